@@ -1,0 +1,44 @@
+"""Brodmann: deep networks without backpropagation, by Selective Adaptive Learning."""
+
+from .builders import mlp, residual_mlp
+from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
+from .feedback import Direct, Feedback, FixedRandom, KolenPollack, SignSymmetric, Transpose
+from .layers import AreaLinear, Context, Layer, Local, Rates, Residual, RMSNorm, Routed, Sequential
+from .losses import CrossEntropy, MeanSquaredError
+from .network import Network
+from .routing import Route, Router
+from .updates import SGD, Adam, UpdateRule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adam",
+    "AreaLinear",
+    "BrodmannError",
+    "CheckpointError",
+    "Context",
+    "CrossEntropy",
+    "Direct",
+    "DivergenceError",
+    "Feedback",
+    "FixedRandom",
+    "KolenPollack",
+    "Layer",
+    "Local",
+    "MeanSquaredError",
+    "MissingDataError",
+    "Network",
+    "RMSNorm",
+    "Rates",
+    "Residual",
+    "Route",
+    "Routed",
+    "Router",
+    "SGD",
+    "Sequential",
+    "SignSymmetric",
+    "Transpose",
+    "UpdateRule",
+    "mlp",
+    "residual_mlp",
+]

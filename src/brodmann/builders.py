@@ -1,0 +1,232 @@
+"""Ready-made bodies: plain and residual multi-layer networks of areas."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from .errors import BrodmannError, unknown_name
+from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
+from .layers import AreaLinear, Layer, Local, Residual, RMSNorm, Routed, Sequential
+from .routing import Router
+from .updates import SGD, Adam, UpdateRule, update_rule
+
+FEEDBACKS: dict[str, Callable[..., Feedback]] = {
+    "kolen-pollack": KolenPollack,
+    "kolen-pollack-per-area": functools.partial(KolenPollack, per_area=True),
+    "kolen-pollack-equal": functools.partial(KolenPollack, start="equal"),
+    "random": FixedRandom,
+    "sign": SignSymmetric,
+    "direct": Direct,
+    "transpose": Transpose,
+}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+ROUTING = ("layer", "network")
+
+
+def feedback_path(name: str, outputs: int) -> Callable[[Shape], Feedback]:
+    """Returns the feedback path of a name, for a network with so many outputs.
+
+    Raises:
+        BrodmannError: The name is unknown.
+    """
+    if name not in FEEDBACKS:
+        raise unknown_name("feedback", name, FEEDBACKS)
+    path = FEEDBACKS[name]
+    return functools.partial(path, outputs=outputs) if path is Direct else path
+
+
+def mlp(
+    in_features: int,
+    outputs: int,
+    *,
+    depth: int = 2,
+    width: int = 256,
+    areas: int = 16,
+    feedback: str = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    routing: str = "layer",
+    shared: str = "learned",
+    gated: bool = False,
+    pooling: float = 0.0,
+    router: dict[str, Any] | None = None,
+) -> Sequential | Routed:
+    """Builds a plain network: ``depth`` layers of areas with an activation between them.
+
+    Args:
+        in_features: Size of a sample (flat).
+        outputs: Classes, or targets of a regression.
+        depth: Number of linear layers, readout included. Default 2: one hidden layer.
+        width: Units of a hidden layer. Default 256, as in the paper.
+        areas: Budget of areas of every layer. Default 16, as in the paper.
+        feedback: A name in `FEEDBACKS`. The lowest layer sends nothing down and has none.
+        update: Rule of every weight. Default Adam: its steps need no tuning to the width.
+        activation: ``"relu"`` (default, as in the paper), ``"gelu"`` or ``"tanh"``.
+        dropout: Share of hidden units switched off while learning. Default 0.
+        routing: ``"layer"``: every layer routes its own input (default); ``"network"``: one route for all layers.
+        shared: See `AreaLinear`.
+        gated: See `AreaLinear`.
+        pooling: See `AreaLinear`.
+        router: Further arguments of every `Router`.
+
+    Raises:
+        BrodmannError: A size is not positive or a name is unknown.
+    """
+    new_layer, wrap = _parts(
+        in_features, outputs, depth, width, areas, feedback, update, routing, shared, gated, pooling, router
+    )
+    sizes = [in_features, *[width] * (depth - 1), outputs]
+    layers: list[Layer] = []
+    for index in range(depth):
+        layers.append(new_layer(sizes[index], sizes[index + 1], lowest=index == 0))
+        if index < depth - 1:
+            layers.append(_activation(activation))
+            layers += [Local(nn.Dropout(dropout))] if dropout else []
+    return wrap(Sequential(*layers))
+
+
+def residual_mlp(
+    in_features: int,
+    outputs: int,
+    *,
+    depth: int = 8,
+    width: int = 256,
+    areas: int = 16,
+    feedback: str = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    routing: str = "layer",
+    shared: str = "learned",
+    gated: bool = False,
+    pooling: float = 0.0,
+    router: dict[str, Any] | None = None,
+) -> Sequential | Routed:
+    """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
+
+    ``alpha = 1 / sqrt(blocks)`` keeps the variance of the sum with depth, so that a learning rate serves any depth. Norm and
+    activation lie before the map. Weights and feedback start independently unless the feedback says ``-equal``.
+
+    Args:
+        in_features: Size of a sample (flat).
+        outputs: Classes, or targets of a regression.
+        depth: Number of linear layers in all, at least 3. Default 8.
+        width: Units of every layer. Default 256.
+        areas: As in `mlp`.
+        feedback: As in `mlp`.
+        update: As in `mlp`.
+        activation: As in `mlp`.
+        dropout: As in `mlp`, before each block's map.
+        routing: As in `mlp`.
+        shared: As in `mlp`.
+        gated: As in `mlp`.
+        pooling: As in `mlp`.
+        router: As in `mlp`.
+
+    Raises:
+        BrodmannError: The depth is below 3, a size is not positive, or a name is unknown.
+    """
+    if depth < 3:
+        raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
+    new_layer, wrap = _parts(
+        in_features, outputs, depth, width, areas, feedback, update, routing, shared, gated, pooling, router
+    )
+    blocks = depth - 2
+    layers: list[Layer] = [new_layer(in_features, width, lowest=True)]
+    for _ in range(blocks):
+        body: list[Layer] = [Local(RMSNorm()), _activation(activation)]
+        body += [Local(nn.Dropout(dropout))] if dropout else []
+        body.append(new_layer(width, width, lowest=False))
+        layers.append(Residual(Sequential(*body), alpha=blocks**-0.5))
+    layers += [Local(RMSNorm()), new_layer(width, outputs, lowest=False)]
+    return wrap(Sequential(*layers))
+
+
+BUILDERS: dict[str, Callable[..., Layer]] = {"mlp": mlp, "residual_mlp": residual_mlp}
+
+
+def design(builder: str, update: UpdateRule, **arguments: Any) -> dict[str, Any]:
+    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule."""
+    rule = {"name": type(update).__name__.lower(), **asdict(update)}
+    return {"builder": builder, **arguments, "update": rule}
+
+
+def build(description: dict[str, Any]) -> Layer:
+    """Builds the body that `design` describes.
+
+    Raises:
+        BrodmannError: The builder, the rule or an argument is unknown.
+    """
+    arguments = dict(description)
+    name = arguments.pop("builder", None)
+    if name not in BUILDERS:
+        raise unknown_name("builder", str(name), BUILDERS)
+    if isinstance(arguments.get("update"), dict):
+        arguments["update"] = update_rule(**arguments["update"])
+    try:
+        return BUILDERS[name](**arguments)
+    except TypeError as error:
+        raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
+
+
+def _parts(
+    in_features: int,
+    outputs: int,
+    depth: int,
+    width: int,
+    areas: int,
+    feedback: str,
+    update: UpdateRule | None,
+    routing: str,
+    shared: str,
+    gated: bool,
+    pooling: float,
+    router: dict[str, Any] | None,
+) -> tuple[Callable[..., AreaLinear], Callable[[Sequential], Sequential | Routed]]:
+    """Returns what builds one layer, and what wraps the whole in a common route where wanted."""
+    if min(in_features, outputs, depth, width, areas) < 1:
+        raise BrodmannError(
+            "Expected in_features, outputs, depth, width and areas of at least 1, got "
+            f"{in_features}, {outputs}, {depth}, {width} and {areas}."
+        )
+    if routing not in ROUTING:
+        raise unknown_name("routing", routing, ROUTING)
+    rule = update or Adam()
+    path = feedback_path(feedback, outputs)
+    new_router = functools.partial(Router, **(router or {}))
+    own = new_router if routing == "layer" else None
+
+    def new_layer(inputs: int, size: int, *, lowest: bool) -> AreaLinear:
+        return AreaLinear(
+            inputs,
+            size,
+            areas=areas,
+            shared=shared,
+            gated=gated,
+            feedback=None if lowest else path,
+            update=rule,
+            pooling=pooling,
+            router=own,
+        )
+
+    def wrap(body: Sequential) -> Sequential | Routed:
+        if routing == "layer" or areas == 1:
+            return body
+        return Routed(new_router(in_features, areas, update=rule), body)
+
+    return new_layer, wrap
+
+
+def _activation(name: str) -> Local:
+    if name not in ACTIVATIONS:
+        raise unknown_name("activation", name, ACTIVATIONS)
+    return Local(ACTIVATIONS[name]())
+
+
+__all__ = ["ACTIVATIONS", "BUILDERS", "FEEDBACKS", "SGD", "build", "design", "feedback_path", "mlp", "residual_mlp"]

@@ -1,0 +1,39 @@
+"""Errors that a user can act on: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BrodmannError(ValueError):
+    """A one-line error for the user. The command line prints it without a traceback and exits with status 2."""
+
+
+class MissingDataError(BrodmannError):
+    """A data set is not on this machine; the message holds the expected path and the command that fetches it."""
+
+
+class CheckpointError(BrodmannError):
+    """A checkpoint or a saved network is missing, truncated, altered or does not fit."""
+
+
+class DivergenceError(BrodmannError):
+    """Training cannot go on: the loss or an error is no longer finite, has vanished or has exploded."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> BrodmannError:
+    """Builds the error for a name that is not among the known ones, with the nearest one as a suggestion.
+
+    Args:
+        kind: What the name stands for, such as ``"feedback"``.
+        name: What came.
+        known: The names that exist.
+
+    Returns:
+        An error to raise; its message lists every known name.
+    """
+    options = sorted(known)
+    near = difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=0.5)
+    suggestion = f" Did you mean '{near[0]}'?" if near else ""
+    return BrodmannError(f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}.")

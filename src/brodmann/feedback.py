@@ -1,0 +1,195 @@
+"""Feedback paths: how an error travels down through a layer without its forward weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .areas import AreaMap, Groups, Slab
+from .errors import BrodmannError
+from .updates import Factors, UpdateRule
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What one layer offers its feedback path during an error pass; rows sorted by area.
+
+    Attributes:
+        x: Input of the layer, (rows, in).
+        delta: Gradient with respect to the layer's output as the feedback sees it, (rows, out).
+        part_delta: The same for the area's own part: ``a * delta`` where the gate multiplies, else ``delta``.
+        groups: The rows of each area.
+        output_error: Error at the network's output, (rows, outputs), sorted like the rest, or None.
+        shared: The shared part's weight (slab of one), or None. Only `Transpose` and `SignSymmetric` may read it.
+        areas: The areas' maps, or None. Only `Transpose` and `SignSymmetric` may read them.
+    """
+
+    x: Tensor
+    delta: Tensor
+    part_delta: Tensor
+    groups: Groups
+    output_error: Tensor | None
+    shared: Slab | None
+    areas: AreaMap | None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a feedback path must know of its layer: sizes, what learns, and the rule that moves it."""
+
+    in_features: int
+    out_features: int
+    areas: int
+    shared: bool
+    equal_start: Tensor | None
+    update: UpdateRule
+
+    def draw(self) -> Tensor:
+        """Draws a matrix (out, in) with the standard deviation of the forward weights, independent of them."""
+        return torch.randn(self.out_features, self.in_features) / self.in_features**0.5
+
+
+class Feedback(nn.Module, ABC):
+    """One layer's way down. Abstract: a path computes the error below, and may learn."""
+
+    @abstractmethod
+    def error(self, signal: Signal) -> Tensor:
+        """Returns the error below, (rows, in), sorted rows, from values before the update."""
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:  # noqa: B027
+        """Moves the feedback weights in place. Default: they are fixed."""
+
+
+class KolenPollack(Feedback):
+    """Feedback weights that learn by the same updates as the forward weights, and so align with them.
+
+    ``e_below = delta B0``, or ``delta B0 + part_delta E[g]`` with a map per area. ``B0`` receives the factors of ``W0`` under the
+    same rule and decay, ``E[g]`` those of ``D[g]``: each difference shrinks by ``1 - lr * decay`` a step under SGD. Without a
+    learning shared part, one ``B0`` learns from the areas' factors of all samples.
+
+    Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
+    """
+
+    def __init__(self, shape: Shape, *, per_area: bool = False, start: str = "independent") -> None:
+        """Draws ``B0``.
+
+        Args:
+            shape: Of the layer.
+            per_area: Whether each area has a feedback map of its own. Default False: as accurate, and half the memory.
+            start: ``"independent"`` draws ``B0`` apart from ``W0``; ``"equal"`` starts as a copy, which is backpropagation with
+                a second copy of the weights and proves nothing about feedback. Default independent.
+        """
+        super().__init__()
+        if start not in ("independent", "equal"):
+            raise BrodmannError(f"Expected a start of 'independent' or 'equal', got '{start}'.")
+        matrix = shape.draw()
+        if start == "equal" and shape.equal_start is not None:
+            matrix = shape.equal_start.clone()
+        own_only = per_area and not shape.shared
+        self.shared = None if own_only else Slab(matrix[None], shape.update)
+        self.areas = None
+        if per_area:
+            origin = matrix if own_only else torch.zeros_like(matrix)
+            self.areas = AreaMap(shape.areas, origin, None, shape.update)
+        self.follows_shared = shape.shared
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        if self.shared is None:
+            below = torch.zeros_like(signal.x)
+        else:
+            driver = signal.delta if self.follows_shared else signal.part_delta
+            below = driver @ self.shared.value[0]
+        if self.areas is not None:
+            self.areas.add_error(below, signal.part_delta, signal.groups)
+        return below
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:
+        """See the class."""
+        if self.shared is not None:
+            driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
+            self.shared.step(0, Factors(driver, signal.x), lr, shared_decay)
+        if self.areas is not None:
+            self.areas.learn(signal.x, signal.part_delta, signal.groups, lr, area_decay)
+
+
+class FixedRandom(Feedback):
+    """Feedback alignment: ``e_below = delta B0`` with ``B0`` random and fixed. Source: Lillicrap et al. (2016)."""
+
+    matrix: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        """Draws ``B0``, (out, in), with the standard deviation of the forward weights."""
+        super().__init__()
+        self.register_buffer("matrix", shape.draw())
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        return signal.delta @ self.matrix
+
+
+class SignSymmetric(Feedback):
+    """``e_below = delta sign(W0 + D[g]) c``: the signs of the forward weights, no magnitudes.
+
+    ``c = sqrt(2 / (pi * in))``, the mean magnitude of a normal weight of variance ``1 / in``. Source: Liao, Leibo and Poggio (2016).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        """Holds no weights."""
+        super().__init__()
+        self.magnitude = (2.0 / (torch.pi * shape.in_features)) ** 0.5
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        below = torch.empty_like(signal.x)
+        for area, start, stop in signal.groups.segments:
+            own = None if signal.areas is None else signal.areas.weight.value[int(signal.areas.slot[area])]
+            if signal.shared is None:
+                assert own is not None
+                signs = own.sign()
+            else:
+                signs = (signal.shared.value[0] if own is None else signal.shared.value[0] + own).sign()
+            torch.mm(signal.delta[start:stop], signs, out=below[start:stop])
+        return below.mul_(self.magnitude)
+
+
+class Direct(Feedback):
+    """Direct feedback alignment: ``e_below = e_out B``, the output error through a fixed random matrix (outputs, in).
+
+    The delta of the layer itself plays no part. Source: Nokland (2016).
+    """
+
+    matrix: Tensor
+
+    def __init__(self, shape: Shape, *, outputs: int) -> None:
+        """Draws ``B``, (outputs, in); ``outputs`` is the width of the network's output."""
+        super().__init__()
+        self.register_buffer("matrix", torch.randn(outputs, shape.in_features) / shape.in_features**0.5)
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        if signal.output_error is None:
+            raise BrodmannError("Direct feedback needs the output error: train through Network.learn, or set it in the context.")
+        if len(signal.output_error) != len(signal.x):
+            raise BrodmannError(
+                f"Direct feedback needs one output error per row, got {len(signal.output_error)} for {len(signal.x)} rows."
+            )
+        return signal.output_error @ self.matrix
+
+
+class Transpose(Feedback):
+    """``e_below = delta W0 + part_delta D[g]``: backpropagation itself. The oracle of the tests and a baseline."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Holds no weights."""
+        super().__init__()
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        below = torch.zeros_like(signal.x) if signal.shared is None else signal.delta @ signal.shared.value[0]
+        if signal.areas is not None:
+            signal.areas.add_error(below, signal.part_delta, signal.groups)
+        return below

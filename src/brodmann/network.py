@@ -1,0 +1,166 @@
+"""Network: a body of layers with a loss at the top."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .builders import build
+from .errors import BrodmannError, CheckpointError
+from .files import read_tensors, write_tensors
+from .layers import AreaLinear, Context, Layer, Rates, Routed
+from .losses import CrossEntropy, Loss
+from .routing import Router
+
+
+class Network(nn.Module):
+    """Data goes up once and comes down once: ``x -> traces -> loss -> learn`` and nothing else."""
+
+    def __init__(
+        self,
+        body: Layer,
+        loss: Loss | None = None,
+        *,
+        lr: float = 1e-3,
+        rates: Rates | None = None,
+        clip: float | None = None,
+        design: dict[str, Any] | None = None,
+    ) -> None:
+        """Puts a loss on top of a body.
+
+        Args:
+            body: The layers.
+            loss: Any callable ``(output, target, weight or None) -> scalar``. Default cross-entropy.
+            lr: Learning rate of `learn` where none is given. Default 1e-3, at home with Adam.
+            rates: Multiples of the learning rate for each part. Default 1 each.
+            clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
+            design: Name and arguments of the builder that made the body, so that `load` can make it again. Set by `build`.
+        """
+        super().__init__()
+        self.body, self.loss = body, loss or CrossEntropy()
+        self.lr, self.rates, self.clip, self.design = lr, rates or Rates(), clip, design
+
+    @staticmethod
+    def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:
+        """Builds the body from a builder's name and arguments, such as ``{"builder": "mlp", "in_features": 64, ...}``.
+
+        Args:
+            design: See `brodmann.builders.build`.
+            loss: Of the network.
+            **options: Further arguments of `Network`.
+        """
+        return Network(build(design), loss, design=design, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier."""
+        return self.body(x)  # type: ignore[no-any-return]
+
+    def learn(
+        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float | None = None, observe: Any = None
+    ) -> Tensor:
+        """Makes one step on one mini-batch; takes any DataLoader batch as ``network.learn(*batch)``.
+
+        Args:
+            x: (batch, ..., in).
+            target: What the loss compares with.
+            weight: Weight of each sample, or None.
+            lr: Learning rate of this step. Default the network's own.
+            observe: Called by every `AreaLinear` with itself and the error that arrives, see `Context`.
+
+        Returns:
+            The loss before the step, a scalar tensor without a graph.
+
+        Raises:
+            BrodmannError: The batch is empty, or a shape does not fit.
+        """
+        loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
+        return loss
+
+    def learn_with_output(
+        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float | None = None, observe: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
+        if len(x) == 0:
+            raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
+        if len(x) != len(target):
+            raise BrodmannError(f"Expected as many targets as samples, got {len(target)} for {len(x)}.")
+        context = Context(lr=self.lr if lr is None else lr, rates=self.rates, clip=self.clip, observe=observe)
+        output, trace = self.body.trace(x, context)
+        error, loss = self.output_error(output, target, weight)
+        self.body.learn(trace, error, replace(context, output_error=error))
+        return loss, output
+
+    def output_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns ``dL/d output`` and the loss, from `torch.func.grad` of the loss alone."""
+        with torch.inference_mode(False), torch.no_grad():
+            if output.is_inference():
+                output = output.clone()
+            error, loss = torch.func.grad_and_value(lambda out: self.loss(out, target, weight))(output)
+            return error.detach(), loss.detach()
+
+    def area_layers(self) -> list[tuple[str, AreaLinear]]:
+        """Returns name and layer of every `AreaLinear`, from input to output."""
+        return [(name, part) for name, part in self.body.named_modules() if isinstance(part, AreaLinear)]
+
+    def active_parameters(self) -> int:
+        """Counts everything read for one sample at inference: merged maps, biases, projections, prototypes."""
+        total = sum(layer.active_parameters() for _, layer in self.area_layers())
+        for part in self.body.modules():
+            if isinstance(part, Router):
+                total += part.projection.value.numel() + part.prototypes.numel()
+        return total
+
+    def total_parameters(self) -> int:
+        """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state."""
+        prototypes = sum(part.prototypes.numel() for part in self.body.modules() if isinstance(part, Router))
+        fixed = sum(b.numel() for name, b in self.body.named_buffers() if name.endswith("feedback.matrix"))
+        return sum(p.numel() for p in self.body.parameters()) + prototypes + fixed
+
+    def save(self, path: str | Path) -> None:
+        """Writes weights, optimiser state, options and design to one safetensors file, atomically.
+
+        The loss is not written: pass it to `load` again where it is not cross-entropy.
+        """
+        options = {"lr": self.lr, "rates": vars(self.rates), "clip": self.clip, "design": self.design}
+        write_tensors(Path(path), self.body.state_dict(), options)
+
+    @staticmethod
+    def load(path: str | Path, body: Layer | None = None, loss: Loss | None = None) -> Network:
+        """Reads what `save` wrote.
+
+        Args:
+            path: The file.
+            body: A body built by the same code as the saved one. Not needed for the builders of this package.
+            loss: Of the network. Default cross-entropy.
+
+        Raises:
+            CheckpointError: The file is missing, damaged, of another design, or needs a body.
+        """
+        tensors, options = read_tensors(Path(path))
+        if body is None:
+            if options.get("design") is None:
+                raise CheckpointError(f"{path} was not made by a builder: pass the body, built by the code that built it first.")
+            body = build(options["design"])
+        try:
+            body.load_state_dict(tensors)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+            raise CheckpointError(f"{path} does not fit this body: {first}") from None
+        first_tensor = next((t for t in tensors.values() if t.is_floating_point()), None)
+        network = Network(
+            body, loss, lr=options["lr"], rates=Rates(**options["rates"]), clip=options["clip"], design=options["design"]
+        )
+        return network if first_tensor is None else network.to(first_tensor.dtype)
+
+
+def routers(network: Network) -> list[tuple[str, Router]]:
+    """Returns name and router of every routed place of a network: a layer of its own router, or a `Routed`."""
+    return [
+        (name, part.router)
+        for name, part in network.body.named_modules()
+        if isinstance(part, AreaLinear | Routed) and part.router is not None
+    ]
