@@ -250,6 +250,31 @@ def _grouped_linear_fake(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) 
     return x.new_empty(x.shape[0], weight.shape[1])
 
 
+def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _grouped_linear_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
+    """For those who ask autograd, such as telemetry: learning never comes here."""
+    x, slot, weight = ctx.saved_tensors
+    needs_x, _, needs_weight, needs_bias = ctx.needs_input_grad
+    below = torch.zeros_like(x) if needs_x else None
+    of_weight = torch.zeros_like(weight) if needs_weight else None
+    of_bias = weight.new_zeros(weight.shape[:2]) if needs_bias else None
+    for index in slot.unique().tolist():
+        rows = slot == index
+        if below is not None:
+            below[rows] = error[rows] @ weight[index]
+        if of_weight is not None:
+            of_weight[index] = error[rows].t() @ x[rows]
+        if of_bias is not None:
+            of_bias[index] = error[rows].sum(0)
+    return below, None, of_weight, of_bias
+
+
+_grouped_linear.register_autograd(_grouped_linear_backward, setup_context=_remember)
+
+
 def _every_slot_then_choose(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The same in traceable operations, for exported graphs: every slot computes, then each row takes its own."""
     every = torch.einsum("ni,soi->nso", x, weight) + bias

@@ -1,6 +1,6 @@
 """Layers and containers: three methods each, and nothing remembered between calls.
 
-- ``forward(x) -> y``: inference, an ordinary module;
+- ``forward(x, choice=None) -> y``: inference, an ordinary module; ``choice`` hands down what an enclosing `Routed` chose;
 - ``trace(x, context) -> (y, trace)``: the learning forward pass;
 - ``learn(trace, error, context) -> error_below``: local update, then the error for the layer below. It uses up the trace.
 
@@ -25,6 +25,9 @@ from .routing import Route, Router
 from .updates import SGD, Factors, UpdateRule
 
 SHARED = ("learned", "frozen", "off")
+
+Choice = tuple[Tensor, Tensor]
+"""Area (rows,) int64 and gate (rows,) of each row: all that inference needs of a route."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class Layer(nn.Module, ABC):
     """Abstract: anything that can be traced and can learn."""
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Inference."""
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference, with the area and the gate that an enclosing `Routed` chose, if any."""
 
     @abstractmethod
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
@@ -173,12 +176,9 @@ class AreaLinear(Layer):
         shape = Shape(in_features, out_features, areas, shared == "learned", start, rule)
         self.feedback = None if feedback is None else feedback(shape)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
-        return self.infer(x, None)
-
-    def infer(self, x: Tensor, choice: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Inference with the area and gate, (rows,) each, that an enclosing `Routed` chose, or None for the layer's own."""
+        self._check(x)
         rows = x.reshape(-1, self.in_features)
         out = None
         if self.shared is not None and self.shared_bias is not None:
@@ -368,7 +368,7 @@ class Local(Layer):
             self.operation.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference: dropout off."""
         return self.operation(x)
 
@@ -427,14 +427,10 @@ class Sequential(Layer):
                 )
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference."""
-        return self.infer(x, None)
-
-    def infer(self, x: Tensor, choice: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Inference with a shared route."""
         for layer in self.layers:
-            x = infer(layer, x, choice)
+            x = layer(x, choice)
         return x
 
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
@@ -471,13 +467,9 @@ class Residual(Layer):
         super().__init__()
         self.body, self.alpha = body, alpha
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference."""
-        return self.infer(x, None)
-
-    def infer(self, x: Tensor, choice: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Inference with a shared route."""
-        return x + self.alpha * infer(self.body, x, choice)
+        return torch.add(x, self.body(x, choice), alpha=self.alpha)
 
     @torch.no_grad()
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
@@ -509,9 +501,9 @@ class Routed(Layer):
                 raise BrodmannError(f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal.")
         self.router, self.body = router, body
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Inference."""
-        return infer(self.body, x, self.router(x.reshape(-1, x.shape[-1])))
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference; the body follows this router, not an outer one."""
+        return self.body(x, self.router(x.reshape(-1, x.shape[-1])))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
@@ -540,10 +532,3 @@ class Routed(Layer):
         """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`."""
         self.router.merge(kept, gone)
         return merge_areas(self.body, kept, gone)
-
-
-def infer(layer: nn.Module, x: Tensor, choice: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Runs a layer for inference, handing a shared route to those that can use one."""
-    if isinstance(layer, AreaLinear | Sequential | Residual):
-        return layer.infer(x, choice)
-    return layer(x)  # type: ignore[no-any-return]

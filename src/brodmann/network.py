@@ -106,6 +106,14 @@ class Network(nn.Module):
         """Returns name and layer of every `AreaLinear`, from input to output."""
         return [(name, part) for name, part in self.body.named_modules() if isinstance(part, AreaLinear)]
 
+    def learning_state(self) -> dict[str, Tensor]:
+        """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
+        return self.state_dict()
+
+    def load_learning_state(self, state: dict[str, Tensor]) -> None:
+        """Takes back what `learning_state` returned."""
+        self.load_state_dict(state)
+
     def active_parameters(self) -> int:
         """Counts everything read for one sample at inference: merged maps, biases, projections, prototypes."""
         total = sum(layer.active_parameters() for _, layer in self.area_layers())

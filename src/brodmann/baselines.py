@@ -1,0 +1,170 @@
+"""Backpropagation by PyTorch autograd and torch.optim: the baseline beside which every result stands."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .builders import ACTIVATIONS
+from .errors import BrodmannError
+from .files import read_tensors, write_tensors
+from .layers import RMSNorm
+from .losses import CrossEntropy, Loss
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, activation: str, alpha: float) -> None:
+        super().__init__()
+        self.norm, self.activation, self.linear, self.alpha = (
+            RMSNorm(),
+            ACTIVATIONS[activation](),
+            nn.Linear(width, width),
+            alpha,
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.alpha * self.linear(self.activation(self.norm(h)))  # type: ignore[no-any-return]
+
+
+class Backpropagation(nn.Module):
+    """The dense twin of `mlp` or `residual_mlp`, trained by autograd; same initialisation, no areas."""
+
+    def __init__(
+        self,
+        in_features: int,
+        outputs: int,
+        *,
+        depth: int = 2,
+        width: int = 256,
+        residual: bool = False,
+        activation: str = "relu",
+        optimiser: str = "adam",
+        momentum: float = 0.0,
+        decay: float = 0.0,
+        loss: Loss | None = None,
+    ) -> None:
+        """Draws the weights from torch's global generator: normal with variance ``1 / in``, biases zero.
+
+        Args:
+            in_features: Size of a sample (flat).
+            outputs: Classes, or targets.
+            depth: Number of linear layers.
+            width: Hidden units.
+            residual: Whether it is the twin of `residual_mlp`.
+            activation: A name in `brodmann.builders.ACTIVATIONS`.
+            optimiser: ``"adam"`` (AdamW) or ``"sgd"``.
+            momentum: Of SGD.
+            decay: Decoupled decay of the weights for Adam, of the gradient (L2) for SGD.
+            loss: Default cross-entropy.
+        """
+        super().__init__()
+        self.design = {
+            "in_features": in_features,
+            "outputs": outputs,
+            "depth": depth,
+            "width": width,
+            "residual": residual,
+            "activation": activation,
+            "optimiser": optimiser,
+            "momentum": momentum,
+            "decay": decay,
+        }
+        layers: list[nn.Module] = []
+        if residual:
+            blocks = depth - 2
+            layers = [nn.Linear(in_features, width)]
+            layers += [_Block(width, activation, blocks**-0.5) for _ in range(blocks)]
+            layers += [RMSNorm(), nn.Linear(width, outputs)]
+        else:
+            sizes = [in_features, *[width] * (depth - 1), outputs]
+            for index, (size, following) in enumerate(itertools.pairwise(sizes)):
+                layers += [nn.Linear(size, following)]
+                layers += [ACTIVATIONS[activation]()] if index < depth - 1 else []
+        self.body = nn.Sequential(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+        self.loss = loss or CrossEntropy()
+        weights = [p for p in self.parameters() if p.ndim > 1]
+        biases = [p for p in self.parameters() if p.ndim == 1]
+        groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
+        if optimiser == "adam":
+            self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups)
+        elif optimiser == "sgd":
+            self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
+        else:
+            raise BrodmannError(f"Expected the optimiser 'adam' or 'sgd', got '{optimiser}'.")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inference: x (batch, in); returns (batch, outputs)."""
+        return self.body(x)  # type: ignore[no-any-return]
+
+    def learn_with_output(
+        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; same signature as `Network.learn_with_output`."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        output = self(x)
+        loss = self.loss(output, target, weight)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach(), output.detach()
+
+    def learning_state(self) -> dict[str, Tensor]:
+        """Returns everything that a checkpoint must hold: weights and the optimiser's buffers."""
+        state = dict(self.state_dict())
+        for index, parameter in enumerate(self.parameters()):
+            for name, value in self.optimiser.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    state[f"optimiser.{index}.{name}"] = value
+        return state
+
+    def load_learning_state(self, state: dict[str, Tensor]) -> None:
+        """Takes back what `learning_state` returned."""
+        self.load_state_dict({name: value for name, value in state.items() if not name.startswith("optimiser.")})
+        parameters = list(self.parameters())
+        self.optimiser.state.clear()
+        for name, value in state.items():
+            if name.startswith("optimiser."):
+                _, index, buffer = name.split(".")
+                self.optimiser.state[parameters[int(index)]][buffer] = value.clone()
+
+    def active_parameters(self) -> int:
+        """All of them."""
+        return sum(p.numel() for p in self.parameters())
+
+    def total_parameters(self) -> int:
+        """All of them."""
+        return self.active_parameters()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights and the design to one safetensors file, atomically."""
+        write_tensors(Path(path), self.state_dict(), {"backpropagation": self.design})
+
+    @staticmethod
+    def load(path: str | Path, loss: Loss | None = None) -> Backpropagation:
+        """Reads what `save` wrote."""
+        tensors, options = read_tensors(Path(path))
+        network = Backpropagation(**options["backpropagation"], loss=loss)
+        network.load_state_dict(tensors)
+        return network
+
+
+def matching_width(active: int, in_features: int, outputs: int, depth: int) -> int:
+    """Returns the width at which the dense twin has the number of parameters nearest to ``active`` (at least 1)."""
+
+    def size(width: int) -> int:
+        sizes = [in_features, *[width] * (depth - 1), outputs]
+        return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+
+    width = 1
+    while depth > 1 and size(width + 1) <= active:
+        width += 1
+    return width if abs(size(width) - active) <= abs(size(width + 1) - active) else width + 1

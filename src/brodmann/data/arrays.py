@@ -1,0 +1,163 @@
+"""Checks of arrays from outside, and their way into tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brodmann.errors import BrodmannError
+
+Array = NDArray[Any]
+
+
+def input_tensor(array: Array, label: str) -> Tensor:
+    """Turns an array of inputs into a float32 tensor, images with the channels first.
+
+    Args:
+        array: Inputs, see `Dataset.from_arrays`.
+        label: What the array is, to begin the message with.
+
+    Returns:
+        Float32, ``(n, features)`` or ``(n, channels, height, width)``.
+
+    Raises:
+        BrodmannError: If the array is not numeric, has another number of axes, or a value is not finite in float32.
+    """
+    check_numeric(array, label)
+    if array.ndim not in (2, 3, 4):
+        raise BrodmannError(
+            f"{label} must be (n, features), (n, height, width) or (n, channels, height, width); "
+            f"shape {array.shape} came. Store one row per example."
+        )
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
+        array = np.moveaxis(array, 3, 1)
+    return finite_tensor(array, label)
+
+
+def check_numeric(array: Array, label: str) -> None:
+    """Raises a `BrodmannError` unless the array holds real numbers."""
+    if array.dtype.kind not in "fiub":
+        raise BrodmannError(f"{label} must be numeric; dtype {array.dtype} came. Store it as float32 or uint8.")
+
+
+def finite_tensor(array: Array, label: str) -> Tensor:
+    """Copies an array into a float32 tensor; raises a `BrodmannError` naming the first row that is not finite."""
+    with np.errstate(over="ignore"):
+        tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
+    if bool(bad.any()):
+        raise BrodmannError(
+            f"{label} must be finite in float32; NaN or an infinite value came in row {int(bad.nonzero()[0])} "
+            f"({int(bad.sum())} such rows). Remove or fill them."
+        )
+    return tensor
+
+
+def check_parts(name: str, train: tuple[Array, Array], test: tuple[Array, Array]) -> None:
+    """Raises a `BrodmannError` unless both parts hold as many inputs as targets and inputs of one shape."""
+    _check_part(name, "train", *train)
+    _check_part(name, "test", *test)
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise BrodmannError(
+            f"Data set '{name}': x_train and x_test must have inputs of one shape; {train[0].shape[1:]} and "
+            f"{test[0].shape[1:]} came. Store both parts with the same features."
+        )
+
+
+def _targets_of(train: Array, test: Array) -> tuple[tuple[str, Array], tuple[str, Array]]:
+    return ("y_train", train), ("y_test", test)
+
+
+def _check_part(name: str, part: str, inputs: Array, targets: Array) -> None:
+    for key, array in ((f"x_{part}", inputs), (f"y_{part}", targets)):
+        if array.size == 0:
+            raise BrodmannError(
+                f"Data set '{name}': {key} is empty (shape {array.shape}). Store at least one example with one value."
+            )
+    if targets.ndim not in (1, 2):
+        raise BrodmannError(
+            f"Data set '{name}': y_{part} must be (n,) or (n, outputs); shape {targets.shape} came. "
+            "Store one target per example."
+        )
+    if inputs.ndim > 0 and len(inputs) != len(targets):
+        raise BrodmannError(
+            f"Data set '{name}': x_{part} and y_{part} must have the same length; {len(inputs)} and {len(targets)} "
+            "came. Store one target per example."
+        )
+
+
+def real_targets(name: str, y_train: Array, y_test: Array) -> tuple[Tensor, Tensor]:
+    """Gives float32 targets ``(n, outputs)`` of both parts."""
+    if y_train.dtype.kind != "f" or y_test.dtype.kind != "f":
+        raise BrodmannError(
+            f"Data set '{name}': y_train and y_test must be of one kind; {y_train.dtype} and {y_test.dtype} came. "
+            "Store both as integers (classes) or both as floats (regression)."
+        )
+    train, test = (
+        finite_tensor(array.reshape(len(array), -1), f"Data set '{name}': {key}")
+        for key, array in _targets_of(y_train, y_test)
+    )
+    if train.shape[1] != test.shape[1]:
+        raise BrodmannError(
+            f"Data set '{name}': y_train and y_test must have the same number of outputs; {train.shape[1]} and "
+            f"{test.shape[1]} came. Store both parts with the same targets."
+        )
+    return train, test
+
+
+def class_targets(name: str, y_train: Array, y_test: Array) -> tuple[tuple[Tensor, Tensor], tuple[str, ...]]:
+    """Gives class indices of both parts and the names in their order, those of the training part ascending."""
+    train, test = (_labels(name, key, array) for key, array in _targets_of(y_train, y_test))
+    if train.dtype.kind != test.dtype.kind:
+        raise BrodmannError(
+            f"Data set '{name}': y_train and y_test must be of one kind; {y_train.dtype} and {y_test.dtype} came. "
+            "Store both as integers or both as strings."
+        )
+    known = np.unique(train)
+    if len(known) < 2:
+        raise BrodmannError(
+            f"Data set '{name}': y_train must hold at least two classes; only '{known[0]}' came. "
+            "Store float targets for regression, or add examples of another class."
+        )
+    strange = np.setdiff1d(test, known)
+    if len(strange):
+        raise BrodmannError(
+            f"Data set '{name}': y_test holds {len(strange)} classes that y_train lacks, such as '{strange[0]}'. "
+            "Split anew with every class in training, or store float targets for regression."
+        )
+    indices = tuple(torch.from_numpy(np.searchsorted(known, part).astype(np.int64)) for part in (train, test))
+    return (indices[0], indices[1]), tuple(str(label) for label in known)
+
+
+def _labels(name: str, key: str, array: Array) -> Array:
+    if array.dtype.kind not in "iubUS":
+        raise BrodmannError(
+            f"Data set '{name}': {key} must hold integers, strings or floats; dtype {array.dtype} came. "
+            "Store classes as integers or strings."
+        )
+    if array.ndim == 2 and array.shape[1] != 1:
+        raise BrodmannError(
+            f"Data set '{name}': classes in {key} must be (n,); shape {array.shape} came. "
+            "Store class indices instead of one-hot rows, or floats for regression."
+        )
+    array = array.reshape(-1)
+    if array.dtype.kind in "iub":
+        return array.astype(np.int64)
+    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
+
+
+def indexed_targets(name: str, y_train: Array, y_test: Array, count: int) -> tuple[Tensor, Tensor]:
+    """Gives class indices that the source has already, after a check of their range."""
+    for key, array in _targets_of(y_train, y_test):
+        if array.dtype.kind not in "iu" or array.ndim != 1 or array.min() < 0 or array.max() >= count:
+            raise BrodmannError(
+                f"Data set '{name}': {key} must be (n,) class indices from 0 to {count - 1}; dtype {array.dtype}, shape "
+                f"{array.shape}, values from {array.min()} to {array.max()} came. Check the labels of the source."
+            )
+    return torch.from_numpy(y_train.astype(np.int64)), torch.from_numpy(y_test.astype(np.int64))

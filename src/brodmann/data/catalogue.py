@@ -1,0 +1,162 @@
+"""All data sets: what there is, loading and fetching by name."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brodmann.data.dataset import Dataset, with_fixed_test_part
+from brodmann.data.directory import data_directory
+from brodmann.data.images import IMAGE_SETS, fetch_images, image_place, images_present, load_images
+from brodmann.data.npz import load_npz, put_there
+from brodmann.data.tables import PREFIX, cached_tables, fetch_table, load_table, table_place
+from brodmann.errors import BrodmannError, unknown_name
+
+BUNDLED = "digits"
+"""The one data set that is always there."""
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One line of the list of data sets.
+
+    Attributes:
+        name: What `load` takes.
+        kind: ``"bundled"``, ``"images"``, ``"npz"`` or ``"table"``.
+        where: Path of its first file, also where it is still to come; ``"scikit-learn"`` for the bundled one.
+        present: Whether it can be loaded without fetching.
+    """
+
+    name: str
+    kind: str
+    where: str
+    present: bool
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+    """Loads a data set that is on this machine; downloads nothing.
+
+    The names, in the order in which they are looked up:
+
+    - ``digits``: 1797 images of 8x8 pixels that come with scikit-learn, values 0 to 16. It has no official test part;
+      a fixed stratified fifth (seed 0) serves.
+    - ``path/to/file.npz``: a file of one's own, looked up as given and then inside the data directory.
+    - ``openml:NAME`` or ``openml:ID``: a table in scikit-learn's OpenML cache, the folder ``openml`` of the data
+      directory.
+    - ``NAME``: the file ``NAME.npz`` in the data directory; it comes before an image set of the same name.
+    - ``mnist``, ``fashion-mnist``, ``kmnist``, ``emnist`` (balanced), ``usps``, ``semeion``, ``svhn``, ``cifar10``,
+      ``cifar100``, ``stl10``: image sets in torchvision's layout in the data directory. The first four do without
+      torchvision.
+
+    Args:
+        name: The name or path.
+        data_dir: The data directory. Default ``None``: see `data_directory`.
+
+    Returns:
+        The data set with raw values.
+
+    Raises:
+        MissingDataError: If the data is not there; the message has the expected path and what to do.
+        BrodmannError: If the name is unknown, a file is damaged or torchvision is needed and absent.
+    """
+    directory = data_directory(data_dir)
+    if name == BUNDLED:
+        return _load_digits()
+    if name.endswith(".npz"):
+        return load_npz(_npz_path(name, directory), name)
+    if name.startswith(PREFIX):
+        return load_table(name, directory)
+    own = _own_file(name, directory)
+    if own is not None:
+        return load_npz(own, name)
+    if name in IMAGE_SETS:
+        return load_images(name, directory)
+    raise _unknown(name, directory)
+
+
+def fetch(name: str, data_dir: str | Path | None = None) -> Path:
+    """Downloads a data set into the data directory; the only function that uses the network.
+
+    Does nothing where the data set is there already.
+
+    Args:
+        name: An image set or ``openml:NAME`` or ``openml:ID``.
+        data_dir: The data directory, created where absent. Default ``None``: see `data_directory`.
+
+    Returns:
+        Path of the first file of the data set.
+
+    Raises:
+        BrodmannError: If there is nothing to fetch for this name (the message says why), the name is unknown,
+            torchvision is needed and absent, or the download fails.
+    """
+    directory = data_directory(data_dir)
+    if name == BUNDLED:
+        raise BrodmannError(f"Nothing to fetch for '{name}': it comes with scikit-learn. Use it as it is.")
+    if name.endswith(".npz"):
+        raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own. {put_there(directory / name)}")
+    if name.startswith(PREFIX):
+        fetch_table(name, directory)
+        return table_place(name, directory)
+    own = _own_file(name, directory)
+    if own is not None:
+        raise BrodmannError(f"Nothing to fetch for '{name}': {own} is there and comes first. Use it as it is.")
+    if name not in IMAGE_SETS:
+        raise _unknown(name, directory)
+    if not images_present(name, directory):
+        fetch_images(name, directory)
+    return image_place(name, directory)
+
+
+def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
+    """Lists the data sets: bundled, image sets, and what lies in the data directory; reads no data.
+
+    Args:
+        data_dir: The data directory. Default ``None``: see `data_directory`.
+
+    Returns:
+        One row per data set. Tables of OpenML are listed once they are in the cache.
+    """
+    directory = data_directory(data_dir)
+    own = _own_files(directory)
+    rows = [DatasetRow(BUNDLED, "bundled", "scikit-learn", True)]
+    rows += [
+        DatasetRow(name, "images", str(image_place(name, directory)), images_present(name, directory))
+        for name in IMAGE_SETS
+        if name not in own
+    ]
+    rows += [DatasetRow(name, "npz", str(path), True) for name, path in own.items()]
+    rows += [DatasetRow(name, "table", str(table_place(name, directory)), True) for name in cached_tables(directory)]
+    return rows
+
+
+def _load_digits() -> Dataset:
+    datasets: Any = importlib.import_module("sklearn.datasets")
+    bunch = datasets.load_digits()
+    classes = tuple(str(label) for label in bunch.target_names)
+    return with_fixed_test_part(BUNDLED, np.asarray(bunch.images), np.asarray(bunch.target), classes)
+
+
+def _npz_path(name: str, directory: Path) -> Path:
+    path = Path(name).expanduser()
+    inside = directory / path
+    return inside if inside.is_file() and not path.is_file() else path
+
+
+def _own_files(directory: Path) -> dict[str, Path]:
+    """Finds the .npz files by the name that loads them; ``digits`` is taken, so that file keeps its ending."""
+    files = sorted(directory.glob("*.npz")) if directory.is_dir() else []
+    return {path.name if path.stem == BUNDLED else path.stem: path for path in files}
+
+
+def _own_file(name: str, directory: Path) -> Path | None:
+    return _own_files(directory).get(name)
+
+
+def _unknown(name: str, directory: Path) -> BrodmannError:
+    patterns = (f"{PREFIX}NAME", "PATH.npz")
+    return unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory), *patterns})

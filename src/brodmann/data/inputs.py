@@ -1,0 +1,132 @@
+"""Inputs of a file, for prediction."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brodmann.data.arrays import check_numeric, finite_tensor
+from brodmann.data.directory import one_line
+from brodmann.data.npz import open_archive, read_array
+from brodmann.data.preprocessing import Preprocessing
+from brodmann.errors import BrodmannError, unknown_name
+
+Array = NDArray[Any]
+
+
+def load_inputs(path: str | Path, preprocessing: Preprocessing) -> Tensor:
+    """Reads raw inputs from a file and processes them as in training.
+
+    Args:
+        path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
+            separated by commas, one example a line. A first line without any number is a header and left out. Images
+            may also come flattened, with the channels last or, for one channel, without the channel axis; a single
+            example may come without the batch.
+        preprocessing: What the training data went through.
+
+    Returns:
+        Processed inputs, float32 of shape ``(n, *preprocessing.output_shape)``.
+
+    Raises:
+        BrodmannError: If the file is absent, of another kind, unreadable, empty, not numeric, not finite, or its
+            shape does not fit.
+    """
+    path = Path(path).expanduser()
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise unknown_name("kind of input file", path.suffix or path.name, _READERS)
+    if not path.is_file():
+        raise BrodmannError(f"A file with inputs was expected at {path}; no file is there. Check the path.")
+    array = reader(path)
+    check_numeric(array, str(path))
+    if array.size == 0:
+        raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
+    return preprocessing(finite_tensor(_arranged(array, preprocessing.shape, path), str(path)))
+
+
+def _arranged(array: Array, shape: tuple[int, ...], path: Path) -> Array:
+    """Brings the array to ``(n, *shape)`` in the first way that fits."""
+    if array.shape == shape:
+        return array[None]
+    if array.shape[1:] == shape:
+        return array
+    if len(shape) == 3:
+        channels, *plane = shape
+        if array.shape[1:] == (*plane, channels):
+            return np.moveaxis(array, 3, 1)
+        if (channels == 1 and array.shape[1:] == tuple(plane)) or array.shape[1:] == (math.prod(shape),):
+            return array.reshape(len(array), *shape)
+    raise BrodmannError(
+        f"{path} must hold inputs of shape (n, {', '.join(map(str, shape))}); {array.shape} came. "
+        "Use inputs like those of the training data, without the targets."
+    )
+
+
+def _read_npz(path: Path) -> Array:
+    with open_archive(path) as archive:
+        key = next((key for key in ("x", "x_test") if key in archive.files), None)
+        if key is None:
+            raise BrodmannError(
+                f"{path} must hold the array x or x_test; it holds {', '.join(archive.files) or 'nothing'}. "
+                "Save it with numpy.savez(file, x=inputs)."
+            )
+        return read_array(archive, key, path)
+
+
+def _read_npy(path: Path) -> Array:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BrodmannError(
+            f"{path} cannot be read as a .npy array of numbers ({one_line(error)}). Save it with numpy.save."
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise BrodmannError(f"{path} holds an archive instead of a .npy array. Name it .npz.")
+    return array
+
+
+def _read_csv(path: Path) -> Array:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BrodmannError(
+            f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
+        ) from error
+    if lines and not any(_is_number(cell) for cell in lines[0][1]):
+        lines = lines[1:]
+    if not lines:
+        raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
+    return np.array([_numbers(cells, len(lines[0][1]), line, path) for line, cells in lines], dtype=np.float64)
+
+
+def _numbers(cells: list[str], width: int, line: int, path: Path) -> list[float]:
+    if len(cells) != width:
+        raise BrodmannError(
+            f"{path} line {line} must have {width} values like the first; {len(cells)} came. Complete the line."
+        )
+    for column, cell in enumerate(cells, start=1):
+        if not _is_number(cell):
+            raise BrodmannError(
+                f"{path} line {line} column {column} must be a number; '{cell}' came. Write numbers only."
+            )
+    return [float(cell) for cell in cells]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+_READERS: dict[str, Callable[[Path], Array]] = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}

@@ -1,0 +1,82 @@
+"""One's own data: a NumPy archive with four arrays."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brodmann.data.dataset import Dataset
+from brodmann.data.directory import one_line
+from brodmann.errors import BrodmannError, MissingDataError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+"""The arrays that a data set's file holds."""
+
+
+def load_npz(path: Path, name: str) -> Dataset:
+    """Reads a data set from a ``.npz`` file, see `Dataset.from_arrays` for what the arrays may be.
+
+    Args:
+        path: The file. Pickled objects in it are refused, since reading them could run code.
+        name: Name for messages and results.
+
+    Returns:
+        The data set.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        BrodmannError: If the file is not an archive, lacks an array or holds one that does not fit.
+    """
+    if not path.is_file():
+        raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. {put_there(path)}")
+    x_train, y_train, x_test, y_test = read_arrays(path, KEYS)
+    return Dataset.from_arrays(name, x_train, y_train, x_test, y_test)
+
+
+def put_there(path: Path) -> str:
+    """Says what to do for a file that only its owner can provide."""
+    return f"Put a .npz file with {', '.join(KEYS)} at {path}."
+
+
+def read_arrays(path: Path, keys: tuple[str, ...]) -> list[NDArray[Any]]:
+    """Reads the named arrays of an archive; raises a `BrodmannError` where one is absent or unreadable."""
+    with open_archive(path) as archive:
+        absent = [key for key in keys if key not in archive.files]
+        if absent:
+            raise BrodmannError(
+                f"{path} must hold the arrays {', '.join(keys)}; {', '.join(absent)} missing "
+                f"(it holds {', '.join(archive.files) or 'nothing'}). Save it with numpy.savez."
+            )
+        return [read_array(archive, key, path) for key in keys]
+
+
+def open_archive(path: Path) -> np.lib.npyio.NpzFile:
+    """Opens an archive; raises a `BrodmannError` where the file is none."""
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BrodmannError(
+            f"{path} cannot be read as a .npz archive ({one_line(error)}). Save it with numpy.savez."
+        ) from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise BrodmannError(f"{path} holds a single array instead of a .npz archive. Save it with numpy.savez.")
+    return archive
+
+
+def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[Any]:
+    """Reads one array; raises a `BrodmannError` for objects and damaged content."""
+    try:
+        array: NDArray[Any] = archive[key]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "bject arrays" in str(error):
+            raise BrodmannError(
+                f"{key} in {path} must hold numbers or strings; an object array came. "
+                "Convert it with astype before saving."
+            ) from error
+        raise BrodmannError(f"{key} in {path} cannot be read ({one_line(error)}). Save the file again.") from error
+    return array

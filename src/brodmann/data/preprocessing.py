@@ -1,0 +1,218 @@
+"""What happens to raw inputs before a network sees them, in a form that can be stored and repeated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from brodmann.errors import BrodmannError, unknown_name
+
+NORMALISATIONS = ("standard", "unit", "none")
+"""The known values of ``normalise``."""
+
+# ITU-R BT.601: the eye's share of red, green and blue, in the order in which images store them.
+_LUMINANCE = (0.299, 0.587, 0.114)
+# Arithmetic is in float64, a block of rows at a time: a copy of a whole image set in float64 would not fit everywhere.
+_ROWS_PER_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Grey conversion, normalisation and flattening with fixed statistics; callable on raw inputs.
+
+    Attributes:
+        mean: What is subtracted: one value per channel for images (after the grey conversion), one per feature for
+            tables. In the units of the raw values.
+        scale: What the difference is divided by, same length and units as ``mean``; positive and finite.
+        grey: Whether three colour channels become one (luminance 0.299, 0.587, 0.114).
+        flat: Whether the result is flattened to ``(n, features)``.
+        shape: Shape of one raw input: ``(features,)`` for tables, ``(channels, height, width)`` for images.
+
+    Raises:
+        BrodmannError: If the parts do not fit each other.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    grey: bool
+    flat: bool
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (1, 3) or min(self.shape) < 1:
+            raise BrodmannError(
+                f"The shape of an input must be (features,) or (channels, height, width); {self.shape} came. "
+                "Give the shape of one raw input without the batch."
+            )
+        _check_grey(self.shape, self.grey)
+        groups = _working_shape(self.shape, self.grey)[0]
+        if len(self.mean) != groups or len(self.scale) != groups:
+            raise BrodmannError(
+                f"mean and scale must have {groups} values for shape {self.shape}; "
+                f"{len(self.mean)} and {len(self.scale)} came. Fit the preprocessing on these inputs again."
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.scale))) or min(self.scale) <= 0:
+            raise BrodmannError("mean must be finite and scale positive and finite. Fit the preprocessing again.")
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of one processed input, without the batch."""
+        shape = _working_shape(self.shape, self.grey)
+        return (math.prod(shape),) if self.flat else shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Processes raw inputs.
+
+        Args:
+            x: Raw inputs, shape ``(n, *shape)``, any real dtype; ``n`` may be 0. Left unchanged.
+
+        Returns:
+            Float32 tensor of shape ``(n, *output_shape)`` on the device of ``x``.
+
+        Raises:
+            BrodmannError: If the inputs do not have the shape that this preprocessing was fitted for.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise BrodmannError(
+                f"Inputs of shape (n, {', '.join(map(str, self.shape))}) were expected; {tuple(x.shape)} came. "
+                "Use inputs like those of the training data."
+            )
+        axes = (1, -1, *(1 for _ in self.shape[1:]))
+        mean = torch.tensor(self.mean, dtype=torch.float64, device=x.device).view(axes)
+        scale = torch.tensor(self.scale, dtype=torch.float64, device=x.device).view(axes)
+        result = torch.empty(len(x), *_working_shape(self.shape, self.grey), dtype=torch.float32, device=x.device)
+        # Row by row each feature is computed alone, so that a batch and its rows one by one give the same values.
+        for start, block in _blocks(x, self.grey):
+            result[start : start + len(block)] = (block - mean) / scale
+        return result.reshape(len(x), *self.output_shape)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives the parts as numbers, truth values and lists, which JSON stores without loss."""
+        return {
+            "mean": list(self.mean),
+            "scale": list(self.scale),
+            "grey": self.grey,
+            "flat": self.flat,
+            "shape": list(self.shape),
+        }
+
+    @classmethod
+    def from_dict(cls, parts: Mapping[str, Any]) -> Preprocessing:
+        """Rebuilds a preprocessing from what `as_dict` gave, also after a way through JSON.
+
+        Args:
+            parts: The mapping with the keys ``mean``, ``scale``, ``grey``, ``flat`` and ``shape``.
+
+        Returns:
+            An equal preprocessing.
+
+        Raises:
+            BrodmannError: If a part is missing, unknown or of the wrong kind.
+        """
+        known = {"mean", "scale", "grey", "flat", "shape"}
+        if set(parts) != known:
+            came = sorted(map(str, parts))
+            raise BrodmannError(
+                f"A stored preprocessing has the parts {sorted(known)}; {came} came. Save the run again."
+            )
+        try:
+            return cls(
+                mean=tuple(float(value) for value in parts["mean"]),
+                scale=tuple(float(value) for value in parts["scale"]),
+                grey=_truth(parts["grey"]),
+                flat=_truth(parts["flat"]),
+                shape=tuple(int(size) for size in parts["shape"]),
+            )
+        except (TypeError, OverflowError) as error:
+            raise BrodmannError(
+                f"A stored preprocessing holds a part of the wrong kind ({error}). Save the run again."
+            ) from error
+
+    @classmethod
+    def fit(
+        cls, x_train: Tensor, *, normalise: str = "standard", grey: bool = False, flat: bool = True
+    ) -> Preprocessing:
+        """Takes the statistics from training inputs.
+
+        Images get one mean and scale per channel over all pixels: a pixel at the border is often constant, so a scale
+        of its own would be 0 or would blow up the one odd example that uses it. Columns of a table have units of their
+        own, so each gets its own statistics. What is constant in training gets scale 1.
+
+        Args:
+            x_train: Raw training inputs, shape ``(n, *shape)`` with ``n`` of at least 1.
+            normalise: ``"standard"`` (mean 0 and standard deviation 1; default, since it suits signed activations),
+                ``"unit"`` (training minimum to 0 and maximum to 1; other data may fall outside) or ``"none"``.
+            grey: Whether to turn three colour channels into one. Default ``False``: colour is information. Images of
+                one channel stay as they are.
+            flat: Whether to flatten. Default ``True``, since dense layers take vectors.
+
+        Returns:
+            The fitted preprocessing.
+
+        Raises:
+            BrodmannError: If ``normalise`` is unknown, there is no example, or ``grey`` does not fit the inputs.
+        """
+        if normalise not in NORMALISATIONS:
+            raise unknown_name("normalisation", normalise, NORMALISATIONS)
+        if len(x_train) == 0:
+            raise BrodmannError("Statistics need at least one training example; none came. Use a smaller validation.")
+        shape = tuple(x_train.shape[1:])
+        if len(shape) == 3 and shape[0] == 1:
+            grey = False
+        _check_grey(shape, grey)
+        offset, scale = _statistics(x_train, normalise, grey)
+        return cls(mean=tuple(offset.tolist()), scale=tuple(scale.tolist()), grey=grey, flat=flat, shape=shape)
+
+
+def _check_grey(shape: tuple[int, ...], grey: bool) -> None:
+    if grey and (len(shape) != 3 or shape[0] != 3):
+        raise BrodmannError(f"grey needs images of 3 channels; inputs of shape {shape} came. Use grey=False for them.")
+
+
+def _working_shape(shape: tuple[int, ...], grey: bool) -> tuple[int, ...]:
+    return (1, *shape[1:]) if grey else shape
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"true or false was expected, {value!r} came")
+    return value
+
+
+def _blocks(x: Tensor, grey: bool) -> Iterator[tuple[int, Tensor]]:
+    """Yields row numbers and the rows from there on in float64, already grey where asked."""
+    weights = torch.tensor(_LUMINANCE, dtype=torch.float64, device=x.device).view(1, 3, 1, 1)
+    for start in range(0, len(x), _ROWS_PER_BLOCK):
+        wide = x[start : start + _ROWS_PER_BLOCK].to(torch.float64)
+        yield start, (wide * weights).sum(dim=1, keepdim=True) if grey else wide
+
+
+def _statistics(x: Tensor, normalise: str, grey: bool) -> tuple[Tensor, Tensor]:
+    """Gives offset and scale per channel or feature."""
+    groups = _working_shape(tuple(x.shape[1:]), grey)[0]
+    offset, scale = torch.zeros(groups, dtype=torch.float64), torch.ones(groups, dtype=torch.float64)
+    if normalise == "none":
+        return offset, scale
+    low = torch.stack([values.amin(dim=1) for values in _grouped(x, grey)]).amin(dim=0)
+    high = torch.stack([values.amax(dim=1) for values in _grouped(x, grey)]).amax(dim=0)
+    if normalise == "unit":
+        offset, scale = low, high - low
+    else:
+        count = len(x) * math.prod(x.shape[2:])
+        offset = torch.stack([values.sum(dim=1) for values in _grouped(x, grey)]).sum(dim=0) / count
+        # A second pass over the differences: the one-pass formula loses all digits where the mean is large.
+        squares = [((values - offset[:, None]) ** 2).sum(dim=1) for values in _grouped(x, grey)]
+        scale = (torch.stack(squares).sum(dim=0) / count).sqrt()
+    # Equal extremes say "constant" exactly; a rounded deviation of 1e-17 does not.
+    return offset, torch.where((high > low) & (scale > 0), scale, torch.ones_like(scale))
+
+
+def _grouped(x: Tensor, grey: bool) -> Iterator[Tensor]:
+    """Yields the values of each block of rows with one row per channel or feature."""
+    for _, block in _blocks(x, grey):
+        yield block.transpose(0, 1).reshape(block.shape[1], -1)

@@ -1,0 +1,382 @@
+"""The training loop: epochs, schedule, early stopping, signals, checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from .errors import BrodmannError, DivergenceError, unknown_name
+from .files import read_tensors, write_tensors
+
+SCHEDULES = ("cosine", "constant")
+EXPLODED, VANISHED = 1e12, 1e-20
+"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more."""
+
+
+class Learner(Protocol):
+    """What the loop trains: `Network`, or the baseline `Backpropagation`."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+    def learn_with_output(
+        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Any = None
+    ) -> tuple[Tensor, Tensor]: ...
+    def learning_state(self) -> dict[str, Tensor]: ...
+    def load_learning_state(self, state: dict[str, Tensor]) -> None: ...
+    @property
+    def loss(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and how fast.
+
+    Attributes:
+        epochs: Passes over the training part. Default 10.
+        batch_size: Samples of a step. Default 64.
+        lr: Largest learning rate. Default 1e-3, at home with Adam.
+        shape: ``"cosine"`` (down to 0, default) or ``"constant"``.
+        warmup: Steps over which the rate rises linearly from 0. Default 0.
+        seed: Of the order of samples and of dropout. Default 0.
+        patience: Epochs without a better validation score before training stops and the best weights come back. Default
+            None: train to the end, keep the last weights.
+        checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    lr: float = 1e-3
+    shape: str = "cosine"
+    warmup: int = 0
+    seed: int = 0
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.shape not in SCHEDULES:
+            raise unknown_name("schedule", self.shape, SCHEDULES)
+        if self.epochs < 1 or self.batch_size < 1:
+            raise BrodmannError(
+                f"Expected epochs and batch size of at least 1, got {self.epochs} and {self.batch_size}."
+            )
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise BrodmannError(f"Expected a learning rate above 0, got {self.lr}.")
+        if self.warmup < 0 or (self.patience is not None and self.patience < 1):
+            raise BrodmannError(f"Expected warmup >= 0 and patience >= 1, got {self.warmup} and {self.patience}.")
+
+
+def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
+    """Returns the rate of step ``step`` in [0, steps): linear warm-up, then constant or ``base (1 + cos(pi t)) / 2``."""
+    if step < warmup:
+        return base * (step + 1) / warmup
+    if shape == "constant":
+        return base
+    return base * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return list(torch.randperm(rows, generator=generator).split(size))
+
+
+@torch.no_grad()
+def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
+    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets; x (n, ...)."""
+    outputs = torch.cat([network(part) for part in x.split(rows)])
+    loss = float(network.loss(outputs, target, None))
+    return {"loss": loss, **score(outputs, target)}
+
+
+def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
+    """Returns ``accuracy`` for integer targets, else ``r2``, the coefficient of determination (mean over targets)."""
+    if not target.is_floating_point():
+        return {"accuracy": float((outputs.argmax(-1) == target).double().mean())}
+    target = target.reshape(outputs.shape)
+    residual = (outputs - target).double().square().sum(0)
+    total = (target - target.mean(0)).double().square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)
+    return {"r2": float((1 - residual / total).mean())}
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A signal stopped the training after a whole step; its checkpoint is written."""
+
+    def __init__(self, number: int) -> None:
+        """Holds the number of the signal."""
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class Callback:
+    """Sees the training go by. Default: does nothing."""
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """Called after every step."""
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """Called after every epoch with its row of metrics, before the checkpoint; may add to the row."""
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Called once, also when training stops early or fails."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it goes into checkpoints.
+
+    Attributes:
+        epoch: Epochs done.
+        batch: Batches done in the running epoch.
+        step: Steps done in all.
+        loss_sum: Sum of losses over the samples of the running epoch.
+        score_sum: Sum of correct samples in it.
+        samples: Samples in it.
+        seconds: Training time so far, evaluation left out.
+        best: Best validation score so far.
+        best_epoch: Its epoch.
+        history: A row per epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    score_sum: float = 0.0
+    samples: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    best_epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a learner on tensors in memory; with a folder, a run can be killed at any time and resumed bit for bit."""
+
+    def __init__(
+        self,
+        network: Learner,
+        train: tuple[Tensor, Tensor],
+        validation: tuple[Tensor, Tensor] | None = None,
+        schedule: Schedule | None = None,
+        *,
+        folder: Path | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        """Stores what it is given; nothing runs yet.
+
+        Args:
+            network: The learner.
+            train: Samples (n, ...) and targets (n, ...).
+            validation: The same for validation, or None.
+            schedule: Default `Schedule()`.
+            folder: Where checkpoints go; None for none.
+            callbacks: Seen in turn.
+
+        Raises:
+            BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks a validation part.
+        """
+        self.network, self.train_data, self.schedule = network, train, schedule or Schedule()
+        self.validation = validation if validation is not None and len(validation[0]) else None
+        self.folder, self.callbacks, self.progress = folder, list(callbacks), Progress()
+        x, target = train
+        if len(x) == 0 or len(x) != len(target):
+            raise BrodmannError(f"Expected samples with one target each, got {len(x)} samples and {len(target)} targets.")
+        if not torch.isfinite(x).all():
+            raise BrodmannError("The training samples hold NaN or infinite values: remove or fill them first.")
+        if self.schedule.patience is not None and self.validation is None:
+            raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
+        self._signal: int | None = None
+        self._written = 0.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; the last one may be smaller."""
+        return math.ceil(len(self.train_data[0]) / self.schedule.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.steps_per_epoch * self.schedule.epochs
+
+    def resume(self, name: str | None = None) -> None:
+        """Goes back to a checkpoint in the folder, by default the newest.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+        """
+        assert self.folder is not None
+        checkpoint = read_checkpoint(self.folder, name)
+        tensors = dict(checkpoint.tensors)
+        torch.set_rng_state(tensors.pop("generator_state"))
+        self.network.load_learning_state(tensors)
+        self.progress = Progress(**checkpoint.progress)
+
+    def run(self) -> Progress:
+        """Trains to the end of the schedule.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+            DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
+        """
+        progress = self.progress
+        if progress.step == 0:
+            torch.manual_seed(self.schedule.seed)
+        self._written = time.monotonic()
+        with self._signals():
+            try:
+                while progress.epoch < self.schedule.epochs and not self._out_of_patience():
+                    self._epoch()
+                self._finish()
+            finally:
+                for callback in self.callbacks:
+                    callback.on_end(self)
+        return progress
+
+    def _epoch(self) -> None:
+        progress, schedule = self.progress, self.schedule
+        x, target = self.train_data
+        order = batches(len(x), schedule.batch_size, schedule.seed, progress.epoch)
+        for rows in order[progress.batch :]:
+            began = time.perf_counter()
+            lr = learning_rate(schedule.lr, progress.step, self.steps, schedule.shape, schedule.warmup)
+            watch = _Watch() if progress.batch == len(order) - 1 else None
+            rows = rows.to(x.device)
+            loss_tensor, output = self.network.learn_with_output(
+                x[rows], target[rows], lr=lr, observe=watch and watch.observe
+            )
+            loss = float(loss_tensor)
+            if not math.isfinite(loss):
+                raise DivergenceError(self._why_not_finite(loss))
+            progress.seconds += time.perf_counter() - began
+            progress.batch += 1
+            progress.step += 1
+            progress.samples += len(rows)
+            progress.loss_sum += loss * len(rows)
+            if not target.is_floating_point():
+                progress.score_sum += int((output.argmax(-1) == target[rows]).sum())
+            if watch is not None:
+                watch.check(self.network)
+            for callback in self.callbacks:
+                callback.on_step(self, loss)
+            if self._signal is not None:
+                self._checkpoint()
+                raise Interrupted(self._signal)
+            if time.monotonic() - self._written > schedule.checkpoint_seconds:
+                self._checkpoint()
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.samples}
+        if not self.train_data[1].is_floating_point():
+            row["train_accuracy"] = progress.score_sum / progress.samples
+        if self.validation is not None:
+            scores = evaluate(self.network, *self.validation)
+            row |= {f"validation_{name}": value for name, value in scores.items()}
+            achieved = scores.get("accuracy", scores.get("r2", -math.inf))
+            if achieved > progress.best:
+                progress.best, progress.best_epoch = achieved, progress.epoch
+                if self.schedule.patience is not None:
+                    self._keep_best()
+        row["seconds"] = progress.seconds
+        for callback in self.callbacks:
+            callback.on_epoch(self, row)
+        progress.history.append(row)
+        progress.epoch += 1
+        progress.batch = progress.samples = 0
+        progress.loss_sum = progress.score_sum = 0.0
+        self._checkpoint()
+
+    def _out_of_patience(self) -> bool:
+        patience = self.schedule.patience
+        return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
+
+    def _keep_best(self) -> None:
+        if self.folder is not None:
+            write_tensors(self.folder / "best.safetensors", self.network.learning_state(), {})
+        else:
+            self._best = {name: tensor.clone() for name, tensor in self.network.learning_state().items()}
+
+    def _finish(self) -> None:
+        if self.schedule.patience is None or self.progress.best_epoch < 0:
+            return
+        self.network.load_learning_state(
+            self._best if self.folder is None else read_tensors(self.folder / "best.safetensors")[0]
+        )
+
+    def _checkpoint(self) -> None:
+        if self.folder is not None:
+            tensors = {**self.network.learning_state(), "generator_state": torch.get_rng_state()}
+            write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
+        self._written = time.monotonic()
+
+    def _why_not_finite(self, loss: float) -> str:
+        bad = next((name for name, t in self.network.learning_state().items() if not torch.isfinite(t).all()), None)
+        where = f"the first layer whose weights are not finite is '{_layer_name(bad)}'" if bad else "all weights are finite"
+        return (
+            f"The loss became {loss} at step {self.progress.step + 1}; {where}. "
+            "Lower the learning rate, clip the error, or check the input's scale."
+        )
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Lets SIGINT and SIGTERM wait for the end of the step. Only the main thread may do so."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, _: FrameType | None) -> None:
+            self._signal = number
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Watch:
+    """Collects the norm of the error at every layer during one step."""
+
+    def __init__(self) -> None:
+        self.norms: list[tuple[Any, float]] = []
+
+    def observe(self, layer: Any, error: Tensor) -> None:
+        self.norms.append((layer, float(error.norm())))
+
+    def check(self, network: Any) -> None:
+        """Raises where an error is not finite, or far from the output error, which comes first."""
+        if not self.norms:
+            return
+        top = self.norms[0][1]
+        for layer, norm in self.norms:
+            if not math.isfinite(norm):
+                problem = f"is {norm}"
+            elif top > 0 and norm > EXPLODED * top:
+                problem = f"has exploded to {norm:.1e} (output error {top:.1e})"
+            elif top > VANISHED and norm < VANISHED * top:
+                problem = f"has vanished to {norm:.1e} (output error {top:.1e})"
+            else:
+                continue
+            name = next(name for name, part in network.named_modules() if part is layer)
+            raise DivergenceError(
+                f"The error at layer '{name}' {problem}. Lower the learning rate, clip the error, or use residual blocks."
+            )
+
+
+def _layer_name(tensor: str) -> str:
+    parts = tensor.split(".")
+    last = max((index for index, part in enumerate(parts) if part.isdigit()), default=-1)
+    return ".".join(parts[: last + 1]) if last >= 0 else tensor
