@@ -158,13 +158,18 @@ class Backpropagation(nn.Module):
 
 
 def matching_width(active: int, in_features: int, outputs: int, depth: int) -> int:
-    """Returns the width at which the dense twin has the number of parameters nearest to ``active`` (at least 1)."""
+    """Returns the width at which the dense twin, plain or residual, has the number of parameters nearest to ``active``.
+
+    Both kinds have the same maps: input to width, width to width ``depth - 2`` times, width to output.
+    """
 
     def size(width: int) -> int:
         sizes = [in_features, *[width] * (depth - 1), outputs]
         return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
 
+    if depth == 1:
+        return 1
     width = 1
-    while depth > 1 and size(width + 1) <= active:
+    while size(width + 1) <= active:
         width += 1
-    return width if abs(size(width) - active) <= abs(size(width + 1) - active) else width + 1
+    return min(width, width + 1, key=lambda candidate: abs(size(candidate) - active))

@@ -77,3 +77,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         return tensors, json.loads(metadata["brodmann"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or was not written by brodmann ({type(error).__name__}).") from None
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Reads a file of one JSON object per line; a missing file has no rows."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -86,7 +86,6 @@ class Preprocessing:
         mean = torch.tensor(self.mean, dtype=torch.float64, device=x.device).view(axes)
         scale = torch.tensor(self.scale, dtype=torch.float64, device=x.device).view(axes)
         result = torch.empty(len(x), *_working_shape(self.shape, self.grey), dtype=torch.float32, device=x.device)
-        # Row by row each feature is computed alone, so that a batch and its rows one by one give the same values.
         for start, block in _blocks(x, self.grey):
             result[start : start + len(block)] = (block - mean) / scale
         return result.reshape(len(x), *self.output_shape)
@@ -121,17 +120,14 @@ class Preprocessing:
                 f"A stored preprocessing has the parts {sorted(known)}; {came} came. Save the run again."
             )
         try:
-            return cls(
-                mean=tuple(float(value) for value in parts["mean"]),
-                scale=tuple(float(value) for value in parts["scale"]),
-                grey=_truth(parts["grey"]),
-                flat=_truth(parts["flat"]),
-                shape=tuple(int(size) for size in parts["shape"]),
-            )
-        except (TypeError, OverflowError) as error:
+            mean, scale = (tuple(float(value) for value in parts[key]) for key in ("mean", "scale"))
+            shape = tuple(int(size) for size in parts["shape"])
+            grey, flat = _truth(parts["grey"]), _truth(parts["flat"])
+        except (TypeError, ValueError, OverflowError) as error:
             raise BrodmannError(
                 f"A stored preprocessing holds a part of the wrong kind ({error}). Save the run again."
             ) from error
+        return cls(mean=mean, scale=scale, grey=grey, flat=flat, shape=shape)
 
     @classmethod
     def fit(
@@ -186,10 +182,11 @@ def _truth(value: object) -> bool:
 
 def _blocks(x: Tensor, grey: bool) -> Iterator[tuple[int, Tensor]]:
     """Yields row numbers and the rows from there on in float64, already grey where asked."""
-    weights = torch.tensor(_LUMINANCE, dtype=torch.float64, device=x.device).view(1, 3, 1, 1)
+    red, green, blue = _LUMINANCE
     for start in range(0, len(x), _ROWS_PER_BLOCK):
         wide = x[start : start + _ROWS_PER_BLOCK].to(torch.float64)
-        yield start, (wide * weights).sum(dim=1, keepdim=True) if grey else wide
+        # Written out: the order of terms in a sum over an axis may change with the size of the block.
+        yield start, red * wide[:, 0:1] + green * wide[:, 1:2] + blue * wide[:, 2:3] if grey else wide
 
 
 def _statistics(x: Tensor, normalise: str, grey: bool) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ def table_place(name: str, directory: Path) -> Path:
 def cached_tables(directory: Path) -> list[str]:
     """Lists the names and identifiers of tables in the cache."""
     listing = _cache(directory)
-    names = sorted(path.parents[3].name for path in listing.glob("list/data_name/*/limit/2/status/active/.gz"))
+    names = sorted(path.parents[4].name for path in listing.glob("list/data_name/*/limit/2/status/active/.gz"))
     identifiers = sorted(
         (path.stem for path in listing.glob("*.gz") if path.stem.isdigit()), key=lambda number: int(number)
     )
@@ -151,7 +151,7 @@ def _offline() -> Iterator[None]:
     urllib.request.install_opener(_NoNetwork())
     try:
         yield
-    except (PermissionError, FileNotFoundError) as error:  # a cache that can only be read, with a file absent
+    except OSError as error:  # such as a cache that can only be read, with a file absent
         raise _DownloadRefused(error) from error
     finally:
         urllib.request.install_opener(cast(Any, previous))

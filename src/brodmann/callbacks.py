@@ -1,0 +1,127 @@
+"""What watches a training: metrics file, use of areas, progress bar, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from .errors import BrodmannError
+from .files import write_bytes
+from .network import Network
+from .telemetry import area_usage
+from .training import Callback, Trainer
+
+
+class AreaUse(Callback):
+    """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row."""
+
+    def __init__(self, x: Tensor) -> None:
+        """Counts on the samples x (n, ...)."""
+        self.x = x
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        if isinstance(trainer.network, Network):
+            usage = area_usage(trainer.network, self.x)
+            row["effective_areas"] = [round(layer.effective, 3) for layer in usage]
+            row["dead_areas"] = [layer.dead for layer in usage]
+
+
+class MetricsFile(Callback):
+    """Keeps ``metrics.jsonl``: a JSON object per epoch, whole at any moment, also after a resume."""
+
+    def __init__(self, path: Path) -> None:
+        """Writes to this path."""
+        self.path = path
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        rows = [*trainer.progress.history, row]
+        write_bytes(self.path, "".join(json.dumps(one) + "\n" for one in rows).encode())
+
+
+class ProgressBar(Callback):
+    """Loss, accuracy, areas in use, samples per second and time left, on standard error."""
+
+    def __init__(self, title: str) -> None:
+        """Shows this title before the bar."""
+        self.title = title
+        self.bar: Progress | None = None
+        self.facts = ""
+        self.began, self.samples = 0.0, 0
+
+    def _start(self, trainer: Trainer) -> Progress:
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.task = self.bar.add_task(self.title, total=trainer.steps, facts="", completed=trainer.progress.step)
+        self.began = time.monotonic()
+        self.bar.start()
+        return self.bar
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """See `Callback`."""
+        bar = self.bar or self._start(trainer)
+        self.samples += trainer.schedule.batch_size
+        if trainer.progress.step % 20 == 0:
+            rate = self.samples / max(time.monotonic() - self.began, 1e-9)
+            bar.update(
+                self.task, completed=trainer.progress.step, facts=f"loss {loss:.4f} {self.facts} {rate:,.0f} samples/s"
+            )
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        facts = [f"{key.removeprefix('validation_')} {row[key]:.4f}" for key in _SHOWN if key in row]
+        if row.get("effective_areas"):
+            facts.append(f"areas {min(row['effective_areas']):.1f}-{max(row['effective_areas']):.1f}")
+        self.facts = " ".join(facts)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=trainer.progress.step)
+            if not self.bar.console.is_terminal:
+                print(f"{self.title} epoch {row['epoch']}: loss {row['train_loss']:.4f} {self.facts}", file=sys.stderr)
+
+    def on_end(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+_SHOWN = ("validation_accuracy", "validation_r2")
+
+
+class TensorBoard(Callback):
+    """Writes every number of an epoch's row for TensorBoard (extra ``tensorboard``)."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writes event files into this folder.
+
+        Raises:
+            BrodmannError: TensorBoard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise BrodmannError("TensorBoard is not installed: pip install 'brodmann[tensorboard]'.") from None
+        self.writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        for name, value in row.items():
+            for index, number in enumerate(value if isinstance(value, list) else [value]):
+                tag = f"{name}/{index}" if isinstance(value, list) else name
+                self.writer.add_scalar(tag, number, row["epoch"])  # type: ignore[no-untyped-call]
+
+    def on_end(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        self.writer.close()  # type: ignore[no-untyped-call]

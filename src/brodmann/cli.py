@@ -1,0 +1,342 @@
+"""The command line: thin, every command is one call into the library."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from .callbacks import ProgressBar, TensorBoard
+from .data import available, fetch, load_inputs
+from .errors import BrodmannError
+from .inspection import inspect_run
+from .runs import RunOptions, continue_run, read_run, run_data, start_run
+from .training import Callback, Interrupted, evaluate
+
+OUT = Console()
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains a network without backpropagation, or with it as the baseline."""
+
+    dataset: tyro.conf.Positional[str] = "digits"
+    """Name of a data set, or path of an .npz file; see `brodmann data list`."""
+    rule: str = "kolen-pollack"
+    """Feedback: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, random, sign, direct, transpose; or backprop: PyTorch autograd."""
+    areas: int = 16
+    """Budget of areas of every layer."""
+    layers: int = 2
+    """Linear layers, readout included."""
+    width: int = 256
+    """Units of a hidden layer."""
+    residual: bool = False
+    """Residual blocks instead of plain layers (at least 3 layers)."""
+    shared: str = "learned"
+    """Shared part: learned, frozen or off."""
+    gated: bool = False
+    """Multiply the area's part by the gate."""
+    routing: str = "layer"
+    """layer: every layer routes its input; network: one route for all."""
+    cells: int | None = None
+    """Prototypes of a router (default: as many as areas)."""
+    temperature: float = 0.3
+    """Temperature of the gate."""
+    learn_projection: bool = True
+    """Whether the router's projection learns."""
+    balance: float = 0.0
+    """Step of the load-balancing bias; 0 is off."""
+    pooling: float = 0.0
+    """Extra decay on the areas' own parts."""
+    activation: str = "relu"
+    """relu, gelu or tanh."""
+    dropout: float = 0.0
+    """Share of hidden units switched off while learning."""
+    optimiser: str = "adam"
+    """adam or sgd."""
+    momentum: float = 0.0
+    """Momentum of sgd."""
+    lr: float = 1e-3
+    """Largest learning rate."""
+    lr_shared: float = 1.0
+    """Multiple of it for the shared part."""
+    lr_areas: float = 1.0
+    """Multiple of it for the areas."""
+    lr_projection: float = 1.0
+    """Multiple of it for the router's projection."""
+    lr_feedback: float = 1.0
+    """Multiple of it for the feedback weights."""
+    decay: float = 0.0
+    """Decoupled weight decay."""
+    clip: float | None = None
+    """Largest norm of an error that a layer accepts."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    epochs: int = 10
+    """Passes over the training part."""
+    batch_size: int = 64
+    """Samples of a step."""
+    schedule: str = "cosine"
+    """cosine or constant."""
+    warmup: int = 0
+    """Steps of linear warm-up."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation score, and keep the best weights."""
+    validation: float = 0.1
+    """Share of the training part held out for validation."""
+    normalise: str = "standard"
+    """standard, unit or none."""
+    grey: bool = False
+    """Turn colour images to grey."""
+    seed: int = 0
+    """Of the split, the initialisation and the order of samples."""
+    device: str = "cpu"
+    """Where to compute, such as cpu or cuda."""
+    dtype: str = "float32"
+    """float32 or float64."""
+    threads: int | None = None
+    """Threads of PyTorch (default: its own choice)."""
+    data_dir: str | None = None
+    """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
+    out: Path | None = None
+    """Run folder (default: runs/DATASET-RULE-N with the next free N)."""
+    overwrite: bool = False
+    """Replace the run folder if it exists."""
+    resume: Path | None = None
+    """Go on with this run; all other options come from the run itself."""
+    checkpoint: str | None = None
+    """With --resume: name of the checkpoint to go back to (default: the newest)."""
+    compare: bool = False
+    """Also train the backpropagation twin at equal active parameters."""
+    tensorboard: bool = False
+    """Write TensorBoard events too."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+    figures: bool = True
+    """Draw figures into the run folder."""
+
+    def run(self) -> None:
+        """Trains, prints the result, draws the figures."""
+        if self.resume is not None:
+            folder = self.resume
+        else:
+            if self.checkpoint is not None:
+                raise BrodmannError("--checkpoint goes with --resume: name the run folder that holds it.")
+            options = RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
+            folder = self.out or _free_folder(options)
+            start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
+
+        def watchers(place: Path, options: RunOptions) -> list[Callback]:
+            extra: list[Callback] = [TensorBoard(place / "tensorboard")] if self.tensorboard else []
+            return [ProgressBar(f"{options.dataset} {options.rule}"), *extra]
+
+        result = continue_run(folder, checkpoint=self.checkpoint, callbacks=watchers, data_dir=self.data_dir)
+        _print_results([result, result["backpropagation"]] if "backpropagation" in result else [result])
+        if self.figures:
+            _draw(folder, self.data_dir)
+        OUT.print(f"Everything is in {folder}")
+        if self.json:
+            print(json.dumps(result))
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Scores a finished run on its test part."""
+
+    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Run folder."""
+    data_dir: str | None = None
+    """Folder of the data, if not where it was."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        """Prints loss and accuracy."""
+        network, options, _, _ = read_run(self.run_folder)
+        _, split = run_data(self.run_folder, self.data_dir)
+        dtype = next(network.parameters()).dtype
+        target = split.y_test.to(dtype) if split.y_test.is_floating_point() else split.y_test
+        scores = {f"test_{name}": value for name, value in evaluate(network, split.x_test.to(dtype), target).items()}
+        if self.json:
+            print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(self.run_folder)}))
+            return
+        OUT.print(f"{options.dataset}, {options.rule}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predicts for every sample of a file (.npz with x or x_test, .npy, .csv)."""
+
+    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Run folder."""
+    file: tyro.conf.Positional[Path]
+    """Samples, raw as in the data set."""
+    json: bool = False
+    """Print one JSON object instead of a line per sample."""
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Prints a class name (or the target values) per sample."""
+        network, _, preprocessing, config = read_run(self.run_folder)
+        x = load_inputs(self.file, preprocessing)
+        outputs = network(x.to(next(network.parameters()).dtype))
+        if config["regression"]:
+            predictions: list[Any] = outputs.tolist()
+        else:
+            predictions = [config["classes"][index] for index in outputs.argmax(1).tolist()]
+        if self.json:
+            print(json.dumps({"run": str(self.run_folder), "predictions": predictions}))
+            return
+        for prediction in predictions:
+            print(" ".join(map(str, prediction)) if isinstance(prediction, list) else prediction)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Shows areas, alignment of errors and curves of a finished run, as tables and figures."""
+
+    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Run folder."""
+    data_dir: str | None = None
+    """Folder of the data, if not where it was."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+    def run(self) -> None:
+        """Prints the tables, draws the figures."""
+        inspection = inspect_run(self.run_folder, self.data_dir)
+        if self.json:
+            print(json.dumps(inspection.as_dict()))
+            return
+        if inspection.usage:
+            table = Table("layer", "areas", "in use", "effective", "entropy (nats)", title="Use of areas (test part)")
+            for row in inspection.usage:
+                areas = len(row.counts)
+                table.add_row(
+                    row.layer, str(areas), str(areas - row.dead), f"{row.effective:.2f}", f"{row.entropy:.3f}"
+                )
+            OUT.print(table)
+        if inspection.alignment:
+            table = Table("layer", "cosine", "norm ratio", "error norm", title="Error against the true gradient")
+            for line in inspection.alignment:
+                table.add_row(line.layer, f"{line.cosine:.4f}", f"{line.norm_ratio:.3g}", f"{line.error_norm:.3g}")
+            OUT.print(table)
+        for path in inspection.figures:
+            OUT.print(f"figure: {path}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class DataList:
+    """Lists data sets and whether they are on this machine."""
+
+    data_dir: str | None = None
+    """Folder of the data."""
+
+    def run(self) -> None:
+        """Prints a table."""
+        table = Table("name", "kind", "here", "where")
+        for row in available(self.data_dir):
+            table.add_row(row.name, row.kind, "yes" if row.present else "no", str(row.where))
+        OUT.print(table)
+
+
+@dataclass(frozen=True)
+class DataFetch:
+    """Downloads a data set. No other command ever downloads."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the data set."""
+    data_dir: str | None = None
+    """Folder to put it into."""
+
+    def run(self) -> None:
+        """Downloads."""
+        OUT.print(f"{self.name} is in {fetch(self.name, self.data_dir)}")
+
+
+DataCommand = (
+    Annotated[DataList, tyro.conf.subcommand("list")] | Annotated[DataFetch, tyro.conf.subcommand("fetch")]
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Lists and fetches data sets."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[DataCommand]
+
+    def run(self) -> None:
+        """Runs the chosen command."""
+        self.command.run()
+
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
+    command: Any = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        prog="brodmann",
+        description="Train deep networks without backpropagation, by Selective Adaptive Learning.",
+        args=arguments,
+    )
+    try:
+        command.run()
+    except BrodmannError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as stop:
+        folder = getattr(command, "resume", None) or getattr(command, "out", None)
+        hint = f": go on with `brodmann train --resume {folder}`" if folder else ": go on with `brodmann train --resume RUN`"
+        print(f"{stop} after a whole step, checkpoint written{hint}.", file=sys.stderr)
+        sys.exit(128 + stop.number)
+
+
+def _free_folder(options: RunOptions) -> Path:
+    stem = f"{Path(options.dataset).stem}-{options.rule}".replace(":", "-")
+    number = 1
+    while (Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return Path("runs") / f"{stem}-{number}"
+
+
+def _draw(folder: Path, data_dir: str | None) -> None:
+    try:
+        inspect_run(folder, data_dir)
+    except BrodmannError as error:
+        OUT.print(f"No figures: {error}")
+
+
+def _print_results(results: list[dict[str, Any]]) -> None:
+    metric = "test_accuracy" if "test_accuracy" in results[0] else "test_r2"
+    held_out = metric.replace("test", "validation")
+    table = Table("rule", "areas", "width", metric, held_out, "active parameters", "total parameters", "seconds")
+    for row in results:
+        table.add_row(
+            row["rule"],
+            str(row["areas"]),
+            str(row["width"]),
+            f"{row[metric]:.4f}",
+            "-" if row[held_out] is None else f"{row[held_out]:.4f}",
+            f"{row['active_parameters']:,}",
+            f"{row['total_parameters']:,}",
+            f"{row['train_seconds']:.1f}",
+        )
+    OUT.print(table)
+    use = results[0]["effective_areas"]
+    if use:
+        OUT.print("effective areas per layer: " + ", ".join(f"{value:.1f}" for value in use))

@@ -1,0 +1,70 @@
+"""What a finished run looks like from inside: usage, alignment and curves, as data and as figures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import figures
+from .files import read_rows
+from .network import Network
+from .runs import read_run, run_data
+from .telemetry import Alignment, AreaUsage, alignment, area_choices, area_usage
+
+SAMPLES = 512
+"""Samples for the alignment: enough for three digits, and quick at any depth."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Telemetry of a run; ``figures`` are the files drawn."""
+
+    usage: list[AreaUsage]
+    alignment: list[Alignment]
+    history: list[dict[str, Any]]
+    figures: list[Path]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON-safe data."""
+        return {
+            "usage": [asdict(row) for row in self.usage],
+            "alignment": [asdict(row) for row in self.alignment],
+            "history": self.history,
+            "figures": [str(path) for path in self.figures],
+        }
+
+
+def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
+    """Measures a finished run on its test part and draws its figures into ``figures/``.
+
+    Args:
+        folder: Of the run.
+        data_dir: Where the data lies, if not where it was.
+
+    Raises:
+        BrodmannError: The run is not finished, its data has changed, or matplotlib is missing.
+    """
+    network, options, _, config = read_run(folder)
+    history = read_rows(folder / "metrics.jsonl")
+    place = folder / "figures"
+    twin = folder / "backpropagation" / "metrics.jsonl"
+    beside = {"backpropagation": read_rows(twin)} if twin.is_file() else None
+    figures.learning_curves(place / "curves.png", history, beside=beside)
+    drawn = [place / "curves.png"]
+    if not isinstance(network, Network):
+        return Inspection([], [], history, drawn)
+    _, split = run_data(folder, data_dir)
+    dtype = next(network.parameters()).dtype
+    x, y = split.x_test.to(dtype), split.y_test
+    usage = area_usage(network, x)
+    aligned = alignment(network, x[:SAMPLES], y[:SAMPLES])
+    figures.alignment(place / "alignment.png", aligned)
+    drawn.append(place / "alignment.png")
+    if usage:
+        figures.area_usage(place / "areas.png", usage)
+        drawn.append(place / "areas.png")
+        if config["classes"]:
+            figures.areas_by_class(place / "classes.png", area_choices(network, x), y, config["classes"])
+            drawn.append(place / "classes.png")
+    return Inspection(usage, aligned, history, drawn)

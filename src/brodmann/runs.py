@@ -1,0 +1,364 @@
+"""Runs: a folder that holds everything about one training, and what can be done with it afterwards.
+
+``config.json`` options, ``environment.json`` versions and machine, ``metrics.jsonl`` a row per epoch, checkpoints,
+``model.safetensors`` the trained network, ``result.json`` the outcome, ``figures/``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import sklearn
+import torch
+from torch import Tensor
+
+import brodmann
+
+from .baselines import Backpropagation, matching_width
+from .builders import design
+from .callbacks import AreaUse, MetricsFile
+from .checkpoints import checkpoint_names
+from .data import Dataset, Preprocessing, Split, load
+from .errors import BrodmannError, unknown_name
+from .files import read_json, write_json
+from .layers import Rates
+from .losses import CrossEntropy, Loss, MeanSquaredError
+from .network import Network
+from .training import Callback, Schedule, Trainer, evaluate
+from .updates import SGD, Adam, UpdateRule
+
+RULES = (
+    "kolen-pollack",
+    "kolen-pollack-per-area",
+    "kolen-pollack-equal",
+    "random",
+    "sign",
+    "direct",
+    "transpose",
+    "backprop",
+)
+Watchers = Callable[[Path, "RunOptions"], list[Callback]]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything that decides the outcome of a run, bit for bit on one machine and thread count."""
+
+    dataset: str = "digits"
+    rule: str = "kolen-pollack"
+    areas: int = 16
+    layers: int = 2
+    width: int = 256
+    residual: bool = False
+    shared: str = "learned"
+    gated: bool = False
+    routing: str = "layer"
+    cells: int | None = None
+    temperature: float = 0.3
+    learn_projection: bool = True
+    balance: float = 0.0
+    pooling: float = 0.0
+    activation: str = "relu"
+    dropout: float = 0.0
+    optimiser: str = "adam"
+    momentum: float = 0.0
+    lr: float = 1e-3
+    lr_shared: float = 1.0
+    lr_areas: float = 1.0
+    lr_projection: float = 1.0
+    lr_feedback: float = 1.0
+    decay: float = 0.0
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    epochs: int = 10
+    batch_size: int = 64
+    schedule: str = "cosine"
+    warmup: int = 0
+    patience: int | None = None
+    validation: float = 0.1
+    normalise: str = "standard"
+    grey: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise unknown_name("rule", self.rule, RULES)
+        if self.dtype not in DTYPES:
+            raise unknown_name("dtype", self.dtype, DTYPES)
+        if self.threads is not None and self.threads < 1:
+            raise BrodmannError(f"Expected at least 1 thread, got {self.threads}.")
+        for name in ("shared", "areas", "projection", "feedback"):
+            if getattr(self, f"lr_{name}") < 0:
+                raise BrodmannError(f"Expected lr_{name} of at least 0, got {getattr(self, f'lr_{name}')}.")
+        if self.clip is not None and self.clip <= 0:
+            raise BrodmannError(f"Expected clip above 0, got {self.clip}.")
+        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
+            raise BrodmannError(
+                f"Expected dropout and label_smoothing in [0, 1), got {self.dropout} and {self.label_smoothing}."
+            )
+        self.training_schedule()
+        self.update()
+
+    def training_schedule(self) -> Schedule:
+        """Returns the loop's part of the options."""
+        return Schedule(
+            self.epochs, self.batch_size, self.lr, self.schedule, self.warmup, self.seed, self.patience
+        )
+
+    def update(self) -> UpdateRule:
+        """Returns the update rule.
+
+        Raises:
+            BrodmannError: It is unknown, or its settings are out of range.
+        """
+        if self.optimiser not in ("adam", "sgd"):
+            raise unknown_name("optimiser", self.optimiser, ("adam", "sgd"))
+        return Adam(self.decay) if self.optimiser == "adam" else SGD(self.decay, self.momentum)
+
+
+def start_run(
+    options: RunOptions,
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+    compare: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Prepares a new run folder; `continue_run` then trains.
+
+    Raises:
+        BrodmannError: The folder exists and ``overwrite`` is off, or it cannot be written, or the data is missing.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            raise BrodmannError(
+                f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose another --out."
+            )
+        if not (folder / "config.json").is_file():
+            raise BrodmannError(f"{folder} is no run folder (it has no config.json): choose another --out.")
+    data = load(options.dataset, data_dir)
+    _device(options.device)
+    _build(options, data, _split(options, data))  # fail on bad sizes before anything is replaced
+    if folder.exists() and (folder / "config.json").is_file():
+        shutil.rmtree(folder)
+    config = {
+        "options": asdict(options),
+        "data_dir": data_dir and str(Path(data_dir).resolve()),
+        "compare": compare,
+        "digest": data.digest,
+        "regression": not data.is_classification,
+        "classes": data.classes,
+    }
+    write_json(folder / "config.json", config)
+    write_json(folder / "environment.json", _environment())
+    return folder
+
+
+def continue_run(
+    folder: Path, *, checkpoint: str | None = None, callbacks: Watchers | None = None, data_dir: str | None = None
+) -> dict[str, Any]:
+    """Trains a prepared run from where it stands to its end; a finished one returns its result.
+
+    Args:
+        folder: Of the run.
+        checkpoint: Name of the checkpoint to go back to. Default the newest.
+        callbacks: Gives the further callbacks of a training in a folder with options, such as a progress bar.
+        data_dir: Where the data lies, if not where it lay at the start.
+
+    Returns:
+        The outcome, as in ``result.json``; with a comparison the twin's under ``"backpropagation"``.
+
+    Raises:
+        BrodmannError: The folder is no run, its data changed, or a checkpoint is damaged.
+        Interrupted: A signal came; a later call goes on from there.
+    """
+    config = _config(folder)
+    options = RunOptions(**config["options"])
+    if (folder / "result.json").is_file() and checkpoint is None:
+        return read_json(folder / "result.json")  # type: ignore[no-any-return]
+    data = load(options.dataset, data_dir or config["data_dir"])
+    if data.digest != config["digest"]:
+        raise BrodmannError(
+            f"The data set '{options.dataset}' has changed since this run began (digest {data.digest[:12]}, "
+            f"expected {config['digest'][:12]}): restore it, or start a new run."
+        )
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    split = _split(options, data)
+    learner, result = _train(folder, options, data, split, checkpoint, callbacks)
+    if config["compare"] and options.rule != "backprop":
+        active = learner.active_parameters()
+        width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
+        twin = replace(options, rule="backprop", width=width, areas=1)
+        _, result["backpropagation"] = _train(folder / "backpropagation", twin, data, split, None, callbacks)
+    write_json(folder / "result.json", result)
+    return result
+
+
+def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Preprocessing, dict[str, Any]]:
+    """Returns the trained learner of a run, its options, its preprocessing and its configuration."""
+    config = _config(folder)
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise BrodmannError(f"{folder} is not finished: resume it with `brodmann train --resume {folder}`.")
+    options = RunOptions(**config["options"])
+    preprocessing = Preprocessing.from_dict(read_json(folder / "preprocessing.json"))
+    loss = _loss(options, not config["regression"])
+    if options.rule == "backprop":
+        return Backpropagation.load(path, loss).to(DTYPES[options.dtype]), options, preprocessing, config
+    return Network.load(path, loss=loss), options, preprocessing, config
+
+
+def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]:
+    """Returns the data of a run, split as it was."""
+    config = _config(folder)
+    options = RunOptions(**config["options"])
+    data = load(options.dataset, data_dir or config["data_dir"])
+    if data.digest != config["digest"]:
+        raise BrodmannError(f"The data set '{options.dataset}' has changed since this run began.")
+    return data, _split(options, data)
+
+
+def _train(
+    folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
+) -> tuple[Network | Backpropagation, dict[str, Any]]:
+    learner = _build(options, data, split)
+    device = _device(options.device)
+    learner.to(device=device, dtype=DTYPES[options.dtype])
+
+    def place(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        dtype = DTYPES[options.dtype]
+        return x.to(device, dtype), (y.to(device, dtype) if y.is_floating_point() else y.to(device))
+
+    train = place(split.x_train, split.y_train)
+    validation = place(split.x_validation, split.y_validation)
+    watchers: list[Callback] = [AreaUse(train[0][:1024]), MetricsFile(folder / "metrics.jsonl")]
+    watchers += callbacks(folder, options) if callbacks else []
+    trainer = Trainer(
+        learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers
+    )
+    write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
+    if checkpoint is not None or checkpoint_names(folder):
+        trainer.resume(checkpoint)
+    progress = trainer.run()
+    learner.save(folder / "model.safetensors")
+    test = evaluate(learner, *place(split.x_test, split.y_test))
+    held_out = evaluate(learner, *validation) if len(validation[0]) else {}
+    metric = "accuracy" if data.is_classification else "r2"
+    return learner, {
+        "dataset": options.dataset,
+        "rule": options.rule,
+        "areas": options.areas,
+        "layers": options.layers,
+        "width": options.width,
+        f"test_{metric}": test[metric],
+        "test_loss": test["loss"],
+        f"validation_{metric}": held_out.get(metric),
+        "train_seconds": round(progress.seconds, 3),
+        "epochs": progress.epoch,
+        "effective_areas": progress.history[-1].get("effective_areas", []) if progress.history else [],
+        "active_parameters": learner.active_parameters(),
+        "total_parameters": learner.total_parameters(),
+        "peak_rss_mb": round(_peak_rss_mb(), 1),
+        "digest": data.digest,
+        "run": str(folder),
+    }
+
+
+def _build(options: RunOptions, data: Dataset, split: Split) -> Network | Backpropagation:
+    torch.manual_seed(options.seed)
+    loss = _loss(options, data.is_classification)
+    features = split.x_train.shape[1]
+    if options.rule == "backprop":
+        if options.dropout:
+            raise BrodmannError("The backpropagation baseline has no dropout: leave --dropout at 0.")
+        if options.residual and options.layers < 3:
+            raise BrodmannError(f"A residual network needs at least 3 layers, got {options.layers}.")
+        return Backpropagation(
+            features,
+            data.outputs,
+            depth=options.layers,
+            width=options.width,
+            residual=options.residual,
+            activation=options.activation,
+            optimiser=options.optimiser,
+            momentum=options.momentum,
+            decay=options.decay,
+            loss=loss,
+        )
+    description = design(
+        "residual_mlp" if options.residual else "mlp",
+        options.update(),
+        in_features=features,
+        outputs=data.outputs,
+        depth=options.layers,
+        width=options.width,
+        areas=options.areas,
+        feedback=options.rule,
+        activation=options.activation,
+        dropout=options.dropout,
+        routing=options.routing,
+        shared=options.shared,
+        gated=options.gated,
+        pooling=options.pooling,
+        router={
+            "cells": options.cells,
+            "temperature": options.temperature,
+            "learned": options.learn_projection,
+            "balance_rate": options.balance,
+        },
+    )
+    rates = Rates(options.lr_shared, options.lr_areas, options.lr_projection, options.lr_feedback)
+    return Network.from_design(description, loss, lr=options.lr, rates=rates, clip=options.clip)
+
+
+def _loss(options: RunOptions, classification: bool) -> Loss:
+    return CrossEntropy(options.label_smoothing) if classification else MeanSquaredError()
+
+
+def _split(options: RunOptions, data: Dataset) -> Split:
+    return data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise BrodmannError(f"{folder} is no run folder: expected {folder / 'config.json'}.")
+    return read_json(folder / "config.json")  # type: ignore[no-any-return]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise BrodmannError(f"The device '{name}' is not available here: use cpu, or check the installation.") from None
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "brodmann": brodmann.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scikit_learn": sklearn.__version__,
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
