@@ -29,6 +29,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pooling 1": {"pooling": 1.0},
     "pooling 5": {"pooling": 5.0},
     "pooling 20": {"pooling": 20.0},
+    "decay 0.1": {"decay": 0.1},
+    "decay 1": {"decay": 1.0},
+    "decay 0.1, pooling 5": {"decay": 0.1, "pooling": 5.0},
     "tau 0.1": {"router": {"temperature": 0.1}},
     "tau 1": {"router": {"temperature": 1.0}},
     "dimension 8": {"router": {"dimension": 8}},
@@ -55,7 +58,9 @@ def main() -> None:
             for seed in range(options.seeds):
                 split = data.split(0.2, seed)
                 torch.manual_seed(seed)
-                body = mlp(split.x_train.shape[1], data.outputs, update=Adam(), **VARIANTS[variant])
+                settings = dict(VARIANTS[variant])
+                update = Adam(settings.pop("decay", 0.0))
+                body = mlp(split.x_train.shape[1], data.outputs, update=update, **settings)
                 network = Network(body)
                 train, validation = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
                 progress = Trainer(network, train, validation, Schedule(options.epochs, seed=seed)).run()
@@ -68,7 +73,10 @@ def main() -> None:
                         row = {"set": name, "variant": variant, "seed": seed, "effective_areas": use, **row}
                         file.write(json.dumps(row) + "\n")
             spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-            print(f"{name:10} {variant:26} {statistics.mean(scores):6.2f} +- {spread:.2f}  areas {effective[0]}", flush=True)
+            print(
+                f"{name:10} {variant:26} {statistics.mean(scores):6.2f} +- {spread:.2f}  areas {effective[0]}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

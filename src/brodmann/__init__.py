@@ -12,6 +12,7 @@ from .updates import SGD, Adam, UpdateRule
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
     "Adam",
     "AreaLinear",
     "BrodmannError",
@@ -34,7 +35,6 @@ __all__ = [
     "Route",
     "Routed",
     "Router",
-    "SGD",
     "Sequential",
     "SignSymmetric",
     "Transpose",

@@ -231,7 +231,7 @@ class AreaMap(nn.Module):
         slot = self.slot[area]
         if torch.compiler.is_exporting():
             return _every_slot_then_choose(x, slot, weight, bias)
-        return _grouped_linear(x, slot, weight, bias)
+        return _grouped_linear(x, slot, weight, bias)  # type: ignore[no-any-return]
 
 
 @torch.library.custom_op("brodmann::grouped_linear", mutates_args=())

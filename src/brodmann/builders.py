@@ -199,7 +199,7 @@ def _parts(
         raise unknown_name("routing", routing, ROUTING)
     rule = update or Adam()
     path = feedback_path(feedback, outputs)
-    new_router = functools.partial(Router, **(router or {}))
+    new_router: Callable[..., Router] = functools.partial(Router, **(router or {}))
     own = new_router if routing == "layer" else None
 
     def new_layer(inputs: int, size: int, *, lowest: bool) -> AreaLinear:

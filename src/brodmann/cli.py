@@ -261,9 +261,7 @@ class DataFetch:
         OUT.print(f"{self.name} is in {fetch(self.name, self.data_dir)}")
 
 
-DataCommand = (
-    Annotated[DataList, tyro.conf.subcommand("list")] | Annotated[DataFetch, tyro.conf.subcommand("fetch")]
-)
+DataCommand = Annotated[DataList, tyro.conf.subcommand("list")] | Annotated[DataFetch, tyro.conf.subcommand("fetch")]
 
 
 @dataclass(frozen=True)
@@ -301,7 +299,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except Interrupted as stop:
         folder = getattr(command, "resume", None) or getattr(command, "out", None)
-        hint = f": go on with `brodmann train --resume {folder}`" if folder else ": go on with `brodmann train --resume RUN`"
+        hint = (
+            f": go on with `brodmann train --resume {folder}`"
+            if folder
+            else ": go on with `brodmann train --resume RUN`"
+        )
         print(f"{stop} after a whole step, checkpoint written{hint}.", file=sys.stderr)
         sys.exit(128 + stop.number)
 

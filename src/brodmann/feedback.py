@@ -49,7 +49,7 @@ class Shape:
 
     def draw(self) -> Tensor:
         """Draws a matrix (out, in) with the standard deviation of the forward weights, independent of them."""
-        return torch.randn(self.out_features, self.in_features) / self.in_features**0.5
+        return torch.randn(self.out_features, self.in_features).div_(self.in_features**0.5)
 
 
 class Feedback(nn.Module, ABC):
@@ -59,7 +59,7 @@ class Feedback(nn.Module, ABC):
     def error(self, signal: Signal) -> Tensor:
         """Returns the error below, (rows, in), sorted rows, from values before the update."""
 
-    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:  # noqa: B027
+    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:
         """Moves the feedback weights in place. Default: they are fixed."""
 
 
@@ -172,7 +172,9 @@ class Direct(Feedback):
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
         if signal.output_error is None:
-            raise BrodmannError("Direct feedback needs the output error: train through Network.learn, or set it in the context.")
+            raise BrodmannError(
+                "Direct feedback needs the output error: train through Network.learn, or set it in the context."
+            )
         if len(signal.output_error) != len(signal.x):
             raise BrodmannError(
                 f"Direct feedback needs one output error per row, got {len(signal.output_error)} for {len(signal.x)} rows."

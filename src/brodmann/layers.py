@@ -385,7 +385,7 @@ class Local(Layer):
             if module is not None:
                 module.train()
             try:
-                y, pull_back = torch.func.vjp(self.operation, x)
+                y, pull_back = torch.func.vjp(self.operation, x)[:2]
             finally:
                 if module is not None:
                     module.eval()
@@ -395,17 +395,18 @@ class Local(Layer):
         """Carries the error through the derivative."""
         if isinstance(trace, Tensor):
             with torch.no_grad():
-                return torch.ops.aten.threshold_backward(error, trace, 0)
+                below: Tensor = torch.ops.aten.threshold_backward(error, trace, 0)
+                return below
         with torch.inference_mode(False), torch.no_grad():
-            (below,) = trace(error.clone() if error.is_inference() else error)
-            return below.detach()
+            carried: Tensor = trace(error.clone() if error.is_inference() else error)[0]
+            return carried.detach()
 
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm without weights, ``x / sqrt(mean(x^2) + 1e-6)`` over the last dimension."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., n); returns the same shape."""
+        """X (..., n); returns the same shape."""
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
 
 
@@ -498,7 +499,9 @@ class Routed(Layer):
         super().__init__()
         for part in body.modules():
             if isinstance(part, AreaLinear) and part.routed and part.budget != router.areas:
-                raise BrodmannError(f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal.")
+                raise BrodmannError(
+                    f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal."
+                )
         self.router, self.body = router, body
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:

@@ -151,7 +151,9 @@ class Network(nn.Module):
         tensors, options = read_tensors(Path(path))
         if body is None:
             if options.get("design") is None:
-                raise CheckpointError(f"{path} was not made by a builder: pass the body, built by the code that built it first.")
+                raise CheckpointError(
+                    f"{path} was not made by a builder: pass the body, built by the code that built it first."
+                )
             body = build(options["design"])
         try:
             body.load_state_dict(tensors)
@@ -160,7 +162,12 @@ class Network(nn.Module):
             raise CheckpointError(f"{path} does not fit this body: {first}") from None
         first_tensor = next((t for t in tensors.values() if t.is_floating_point()), None)
         network = Network(
-            body, loss, lr=options["lr"], rates=Rates(**options["rates"]), clip=options["clip"], design=options["design"]
+            body,
+            loss,
+            lr=options["lr"],
+            rates=Rates(**options["rates"]),
+            clip=options["clip"],
+            design=options["design"],
         )
         return network if first_tensor is None else network.to(first_tensor.dtype)
 

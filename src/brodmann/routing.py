@@ -140,9 +140,7 @@ class Router(nn.Module):
         probabilities = (scores / self.temperature).softmax(1)
         gate = probabilities.gather(1, cell[:, None])[:, 0]
         area = self.partition[cell]
-        return Route(
-            x, cell, area, gate, probabilities, scores, direction, length, Groups.of(area, self.areas)
-        )
+        return Route(x, cell, area, gate, probabilities, scores, direction, length, Groups.of(area, self.areas))
 
     @torch.no_grad()
     def learn(self, route: Route, gate_error: Tensor, lr: float) -> None:

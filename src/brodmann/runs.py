@@ -114,9 +114,7 @@ class RunOptions:
 
     def training_schedule(self) -> Schedule:
         """Returns the loop's part of the options."""
-        return Schedule(
-            self.epochs, self.batch_size, self.lr, self.schedule, self.warmup, self.seed, self.patience
-        )
+        return Schedule(self.epochs, self.batch_size, self.lr, self.schedule, self.warmup, self.seed, self.patience)
 
     def update(self) -> UpdateRule:
         """Returns the update rule.
@@ -247,9 +245,7 @@ def _train(
     validation = place(split.x_validation, split.y_validation)
     watchers: list[Callback] = [AreaUse(train[0][:1024]), MetricsFile(folder / "metrics.jsonl")]
     watchers += callbacks(folder, options) if callbacks else []
-    trainer = Trainer(
-        learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers
-    )
+    trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
     if checkpoint is not None or checkpoint_names(folder):
         trainer.resume(checkpoint)

@@ -56,7 +56,9 @@ def area_usage(network: Network, x: Tensor) -> list[AreaUsage]:
         share = counts.double() / counts.sum().clamp_min(1)
         entropy = float(torch.special.entr(share).sum())
         rows.append(
-            AreaUsage(name, tuple(counts.tolist()), entropy, float(torch.tensor(entropy).exp()), int((counts == 0).sum()))
+            AreaUsage(
+                name, tuple(counts.tolist()), entropy, float(torch.tensor(entropy).exp()), int((counts == 0).sum())
+            )
         )
     return rows
 

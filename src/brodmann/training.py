@@ -191,7 +191,9 @@ class Trainer:
         self.folder, self.callbacks, self.progress = folder, list(callbacks), Progress()
         x, target = train
         if len(x) == 0 or len(x) != len(target):
-            raise BrodmannError(f"Expected samples with one target each, got {len(x)} samples and {len(target)} targets.")
+            raise BrodmannError(
+                f"Expected samples with one target each, got {len(x)} samples and {len(target)} targets."
+            )
         if not torch.isfinite(x).all():
             raise BrodmannError("The training samples hold NaN or infinite values: remove or fill them first.")
         if self.schedule.patience is not None and self.validation is None:
@@ -323,7 +325,9 @@ class Trainer:
 
     def _why_not_finite(self, loss: float) -> str:
         bad = next((name for name, t in self.network.learning_state().items() if not torch.isfinite(t).all()), None)
-        where = f"the first layer whose weights are not finite is '{_layer_name(bad)}'" if bad else "all weights are finite"
+        where = (
+            f"the first layer whose weights are not finite is '{_layer_name(bad)}'" if bad else "all weights are finite"
+        )
         return (
             f"The loss became {loss} at step {self.progress.step + 1}; {where}. "
             "Lower the learning rate, clip the error, or check the input's scale."

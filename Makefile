@@ -1,0 +1,49 @@
+# The two commands a newcomer needs are `make demo` and `make test`.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types mutants bench-speed wheel clean
+
+help:  ## Shows this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+# Plain `torch` can be a build of several gigabytes; a pinned one is tried first, any supported one second.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Brodmann needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet "$(TORCH)" || $(BIN)/pip install --quiet "torch>=2.10"
+	@$(BIN)/pip install --quiet -e '.[test]'
+	@touch $@
+
+demo: $(READY)  ## Trains on handwritten digits beside backpropagation, writes a report
+	$(BIN)/brodmann train digits --compare --overwrite --epochs 30 --out runs/demo
+
+test: $(READY)  ## Runs the default tests
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## Runs every test, the slow ones too
+	$(BIN)/python -m pytest -m ''
+
+lint: $(READY)  ## Checks style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## Checks types, strictly
+	$(BIN)/mypy
+
+mutants: $(READY)  ## Plants faults and checks that the tests find them
+	$(BIN)/python tests/mutants.py
+
+bench-speed: $(READY)  ## Times a step beside PyTorch's
+	$(BIN)/python benchmarks/step_time.py
+
+wheel: $(READY)  ## Builds dist/*.whl
+	$(BIN)/pip wheel --quiet --no-deps -w dist .
+
+clean:  ## Removes everything that was built
+	rm -rf $(VENV) dist build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
