@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pooling 5": {"pooling": 5.0},
     "pooling 20": {"pooling": 20.0},
     "decay 0.1": {"decay": 0.1},
+    "decay 0.3": {"decay": 0.3},
     "decay 1": {"decay": 1.0},
     "decay 0.1, pooling 5": {"decay": 0.1, "pooling": 5.0},
     "tau 0.1": {"router": {"temperature": 0.1}},

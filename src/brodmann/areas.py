@@ -104,7 +104,7 @@ class Slab(nn.Module):
         stored = state_dict.get(prefix + "value")
         if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
             self.resize(len(stored))
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class AreaMap(nn.Module):

@@ -113,15 +113,15 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise BrodmannError("TensorBoard is not installed: pip install 'brodmann[tensorboard]'.") from None
-        self.writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder))
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
         for name, value in row.items():
             for index, number in enumerate(value if isinstance(value, list) else [value]):
                 tag = f"{name}/{index}" if isinstance(value, list) else name
-                self.writer.add_scalar(tag, number, row["epoch"])  # type: ignore[no-untyped-call]
+                self.writer.add_scalar(tag, number, row["epoch"])
 
     def on_end(self, trainer: Trainer) -> None:
         """See `Callback`."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()

@@ -26,7 +26,8 @@ class Checkpoint:
 def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
     """Writes checkpoint ``number`` (it must grow), then removes all but the last two.
 
-    The JSON is written last and names the digest of the tensors, so that a checkpoint cut short at any moment does not count.
+    The JSON is written last and names the digest of the tensors, so that a checkpoint cut short at any moment does
+    not count.
     """
     tensors = folder / f"checkpoint-{number:09d}.safetensors"
     write_tensors(tensors, checkpoint.tensors, {})

@@ -30,7 +30,8 @@ class Train:
     dataset: tyro.conf.Positional[str] = "digits"
     """Name of a data set, or path of an .npz file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
-    """Feedback: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, random, sign, direct, transpose; or backprop: PyTorch autograd."""
+    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, random, sign, direct,
+    transpose; or backprop, which is PyTorch autograd."""
     areas: int = 16
     """Budget of areas of every layer."""
     layers: int = 2
@@ -287,7 +288,7 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
     command: Any = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         prog="brodmann",
         description="Train deep networks without backpropagation, by Selective Adaptive Learning.",
         args=arguments,

@@ -66,8 +66,10 @@ class Feedback(nn.Module, ABC):
 class KolenPollack(Feedback):
     """Feedback weights that learn by the same updates as the forward weights, and so align with them.
 
-    ``e_below = delta B0``, or ``delta B0 + part_delta E[g]`` with a map per area. ``B0`` receives the factors of ``W0`` under the
-    same rule and decay, ``E[g]`` those of ``D[g]``: each difference shrinks by ``1 - lr * decay`` a step under SGD. Without a
+    ``e_below = delta B0``, or ``delta B0 + part_delta E[g]`` with a map per area. ``B0`` receives the factors of
+    ``W0`` under the
+    same rule and decay, ``E[g]`` those of ``D[g]``: each difference shrinks by ``1 - lr * decay`` a step under SGD.
+    Without a
     learning shared part, one ``B0`` learns from the areas' factors of all samples.
 
     Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
@@ -79,7 +81,8 @@ class KolenPollack(Feedback):
         Args:
             shape: Of the layer.
             per_area: Whether each area has a feedback map of its own. Default False: as accurate, and half the memory.
-            start: ``"independent"`` draws ``B0`` apart from ``W0``; ``"equal"`` starts as a copy, which is backpropagation with
+            start: ``"independent"`` draws ``B0`` apart from ``W0``; ``"equal"`` starts as a copy, which is
+                backpropagation with
                 a second copy of the weights and proves nothing about feedback. Default independent.
         """
         super().__init__()
@@ -134,7 +137,8 @@ class FixedRandom(Feedback):
 class SignSymmetric(Feedback):
     """``e_below = delta sign(W0 + D[g]) c``: the signs of the forward weights, no magnitudes.
 
-    ``c = sqrt(2 / (pi * in))``, the mean magnitude of a normal weight of variance ``1 / in``. Source: Liao, Leibo and Poggio (2016).
+    ``c = sqrt(2 / (pi * in))``, the mean magnitude of a normal weight of variance ``1 / in``. Source: Liao, Leibo
+    and Poggio (2016).
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -177,7 +181,8 @@ class Direct(Feedback):
             )
         if len(signal.output_error) != len(signal.x):
             raise BrodmannError(
-                f"Direct feedback needs one output error per row, got {len(signal.output_error)} for {len(signal.x)} rows."
+                f"Direct feedback needs one output error per row, got {len(signal.output_error)} for "
+                f"{len(signal.x)} rows."
             )
         return signal.output_error @ self.matrix
 

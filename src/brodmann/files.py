@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, tensors in safetensors with JSON beside them in one file, no pickle."""
+"""Files that are whole or absent: atomic writes, tensors and JSON in one safetensors file, no pickle."""
 
 from __future__ import annotations
 

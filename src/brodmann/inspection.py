@@ -45,7 +45,7 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     Raises:
         BrodmannError: The run is not finished, its data has changed, or matplotlib is missing.
     """
-    network, options, _, config = read_run(folder)
+    network, _, _, config = read_run(folder)
     history = read_rows(folder / "metrics.jsonl")
     place = folder / "figures"
     twin = folder / "backpropagation" / "metrics.jsonl"

@@ -1,8 +1,10 @@
 """Layers and containers: three methods each, and nothing remembered between calls.
 
-- ``forward(x, choice=None) -> y``: inference, an ordinary module; ``choice`` hands down what an enclosing `Routed` chose;
+- ``forward(x, choice=None) -> y``: inference, an ordinary module; ``choice`` hands down what an enclosing `Routed`
+  chose;
 - ``trace(x, context) -> (y, trace)``: the learning forward pass;
-- ``learn(trace, error, context) -> error_below``: local update, then the error for the layer below. It uses up the trace.
+- ``learn(trace, error, context) -> error_below``: local update, then the error for the layer below. It uses up the
+  trace.
 
 A layer without feedback returns None as its error below: it is the lowest that learns.
 """
@@ -50,7 +52,8 @@ class Context:
         output_error: Error at the network's output, (batch, ..., outputs), known from the error pass on.
         route: Route shared by the layers of a `Routed` body, else None.
         gate_error: Where those layers add up their ``dL/da``, (rows,).
-        clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that; None for no limit.
+        clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that;
+            None for no limit.
         observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived.
     """
 
@@ -101,14 +104,17 @@ class AreaTrace:
 class AreaLinear(Layer):
     """A linear layer of many mutually exclusive areas: ``z = W0 x + b0 + a (D[g] x + d[g])``.
 
-    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With ``delta = dL/dz`` as the
+    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With ``delta =
+    dL/dz`` as the
     feedback sees it, a step computes ``e_below`` from the weights as they are and then moves
 
-    - ``W0, b0`` by the factors ``(delta, x)``, ``D[g], d[g]`` by ``(a delta, x)`` of the area's own samples, no other area;
+    - ``W0, b0`` by the factors ``(delta, x)``, ``D[g], d[g]`` by ``(a delta, x)`` of the area's own samples, no
+      other area;
     - the feedback weights, as their path says;
     - the router by ``dL/da = delta . (D[g] x + d[g])``.
 
-    Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part, areas that start
+    Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part, areas
+        that start
     at zero, the gate and the projection's rule are our choice.
     """
 
@@ -132,10 +138,13 @@ class AreaLinear(Layer):
             in_features: Size of a sample.
             out_features: Size of the output.
             areas: Budget of areas. With one area and a shared part the layer is the shared part alone.
-            shared: ``"learned"`` (default: pools what areas have in common), ``"frozen"`` (random, never moves) or ``"off"`` (no shared part;
+            shared: ``"learned"`` (default: pools what areas have in common), ``"frozen"`` (random, never moves) or
+                ``"off"`` (no shared part;
                 areas start as copies of one random map).
-            gated: Whether the gate multiplies the area's part. Default False: then both parts can be merged into one map.
-            feedback: The feedback path: a class of `brodmann.feedback`, or a `functools.partial` of one. None for the lowest
+            gated: Whether the gate multiplies the area's part. Default False: then both parts can be merged into one
+                map.
+            feedback: The feedback path: a class of `brodmann.feedback`, or a `functools.partial` of one. None for
+                the lowest
                 layer, which sends no error down.
             update: Update rule of every weight of the layer, the router's projection included. Default plain SGD.
             pooling: Extra decay on the areas' own parts, which pulls them towards what is shared. Default 0.
@@ -246,7 +255,8 @@ class AreaLinear(Layer):
         if self.feedback is not None and rates.feedback:
             self.feedback.learn(signal, context.lr * rates.feedback, decay, area_decay)
         if self.shared_mode == "learned" and rates.shared and len(delta):
-            assert self.shared is not None and self.shared_bias is not None
+            assert self.shared is not None
+            assert self.shared_bias is not None
             self.shared.step(0, Factors(delta, trace.x), context.lr * rates.shared, decay)
             self.shared_bias.step(0, Factors(delta), context.lr * rates.shared, 0.0)
         if self.areas is not None and rates.areas:
@@ -294,7 +304,8 @@ class AreaLinear(Layer):
             raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
         if len(context.route.area) != len(rows):
             raise BrodmannError(
-                f"The shared route has {len(context.route.area)} rows, this layer got {len(rows)}: keep rows apart inside a Routed."
+                f"The shared route has {len(context.route.area)} rows, this layer got {len(rows)}: "
+                "keep rows apart inside a Routed."
             )
         return context.route
 
@@ -307,7 +318,8 @@ class AreaLinear(Layer):
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
-        return f"{self.in_features}, {self.out_features}, areas={self.budget}, shared={self.shared_mode}, gated={self.gated}"
+        sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
+        return f"{sizes}, shared={self.shared_mode}, gated={self.gated}"
 
 
 def clone_area(module: nn.Module, area: int, new: int) -> None:
@@ -355,7 +367,8 @@ class Local(Layer):
             held = [*operation.parameters(), *operation.buffers()]
             if held:
                 raise BrodmannError(
-                    f"Local takes operations without parameters or buffers; {type(operation).__name__} holds {len(held)}. "
+                    f"Local takes operations without parameters or buffers; {type(operation).__name__} holds "
+                    f"{len(held)}. "
                     "Use elementwise_affine=False, affine=False with track_running_stats=False, or an AreaLinear."
                 )
             operation.eval()
@@ -463,7 +476,8 @@ class Residual(Layer):
 
         Args:
             body: The layer beside the path.
-            alpha: Scale of the body. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum keeps its variance with depth.
+            alpha: Scale of the body. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum keeps its
+                variance with depth.
         """
         super().__init__()
         self.body, self.alpha = body, alpha
@@ -488,7 +502,10 @@ class Residual(Layer):
 
 
 class Routed(Layer):
-    """One router for a whole body: the route is computed once and the projection learns once, after the body's last layer."""
+    """One router for a whole body.
+
+    The route is computed once, and the projection learns once, from what all layers of the body found useful.
+    """
 
     def __init__(self, router: Router, body: Layer) -> None:
         """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.

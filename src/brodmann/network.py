@@ -38,7 +38,8 @@ class Network(nn.Module):
             lr: Learning rate of `learn` where none is given. Default 1e-3, at home with Adam.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
-            design: Name and arguments of the builder that made the body, so that `load` can make it again. Set by `build`.
+            design: Name and arguments of the builder that made the body, so that `load` can make it again. Set by
+                `build`.
         """
         super().__init__()
         self.body, self.loss = body, loss or CrossEntropy()

@@ -49,10 +49,12 @@ class Router(nn.Module):
     ``partition[cell]``, the gate ``a = softmax(s / tau)[cell]``. For ``x = 0`` the cell is 0.
 
     The prototypes are random unit vectors and never move; the projection ``P`` may learn. A unit of usefulness at the
-    chosen cell ``c`` is a unit of ``-dL/da`` (see `AreaLinear.learn`), carried through the softmax and the cosine into ``P``:
+    chosen cell ``c`` is a unit of ``-dL/da`` (see `AreaLinear.learn`), carried through the softmax and the cosine
+    into ``P``:
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
-    Source: SAL (arXiv 2601.21561), abstract, for projection, frozen prototypes and hard choice; gate, partition table and
+    Source: SAL (arXiv 2601.21561), abstract, for projection, frozen prototypes and hard choice; gate, partition
+        table and
     learning rule are our choice.
     """
 
@@ -84,7 +86,8 @@ class Router(nn.Module):
                 and costs a sixteenth of a map of 256 units.
             temperature: tau of the gate. Default 0.3, from a search on validation splits (docs/decisions.md).
             learned: Whether the projection learns. Default True.
-            balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate. Default 0, off:
+            balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate. Default 0,
+                off:
                 on real data it cost accuracy.
             partition: ``"fixed"`` (cell mod G) or ``"adaptive"`` (all cells in area 0 until areas are split).
             update: Rule of the projection. Default plain SGD.
@@ -183,7 +186,8 @@ class Router(nn.Module):
         taken = own[len(own) // 2 :] if cells is None else cells
         if len(own) < 2 or not taken or len(taken) >= len(own) or not set(taken) <= set(own):
             raise BrodmannError(
-                f"Cannot split area {area}, whose cells are {own}: the new area must take some of them and leave some, got {taken}."
+                f"Cannot split area {area}, whose cells are {own}: the new area must take some of "
+                f"them and leave some, got {taken}."
             )
         used = set(self.partition.tolist())
         free = [index for index in range(self.areas) if index not in used]

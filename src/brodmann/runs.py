@@ -143,7 +143,8 @@ def start_run(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not overwrite:
             raise BrodmannError(
-                f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose another --out."
+                f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose "
+                "another --out."
             )
         if not (folder / "config.json").is_file():
             raise BrodmannError(f"{folder} is no run folder (it has no config.json): choose another --out.")

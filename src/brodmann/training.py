@@ -28,14 +28,23 @@ EXPLODED, VANISHED = 1e12, 1e-20
 class Learner(Protocol):
     """What the loop trains: `Network`, or the baseline `Backpropagation`."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Tensor) -> Tensor:
+        """Inference."""
+
     def learn_with_output(
         self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Any = None
-    ) -> tuple[Tensor, Tensor]: ...
-    def learning_state(self) -> dict[str, Tensor]: ...
-    def load_learning_state(self, state: dict[str, Tensor]) -> None: ...
+    ) -> tuple[Tensor, Tensor]:
+        """One step; returns loss and output from before it."""
+
+    def learning_state(self) -> dict[str, Tensor]:
+        """Returns everything that a checkpoint must hold."""
+
+    def load_learning_state(self, state: dict[str, Tensor]) -> None:
+        """Takes it back."""
+
     @property
-    def loss(self) -> Any: ...
+    def loss(self) -> Any:
+        """The loss at the top."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Schedule:
 
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
-    """Returns the rate of step ``step`` in [0, steps): linear warm-up, then constant or ``base (1 + cos(pi t)) / 2``."""
+    """Returns the rate of a step in [0, steps): linear warm-up, then constant or ``base (1 + cos(pi t)) / 2``."""
     if step < warmup:
         return base * (step + 1) / warmup
     if shape == "constant":
@@ -88,13 +97,13 @@ def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", war
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
     """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return list(torch.randperm(rows, generator=generator).split(size))
+    return list(torch.split(torch.randperm(rows, generator=generator), size))
 
 
 @torch.no_grad()
 def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
     """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets; x (n, ...)."""
-    outputs = torch.cat([network(part) for part in x.split(rows)])
+    outputs = torch.cat([network(part) for part in torch.split(x, rows)])
     loss = float(network.loss(outputs, target, None))
     return {"loss": loss, **score(outputs, target)}
 
@@ -184,7 +193,8 @@ class Trainer:
             callbacks: Seen in turn.
 
         Raises:
-            BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks a validation part.
+            BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
+                a validation part.
         """
         self.network, self.train_data, self.schedule = network, train, schedule or Schedule()
         self.validation = validation if validation is not None and len(validation[0]) else None
@@ -376,7 +386,8 @@ class _Watch:
                 continue
             name = next(name for name, part in network.named_modules() if part is layer)
             raise DivergenceError(
-                f"The error at layer '{name}' {problem}. Lower the learning rate, clip the error, or use residual blocks."
+                f"The error at layer '{name}' {problem}. "
+                "Lower the learning rate, clip the error, or use residual blocks."
             )
 
 

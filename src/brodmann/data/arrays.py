@@ -157,7 +157,8 @@ def indexed_targets(name: str, y_train: Array, y_test: Array, count: int) -> tup
     for key, array in _targets_of(y_train, y_test):
         if array.dtype.kind not in "iu" or array.ndim != 1 or array.min() < 0 or array.max() >= count:
             raise BrodmannError(
-                f"Data set '{name}': {key} must be (n,) class indices from 0 to {count - 1}; dtype {array.dtype}, shape "
+                f"Data set '{name}': {key} must be (n,) class indices from 0 to {count - 1}; dtype {array.dtype}, "
+                f"shape "
                 f"{array.shape}, values from {array.min()} to {array.max()} came. Check the labels of the source."
             )
     return torch.from_numpy(y_train.astype(np.int64)), torch.from_numpy(y_test.astype(np.int64))

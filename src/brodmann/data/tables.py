@@ -25,13 +25,13 @@ PREFIX = "openml:"
 Array = NDArray[Any]
 
 
-class _DownloadRefused(Exception):
+class _DownloadRefusedError(Exception):
     """The loader reached for the network while only the cache was allowed."""
 
 
 class _NoNetwork(urllib.request.OpenerDirector):
     def open(self, fullurl: Any, data: Any = None, timeout: Any = None) -> NoReturn:
-        raise _DownloadRefused("a file of it is not in the cache")
+        raise _DownloadRefusedError("a file of it is not in the cache")
 
 
 def table_place(name: str, directory: Path) -> Path:
@@ -87,7 +87,7 @@ def load_table(name: str, directory: Path) -> Dataset:
     try:
         with _offline():
             table = _fetch(name, directory)
-    except _DownloadRefused as error:
+    except _DownloadRefusedError as error:
         raise damaged(name, place, directory, error) from error
     return _dataset(name, table)
 
@@ -152,7 +152,7 @@ def _offline() -> Iterator[None]:
     try:
         yield
     except OSError as error:  # such as a cache that can only be read, with a file absent
-        raise _DownloadRefused(error) from error
+        raise _DownloadRefusedError(error) from error
     finally:
         urllib.request.install_opener(cast(Any, previous))
 
