@@ -33,6 +33,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "decay 0.3": {"decay": 0.3},
     "decay 1": {"decay": 1.0},
     "decay 0.1, pooling 5": {"decay": 0.1, "pooling": 5.0},
+    "lr 3e-3": {"lr": 3e-3},
+    "lr 3e-3, decay 0.1": {"lr": 3e-3, "decay": 0.1},
+    "lr 3e-3, decay 0.3": {"lr": 3e-3, "decay": 0.3},
+    "lr 3e-3, one area": {"lr": 3e-3, "areas": 1},
     "tau 0.1": {"router": {"temperature": 0.1}},
     "tau 1": {"router": {"temperature": 1.0}},
     "dimension 8": {"router": {"dimension": 8}},
@@ -60,11 +64,12 @@ def main() -> None:
                 split = data.split(0.2, seed)
                 torch.manual_seed(seed)
                 settings = dict(VARIANTS[variant])
+                lr = settings.pop("lr", 1e-3)
                 update = Adam(settings.pop("decay", 0.0))
                 body = mlp(split.x_train.shape[1], data.outputs, update=update, **settings)
                 network = Network(body)
                 train, validation = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
-                progress = Trainer(network, train, validation, Schedule(options.epochs, seed=seed)).run()
+                progress = Trainer(network, train, validation, Schedule(options.epochs, lr=lr, seed=seed)).run()
                 row = progress.history[-1]
                 use = [round(usage.effective, 2) for usage in area_usage(network, split.x_validation)]
                 scores.append(100 * row["validation_accuracy"])
