@@ -327,7 +327,7 @@ def _draw(folder: Path, data_dir: str | None) -> None:
 def _print_results(results: list[dict[str, Any]]) -> None:
     metric = "test_accuracy" if "test_accuracy" in results[0] else "test_r2"
     held_out = metric.replace("test", "validation")
-    table = Table("rule", "areas", "width", metric, held_out, "active parameters", "total parameters", "seconds")
+    table = Table("rule", "areas", "width", metric.removeprefix("test_"), "validation", "active", "total", "seconds")
     for row in results:
         table.add_row(
             row["rule"],
@@ -340,6 +340,7 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             f"{row['train_seconds']:.1f}",
         )
     OUT.print(table)
+    OUT.print(f"{metric.removeprefix('test_')} on the test part; active and total are numbers of parameters", style="dim")
     use = results[0]["effective_areas"]
     if use:
         OUT.print("effective areas per layer: " + ", ".join(f"{value:.1f}" for value in use))

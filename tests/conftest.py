@@ -1,0 +1,17 @@
+"""Common settings: deterministic threads, float64 where oracles compare exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def double():
+    """Computes in float64 for the duration of a test."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

@@ -1,0 +1,34 @@
+"""The table that every oracle runs over: a new rule, path or layer option joins with one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from brodmann import SGD, Adam
+from brodmann.builders import FEEDBACKS
+
+RULES = {
+    "sgd": SGD(),
+    "sgd decay": SGD(decay=0.3),
+    "sgd momentum": SGD(momentum=0.9, decay=0.1),
+    "adam": Adam(),
+    "adam decay": Adam(decay=0.3, beta1=0.8),
+}
+PATHS = tuple(FEEDBACKS)
+LAYERS: dict[str, dict[str, Any]] = {
+    "one area": {"areas": 1},
+    "one area, shared part off": {"areas": 1, "shared": "off"},
+    "areas": {"areas": 4},
+    "areas, pooling": {"areas": 4, "pooling": 0.5},
+    "areas, gated": {"areas": 4, "gated": True},
+    "areas, shared part frozen": {"areas": 4, "shared": "frozen"},
+    "areas, shared part off": {"areas": 4, "shared": "off"},
+    "areas, shared part off, gated": {"areas": 4, "shared": "off", "gated": True},
+    "areas, more cells": {"areas": 3, "router": {"cells": 7, "dimension": 3}},
+    "areas, projection frozen": {"areas": 4, "router": {"learned": False}},
+    "one route": {"areas": 4, "routing": "network"},
+    "one route, gated": {"areas": 4, "routing": "network", "gated": True},
+    "tanh": {"areas": 4, "activation": "tanh"},
+    "gelu": {"areas": 4, "activation": "gelu"},
+}
+BODIES = ("mlp", "residual_mlp")

@@ -1,0 +1,126 @@
+"""An independent network of areas under PyTorch autograd and torch.optim; shares no code with the learning path.
+
+Every area is its own Parameter with its own optimiser, stepped only when chosen; scores come from ``x.detach()``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brodmann import SGD, Adam, AreaLinear, Layer, Local, Network, Residual, Routed, Sequential
+from brodmann.routing import Router
+from brodmann.updates import UpdateRule
+
+
+def optimiser(rule: UpdateRule, parameter: Tensor, decay: float) -> torch.optim.Optimizer:
+    if isinstance(rule, SGD):
+        # Decoupled decay: torch's own is coupled to the momentum, so `Part.step` applies it by hand.
+        return torch.optim.SGD([parameter], lr=1.0, momentum=rule.momentum)
+    assert isinstance(rule, Adam)
+    return torch.optim.AdamW([parameter], betas=(rule.beta1, rule.beta2), eps=rule.epsilon, weight_decay=decay)
+
+
+class Part:
+    """One parameter with an optimiser of its own."""
+
+    def __init__(self, value: Tensor, rule: UpdateRule, decay: float) -> None:
+        self.value = value.detach().clone().requires_grad_(True)
+        self.rule, self.decay = rule, decay
+        self.optimiser = optimiser(rule, self.value, decay)
+        self.used = False
+
+    def step(self, lr: float) -> None:
+        if not self.used or self.value.grad is None:
+            return
+        if isinstance(self.rule, SGD):
+            self.value.data.mul_(1 - lr * self.decay)
+        self.optimiser.param_groups[0]["lr"] = lr
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.used = False
+
+
+class Choice:
+    """A router's choice for a batch: area, and the gate as a function of the projection alone."""
+
+    def __init__(self, router: Router, projection: Part, x: Tensor) -> None:
+        u = x.detach() @ projection.value.T
+        scores = F.cosine_similarity(u[:, None, :], router.prototypes[None], dim=-1)
+        self.cell = scores.argmax(1)
+        self.area = router.partition[self.cell]
+        self.gate = (scores / router.temperature).softmax(1)[torch.arange(len(x)), self.cell]
+        projection.used = router.learned
+
+
+class Reference:
+    """Follows a network step by step."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.parts: dict[object, Part] = {}
+        for module in network.modules():
+            if isinstance(module, AreaLinear):
+                rule, decay = module.update_rule, module.update_rule.decay
+                if module.shared is not None and module.shared_bias is not None:
+                    self.parts[module, "W0"] = Part(module.shared.value[0], rule, decay)
+                    self.parts[module, "b0"] = Part(module.shared_bias.value[0], rule, 0.0)
+                if module.areas is not None:
+                    assert module.areas.bias is not None
+                    for area in range(module.budget):
+                        origin, bias = module.areas.weight.value[0], module.areas.bias.value[0]
+                        self.parts[module, "D", area] = Part(origin, rule, decay + module.pooling)
+                        self.parts[module, "d", area] = Part(bias, rule, 0.0)
+            if isinstance(module, Router):
+                self.parts[module, "P"] = Part(module.projection.value[0], module.projection.update_rule, 0.0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.run(self.network.body, x, None)
+
+    def run(self, layer: Layer, x: Tensor, choice: Choice | None) -> Tensor:
+        if isinstance(layer, Sequential):
+            for part in layer.layers:
+                x = self.run(part, x, choice)
+            return x
+        if isinstance(layer, Residual):
+            return x + layer.alpha * self.run(layer.body, x, choice)
+        if isinstance(layer, Routed):
+            return self.run(layer.body, x, Choice(layer.router, self.parts[layer.router, "P"], x))
+        if isinstance(layer, Local):
+            return layer.operation(x)
+        assert isinstance(layer, AreaLinear)
+        return self.linear(layer, x, choice)
+
+    def linear(self, layer: AreaLinear, x: Tensor, choice: Choice | None) -> Tensor:
+        if layer.router is not None:
+            choice = Choice(layer.router, self.parts[layer.router, "P"], x)
+        out: Tensor | float = 0.0
+        if layer.shared is not None:
+            weight, bias = self.parts[layer, "W0"], self.parts[layer, "b0"]
+            weight.used = bias.used = layer.shared_mode == "learned"
+            out = x @ weight.value.T + bias.value
+        if layer.areas is None:
+            assert isinstance(out, Tensor)
+            return out
+        rows = []
+        for i in range(len(x)):
+            area = 0 if choice is None else int(choice.area[i])
+            weight, bias = self.parts[layer, "D", area], self.parts[layer, "d", area]
+            weight.used = bias.used = True
+            own = x[i] @ weight.value.T + bias.value
+            if choice is not None:
+                gate = choice.gate[i]
+                # Not gated: the output is the same, the gate learns as if it had multiplied at 1.
+                own = gate * own if layer.gated else own + (gate - gate.detach()) * own.detach()
+            rows.append(own)
+        return out + torch.stack(rows)
+
+    def step(self, x: Tensor, target: Tensor, lr: float) -> Tensor:
+        loss = self.network.loss(self(x), target, None)
+        loss.backward()
+        for part in self.parts.values():
+            part.step(lr)
+        for part in self.parts.values():
+            part.value.grad = None
+        return loss.detach()

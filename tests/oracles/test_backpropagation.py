@@ -1,0 +1,41 @@
+"""Oracle: with transpose feedback, learning equals PyTorch autograd and torch.optim; with it, that the derivatives are right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from brodmann import AreaLinear, Network, Router, mlp, residual_mlp
+
+from .cases import BODIES, LAYERS, RULES
+from .reference import Reference
+
+BUILDERS = {"mlp": mlp, "residual_mlp": residual_mlp}
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_transpose_feedback_is_backpropagation(body: str, rule: str, layer: str) -> None:
+    torch.manual_seed(0)
+    depth = 3 if body == "mlp" else 4
+    options = {**LAYERS[layer], "feedback": "transpose", "update": RULES[rule]}
+    network = Network(BUILDERS[body](5, 3, depth=depth, width=6, **options))
+    reference = Reference(network)
+    for step in range(6):
+        x, target = torch.randn(12, 5), torch.randint(0, 3, (12,))
+        lr = 0.05 / (1 + step)
+        torch.testing.assert_close(network.learn(x, target, lr=lr), reference.step(x, target, lr), rtol=1e-10, atol=1e-12)
+    for key, part in reference.parts.items():
+        module, name = key[0], key[1]
+        if isinstance(module, Router):
+            found = module.projection.value[0]
+        else:
+            assert isinstance(module, AreaLinear)
+            if name in ("W0", "b0"):
+                found = (module.shared if name == "W0" else module.shared_bias).value[0]
+            else:
+                slot = int(module.areas.slot[key[2]])
+                found = (module.areas.weight if name == "D" else module.areas.bias).value[slot]
+        torch.testing.assert_close(found.detach(), part.value.detach(), rtol=1e-9, atol=1e-11)
