@@ -340,7 +340,9 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             f"{row['train_seconds']:.1f}",
         )
     OUT.print(table)
-    OUT.print(f"{metric.removeprefix('test_')} on the test part; active and total are numbers of parameters", style="dim")
+    OUT.print(
+        f"{metric.removeprefix('test_')} on the test part; active and total are numbers of parameters", style="dim"
+    )
     use = results[0]["effective_areas"]
     if use:
         OUT.print("effective areas per layer: " + ", ".join(f"{value:.1f}" for value in use))

@@ -1,4 +1,4 @@
-"""Oracle: with transpose feedback, learning equals PyTorch autograd and torch.optim; with it, that the derivatives are right."""
+"""Oracle: with transpose feedback, learning equals PyTorch autograd and torch.optim, for every layer and rule."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def test_transpose_feedback_is_backpropagation(body: str, rule: str, layer: str)
     for step in range(6):
         x, target = torch.randn(12, 5), torch.randint(0, 3, (12,))
         lr = 0.05 / (1 + step)
-        torch.testing.assert_close(network.learn(x, target, lr=lr), reference.step(x, target, lr), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            network.learn(x, target, lr=lr), reference.step(x, target, lr), rtol=1e-10, atol=1e-12
+        )
     for key, part in reference.parts.items():
         module, name = key[0], key[1]
         if isinstance(module, Router):

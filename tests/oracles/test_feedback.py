@@ -1,0 +1,160 @@
+"""Oracles of the feedback paths: what aligns, what is equal, and who may read the forward weights."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import pytest
+import torch
+
+from brodmann import (
+    SGD,
+    AreaLinear,
+    Context,
+    KolenPollack,
+    Local,
+    Network,
+    Sequential,
+    SignSymmetric,
+    Transpose,
+    mlp,
+)
+from brodmann.feedback import Feedback, Signal
+
+from .cases import PATHS, RULES
+
+
+def learn_some(network: Network, steps: int = 5, seed: int = 1) -> None:
+    torch.manual_seed(seed)
+    for _ in range(steps):
+        network.learn(torch.randn(16, 5), torch.randint(0, 3, (16,)), lr=0.05)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_kolen_pollack_differences_shrink_by_their_own_steps(momentum: float) -> None:
+    torch.manual_seed(0)
+    rule = SGD(decay=0.4, momentum=momentum)
+    network = Network(mlp(5, 3, depth=3, width=6, areas=4, feedback="kolen-pollack-per-area", update=rule, pooling=0.3))
+    layer = network.area_layers()[1][1]
+    feedback = layer.feedback
+    before = layer.shared.value[0] - feedback.shared.value[0]
+    shrink, own = 1.0, {}
+    torch.manual_seed(1)
+    for step in range(6):
+        lr = 0.05 / (1 + step)
+        slots = layer.areas.slot.clone()
+        x = torch.randn(4, 5)
+        hidden, _ = Sequential(*network.body.layers[:2]).trace(x, Context())
+        chosen = set(layer.router.route(hidden).area.tolist())
+        network.learn(x, torch.randint(0, 3, (4,)), lr=lr)
+        shrink *= 1 - lr * 0.4
+        for area in chosen:
+            # Both start at zero: every step of a pair keeps them equal, whatever the decay.
+            own[area] = own.get(area, 1.0) * (1 - lr * 0.7)
+        assert all(int(layer.areas.slot[a]) > 0 for a in chosen), slots
+    torch.testing.assert_close(
+        layer.shared.value[0] - feedback.shared.value[0], shrink * before, rtol=1e-12, atol=1e-14
+    )
+    assert 0 < math.prod(own.values()) < 1
+    for area in own:
+        ours = layer.areas.weight.value[int(layer.areas.slot[area])]
+        theirs = feedback.areas.weight.value[int(feedback.areas.slot[area])]
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.usefixtures("double")
+def test_an_areas_own_difference_shrinks_where_the_shared_part_is_off() -> None:
+    torch.manual_seed(0)
+    path = functools.partial(KolenPollack, per_area=True)
+    layer = AreaLinear(5, 3, areas=3, shared="off", feedback=path, update=SGD(decay=0.5), pooling=0.5)
+    start = layer.areas.weight.value[0] - layer.feedback.areas.weight.value[0]
+    times = dict.fromkeys(range(3), 0)
+    for _ in range(5):
+        y, trace = layer.trace(torch.randn(3, 5), Context(lr=0.1))
+        for area, _, _ in trace.groups.segments:
+            times[area] += 1
+        layer.learn(trace, torch.randn_like(y), Context(lr=0.1))
+    assert sum(count > 0 for count in times.values()) > 1
+    for area, count in times.items():
+        if count:
+            ours = layer.areas.weight.value[int(layer.areas.slot[area])]
+            theirs = layer.feedback.areas.weight.value[int(layer.feedback.areas.slot[area])]
+            torch.testing.assert_close(ours - theirs, start * (1 - 0.1 * 1.0) ** count, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("depth", [2, 5])
+def test_equal_starts_are_backpropagation_bit_for_bit(rule: str, depth: int) -> None:
+    def network(path: object) -> Network:
+        torch.manual_seed(0)
+        sizes = [5, *[7] * (depth - 1), 3]
+        layers = []
+        for index in range(depth):
+            layers.append(
+                AreaLinear(
+                    sizes[index],
+                    sizes[index + 1],
+                    areas=1,
+                    feedback=path if index else None,
+                    update=RULES[rule],
+                    zero_start=index == depth - 1,
+                )
+            )
+            layers += [Local(torch.nn.ReLU())] if index < depth - 1 else []
+        body = Sequential(*layers)
+        for layer in body.layers:  # the same weights for both, whatever the paths have drawn
+            if isinstance(layer, AreaLinear) and layer.in_features != 5 and layer.out_features != 3:
+                layer.shared.value.copy_(torch.eye(7)[None] * 0.9)
+                if isinstance(layer.feedback, KolenPollack):
+                    layer.feedback.shared.value.copy_(layer.shared.value)
+        return Network(body)
+
+    aligned = network(functools.partial(KolenPollack, start="equal"))
+    truth = network(Transpose)
+    truth.body.layers[0].load_state_dict(aligned.body.layers[0].state_dict())
+    learn_some(aligned)
+    learn_some(truth)
+    for (_, ours), (_, theirs) in zip(aligned.area_layers(), truth.area_layers(), strict=True):
+        assert torch.equal(ours.shared.value, theirs.shared.value)
+        assert torch.equal(ours.shared_bias.value, theirs.shared_bias.value)
+
+
+def test_independent_starts_are_independent() -> None:
+    torch.manual_seed(0)
+    for _, layer in Network(mlp(64, 64, depth=4, width=64)).area_layers()[1:]:
+        ours, theirs = layer.shared.value.flatten(), layer.feedback.shared.value.flatten()
+        assert abs(float(ours @ theirs / (ours.norm() * theirs.norm()))) < 0.1
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("shared", ["learned", "off"])
+def test_only_transpose_reads_the_weights_and_sign_symmetric_their_signs(path: str, shared: str) -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, depth=3, width=6, areas=3, feedback=path, shared=shared))
+    learn_some(network)
+    _, layer = network.area_layers()[1]
+    x = torch.randn(8, 6)
+    _, trace = layer.trace(x, Context())
+    delta, output_error = torch.randn(8, 6), torch.randn(8, 3)
+
+    def error() -> torch.Tensor:
+        assert isinstance(layer.feedback, Feedback)
+        return layer.feedback.error(
+            Signal(trace.x, delta, delta, trace.groups, output_error, layer.shared, layer.areas)
+        )
+
+    before = error()
+    for slab in (layer.shared, layer.areas.weight):
+        if slab is not None:
+            slab.value.mul_(3.0)
+    assert torch.equal(error(), before) == (path != "transpose")
+    for slab in (layer.shared, layer.areas.weight):
+        if slab is not None:
+            slab.value.neg_()
+    if path == "sign":
+        assert isinstance(layer.feedback, SignSymmetric)
+        torch.testing.assert_close(error(), -before)
+    elif path != "transpose":
+        assert torch.equal(error(), before)
