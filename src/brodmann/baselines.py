@@ -17,7 +17,7 @@ from .losses import CrossEntropy, Loss
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int, activation: str, alpha: float) -> None:
+    def __init__(self, width: int, activation: str, dropout: float, alpha: float) -> None:
         super().__init__()
         self.norm, self.activation, self.linear, self.alpha = (
             RMSNorm(),
@@ -25,9 +25,10 @@ class _Block(nn.Module):
             nn.Linear(width, width),
             alpha,
         )
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor) -> Tensor:
-        return h + self.alpha * self.linear(self.activation(self.norm(h)))  # type: ignore[no-any-return]
+        return h + self.alpha * self.linear(self.dropout(self.activation(self.norm(h))))  # type: ignore[no-any-return]
 
 
 class Backpropagation(nn.Module):
@@ -42,6 +43,7 @@ class Backpropagation(nn.Module):
         width: int = 256,
         residual: bool = False,
         activation: str = "relu",
+        dropout: float = 0.0,
         optimiser: str = "adam",
         momentum: float = 0.0,
         decay: float = 0.0,
@@ -56,6 +58,7 @@ class Backpropagation(nn.Module):
             width: Hidden units.
             residual: Whether it is the twin of `residual_mlp`.
             activation: A name in `brodmann.builders.ACTIVATIONS`.
+            dropout: Share of hidden units switched off while learning.
             optimiser: ``"adam"`` (AdamW) or ``"sgd"``.
             momentum: Of SGD.
             decay: Decoupled decay of the weights for Adam, of the gradient (L2) for SGD.
@@ -69,6 +72,7 @@ class Backpropagation(nn.Module):
             "width": width,
             "residual": residual,
             "activation": activation,
+            "dropout": dropout,
             "optimiser": optimiser,
             "momentum": momentum,
             "decay": decay,
@@ -77,18 +81,19 @@ class Backpropagation(nn.Module):
         if residual:
             blocks = depth - 2
             layers = [nn.Linear(in_features, width)]
-            layers += [_Block(width, activation, blocks**-0.5) for _ in range(blocks)]
+            layers += [_Block(width, activation, dropout, blocks**-0.5) for _ in range(blocks)]
             layers += [RMSNorm(), nn.Linear(width, outputs)]
         else:
             sizes = [in_features, *[width] * (depth - 1), outputs]
             for index, (size, following) in enumerate(itertools.pairwise(sizes)):
                 layers += [nn.Linear(size, following)]
-                layers += [ACTIVATIONS[activation]()] if index < depth - 1 else []
+                layers += [ACTIVATIONS[activation](), nn.Dropout(dropout)] if index < depth - 1 else []
         self.body = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
+        self.eval()
         self.loss = loss or CrossEntropy()
         weights = [p for p in self.parameters() if p.ndim > 1]
         biases = [p for p in self.parameters() if p.ndim == 1]
@@ -110,7 +115,9 @@ class Backpropagation(nn.Module):
         """One step of the optimiser; same signature as `Network.learn_with_output`."""
         for group in self.optimiser.param_groups:
             group["lr"] = lr
+        self.train()
         output = self(x)
+        self.eval()
         loss = self.loss(output, target, weight)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -64,7 +64,7 @@ class Train:
     """adam or sgd."""
     momentum: float = 0.0
     """Momentum of sgd."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Largest learning rate."""
     lr_shared: float = 1.0
     """Multiple of it for the shared part."""
@@ -74,7 +74,7 @@ class Train:
     """Multiple of it for the router's projection."""
     lr_feedback: float = 1.0
     """Multiple of it for the feedback weights."""
-    decay: float = 0.0
+    decay: float = 0.2
     """Decoupled weight decay."""
     clip: float | None = None
     """Largest norm of an error that a layer accepts."""

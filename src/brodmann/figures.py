@@ -1,143 +1,383 @@
-"""Figures of a run, ready for a paper: curves, use of areas, classes in areas, alignment. Needs matplotlib."""
+"""Figures of a training, as PNG files: curves, use of areas, what areas hold, alignment (extra ``figures``).
+
+Matplotlib is imported when a figure is drawn, without pyplot: no global state, no window system. Colours are told
+apart by colour-blind readers, and every difference in colour is one in line style, marker or position too.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from .errors import BrodmannError
 from .files import write_bytes
 from .telemetry import Alignment, AreaUsage
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-"""Okabe and Ito's palette: told apart by colour-blind readers too."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito (2008), told apart with every common form of colour blindness."""
+GREY, INK = "#8A8A8A", "#262626"
+MAP = "Blues"
+DPI = 200
+BARS = 3
+"""Layers up to which the use of areas is drawn as bars; above it is a heat map."""
+Row = Mapping[str, Any]
 
 
 def learning_curves(
-    path: Path, history: Sequence[dict[str, Any]], beside: dict[str, Sequence[dict[str, Any]]] | None = None
+    path: Path,
+    history: Sequence[Row],
+    *,
+    beside: Mapping[str, Sequence[Row]] | None = None,
+    name: str = "this run",
 ) -> None:
-    """Draws loss and score of every epoch, training dashed, validation solid.
+    """Draws loss and score by epoch: training part dashed, validation part solid.
 
     Args:
-        path: PNG to write.
-        history: A row per epoch, as in ``metrics.jsonl``.
-        beside: Histories of other learners by name, such as the backpropagation twin.
+        path: PNG file to write.
+        history: A row per epoch with ``epoch``, ``train_loss`` and, where there are any, ``train_accuracy``,
+            ``validation_loss``, ``validation_accuracy`` or ``validation_r2``.
+        beside: Rows of further runs by name, such as a baseline's. Default none.
+        name: Of this run in the legend, where others stand beside it.
+
+    Raises:
+        BrodmannError: There is no epoch, or matplotlib is missing.
     """
-    figure = _figure(8.0, 3.2)
-    losses, scores = figure.subplots(1, 2)
-    kind = "r2" if any("validation_r2" in row for row in history) else "accuracy"
-    for colour, (name, rows) in zip(COLOURS, {"SAL": history, **(beside or {})}.items(), strict=False):
-        for axes, measure in ((losses, "loss"), (scores, kind)):
-            for part, style in (("train", "--"), ("validation", "-")):
-                points = [(row["epoch"], row[f"{part}_{measure}"]) for row in rows if f"{part}_{measure}" in row]
-                if points:
-                    axes.plot(*zip(*points, strict=True), style, color=colour, label=f"{name}, {part}", linewidth=1.5)
-    losses.set(xlabel="epoch", ylabel="loss", yscale="log")
-    scores.set(xlabel="epoch", ylabel=kind)
-    for axes in (losses, scores):
-        axes.legend(frameon=False, fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-    _write(figure, path)
+    runs = {name: history, **(beside or {})}
+    _require(history, "an epoch")
+    score = "r2" if any("validation_r2" in row for rows in runs.values() for row in rows) else "accuracy"
+    scored = any(f"{part}_{score}" in row for rows in runs.values() for row in rows for part in _PARTS)
+    figure = _figure(6.6 if scored else 3.8, 2.9)
+    panels = [figure.add_subplot(1, 1 + scored, 1 + index) for index in range(1 + scored)]
+    handles: dict[str, Any] = {}
+    values: list[float] = []
+    for panel, kind in zip(panels, ("loss", score), strict=False):
+        factor = 100.0 if kind == "accuracy" else 1.0
+        for index, (run, rows) in enumerate(runs.items()):
+            for part, style in _PARTS.items():
+                points = [(row["epoch"], factor * _number(row.get(f"{part}_{kind}"))) for row in rows]
+                points = [point for point in points if math.isfinite(point[1])]
+                if not points:
+                    continue
+                (line,) = panel.plot(
+                    *zip(*points, strict=True),
+                    color=COLOURS[index % len(COLOURS)],
+                    linestyle=style,
+                    marker="o^sDvP"[index % 6] if len(points) <= 30 else None,
+                    markersize=3,
+                    markerfacecolor="white" if part == "train" else None,
+                    linewidth=1.4,
+                )
+                handles.setdefault(part if len(runs) == 1 else f"{run}, {part}", line)
+                values += [value for _, value in points] if kind == "loss" else []
+        _tidy(panel, "epoch", _AXES[kind])
+        _whole_numbers(panel.xaxis)
+    if values and min(values) > 0 and max(values) > 20 * min(values):
+        panels[0].set_yscale("log")
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), frameon=False
+    )
+    _write(path, figure)
 
 
 def area_usage(path: Path, rows: Sequence[AreaUsage]) -> None:
-    """Draws the share of samples that each area of each routed layer takes; effective areas stand beside the name.
+    """Draws the share of the samples that each area got, for each routed layer, with the effective areas.
+
+    Up to three layers are bars, more are a heat map of layers by areas.
 
     Args:
-        path: PNG to write.
-        rows: One per routed layer, from input to output.
+        path: PNG file to write.
+        rows: From input to output, see `brodmann.telemetry.area_usage`.
+
+    Raises:
+        BrodmannError: There is no routed layer, or matplotlib is missing.
     """
-    most = max(len(row.counts) for row in rows)
-    shares = np.full((len(rows), most), np.nan)
-    for index, row in enumerate(rows):
-        # Sorted by size: the number of an area means nothing, the shape of the use does.
-        counts = np.sort(np.asarray(row.counts, dtype=float))[::-1]
-        shares[index, : len(counts)] = counts / max(counts.sum(), 1.0)
-    figure = _figure(7.0, 1.4 + 0.32 * min(len(rows), 40))
-    axes = figure.subplots()
-    image = axes.imshow(shares, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
-    every = max(1, len(rows) // 32)
-    axes.set_yticks(
-        range(0, len(rows), every),
-        [f"{row.layer} ({row.effective:.1f} effective)" for row in rows[::every]],
-        fontsize=8,
-    )
-    axes.set(xlabel="areas, most used first", title="Share of samples in each area")
-    axes.title.set_fontsize(10)
-    figure.colorbar(image, ax=axes, label="share")
-    _write(figure, path)
+    _require(rows, "a routed layer")
+    if len(rows) <= BARS:
+        _usage_bars(path, rows)
+    else:
+        _usage_map(path, rows)
 
 
-def areas_by_class(path: Path, choices: dict[str, Tensor], target: Tensor, classes: Sequence[str]) -> None:
-    """Draws which classes live in which areas: for each layer a map of classes by areas, every row summing to one.
+def areas_by_class(
+    path: Path,
+    choices: Mapping[str, Tensor],
+    target: Tensor,
+    classes: Sequence[str],
+    *,
+    panels: int = 4,
+) -> None:
+    """Draws which classes live in which areas: a row per class, which adds up to 100 %, a column per area in use.
+
+    The areas are ordered by the class that fills most of each. Above each layer stands how much its area tells about
+    the class: the mutual information of both, and the entropy of the class, in bits, as counted on these samples.
 
     Args:
-        path: PNG to write.
-        choices: Area of every sample, (samples,), for up to four routed layers; further layers are left out.
-        target: Class of every sample, (samples,).
+        path: PNG file to write.
+        choices: Area of every sample by layer, (rows,), from input to output, see
+            `brodmann.telemetry.area_choices`.
+        target: Class of every sample, (rows,) int64.
         classes: Names of the classes.
+        panels: Most layers to draw; of more, evenly spaced ones with the first and the last. Default 4.
+
+    Raises:
+        BrodmannError: There is no routed layer, sizes differ, or matplotlib is missing.
     """
-    layers = list(choices.items())[:4]
-    figure = _figure(0.8 + 3.4 * len(layers), 1.2 + 0.22 * min(len(classes), 40))
-    panels = figure.subplots(1, len(layers), squeeze=False)[0]
-    labels = target.cpu().numpy()
-    for axes, (name, area) in zip(panels, layers, strict=True):
-        used, column = np.unique(area.cpu().numpy(), return_inverse=True)
-        table = np.zeros((len(classes), len(used)))
-        np.add.at(table, (labels, column), 1.0)
-        table /= np.maximum(table.sum(1, keepdims=True), 1.0)
-        image = axes.imshow(table, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(name, fontsize=10)
-        axes.set_xticks(range(len(used)), [str(number) for number in used], fontsize=7)
-        every = max(1, len(classes) // 26)
-        axes.set_yticks(range(0, len(classes), every), list(classes)[::every], fontsize=8)
-        axes.set_xlabel("area (those in use)")
-    panels[0].set_ylabel("class")
-    figure.colorbar(image, ax=list(panels), label="share of the class")
-    _write(figure, path)
+    _require(choices, "a routed layer")
+    names = list(choices)
+    shown = _evenly(len(names), max(1, panels))
+    tables = [_class_table(choices[names[index]], target, len(classes)) for index in shown]
+    columns = min(len(shown), 2)
+    lines = math.ceil(len(shown) / columns)
+    widest = max(len(order) for order, _ in tables)
+    height = max(2.3, min(7.0, 0.16 * len(classes) + 0.95))
+    figure = _figure(min(12.0, columns * max(2.9, min(5.6, 0.17 * widest + 1.3)) + 0.6), lines * height)
+    image = None
+    for position, (index, (order, counts)) in enumerate(zip(shown, tables, strict=True)):
+        panel = figure.add_subplot(lines, columns, position + 1)
+        shares = 100.0 * counts / counts.sum(1, keepdim=True).clamp_min(1)
+        image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, vmax=100.0, aspect="auto", interpolation="nearest")
+        told, entropy = _information(counts)
+        label = _layer_label(names[index], index, len(names))
+        panel.set_title(f"{label}: area tells {told:.2f} of {entropy:.2f} bits", fontsize=8, color=INK, loc="left")
+        _tidy(panel, "area", "class" if position % columns == 0 else "", grid=False)
+        _name_ticks(panel.xaxis, [str(area) for area in order], 20)
+        _name_ticks(panel.yaxis, [_short(name) for name in classes], 26)
+        if panel.get_xticks().size and len(order) <= 20 and len(order) * 0.17 > 0 and max(order) > 99:
+            panel.tick_params(axis="x", rotation=90)
+        _separate(panel, len(order), len(classes))
+    bar = figure.colorbar(image, ax=figure.axes, shrink=0.9, pad=0.02, aspect=28)
+    _tidy_bar(bar, "share of the class (%)")
+    _write(path, figure)
 
 
 def alignment(path: Path, rows: Sequence[Alignment]) -> None:
-    """Draws cosine and norm ratio of each layer's error against the true gradient.
+    """Draws, for each layer, cosine and ratio of norms between the error that arrives and the true gradient.
 
     Args:
-        path: PNG to write.
-        rows: One per layer, from input to output.
+        path: PNG file to write.
+        rows: From input to output, see `brodmann.telemetry.alignment`.
+
+    Raises:
+        BrodmannError: There is no layer, or matplotlib is missing.
     """
-    figure = _figure(7.0, 3.2)
-    cosines, ratios = figure.subplots(1, 2)
-    layers = range(1, len(rows) + 1)
-    for axes, values, name in (
-        (cosines, [row.cosine for row in rows], "cosine with the true gradient"),
-        (ratios, [row.norm_ratio for row in rows], "norm, as a multiple of the true gradient's"),
-    ):
-        axes.plot(layers, values, "o-", color=COLOURS[0], markersize=4 if len(rows) < 40 else 2, linewidth=1.2)
-        axes.axhline(1.0, color="0.6", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="layer, from input to output", ylabel=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-    cosines.set_ylim(min(-0.05, *(row.cosine for row in rows)), 1.05)
-    ratios.set_ylim(bottom=0)
-    _write(figure, path)
+    _require(rows, "a layer")
+    figure = _figure(max(3.8, min(6.6, 2.6 + 0.1 * len(rows))), 3.7)
+    above = figure.add_subplot(2, 1, 1)
+    below = figure.add_subplot(2, 1, 2, sharex=above)
+    numbers = list(range(1, len(rows) + 1))
+    style = {"linewidth": 1.2, "marker": "o", "markersize": 4 if len(rows) <= 40 else 2.2, "zorder": 3}
+    cosines = [row.cosine for row in rows]
+    above.axhline(1.0, color=GREY, linewidth=0.8, linestyle="--")
+    above.axhline(0.0, color=GREY, linewidth=0.8, linestyle=":")
+    above.plot(numbers, cosines, color=COLOURS[0], clip_on=False, **style)
+    finite = [value for value in cosines if math.isfinite(value)]
+    above.set_ylim(min([-0.05, *(1.1 * value for value in finite)]), 1.05)
+    ratios = [row.norm_ratio if math.isfinite(row.norm_ratio) and row.norm_ratio > 0 else math.nan for row in rows]
+    below.axhline(1.0, color=GREY, linewidth=0.8, linestyle="--")
+    below.plot(numbers, ratios, color=COLOURS[1], **{**style, "marker": "s"})
+    below.set_yscale("log")
+    usable = [value for value in ratios if not math.isnan(value)]
+    # A ratio near one everywhere is no reason to blow up its last per cents.
+    below.set_ylim(min([0.5, *(0.7 * value for value in usable)]), max([2.0, *(1.4 * value for value in usable)]))
+    _plain_decades(below.yaxis)
+    _tidy(above, "", "cosine")
+    _tidy(below, "layer, from input to output", "norm ratio")
+    above.tick_params(labelbottom=False)
+    above.set_title("error that arrives, against the true gradient", fontsize=8, color=INK, loc="left")
+    _whole_numbers(below.xaxis)
+    below.set_xlim(0.5, len(rows) + 0.5)
+    figure.align_ylabels([above, below])
+    _write(path, figure)
+
+
+_PARTS = {"train": "--", "validation": "-"}
+_AXES = {"loss": "loss", "accuracy": "accuracy (%)", "r2": "R²"}
+
+
+def _usage_bars(path: Path, rows: Sequence[AreaUsage]) -> None:
+    figure = _figure(4.6, 1.25 * len(rows) + 0.7)
+    for index, row in enumerate(rows):
+        panel = figure.add_subplot(len(rows), 1, index + 1)
+        areas = len(row.counts)
+        panel.bar(range(areas), _shares(row), width=0.82 if areas <= 64 else 1.0, color=COLOURS[0], zorder=2)
+        panel.axhline(100.0 / areas, color=COLOURS[1], linewidth=1.0, linestyle="--", zorder=3)
+        last = index == len(rows) - 1
+        _tidy(panel, "area (dashed: all areas alike)" if last else "", "samples (%)")
+        panel.grid(visible=False, axis="x")
+        panel.set_xlim(-0.6, areas - 0.4)
+        _whole_numbers(panel.xaxis)
+        label = _layer_label(row.layer, index, len(rows))
+        panel.set_title(f"{label}: {row.effective:.1f} effective areas of {areas}", fontsize=8, color=INK, loc="left")
+        if row.dead:
+            panel.set_title(f"{row.dead} never chosen", fontsize=8, color=GREY, loc="right")
+    _write(path, figure)
+
+
+def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
+    areas = max(len(row.counts) for row in rows)
+    figure = _figure(6.2, max(2.4, min(6.5, 0.17 * len(rows) + 1.2)))
+    grid = figure.add_gridspec(1, 2, width_ratios=(3, 1.15))
+    panel = figure.add_subplot(grid[0, 0])
+    shares = torch.full((len(rows), areas), math.nan)
+    for index, row in enumerate(rows):
+        shares[index, : len(row.counts)] = torch.tensor(_shares(row))
+    image = panel.imshow(
+        shares.numpy(), cmap=MAP, vmin=0.0, aspect="auto", interpolation="nearest", extent=(-0.5, areas - 0.5, 0, 1)
+    )
+    image.set_extent((-0.5, areas - 0.5, len(rows) + 0.5, 0.5))
+    panel.set_facecolor("#E6E6E6")
+    _tidy(panel, "area", "routed layer, from input to output", grid=False)
+    _whole_numbers(panel.xaxis)
+    _whole_numbers(panel.yaxis)
+    beside = figure.add_subplot(grid[0, 1], sharey=panel)
+    effective = [row.effective for row in rows]
+    numbers = range(1, len(rows) + 1)
+    beside.barh(numbers, effective, height=0.82 if len(rows) <= 64 else 1.0, color=COLOURS[0], zorder=2)
+    _tidy(beside, f"effective areas (of {areas})", "")
+    beside.grid(visible=False, axis="y")
+    beside.tick_params(labelleft=False)
+    beside.set_xlim(0, areas * (1.22 if len(rows) <= 24 else 1.02))
+    if len(rows) <= 24:
+        for number, value in zip(numbers, effective, strict=True):
+            beside.text(value + 0.02 * areas, number, f"{value:.1f}", va="center", fontsize=7, color=INK)
+    bar = figure.colorbar(image, ax=[panel], location="top", shrink=0.7, pad=0.02, aspect=30)
+    _tidy_bar(bar, "share of the samples (%)")
+    _write(path, figure)
+
+
+def _shares(row: AreaUsage) -> list[float]:
+    total = max(1, sum(row.counts))
+    return [100.0 * count / total for count in row.counts]
+
+
+def _class_table(area: Tensor, target: Tensor, classes: int) -> tuple[list[int], Tensor]:
+    """Returns the areas in use, ordered by their main class, and samples by class and area, in that order."""
+    area, target = area.reshape(-1).cpu(), target.reshape(-1).cpu()
+    if len(area) != len(target) or len(area) == 0:
+        raise BrodmannError(f"Expected one class per sample, got {len(target)} classes for {len(area)} samples.")
+    if int(target.min()) < 0 or int(target.max()) >= classes:
+        raise BrodmannError(
+            f"Expected classes from 0 to {classes - 1}, got {int(target.min())} to {int(target.max())}."
+        )
+    areas = int(area.max()) + 1
+    counts = torch.bincount(target * areas + area, minlength=classes * areas).reshape(classes, areas).double()
+    main, largest = counts.argmax(0).tolist(), counts.max(0).values.tolist()
+    used = [index for index in range(areas) if largest[index]]
+    order = sorted(used, key=lambda index: (main[index], -largest[index]))
+    return order, counts[:, order]
+
+
+def _information(counts: Tensor) -> tuple[float, float]:
+    """Returns mutual information of row and column, and entropy of the row, in bits."""
+    joint = counts / counts.sum()
+
+    def entropy(shares: Tensor) -> float:
+        return float(torch.special.entr(shares).sum()) / math.log(2)
+
+    of_class = entropy(joint.sum(1))
+    return max(0.0, of_class + entropy(joint.sum(0)) - entropy(joint)), of_class
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """Returns at most so many of the indices 0 to count - 1, evenly spaced, with the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return [0] if most == 1 else sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
+
+
+def _layer_label(name: str, index: int, layers: int) -> str:
+    if not name:
+        return "whole network"
+    return f"layer {index + 1}" if layers <= BARS else f"layer {index + 1} of {layers}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:15]}…"
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _require(rows: Sequence[Any] | Mapping[str, Any], what: str) -> None:
+    if not rows:
+        raise BrodmannError(f"There is nothing to draw: expected at least {what}.")
 
 
 def _figure(width: float, height: float) -> Any:
+    """Returns an empty figure of this size in inches, with a canvas of its own."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise BrodmannError("Figures need matplotlib: pip install 'brodmann[figures]'.") from None
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _write(figure: Any, path: Path) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=160)
-    write_bytes(path, content.getvalue())
+def _write(path: Path, figure: Any) -> None:
+    buffer = io.BytesIO()
+    # Without the version of matplotlib inside, equal data gives equal bytes.
+    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+    write_bytes(Path(path), buffer.getvalue())
+
+
+def _tidy(panel: Any, x: str, y: str, *, grid: bool = True) -> None:
+    panel.set_xlabel(x, fontsize=8.5, color=INK)
+    panel.set_ylabel(y, fontsize=8.5, color=INK)
+    panel.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.7)
+    for side, spine in panel.spines.items():
+        spine.set_visible(side in ("left", "bottom") and grid)
+        spine.set_linewidth(0.7)
+        spine.set_color(INK)
+    if grid:
+        panel.grid(visible=True, color="#E3E3E3", linewidth=0.6)
+        panel.set_axisbelow(True)
+    else:
+        panel.tick_params(length=0)
+
+
+def _tidy_bar(bar: Any, label: str) -> None:
+    bar.set_label(label, fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.7)
+    bar.outline.set_visible(False)
+
+
+def _name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
+    """Names every row or column where there is room, else every k-th."""
+    step = math.ceil(len(names) / most)
+    axis.set_ticks(range(0, len(names), step), labels=list(names)[::step])
+
+
+def _separate(panel: Any, columns: int, rows: int) -> None:
+    """Draws thin white lines between cells, where cells are large enough to stand it."""
+    if columns * rows > 1000:
+        return
+    panel.set_xticks([index - 0.5 for index in range(1, columns)], minor=True)
+    panel.set_yticks([index - 0.5 for index in range(1, rows)], minor=True)
+    panel.grid(visible=True, which="minor", color="white", linewidth=0.6)
+    panel.tick_params(which="minor", length=0)
+
+
+def _whole_numbers(axis: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))
+
+
+def _plain_decades(axis: Any) -> None:
+    """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 where it spans few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    narrow = high / low < 300
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -72,12 +72,12 @@ class RunOptions:
     dropout: float = 0.0
     optimiser: str = "adam"
     momentum: float = 0.0
-    lr: float = 1e-3
+    lr: float = 3e-3
     lr_shared: float = 1.0
     lr_areas: float = 1.0
     lr_projection: float = 1.0
     lr_feedback: float = 1.0
-    decay: float = 0.0
+    decay: float = 0.2
     clip: float | None = None
     label_smoothing: float = 0.0
     epochs: int = 10
@@ -280,8 +280,6 @@ def _build(options: RunOptions, data: Dataset, split: Split) -> Network | Backpr
     loss = _loss(options, data.is_classification)
     features = split.x_train.shape[1]
     if options.rule == "backprop":
-        if options.dropout:
-            raise BrodmannError("The backpropagation baseline has no dropout: leave --dropout at 0.")
         if options.residual and options.layers < 3:
             raise BrodmannError(f"A residual network needs at least 3 layers, got {options.layers}.")
         return Backpropagation(
@@ -291,6 +289,7 @@ def _build(options: RunOptions, data: Dataset, split: Split) -> Network | Backpr
             width=options.width,
             residual=options.residual,
             activation=options.activation,
+            dropout=options.dropout,
             optimiser=options.optimiser,
             momentum=options.momentum,
             decay=options.decay,

@@ -1,0 +1,299 @@
+"""Runs end to end: the command line, interruption at random moments, exact resume, damaged checkpoints, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from brodmann.checkpoints import checkpoint_names
+from brodmann.cli import main
+from brodmann.runs import RunOptions, continue_run, start_run
+
+SMALL = ["--width", "12", "--areas", "4", "--epochs", "3", "--no-figures"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A small classification set of three blobs."""
+    generator = np.random.default_rng(0)
+    y = np.arange(240) % 3
+    x = (generator.normal(size=(240, 6)) + 2 * y[:, None]).astype(np.float32)
+    path = tmp_path / "blobs.npz"
+    np.savez(path, x_train=x[:180], y_train=y[:180], x_test=x[180:], y_test=y[180:])
+    return path
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def metrics(folder: Path) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def options(table: Path) -> RunOptions:
+    return RunOptions(str(table), width=12, areas=4, epochs=30, dropout=0.2, batch_size=16, patience=30)
+
+
+def test_a_run_killed_at_random_moments_resumes_bit_for_bit(table: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    start_run(options(table), whole, compare=True)
+    began = time.monotonic()
+    continue_run(whole)
+    length = time.monotonic() - began
+    start_run(options(table), broken, compare=True)
+    chance = random.Random(0)
+    stops = 0
+    for attempt in range(60):
+        child = os.fork()
+        if child == 0:
+            try:
+                continue_run(broken)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        time.sleep(chance.uniform(0, length / 8))
+        number = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[attempt % 3]
+        os.kill(child, number)
+        _, status = os.waitpid(child, 0)
+        stops += status != 0
+        if stops >= 21 or (status == 0 and stops):
+            break
+        if status == 0:
+            pytest.fail("the run ended before it was ever stopped")
+    continue_run(broken)
+    assert_same_weights(whole, broken)
+    assert_same_weights(whole / "backpropagation", broken / "backpropagation")
+    assert metrics(whole) == metrics(broken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_line_stops_after_a_whole_step_and_resumes(table: Path, tmp_path: Path, number: int) -> None:
+    arguments = [str(table), "--width", "12", "--epochs", "400", "--no-figures", "--threads", "1"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    main(["train", *arguments, "--out", str(whole)])
+    command = [sys.executable, "-m", "brodmann", "train", *arguments, "--out", str(broken)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not checkpoint_names(broken) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert f"brodmann train --resume {broken}" in errors
+    assert "Traceback" not in errors
+    main(["train", "--resume", str(broken), "--no-figures"])
+    assert_same_weights(whole, broken)
+
+
+@pytest.mark.parametrize("damage", ["truncate tensors", "alter tensors", "alter json", "remove tensors"])
+def test_a_damaged_checkpoint_is_refused_and_the_good_one_offered(
+    table: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    for folder in (whole, run):
+        main(["train", str(table), *SMALL, "--out", str(folder)])
+    good, newest = checkpoint_names(run)
+    tensors = run / f"{newest}.safetensors"
+    content = tensors.read_bytes()
+    if damage == "truncate tensors":
+        tensors.write_bytes(content[: len(content) // 2])
+    elif damage == "alter tensors":
+        tensors.write_bytes(content[:-5] + b"\x07" + content[-4:])
+    elif damage == "alter json":
+        (run / f"{newest}.json").write_text('{"sha256": "0"')
+    else:
+        tensors.unlink()
+    (run / "result.json").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--resume", str(run), "--no-figures"])
+    message = capsys.readouterr().err
+    assert f"'{newest}' is damaged" in message
+    assert f"--checkpoint {good}" in message
+    main(["train", "--resume", str(run), "--checkpoint", good, "--no-figures"])
+    assert_same_weights(whole, run)
+
+
+@pytest.mark.parametrize("rule", ["kolen-pollack", "random", "sign", "direct", "transpose", "backprop"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_every_rule_trains_evaluates_and_predicts(
+    table: Path, tmp_path: Path, rule: str, residual: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    extra = ["--residual", "--layers", "4"] if residual else []
+    main(
+        [
+            "train",
+            str(table),
+            *SMALL,
+            "--epochs",
+            "15",
+            "--rule",
+            rule,
+            "--lr",
+            "0.01",
+            *extra,
+            "--out",
+            str(run),
+            "--json",
+        ]
+    )
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    expected = "dataset rule areas layers width test_accuracy validation_accuracy train_seconds active_parameters"
+    assert {*expected.split(), "total_parameters", "peak_rss_mb", "run"} <= result.keys()
+    assert result["test_accuracy"] > 0.5
+    main(["evaluate", str(run), "--json"])
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again["test_accuracy"] == result["test_accuracy"]
+    main(["predict", str(run), str(table), "--json"])
+    predictions = json.loads(capsys.readouterr().out.splitlines()[-1])["predictions"]
+    truth = np.load(table)["y_test"]
+    assert np.mean([int(p) == t for p, t in zip(predictions, truth, strict=True)]) == result["test_accuracy"]
+
+
+def test_compare_trains_the_twin_at_equal_active_parameters(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["train", str(table), *SMALL, "--compare", "--out", str(tmp_path / "run"), "--json"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    twin = result["backpropagation"]
+    assert twin["rule"] == "backprop"
+    assert abs(twin["active_parameters"] - result["active_parameters"]) <= 10
+
+
+def test_inspect_draws_figures_and_counts_samples(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    main(["train", str(table), "--width", "12", "--areas", "4", "--epochs", "2", "--out", str(run), "--compare"])
+    capsys.readouterr()
+    main(["inspect", str(run), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert all(sum(row["counts"]) == 60 for row in found["usage"])
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in found["figures"])
+    assert len(found["figures"]) == 4
+
+
+def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(300, 4)).astype(np.float32)
+    y = np.stack([x[:, 0] * 2, x[:, 1] - x[:, 2]], 1)
+    path = tmp_path / "plane.npz"
+    np.savez(path, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+    run = tmp_path / "run"
+    main(["train", str(path), "--width", "32", "--epochs", "20", "--lr", "0.01", "--out", str(run), "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["test_r2"] > 0.9
+    main(["predict", str(run), str(path)])
+    assert len(capsys.readouterr().out.splitlines()[0].split()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wording"),
+    [
+        (["digitz"], "Did you mean 'digits'"),
+        (["digits", "--rule", "kolen-polack"], "Did you mean 'kolen-pollack'"),
+        (["digits", "--optimiser", "adm"], "Did you mean 'adam'"),
+        (["digits", "--schedule", "cosin"], "Did you mean 'cosine'"),
+        (["digits", "--activation", "rellu"], "Did you mean 'relu'"),
+        (["digits", "--width", "-4"], "at least 1"),
+        (["digits", "--areas", "0"], "at least 1"),
+        (["digits", "--layers", "0"], "at least 1"),
+        (["digits", "--residual", "--layers", "2"], "at least 3"),
+        (["digits", "--epochs", "0"], "at least 1"),
+        (["digits", "--batch-size", "0"], "at least 1"),
+        (["digits", "--lr", "-1"], "above 0"),
+        (["digits", "--decay", "-1"], "at least 0"),
+        (["digits", "--momentum", "2", "--optimiser", "sgd"], r"in \[0, 1\)"),
+        (["digits", "--dropout", "1.5"], "dropout"),
+        (["digits", "--patience", "2", "--validation", "0"], "validation part"),
+        (["digits", "--validation", "1.5"], "alidation"),
+        (["digits", "--device", "quantum"], "not available"),
+        (["digits", "--cells", "3"], "as many cells as areas"),
+        (["digits", "--checkpoint", "x"], "goes with --resume"),
+    ],
+)
+def test_bad_options_give_one_line_and_status_2(
+    arguments: list[str], wording: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments, "--out", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("error: ")
+    assert len(message.splitlines()) == 1
+    import re
+
+    assert re.search(wording, message), message
+
+
+@pytest.mark.parametrize(
+    "kind", ["nan", "infinite", "empty", "one class", "strings", "missing key", "no npz", "absent"]
+)
+def test_bad_files_give_one_line_and_status_2(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.npz"
+    x, y = np.ones((20, 3)), np.arange(20) % 2
+    x[3, 1] = {"nan": np.nan, "infinite": np.inf}.get(kind, 1.0)
+    if kind == "empty":
+        x, y = x[:0], y[:0]
+    elif kind == "one class":
+        y = y * 0
+    elif kind == "strings":
+        x = x.astype(str)
+    parts = {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    if kind == "missing key":
+        parts.pop("y_test")
+    np.savez(path, **parts)
+    if kind == "no npz":
+        path.write_text("hello")
+    if kind == "absent":
+        path.unlink()
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(path), "--out", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("error: ")
+    assert len(message.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_folder_is_never_touched(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "precious"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    for extra in ([], ["--overwrite"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", str(table), *SMALL, *extra, "--out", str(other)])
+        assert (other / "thesis.txt").read_text() == "years of work"
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(table), *SMALL, "--out", str(file / "run")])
+    for command in (["evaluate", str(other)], ["inspect", str(other)], ["train", "--resume", str(other)]):
+        with pytest.raises(SystemExit, match="2"):
+            main(command)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_divergence_names_the_layer(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(table), *SMALL, "--optimiser", "sgd", "--lr", "1e30", "--out", str(tmp_path / "run")])
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "The loss became" in message
+    assert "layers." in message
