@@ -73,14 +73,23 @@ def learning_curves(
                     markerfacecolor="white" if part == "train" else None,
                     linewidth=1.4,
                 )
-                handles.setdefault(part if len(runs) == 1 else f"{run}, {part}", line)
+                label = {"train": "training"}.get(part, part)
+                handles.setdefault(label if len(runs) == 1 else f"{run}, {label}", line)
                 values += [value for _, value in points] if kind == "loss" else []
         _tidy(panel, "epoch", _AXES[kind])
         _whole_numbers(panel.xaxis)
     if values and min(values) > 0 and max(values) > 20 * min(values):
         panels[0].set_yscale("log")
+        _plain_decades(panels[0].yaxis)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), frameon=False
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=1 if len(panels) == 1 and len(runs) > 1 else min(len(handles), 2),
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+        handlelength=3,
     )
     _write(path, figure)
 
@@ -132,7 +141,7 @@ def areas_by_class(
     names = list(choices)
     shown = _evenly(len(names), max(1, panels))
     tables = [_class_table(choices[names[index]], target, len(classes)) for index in shown]
-    columns = min(len(shown), 2)
+    columns = min(len(shown), 2 if len(shown) != 3 else 3)
     lines = math.ceil(len(shown) / columns)
     widest = max(len(order) for order, _ in tables)
     height = max(2.3, min(7.0, 0.16 * len(classes) + 0.95))
@@ -144,11 +153,12 @@ def areas_by_class(
         image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, vmax=100.0, aspect="auto", interpolation="nearest")
         told, entropy = _information(counts)
         label = _layer_label(names[index], index, len(names))
-        panel.set_title(f"{label}: area tells {told:.2f} of {entropy:.2f} bits", fontsize=8, color=INK, loc="left")
-        _tidy(panel, "area", "class" if position % columns == 0 else "", grid=False)
+        panel.set_title(f"{label}: {told:.2f} of {entropy:.2f} bits of class", fontsize=8, color=INK, loc="left")
+        last = position + columns >= len(shown)
+        _tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)
         _name_ticks(panel.xaxis, [str(area) for area in order], 20)
-        _name_ticks(panel.yaxis, [_short(name) for name in classes], 26)
-        if panel.get_xticks().size and len(order) <= 20 and len(order) * 0.17 > 0 and max(order) > 99:
+        _name_ticks(panel.yaxis, [_short(name) for name in classes], 45)
+        if len(order) > 8 and max(order) > 99:
             panel.tick_params(axis="x", rotation=90)
         _separate(panel, len(order), len(classes))
     bar = figure.colorbar(image, ax=figure.axes, shrink=0.9, pad=0.02, aspect=28)
@@ -227,11 +237,9 @@ def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
     shares = torch.full((len(rows), areas), math.nan)
     for index, row in enumerate(rows):
         shares[index, : len(row.counts)] = torch.tensor(_shares(row))
-    image = panel.imshow(
-        shares.numpy(), cmap=MAP, vmin=0.0, aspect="auto", interpolation="nearest", extent=(-0.5, areas - 0.5, 0, 1)
-    )
-    image.set_extent((-0.5, areas - 0.5, len(rows) + 0.5, 0.5))
-    panel.set_facecolor("#E6E6E6")
+    extent = (-0.5, areas - 0.5, len(rows) + 0.5, 0.5)
+    image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, aspect="auto", interpolation="nearest", extent=extent)
+    panel.set_facecolor("#E6E6E6")  # shows where a layer has fewer areas than another
     _tidy(panel, "area", "routed layer, from input to output", grid=False)
     _whole_numbers(panel.xaxis)
     _whole_numbers(panel.yaxis)
@@ -242,6 +250,7 @@ def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
     _tidy(beside, f"effective areas (of {areas})", "")
     beside.grid(visible=False, axis="y")
     beside.tick_params(labelleft=False)
+    beside.set_ylim(len(rows) + 0.5, 0.5)
     beside.set_xlim(0, areas * (1.22 if len(rows) <= 24 else 1.02))
     if len(rows) <= 24:
         for number, value in zip(numbers, effective, strict=True):
@@ -374,10 +383,10 @@ def _whole_numbers(axis: Any) -> None:
 
 def _plain_decades(axis: Any) -> None:
     """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 where it spans few of them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
     narrow = high / low < 300
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())

@@ -54,7 +54,7 @@ class Schedule:
     Attributes:
         epochs: Passes over the training part. Default 10.
         batch_size: Samples of a step. Default 64.
-        lr: Largest learning rate. Default 3e-3, the best of {1e-3, 3e-3} with Adam on validation parts (docs/results.md).
+        lr: Largest learning rate. Default 3e-3, better than 1e-3 with Adam on validation parts (docs/results.md).
         shape: ``"cosine"`` (down to 0, default) or ``"constant"``.
         warmup: Steps over which the rate rises linearly from 0. Default 0.
         seed: Of the order of samples and of dropout. Default 0.

@@ -1,0 +1,348 @@
+"""Scikit-learn estimators: `SALClassifier` and `SALRegressor`."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .builders import mlp, residual_mlp
+from .errors import BrodmannError
+from .losses import CrossEntropy, Loss, MeanSquaredError
+from .network import Network
+from .training import Schedule, batches, learning_rate
+from .updates import update_rule
+
+Array = NDArray[Any]
+
+
+class _SALEstimator(BaseEstimator):  # type: ignore[misc]
+    """What both estimators share: the network, the loop, the scaling of inputs. The constructor only stores."""
+
+    def __init__(
+        self,
+        *,
+        layers: int = 2,
+        width: int = 128,
+        areas: int = 16,
+        residual: bool = False,
+        feedback: str = "kolen-pollack",
+        gated: bool = False,
+        pooling: float = 0.0,
+        optimiser: str = "adam",
+        learning_rate: float = 3e-3,
+        schedule: str = "cosine",
+        decay: float = 0.2,
+        epochs: int = 50,
+        batch_size: int = 64,
+        standardise: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        """Stores the settings; they are checked by `fit`.
+
+        Args:
+            layers: Linear layers, readout included. Default 2.
+            width: Units of a hidden layer. Default 128: tables are small.
+            areas: Budget of areas of every layer. Default 16, as in the paper.
+            residual: Residual blocks (at least 3 layers). Default False.
+            feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
+            gated: Whether the gate multiplies the area's part. Default False.
+            pooling: Extra decay on the areas' own parts. Default 0.
+            optimiser: ``"adam"`` (default: needs no tuning to the data's scale) or ``"sgd"``.
+            learning_rate: Largest learning rate. Default 3e-3, as on the command line.
+            schedule: ``"cosine"`` (default) or ``"constant"``; `partial_fit` is always constant.
+            decay: Decoupled weight decay. Default 0.2, as on the command line.
+            epochs: Passes over the data. Default 50: small tables need more than images.
+            batch_size: Samples of a step. Default 64.
+            standardise: Whether inputs are brought to mean 0 and variance 1 first. Default True: raw tables work.
+            early_stopping: Whether to hold out a part and keep the weights of its best score. Default False.
+            validation_fraction: Share held out for it. Default 0.1.
+            patience: Epochs without a better score before stopping early. Default 10.
+            random_state: Integer, `numpy.random.RandomState` or None.
+            verbose: Whether to print the loss of every epoch. Default False.
+        """
+        self.layers = layers
+        self.width = width
+        self.areas = areas
+        self.residual = residual
+        self.feedback = feedback
+        self.gated = gated
+        self.pooling = pooling
+        self.optimiser = optimiser
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.decay = decay
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.standardise = standardise
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _start(self, features: int, outputs: int, loss: Loss) -> None:
+        """Builds the network from the random state, leaving torch's global generator as it was."""
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        builder = residual_mlp if self.residual else mlp
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            body = builder(
+                features,
+                outputs,
+                depth=self.layers,
+                width=self.width,
+                areas=self.areas,
+                feedback=self.feedback,
+                gated=self.gated,
+                pooling=self.pooling,
+                update=update_rule(self.optimiser, decay=self.decay),
+            )
+        self.network_ = Network(body, loss, lr=self.learning_rate)
+        self.loss_curve_: list[float] = []
+        self.n_iter_ = 0
+        self._scaler = StandardScaler() if self.standardise else None
+
+    def _schedule(self) -> Schedule:
+        patience = self.patience if self.early_stopping else None
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, self.schedule, patience=patience)
+        if self.early_stopping and not 0 < self.validation_fraction < 1:
+            raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
+        return schedule
+
+    def _scaled(self, x: Array) -> torch.Tensor:
+        scaled = x if self._scaler is None else self._scaler.transform(x)
+        return torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
+
+    def _epoch(self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, step: int, steps: int) -> int:
+        """Makes one pass; returns the number of steps made so far. With ``steps`` 0 the rate is constant."""
+        total = 0.0
+        for rows in batches(len(x), self.batch_size, self._seed, self.n_iter_):
+            part = None if weight is None else weight[rows]
+            if part is not None and not bool(part.any()):
+                continue  # a batch without weight teaches nothing
+            rate = learning_rate(self.learning_rate, step, steps, self.schedule) if steps else self.learning_rate
+            total += float(self.network_.learn(x[rows], y[rows], part, lr=rate)) * len(rows)
+            step += 1
+        self.loss_curve_.append(total / len(x))
+        self.n_iter_ += 1
+        if not np.isfinite(total):
+            raise BrodmannError("The loss is no longer finite: lower learning_rate, or set standardise=True.")
+        if self.verbose:
+            print(f"epoch {self.n_iter_}: loss {self.loss_curve_[-1]:.5f}")
+        return step
+
+    def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
+        schedule = self._schedule()
+        training: Any = np.arange(len(x))
+        held_out: Any = None
+        if self.early_stopping:
+            training, held_out = train_test_split(
+                training, test_size=self.validation_fraction, random_state=self._seed, stratify=stratify
+            )
+        if self._scaler is not None:
+            self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
+        inputs = self._scaled(x)
+        weights = None if weight is None else torch.from_numpy(weight.astype(np.float32))
+        steps = schedule.epochs * -(-len(training) // schedule.batch_size)
+        step, best, best_epoch, kept = 0, -np.inf, 0, None
+        for epoch in range(schedule.epochs):
+            part = None if weights is None else weights[training]
+            step = self._epoch(inputs[training], y[training], part, step, steps)
+            if held_out is None:
+                continue
+            achieved = self._held_out_score(inputs[held_out], y[held_out])
+            if achieved > best:
+                best, best_epoch = achieved, epoch
+                kept = {name: tensor.clone() for name, tensor in self.network_.state_dict().items()}
+            elif epoch - best_epoch >= self.patience:
+                break
+        if kept is not None:
+            self.network_.load_state_dict(kept)
+            self.best_validation_score_ = best
+
+    def _held_out_score(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        return -float(self.network_.loss(self.network_(x), y, None))
+
+    @torch.no_grad()
+    def _outputs(self, X: ArrayLike) -> Array:
+        check_is_fitted(self, "network_")
+        x = validate_data(self, X, reset=False, dtype=np.float64)
+        outputs: Array = self.network_(self._scaled(x)).numpy().astype(np.float64)
+        return outputs
+
+    def _weights(self, sample_weight: ArrayLike | None, x: Array) -> Array | None:
+        if sample_weight is None:
+            return None
+        weight: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise BrodmannError("All sample weights are zero: expected at least one above 0.")
+        return weight
+
+
+class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
+    """Classifier of areas, trained without backpropagation. See `_SALEstimator` for the settings.
+
+    Attributes:
+        classes_: Class labels.
+        network_: The trained `Network`.
+        loss_curve_: Mean loss of every epoch.
+        n_iter_: Epochs made.
+        n_features_in_: Number of features.
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Trains from scratch.
+
+        Args:
+            X: (samples, features).
+            y: (samples,) labels of any kind.
+            sample_weight: (samples,), not negative, or None.
+
+        Raises:
+            BrodmannError: A setting is out of range or unknown, or there is one class alone.
+        """
+        x, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        self.classes_, indices = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]!r}.")
+        weight = self._weights(sample_weight, x)
+        self._start(x.shape[1], len(self.classes_), CrossEntropy())
+        self._train(x, torch.from_numpy(indices.astype(np.int64)), weight, indices)
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Makes one pass over the given samples at a constant rate, going on from where the network stands.
+
+        Args:
+            X: (samples, features).
+            y: (samples,) labels.
+            classes: All labels that will ever come; needed at the first call unless ``y`` holds them all.
+            sample_weight: (samples,), or None.
+
+        Raises:
+            BrodmannError: A label is not among the classes of the first call.
+        """
+        first = not hasattr(self, "network_")
+        x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
+        check_classification_targets(labels)
+        if first:
+            self.classes_ = unique_labels(classes if classes is not None else labels)
+            if len(self.classes_) < 2:
+                raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
+            self._schedule()
+            self._start(x.shape[1], len(self.classes_), CrossEntropy())
+        unknown = np.setdiff1d(labels, self.classes_)
+        if len(unknown):
+            raise BrodmannError(f"Unknown class {unknown[0]!r}: name all classes with classes=... at the first call.")
+        if self._scaler is not None:
+            self._scaler.partial_fit(x)
+        weight = self._weights(sample_weight, x)
+        indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
+        self._epoch(self._scaled(x), indices, None if weight is None else torch.from_numpy(weight).float(), 0, 0)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Returns the probability of each class, (samples, classes); every row sums to one."""
+        outputs = self._outputs(X)
+        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Returns the most probable label of each sample, (samples,)."""
+        check_is_fitted(self, "network_")
+        labels: Array = self.classes_[self._outputs(X).argmax(axis=1)]
+        return labels
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Returns the accuracy."""
+        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+
+
+class SALRegressor(RegressorMixin, _SALEstimator):  # type: ignore[misc]
+    """Regressor of areas, trained without backpropagation; targets are standardised inside. See `_SALEstimator`.
+
+    Attributes:
+        network_: The trained `Network`.
+        loss_curve_: Mean loss of every epoch, of standardised targets.
+        n_iter_: Epochs made.
+        n_features_in_: Number of features.
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Trains from scratch.
+
+        Args:
+            X: (samples, features).
+            y: (samples,) or (samples, targets).
+            sample_weight: (samples,), not negative, or None.
+
+        Raises:
+            BrodmannError: A setting is out of range or unknown.
+        """
+        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        targets = self._begin(x, y)
+        weight = self._weights(sample_weight, x)
+        self._targets.fit(targets, sample_weight=weight)
+        self._train(x, self._target_tensor(targets), weight, None)
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Makes one pass over the given samples at a constant rate; the targets' scale is that of the first call."""
+        first = not hasattr(self, "network_")
+        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
+        if first:
+            self._schedule()
+            self._targets.fit(self._begin(x, y))
+        if self._scaler is not None:
+            self._scaler.partial_fit(x)
+        weight = self._weights(sample_weight, x)
+        targets = self._target_tensor(np.asarray(y).reshape(len(x), -1))
+        self._epoch(self._scaled(x), targets, None if weight is None else torch.from_numpy(weight).float(), 0, 0)
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Returns the predicted target of each sample, (samples,) or (samples, targets)."""
+        check_is_fitted(self, "network_")
+        values: Array = self._targets.inverse_transform(self._outputs(X))
+        return values[:, 0] if self._one_target else values
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Returns the coefficient of determination, R^2."""
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def _begin(self, x: Array, y: Any) -> Array:
+        targets: Array = np.asarray(y, dtype=np.float64)
+        if type_of_target(targets) == "unknown":
+            raise BrodmannError("Expected real targets of shape (samples,) or (samples, targets).")
+        if targets.ndim == 2 and targets.shape[1] == 1:
+            targets = column_or_1d(targets, warn=True)
+        self._one_target = targets.ndim == 1
+        targets = targets.reshape(len(x), -1)
+        self._targets = StandardScaler()
+        self._start(x.shape[1], targets.shape[1], MeanSquaredError())
+        return targets
+
+    def _target_tensor(self, targets: Array) -> torch.Tensor:
+        return torch.from_numpy(self._targets.transform(targets).astype(np.float32))

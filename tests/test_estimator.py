@@ -1,0 +1,131 @@
+"""Scikit-learn estimators as scikit-learn's users expect them."""
+
+from __future__ import annotations
+
+import io
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from brodmann import BrodmannError
+from brodmann.estimator import SALClassifier, SALRegressor
+
+EXCUSED = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "mini-batches: a weight of two is a larger step, not two samples in different batches; the same holds for "
+        "scikit-learn's own MLPs"
+    ),
+}
+
+
+@parametrize_with_checks(
+    [
+        SALClassifier(width=16, areas=4, epochs=40, batch_size=16),
+        SALRegressor(width=16, areas=4, epochs=40, batch_size=16),
+    ],
+    expected_failed_checks=lambda estimator: EXCUSED,
+)
+def test_scikit_learns_own_checks(estimator: object, check: object) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize(("load", "least"), [(load_wine, 0.95), (load_breast_cancer, 0.95)])
+def test_raw_tables_need_no_settings(load: object, least: float) -> None:
+    x, y = load(return_X_y=True)
+    assert cross_val_score(SALClassifier(random_state=0, epochs=20), x, y, cv=3).mean() >= least
+
+
+def test_regression_beats_the_mean_and_takes_several_targets() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    assert cross_val_score(SALRegressor(random_state=0, epochs=10), x, y, cv=3).mean() > 0.35
+    both = np.stack([y, -y], axis=1)
+    assert SALRegressor(random_state=0, epochs=5).fit(x, both).predict(x).shape == both.shape
+
+
+def test_labels_probabilities_and_curves() -> None:
+    x, y = load_wine(return_X_y=True)
+    names = np.array(["red", "white", "rose"])[y]
+    model = SALClassifier(random_state=0, epochs=10).fit(x, names)
+    assert set(model.predict(x)) <= set(model.classes_)
+    probabilities = model.predict_proba(x)
+    np.testing.assert_allclose(probabilities.sum(1), 1.0)
+    assert (model.classes_[probabilities.argmax(1)] == model.predict(x)).all()
+    assert len(model.loss_curve_) == model.n_iter_ == 10
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+def test_the_random_state_decides_and_torchs_generator_is_left_alone() -> None:
+    x, y = load_wine(return_X_y=True)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one, two, other = (SALClassifier(random_state=seed, epochs=3).fit(x, y).predict_proba(x) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert (one == two).all()
+    assert (one != other).any()
+
+
+def test_pipelines_grids_clones_and_pickles() -> None:
+    x, y = load_wine(return_X_y=True)
+    pipeline = make_pipeline(MinMaxScaler(), SALClassifier(random_state=0, epochs=3, width=16))
+    search = GridSearchCV(pipeline, {"salclassifier__feedback": ["kolen-pollack", "direct"]}, cv=2).fit(x, y)
+    assert clone(search.best_estimator_).get_params()["salclassifier__width"] == 16
+    file = io.BytesIO()
+    joblib.dump(search.best_estimator_, file)
+    file.seek(0)
+    np.testing.assert_array_equal(joblib.load(file).predict_proba(x), search.best_estimator_.predict_proba(x))
+
+
+def test_partial_fit_learns_from_a_stream() -> None:
+    x, y = load_wine(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    model = SALClassifier(random_state=0, batch_size=8)
+    for _ in range(8):
+        for part in np.array_split(order, 5):
+            model.partial_fit(x[part], y[part], classes=[0, 1, 2])
+    assert model.score(x, y) > 0.95
+    with pytest.raises(BrodmannError, match="Unknown class"):
+        model.partial_fit(x[:2], [7, 7])
+
+
+def test_zero_weights_are_left_out() -> None:
+    x, y = load_wine(return_X_y=True)
+    noisy = y.copy()
+    noisy[::3] = (noisy[::3] + 1) % 3
+    weight = np.ones(len(y))
+    weight[::3] = 0
+    model = SALClassifier(random_state=0, epochs=20).fit(x, noisy, sample_weight=weight)
+    assert model.score(x, y) > 0.9
+
+
+def test_early_stopping_keeps_the_best() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    model = SALClassifier(random_state=0, epochs=200, early_stopping=True, patience=3, learning_rate=0.02).fit(x, y)
+    assert model.n_iter_ < 200
+    assert model.score(x, y) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("settings", "wording"),
+    [
+        ({"feedback": "kolen"}, "Unknown feedback 'kolen'. Did you mean 'kolen-pollack'"),
+        ({"optimiser": "adan"}, "Did you mean 'adam'"),
+        ({"width": 0}, "at least 1"),
+        ({"epochs": 0}, "at least 1"),
+        ({"learning_rate": -1.0}, "above 0"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"early_stopping": True, "validation_fraction": 2.0}, "between 0 and 1"),
+    ],
+)
+def test_bad_settings_are_refused_at_fit(settings: dict[str, object], wording: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(**settings)
+    with pytest.raises(BrodmannError, match=wording):
+        model.fit(x, y)
