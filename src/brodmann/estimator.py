@@ -314,7 +314,8 @@ class SALRegressor(RegressorMixin, _SALEstimator):  # type: ignore[misc]
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
         if first:
             self._schedule()
-            self._targets.fit(self._begin(x, y))
+            first_targets = self._begin(x, y)
+            self._targets.fit(first_targets)
         if self._scaler is not None:
             self._scaler.partial_fit(x)
         weight = self._weights(sample_weight, x)

@@ -1,0 +1,213 @@
+"""Figures: whole files, the right numbers in them, nothing cut off, no global state."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from brodmann import BrodmannError, figures
+from brodmann.telemetry import Alignment, AreaUsage
+
+pytest.importorskip("matplotlib")
+
+Draw = Callable[[Path], None]
+
+
+def history(epochs: int, score: str = "accuracy") -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for epoch in range(1, epochs + 1):
+        row = {"epoch": epoch, "train_loss": 2.0 / epoch**2, "validation_loss": 2.2 / epoch, "seconds": epoch}
+        rows.append(row | {f"train_{score}": 1 - 0.5 / epoch, f"validation_{score}": 1 - 0.6 / epoch})
+    return rows
+
+
+def usage(layers: int, areas: int) -> list[AreaUsage]:
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for index in range(layers):
+        counts = torch.randint(0, 40, (areas,), generator=generator) * (torch.arange(areas) % 3 > 0)
+        share = counts / counts.sum()
+        entropy = float(torch.special.entr(share).sum())
+        rows.append(
+            AreaUsage(f"layers.{index}", tuple(counts.tolist()), entropy, math.exp(entropy), int((counts == 0).sum()))
+        )
+    return rows
+
+
+def choices(layers: int, areas: int, samples: int = 300) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {f"layers.{i}": torch.randint(0, areas, (samples,), generator=generator) for i in range(layers)}
+
+
+def target(classes: int, samples: int = 300) -> torch.Tensor:
+    return torch.arange(samples) % classes
+
+
+def aligned(layers: int) -> list[Alignment]:
+    return [Alignment(f"layers.{i}", 1 - 1.3 * i / layers, 10.0 ** (-i / 8), 1.0) for i in range(layers)]
+
+
+def names(classes: int, length: int = 1) -> list[str]:
+    return [f"{'class ' * length}{index}" for index in range(classes)]
+
+
+CASES: dict[str, Draw] = {
+    "curves": lambda p: figures.learning_curves(p, history(20)),
+    "curves, one epoch": lambda p: figures.learning_curves(p, history(1)),
+    "curves, r2": lambda p: figures.learning_curves(p, history(50, "r2")),
+    "curves, loss alone": lambda p: figures.learning_curves(p, [{"epoch": 1, "train_loss": 0.0}]),
+    "curves beside": lambda p: figures.learning_curves(p, history(9), beside={"backpropagation": history(12)}),
+    "curves, loss beside": lambda p: figures.learning_curves(
+        p, [{"epoch": 1, "train_loss": 1.0}], beside={"backpropagation": [{"epoch": 1, "train_loss": 2.0}]}
+    ),
+    "curves, not a number": lambda p: figures.learning_curves(
+        p, [{"epoch": 1, "train_loss": math.nan, "validation_accuracy": None}]
+    ),
+    "usage, one layer": lambda p: figures.area_usage(p, usage(1, 16)),
+    "usage, two layers": lambda p: figures.area_usage(p, usage(2, 256)),
+    "usage, many layers": lambda p: figures.area_usage(p, usage(12, 16)),
+    "usage, 128 layers": lambda p: figures.area_usage(p, usage(128, 64)),
+    "usage, unequal layers": lambda p: figures.area_usage(p, usage(3, 4) + usage(3, 9)),
+    "classes": lambda p: figures.areas_by_class(p, choices(2, 16), target(10), names(10)),
+    "classes, one area": lambda p: figures.areas_by_class(p, choices(1, 1), target(2), names(2)),
+    "classes, three layers": lambda p: figures.areas_by_class(p, choices(3, 200), target(10), names(10)),
+    "classes, deep": lambda p: figures.areas_by_class(p, choices(20, 16), target(10), names(10)),
+    "classes, many": lambda p: figures.areas_by_class(p, choices(1, 64), target(40), names(40, 6)),
+    "alignment": lambda p: figures.alignment(p, aligned(2)),
+    "alignment, deep": lambda p: figures.alignment(p, aligned(128)),
+    "alignment, vanished": lambda p: figures.alignment(p, [Alignment("layers.0", 0.0, 0.0, 0.0)]),
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    kept: list[Any] = []
+    write = figures._write
+    monkeypatch.setattr(figures, "_write", lambda path, figure: (kept.append(figure), write(path, figure)))
+    return kept
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("error")
+def test_a_figure_is_one_whole_png_with_nothing_outside_the_canvas(name: str, tmp_path: Path, drawn: list[Any]) -> None:
+    path = tmp_path / "new" / "figure.png"
+    CASES[name](path)
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert content.endswith(b"IEND\xaeB\x60\x82")
+    assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
+    (figure,) = drawn
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    slack = 0.03
+    assert box.x0 >= -slack
+    assert box.y0 >= -slack
+    assert box.x1 <= width + slack
+    assert box.y1 <= height + slack
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_labels_of_an_axis_do_not_overlap(name: str, tmp_path: Path, drawn: list[Any]) -> None:
+    CASES[name](tmp_path / "figure.png")
+    (figure,) = drawn
+    renderer = figure.canvas.get_renderer()
+    for panel in figure.axes:
+        for axis in (panel.xaxis, panel.yaxis):
+            boxes = [label.get_window_extent(renderer) for label in axis.get_ticklabels() if label.get_text()]
+            boxes = [box for box in boxes if box.width and panel.get_window_extent().expanded(1.05, 1.05).overlaps(box)]
+            for index, box in enumerate(boxes):
+                assert not any(box.shrunk(0.98, 0.9).overlaps(other) for other in boxes[index + 1 :])
+
+
+def test_equal_data_gives_equal_bytes(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        CASES["curves beside"](tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_curves_hold_the_history(tmp_path: Path, drawn: list[Any]) -> None:
+    rows = history(5)
+    figures.learning_curves(tmp_path / "a.png", rows, beside={"twin": history(3)}, name="areas")
+    loss, score = drawn[0].axes
+    assert [list(line.get_ydata()) for line in loss.lines][:2] == [
+        [row["train_loss"] for row in rows],
+        [row["validation_loss"] for row in rows],
+    ]
+    assert list(score.lines[1].get_ydata()) == [100 * row["validation_accuracy"] for row in rows]
+    assert len(score.lines) == 4
+    texts = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert texts == ["areas, training", "areas, validation", "twin, training", "twin, validation"]
+
+
+def test_bars_and_map_hold_the_shares(tmp_path: Path, drawn: list[Any]) -> None:
+    rows = usage(4, 6)
+    figures.area_usage(tmp_path / "bars.png", rows[:2])
+    figures.area_usage(tmp_path / "map.png", rows)
+    expected = [[100 * count / sum(row.counts) for count in row.counts] for row in rows]
+    for panel, shares in zip(drawn[0].axes, expected[:2], strict=True):
+        assert [bar.get_height() for bar in panel.patches] == pytest.approx(shares)
+    image = drawn[1].axes[0].images[0].get_array()
+    assert image.tolist() == [pytest.approx(shares) for shares in expected]
+    assert f"{rows[1].effective:.1f} effective areas of 6" in drawn[0].axes[1].get_title(loc="left")
+    assert f"{rows[0].dead} never chosen" == drawn[0].axes[0].get_title(loc="right")
+    assert [text.get_text() for text in drawn[1].axes[1].texts] == [f"{row.effective:.1f}" for row in rows]
+
+
+def test_rows_of_classes_add_up_and_areas_are_ordered_by_main_class(tmp_path: Path, drawn: list[Any]) -> None:
+    area = torch.tensor([5, 5, 5, 2, 2, 2, 9, 9, 5])
+    of = torch.tensor([1, 1, 1, 0, 0, 0, 2, 2, 2])
+    figures.areas_by_class(tmp_path / "a.png", {"layers.0": area}, of, ["a", "b", "c"])
+    panel = drawn[0].axes[0]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["2", "5", "9"]
+    shares = panel.images[0].get_array()
+    assert shares.tolist() == [[100, 0, 0], [0, 100, 0], [0, pytest.approx(100 / 3), pytest.approx(200 / 3)]]
+
+
+def test_information_is_that_of_the_textbook() -> None:
+    assert figures._information(torch.eye(8, dtype=torch.float64)) == pytest.approx((3.0, 3.0))
+    assert figures._information(torch.ones(4, 5, dtype=torch.float64)) == pytest.approx((0.0, 2.0), abs=1e-12)
+
+
+def test_of_many_layers_the_first_the_last_and_some_between_are_drawn() -> None:
+    assert figures._evenly(3, 4) == [0, 1, 2]
+    assert figures._evenly(64, 4) == [0, 21, 42, 63]
+    assert figures._evenly(9, 1) == [0]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda p: figures.learning_curves(p, []),
+        lambda p: figures.area_usage(p, []),
+        lambda p: figures.areas_by_class(p, {}, target(2), names(2)),
+        lambda p: figures.areas_by_class(p, choices(1, 4, 30), target(2, 29), names(2)),
+        lambda p: figures.areas_by_class(p, choices(1, 4), target(3), names(2)),
+        lambda p: figures.alignment(p, []),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(draw: Draw, tmp_path: Path) -> None:
+    with pytest.raises(BrodmannError, match=r"expected|Expected"):
+        draw(tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(BrodmannError, match=r"pip install 'brodmann\[figures\]'"):
+        figures.alignment(tmp_path / "a.png", aligned(2))
+
+
+def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from brodmann import figures; "
+        "assert 'matplotlib' not in sys.modules; "
+        f"figures.learning_curves(Path({str(tmp_path / 'a.png')!r}), [{{'epoch': 1, 'train_loss': 1.0}}]); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
