@@ -138,7 +138,11 @@ class Train:
             extra: list[Callback] = [TensorBoard(place / "tensorboard")] if self.tensorboard else []
             return [ProgressBar(f"{options.dataset} {options.rule}"), *extra]
 
-        result = continue_run(folder, checkpoint=self.checkpoint, callbacks=watchers, data_dir=self.data_dir)
+        try:
+            result = continue_run(folder, checkpoint=self.checkpoint, callbacks=watchers, data_dir=self.data_dir)
+        except Interrupted as stop:
+            print(f"{stop} after a whole step; go on with `brodmann train --resume {folder}`.", file=sys.stderr)
+            sys.exit(128 + stop.number)
         _print_results([result, result["backpropagation"]] if "backpropagation" in result else [result])
         if self.figures:
             _draw(folder, self.data_dir)
@@ -298,15 +302,6 @@ def main(arguments: list[str] | None = None) -> None:
     except BrodmannError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except Interrupted as stop:
-        folder = getattr(command, "resume", None) or getattr(command, "out", None)
-        hint = (
-            f": go on with `brodmann train --resume {folder}`"
-            if folder
-            else ": go on with `brodmann train --resume RUN`"
-        )
-        print(f"{stop} after a whole step, checkpoint written{hint}.", file=sys.stderr)
-        sys.exit(128 + stop.number)
 
 
 def _free_folder(options: RunOptions) -> Path:

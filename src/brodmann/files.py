@@ -15,6 +15,16 @@ from torch import Tensor
 from .errors import BrodmannError, CheckpointError
 
 
+def _umask() -> int:
+    """Reads the process's mask, which the system only tells while setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that a reader sees the old content or the new, never a part.
 
@@ -26,6 +36,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
+                os.fchmod(handle, 0o666 & ~_UMASK)  # mkstemp makes files that only their owner may read
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -197,7 +197,7 @@ class AreaLinear(Layer):
                 choice = self.router(rows)
             elif self.routed and choice is None:
                 raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
-            if choice is None:
+            if choice is None or self.budget == 1:
                 choice = rows.new_zeros(rows.shape[0], dtype=torch.int64), rows.new_ones(rows.shape[0])
             area, gate = choice
             own = self.areas(rows, area)
@@ -252,7 +252,7 @@ class AreaLinear(Layer):
             below = groups.unsort(self.feedback.error(signal)).reshape(*trace.leading, self.in_features)
         decay = self.update_rule.decay
         area_decay = decay + self.pooling
-        if self.feedback is not None and rates.feedback:
+        if self.feedback is not None and rates.feedback and len(delta):
             self.feedback.learn(signal, context.lr * rates.feedback, decay, area_decay)
         if self.shared_mode == "learned" and rates.shared and len(delta):
             assert self.shared is not None

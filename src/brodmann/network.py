@@ -156,21 +156,14 @@ class Network(nn.Module):
                     f"{path} was not made by a builder: pass the body, built by the code that built it first."
                 )
             body = build(options["design"])
+        number = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None)
         try:
-            body.load_state_dict(tensors)
+            body.to(number).load_state_dict(tensors)
         except RuntimeError as error:
             first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
             raise CheckpointError(f"{path} does not fit this body: {first}") from None
-        first_tensor = next((t for t in tensors.values() if t.is_floating_point()), None)
-        network = Network(
-            body,
-            loss,
-            lr=options["lr"],
-            rates=Rates(**options["rates"]),
-            clip=options["clip"],
-            design=options["design"],
-        )
-        return network if first_tensor is None else network.to(first_tensor.dtype)
+        rates = Rates(**options["rates"])
+        return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"], design=options["design"])
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:

@@ -24,7 +24,7 @@ from torch import Tensor
 import brodmann
 
 from .baselines import Backpropagation, matching_width
-from .builders import design
+from .builders import FEEDBACKS, design
 from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Dataset, Preprocessing, Split, load
@@ -36,16 +36,7 @@ from .network import Network
 from .training import Callback, Schedule, Trainer, evaluate
 from .updates import SGD, Adam, UpdateRule
 
-RULES = (
-    "kolen-pollack",
-    "kolen-pollack-per-area",
-    "kolen-pollack-equal",
-    "random",
-    "sign",
-    "direct",
-    "transpose",
-    "backprop",
-)
+RULES = (*FEEDBACKS, "backprop")
 Watchers = Callable[[Path, "RunOptions"], list[Callback]]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

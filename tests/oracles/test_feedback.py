@@ -154,6 +154,11 @@ def test_only_transpose_reads_the_weights_and_sign_symmetric_their_signs(path: s
         if slab is not None:
             slab.value.neg_()
     if path == "sign":
+        own = 0 if layer.shared is None else layer.shared.value[0]
+        for area, start, stop in trace.groups.segments:
+            signs = (own + layer.areas.weight.value[int(layer.areas.slot[area])]).sign()
+            expected = delta[start:stop] @ signs * math.sqrt(2 / (math.pi * layer.in_features))
+            torch.testing.assert_close(error()[start:stop], expected)
         assert isinstance(layer.feedback, SignSymmetric)
         torch.testing.assert_close(error(), -before)
     elif path != "transpose":

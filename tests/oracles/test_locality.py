@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +204,35 @@ def test_merging_equal_areas_changes_nothing() -> None:
     network.body.split(0, [3, 5, 9])
     assert network.body.merge(0, 1) == 0.0
     torch.testing.assert_close(network(x), before)
+
+
+def test_merging_two_areas_leaves_the_others_as_they_were() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(5, 3, areas=6)
+    for _ in range(5):
+        y, trace = layer.trace(torch.randn(40, 5), Context(lr=0.1))
+        layer.learn(trace, torch.randn_like(y), Context(lr=0.1))
+    x = torch.randn(100, 5)
+    area, _ = layer.router(x)
+    first, second = (int(g) for g in layer.areas.slot.argsort()[:2])  # their slots lie before the others'
+    others = (area != first) & (area != second)
+    before = layer(x)
+    assert layer.areas.existing >= 4
+    layer.merge(first, second)
+    torch.testing.assert_close(layer(x)[others], before[others])
+
+
+def test_float64_and_single_areas_inside_a_routed_body_survive_saving(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, areas=4, width=6)).double()
+    x = torch.randn(9, 5, dtype=torch.float64)
+    network.learn(x, torch.zeros(9, dtype=torch.long), lr=0.1)
+    network.design = {"builder": "mlp", "in_features": 5, "outputs": 3, "areas": 4, "width": 6}
+    network.save(tmp_path / "network.safetensors")
+    assert torch.equal(Network.load(tmp_path / "network.safetensors")(x), network(x))
+    layer = AreaLinear(5, 5, areas=1, shared="off", gated=True, router=None).double()
+    routed = Routed(Router(5, 4), layer).double()
+    torch.testing.assert_close(routed(x), routed.trace(x, Context())[0])
 
 
 def test_rates_freeze_parts() -> None:
