@@ -54,8 +54,7 @@ class Router(nn.Module):
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
     Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition
-        table and
-    learning rule are our choice.
+    table and learning rule are our choice.
     """
 
     partition: Tensor
