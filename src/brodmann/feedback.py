@@ -67,11 +67,9 @@ class KolenPollack(Feedback):
     """Feedback weights that learn by the same updates as the forward weights, and so align with them.
 
     ``e_below = delta B0``, or ``delta B0 + part_delta E[g]`` with a map per area. ``B0`` receives the factors of
-    ``W0`` under the
-    same rule and decay, ``E[g]`` those of ``D[g]``: each difference shrinks by ``1 - lr * decay`` a step, so without
-    decay it stays.
-    Without a
-    learning shared part, one ``B0`` learns from the areas' factors of all samples.
+    ``W0`` under the same rule and decay, ``E[g]`` those of ``D[g]``: each difference shrinks by ``1 - lr * decay`` a
+    step, so without decay it stays. Without a learning shared part, one ``B0`` learns from the areas' factors of all
+    samples.
 
     Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
     """
@@ -83,9 +81,8 @@ class KolenPollack(Feedback):
             shape: Of the layer.
             per_area: Whether each area has a feedback map of its own. Default False: as accurate, and half the memory.
             start: ``"independent"`` draws ``B0`` apart from ``W0``; ``"equal"`` starts as a copy, which is
-                backpropagation with
-                a second copy of the weights (exactly so with one area) and proves nothing about feedback. Default
-                independent.
+                backpropagation with a second copy of the weights (exactly so with one area) and proves nothing about
+                feedback. Default independent.
         """
         super().__init__()
         if start not in ("independent", "equal"):

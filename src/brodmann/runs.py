@@ -46,45 +46,89 @@ class RunOptions:
     """Everything that decides the outcome of a run, bit for bit on one machine and thread count."""
 
     dataset: str = "digits"
+    """Name of a data set, or path of an .npz file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
+    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, random, sign, direct,
+    transpose; or backprop, which is PyTorch autograd."""
     areas: int = 16
+    """Budget of areas of every layer."""
     layers: int = 2
+    """Linear layers, readout included."""
     width: int = 256
+    """Units of a hidden layer."""
     residual: bool = False
+    """Residual blocks instead of plain layers (at least 3 layers)."""
     shared: str = "learned"
+    """Shared part: learned, frozen or off."""
     gated: bool = False
+    """Multiply the area's part by the gate."""
     routing: str = "layer"
+    """layer: every layer routes its input; network: one route for all."""
     cells: int | None = None
+    """Prototypes of a router (default: as many as areas)."""
     temperature: float = 0.3
+    """Temperature of the gate."""
     learn_projection: bool = True
+    """Whether the router's projection learns."""
     balance: float = 0.0
+    """Step of the load-balancing bias; 0 is off."""
     pooling: float = 0.0
+    """Extra decay on the areas' own parts."""
     activation: str = "relu"
+    """relu, gelu or tanh."""
     dropout: float = 0.0
+    """Share of hidden units switched off while learning."""
     optimiser: str = "adam"
+    """adam or sgd."""
     momentum: float = 0.0
+    """Momentum of sgd."""
     lr: float = 3e-3
+    """Largest learning rate."""
     lr_shared: float = 1.0
+    """Multiple of it for the shared part."""
     lr_areas: float = 1.0
+    """Multiple of it for the areas."""
     lr_projection: float = 1.0
+    """Multiple of it for the router's projection."""
     lr_feedback: float = 1.0
+    """Multiple of it for the feedback weights."""
     decay: float = 0.2
+    """Decoupled weight decay."""
     clip: float | None = None
+    """Largest norm of an error that a layer accepts."""
     label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
     epochs: int = 10
+    """Passes over the training part."""
     batch_size: int = 64
+    """Samples of a step."""
     schedule: str = "cosine"
+    """cosine or constant."""
     warmup: int = 0
+    """Steps of linear warm-up."""
     patience: int | None = None
+    """Stop after so many epochs without a better validation score, and keep the best weights."""
     validation: float = 0.1
+    """Share of the training part held out for validation."""
     normalise: str = "standard"
+    """standard, unit or none."""
     grey: bool = False
+    """Turn colour images to grey."""
     seed: int = 0
+    """Of the split, the initialisation and the order of samples."""
     device: str = "cpu"
+    """Where to compute, such as cpu or cuda."""
     dtype: str = "float32"
+    """float32 or float64."""
     threads: int | None = None
+    """Threads of PyTorch (default: its own choice)."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Checks the settings that no part of the network checks itself; the constructor only stores.
+
+        Raises:
+            BrodmannError: One is unknown or out of range.
+        """
         if self.rule not in RULES:
             raise unknown_name("rule", self.rule, RULES)
         if self.dtype not in DTYPES:
@@ -131,6 +175,7 @@ def start_run(
     Raises:
         BrodmannError: The folder exists and ``overwrite`` is off, or it cannot be written, or the data is missing.
     """
+    options.check()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not overwrite:
             raise BrodmannError(
