@@ -1,0 +1,37 @@
+"""The error pass holds no gradient buffers: by PyTorch's own record of its allocator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from brodmann import SGD, Adam, Context, Network, UpdateRule, mlp
+
+IN, WIDTH, ROWS = 300, 200, 32
+
+
+def peak_inside_learn(areas: int, update: UpdateRule) -> int:
+    torch.manual_seed(0)
+    network = Network(mlp(IN, 10, width=WIDTH, areas=areas, shared="off", update=update, router={"learned": False}))
+    x, y = torch.randn(ROWS, IN), torch.randint(0, 10, (ROWS,))
+    network.learn(x, y, lr=0.0)  # gives memory to the areas that this batch chooses, and keeps the choice
+    context = Context(lr=1e-3)
+    output, trace = network.body.trace(x, context)
+    error, _ = network.output_error(output, y)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        network.body.learn(trace, error, context)
+    held = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+@pytest.mark.parametrize(("update", "scratch"), [(SGD(), 0), (SGD(momentum=0.9), 0), (Adam(), 4 * IN * WIDTH)])
+@pytest.mark.parametrize("areas", [4, 64])
+def test_learning_needs_one_areas_scratch_and_the_errors(areas: int, update: UpdateRule, scratch: int) -> None:
+    # Two errors of the hidden layer, as they came and sorted by area, and small change.
+    errors = 2 * 4 * ROWS * (WIDTH + 10) + 4096
+    assert 0 < peak_inside_learn(areas, update) <= scratch + errors
