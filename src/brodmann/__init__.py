@@ -1,9 +1,12 @@
 """Brodmann: deep networks without backpropagation, by Selective Adaptive Learning."""
 
+from .area_linear import AreaLinear
 from .builders import mlp, residual_mlp
+from .containers import Residual, Routed, Sequential
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, SignSymmetric, Transpose
-from .layers import AreaLinear, Context, Layer, Local, Rates, Residual, RMSNorm, Routed, Sequential
+from .layers import Context, Layer, Rates
+from .local import Local, RMSNorm
 from .losses import CrossEntropy, MeanSquaredError
 from .network import Network
 from .routing import Route, Router

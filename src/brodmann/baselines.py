@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .builders import ACTIVATIONS
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
-from .layers import RMSNorm
+from .local import RMSNorm
 from .losses import CrossEntropy, Loss
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from .area_linear import AreaLinear
+from .containers import Residual, Routed, Sequential
 from .errors import BrodmannError, unknown_name
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
-from .layers import AreaLinear, Layer, Local, Residual, RMSNorm, Routed, Sequential
+from .layers import Layer
+from .local import Local, RMSNorm
 from .routing import Router
 from .updates import SGD, Adam, UpdateRule, update_rule
 

@@ -33,13 +33,19 @@ def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
     write_tensors(tensors, checkpoint.tensors, {})
     write_json(tensors.with_suffix(".json"), {"sha256": _digest(tensors), "progress": checkpoint.progress})
     for old in checkpoint_names(folder)[:-KEPT]:
-        for suffix in (".json", ".safetensors"):
-            (folder / old).with_suffix(suffix).unlink(missing_ok=True)
+        _remove(folder, old)
 
 
 def checkpoint_names(folder: Path) -> list[str]:
     """Returns the names of the finished checkpoints in a folder, oldest first."""
     return sorted(path.stem for path in folder.glob("checkpoint-*.json"))
+
+
+def drop_checkpoints_after(folder: Path, name: str) -> None:
+    """Removes the checkpoints that are newer than ``name``."""
+    for other in checkpoint_names(folder):
+        if other > name:
+            _remove(folder, other)
 
 
 def read_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
@@ -82,6 +88,11 @@ def _is_good(folder: Path, name: str) -> bool:
     except CheckpointError:
         return False
     return True
+
+
+def _remove(folder: Path, name: str) -> None:
+    for suffix in (".json", ".safetensors"):
+        (folder / name).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .area_linear import AreaLinear
 from .builders import build
+from .containers import Routed
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
-from .layers import AreaLinear, Context, Layer, Rates, Routed
+from .layers import Context, Layer, Rates
 from .losses import CrossEntropy, Loss
 from .routing import Router
 
@@ -94,6 +97,14 @@ class Network(nn.Module):
         error, loss = self.output_error(output, target, weight)
         self.body.learn(trace, error, replace(context, output_error=error))
         return loss, output
+
+    def merged(self) -> Network:
+        """Returns a copy for inference in which every layer is one map per area, see `AreaLinear.merge_parts`."""
+        copy = deepcopy(self)
+        copy.design = None
+        for _, layer in copy.area_layers():
+            layer.merge_parts()
+        return copy
 
     def output_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns ``dL/d output`` and the loss, from `torch.func.grad` of the loss alone."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .layers import AreaLinear
+from .area_linear import AreaLinear
 from .network import Network, routers
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from .checkpoints import Checkpoint, drop_checkpoints_after, read_checkpoint, write_checkpoint
 from .errors import BrodmannError, DivergenceError, unknown_name
 from .files import read_tensors, write_tensors
 
@@ -212,6 +212,12 @@ class Trainer:
         self._written = 0.0
 
     @property
+    def _accelerator(self) -> torch.device | None:
+        """Where dropout draws its masks from a generator of the device's own."""
+        device = self.train_data[0].device
+        return None if device.type == "cpu" else device
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; the last one may be smaller."""
         return math.ceil(len(self.train_data[0]) / self.schedule.batch_size)
@@ -229,8 +235,14 @@ class Trainer:
         """
         assert self.folder is not None
         checkpoint = read_checkpoint(self.folder, name)
+        if name is not None:
+            # What lies after the chosen point is given up: else a damaged one would stay the newest.
+            drop_checkpoints_after(self.folder, name)
         tensors = dict(checkpoint.tensors)
         torch.set_rng_state(tensors.pop("generator_state"))
+        on_device = tensors.pop("device_generator_state", None)
+        if on_device is not None and self._accelerator is not None:
+            torch.get_device_module(self._accelerator).set_rng_state(on_device, self._accelerator)
         self.network.load_learning_state(tensors)
         self.progress = Progress(**checkpoint.progress)
 
@@ -330,6 +342,9 @@ class Trainer:
     def _checkpoint(self) -> None:
         if self.folder is not None:
             tensors = {**self.network.learning_state(), "generator_state": torch.get_rng_state()}
+            if self._accelerator is not None:
+                state = torch.get_device_module(self._accelerator).get_rng_state(self._accelerator)
+                tensors["device_generator_state"] = state
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
 

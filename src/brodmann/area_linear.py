@@ -1,0 +1,275 @@
+"""AreaLinear: a linear layer of many mutually exclusive areas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .areas import AreaMap, Groups, Slab
+from .errors import BrodmannError
+from .feedback import Feedback, KolenPollack, Shape, Signal
+from .layers import Choice, Context, Layer
+from .routing import Route, Router
+from .splitting import clone_area, merge_areas
+from .updates import SGD, Factors, UpdateRule
+
+SHARED = ("learned", "frozen", "off")
+
+
+@dataclass
+class AreaTrace:
+    """What an `AreaLinear` remembers of one forward pass; rows sorted by area.
+
+    Attributes:
+        x: (rows, in).
+        own: The area's own part ``D[g] x + d[g]``, (rows, out), where something learns from it, else None.
+        route: The route, or None with a single area.
+        groups: The rows of each area.
+        leading: Leading shape of the input.
+    """
+
+    x: Tensor
+    own: Tensor | None
+    route: Route | None
+    groups: Groups
+    leading: tuple[int, ...]
+
+
+class AreaLinear(Layer):
+    """A linear layer of many mutually exclusive areas: ``z = W0 x + b0 + a (D[g] x + d[g])``.
+
+    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With ``delta =
+    dL/dz`` as the
+    feedback sees it, a step computes ``e_below`` from the weights as they are and then moves
+
+    - ``W0, b0`` by the factors ``(delta, x)``, ``D[g], d[g]`` by ``(a delta, x)`` of the area's own samples, no
+      other area;
+    - the feedback weights, as their path says;
+    - the router by ``dL/da = delta . (D[g] x + d[g])``.
+
+    Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part, areas
+        that start
+    at zero, the gate and the projection's rule are our choice.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        areas: int = 16,
+        shared: str = "learned",
+        gated: bool = False,
+        feedback: Callable[[Shape], Feedback] | None = KolenPollack,
+        update: UpdateRule | None = None,
+        pooling: float = 0.0,
+        router: Callable[..., Router] | None = Router,
+        zero_start: bool = False,
+    ) -> None:
+        """Draws the weights from torch's global generator.
+
+        Args:
+            in_features: Size of a sample.
+            out_features: Size of the output.
+            areas: Budget of areas. With one area and a shared part the layer is the shared part alone.
+            shared: ``"learned"`` (default: pools what areas have in common), ``"frozen"`` (random, never moves) or
+                ``"off"`` (no shared part;
+                areas start as copies of one random map).
+            gated: Whether the gate multiplies the area's part. Default False: then both parts can be merged into one
+                map.
+            feedback: The feedback path: a class of `brodmann.feedback`, or a `functools.partial` of one. None for
+                the lowest
+                layer, which sends no error down.
+            update: Update rule of every weight of the layer, the router's projection included. Default plain SGD.
+            pooling: Extra decay on the areas' own parts, which pulls them towards what is shared. Default 0.
+            router: Builds the layer's own router from (in_features, areas, update=...). None to use the route of the
+                enclosing `Routed`.
+            zero_start: Whether the shared part starts at zero. Default False: normal with variance ``1 / in``.
+
+        Raises:
+            BrodmannError: A size is not positive, or a choice is unknown.
+        """
+        super().__init__()
+        if min(in_features, out_features, areas) < 1:
+            raise BrodmannError(
+                "AreaLinear needs in_features, out_features and areas of at least 1, got "
+                f"{in_features}, {out_features} and {areas}."
+            )
+        if shared not in SHARED:
+            raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
+        if pooling < 0:
+            raise BrodmannError(f"Expected pooling of at least 0, got {pooling}.")
+        rule = update or SGD()
+        self.in_features, self.out_features, self.budget = in_features, out_features, areas
+        self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
+        start = torch.zeros(out_features, in_features)
+        if not zero_start:
+            start.normal_(std=in_features**-0.5)
+        self.shared: Slab | None = None
+        self.shared_bias: Slab | None = None
+        self.areas: AreaMap | None = None
+        if shared != "off":
+            self.shared = Slab(start[None].clone(), rule)
+            self.shared_bias = Slab(torch.zeros(1, out_features), rule)
+        if areas > 1 or shared != "learned":
+            origin = start if shared == "off" else torch.zeros_like(start)
+            self.areas = AreaMap(areas, origin, torch.zeros(out_features), rule)
+        self.router = router(in_features, areas, update=rule) if router is not None and areas > 1 else None
+        self.routed = router is None and areas > 1
+        shape = Shape(in_features, out_features, areas, shared == "learned", start, rule)
+        self.feedback = None if feedback is None else feedback(shape)
+
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference: x (..., in); returns (..., out)."""
+        self._check(x)
+        rows = x.reshape(-1, self.in_features)
+        out = None
+        if self.shared is not None and self.shared_bias is not None:
+            out = F.linear(rows, self.shared.value[0], self.shared_bias.value[0])
+        if self.areas is not None:
+            if self.router is not None:
+                choice = self.router(rows)
+            elif self.routed and choice is None:
+                raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
+            if choice is None or self.budget == 1:
+                choice = rows.new_zeros(rows.shape[0], dtype=torch.int64), rows.new_ones(rows.shape[0])
+            area, gate = choice
+            own = self.areas(rows, area)
+            if self.gated:
+                own = gate[:, None] * own
+            out = own if out is None else out + own
+        assert out is not None
+        return out.reshape(*x.shape[:-1], self.out_features)
+
+    @torch.no_grad()
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
+        """Learning forward pass: x (..., in); returns (..., out) and the trace."""
+        self._check(x)
+        rows = x.reshape(-1, self.in_features)
+        route = self._route(rows, context)
+        groups = Groups.single(len(rows)) if route is None else route.groups
+        rows = groups.sort(rows)
+        out = own = None
+        if self.shared is not None and self.shared_bias is not None:
+            out = torch.addmm(self.shared_bias.value[0], rows, self.shared.value[0].t())
+        if self.areas is not None:
+            own = self.areas.forward_groups(rows, groups)
+            part = own
+            if self.gated and route is not None:
+                part = groups.sort(route.gate)[:, None] * own
+            # `own` is kept for the router: never add into it where it is still needed.
+            out = part if out is None else out.add_(part)
+        assert out is not None
+        trace = AreaTrace(rows, own if self._own_is_needed(route) else None, route, groups, tuple(x.shape[:-1]))
+        return groups.unsort(out).reshape(*x.shape[:-1], self.out_features), trace
+
+    @torch.no_grad()
+    def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
+        """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback."""
+        if context.clip is not None:
+            norm = error.norm()
+            error = error * (context.clip / norm.clamp_min(context.clip))
+        if context.observe is not None:
+            context.observe(self, error)
+        route, groups, rates = trace.route, trace.groups, context.rates
+        delta = part_delta = groups.sort(error.reshape(-1, self.out_features))
+        if self.gated and route is not None:
+            part_delta = groups.sort(route.gate)[:, None] * delta
+        gate_error = None if trace.own is None else groups.unsort((delta * trace.own).sum(1))
+
+        below = None
+        if self.feedback is not None:
+            output_error = context.output_error
+            if output_error is not None:
+                output_error = groups.sort(output_error.reshape(-1, output_error.shape[-1]))
+            signal = Signal(trace.x, delta, part_delta, groups, output_error, self.shared, self.areas)
+            below = groups.unsort(self.feedback.error(signal)).reshape(*trace.leading, self.in_features)
+        decay = self.update_rule.decay
+        area_decay = decay + self.pooling
+        if self.feedback is not None and rates.feedback and len(delta):
+            self.feedback.learn(signal, context.lr * rates.feedback, decay, area_decay)
+        if self.shared_mode == "learned" and rates.shared and len(delta):
+            assert self.shared is not None
+            assert self.shared_bias is not None
+            self.shared.step(0, Factors(delta, trace.x), context.lr * rates.shared, decay)
+            self.shared_bias.step(0, Factors(delta), context.lr * rates.shared, 0.0)
+        if self.areas is not None and rates.areas:
+            self.areas.learn(trace.x, part_delta, groups, context.lr * rates.areas, area_decay)
+        if gate_error is not None and route is not None:
+            if self.router is None:
+                assert context.gate_error is not None
+                context.gate_error.add_(gate_error)
+            elif rates.projection:
+                self.router.learn(route, gate_error, context.lr * rates.projection)
+        return below
+
+    def split(self, area: int, cells: list[int] | None = None) -> int:
+        """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
+        new = self._own_router().split(area, cells)
+        clone_area(self, area, new)
+        return new
+
+    def merge(self, kept: int, gone: int) -> float:
+        """Merges two areas into their mean. See `Router.merge`.
+
+        Returns:
+            How far apart the two maps were, relative to their size, see `AreaMap.merge`.
+        """
+        self._own_router().merge(kept, gone)
+        return merge_areas(self, kept, gone)
+
+    @torch.no_grad()
+    def merge_parts(self) -> None:
+        """Folds the shared part into the areas' maps, ``W0 + D[g]``, for inference: one product per sample, not two.
+
+        No output changes beyond rounding. The layer no longer learns: its feedback is dropped. Does nothing to a gated
+        layer, or to one without areas, which has nothing to fold.
+        """
+        if self.shared is None or self.shared_bias is None or self.areas is None or self.gated:
+            return
+        assert self.areas.bias is not None
+        self.areas.weight.value.add_(self.shared.value)
+        self.areas.bias.value.add_(self.shared_bias.value)
+        self.shared = self.shared_bias = self.feedback = None
+        self.shared_mode = "off"
+
+    def active_parameters(self) -> int:
+        """Counts what inference reads for one sample, without the router: the merged map, or both where gated."""
+        one = (self.in_features + 1) * self.out_features
+        both = self.gated and self.shared is not None and self.areas is not None
+        return 2 * one if both else one
+
+    def _own_router(self) -> Router:
+        if self.router is None:
+            raise BrodmannError("This layer has no router of its own: split or merge on the Routed that holds it.")
+        return self.router
+
+    def _route(self, rows: Tensor, context: Context) -> Route | None:
+        if self.areas is None or self.budget == 1:
+            return None
+        if self.router is not None:
+            return self.router.route(rows)
+        if context.route is None:
+            raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
+        if len(context.route.area) != len(rows):
+            raise BrodmannError(
+                f"The shared route has {len(context.route.area)} rows, this layer got {len(rows)}: "
+                "keep rows apart inside a Routed."
+            )
+        return context.route
+
+    def _own_is_needed(self, route: Route | None) -> bool:
+        return route is not None and (self.router is None or self.router.learned or self.router.balance_rate > 0)
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[-1] != self.in_features:
+            raise BrodmannError(f"Expected an input of shape (..., {self.in_features}), got {tuple(x.shape)}.")
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
+        return f"{sizes}, shared={self.shared_mode}, gated={self.gated}"

@@ -1,0 +1,149 @@
+"""Containers of layers, which are layers themselves: Sequential, Residual, Routed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .area_linear import AreaLinear
+from .errors import BrodmannError
+from .layers import Choice, Context, Layer
+from .routing import Router
+from .splitting import clone_area, merge_areas
+
+
+class Sequential(Layer):
+    """Layers one after the other. Traces are freed as the error passes down."""
+
+    def __init__(self, *layers: Layer) -> None:
+        """Takes the layers from input to output.
+
+        Raises:
+            BrodmannError: One of them is not a `Layer`.
+        """
+        super().__init__()
+        for index, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise BrodmannError(
+                    f"Layer {index} of Sequential is a {type(layer).__name__}, which cannot learn: wrap parameter-free "
+                    "operations in Local, and use AreaLinear for linear maps."
+                )
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference."""
+        for layer in self.layers:
+            x = layer(x, choice)
+        return x
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
+        """Learning forward pass."""
+        traces = []
+        for layer in self.layers:
+            x, trace = layer.trace(x, context)  # type: ignore[operator]
+            traces.append(trace)
+        return x, traces
+
+    def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
+        """Error pass from the last layer to the first; stops where a layer sends nothing down."""
+        below: Tensor | None = error
+        for layer in reversed(self.layers):
+            if below is None:
+                if any(isinstance(part, AreaLinear) for part in layer.modules()):
+                    raise BrodmannError("A layer without feedback lies above one that learns: give it a feedback path.")
+                trace.pop()
+                continue
+            below = layer.learn(trace.pop(), below, context)  # type: ignore[operator]
+        return below
+
+
+class Residual(Layer):
+    """``h + alpha body(h)``. The error below is ``e + alpha``-scaled error through the body."""
+
+    def __init__(self, body: Layer, alpha: float = 1.0) -> None:
+        """Wraps a body of equal input and output size.
+
+        Args:
+            body: The layer beside the path.
+            alpha: Scale of the body. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum keeps its
+                variance with depth.
+        """
+        super().__init__()
+        self.body, self.alpha = body, alpha
+
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference."""
+        return torch.add(x, self.body(x, choice), alpha=self.alpha)
+
+    @torch.no_grad()
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass."""
+        y, trace = self.body.trace(x, context)
+        if y.shape != x.shape:
+            raise BrodmannError(f"A residual body must keep the shape {tuple(x.shape)}, got {tuple(y.shape)}.")
+        return torch.add(x, y, alpha=self.alpha), trace
+
+    @torch.no_grad()
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Error pass: through the body and around it."""
+        if context.output_error is not None:
+            # Direct feedback inside the body stands for an error that came through `alpha` as well.
+            context = replace(context, output_error=self.alpha * context.output_error)
+        through = self.body.learn(trace, self.alpha * error, context)
+        return error if through is None else error + through
+
+
+class Routed(Layer):
+    """One router for a whole body.
+
+    The route is computed once, and the projection learns once, from what all layers of the body found useful.
+    """
+
+    def __init__(self, router: Router, body: Layer) -> None:
+        """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.
+
+        Raises:
+            BrodmannError: A layer of the body has another number of areas.
+        """
+        super().__init__()
+        for part in body.modules():
+            if isinstance(part, AreaLinear) and part.routed and part.budget != router.areas:
+                raise BrodmannError(
+                    f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal."
+                )
+        self.router, self.body = router, body
+
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference; the body follows this router, not an outer one."""
+        return self.body(x, self.router(x.reshape(-1, x.shape[-1])))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass."""
+        route = self.router.route(x.reshape(-1, x.shape[-1]))
+        y, trace = self.body.trace(x, replace(context, route=route))
+        return y, (route, trace)
+
+    @torch.no_grad()
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Error pass."""
+        route, inner = trace
+        gate_error = torch.zeros_like(route.gate)
+        below = self.body.learn(inner, error, replace(context, route=route, gate_error=gate_error))
+        if context.rates.projection:
+            self.router.learn(route, gate_error, context.lr * context.rates.projection)
+        return below
+
+    def split(self, area: int, cells: list[int] | None = None) -> int:
+        """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
+        new = self.router.split(area, cells)
+        clone_area(self.body, area, new)
+        return new
+
+    def merge(self, kept: int, gone: int) -> float:
+        """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`."""
+        self.router.merge(kept, gone)
+        return merge_areas(self.body, kept, gone)

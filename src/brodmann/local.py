@@ -1,0 +1,88 @@
+"""Local: operations without parameters, whose derivative holds no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import BrodmannError
+from .layers import Choice, Context, Layer
+
+
+class Local(Layer):
+    """A parameter-free operation: activation, norm without weights, dropout, flatten, pooling.
+
+    Its derivative holds no weights, so PyTorch's own backward formula, or a confined `torch.func.vjp`, transports none.
+    """
+
+    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
+        """Wraps an operation.
+
+        Args:
+            operation: A module or function of one tensor.
+
+        Raises:
+            BrodmannError: It is a module with parameters or buffers.
+        """
+        super().__init__()
+        if isinstance(operation, nn.Module):
+            held = [*operation.parameters(), *operation.buffers()]
+            if held:
+                raise BrodmannError(
+                    f"Local takes operations without parameters or buffers; {type(operation).__name__} holds "
+                    f"{len(held)}. "
+                    "Use elementwise_affine=False, affine=False with track_running_stats=False, or an AreaLinear."
+                )
+            operation.eval()
+        self.operation = operation
+
+    def train(self, mode: bool = True) -> Local:
+        """Leaves the operation in inference mode: only `trace` draws dropout masks."""
+        super().train(mode)
+        if isinstance(self.operation, nn.Module):
+            self.operation.eval()
+        return self
+
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference: dropout off."""
+        return self.operation(x)
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass: dropout on."""
+        if isinstance(self.operation, nn.ReLU):
+            with torch.no_grad():
+                y = torch.relu(x)
+            return y, y
+        with torch.inference_mode(False), torch.no_grad():
+            # Autograd refuses tensors made in inference mode.
+            x = x.clone() if x.is_inference() else x
+            module = self.operation if isinstance(self.operation, nn.Module) else None
+            if module is not None:
+                module.train()
+            try:
+                y, pull_back = torch.func.vjp(self.operation, x)[:2]
+            finally:
+                if module is not None:
+                    module.eval()
+        return y, pull_back
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Carries the error through the derivative."""
+        if isinstance(trace, Tensor):
+            with torch.no_grad():
+                below: Tensor = torch.ops.aten.threshold_backward(error, trace, 0)
+                return below
+        with torch.inference_mode(False), torch.no_grad():
+            carried: Tensor = trace(error.clone() if error.is_inference() else error)[0]
+            return carried.detach()
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm without weights, ``x / sqrt(mean(x^2) + 1e-6)`` over the last dimension."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X (..., n); returns the same shape."""
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)

@@ -1,0 +1,227 @@
+"""Properties of grouping, routing, storage, splitting and merging, on drawn shapes and values."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brodmann import SGD, Adam, AreaLinear, Context, KolenPollack, Routed, Router, Sequential
+from brodmann.areas import AreaMap, Groups, Slab
+from brodmann.feedback import Direct, FixedRandom, Shape, Signal
+from brodmann.layers import Layer
+from brodmann.updates import Factors
+
+few = settings(max_examples=40, deadline=None)
+
+
+def learn(layer: Layer, rows: int = 40, lr: float = 0.1) -> None:
+    y, trace = layer.trace(torch.randn(rows, 5), Context(lr=lr))
+    layer.learn(trace, torch.randn_like(y), Context(lr=lr))
+
+
+@few
+@given(area=st.lists(st.integers(0, 6), max_size=30))
+def test_groups_sort_by_area_and_come_back(area: list[int]) -> None:
+    chosen = torch.tensor(area, dtype=torch.int64)
+    groups = Groups.of(chosen, 7)
+    rows = torch.arange(len(area) * 2).reshape(-1, 2)
+    assert torch.equal(groups.unsort(groups.sort(rows)), rows)
+    ordered = groups.sort(chosen)
+    assert [index for index, _, _ in groups.segments] == sorted(set(area))
+    assert sum(stop - start for _, start, stop in groups.segments) == len(area)
+    for index, start, stop in groups.segments:
+        assert stop > start
+        assert (ordered[start:stop] == index).all()
+
+
+def test_a_single_group_holds_every_row_and_an_empty_batch_none() -> None:
+    assert Groups.single(3) == Groups(None, ((0, 0, 3),))
+    assert Groups.single(0) == Groups(None, ())
+
+
+@few
+@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
+def test_routing_asks_for_the_direction_alone(seed: int, scale: float) -> None:
+    torch.manual_seed(seed)
+    router = Router(6, 5, cells=9).double()
+    x = torch.randn(20, 6, dtype=torch.float64)
+    route, scaled = router.route(x), router.route(x * scale)
+    assert torch.equal(route.cell, scaled.cell)
+    torch.testing.assert_close(route.gate, scaled.gate)
+
+
+def test_a_sample_of_zeros_takes_cell_0_whatever_the_balance_and_moves_nothing() -> None:
+    router = Router(6, 5, balance_rate=0.1)
+    router.balance[3] = 10.0
+    x = torch.zeros(4, 6)
+    route = router.route(x)
+    assert route.cell.tolist() == [0] * 4
+    before = router.projection.value.clone()
+    router.learn(route, torch.ones(4), lr=1.0)
+    assert torch.equal(router.projection.value, before)
+
+
+def test_the_balance_counts_cells_and_moves_by_its_rate() -> None:
+    torch.manual_seed(0)
+    router = Router(6, 2, cells=4, balance_rate=0.25, learned=False)
+    before = router.projection.value.clone()
+    route = router.route(torch.randn(30, 6))
+    router.learn(route, torch.ones(30), lr=1.0)
+    load = torch.bincount(route.cell, minlength=4)
+    assert torch.equal(router.balance, 0.25 * torch.sign(7.5 - load))
+    assert torch.equal(router.projection.value, before)
+
+
+def test_defaults_of_a_router() -> None:
+    torch.manual_seed(0)
+    assert Router(6, 5).cells == 5
+    assert Router(6, 5).partition.tolist() == [0, 1, 2, 3, 4]
+    assert Router(6, 3, cells=7).partition.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    adaptive = Router(6, 5, partition="adaptive")
+    assert adaptive.cells == 20
+    assert set(adaptive.partition.tolist()) == {0}
+    router = Router(400, 5, dimension=300)
+    assert router.projection.value.std() == pytest.approx(400**-0.5, rel=0.02)
+    torch.testing.assert_close(router.prototypes.norm(dim=1), torch.ones(5))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_area_map_computes_its_own_maps_with_and_without_bias(bias: bool) -> None:
+    torch.manual_seed(0)
+    map_ = AreaMap(4, torch.randn(3, 5), torch.randn(3) if bias else None, SGD())
+    x, delta, area = torch.randn(12, 5), torch.randn(12, 3), torch.arange(12) % 3
+    groups = Groups.of(area, 4)
+    map_.learn(groups.sort(x), groups.sort(delta), groups, lr=0.1, decay=0.0)
+    assert map_.existing == 3
+    assert int(map_.slot[3]) == 0
+    expected = torch.stack([x[i] @ map_.weight.value[map_.slot[area[i]]].T for i in range(12)])
+    if map_.bias is not None:
+        expected += map_.bias.value[map_.slot[area]]
+    torch.testing.assert_close(map_(x, area), expected)
+    torch.testing.assert_close(groups.unsort(map_.forward_groups(groups.sort(x), groups)), expected)
+
+
+def test_a_slab_keeps_what_it_has_and_starts_new_slots_from_the_origin() -> None:
+    torch.manual_seed(0)
+    slab = Slab(torch.randn(2, 3, 4), Adam())
+    for slot in (0, 1):
+        slab.step(slot, Factors(torch.randn(5, 3), torch.randn(5, 4)), 0.1, 0.0)
+    before = {name: tensor.clone() for name, tensor in slab.tensors().items()}
+    slab.resize(4)
+    for name, tensor in slab.tensors().items():
+        assert torch.equal(tensor[:2], before[name])
+        fresh = before["value"][:1].expand(2, 3, 4) if name == "value" else torch.zeros_like(tensor[2:])
+        assert torch.equal(tensor[2:], fresh)
+
+
+def test_merging_takes_the_mean_reports_the_distance_and_frees_memory() -> None:
+    torch.manual_seed(0)
+    map_ = AreaMap(4, torch.randn(3, 5), torch.zeros(3), Adam())
+    for area in (0, 1, 1, 2):
+        map_.learn(torch.randn(4, 5), torch.randn(4, 3), Groups(None, ((area, 0, 4),)), lr=0.1, decay=0.0)
+    slabs = {"weight": map_.weight, "bias": map_.bias}
+    before = {
+        (kind, name): tensor[map_.slot].clone()
+        for kind, slab in slabs.items()
+        for name, tensor in slab.tensors().items()
+    }
+    apart = map_.merge(0, 1)
+    a, b = before["weight", "value"][:2]
+    assert apart == pytest.approx(float((a - b).norm() / (a.norm() + b.norm())))
+    for (kind, name), old in before.items():
+        new = slabs[kind].tensors()[name][map_.slot]
+        expected = old[1] if name == "steps" else (old[0] + old[1]) / 2
+        torch.testing.assert_close(new[0], expected)
+        assert torch.equal(new[2], old[2])
+    assert map_.existing == 2
+    assert int(map_.slot[1]) == 0
+    assert int(map_.slot[3]) == 0
+
+
+def test_merging_areas_that_nobody_chose_changes_nothing() -> None:
+    map_ = AreaMap(3, torch.zeros(3, 5), None, SGD())
+    assert map_.merge(0, 1) == 0.0
+    assert map_.existing == 0
+    map_.learn(torch.randn(4, 5), torch.randn(4, 3), Groups(None, ((0, 0, 4),)), lr=0.1, decay=0.0)
+    before = map_.weight.value[map_.slot[0]].clone()
+    assert map_.merge(0, 1) == 1.0  # with one that is still at zero: as far apart as can be, and half of it
+    torch.testing.assert_close(map_.weight.value[map_.slot[0]], before / 2)
+    assert map_.existing == 1
+
+
+def test_a_split_takes_the_cells_that_it_is_told_to() -> None:
+    torch.manual_seed(0)
+    adaptive = {"partition": "adaptive", "cells": 6}
+    layer = AreaLinear(5, 3, areas=3, router=functools.partial(Router, **adaptive))
+    assert layer.split(0, [4]) == 1
+    assert layer.router.partition.tolist() == [0, 0, 0, 0, 1, 0]
+    routed = Routed(Router(5, 3, **adaptive), AreaLinear(5, 3, areas=3, router=None))
+    assert routed.split(0, [2, 4]) == 1
+    assert routed.router.partition.tolist() == [0, 0, 1, 0, 1, 0]
+    assert routed.split(0) == 2
+    assert routed.router.partition.tolist() == [0, 0, 1, 2, 1, 2]
+    assert routed.merge(2, 1) == 0.0  # nobody has learned anything yet
+    assert routed.router.partition.tolist() == [0, 0, 2, 2, 2, 2]
+
+
+def test_splitting_leaves_layers_with_a_router_of_their_own_alone() -> None:
+    torch.manual_seed(0)
+    path = functools.partial(KolenPollack, per_area=True)
+    inner, outer = AreaLinear(5, 5, areas=3, feedback=path), AreaLinear(5, 5, areas=3, router=None, feedback=path)
+    nested = Routed(Router(5, 3), AreaLinear(5, 5, areas=3, router=None))
+    routed = Routed(Router(5, 3, partition="adaptive"), Sequential(inner, nested, outer))
+    learn(routed)
+    own = inner.areas.slot.clone(), nested.body.areas.slot.clone()
+    routed.split(0)
+    assert torch.equal(inner.areas.slot, own[0])
+    assert torch.equal(nested.body.areas.slot, own[1])
+    for map_ in (outer.areas, outer.feedback.areas):
+        assert map_.slot.tolist() == [1, 2, 0]
+        assert torch.equal(map_.weight.value[1], map_.weight.value[2])
+
+
+def shape(shared: bool, **options: int) -> Shape:
+    return Shape(options.get("inputs", 5), options.get("outputs", 3), 4, shared, None, SGD())
+
+
+def signal(x: torch.Tensor, delta: torch.Tensor, part_delta: torch.Tensor) -> Signal:
+    return Signal(x, delta, part_delta, Groups.single(len(x)), None, None, None)
+
+
+def test_feedback_starts_at_the_scale_of_the_forward_weights() -> None:
+    torch.manual_seed(0)
+    wide = shape(True, inputs=400, outputs=300)
+    for matrix in (FixedRandom(wide).matrix, KolenPollack(wide).shared.value, Direct(wide, outputs=300).matrix):
+        assert matrix.std() == pytest.approx(400**-0.5, rel=0.02)
+        assert abs(float(matrix.mean())) < 1e-3
+
+
+@pytest.mark.parametrize("per_area", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_kolen_pollack_follows_the_part_that_it_is_paired_with(shared: bool, per_area: bool) -> None:
+    torch.manual_seed(0)
+    path = KolenPollack(shape(shared), per_area=per_area)
+    assert (path.shared is None) == (per_area and not shared)
+    assert (path.areas is None) == (not per_area)
+    x, delta, part = torch.randn(6, 5), torch.randn(6, 3), torch.randn(6, 3)
+    common = None if path.shared is None else path.shared.value[0].clone()
+    own = None if path.areas is None else path.areas.weight.value[0].clone()
+    if own is not None:
+        assert bool(own.any()) == (not shared)
+    below = torch.zeros(6, 5)
+    driver = delta if shared else part
+    if common is not None:
+        below = driver @ common
+    if own is not None:
+        below = below + part @ own
+    torch.testing.assert_close(path.error(signal(x, delta, part)), below)
+    path.learn(signal(x, delta, part), lr=0.1, decay=0.5, area_decay=0.8)
+    if path.shared is not None:
+        decay = 0.5 if shared else 0.8
+        torch.testing.assert_close(path.shared.value[0], (1 - 0.1 * decay) * common - 0.1 * driver.T @ x)
+    if path.areas is not None:
+        torch.testing.assert_close(path.areas.weight.value[1], (1 - 0.1 * 0.8) * own - 0.1 * part.T @ x)

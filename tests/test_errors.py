@@ -1,0 +1,252 @@
+"""The wording of every error that the library's parts raise: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from brodmann import (
+    SGD,
+    Adam,
+    AreaLinear,
+    BrodmannError,
+    Context,
+    Direct,
+    KolenPollack,
+    Local,
+    Network,
+    Residual,
+    Routed,
+    Router,
+    Sequential,
+    mlp,
+    residual_mlp,
+)
+from brodmann.builders import build
+from brodmann.feedback import Shape
+from brodmann.runs import RunOptions
+from brodmann.training import Schedule
+from brodmann.updates import update_rule
+
+
+def learn(layer: Sequential | Routed | AreaLinear | Residual, x: torch.Tensor, outputs: int) -> None:
+    y, trace = layer.trace(x, Context(lr=0.1))
+    layer.learn(trace, torch.zeros(*y.shape[:-1], outputs), Context(lr=0.1))
+
+
+def learn_with_output_error(rows: int) -> None:
+    layer = AreaLinear(4, 2, areas=1, feedback=lambda shape: Direct(shape, outputs=2))
+    _, trace = layer.trace(torch.zeros(3, 4), Context())
+    layer.learn(trace, torch.zeros(3, 2), Context(output_error=torch.zeros(rows, 2) if rows else None))
+
+
+def route_of_other_rows() -> None:
+    layer = AreaLinear(4, 2, areas=2, router=None)
+    route = Router(4, 2).route(torch.randn(5, 4))
+    layer.trace(torch.randn(3, 4), Context(route=route))
+
+
+def split_router() -> Router:
+    return Router(4, 3, cells=6)
+
+
+NO_ROUTER = "This AreaLinear has no router of its own: put it into a Routed, or give it one."
+CASES: list[tuple[Callable[[], object], str]] = [
+    (lambda: SGD(decay=-1.0), "Expected a decay of at least 0, got -1.0."),
+    (lambda: SGD(decay=float("inf")), "Expected a decay of at least 0, got inf."),
+    (lambda: SGD(momentum=1.0), "Expected a momentum in [0, 1), got 1.0."),
+    (lambda: SGD(momentum=-0.1), "Expected a momentum in [0, 1), got -0.1."),
+    (lambda: Adam(decay=-1.0), "Expected a decay of at least 0, got -1.0."),
+    (lambda: Adam(beta1=1.0), "Expected a beta1 in [0, 1), got 1.0."),
+    (lambda: Adam(beta1=-0.5), "Expected a beta1 in [0, 1), got -0.5."),
+    (lambda: Adam(beta2=1.0), "Expected a beta2 in [0, 1), got 1.0."),
+    (lambda: Adam(beta2=-0.5), "Expected a beta2 in [0, 1), got -0.5."),
+    (lambda: Adam(epsilon=0.0), "Expected an epsilon above 0, got 0.0."),
+    (
+        lambda: update_rule("adamm"),
+        "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, sgd.",
+    ),
+    (
+        lambda: Router(0, 3),
+        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=0, "
+        "areas=3, dimension=16, cells=3.",
+    ),
+    (
+        lambda: Router(4, 3, cells=2),
+        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=4, "
+        "areas=3, dimension=16, cells=2.",
+    ),
+    (lambda: Router(4, 3, temperature=0.0), "Expected temperature > 0 and balance_rate >= 0, got 0.0 and 0.0."),
+    (lambda: Router(4, 3, balance_rate=-1.0), "Expected temperature > 0 and balance_rate >= 0, got 0.3 and -1.0."),
+    (
+        lambda: Router(4, 3, partition="adaptiv"),
+        "Unknown partition 'adaptiv'. Did you mean 'adaptive'? Choose one of: adaptive, fixed.",
+    ),
+    (
+        lambda: split_router().split(0, [0, 3]),
+        "Cannot split area 0, whose cells are [0, 3]: the new area must take some of them and leave some, got [0, 3].",
+    ),
+    (
+        lambda: split_router().split(0, [1]),
+        "Cannot split area 0, whose cells are [0, 3]: the new area must take some of them and leave some, got [1].",
+    ),
+    (
+        lambda: split_router().split(0, []),
+        "Cannot split area 0, whose cells are [0, 3]: the new area must take some of them and leave some, got [].",
+    ),
+    (
+        lambda: split_router().split(0),
+        "All 3 areas are in use: merge two first, or give the router more areas.",
+    ),
+    (lambda: split_router().split(3), "Area 3 does not exist: expected 0 to 2."),
+    (lambda: split_router().split(-1), "Area -1 does not exist: expected 0 to 2."),
+    (lambda: split_router().merge(1, 1), "Cannot merge areas 1 and 1: expected two different areas that hold cells."),
+    (
+        lambda: Router(4, 3, cells=6, partition="adaptive").merge(0, 2),
+        "Cannot merge areas 0 and 2: expected two different areas that hold cells.",
+    ),
+    (
+        lambda: Router(4, 3, cells=6, partition="adaptive").merge(2, 0),
+        "Cannot merge areas 2 and 0: expected two different areas that hold cells.",
+    ),
+    (
+        lambda: AreaLinear(4, 0),
+        "AreaLinear needs in_features, out_features and areas of at least 1, got 4, 0 and 16.",
+    ),
+    (lambda: AreaLinear(4, 2, shared="on"), "Expected shared to be one of learned, frozen, off, got 'on'."),
+    (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling of at least 0, got -1.0."),
+    (
+        lambda: KolenPollack(Shape(4, 2, 1, True, None, SGD()), start="same"),
+        "Expected a start of 'independent' or 'equal', got 'same'.",
+    ),
+    (lambda: AreaLinear(4, 2)(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
+    (lambda: AreaLinear(4, 2).trace(torch.zeros(5), Context()), "Expected an input of shape (..., 4), got (5,)."),
+    (lambda: AreaLinear(4, 2, router=None)(torch.zeros(3, 4)), NO_ROUTER),
+    (lambda: AreaLinear(4, 2, router=None).trace(torch.zeros(3, 4), Context()), NO_ROUTER),
+    (
+        lambda: AreaLinear(4, 2, router=None).split(0),
+        "This layer has no router of its own: split or merge on the Routed that holds it.",
+    ),
+    (
+        lambda: AreaLinear(4, 2, router=None).merge(0, 1),
+        "This layer has no router of its own: split or merge on the Routed that holds it.",
+    ),
+    (route_of_other_rows, "The shared route has 5 rows, this layer got 3: keep rows apart inside a Routed."),
+    (
+        lambda: learn_with_output_error(0),
+        "Direct feedback needs the output error: train through Network.learn, or set it in the context.",
+    ),
+    (lambda: learn_with_output_error(2), "Direct feedback needs one output error per row, got 2 for 3 rows."),
+    (
+        lambda: Local(nn.LayerNorm(4)),
+        "Local takes operations without parameters or buffers; LayerNorm holds 2. Use elementwise_affine=False, "
+        "affine=False with track_running_stats=False, or an AreaLinear.",
+    ),
+    (
+        lambda: Local(nn.BatchNorm1d(4, affine=False)),
+        "Local takes operations without parameters or buffers; BatchNorm1d holds 3. Use elementwise_affine=False, "
+        "affine=False with track_running_stats=False, or an AreaLinear.",
+    ),
+    (
+        lambda: Sequential(AreaLinear(4, 4), nn.ReLU()),  # type: ignore[arg-type]
+        "Layer 1 of Sequential is a ReLU, which cannot learn: wrap parameter-free operations in Local, and use "
+        "AreaLinear for linear maps.",
+    ),
+    (
+        lambda: learn(Sequential(AreaLinear(4, 4), AreaLinear(4, 2, feedback=None)), torch.zeros(3, 4), 2),
+        "A layer without feedback lies above one that learns: give it a feedback path.",
+    ),
+    (
+        lambda: Residual(AreaLinear(4, 2)).trace(torch.zeros(3, 4), Context()),
+        "A residual body must keep the shape (3, 4), got (3, 2).",
+    ),
+    (
+        lambda: Routed(Router(4, 3), AreaLinear(4, 2, areas=2, router=None)),
+        "The router has 3 areas, a layer of its body 2: make them equal.",
+    ),
+    (
+        lambda: Network(mlp(4, 2)).learn(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)),
+        "Cannot learn from an empty batch: expected at least one sample.",
+    ),
+    (
+        lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(2, dtype=torch.long)),
+        "Expected as many targets as samples, got 2 for 3.",
+    ),
+    (
+        lambda: mlp(4, 2, width=0),
+        "Expected in_features, outputs, depth, width and areas of at least 1, got 4, 2, 2, 0 and 16.",
+    ),
+    (
+        lambda: mlp(4, 2, feedback="transposed"),
+        "Unknown feedback 'transposed'. Did you mean 'transpose'? Choose one of: direct, kolen-pollack, "
+        "kolen-pollack-equal, kolen-pollack-per-area, random, sign, transpose.",
+    ),
+    (
+        lambda: mlp(4, 2, activation="rely"),
+        "Unknown activation 'rely'. Did you mean 'relu'? Choose one of: gelu, relu, tanh.",
+    ),
+    (
+        lambda: mlp(4, 2, routing="net"),
+        "Unknown routing 'net'. Did you mean 'network'? Choose one of: layer, network.",
+    ),
+    (
+        lambda: residual_mlp(4, 2, depth=2),
+        "A residual network needs a depth of at least 3 (stem, block, readout), got 2.",
+    ),
+    (
+        lambda: build({"builder": "mpl"}),
+        "Unknown builder 'mpl'. Did you mean 'mlp'? Choose one of: mlp, residual_mlp.",
+    ),
+    (
+        lambda: build({"builder": "mlp", "in_features": 4, "outputs": 2, "colour": 1}),
+        "The builder 'mlp' cannot use this design: mlp() got an unexpected keyword argument 'colour'.",
+    ),
+    (
+        lambda: Network.load("nowhere.safetensors"),
+        "nowhere.safetensors",
+    ),
+    (lambda: Schedule(epochs=0), "Expected epochs and batch size of at least 1, got 0 and 64."),
+    (lambda: Schedule(lr=0.0), "Expected a learning rate above 0, got 0.0."),
+    (lambda: Schedule(patience=0), "Expected warmup >= 0 and patience >= 1, got 0 and 0."),
+    (
+        lambda: Schedule(shape="cosin"),
+        "Unknown schedule 'cosin'. Did you mean 'cosine'? Choose one of: constant, cosine.",
+    ),
+    (lambda: RunOptions(clip=0.0).check(), "Expected clip above 0, got 0.0."),
+    (lambda: RunOptions(lr_areas=-1.0).check(), "Expected lr_areas of at least 0, got -1.0."),
+    (lambda: RunOptions(threads=0).check(), "Expected at least 1 thread, got 0."),
+    (lambda: RunOptions(dropout=1.0).check(), "Expected dropout and label_smoothing in [0, 1), got 1.0 and 0.0."),
+]
+
+
+@pytest.mark.parametrize(("act", "message"), CASES, ids=[message[:60] for _, message in CASES])
+def test_errors_say_what_was_expected_what_came_and_what_to_do(act: Callable[[], object], message: str) -> None:
+    with pytest.raises(BrodmannError) as caught:
+        act()
+    found = str(caught.value)
+    assert message in found if message.endswith(".safetensors") else found == message
+    assert "\n" not in found
+
+
+def test_limits_that_are_allowed_raise_nothing() -> None:
+    SGD(decay=0.0, momentum=0.0)
+    Adam(beta1=0.0, beta2=0.0)
+    AreaLinear(1, 1, areas=1, pooling=0.0)
+    Router(1, 1, dimension=1, balance_rate=0.0)
+    Local(nn.LayerNorm(4, elementwise_affine=False))
+
+
+def test_loading_says_what_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    Network(mlp(4, 2, width=3)).save(path)
+    with pytest.raises(BrodmannError, match=re.escape("was not made by a builder: pass the body, built by the code")):
+        Network.load(path)
+    with pytest.raises(BrodmannError, match="does not fit this body: size mismatch for layers.0.shared.value"):
+        Network.load(path, body=mlp(4, 2, width=5))
+    with pytest.raises(BrodmannError, match="does not fit this body: Missing key"):
+        Network.load(path, body=mlp(4, 2, depth=3, width=3))

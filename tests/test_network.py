@@ -1,0 +1,157 @@
+"""Network: what users rely on beside the oracles: counting, merging for inference, saving, losses, clipping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from brodmann import (
+    Adam,
+    AreaLinear,
+    Context,
+    CrossEntropy,
+    Direct,
+    Layer,
+    MeanSquaredError,
+    Network,
+    Rates,
+    Residual,
+    Sequential,
+    mlp,
+    residual_mlp,
+)
+from brodmann.builders import design
+
+from .oracles.cases import LAYERS
+
+
+def trained(body: Layer, **options: object) -> Network:
+    network = Network(body, **options)
+    for _ in range(4):
+        network.learn(torch.randn(16, 5), torch.randint(0, 3, (16,)), lr=0.02)
+    return network
+
+
+def test_parameters_are_counted_as_they_are_read_and_stored() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6, areas=4, router={"dimension": 2}))
+    maps, routers = (5 + 1) * 6 + (6 + 1) * 3, (5 * 2 + 4 * 2) + (6 * 2 + 4 * 2)
+    assert network.active_parameters() == maps + routers
+    origin_and_shared, feedback = 2 * maps, 6 * 3
+    assert network.total_parameters() == origin_and_shared + feedback + routers
+    gated = Network(mlp(5, 3, width=6, areas=4, gated=True, router={"dimension": 2}))
+    assert gated.active_parameters() == 2 * maps + routers
+    alone = Network(mlp(5, 3, width=6, areas=1, gated=True, feedback="random"))
+    assert alone.active_parameters() == maps
+    assert alone.total_parameters() == maps + 6 * 3
+    grown = trained(mlp(5, 3, width=6, areas=4, shared="off", router={"dimension": 2}))
+    slots = [layer.areas.existing + 1 for _, layer in grown.area_layers()]
+    assert grown.total_parameters() == slots[0] * 6 * 6 + slots[1] * 7 * 3 + 6 * 3 + routers
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("builder", [mlp, residual_mlp])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_merging_for_inference_changes_no_output(layer: str, builder: object) -> None:
+    torch.manual_seed(0)
+    network = trained(builder(5, 3, depth=3, width=6, **LAYERS[layer]))
+    merged = network.merged()
+    x = torch.randn(40, 5)
+    torch.testing.assert_close(merged(x), network(x), rtol=1e-12, atol=1e-13)
+    assert merged.active_parameters() == network.active_parameters()
+    one_map = not LAYERS[layer].get("gated")
+    for (_, ours), (_, old) in zip(merged.area_layers(), network.area_layers(), strict=True):
+        assert (ours.shared is None or ours.areas is None) == (one_map or old.shared is None)
+    network.learn(x, torch.zeros(40, dtype=torch.long), lr=0.1)  # the original is its own
+
+
+def test_any_loader_and_any_loss_work() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(32, 5), torch.randn(32, 3)
+    network = Network(mlp(5, 3, width=8, areas=4), MeanSquaredError(), lr=0.01)
+    losses = [float(network.learn(*batch)) for _ in range(20) for batch in DataLoader(TensorDataset(x, y), 8)]
+    assert sum(losses[-4:]) < sum(losses[:4])
+    huber = Network(mlp(5, 3, areas=4), lambda out, t, w: torch.nn.functional.huber_loss(out, t))
+    error, loss = huber.output_error(torch.full((2, 3), 5.0), torch.zeros(2, 3))
+    torch.testing.assert_close(error, torch.full((2, 3), 1 / 6))
+    torch.testing.assert_close(loss, torch.tensor(4.5))
+
+
+def test_the_rate_of_a_step_is_the_networks_own_unless_one_is_given() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5), torch.zeros(8, dtype=torch.long)
+    states = []
+    for own, given in ((0.05, None), (0.7, 0.05), (0.05, 0.7)):
+        torch.manual_seed(0)
+        network = Network(mlp(5, 3, width=6), lr=own)
+        network.learn(x, y, lr=given)
+        states.append(network.area_layers()[0][1].shared.value)
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+    assert Network(mlp(5, 3)).lr == 1e-3
+
+
+def test_sample_weights_enter_the_step() -> None:
+    torch.manual_seed(0)
+    x, y, weight = torch.randn(6, 5), torch.randint(0, 3, (6,)), torch.tensor([1.0, 0, 1, 0, 0, 1])
+    outputs = []
+    for rows in (slice(None), weight.bool()):
+        torch.manual_seed(1)
+        network = Network(mlp(5, 3, width=6, areas=1))
+        network.learn(x[rows], y[rows], weight[rows], lr=0.1)
+        outputs.append(network(x))
+    torch.testing.assert_close(*outputs)
+
+
+def test_cross_entropy_weights_classes_and_samples() -> None:
+    torch.manual_seed(0)
+    out, y, w = torch.randn(7, 3), torch.randint(0, 3, (7,)), torch.rand(7)
+    classes = torch.tensor([1.0, 2.0, 3.0])
+    expected = torch.nn.functional.cross_entropy(out, y, weight=classes, label_smoothing=0.0)
+    torch.testing.assert_close(CrossEntropy(class_weights=classes)(out, y), expected)
+    each = torch.nn.functional.cross_entropy(out, y, reduction="none", label_smoothing=0.1)
+    both = classes[y] * w
+    torch.testing.assert_close(CrossEntropy(0.1, classes)(out, y, w), (each * both).sum() / both.sum())
+
+
+def test_clipping_bounds_the_error_and_leaves_small_ones_alone() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(4, 3, areas=1)
+    seen: list[torch.Tensor] = []
+    _, trace = layer.trace(torch.randn(5, 4), Context())
+    error = torch.randn(5, 3)
+    error /= error.norm()
+    for clip in (0.5, 2.0):
+        layer.learn(trace, error, Context(clip=clip, observe=lambda _, e: seen.append(e)))
+    torch.testing.assert_close(seen[0], 0.5 * error)
+    torch.testing.assert_close(seen[1], error)
+
+
+def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    description = design("mlp", Adam(decay=0.1), in_features=5, outputs=3, width=6, areas=4, feedback="random")
+    options = {"lr": 0.02, "rates": Rates(areas=0.5), "clip": 3.0}
+    network = Network.from_design(description, **options)
+    x, y = torch.randn(16, 5), torch.randint(0, 3, (16,))
+    network.learn(x, y)
+    network.save(tmp_path / "n.safetensors")
+    again = Network.load(tmp_path / "n.safetensors")
+    assert (again.lr, again.rates, again.clip, again.design) == (0.02, Rates(areas=0.5), 3.0, network.design)
+    for _ in range(2):
+        assert torch.equal(network.learn(x, y), again.learn(x, y))
+    assert torch.equal(network(x), again(x))
+    by_hand = Network.load(tmp_path / "n.safetensors", body=mlp(5, 3, width=6, areas=4, feedback="random"))
+    assert by_hand.lr == 0.02
+
+
+def test_direct_feedback_inside_a_residual_block_is_scaled_like_the_error_that_it_stands_for() -> None:
+    torch.manual_seed(0)
+    inner = AreaLinear(4, 4, areas=1, feedback=lambda shape: Direct(shape, outputs=2))
+    block = Residual(Sequential(inner), alpha=0.25)
+    _, trace = block.trace(torch.randn(3, 4), Context())
+    error, output_error = torch.randn(3, 4), torch.randn(3, 2)
+    below = block.learn(trace, error, Context(output_error=output_error))
+    torch.testing.assert_close(below, error + 0.25 * output_error @ inner.feedback.matrix)

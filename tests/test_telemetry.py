@@ -1,0 +1,62 @@
+"""Telemetry: counts add up, and the cosine of the error is 1 exactly where it is the gradient."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+from brodmann import Network, mlp, residual_mlp
+from brodmann.telemetry import alignment, area_choices, area_counts, area_usage
+
+from .oracles.cases import LAYERS, PATHS
+
+
+def trained(**options: object) -> Network:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, depth=3, width=8, **options))
+    for _ in range(3):
+        network.learn(torch.randn(16, 5), torch.randint(0, 3, (16,)), lr=0.02)
+    return network
+
+
+@pytest.mark.parametrize("routing", ["layer", "network"])
+def test_use_of_areas_adds_up(routing: str) -> None:
+    network = trained(areas=6, routing=routing)
+    x = torch.randn(50, 5)
+    choices = area_choices(network, x)
+    for (name, counts), row in zip(area_counts(network, x).items(), area_usage(network, x), strict=True):
+        assert row.layer == name
+        assert sum(row.counts) == 50
+        assert row.counts == tuple(torch.bincount(choices[name], minlength=6).tolist()) == tuple(counts.tolist())
+        assert row.dead == sum(count == 0 for count in row.counts)
+        share = [count / 50 for count in row.counts if count]
+        assert row.entropy == pytest.approx(-sum(q * math.log(q) for q in share))
+        assert row.effective == pytest.approx(math.exp(row.entropy))
+    assert len(area_usage(network, x)) == (3 if routing == "layer" else 1)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_transpose_feedback_is_the_true_gradient(layer: str) -> None:
+    network = trained(feedback="transpose", dropout=0.5, **LAYERS[layer])
+    for row in alignment(network, torch.randn(20, 5), torch.randint(0, 3, (20,))):
+        assert row.cosine == pytest.approx(1.0, abs=1e-9)
+        assert row.norm_ratio == pytest.approx(1.0, rel=1e-9)
+        assert row.error_norm > 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_looking_changes_nothing(path: str) -> None:
+    torch.manual_seed(0)
+    network = Network(residual_mlp(5, 3, depth=4, width=8, areas=4, feedback=path))
+    before = copy.deepcopy(network.state_dict())
+    rows = alignment(network, torch.randn(20, 5), torch.randint(0, 3, (20,)))
+    assert rows[-1].cosine == pytest.approx(1.0, abs=1e-5)  # the output error needs no feedback
+    assert all(-1.0001 <= row.cosine <= 1.0001 for row in rows)
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    if path == "kolen-pollack":
+        assert abs(rows[0].cosine) < 0.9  # independent starts: far from the gradient

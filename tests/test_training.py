@@ -1,0 +1,186 @@
+"""The training loop: schedules, order of samples, early stopping, resume in memory, errors that stop it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brodmann import BrodmannError, DivergenceError, Network, mlp
+from brodmann.baselines import Backpropagation, matching_width
+from brodmann.checkpoints import checkpoint_names
+from brodmann.training import Callback, Schedule, Trainer, batches, evaluate, learning_rate, score
+
+
+def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.arange(rows) % 3
+    return torch.randn(rows, 5, generator=generator) + 2 * torch.eye(3, 5)[target], target
+
+
+def network(**options: Any) -> Network:
+    torch.manual_seed(0)
+    return Network(mlp(5, 3, width=8, areas=4, **options))
+
+
+class Remember(Callback):
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.steps = self.ends = 0
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        self.steps += 1
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def on_end(self, trainer: Trainer) -> None:
+        self.ends += 1
+
+
+def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
+    rates = [learning_rate(0.4, step, 12, "cosine", 2) for step in range(12)]
+    assert rates[:3] == pytest.approx([0.2, 0.4, 0.4])
+    assert rates[7] == pytest.approx(0.2)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[2:]))
+    assert [learning_rate(0.4, step, 5, "constant") for step in range(5)] == [0.4] * 5
+
+
+@given(rows=st.integers(1, 60), size=st.integers(1, 70), epoch=st.integers(0, 5))
+def test_every_epoch_visits_every_sample_once(rows: int, size: int, epoch: int) -> None:
+    order = batches(rows, size, seed=3, epoch=epoch)
+    assert sorted(torch.cat(order).tolist()) == list(range(rows))
+    assert len(order) == math.ceil(rows / size)
+    assert all(torch.equal(a, b) for a, b in zip(order, batches(rows, size, 3, epoch), strict=True))
+
+
+def test_scores_are_accuracy_and_r2() -> None:
+    outputs = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [0.0, 5.0]])
+    assert score(outputs, torch.tensor([0, 1, 1, 1])) == {"accuracy": 0.75}
+    target = torch.tensor([1.0, 2.0, 3.0])
+    assert score(target[:, None], target) == {"r2": 1.0}
+    assert score(torch.full((3, 1), 2.0), target) == {"r2": pytest.approx(0.0)}
+
+
+def test_evaluation_in_parts_is_evaluation_of_the_whole() -> None:
+    x, y = blobs()
+    learner = network()
+    whole, parts = evaluate(learner, x, y), evaluate(learner, x, y, rows=7)
+    assert whole["accuracy"] == parts["accuracy"]
+    assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_early_stopping_brings_the_best_weights_back(folder: bool, tmp_path: Path) -> None:
+    x, y = blobs()
+    noise = torch.Generator().manual_seed(9)
+    held_out = (torch.randn(40, 5, generator=noise), torch.randint(0, 3, (40,), generator=noise))
+    learner, seen = network(), Remember()
+    schedule = Schedule(epochs=40, batch_size=8, lr=0.05, patience=3)
+    place = tmp_path if folder else None
+    progress = Trainer(learner, (x, y), held_out, schedule, folder=place, callbacks=[seen]).run()
+    scores = [row["validation_accuracy"] for row in seen.rows]
+    assert progress.epoch == len(scores) < 40
+    assert progress.best == max(scores)
+    assert progress.epoch - 1 - scores.index(max(scores)) == 3
+    assert evaluate(learner, *held_out)["accuracy"] == max(scores)
+    assert seen.ends == 1
+    assert seen.steps == progress.step == 12 * progress.epoch
+
+
+def make(kind: str) -> Network | Backpropagation:
+    torch.manual_seed(0)
+    if kind == "network":
+        return network(dropout=0.3)
+    return Backpropagation(5, 3, width=8, dropout=0.3, optimiser=kind, momentum=0.9 if kind == "sgd" else 0.0)
+
+
+@pytest.mark.parametrize("kind", ["network", "adam", "sgd"])
+def test_going_back_to_a_checkpoint_gives_the_same_end_and_drops_what_came_after(kind: str, tmp_path: Path) -> None:
+    data, schedule = blobs(), Schedule(epochs=4, batch_size=16, lr=0.02)
+    straight = make(kind)
+    Trainer(straight, data, None, schedule, folder=tmp_path).run()
+    names = checkpoint_names(tmp_path)
+    assert len(names) == 2
+    resumed = make(kind)
+    trainer = Trainer(resumed, data, None, schedule, folder=tmp_path)
+    trainer.resume(names[0])
+    assert checkpoint_names(tmp_path) == names[:1]
+    assert trainer.progress.epoch == 3
+    trainer.run()
+    assert checkpoint_names(tmp_path) == names
+    ours, theirs = straight.learning_state(), resumed.learning_state()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_an_exploding_rate_stops_with_the_layer() -> None:
+    x, y = blobs()
+    with pytest.raises(DivergenceError, match=r"The loss became nan at step 2; .* not finite is 'body\.layers\.0'\."):
+        Trainer(network(), (x * 1e18, y), None, Schedule(epochs=3, batch_size=8, lr=1e15)).run()
+
+
+def test_a_vanished_error_stops_with_the_layer() -> None:
+    learner = network()
+    learner.area_layers()[1][1].feedback.shared.value.zero_()
+    learner.rates = type(learner.rates)(feedback=0.0)
+    with pytest.raises(DivergenceError, match=r"The error at layer 'body\.layers\.0' has vanished to 0\.0e\+00"):
+        Trainer(learner, blobs(), None, Schedule(epochs=1)).run()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), "Expected samples with one target each"),
+        (torch.zeros(3, 5), torch.zeros(2, dtype=torch.long), "Expected samples with one target each"),
+        (torch.full((3, 5), math.nan), torch.zeros(3, dtype=torch.long), "hold NaN or infinite values"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_refused_at_once(x: torch.Tensor, y: torch.Tensor, message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        Trainer(network(), (x, y))
+    with pytest.raises(BrodmannError, match="Early stopping needs a validation part"):
+        Trainer(network(), blobs(), None, Schedule(patience=2))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_baseline_is_autograd_with_torch_optim(residual: bool, tmp_path: Path) -> None:
+    x, y = blobs()
+    torch.manual_seed(0)
+    twin = Backpropagation(5, 3, depth=3, width=6, residual=residual, decay=0.1)
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in twin.named_parameters()}
+    optimiser = torch.optim.AdamW(
+        [{"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0.0} for p in parameters.values()]
+    )
+    for step in range(3):
+        lr = 0.05 / (step + 1)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        loss = torch.nn.functional.cross_entropy(torch.func.functional_call(twin, parameters, x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found, _ = twin.learn_with_output(x, y, lr=lr)
+        torch.testing.assert_close(found, loss.detach())
+    for name, p in twin.named_parameters():
+        torch.testing.assert_close(p.detach(), parameters[name].detach())
+    twin.save(tmp_path / "twin.safetensors")
+    assert torch.equal(Backpropagation.load(tmp_path / "twin.safetensors")(x), twin(x))
+
+
+@given(active=st.integers(50, 40_000), depth=st.integers(2, 6))
+def test_the_twin_is_as_near_to_the_wanted_size_as_can_be(active: int, depth: int) -> None:
+    def size(width: int) -> int:
+        return Backpropagation(7, 3, depth=depth, width=width).active_parameters()
+
+    width = matching_width(active, 7, 3, depth)
+    assert width >= 1
+    best = abs(size(width) - active)
+    assert best <= abs(size(width + 1) - active)
+    assert width == 1 or best <= abs(size(width - 1) - active)
