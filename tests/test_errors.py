@@ -77,6 +77,16 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "areas=3, dimension=16, cells=3.",
     ),
     (
+        lambda: Router(4, 0, cells=0),
+        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=4, "
+        "areas=0, dimension=16, cells=0.",
+    ),
+    (
+        lambda: Router(4, 3, dimension=0),
+        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=4, "
+        "areas=3, dimension=0, cells=3.",
+    ),
+    (
         lambda: Router(4, 3, cells=2),
         "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=4, "
         "areas=3, dimension=16, cells=2.",
@@ -117,6 +127,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: AreaLinear(4, 0),
         "AreaLinear needs in_features, out_features and areas of at least 1, got 4, 0 and 16.",
+    ),
+    (
+        lambda: AreaLinear(0, 2),
+        "AreaLinear needs in_features, out_features and areas of at least 1, got 0, 2 and 16.",
+    ),
+    (
+        lambda: AreaLinear(4, 2, areas=0),
+        "AreaLinear needs in_features, out_features and areas of at least 1, got 4, 2 and 0.",
     ),
     (lambda: AreaLinear(4, 2, shared="on"), "Expected shared to be one of learned, frozen, off, got 'on'."),
     (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling of at least 0, got -1.0."),

@@ -128,6 +128,9 @@ def test_clipping_bounds_the_error_and_leaves_small_ones_alone() -> None:
         layer.learn(trace, error, Context(clip=clip, observe=lambda _, e: seen.append(e)))
     torch.testing.assert_close(seen[0], 0.5 * error)
     torch.testing.assert_close(seen[1], error)
+    network = Network(mlp(4, 3, areas=1), clip=0.25)
+    network.learn(torch.randn(5, 4), torch.zeros(5, dtype=torch.long), observe=lambda _, e: seen.append(e))
+    assert seen[2].norm() == pytest.approx(0.25)
 
 
 def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) -> None:
@@ -143,6 +146,9 @@ def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) 
     for _ in range(2):
         assert torch.equal(network.learn(x, y), again.learn(x, y))
     assert torch.equal(network(x), again(x))
+    regression = Network.load(tmp_path / "n.safetensors", loss=MeanSquaredError())
+    assert isinstance(regression.loss, MeanSquaredError)
+    assert isinstance(Network.from_design(description, MeanSquaredError()).loss, MeanSquaredError)
     by_hand = Network.load(tmp_path / "n.safetensors", body=mlp(5, 3, width=6, areas=4, feedback="random"))
     assert by_hand.lr == 0.02
 

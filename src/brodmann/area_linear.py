@@ -9,20 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .areas import AreaMap, Groups, Slab
+from .areas import AreaMap
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
+from .groups import Groups
 from .layers import Choice, Context, Layer
 from .routing import Route, Router
+from .slabs import Slab
 from .splitting import clone_area, merge_areas
-from .updates import SGD, Factors, UpdateRule
+from .updates import SGD, UpdateRule
 
 SHARED = ("learned", "frozen", "off")
 
 
 @dataclass
 class AreaTrace:
-    """What an `AreaLinear` remembers of one forward pass; rows sorted by area.
+    """What an `AreaLinear` remembers of one forward pass.
 
     Attributes:
         x: (rows, in).
@@ -151,21 +153,20 @@ class AreaLinear(Layer):
         self._check(x)
         rows = x.reshape(-1, self.in_features)
         route = self._route(rows, context)
-        groups = Groups.single(len(rows)) if route is None else route.groups
-        rows = groups.sort(rows)
+        groups = Groups.single(len(rows), rows.device) if route is None else route.groups
         out = own = None
-        if self.shared is not None and self.shared_bias is not None:
-            out = torch.addmm(self.shared_bias.value[0], rows, self.shared.value[0].t())
+        if self.shared is not None:
+            out = self.shared.product(rows, groups.whole, None, self.shared_bias)
         if self.areas is not None:
-            own = self.areas.forward_groups(rows, groups)
+            own = self.areas.product(rows, groups)
             part = own
             if self.gated and route is not None:
-                part = groups.sort(route.gate)[:, None] * own
+                part = route.gate[:, None] * own
             # `own` is kept for the router: never add into it where it is still needed.
             out = part if out is None else out.add_(part)
         assert out is not None
         trace = AreaTrace(rows, own if self._own_is_needed(route) else None, route, groups, tuple(x.shape[:-1]))
-        return groups.unsort(out).reshape(*x.shape[:-1], self.out_features), trace
+        return out.reshape(*x.shape[:-1], self.out_features), trace
 
     @torch.no_grad()
     def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
@@ -176,18 +177,18 @@ class AreaLinear(Layer):
         if context.observe is not None:
             context.observe(self, error)
         route, groups, rates = trace.route, trace.groups, context.rates
-        delta = part_delta = groups.sort(error.reshape(-1, self.out_features))
+        delta = part_delta = error.reshape(-1, self.out_features)
         if self.gated and route is not None:
-            part_delta = groups.sort(route.gate)[:, None] * delta
-        gate_error = None if trace.own is None else groups.unsort((delta * trace.own).sum(1))
+            part_delta = route.gate[:, None] * delta
+        gate_error = None if trace.own is None else (delta * trace.own).sum(1)
 
         below = None
         if self.feedback is not None:
             output_error = context.output_error
             if output_error is not None:
-                output_error = groups.sort(output_error.reshape(-1, output_error.shape[-1]))
+                output_error = output_error.reshape(-1, output_error.shape[-1])
             signal = Signal(trace.x, delta, part_delta, groups, output_error, self.shared, self.areas)
-            below = groups.unsort(self.feedback.error(signal)).reshape(*trace.leading, self.in_features)
+            below = self.feedback.error(signal).reshape(*trace.leading, self.in_features)
         decay = self.update_rule.decay
         area_decay = decay + self.pooling
         if self.feedback is not None and rates.feedback and len(delta):
@@ -195,8 +196,8 @@ class AreaLinear(Layer):
         if self.shared_mode == "learned" and rates.shared and len(delta):
             assert self.shared is not None
             assert self.shared_bias is not None
-            self.shared.step(0, Factors(delta, trace.x), context.lr * rates.shared, decay)
-            self.shared_bias.step(0, Factors(delta), context.lr * rates.shared, 0.0)
+            self.shared.learn(groups.whole, None, delta, trace.x, context.lr * rates.shared, decay)
+            self.shared_bias.learn(groups.whole, None, delta, None, context.lr * rates.shared, 0.0)
         if self.areas is not None and rates.areas:
             self.areas.learn(trace.x, part_delta, groups, context.lr * rates.areas, area_decay)
         if gate_error is not None and route is not None:

@@ -1,110 +1,17 @@
-"""Storage of areas and the three grouped operations over them: forward, error, update in place.
-
-Rows that share an area lie beside each other (`Groups`), so that an area's work is one dense product over a slice.
-"""
+"""Storage of areas: a linear map per area, allocated at first choice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .updates import Factors, UpdateRule
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The rows of a batch, sorted by area.
-
-    Attributes:
-        order: Row numbers in sorted order, (rows,); None where the rows already lie in order (one area).
-        segments: ``(area, start, stop)`` of every area that has rows, in the sorted order.
-    """
-
-    order: Tensor | None
-    segments: tuple[tuple[int, int, int], ...]
-
-    @staticmethod
-    def single(rows: int) -> Groups:
-        """All rows in area 0."""
-        return Groups(None, ((0, 0, rows),) if rows else ())
-
-    @staticmethod
-    def of(area: Tensor, areas: int) -> Groups:
-        """Sorts the rows by their area, (rows,) with values in [0, areas)."""
-        segments = []
-        start = 0
-        for index, count in enumerate(torch.bincount(area, minlength=areas).tolist()):
-            if count:
-                segments.append((index, start, start + count))
-                start += count
-        order = None if len(segments) <= 1 else torch.argsort(area, stable=True)
-        return Groups(order, tuple(segments))
-
-    def sort(self, rows: Tensor) -> Tensor:
-        """Brings rows (rows, ...) into sorted order."""
-        return rows if self.order is None else rows.index_select(0, self.order)
-
-    def unsort(self, rows: Tensor) -> Tensor:
-        """Brings sorted rows (rows, ...) back into the batch's order."""
-        return rows if self.order is None else torch.empty_like(rows).index_copy_(0, self.order, rows)
-
-
-class Slab(nn.Module):
-    """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
-
-    Attributes:
-        value: (slots, *shape), a parameter without gradient.
-    """
-
-    value: nn.Parameter
-
-    def __init__(self, value: Tensor, update: UpdateRule) -> None:
-        """Holds ``value`` (slots, *shape), which ``update`` will move."""
-        super().__init__()
-        self.update_rule = update
-        self.value = nn.Parameter(value, requires_grad=False)
-        shapes = update.state_shapes(tuple(value.shape[1:]))
-        self._state_names = tuple(shapes)
-        for name, shape in shapes.items():
-            dtype = torch.int64 if name == "steps" else value.dtype
-            self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
-
-    def state(self, slot: int) -> dict[str, Tensor]:
-        """Returns views of the rule's buffers of one slot."""
-        return {name: getattr(self, name)[slot] for name in self._state_names}
-
-    def step(self, slot: int, factors: Factors, lr: float, decay: float) -> None:
-        """Moves one slot in place; every other slot stays bit for bit as it was."""
-        self.update_rule.apply(self.value[slot], self.state(slot), factors, lr, decay)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Returns the value and every buffer of the rule, each with the slot as its first dimension."""
-        return {"value": self.value, **{name: getattr(self, name) for name in self._state_names}}
-
-    def resize(self, slots: int) -> None:
-        """Keeps the first slots and adds new ones: a copy of slot 0 with fresh optimiser state.
-
-        Memory moves, once per growth; a capacity that nobody has chosen takes none.
-        """
-        with torch.inference_mode(False), torch.no_grad():
-            for name, old in self.tensors().items():
-                new = old.new_zeros((slots, *old.shape[1:]))
-                new[: min(slots, len(old))] = old[:slots]
-                if name == "value":
-                    new[len(old) :] = old[0]
-                    self.value = nn.Parameter(new, requires_grad=False)
-                else:
-                    setattr(self, name, new)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        stored = state_dict.get(prefix + "value")
-        if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
-            self.resize(len(stored))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+from .groups import Groups
+from .kernels import operations
+from .slabs import Slab
+from .updates import UpdateRule
 
 
 class AreaMap(nn.Module):
@@ -130,8 +37,8 @@ class AreaMap(nn.Module):
             update: Rule that moves the areas.
         """
         super().__init__()
-        self.weight = Slab(origin[None].clone(), update)
-        self.bias = None if origin_bias is None else Slab(origin_bias[None].clone(), update)
+        self.weight = Slab(origin[None].clone(), update, reserve=areas + 1)
+        self.bias = None if origin_bias is None else Slab(origin_bias[None].clone(), update, reserve=areas + 1)
         self.register_buffer("slot", torch.zeros(areas, dtype=torch.int64, device=origin.device))
 
     @property
@@ -144,50 +51,38 @@ class AreaMap(nn.Module):
         if self.bias is not None:
             yield self.bias
 
-    def allocate(self, areas: list[int]) -> list[int]:
-        """Gives memory to those of the areas that have none; returns the slot of each."""
-        slots = self.slot[areas].tolist()
-        missing = [area for area, slot in zip(areas, slots, strict=True) if slot == 0]
-        if not missing:
-            return slots
+    def allocate(self, areas: Tensor) -> None:
+        """Gives memory to those of the areas, (n,) int64 and different, that have none."""
+        if self.existing == len(self.slot):
+            return
+        missing = areas[self.slot[areas] == 0]
+        if not len(missing):
+            return
         first = self.existing + 1
         for slab in self._slabs():
             slab.resize(first + len(missing))
         self.slot[missing] = torch.arange(first, first + len(missing), device=self.slot.device)
-        return self.slot[areas].tolist()
 
-    def forward_groups(self, x: Tensor, groups: Groups) -> Tensor:
-        """Computes ``D[g] x + d[g]`` for sorted rows x (rows, in); returns (rows, out)."""
-        weight, slots = self.weight.value, self.slot.tolist()
-        out = x.new_empty(len(x), weight.shape[1])
-        for area, start, stop in groups.segments:
-            rows, to, slot = x[start:stop], out[start:stop], slots[area]
-            if self.bias is None:
-                torch.mm(rows, weight[slot].t(), out=to)
-            else:
-                torch.addmm(self.bias.value[slot], rows, weight[slot].t(), out=to)
-        return out
+    def product(self, x: Tensor, groups: Groups) -> Tensor:
+        """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out)."""
+        return self.weight.product(x, groups, self.slot, self.bias)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups) -> None:
-        """Adds ``delta D[g]`` to ``below`` in place: sorted rows, delta (rows, out), below (rows, in)."""
-        slots = self.slot.tolist()
-        for area, start, stop in groups.segments:
-            below[start:stop].addmm_(delta[start:stop], self.weight.value[slots[area]])
+        """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
+        self.weight.add_error(below, delta, groups, self.slot)
 
     def learn(self, x: Tensor, delta: Tensor, groups: Groups, lr: float, decay: float) -> None:
-        """Moves the areas that have rows, in place, and no other: sorted rows x (rows, in), delta (rows, out)."""
-        slots = self.allocate([area for area, _, _ in groups.segments])
-        for slot, (_, start, stop) in zip(slots, groups.segments, strict=True):
-            rows = delta[start:stop]
-            self.weight.step(slot, Factors(rows, x[start:stop]), lr, decay)
-            if self.bias is not None:
-                self.bias.step(slot, Factors(rows), lr, 0.0)
+        """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out)."""
+        self.allocate(groups.present)
+        self.weight.learn(groups, self.slot, delta, x, lr, decay)
+        if self.bias is not None:
+            self.bias.learn(groups, self.slot, delta, None, lr, 0.0)
 
     def clone(self, area: int, new: int) -> None:
         """Makes area ``new`` a copy of ``area``, optimiser state included."""
         if int(self.slot[area]) == 0:
             return
-        source, target = self.allocate([area, new])
+        source, target = self._slots_of(area, new)
         for slab in self._slabs():
             for tensor in slab.tensors().values():
                 tensor[target].copy_(tensor[source])
@@ -202,7 +97,7 @@ class AreaMap(nn.Module):
         """
         if int(self.slot[kept]) == 0 and int(self.slot[gone]) == 0:
             return 0.0
-        first, second = self.allocate([kept, gone])
+        first, second = self._slots_of(kept, gone)
         a, b = self.weight.value[first], self.weight.value[second]
         apart = float((a - b).norm() / (a.norm() + b.norm()).clamp_min(torch.finfo(a.dtype).tiny))
         for slab in self._slabs():
@@ -213,6 +108,12 @@ class AreaMap(nn.Module):
                     tensor[first].lerp_(tensor[second], 0.5)
         self._free(gone)
         return apart
+
+    def _slots_of(self, *areas: int) -> list[int]:
+        """Returns the slots of these areas, giving memory to those that have none."""
+        wanted = torch.tensor(areas, device=self.slot.device)
+        self.allocate(wanted)
+        return self.slot[wanted].tolist()
 
     def _free(self, area: int) -> None:
         """Returns an area's memory: the last slot moves into the gap."""
@@ -225,7 +126,7 @@ class AreaMap(nn.Module):
         self.slot[area] = 0
 
     def forward(self, x: Tensor, area: Tensor) -> Tensor:
-        """Inference for unsorted rows: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
+        """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
         weight = self.weight.value
         bias = weight.new_zeros(weight.shape[:2]) if self.bias is None else self.bias.value
         slot = self.slot[area]
@@ -237,12 +138,7 @@ class AreaMap(nn.Module):
 @torch.library.custom_op("brodmann::grouped_linear", mutates_args=())
 def _grouped_linear(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``y[i] = weight[slot[i]] x[i] + bias[slot[i]]``, only the chosen slots compute; opaque to torch.compile."""
-    groups = Groups.of(slot, len(weight))
-    rows = groups.sort(x)
-    out = x.new_empty(len(x), weight.shape[1])
-    for index, start, stop in groups.segments:
-        torch.addmm(bias[index], rows[start:stop], weight[index].t(), out=out[start:stop])
-    return groups.unsort(out)
+    return operations(weight, x).forward(x, Groups.of(slot, len(weight)), None, weight, bias)
 
 
 @_grouped_linear.register_fake

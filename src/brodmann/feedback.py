@@ -8,21 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .areas import AreaMap, Groups, Slab
+from .areas import AreaMap
 from .errors import BrodmannError
-from .updates import Factors, UpdateRule
+from .groups import Groups
+from .slabs import Slab
+from .updates import UpdateRule
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What one layer offers its feedback path during an error pass; rows sorted by area.
+    """What one layer offers its feedback path during an error pass.
 
     Attributes:
         x: Input of the layer, (rows, in).
         delta: Gradient with respect to the layer's output as the feedback sees it, (rows, out).
         part_delta: The same for the area's own part: ``a * delta`` where the gate multiplies, else ``delta``.
         groups: The rows of each area.
-        output_error: Error at the network's output, (rows, outputs), sorted like the rest, or None.
+        output_error: Error at the network's output, (rows, outputs), or None.
         shared: The shared part's weight (slab of one), or None. Only `Transpose` and `SignSymmetric` may read it.
         areas: The areas' maps, or None. Only `Transpose` and `SignSymmetric` may read them.
     """
@@ -57,7 +59,7 @@ class Feedback(nn.Module, ABC):
 
     @abstractmethod
     def error(self, signal: Signal) -> Tensor:
-        """Returns the error below, (rows, in), sorted rows, from values before the update."""
+        """Returns the error below, (rows, in), from values before the update."""
 
     def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:
         """Moves the feedback weights in place. Default: they are fixed."""
@@ -100,11 +102,10 @@ class KolenPollack(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        if self.shared is None:
-            below = torch.zeros_like(signal.x)
-        else:
+        below = torch.zeros_like(signal.x)
+        if self.shared is not None:
             driver = signal.delta if self.follows_shared else signal.part_delta
-            below = driver @ self.shared.value[0]
+            self.shared.add_error(below, driver, signal.groups.whole, None)
         if self.areas is not None:
             self.areas.add_error(below, signal.part_delta, signal.groups)
         return below
@@ -113,7 +114,7 @@ class KolenPollack(Feedback):
         """See the class."""
         if self.shared is not None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
-            self.shared.step(0, Factors(driver, signal.x), lr, shared_decay)
+            self.shared.learn(signal.groups.whole, None, driver, signal.x, lr, shared_decay)
         if self.areas is not None:
             self.areas.learn(signal.x, signal.part_delta, signal.groups, lr, area_decay)
 
@@ -149,13 +150,14 @@ class SignSymmetric(Feedback):
         """See `Feedback.error`."""
         below = torch.empty_like(signal.x)
         for area, start, stop in signal.groups.segments:
+            rows = slice(None) if signal.groups.order is None else signal.groups.order[start:stop]
             own = None if signal.areas is None else signal.areas.weight.value[int(signal.areas.slot[area])]
             if signal.shared is None:
                 assert own is not None
                 signs = own.sign()
             else:
                 signs = (signal.shared.value[0] if own is None else signal.shared.value[0] + own).sign()
-            torch.mm(signal.delta[start:stop], signs, out=below[start:stop])
+            below[rows] = signal.delta[rows] @ signs
         return below.mul_(self.magnitude)
 
 
@@ -195,7 +197,9 @@ class Transpose(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        below = torch.zeros_like(signal.x) if signal.shared is None else signal.delta @ signal.shared.value[0]
+        below = torch.zeros_like(signal.x)
+        if signal.shared is not None:
+            signal.shared.add_error(below, signal.delta, signal.groups.whole, None)
         if signal.areas is not None:
             signal.areas.add_error(below, signal.part_delta, signal.groups)
         return below

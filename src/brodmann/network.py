@@ -107,12 +107,12 @@ class Network(nn.Module):
         return copy
 
     def output_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns ``dL/d output`` and the loss, from `torch.func.grad` of the loss alone."""
-        with torch.inference_mode(False), torch.no_grad():
-            if output.is_inference():
-                output = output.clone()
-            error, loss = torch.func.grad_and_value(lambda out: self.loss(out, target, weight))(output)
-            return error.detach(), loss.detach()
+        """Returns ``dL/d output`` and the loss: autograd sees the loss alone, no weight."""
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = _ordinary(output).detach().requires_grad_(True)
+            loss = self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight))
+            (error,) = torch.autograd.grad(loss, leaf)
+            return error, loss.detach()
 
     def area_layers(self) -> list[tuple[str, AreaLinear]]:
         """Returns name and layer of every `AreaLinear`, from input to output."""
@@ -175,6 +175,11 @@ class Network(nn.Module):
             raise CheckpointError(f"{path} does not fit this body: {first}") from None
         rates = Rates(**options["rates"])
         return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"], design=options["design"])
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """Returns a tensor that autograd accepts: it refuses those made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:

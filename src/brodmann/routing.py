@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .areas import Groups, Slab
 from .errors import BrodmannError, unknown_name
-from .updates import SGD, Factors, UpdateRule
+from .groups import Groups
+from .slabs import Slab
+from .updates import SGD, UpdateRule
 
 PARTITIONS = ("fixed", "adaptive")
 
 
 @dataclass(frozen=True)
 class Route:
-    """The choice made for each row of a batch.
+    """The choice made for each row of a batch, and what the router needs to learn from it.
 
     Attributes:
         x: What was routed, (rows, in).
+        u: Its projection, (rows, dimension).
+        length: ``|u|``, (rows, 1), infinite where ``u = 0``, which has no direction.
+        scores: Cosine of projection and prototype, (rows, cells), 0 where ``u = 0``.
         cell: Chosen cell, (rows,) int64.
         area: Its area, (rows,) int64.
-        gate: Softmax of the scores over tau at the chosen cell, (rows,).
-        probabilities: That softmax for every cell, (rows, cells).
-        scores: Cosine of projection and prototype, (rows, cells).
-        direction: ``u / |u|``, (rows, dimension), 0 where ``u = 0``.
-        length: ``|u|``, (rows, 1).
-        groups: The rows sorted by area.
+        temperature: Of the gate.
+        areas: Budget of areas.
     """
 
     x: Tensor
+    u: Tensor
+    length: Tensor
+    scores: Tensor
     cell: Tensor
     area: Tensor
-    gate: Tensor
-    probabilities: Tensor
-    scores: Tensor
-    direction: Tensor
-    length: Tensor
-    groups: Groups
+    temperature: float
+    areas: int
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The rows of each area."""
+        return Groups.of(self.area, self.areas)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Softmax of the scores over the temperature, (rows, cells)."""
+        return (self.scores / self.temperature).softmax(1)
+
+    @cached_property
+    def gate(self) -> Tensor:
+        """That softmax at the chosen cell, (rows,)."""
+        return self.probabilities.gather(1, self.cell[:, None])[:, 0]
 
 
 class Router(nn.Module):
@@ -120,29 +135,29 @@ class Router(nn.Module):
         """Number of cells, M."""
         return len(self.prototypes)
 
-    def _score(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _choose(self, x: Tensor) -> Route:
         u = x @ self.projection.value[0].t()
         length = u.norm(dim=1, keepdim=True)
-        # u = 0 has no direction: dividing by one instead leaves it, and so every score, at zero.
-        direction = u / torch.where(length == 0, torch.ones_like(length), length)
-        scores = direction @ self.prototypes.t()
-        cell = (scores + self.balance).argmax(1)
-        return scores, torch.where(length[:, 0] == 0, torch.zeros_like(cell), cell), direction, length
+        # u = 0 has no direction: an infinite length leaves all its scores, and all that it learns, at zero.
+        length = length.masked_fill(length == 0, torch.inf)
+        scores = (u @ self.prototypes.t()) / length
+        if self.balance_rate:
+            cell = (scores + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
+        else:
+            cell = scores.argmax(1)  # the first of equals: cell 0 where u = 0
+        return Route(x, u, length, scores, cell, self.partition[cell], self.temperature, self.areas)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Routes for inference: x (rows, in); returns area (rows,) and gate (rows,)."""
-        scores, cell, _, _ = self._score(x)
-        probabilities = (scores / self.temperature).softmax(1)
-        return self.partition[cell], probabilities.gather(1, cell[:, None])[:, 0]
+        route = self._choose(x)
+        # Not `route.gate`: torch.compile cannot trace a cached property.
+        probabilities = (route.scores / self.temperature).softmax(1)
+        return route.area, probabilities.gather(1, route.cell[:, None])[:, 0]
 
     @torch.no_grad()
     def route(self, x: Tensor) -> Route:
         """Routes for learning: x (rows, in); returns everything that `learn` needs."""
-        scores, cell, direction, length = self._score(x)
-        probabilities = (scores / self.temperature).softmax(1)
-        gate = probabilities.gather(1, cell[:, None])[:, 0]
-        area = self.partition[cell]
-        return Route(x, cell, area, gate, probabilities, scores, direction, length, Groups.of(area, self.areas))
+        return self._choose(x)
 
     @torch.no_grad()
     def learn(self, route: Route, gate_error: Tensor, lr: float) -> None:
@@ -155,13 +170,14 @@ class Router(nn.Module):
             lr: Learning rate of the projection.
         """
         if self.learned:
-            chosen = F.one_hot(route.cell, self.cells).to(route.gate.dtype)
+            # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
             scale = (gate_error * route.gate / self.temperature)[:, None]
-            score_error = scale * (chosen - route.probabilities)
-            along = (score_error * route.scores).sum(1, keepdim=True) * route.direction
-            length = torch.where(route.length == 0, torch.full_like(route.length, torch.inf), route.length)
-            delta = (score_error @ self.prototypes - along) / length
-            self.projection.step(0, Factors(delta, route.x), lr, 0.0)
+            score_error = -scale * route.probabilities
+            score_error.scatter_add_(1, route.cell[:, None], scale)
+            # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
+            along = (score_error * route.scores).sum(1, keepdim=True) * (route.u / route.length)
+            delta = (score_error @ self.prototypes - along) / route.length
+            self.projection.learn(route.groups.whole, None, delta, route.x, lr, 0.0)
         if self.balance_rate:
             load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
             self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)

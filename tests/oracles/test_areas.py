@@ -9,11 +9,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brodmann import SGD, Adam, AreaLinear, Context, KolenPollack, Routed, Router, Sequential
-from brodmann.areas import AreaMap, Groups, Slab
+from brodmann import (
+    SGD,
+    Adam,
+    AreaLinear,
+    Context,
+    KolenPollack,
+    Local,
+    Residual,
+    RMSNorm,
+    Routed,
+    Router,
+    Sequential,
+)
+from brodmann.areas import AreaMap
 from brodmann.feedback import Direct, FixedRandom, Shape, Signal
+from brodmann.groups import Groups
 from brodmann.layers import Layer
-from brodmann.updates import Factors
+from brodmann.slabs import Slab
 
 few = settings(max_examples=40, deadline=None)
 
@@ -39,8 +52,10 @@ def test_groups_sort_by_area_and_come_back(area: list[int]) -> None:
 
 
 def test_a_single_group_holds_every_row_and_an_empty_batch_none() -> None:
-    assert Groups.single(3) == Groups(None, ((0, 0, 3),))
-    assert Groups.single(0) == Groups(None, ())
+    assert Groups.single(3).segments == ((0, 0, 3),)
+    assert Groups.single(0).segments == ()
+    assert Groups.of(torch.tensor([4, 4]), 7).segments == ((4, 0, 2),)
+    assert Groups.of(torch.tensor([4, 4]), 7).whole.segments == ((0, 0, 2),)
 
 
 @few
@@ -85,6 +100,7 @@ def test_defaults_of_a_router() -> None:
     assert adaptive.cells == 20
     assert set(adaptive.partition.tolist()) == {0}
     router = Router(400, 5, dimension=300)
+    assert router.learned
     assert router.projection.value.std() == pytest.approx(400**-0.5, rel=0.02)
     torch.testing.assert_close(router.prototypes.norm(dim=1), torch.ones(5))
 
@@ -95,21 +111,21 @@ def test_an_area_map_computes_its_own_maps_with_and_without_bias(bias: bool) -> 
     map_ = AreaMap(4, torch.randn(3, 5), torch.randn(3) if bias else None, SGD())
     x, delta, area = torch.randn(12, 5), torch.randn(12, 3), torch.arange(12) % 3
     groups = Groups.of(area, 4)
-    map_.learn(groups.sort(x), groups.sort(delta), groups, lr=0.1, decay=0.0)
+    map_.learn(x, delta, groups, lr=0.1, decay=0.0)
     assert map_.existing == 3
     assert int(map_.slot[3]) == 0
     expected = torch.stack([x[i] @ map_.weight.value[map_.slot[area[i]]].T for i in range(12)])
     if map_.bias is not None:
         expected += map_.bias.value[map_.slot[area]]
     torch.testing.assert_close(map_(x, area), expected)
-    torch.testing.assert_close(groups.unsort(map_.forward_groups(groups.sort(x), groups)), expected)
+    torch.testing.assert_close(map_.product(x, groups), expected)
 
 
 def test_a_slab_keeps_what_it_has_and_starts_new_slots_from_the_origin() -> None:
     torch.manual_seed(0)
     slab = Slab(torch.randn(2, 3, 4), Adam())
     for slot in (0, 1):
-        slab.step(slot, Factors(torch.randn(5, 3), torch.randn(5, 4)), 0.1, 0.0)
+        slab.learn(Groups.of(torch.full((5,), slot), 2), None, torch.randn(5, 3), torch.randn(5, 4), 0.1, 0.0)
     before = {name: tensor.clone() for name, tensor in slab.tensors().items()}
     slab.resize(4)
     for name, tensor in slab.tensors().items():
@@ -122,7 +138,7 @@ def test_merging_takes_the_mean_reports_the_distance_and_frees_memory() -> None:
     torch.manual_seed(0)
     map_ = AreaMap(4, torch.randn(3, 5), torch.zeros(3), Adam())
     for area in (0, 1, 1, 2):
-        map_.learn(torch.randn(4, 5), torch.randn(4, 3), Groups(None, ((area, 0, 4),)), lr=0.1, decay=0.0)
+        map_.learn(torch.randn(4, 5), torch.randn(4, 3), Groups.of(torch.full((4,), area), 4), lr=0.1, decay=0.0)
     slabs = {"weight": map_.weight, "bias": map_.bias}
     before = {
         (kind, name): tensor[map_.slot].clone()
@@ -146,7 +162,7 @@ def test_merging_areas_that_nobody_chose_changes_nothing() -> None:
     map_ = AreaMap(3, torch.zeros(3, 5), None, SGD())
     assert map_.merge(0, 1) == 0.0
     assert map_.existing == 0
-    map_.learn(torch.randn(4, 5), torch.randn(4, 3), Groups(None, ((0, 0, 4),)), lr=0.1, decay=0.0)
+    map_.learn(torch.randn(4, 5), torch.randn(4, 3), Groups.single(4), lr=0.1, decay=0.0)
     before = map_.weight.value[map_.slot[0]].clone()
     assert map_.merge(0, 1) == 1.0  # with one that is still at zero: as far apart as can be, and half of it
     torch.testing.assert_close(map_.weight.value[map_.slot[0]], before / 2)
@@ -175,10 +191,10 @@ def test_splitting_leaves_layers_with_a_router_of_their_own_alone() -> None:
     nested = Routed(Router(5, 3), AreaLinear(5, 5, areas=3, router=None))
     routed = Routed(Router(5, 3, partition="adaptive"), Sequential(inner, nested, outer))
     learn(routed)
-    own = inner.areas.slot.clone(), nested.body.areas.slot.clone()
+    apart = [inner.areas, inner.feedback.areas, nested.body.areas]
+    own = [map_.weight.value.clone() for map_ in apart]
     routed.split(0)
-    assert torch.equal(inner.areas.slot, own[0])
-    assert torch.equal(nested.body.areas.slot, own[1])
+    assert all(torch.equal(map_.weight.value, before) for map_, before in zip(apart, own, strict=True))
     for map_ in (outer.areas, outer.feedback.areas):
         assert map_.slot.tolist() == [1, 2, 0]
         assert torch.equal(map_.weight.value[1], map_.weight.value[2])
@@ -225,3 +241,73 @@ def test_kolen_pollack_follows_the_part_that_it_is_paired_with(shared: bool, per
         torch.testing.assert_close(path.shared.value[0], (1 - 0.1 * decay) * common - 0.1 * driver.T @ x)
     if path.areas is not None:
         torch.testing.assert_close(path.areas.weight.value[1], (1 - 0.1 * 0.8) * own - 0.1 * part.T @ x)
+
+
+def test_defaults_of_a_layer() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(400, 300, update=Adam())
+    assert (layer.budget, layer.gated, layer.pooling, layer.shared_mode) == (16, False, 0.0, "learned")
+    assert layer.shared.value.std() == pytest.approx(400**-0.5, rel=0.02)
+    assert not layer.areas.weight.value.any()
+    assert isinstance(layer.feedback, KolenPollack)
+    assert layer.router.projection.update_rule == Adam()
+    assert AreaLinear(4, 4, areas=2).router.areas == 2
+    assert AreaLinear(4, 4, areas=1).router is None
+    assert Residual(layer).alpha == 1.0
+
+
+def test_the_router_learns_nothing_where_nothing_asks_for_it() -> None:
+    torch.manual_seed(0)
+    for options, kept in (({}, True), ({"learned": False}, False), ({"learned": False, "balance_rate": 0.1}, True)):
+        layer = AreaLinear(5, 3, areas=4, router=functools.partial(Router, **options))
+        _, trace = layer.trace(torch.randn(6, 5), Context())
+        assert (trace.own is not None) == kept
+
+
+@pytest.mark.usefixtures("double")
+def test_norm_has_a_mean_square_of_one() -> None:
+    torch.manual_seed(0)
+    x = 3 + torch.randn(4, 7)
+    expected = torch.stack([row / (row.square().mean() + 1e-6).sqrt() for row in x])
+    torch.testing.assert_close(RMSNorm()(x), expected)
+    torch.testing.assert_close(RMSNorm()(torch.zeros(1, 7)), torch.zeros(1, 7))
+
+
+def test_dropout_draws_while_learning_only_and_its_error_takes_the_same_mask() -> None:
+    torch.manual_seed(0)
+    layer = Local(torch.nn.Dropout(0.5))
+    x = torch.ones(200, 5)
+    assert torch.equal(layer(x), x)
+    y, trace = layer.trace(x, Context())
+    assert 0.4 < float((y == 0).float().mean()) < 0.6
+    assert torch.equal(layer.learn(trace, torch.ones_like(x), Context()), y)  # 0 or 2, as the output
+    assert torch.equal(layer(x), x)
+    layer.train()
+    assert torch.equal(layer(x), x)
+
+
+def test_inference_tensors_pass_through_any_operation() -> None:
+    torch.manual_seed(0)
+    layer = Local(torch.tanh)
+    with torch.inference_mode():
+        x, error = torch.randn(3, 4), torch.randn(3, 4)
+        y, trace = layer.trace(x, Context())
+        below = layer.learn(trace, error, Context())
+    torch.testing.assert_close(below, error * (1 - y.square()))
+    assert not below.is_inference()
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("bias", [True, False])
+def test_autograd_through_inference_is_exact_for_those_who_ask(bias: bool) -> None:
+    torch.manual_seed(0)
+    map_ = AreaMap(4, torch.randn(3, 5), torch.randn(3) if bias else None, SGD())
+    area = torch.tensor([0, 2, 2, 1, 0, 2])
+    map_.learn(torch.randn(6, 5), torch.randn(6, 3), Groups.of(area, 4), lr=0.1, decay=0.0)
+    parameters = [slab.value.requires_grad_() for slab in (map_.weight, map_.bias) if slab is not None]
+    x = torch.randn(6, 5, requires_grad=True)
+    found = torch.autograd.grad((map_(x, area) ** 2).sum(), [x, *parameters])
+    out = torch.einsum("ni,noi->no", x, map_.weight.value[map_.slot[area]])
+    out = out if map_.bias is None else out + map_.bias.value[map_.slot[area]]
+    for ours, theirs in zip(found, torch.autograd.grad((out**2).sum(), [x, *parameters]), strict=True):
+        torch.testing.assert_close(ours, theirs)

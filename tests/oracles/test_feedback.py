@@ -157,8 +157,9 @@ def test_only_transpose_reads_the_weights_and_sign_symmetric_their_signs(path: s
         own = 0 if layer.shared is None else layer.shared.value[0]
         for area, start, stop in trace.groups.segments:
             signs = (own + layer.areas.weight.value[int(layer.areas.slot[area])]).sign()
-            expected = delta[start:stop] @ signs * math.sqrt(2 / (math.pi * layer.in_features))
-            torch.testing.assert_close(error()[start:stop], expected)
+            rows = trace.groups.order[start:stop]
+            expected = delta[rows] @ signs * math.sqrt(2 / (math.pi * layer.in_features))
+            torch.testing.assert_close(error()[rows], expected)
         assert isinstance(layer.feedback, SignSymmetric)
         torch.testing.assert_close(error(), -before)
     elif path != "transpose":

@@ -1,0 +1,65 @@
+"""Groups: the rows of a batch by area, so that an area's work is one dense product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .kernels import native
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The rows of a batch by area. Rows stay where they lie; the groups say which belong together.
+
+    Attributes:
+        present: Areas that have rows, ascending, (groups,) int64.
+        bounds: Group k owns the places ``bounds[k]`` to ``bounds[k + 1] - 1`` of the order, (groups + 1,) int64.
+        order: Row at each place, (rows,) int64; None where every row lies at its own place (one area).
+        rows: Number of rows in all.
+    """
+
+    present: Tensor
+    bounds: Tensor
+    order: Tensor | None
+    rows: int
+
+    @staticmethod
+    def single(rows: int, device: torch.device | None = None) -> Groups:
+        """All rows in area 0."""
+        numbers = torch.tensor([0, 0, rows], device=device)
+        return Groups(numbers[:1], numbers[1:], None, rows) if rows else Groups(numbers[:0], numbers[:1], None, 0)
+
+    @staticmethod
+    def of(area: Tensor, areas: int) -> Groups:
+        """Groups rows by their area, (rows,) with values in [0, areas); rows of an area keep their order."""
+        if native.supports(area):
+            order, present, bounds = native.group(area, areas)
+        else:
+            counts = torch.bincount(area, minlength=areas)
+            present = counts.nonzero()[:, 0]
+            bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
+            order = torch.argsort(area, stable=True)
+        return Groups(present, bounds, None if len(present) <= 1 else order, len(area))
+
+    @cached_property
+    def whole(self) -> Groups:
+        """The same rows, all in area 0: for what every sample uses."""
+        return Groups.single(self.rows, self.bounds.device)
+
+    @cached_property
+    def segments(self) -> tuple[tuple[int, int, int], ...]:
+        """``(area, start, stop)`` of every group."""
+        bounds = self.bounds.tolist()
+        return tuple(zip(self.present.tolist(), bounds[:-1], bounds[1:], strict=True))
+
+    def sort(self, rows: Tensor) -> Tensor:
+        """Brings rows (rows, ...) together by group."""
+        return rows if self.order is None else rows.index_select(0, self.order)
+
+    def unsort(self, rows: Tensor) -> Tensor:
+        """Brings rows (rows, ...) that lie by group back into the batch's order."""
+        return rows if self.order is None else torch.empty_like(rows).index_copy_(0, self.order, rows)

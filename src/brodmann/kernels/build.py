@@ -1,0 +1,111 @@
+"""Builds the compiled kernels at first use, and keeps them in the user's cache folder."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name("grouped.cpp")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
+WHERE = "BRODMANN_CACHE"
+SWITCH = "BRODMANN_KERNELS"
+
+
+@dataclass(frozen=True)
+class Build:
+    """What came of building.
+
+    Attributes:
+        library: The loaded kernels, or None.
+        path: Where they lie, or None.
+        why: One sentence: why they are active, or why they are not and what to do.
+        intended: Whether kernels were switched off on purpose.
+    """
+
+    library: ctypes.CDLL | None
+    path: Path | None
+    why: str
+    intended: bool = False
+
+
+@cache
+def build() -> Build:
+    """Loads the kernels, after compiling them (a few seconds) where this machine has not yet done so.
+
+    The file's name holds a digest of the source, the compiler, its flags, the processor and PyTorch's version, so that
+    a changed machine builds its own. Never raises: see `Build.why`.
+    """
+    if os.environ.get(SWITCH, "auto") == "off":
+        return Build(None, None, f"Switched off by {SWITCH}=off.", intended=True)
+    compiler = next((found for name in _compilers() if (found := shutil.which(name))), None)
+    if compiler is None:
+        return Build(None, None, "No C++ compiler was found: install g++ or clang++, or name one in CXX.")
+    try:
+        path = _compiled(compiler)
+        return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
+    except subprocess.SubprocessError as error:
+        text = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        return Build(None, None, f"{compiler} failed: {text[0] if text else error}")
+    except OSError as error:
+        return Build(None, None, f"The kernels could not be written or loaded: {error}. Set {WHERE} to another folder.")
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels lie: BRODMANN_CACHE, else the user's cache folder."""
+    named = os.environ.get(WHERE)
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brodmann"
+
+
+def _compilers() -> list[str]:
+    named = os.environ.get("CXX")
+    return [named] if named else ["g++", "clang++", "c++"]
+
+
+def _compiled(compiler: str) -> Path:
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
+    openmp = _openmp()
+    parts = [SOURCE.read_text(), compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    target = cache_folder() / f"grouped-{digest}.so"
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        half, whole = Path(scratch) / "grouped.o", Path(scratch) / "grouped.so"
+        parallel = ["-fopenmp"] if openmp else []
+        _run([compiler, *FLAGS, *parallel, "-c", str(SOURCE), "-o", str(half)])
+        _run([compiler, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
+        os.replace(whole, target)  # atomic: another process sees all of it or nothing
+    return target
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+
+
+def _openmp() -> Path | None:
+    """Returns PyTorch's own OpenMP library: a second one would bring a second pool of threads to fight with."""
+    folder = Path(torch.__file__).parent
+    places = [folder / "lib", folder.parent / "torch.libs"]
+    return next((path for place in places for path in sorted(place.glob("lib*omp*.so*"))), None)
+
+
+def _processor() -> str:
+    """Names the processor and what it can do, as far as the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() + platform.machine()
+    return "".join(sorted({line for line in text.splitlines() if line.startswith(("model name", "flags", "Features"))}))

@@ -1,0 +1,170 @@
+"""The grouped operations compiled for this processor, called through their C interface."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..updates import SGD, Adam, UpdateRule
+from .build import build
+from .interface import Operations
+from .pure import Pure
+
+if TYPE_CHECKING:
+    from ..groups import Groups
+
+NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+
+_POINTER, _INTEGER, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+_GROUPS = [_INTEGER, _INTEGER, *[_POINTER] * 4, _INTEGER, _INTEGER]
+_ARGUMENTS = {
+    "forward": [*_GROUPS, *[_POINTER] * 4],
+    "error": [*_GROUPS, *[_POINTER] * 3],
+    "update": [*_GROUPS, *[_POINTER] * 6, _INTEGER, *[_NUMBER] * 5, _INTEGER],
+}
+_switched_off = False
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Computes in pure PyTorch inside the block: for tests and comparisons."""
+    global _switched_off
+    before, _switched_off = _switched_off, True
+    try:
+        yield
+    finally:
+        _switched_off = before
+
+
+@cache
+def functions() -> dict[str, Callable[..., Any]]:
+    """Returns the compiled functions by name, none where they could not be built; then says so once."""
+    built = build()
+    if built.library is None:
+        if not built.intended:
+            warnings.warn(
+                f"Brodmann computes in pure PyTorch, several times slower with many areas. {built.why} "
+                "`brodmann doctor` tells more.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return {}
+    found: dict[str, Callable[..., Any]] = {"group": built.library.brodmann_group}
+    found["group"].argtypes = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]  # type: ignore[attr-defined]
+    found["group"].restype = _INTEGER  # type: ignore[attr-defined]
+    for operation, arguments in _ARGUMENTS.items():
+        for number in NUMBERS.values():
+            name = f"{operation}_{number}"
+            function = getattr(built.library, f"brodmann_{name}")
+            function.argtypes, function.restype = arguments, None
+            found[name] = function
+    return found
+
+
+def supports(*tensors: Tensor) -> bool:
+    """Whether the kernels take these: on the processor, of a known kind of number, weights first and rows after it."""
+    first, last = tensors[0], tensors[-1]
+    if _switched_off or first.device.type != "cpu" or last.device.type != "cpu":
+        return False
+    if first.dtype == torch.int64:
+        return bool(functions())
+    wanted = torch.float32 if first.dtype == torch.bfloat16 else first.dtype
+    return first.dtype in NUMBERS and last.dtype == wanted and bool(functions())
+
+
+def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sorts rows by area, (rows,) int64: returns order (rows,), the areas that have rows, and their bounds."""
+    area = area.contiguous()
+    rows = len(area)
+    most = min(rows, areas)
+    numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64)
+    start = numbers.data_ptr()
+    count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
+    return numbers[:rows], numbers[rows : rows + count], numbers[rows + most : rows + most + count + 1]
+
+
+class Native(Operations):
+    """Calls the compiled kernels; update rules that they do not know go the way of pure PyTorch."""
+
+    def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See `Operations.forward`."""
+        x = x.contiguous()
+        out = torch.empty((len(x), weight.shape[1]), dtype=x.dtype)
+        functions()["forward_" + NUMBERS[weight.dtype]](
+            *_arguments(groups, slot, weight), x.data_ptr(), weight.data_ptr(), _address(bias), out.data_ptr()
+        )
+        return out
+
+    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
+        """See `Operations.add_error`."""
+        delta = delta.contiguous()
+        functions()["error_" + NUMBERS[weight.dtype]](
+            *_arguments(groups, slot, weight), delta.data_ptr(), weight.data_ptr(), below.data_ptr()
+        )
+
+    def update(
+        self,
+        rule: UpdateRule,
+        weight: Tensor,
+        state: dict[str, Tensor],
+        groups: Groups,
+        slot: Tensor | None,
+        delta: Tensor,
+        x: Tensor | None,
+        lr: float,
+        decay: float,
+    ) -> None:
+        """See `Operations.update`."""
+        number = delta.dtype
+        if type(rule) not in (SGD, Adam) or any(t.dtype not in (number, torch.int64) for t in state.values()):
+            Pure().update(rule, weight, state, groups, slot, delta, x, lr, decay)
+            return
+        delta, x = delta.contiguous(), None if x is None else x.contiguous()
+        first: Tensor | None
+        second: Tensor | None
+        steps: Tensor | None
+        if isinstance(rule, Adam):
+            kind, numbers = 2, (lr, decay, rule.beta1, rule.beta2, rule.epsilon)
+            first, second, steps = state["first"], state["second"], state["steps"]
+        else:
+            assert isinstance(rule, SGD)
+            kind, numbers = int(rule.momentum > 0), (lr, decay, rule.momentum, 0.0, 0.0)
+            first, second, steps = state.get("velocity"), None, None
+        # Stochastic rounding draws its bits from a hash of this seed and the weight's place.
+        seed = int(torch.randint(1 << 31, ())) if weight.dtype == torch.bfloat16 else 0
+        functions()["update_" + NUMBERS[weight.dtype]](
+            *_arguments(groups, slot, weight),
+            delta.data_ptr(),
+            _address(x),
+            weight.data_ptr(),
+            _address(first),
+            _address(second),
+            _address(steps),
+            kind,
+            *numbers,
+            seed,
+        )
+
+
+def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | None, ...]:
+    return (
+        torch.get_num_threads(),
+        len(groups.present),
+        groups.present.data_ptr(),
+        groups.bounds.data_ptr(),
+        _address(groups.order),
+        _address(slot),
+        weight.shape[-1],
+        weight.shape[1],
+    )
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,90 @@
+"""The grouped operations in pure PyTorch: the reference, and what runs where nothing is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..updates import Factors, UpdateRule
+from .interface import Operations
+
+if TYPE_CHECKING:
+    from ..groups import Groups
+
+
+class Pure(Operations):
+    """Sorts the rows by area, then loops over the areas: each one's work is a dense product over a slice."""
+
+    def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See `Operations.forward`."""
+        rows = groups.sort(x)
+        out = x.new_empty(len(x), weight.shape[1])
+        for index, start, stop in _slots(groups, slot):
+            part, to = rows[start:stop], out[start:stop]
+            of_slot = weight[index].to(x.dtype).t()
+            if bias is None:
+                torch.mm(part, of_slot, out=to)
+            else:
+                torch.addmm(bias[index].to(x.dtype), part, of_slot, out=to)
+        return groups.unsort(out)
+
+    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
+        """See `Operations.add_error`."""
+        rows = groups.sort(delta)
+        if groups.order is None:
+            for index, start, stop in _slots(groups, slot):
+                below[start:stop].addmm_(rows[start:stop], weight[index].to(below.dtype))
+            return
+        for index, start, stop in _slots(groups, slot):
+            part = rows[start:stop] @ weight[index].to(below.dtype)
+            below.index_add_(0, groups.order[start:stop], part)
+
+    def update(
+        self,
+        rule: UpdateRule,
+        weight: Tensor,
+        state: dict[str, Tensor],
+        groups: Groups,
+        slot: Tensor | None,
+        delta: Tensor,
+        x: Tensor | None,
+        lr: float,
+        decay: float,
+    ) -> None:
+        """See `Operations.update`."""
+        delta = groups.sort(delta)
+        x = None if x is None else groups.sort(x)
+        for index, start, stop in _slots(groups, slot):
+            factors = Factors(delta[start:stop], None if x is None else x[start:stop])
+            of_slot = {name: tensor[index] for name, tensor in state.items()}
+            stored = weight[index]
+            if stored.dtype == delta.dtype:
+                rule.apply(stored, of_slot, factors, lr, decay)
+            else:
+                wide = stored.to(delta.dtype)
+                rule.apply(wide, of_slot, factors, lr, decay)
+                stored.copy_(round_stochastically(wide))
+
+
+def round_stochastically(values: Tensor) -> Tensor:
+    """Rounds float32 to bfloat16, up with a probability equal to the share that rounding down would lose.
+
+    So the expected result is the value itself; what is not finite stays as it is.
+    """
+    bits = values.contiguous().view(torch.int32)
+    noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
+    raised = torch.where(values.isfinite(), bits + noise, bits) & -(1 << 16)
+    return raised.view(torch.float32).to(torch.bfloat16)
+
+
+def _slots(groups: Groups, slot: Tensor | None) -> Iterator[tuple[int, int, int]]:
+    """Yields slot, start and stop of every group."""
+    if slot is None:
+        yield from groups.segments
+        return
+    slots = slot[groups.present].tolist()
+    for index, (_, start, stop) in zip(slots, groups.segments, strict=True):
+        yield index, start, stop

@@ -1,0 +1,116 @@
+"""Slab: weights of equal shape, one per slot, with the buffers that the update rule keeps for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .groups import Groups
+from .kernels import operations
+from .updates import UpdateRule
+
+
+class Slab(nn.Module):
+    """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
+
+    Room for `reserve` slots is asked of the system at the first growth, and taken when a slot is first written:
+    growing moves nothing, and capacity that nobody uses takes no memory.
+
+    Attributes:
+        value: (slots, *shape), a parameter without gradient. float32, float64, or bfloat16: then the rule's buffers are
+            float32 and new weights are rounded stochastically, so that small updates survive on average.
+    """
+
+    value: nn.Parameter
+
+    def __init__(self, value: Tensor, update: UpdateRule, reserve: int = 0) -> None:
+        """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""
+        super().__init__()
+        self.update_rule, self.reserve = update, reserve
+        self.value = nn.Parameter(value, requires_grad=False)
+        number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
+        shapes = update.state_shapes(tuple(value.shape[1:]))
+        self._state_names = tuple(shapes)
+        for name, shape in shapes.items():
+            dtype = torch.int64 if name == "steps" else number
+            self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
+
+    def state(self, slot: int) -> dict[str, Tensor]:
+        """Returns views of the rule's buffers of one slot."""
+        return {name: getattr(self, name)[slot] for name in self._state_names}
+
+    def states(self) -> dict[str, Tensor]:
+        """Returns the rule's buffers, each with the slot as its first dimension."""
+        return {name: getattr(self, name) for name in self._state_names}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the value and the rule's buffers, each with the slot as its first dimension."""
+        return {"value": self.value, **self.states()}
+
+    def product(self, x: Tensor, groups: Groups, slot: Tensor | None, bias: Slab | None) -> Tensor:
+        """Computes ``value[s] x + bias[s]``, s the slot of the row's area: x (rows, in); returns (rows, out)."""
+        return operations(self.value, x).forward(x, groups, slot, self.value, None if bias is None else bias.value)
+
+    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None) -> None:
+        """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
+        operations(self.value, delta).add_error(below, delta, groups, slot, self.value)
+
+    def learn(
+        self,
+        groups: Groups,
+        slot: Tensor | None,
+        delta: Tensor,
+        x: Tensor | None,
+        lr: float,
+        decay: float,
+    ) -> None:
+        """Moves the slots that have rows, in place; every other slot stays bit for bit as it was.
+
+        Args:
+            groups: The rows of each area.
+            slot: Slot of each area, (areas,) int64; None where area g has slot g.
+            delta: (rows, out).
+            x: (rows, in), or None for a bias.
+            lr: Learning rate of this step.
+            decay: Decoupled decay of these weights.
+        """
+        operations(self.value, delta).update(
+            self.update_rule, self.value, self.states(), groups, slot, delta, x, lr, decay
+        )
+
+    def resize(self, slots: int) -> None:
+        """Keeps the first slots and adds new ones: a copy of slot 0 with fresh state of the rule."""
+        with torch.inference_mode(False), torch.no_grad():
+            for name, old in self.tensors().items():
+                new = self._with_room(old, slots)
+                if slots > len(old):
+                    new[len(old) :] = old[0] if name == "value" else 0
+                if name == "value":
+                    self.value = nn.Parameter(new, requires_grad=False)
+                else:
+                    setattr(self, name, new)
+
+    def _with_room(self, old: Tensor, slots: int) -> Tensor:
+        """Returns a tensor of so many slots that starts with the old ones, in the same memory where it has room."""
+        shape = (slots, *old.shape[1:])
+        needed = slots * old[0].numel() * old.element_size()
+        if old.is_contiguous() and old.storage_offset() == 0 and old.untyped_storage().nbytes() >= needed:
+            return old.detach().as_strided(shape, old.stride())
+        room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
+        room[: len(old)] = old
+        return room[:slots]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles hold the slots that exist, not the room that is kept for more."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        state["_parameters"] = {"value": nn.Parameter(self.value.detach().clone(), requires_grad=False)}
+        state["_buffers"] = {name: tensor.clone() for name, tensor in self.states().items()}
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        stored = state_dict.get(prefix + "value")
+        if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
+            self.resize(len(stored))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,259 @@
+"""Oracle: the compiled kernels equal pure PyTorch on drawn shapes; and what happens without them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from brodmann import SGD, Adam, Network, UpdateRule, mlp
+from brodmann.groups import Groups
+from brodmann.kernels import native, operations, pure
+from brodmann.kernels.build import build
+from brodmann.slabs import Slab
+from brodmann.updates import Factors
+
+needs_kernels = pytest.mark.skipif(build().library is None, reason=f"no compiled kernels here: {build().why}")
+RULES = [SGD(), SGD(decay=0.3), SGD(momentum=0.9, decay=0.1), Adam(), Adam(decay=0.3, beta1=0.8)]
+
+
+@dataclass
+class Case:
+    """A drawn batch: shapes that divide nothing, empty areas, hot areas, one row, none."""
+
+    x: Tensor
+    delta: Tensor
+    area: Tensor
+    weight: Tensor
+    bias: Tensor
+    slot: Tensor
+    areas: int
+
+    def __repr__(self) -> str:
+        counts = torch.bincount(self.area, minlength=self.areas).tolist()
+        return f"rows per area {counts}, weight {tuple(self.weight.shape)} {self.weight.dtype}"
+
+
+@st.composite
+def cases(draw: st.DrawFn, bfloat16: bool = False) -> Case:
+    areas, inputs, outputs = draw(st.integers(1, 6)), draw(st.integers(1, 150)), draw(st.integers(1, 150))
+    counts = draw(st.lists(st.sampled_from([0, 1, 2, 5, 6, 7, 8, 9, 23]), min_size=areas, max_size=areas))
+    number = torch.float32 if bfloat16 else draw(st.sampled_from([torch.float32, torch.float64]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    rows = sum(counts)
+    area = torch.repeat_interleave(torch.arange(areas), torch.tensor(counts))[torch.randperm(rows, generator=generator)]
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(number)
+
+    x, delta = normal(rows, inputs), normal(rows, outputs)
+    if draw(st.booleans()):  # rows that lie apart
+        x, delta = normal(rows, 2 * inputs)[:, ::2], normal(outputs, rows).t()
+    weight = normal(areas + 1, outputs, inputs).to(torch.bfloat16 if bfloat16 else number)
+    slot = torch.randperm(areas, generator=generator) + 1
+    return Case(x, delta, area, weight, normal(areas + 1, outputs), slot, areas)
+
+
+def close(found: Tensor, expected: Tensor, terms: int) -> None:
+    tolerance = 1e-5 if found.dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * (1 + terms**0.5))
+
+
+@needs_kernels
+@settings(max_examples=80, deadline=None)
+@given(case=cases(), threads=st.sampled_from([1, 2]))
+def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
+    groups = Groups.of(case.area, case.areas)
+    with native.switched_off():
+        again = Groups.of(case.area, case.areas)
+    assert again.segments == groups.segments
+    assert (groups.order is None and again.order is None) or torch.equal(groups.order, again.order)
+    compiled, plain = native.Native(), pure.Pure()
+    torch.set_num_threads(threads)
+    try:
+        for slot, bias in ((case.slot, case.bias), (None, None)):
+            arguments = (case.x, groups, slot, case.weight, bias)
+            close(compiled.forward(*arguments), plain.forward(*arguments), case.weight.shape[2])
+            below = torch.ones(case.x.shape, dtype=case.x.dtype), torch.ones(case.x.shape, dtype=case.x.dtype)
+            compiled.add_error(below[0], case.delta, groups, slot, case.weight)
+            plain.add_error(below[1], case.delta, groups, slot, case.weight)
+            close(*below, case.weight.shape[1])
+    finally:
+        torch.set_num_threads(1)
+
+
+@needs_kernels
+@settings(max_examples=80, deadline=None)
+@given(case=cases(), rule=st.sampled_from(RULES))
+def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: UpdateRule) -> None:
+    groups = Groups.of(case.area, case.areas)
+    results = []
+    for compiled in (True, False):
+        weight, bias = Slab(case.weight.clone(), rule), Slab(case.bias.clone(), rule)
+        for _ in range(3):
+            for slab, x, decay in ((weight, case.x, 0.2), (bias, None, 0.0)):
+                if compiled:
+                    slab.learn(groups, case.slot, case.delta, x, 0.05, decay)
+                else:
+                    with native.switched_off():
+                        slab.learn(groups, case.slot, case.delta, x, 0.05, decay)
+        results.append({**weight.tensors(), **{"bias " + name: t for name, t in bias.tensors().items()}})
+    untouched = sorted(set(range(case.areas + 1)) - set(case.slot[groups.present].tolist()))
+    for name, found in results[0].items():
+        close(found, results[1][name], 3 * len(case.x))
+        start = case.weight if name == "value" else case.bias if name == "bias value" else torch.zeros_like(found)
+        assert torch.equal(found[untouched], start[untouched])
+
+
+@needs_kernels
+@settings(max_examples=30, deadline=None)
+@given(case=cases(bfloat16=True), rule=st.sampled_from(RULES))
+def test_bfloat16_storage_computes_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule) -> None:
+    groups = Groups.of(case.area, case.areas)
+    wide = case.weight.float()
+    close(
+        native.Native().forward(case.x, groups, case.slot, case.weight, case.bias),
+        pure.Pure().forward(case.x, groups, case.slot, wide, case.bias),
+        case.weight.shape[2],
+    )
+    exact = Slab(wide.clone(), rule)
+    exact.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
+    for compiled in (True, False):
+        stored = Slab(case.weight.clone(), rule)
+        assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in stored.states().values())
+        with native.switched_off() if not compiled else warnings.catch_warnings():
+            stored.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
+        # One unit in the last of 8 bits, whichever way it was rounded.
+        limit = exact.value.abs() * 2**-7 + 1e-4
+        assert ((stored.value.float() - exact.value).abs() <= limit).all()
+        for name, tensor in stored.states().items():
+            close(tensor, getattr(exact, name), len(case.x))
+
+
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
+def test_small_updates_survive_in_bfloat16_on_average(compiled: bool) -> None:
+    torch.manual_seed(0)
+    slab = Slab(torch.ones(1, 64, 64, dtype=torch.bfloat16), SGD())
+    delta, x = torch.ones(1, 64), torch.ones(1, 64)
+    for _ in range(100):  # each far below half a unit in the last place of 1.0
+        with warnings.catch_warnings() if compiled else native.switched_off():
+            slab.learn(Groups.single(1), None, delta, x, 1e-3, 0.0)
+    assert float(slab.value.float().mean()) == pytest.approx(0.9, abs=0.003)
+
+
+def test_what_is_not_finite_stays_so_when_rounded() -> None:
+    values = torch.tensor([torch.inf, -torch.inf, torch.nan, 3.3e38, 1.0])
+    rounded = pure.round_stochastically(values)
+    assert rounded[0] == torch.inf
+    assert rounded[1] == -torch.inf
+    assert rounded[2].isnan()
+    assert rounded[4] == 1.0
+
+
+@needs_kernels
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    states = []
+    for threads in (1, 2):
+        torch.manual_seed(0)
+        torch.set_num_threads(threads)
+        try:
+            slab = Slab(torch.randn(9, 70, 130), Adam())
+            x, delta, area = torch.randn(300, 130), torch.randn(300, 70), torch.randint(0, 8, (300,))
+            area[:200] = 3  # a hot area, which both threads share
+            groups, slot = Groups.of(area, 8), torch.arange(1, 9)
+            out = slab.product(x, groups, slot, None)
+            slab.learn(groups, slot, delta, x, 0.1, 0.0)
+            states.append([out, *slab.tensors().values()])
+        finally:
+            torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+@dataclass(frozen=True)
+class SignDescent(UpdateRule):
+    """A rule that the kernels do not know."""
+
+    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
+        weight.sub_(lr * factors.dense().sign())
+
+
+def test_rules_of_ones_own_work_everywhere() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6, areas=4, update=SignDescent()))
+    x, y = torch.randn(60, 5), torch.arange(60) % 3
+    before = network.area_layers()[0][1].shared.value.clone()
+    network.learn(x, y, lr=0.125)
+    moved = (network.area_layers()[0][1].shared.value - before).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.125))
+
+
+def test_other_kinds_of_number_go_the_way_of_pure_pytorch() -> None:
+    assert isinstance(operations(torch.zeros(1, 2, 2, dtype=torch.float16), torch.zeros(1, 2)), pure.Pure)
+    assert isinstance(operations(torch.zeros(1, 2, 2, dtype=torch.float64), torch.zeros(1, 2)), pure.Pure)
+    with native.switched_off():
+        assert isinstance(operations(torch.zeros(1, 2, 2), torch.zeros(1, 2)), pure.Pure)
+
+
+TRAIN = """
+import json, torch, warnings
+from brodmann import Network, mlp
+from brodmann.kernels.build import build
+torch.manual_seed(0)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    network = Network(mlp(5, 3, width=6, areas=4))
+    losses = [float(network.learn(torch.ones(4, 5), torch.zeros(4, dtype=torch.long))) for _ in range(3)]
+print(json.dumps({"why": build().why, "losses": losses, "warnings": [str(w.message) for w in seen]}))
+"""
+
+
+def train_elsewhere(**environment: str) -> dict[str, object]:
+    result = subprocess.run(
+        [sys.executable, "-c", TRAIN], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    return json.loads(result.stdout)
+
+
+def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\necho 'no such processor' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    none = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
+    fails = train_elsewhere(CXX=str(broken), BRODMANN_CACHE=str(tmp_path))
+    off = train_elsewhere(BRODMANN_KERNELS="off")
+    assert none["why"] == "No C++ compiler was found: install g++ or clang++, or name one in CXX."
+    assert fails["why"] == f"{broken} failed: no such processor"
+    assert off["why"] == "Switched off by BRODMANN_KERNELS=off."
+    for run in (none, fails):
+        assert len(run["warnings"]) == 1
+        assert str(run["why"]) in run["warnings"][0]
+    assert off["warnings"] == []
+    assert none["losses"] == fails["losses"] == off["losses"]
+
+
+@needs_kernels
+def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
+    first = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
+    kept = list(tmp_path.iterdir())
+    assert [path.suffix for path in kept] == [".so"]
+    made = kept[0].stat().st_mtime_ns
+    second = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
+    assert kept[0].stat().st_mtime_ns == made
+    assert first["losses"] == second["losses"]
+    assert first["warnings"] == []
+    a_file = tmp_path / "file"
+    a_file.write_text("")
+    assert "could not be written or loaded" in str(train_elsewhere(BRODMANN_CACHE=str(a_file))["why"])
