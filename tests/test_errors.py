@@ -137,6 +137,18 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "AreaLinear needs in_features, out_features and areas of at least 1, got 4, 2 and 0.",
     ),
     (lambda: AreaLinear(4, 2, shared="on"), "Expected shared to be one of learned, frozen, off, got 'on'."),
+    (
+        lambda: AreaLinear(4, 2, storage=torch.float16),
+        "Expected a storage of None or torch.bfloat16, got torch.float16.",
+    ),
+    (
+        lambda: mlp(4, 2, storage="float16"),
+        "Unknown storage 'float16'. Did you mean 'bfloat16'? Choose one of: bfloat16.",
+    ),
+    (
+        lambda: RunOptions(storage="bfloat16", rule="backprop").check(),
+        "A storage of its own goes with areas and dtype float32: leave it out otherwise.",
+    ),
     (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling of at least 0, got -1.0."),
     (
         lambda: KolenPollack(Shape(4, 2, 1, True, None, SGD()), start="same"),

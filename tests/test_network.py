@@ -25,7 +25,7 @@ from brodmann import (
 )
 from brodmann.builders import design
 
-from .oracles.cases import LAYERS
+from .oracles.cases import LAYERS, PATHS
 
 
 def trained(body: Layer, **options: object) -> Network:
@@ -117,6 +117,24 @@ def test_cross_entropy_weights_classes_and_samples() -> None:
     torch.testing.assert_close(CrossEntropy(0.1, classes)(out, y, w), (each * both).sum() / both.sum())
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "loss", [CrossEntropy(), CrossEntropy(0.1), CrossEntropy(0.2, torch.tensor([1.0, 0.5, 3.0])), MeanSquaredError()]
+)
+def test_losses_know_their_own_derivative(loss: CrossEntropy | MeanSquaredError, weighted: bool) -> None:
+    torch.manual_seed(0)
+    output = torch.randn(4, 2, 3, requires_grad=True)
+    target = torch.randn(4, 2, 3) if isinstance(loss, MeanSquaredError) else torch.randint(0, 3, (4, 2))
+    weight = torch.rand(4, 2) if weighted else None
+    value, error = loss.value_and_error(output.detach(), target, weight)
+    expected = loss(output, target, weight)
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(error, torch.autograd.grad(expected, output)[0])
+    nothing = loss(output, target, torch.zeros(4, 2))
+    assert float(nothing.detach()) == 0.0
+
+
 def test_clipping_bounds_the_error_and_leaves_small_ones_alone() -> None:
     torch.manual_seed(0)
     layer = AreaLinear(4, 3, areas=1)
@@ -161,3 +179,28 @@ def test_direct_feedback_inside_a_residual_block_is_scaled_like_the_error_that_i
     error, output_error = torch.randn(3, 4), torch.randn(3, 2)
     below = block.learn(trace, error, Context(output_error=output_error))
     torch.testing.assert_close(below, error + 0.25 * output_error @ inner.feedback.matrix)
+
+
+@pytest.mark.parametrize("feedback", PATHS)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_bfloat16_storage_learns_like_float32_and_survives_saving(layer: str, feedback: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 5)
+    y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+    losses = []
+    for storage in (None, "bfloat16"):
+        torch.manual_seed(1)
+        options = {**LAYERS[layer], "feedback": feedback, "storage": storage, "width": 16}
+        network = Network.from_design(design("mlp", Adam(), in_features=5, outputs=3, **options), lr=0.02)
+        losses.append([float(network.learn(x, y)) for _ in range(40)])
+    assert abs(losses[0][-1] - losses[1][-1]) < 0.15 * losses[0][0]
+    assert losses[1][-1] < 0.8 * losses[1][0]
+    kinds = {p.dtype for name, p in network.named_parameters() if name.endswith(("areas.weight.value", "shared.value"))}
+    assert kinds == {torch.bfloat16}
+    assert network.dtype == torch.float32
+    path = tmp_path / "n.safetensors"
+    network.save(path)
+    again = Network.load(path)
+    assert again.area_layers()[0][1].storage == network.area_layers()[0][1].storage
+    assert torch.equal(again(x), network(x))
+    torch.testing.assert_close(network.merged()(x), network(x), rtol=0.05, atol=0.05)

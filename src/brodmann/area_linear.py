@@ -71,6 +71,7 @@ class AreaLinear(Layer):
         pooling: float = 0.0,
         router: Callable[..., Router] | None = Router,
         zero_start: bool = False,
+        storage: torch.dtype | None = None,
     ) -> None:
         """Draws the weights from torch's global generator.
 
@@ -91,6 +92,9 @@ class AreaLinear(Layer):
             router: Builds the layer's own router from (in_features, areas, update=...). None to use the route of the
                 enclosing `Routed`.
             zero_start: Whether the shared part starts at zero. Default False: normal with variance ``1 / in``.
+            storage: Kind of number that weights (feedback weights too) are stored in. Default None: as the rest.
+                ``torch.bfloat16`` halves the bytes of a step; products are summed in float32, and new weights are
+                rounded stochastically.
 
         Raises:
             BrodmannError: A size is not positive, or a choice is unknown.
@@ -103,26 +107,29 @@ class AreaLinear(Layer):
             )
         if shared not in SHARED:
             raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
+        if storage not in (None, torch.bfloat16):
+            raise BrodmannError(f"Expected a storage of None or torch.bfloat16, got {storage}.")
         if pooling < 0:
             raise BrodmannError(f"Expected pooling of at least 0, got {pooling}.")
         rule = update or SGD()
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
+        self.storage = storage
         start = torch.zeros(out_features, in_features)
         if not zero_start:
             start.normal_(std=in_features**-0.5)
+        shape = Shape(in_features, out_features, areas, shared == "learned", start, rule, storage)
         self.shared: Slab | None = None
         self.shared_bias: Slab | None = None
         self.areas: AreaMap | None = None
         if shared != "off":
-            self.shared = Slab(start[None].clone(), rule)
+            self.shared = Slab(shape.stored(start[None].clone()), rule)
             self.shared_bias = Slab(torch.zeros(1, out_features), rule)
         if areas > 1 or shared != "learned":
             origin = start if shared == "off" else torch.zeros_like(start)
-            self.areas = AreaMap(areas, origin, torch.zeros(out_features), rule)
+            self.areas = AreaMap(areas, shape.stored(origin), torch.zeros(out_features), rule)
         self.router = router(in_features, areas, update=rule) if router is not None and areas > 1 else None
         self.routed = router is None and areas > 1
-        shape = Shape(in_features, out_features, areas, shared == "learned", start, rule)
         self.feedback = None if feedback is None else feedback(shape)
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
@@ -131,7 +138,7 @@ class AreaLinear(Layer):
         rows = x.reshape(-1, self.in_features)
         out = None
         if self.shared is not None and self.shared_bias is not None:
-            out = F.linear(rows, self.shared.value[0], self.shared_bias.value[0])
+            out = F.linear(rows, self.shared.value[0].to(rows.dtype), self.shared_bias.value[0])
         if self.areas is not None:
             if self.router is not None:
                 choice = self.router(rows)

@@ -128,7 +128,7 @@ class AreaMap(nn.Module):
     def forward(self, x: Tensor, area: Tensor) -> Tensor:
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
         weight = self.weight.value
-        bias = weight.new_zeros(weight.shape[:2]) if self.bias is None else self.bias.value
+        bias = x.new_zeros(weight.shape[:2]) if self.bias is None else self.bias.value
         slot = self.slot[area]
         if torch.compiler.is_exporting():
             return _every_slot_then_choose(x, slot, weight, bias)
@@ -160,9 +160,9 @@ def _grouped_linear_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, No
     for index in slot.unique().tolist():
         rows = slot == index
         if below is not None:
-            below[rows] = error[rows] @ weight[index]
+            below[rows] = error[rows] @ weight[index].to(error.dtype)
         if of_weight is not None:
-            of_weight[index] = error[rows].t() @ x[rows]
+            of_weight[index] = (error[rows].t() @ x[rows]).to(weight.dtype)
         if of_bias is not None:
             of_bias[index] = error[rows].sum(0)
     return below, None, of_weight, of_bias
@@ -173,6 +173,6 @@ _grouped_linear.register_autograd(_grouped_linear_backward, setup_context=_remem
 
 def _every_slot_then_choose(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The same in traceable operations, for exported graphs: every slot computes, then each row takes its own."""
-    every = torch.einsum("ni,soi->nso", x, weight) + bias
+    every = torch.einsum("ni,soi->nso", x, weight.to(x.dtype)) + bias
     choice = slot[:, None, None].expand(-1, 1, weight.shape[1])
     return every.gather(1, choice)[:, 0]

@@ -143,6 +143,11 @@ class Backpropagation(nn.Module):
                 _, index, buffer = name.split(".")
                 self.optimiser.state[parameters[int(index)]][buffer] = value.clone()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Kind of number that it computes in."""
+        return next(self.parameters()).dtype
+
     def active_parameters(self) -> int:
         """All of them."""
         return sum(p.numel() for p in self.parameters())

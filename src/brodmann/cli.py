@@ -91,7 +91,7 @@ class Evaluate:
         """Prints loss and accuracy."""
         network, options, _, _ = read_run(self.run_folder)
         _, split = run_data(self.run_folder, self.data_dir)
-        dtype = next(network.parameters()).dtype
+        dtype = network.dtype
         target = split.y_test.to(dtype) if split.y_test.is_floating_point() else split.y_test
         scores = {f"test_{name}": value for name, value in evaluate(network, split.x_test.to(dtype), target).items()}
         if self.json:
@@ -116,7 +116,7 @@ class Predict:
         """Prints a class name (or the target values) per sample."""
         network, _, preprocessing, config = read_run(self.run_folder)
         x = load_inputs(self.file, preprocessing)
-        outputs = network(x.to(next(network.parameters()).dtype))
+        outputs = network(x.to(network.dtype))
         if config["regression"]:
             predictions: list[Any] = outputs.tolist()
         else:

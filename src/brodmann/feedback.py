@@ -40,7 +40,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a feedback path must know of its layer: sizes, what learns, and the rule that moves it."""
+    """What a feedback path must know of its layer: sizes, what learns, the rule that moves it, how it is stored."""
 
     in_features: int
     out_features: int
@@ -48,10 +48,15 @@ class Shape:
     shared: bool
     equal_start: Tensor | None
     update: UpdateRule
+    storage: torch.dtype | None = None
 
     def draw(self) -> Tensor:
         """Draws a matrix (out, in) with the standard deviation of the forward weights, independent of them."""
         return torch.randn(self.out_features, self.in_features).div_(self.in_features**0.5)
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """Returns the matrix in the kind of number that the layer's weights are stored in."""
+        return matrix.to(self.storage or matrix.dtype)
 
 
 class Feedback(nn.Module, ABC):
@@ -92,6 +97,7 @@ class KolenPollack(Feedback):
         matrix = shape.draw()
         if start == "equal" and shape.equal_start is not None:
             matrix = shape.equal_start.clone()
+        matrix = shape.stored(matrix)
         own_only = per_area and not shape.shared
         self.shared = None if own_only else Slab(matrix[None], shape.update)
         self.areas = None
@@ -157,7 +163,7 @@ class SignSymmetric(Feedback):
                 signs = own.sign()
             else:
                 signs = (signal.shared.value[0] if own is None else signal.shared.value[0] + own).sign()
-            below[rows] = signal.delta[rows] @ signs
+            below[rows] = signal.delta[rows] @ signs.to(below.dtype)
         return below.mul_(self.magnitude)
 
 

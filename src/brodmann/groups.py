@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class Groups:
     rows: int
 
     @staticmethod
+    @lru_cache(maxsize=64)  # a training run has one size of batch, or two
     def single(rows: int, device: torch.device | None = None) -> Groups:
         """All rows in area 0."""
         numbers = torch.tensor([0, 0, rows], device=device)
@@ -45,7 +46,7 @@ class Groups:
             order = torch.argsort(area, stable=True)
         return Groups(present, bounds, None if len(present) <= 1 else order, len(area))
 
-    @cached_property
+    @property
     def whole(self) -> Groups:
         """The same rows, all in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)

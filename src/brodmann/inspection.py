@@ -55,7 +55,7 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     if not isinstance(network, Network):
         return Inspection([], [], history, drawn)
     _, split = run_data(folder, data_dir)
-    dtype = next(network.parameters()).dtype
+    dtype = network.dtype
     x, y = split.x_test.to(dtype), split.y_test
     usage = area_usage(network, x)
     aligned = alignment(network, x[:SAMPLES], y[:SAMPLES])

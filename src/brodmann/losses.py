@@ -1,26 +1,23 @@
-"""Losses: the only global signal. A loss is any callable ``(output, target, weight) -> scalar``."""
+"""Losses: the only global signal. A loss is any callable ``(output, target, weight) -> scalar``.
+
+One that also has ``value_and_error(output, target, weight)`` spares the network a pass of autograd: the losses here
+know their own derivative.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def _weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    if weight is None:
-        return values.mean()
-    return (values * weight).sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
-
-
 class CrossEntropy:
-    """``mean_i w_i * -sum_c q_ic log softmax(output_i)_c``, ``q`` one-hot smoothed by ``label_smoothing``.
+    """``sum_i w_i * -sum_c q_ic log softmax(output_i)_c / sum_i w_i``, q one-hot smoothed by ``label_smoothing``.
 
-    The mean over samples is weighted by the sample weight times the class weight of the target.
+    ``w`` is the sample weight times the class weight of the target, 1 where there is none.
     """
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
@@ -34,20 +31,50 @@ class CrossEntropy:
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...) or None; returns a scalar."""
-        output, target = output.reshape(-1, output.shape[-1]), target.reshape(-1)
-        values = F.cross_entropy(output, target, reduction="none", label_smoothing=self.label_smoothing)
+        _, values, share = self._parts(output, target, weight)
+        return (values * share).sum()
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the loss and ``dL/d output = w_i (softmax(output_i) - q_i) / sum w``, shaped like the output."""
+        log_probabilities, values, share = self._parts(output, target, weight)
+        error = log_probabilities.exp()
+        if self.label_smoothing:
+            error -= self.label_smoothing / error.shape[-1]
+        error.scatter_add_(1, target.reshape(-1, 1), error.new_full((len(error), 1), self.label_smoothing - 1.0))
+        error *= share[:, None]
+        return (values * share).sum(), error.reshape(output.shape)
+
+    def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns log-probabilities (rows, classes), the loss of each row, and its share of the mean."""
+        log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
+        target = target.reshape(-1)
+        values = -log_probabilities.gather(1, target[:, None])[:, 0]
+        if self.label_smoothing:
+            values = torch.lerp(values, -log_probabilities.mean(1), self.label_smoothing)
         if self.class_weights is not None:
-            of_class = self.class_weights.to(output)[target]
+            of_class = self.class_weights.to(values)[target]
             weight = of_class if weight is None else weight.reshape(-1) * of_class
-        return _weighted_mean(values, None if weight is None else weight.reshape(-1).to(values))
+        return log_probabilities, values, _share(values, None if weight is None else weight.reshape(-1))
 
 
 class MeanSquaredError:
-    """``mean_i w_i * mean_k (output_ik - target_ik)^2 / 2``. The half makes the output error ``output - target``."""
+    """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``."""
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Output and target (batch, ..., outputs), weight (batch, ...) or None; returns a scalar."""
-        if output.shape != target.shape:
-            target = target.reshape(output.shape)
-        values = (output - target).square().mean(-1) / 2
-        return _weighted_mean(values, None if weight is None else weight.to(values))
+        return self.value_and_error(output, target, weight)[0]
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the loss and ``dL/d output = w_i (output - target) / (outputs sum w)``, shaped like the output."""
+        error = output - target.reshape(output.shape)
+        values = error.square().mean(-1) / 2
+        share = _share(values, weight)
+        return (values * share).sum(), error * (share / error.shape[-1])[..., None]
+
+
+def _share(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Returns each value's share of the weighted mean; all of them 0 where the weights are."""
+    if weight is None:
+        return torch.full_like(values, 1 / values.numel())
+    weight = weight.to(values)
+    return weight / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)

@@ -107,12 +107,23 @@ class Network(nn.Module):
         return copy
 
     def output_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns ``dL/d output`` and the loss: autograd sees the loss alone, no weight."""
+        """Returns ``dL/d output`` and the loss. Where autograd is asked, it sees the loss alone, no weight."""
+        exact = getattr(self.loss, "value_and_error", None)
+        if exact is not None:
+            with torch.no_grad():
+                loss, error = exact(output, target, weight)
+            return error, loss
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _ordinary(output).detach().requires_grad_(True)
             loss = self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight))
             (error,) = torch.autograd.grad(loss, leaf)
             return error, loss.detach()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Kind of number that it computes in: that of its samples, not of weights stored as bfloat16."""
+        numbers = {parameter.dtype for parameter in self.parameters()} - {torch.bfloat16}
+        return torch.float64 if torch.float64 in numbers else torch.float32
 
     def area_layers(self) -> list[tuple[str, AreaLinear]]:
         """Returns name and layer of every `AreaLinear`, from input to output."""
@@ -167,9 +178,10 @@ class Network(nn.Module):
                     f"{path} was not made by a builder: pass the body, built by the code that built it first."
                 )
             body = build(options["design"])
-        number = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None)
+        if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
+            body.double()
         try:
-            body.to(number).load_state_dict(tensors)
+            body.load_state_dict(tensors)
         except RuntimeError as error:
             first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
             raise CheckpointError(f"{path} does not fit this body: {first}") from None

@@ -19,13 +19,12 @@ PARTITIONS = ("fixed", "adaptive")
 
 @dataclass(frozen=True)
 class Route:
-    """The choice made for each row of a batch, and what the router needs to learn from it.
+    """The choice made for each row of a batch, and what the router needs to learn from it, computed when asked for.
 
     Attributes:
         x: What was routed, (rows, in).
         u: Its projection, (rows, dimension).
-        length: ``|u|``, (rows, 1), infinite where ``u = 0``, which has no direction.
-        scores: Cosine of projection and prototype, (rows, cells), 0 where ``u = 0``.
+        products: Of projection and prototypes, ``|u| s``, (rows, cells).
         cell: Chosen cell, (rows,) int64.
         area: Its area, (rows,) int64.
         temperature: Of the gate.
@@ -34,12 +33,21 @@ class Route:
 
     x: Tensor
     u: Tensor
-    length: Tensor
-    scores: Tensor
+    products: Tensor
     cell: Tensor
     area: Tensor
     temperature: float
     areas: int
+
+    @cached_property
+    def length(self) -> Tensor:
+        """``|u|``, (rows, 1); infinite where ``u = 0``, which has no direction: so all its scores are 0."""
+        return _length(self.u)
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """Cosine of projection and prototype, (rows, cells)."""
+        return self.products / self.length
 
     @cached_property
     def groups(self) -> Groups:
@@ -137,21 +145,19 @@ class Router(nn.Module):
 
     def _choose(self, x: Tensor) -> Route:
         u = x @ self.projection.value[0].t()
-        length = u.norm(dim=1, keepdim=True)
-        # u = 0 has no direction: an infinite length leaves all its scores, and all that it learns, at zero.
-        length = length.masked_fill(length == 0, torch.inf)
-        scores = (u @ self.prototypes.t()) / length
+        products = u @ self.prototypes.t()
         if self.balance_rate:
-            cell = (scores + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
+            length = _length(u)
+            cell = (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
         else:
-            cell = scores.argmax(1)  # the first of equals: cell 0 where u = 0
-        return Route(x, u, length, scores, cell, self.partition[cell], self.temperature, self.areas)
+            cell = products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
+        return Route(x, u, products, cell, self.partition.index_select(0, cell), self.temperature, self.areas)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Routes for inference: x (rows, in); returns area (rows,) and gate (rows,)."""
         route = self._choose(x)
         # Not `route.gate`: torch.compile cannot trace a cached property.
-        probabilities = (route.scores / self.temperature).softmax(1)
+        probabilities = (route.products / _length(route.u) / self.temperature).softmax(1)
         return route.area, probabilities.gather(1, route.cell[:, None])[:, 0]
 
     @torch.no_grad()
@@ -225,3 +231,8 @@ class Router(nn.Module):
         if not 0 <= area < self.areas:
             raise BrodmannError(f"Area {area} does not exist: expected 0 to {self.areas - 1}.")
         return (self.partition == area).nonzero()[:, 0].tolist()
+
+
+def _length(u: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(u, dim=1, keepdim=True)
+    return length.masked_fill(length == 0, torch.inf)

@@ -24,7 +24,7 @@ from torch import Tensor
 import brodmann
 
 from .baselines import Backpropagation, matching_width
-from .builders import FEEDBACKS, design
+from .builders import FEEDBACKS, STORAGES, design
 from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Dataset, Preprocessing, Split, load
@@ -120,6 +120,8 @@ class RunOptions:
     """Where to compute, such as cpu or cuda."""
     dtype: str = "float32"
     """float32 or float64."""
+    storage: str | None = None
+    """Kind of number that weights are stored in (default: as dtype); bfloat16 halves the bytes of a step."""
     threads: int | None = None
     """Threads of PyTorch (default: its own choice)."""
 
@@ -133,6 +135,10 @@ class RunOptions:
             raise unknown_name("rule", self.rule, RULES)
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
+        if self.storage is not None and self.storage not in STORAGES:
+            raise unknown_name("storage", self.storage, STORAGES)
+        if self.storage is not None and (self.rule == "backprop" or self.dtype != "float32"):
+            raise BrodmannError("A storage of its own goes with areas and dtype float32: leave it out otherwise.")
         if self.threads is not None and self.threads < 1:
             raise BrodmannError(f"Expected at least 1 thread, got {self.threads}.")
         for name in ("shared", "areas", "projection", "feedback"):
@@ -272,7 +278,9 @@ def _train(
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
     learner = _build(options, data, split)
     device = _device(options.device)
-    learner.to(device=device, dtype=DTYPES[options.dtype])
+    learner.to(device)
+    if DTYPES[options.dtype] == torch.float64:
+        learner.double()
 
     def place(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         dtype = DTYPES[options.dtype]
@@ -346,6 +354,7 @@ def _build(options: RunOptions, data: Dataset, split: Split) -> Network | Backpr
         shared=options.shared,
         gated=options.gated,
         pooling=options.pooling,
+        storage=options.storage,
         router={
             "cells": options.cells,
             "temperature": options.temperature,

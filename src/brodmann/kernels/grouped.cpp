@@ -159,7 +159,10 @@ inline void dot_tile(const C* const* x, const W* weight, int64_t inputs, C out[k
   int64_t i = 0;
   for (; i + Lanes<C>::count <= inputs; i += Lanes<C>::count) {
     Vector<C> w[O];
-    for (int o = 0; o < O; ++o) w[o] = load(weight + o * inputs + i);
+    for (int o = 0; o < O; ++o) {
+      w[o] = load(weight + o * inputs + i);
+      __builtin_prefetch(weight + (o + O) * inputs + i, 0, 2);  // the next tile's weights
+    }
     for (int r = 0; r < R; ++r) {
       const Vector<C> value = load(x[r] + i);
       for (int o = 0; o < O; ++o) sums[r][o] += value * w[o];
@@ -231,7 +234,10 @@ inline void pack(const W* weight, int64_t inputs, int64_t depth, C* packed, int6
   int64_t i = 0;
   for (; i + lanes <= depth; i += lanes) {
     Vector<C> block[lanes], next[lanes];
-    for (int64_t o = 0; o < lanes; ++o) block[o] = load(weight + o * inputs + i);
+    for (int64_t o = 0; o < lanes; ++o) {
+      block[o] = load(weight + o * inputs + i);
+      __builtin_prefetch(weight + o * inputs + i + depth, 0, 2);  // the next block of inputs
+    }
     for (int64_t stage = 1; stage < lanes; stage *= 2) {  // log2(lanes) interleavings transpose a square
       for (int64_t o = 0; o < lanes / 2; ++o) {
         next[2 * o] = block[o];
@@ -466,6 +472,9 @@ inline void update_outputs(const Rule& rule, const Groups& groups, int64_t group
   const int64_t base = (groups.slot(group) * outputs + o) * inputs;
   for (int64_t i = 0; i < inputs;) {
     C gradient[O][block];
+    for (int k = 0; k < O; ++k) {  // the next block's weights arrive while this one's gradient is summed
+      for (int64_t line = 0; line < block; line += lanes) __builtin_prefetch(weights + base + k * inputs + i + block + line, 1);
+    }
     int64_t width = inputs - i >= block ? block : inputs - i >= lanes ? lanes : 1;
     if (width == block) {
       gradient_tile<O, kVectors>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
