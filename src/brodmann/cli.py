@@ -15,6 +15,7 @@ from rich.table import Table
 
 from .callbacks import ProgressBar, TensorBoard
 from .data import available, fetch, load_inputs
+from .doctor import diagnose
 from .errors import BrodmannError
 from .inspection import inspect_run
 from .runs import RunOptions, continue_run, read_run, run_data, start_run
@@ -205,12 +206,30 @@ class Data:
         self.command.run()
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """Tells what runs on this machine, what does not, and why."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        """Prints a line per finding."""
+        findings = diagnose()
+        if self.json:
+            print(json.dumps(findings))
+            return
+        for name, finding in findings.items():
+            OUT.print(f"{name:17} {finding}", soft_wrap=True, highlight=False)
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
 
@@ -247,7 +266,10 @@ def _draw(folder: Path, data_dir: str | None) -> None:
 def _print_results(results: list[dict[str, Any]]) -> None:
     metric = "test_accuracy" if "test_accuracy" in results[0] else "test_r2"
     held_out = metric.replace("test", "validation")
-    table = Table("rule", "areas", "width", metric.removeprefix("test_"), "validation", "active", "total", "seconds")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("rule", overflow="fold")
+    for name in ("areas", "width", "test", "validation", "active", "total", "seconds"):
+        table.add_column(name, no_wrap=True)
     for row in results:
         table.add_row(
             row["rule"],
@@ -257,11 +279,12 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             "-" if row[held_out] is None else f"{row[held_out]:.4f}",
             f"{row['active_parameters']:,}",
             f"{row['total_parameters']:,}",
-            f"{row['train_seconds']:.1f}",
+            f"{row['train_seconds']:.2f}",
         )
     OUT.print(table)
     OUT.print(
-        f"{metric.removeprefix('test_')} on the test part; active and total are numbers of parameters", style="dim"
+        f"{metric.removeprefix('test_')} on test and validation part; active and total are numbers of parameters",
+        style="dim",
     )
     use = results[0]["effective_areas"]
     if use:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import BrodmannError, CheckpointError
@@ -25,27 +27,35 @@ def _umask() -> int:
 _UMASK = _umask()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new, never a part.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path`` and puts it in its place at the end: readers never see a part.
 
     Raises:
-        BrodmannError: The folder cannot be written.
+        BrodmannError: The folder cannot be written, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(handle, 0o666 & ~_UMASK)  # mkstemp makes files that only their owner may read
-                file.write(content)
-                file.flush()
+            os.close(handle)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fchmod(file.fileno(), 0o666 & ~_UMASK)  # mkstemp makes files that only their owner may read
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically, see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -68,9 +78,13 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> None:
-    """Writes named tensors and JSON-safe options to one safetensors file, atomically."""
+    """Writes named tensors and JSON-safe options to a safetensors file, atomically, without a second copy in memory."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, to_bytes(contiguous, metadata={"brodmann": json.dumps(options)}))
+    with replacing(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata={"brodmann": json.dumps(options)})
+        except SafetensorError as error:
+            raise BrodmannError(f"Cannot write {path}: {error}. Is there room on the disk?") from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

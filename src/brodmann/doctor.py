@@ -1,0 +1,29 @@
+"""What runs on this machine, what does not, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import torch
+
+from . import __version__
+from .data import data_directory
+from .kernels.build import build
+
+
+def diagnose() -> dict[str, str]:
+    """Returns what to know when something is slow or missing; builds the kernels if they are not yet built."""
+    kernels = build()
+    active = kernels.library is not None
+    return {
+        "brodmann": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}",
+        "compiled kernels": f"{'active' if active else 'not active: pure PyTorch'}. {kernels.why}",
+        "kernels lie in": str(kernels.path) if kernels.path else "-",
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none: CUDA is not available",
+        "data folder": str(data_directory()),
+    }
