@@ -17,6 +17,7 @@ import torch
 
 SOURCE = Path(__file__).with_name("grouped.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
+COMPILERS = ("g++", "clang++", "c++")
 WHERE = "BRODMANN_CACHE"
 SWITCH = "BRODMANN_KERNELS"
 
@@ -47,11 +48,11 @@ def build() -> Build:
     """
     if os.environ.get(SWITCH, "auto") == "off":
         return Build(None, None, f"Switched off by {SWITCH}=off.", intended=True)
-    compiler = next((found for name in _compilers() if (found := shutil.which(name))), None)
+    compiler = find_compiler()
     if compiler is None:
         return Build(None, None, "No C++ compiler was found: install g++ or clang++, or name one in CXX.")
     try:
-        path = _compiled(compiler)
+        path = compiled(SOURCE, compiler)
         return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
     except subprocess.SubprocessError as error:
         text = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
@@ -68,24 +69,31 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brodmann"
 
 
-def _compilers() -> list[str]:
+def find_compiler() -> str | None:
+    """Returns the path of the C++ compiler: the one named by CXX, else the first of g++, clang++ and c++."""
     named = os.environ.get("CXX")
-    return [named] if named else ["g++", "clang++", "c++"]
+    return next((found for name in ([named] if named else COMPILERS) if (found := shutil.which(name))), None)
 
 
-def _compiled(compiler: str) -> Path:
+def compiled(source: Path, compiler: str) -> Path:
+    """Returns the shared library of a C++ file, after compiling it where the cache does not hold it yet.
+
+    Raises:
+        subprocess.SubprocessError: The compiler failed.
+        OSError: The cache cannot be written.
+    """
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     openmp = _openmp()
-    parts = [SOURCE.read_text(), compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
+    parts = [source.read_text(), compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    target = cache_folder() / f"grouped-{digest}.so"
+    target = cache_folder() / f"{source.stem}-{digest}.so"
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        half, whole = Path(scratch) / "grouped.o", Path(scratch) / "grouped.so"
+        half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
         parallel = ["-fopenmp"] if openmp else []
-        _run([compiler, *FLAGS, *parallel, "-c", str(SOURCE), "-o", str(half)])
+        _run([compiler, *FLAGS, *parallel, "-c", str(source), "-o", str(half)])
         _run([compiler, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
         os.replace(whole, target)  # atomic: another process sees all of it or nothing
     return target

@@ -20,9 +20,10 @@
 namespace {
 
 constexpr int64_t kRows = 6;     // rows of a register tile
-constexpr int64_t kOutputs = 4;  // outputs of a forward register tile
+constexpr int64_t kDotRows = 8;  // rows and outputs of a register tile of dot products: 8 rows stay in the first-level
+constexpr int64_t kOutputs = 2;  // cache while the weights stream by, each read once
 constexpr int64_t kVectors = 4;  // vectors of a register tile along the inputs
-constexpr int64_t kPack = 8;    // rows of an area from which on transposing its weight pays
+constexpr int64_t kPack = 16;    // rows of an area from which on transposing its weight pays
 constexpr int64_t kSmall = 1 << 15;  // multiply-adds below which one thread is faster than waking the others
 
 // ---- numbers -------------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ void each(const Groups& groups, int64_t extent, int64_t other, int threads, cons
 
 // out[r][o] = x[r] . weight[o] for R rows and O outputs.
 template <int R, int O, class C, class W>
-inline void dot_tile(const C* const* x, const W* weight, int64_t inputs, C out[kRows][kOutputs]) {
+inline void dot_tile(const C* const* x, const W* weight, int64_t inputs, C out[kDotRows][kOutputs]) {
   Vector<C> sums[R][O] = {};
   int64_t i = 0;
   for (; i + Lanes<C>::count <= inputs; i += Lanes<C>::count) {
@@ -178,14 +179,16 @@ inline void dot_tile(const C* const* x, const W* weight, int64_t inputs, C out[k
 }
 
 template <int O, class C, class W>
-inline void dot_rows(int64_t rows, const C* const* x, const W* weight, int64_t inputs, C out[kRows][kOutputs]) {
+inline void dot_rows(int64_t rows, const C* const* x, const W* weight, int64_t inputs, C out[kDotRows][kOutputs]) {
   switch (rows) {
     case 1: return dot_tile<1, O>(x, weight, inputs, out);
     case 2: return dot_tile<2, O>(x, weight, inputs, out);
     case 3: return dot_tile<3, O>(x, weight, inputs, out);
     case 4: return dot_tile<4, O>(x, weight, inputs, out);
     case 5: return dot_tile<5, O>(x, weight, inputs, out);
-    default: return dot_tile<6, O>(x, weight, inputs, out);
+    case 6: return dot_tile<6, O>(x, weight, inputs, out);
+    case 7: return dot_tile<7, O>(x, weight, inputs, out);
+    default: return dot_tile<8, O>(x, weight, inputs, out);
   }
 }
 
@@ -193,13 +196,13 @@ inline void dot_rows(int64_t rows, const C* const* x, const W* weight, int64_t i
 template <class C, class W>
 void forward_dots(const Groups& groups, int64_t group, int64_t begin, int64_t end, int64_t inputs, int64_t outputs,
                   const C* x, const W* weight, const C* bias, C* out) {
-  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + kRows - 1) / kRows;
+  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + kDotRows - 1) / kDotRows;
   for (int64_t o = begin; o < end;) {
     const int64_t width = end - o >= kOutputs ? kOutputs : 1;
-    for (int64_t tile = 0; tile < tiles; ++tile) {  // tiles of equal height: 8 rows are 4 + 4, not 6 + 2
+    for (int64_t tile = 0; tile < tiles; ++tile) {  // tiles of equal height: 9 rows are 4 + 5, not 8 + 1
       const int64_t start = rows * tile / tiles, height = rows * (tile + 1) / tiles - start;
-      const C* from[kRows];
-      C result[kRows][kOutputs];
+      const C* from[kDotRows];
+      C result[kDotRows][kOutputs];
       for (int64_t r = 0; r < height; ++r) from[r] = x + groups.row(first + start + r) * inputs;
       if (width == kOutputs) {
         dot_rows<kOutputs>(height, from, weight + o * inputs, inputs, result);
@@ -446,7 +449,7 @@ inline void move(const Rule& rule, W* weight, C* first, C* second, const C* grad
 // gradient[o][0 .. V vectors) = sum over rows of delta[row][o] x[row][0 .. V vectors) for O outputs.
 template <int O, int V, class C>
 inline void gradient_tile(const Groups& groups, int64_t begin, int64_t end, int64_t inputs, int64_t outputs,
-                          const C* delta, const C* x, C* gradient, int64_t stride) {
+                          const C* delta, const C* x, C gradient[O][V * Lanes<C>::count]) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[O][V] = {};
   for (int64_t position = begin; position < end; ++position) {
@@ -459,7 +462,22 @@ inline void gradient_tile(const Groups& groups, int64_t begin, int64_t end, int6
     }
   }
   for (int o = 0; o < O; ++o) {
-    for (int v = 0; v < V; ++v) std::memcpy(gradient + o * stride + v * lanes, &sums[o][v], sizeof(Vector<C>));
+    for (int v = 0; v < V; ++v) std::memcpy(gradient[o] + v * lanes, &sums[o][v], sizeof(Vector<C>));
+  }
+}
+
+// Moves V vectors of inputs of O outputs. The buffer costs nothing: moving plain descent in the registers was no faster.
+template <int O, int V, class C, class W>
+inline void update_tile(const Rule& rule, const Groups& groups, int64_t group, double step, int64_t at, int64_t inputs,
+                        int64_t outputs, const C* delta, const C* x, W* weights, C* first, C* second) {
+  constexpr int64_t lanes = Lanes<C>::count;
+  const int64_t begin = groups.bounds[group], end = groups.bounds[group + 1];
+  C buffer[O][V * lanes];
+  gradient_tile<O, V>(groups, begin, end, inputs, outputs, delta, x, buffer);
+  for (int o = 0; o < O; ++o) {
+    const int64_t to = at + o * inputs;
+    move(rule, weights + to, first ? first + to : nullptr, second ? second + to : nullptr, buffer[o], V * lanes,
+         uint32_t(to), step);
   }
 }
 
@@ -468,34 +486,30 @@ inline void update_outputs(const Rule& rule, const Groups& groups, int64_t group
                            int64_t inputs, int64_t outputs, const C* delta, const C* x, W* weights, C* first,
                            C* second) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
-  const int64_t begin = groups.bounds[group], end = groups.bounds[group + 1];
   const int64_t base = (groups.slot(group) * outputs + o) * inputs;
-  for (int64_t i = 0; i < inputs;) {
-    C gradient[O][block];
+  int64_t i = 0;
+  for (; i + block <= inputs; i += block) {
     for (int k = 0; k < O; ++k) {  // the next block's weights arrive while this one's gradient is summed
-      for (int64_t line = 0; line < block; line += lanes) __builtin_prefetch(weights + base + k * inputs + i + block + line, 1);
+      const W* next = weights + base + k * inputs + i + block;
+      for (int64_t line = 0; line < block; line += lanes) __builtin_prefetch(next + line, 1);
     }
-    int64_t width = inputs - i >= block ? block : inputs - i >= lanes ? lanes : 1;
-    if (width == block) {
-      gradient_tile<O, kVectors>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
-    } else if (width == lanes) {
-      gradient_tile<O, 1>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
-    } else {
-      for (int k = 0; k < O; ++k) {
-        C rest = 0;
-        for (int64_t position = begin; position < end; ++position) {
-          const int64_t row = groups.row(position);
-          rest += delta[row * outputs + o + k] * x[row * inputs + i];
-        }
-        gradient[k][0] = rest;
-      }
-    }
+    update_tile<O, kVectors>(rule, groups, group, step, base + i, inputs, outputs, delta + o, x + i, weights, first,
+                             second);
+  }
+  for (; i + lanes <= inputs; i += lanes) {
+    update_tile<O, 1>(rule, groups, group, step, base + i, inputs, outputs, delta + o, x + i, weights, first, second);
+  }
+  for (; i < inputs; ++i) {
     for (int k = 0; k < O; ++k) {
+      C gradient = 0;
+      for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
+        const int64_t row = groups.row(position);
+        gradient += delta[row * outputs + o + k] * x[row * inputs + i];
+      }
       const int64_t at = base + k * inputs + i;
-      move(rule, weights + at, first ? first + at : nullptr, second ? second + at : nullptr, gradient[k], width,
-           uint32_t(at), step);
+      move(rule, weights + at, first ? first + at : nullptr, second ? second + at : nullptr, &gradient, 1, uint32_t(at),
+           step);
     }
-    i += width;
   }
 }
 
