@@ -75,7 +75,8 @@ inline Vector<float> load(const BFloat16* from) {
 inline float sum(const Vector<float>& v) {
   const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const auto four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const auto four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
@@ -289,7 +290,8 @@ void forward_packed(const Groups& groups, int64_t group, int64_t o, int64_t inpu
   }
   for (int64_t i = 0; i < inputs; i += depth) {
     const int64_t here = std::min(depth, inputs - i);
-    for (int v = 0; v < V; ++v) pack(weight + (o + v * lanes) * inputs + i, inputs, here, packed + v * lanes, V * lanes);
+    for (int v = 0; v < V; ++v)
+      pack(weight + (o + v * lanes) * inputs + i, inputs, here, packed + v * lanes, V * lanes);
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t start = rows * tile / tiles, height = rows * (tile + 1) / tiles - start;
       const C* from[kRows];
@@ -408,7 +410,7 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
   });
 }
 
-// ---- update: the weight moves by its gradient delta^T x, tile by tile, as soon as a tile of it is known ----------------
+// ---- update: the weight moves by its gradient delta^T x, tile by tile, as soon as a tile of it is known ----------
 
 enum Kind : int64_t { kDescent = 0, kMomentum = 1, kAdam = 2 };
 
@@ -449,7 +451,7 @@ inline void move(const Rule& rule, W* weight, C* first, C* second, const C* grad
 // gradient[o][0 .. V vectors) = sum over rows of delta[row][o] x[row][0 .. V vectors) for O outputs.
 template <int O, int V, class C>
 inline void gradient_tile(const Groups& groups, int64_t begin, int64_t end, int64_t inputs, int64_t outputs,
-                          const C* delta, const C* x, C gradient[O][V * Lanes<C>::count]) {
+                          const C* delta, const C* x, C* gradient, int64_t stride) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[O][V] = {};
   for (int64_t position = begin; position < end; ++position) {
@@ -462,22 +464,7 @@ inline void gradient_tile(const Groups& groups, int64_t begin, int64_t end, int6
     }
   }
   for (int o = 0; o < O; ++o) {
-    for (int v = 0; v < V; ++v) std::memcpy(gradient[o] + v * lanes, &sums[o][v], sizeof(Vector<C>));
-  }
-}
-
-// Moves V vectors of inputs of O outputs. The buffer costs nothing: moving plain descent in the registers was no faster.
-template <int O, int V, class C, class W>
-inline void update_tile(const Rule& rule, const Groups& groups, int64_t group, double step, int64_t at, int64_t inputs,
-                        int64_t outputs, const C* delta, const C* x, W* weights, C* first, C* second) {
-  constexpr int64_t lanes = Lanes<C>::count;
-  const int64_t begin = groups.bounds[group], end = groups.bounds[group + 1];
-  C buffer[O][V * lanes];
-  gradient_tile<O, V>(groups, begin, end, inputs, outputs, delta, x, buffer);
-  for (int o = 0; o < O; ++o) {
-    const int64_t to = at + o * inputs;
-    move(rule, weights + to, first ? first + to : nullptr, second ? second + to : nullptr, buffer[o], V * lanes,
-         uint32_t(to), step);
+    for (int v = 0; v < V; ++v) std::memcpy(gradient + o * stride + v * lanes, &sums[o][v], sizeof(Vector<C>));
   }
 }
 
@@ -486,30 +473,35 @@ inline void update_outputs(const Rule& rule, const Groups& groups, int64_t group
                            int64_t inputs, int64_t outputs, const C* delta, const C* x, W* weights, C* first,
                            C* second) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
+  const int64_t begin = groups.bounds[group], end = groups.bounds[group + 1];
   const int64_t base = (groups.slot(group) * outputs + o) * inputs;
-  int64_t i = 0;
-  for (; i + block <= inputs; i += block) {
+  for (int64_t i = 0; i < inputs;) {
+    C gradient[O][block];
     for (int k = 0; k < O; ++k) {  // the next block's weights arrive while this one's gradient is summed
-      const W* next = weights + base + k * inputs + i + block;
-      for (int64_t line = 0; line < block; line += lanes) __builtin_prefetch(next + line, 1);
+      for (int64_t line = 0; line < block; line += lanes)
+        __builtin_prefetch(weights + base + k * inputs + i + block + line, 1);
     }
-    update_tile<O, kVectors>(rule, groups, group, step, base + i, inputs, outputs, delta + o, x + i, weights, first,
-                             second);
-  }
-  for (; i + lanes <= inputs; i += lanes) {
-    update_tile<O, 1>(rule, groups, group, step, base + i, inputs, outputs, delta + o, x + i, weights, first, second);
-  }
-  for (; i < inputs; ++i) {
-    for (int k = 0; k < O; ++k) {
-      C gradient = 0;
-      for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
-        const int64_t row = groups.row(position);
-        gradient += delta[row * outputs + o + k] * x[row * inputs + i];
+    int64_t width = inputs - i >= block ? block : inputs - i >= lanes ? lanes : 1;
+    if (width == block) {
+      gradient_tile<O, kVectors>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
+    } else if (width == lanes) {
+      gradient_tile<O, 1>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
+    } else {
+      for (int k = 0; k < O; ++k) {
+        C rest = 0;
+        for (int64_t position = begin; position < end; ++position) {
+          const int64_t row = groups.row(position);
+          rest += delta[row * outputs + o + k] * x[row * inputs + i];
+        }
+        gradient[k][0] = rest;
       }
-      const int64_t at = base + k * inputs + i;
-      move(rule, weights + at, first ? first + at : nullptr, second ? second + at : nullptr, &gradient, 1, uint32_t(at),
-           step);
     }
+    for (int k = 0; k < O; ++k) {
+      const int64_t at = base + k * inputs + i;
+      move(rule, weights + at, first ? first + at : nullptr, second ? second + at : nullptr, gradient[k], width,
+           uint32_t(at), step);
+    }
+    i += width;
   }
 }
 
