@@ -89,8 +89,8 @@ CASES: dict[str, Draw] = {
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     kept: list[Any] = []
-    write = figures._write
-    monkeypatch.setattr(figures, "_write", lambda path, figure: (kept.append(figure), write(path, figure)))
+    write = figures.write_figure
+    monkeypatch.setattr(figures, "write_figure", lambda path, figure: (kept.append(figure), write(path, figure)))
     return kept
 
 

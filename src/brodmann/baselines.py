@@ -47,6 +47,7 @@ class Backpropagation(nn.Module):
         optimiser: str = "adam",
         momentum: float = 0.0,
         decay: float = 0.0,
+        readout_only: bool = False,
         loss: Loss | None = None,
     ) -> None:
         """Draws the weights from torch's global generator: normal with variance ``1 / in``, biases zero.
@@ -62,6 +63,7 @@ class Backpropagation(nn.Module):
             optimiser: ``"adam"`` (AdamW) or ``"sgd"``.
             momentum: Of SGD.
             decay: Decoupled decay of the weights for Adam, of the gradient (L2) for SGD.
+            readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
             loss: Default cross-entropy.
         """
         super().__init__()
@@ -76,6 +78,7 @@ class Backpropagation(nn.Module):
             "optimiser": optimiser,
             "momentum": momentum,
             "decay": decay,
+            "readout_only": readout_only,
         }
         layers: list[nn.Module] = []
         if residual:
@@ -95,8 +98,11 @@ class Backpropagation(nn.Module):
                 nn.init.zeros_(module.bias)
         self.eval()
         self.loss = loss or CrossEntropy()
-        weights = [p for p in self.parameters() if p.ndim > 1]
-        biases = [p for p in self.parameters() if p.ndim == 1]
+        if readout_only:
+            self.requires_grad_(False)
+            self.body[-1].requires_grad_(True)
+        weights = [p for p in self.parameters() if p.ndim > 1 and p.requires_grad]
+        biases = [p for p in self.parameters() if p.ndim == 1 and p.requires_grad]
         groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
         if optimiser == "adam":
             self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups)

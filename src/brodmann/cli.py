@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,10 +14,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from . import bench
+from .bench.estimate import core_hours
+from .bench.tuner import TRIALS
 from .callbacks import ProgressBar, TensorBoard
 from .data import available, fetch, load_inputs
 from .doctor import diagnose
-from .errors import BrodmannError
+from .errors import BrodmannError, unknown_name
 from .inspection import inspect_run
 from .runs import RunOptions, continue_run, read_run, run_data, start_run
 from .training import Callback, Interrupted, evaluate
@@ -223,12 +227,79 @@ class Doctor:
             OUT.print(f"{name:17} {finding}", soft_wrap=True, highlight=False)
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Runs a benchmark: ten, depth, scale, convergence, interference, or all. It can be killed and started again."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the recipe, or all."""
+    quick: bool = False
+    """A small version, on digits and semeion."""
+    seeds: int | None = None
+    """Seeds of each row (default: the recipe's own)."""
+    sets: tuple[str, ...] | None = None
+    """Data sets (default: the recipe's own that are on this machine)."""
+    protocols: tuple[str, ...] = ("tuned", "paper")
+    """Protocols of the recipe ten."""
+    jobs: int = 1
+    """Trainings at a time, one thread each; times count as measured with 1 alone."""
+    trials: int = TRIALS
+    """Settings that a search tries per method and data set."""
+    search: bool = False
+    """Search again where the package holds chosen settings."""
+    out: Path | None = None
+    """Folder of the rows (default: runs/bench, or runs/bench-quick)."""
+    data_dir: Path | None = None
+    """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
+    estimate: bool = False
+    """Only print how many core-hours it will take."""
+
+    def run(self) -> None:
+        """Runs what is missing, then writes the report."""
+        if min(self.jobs, self.trials, self.seeds or 1) < 1:
+            raise BrodmannError("Expected --jobs, --trials and --seeds of at least 1.")
+        if unknown := set(self.protocols) - {"tuned", "paper"}:
+            raise unknown_name("protocol", sorted(unknown)[0], ("tuned", "paper"))
+        if self.data_dir is not None:
+            os.environ["BRODMANN_DATA"] = str(self.data_dir.resolve())  # the workers inherit it
+        names = list(bench.RECIPES) if self.name == "all" else [self.name]
+        plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets)
+        if self.estimate:
+            cases = [case for name in names for case in bench.cases_of(name, plan)]
+            hours = core_hours(cases, self.trials, search=self.search)
+            for name, value in hours.items():
+                OUT.print(f"{name:14} {value:8.2f} core-hours")
+            OUT.print(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
+            return
+        folder = self.out or Path("runs") / ("bench-quick" if self.quick else "bench")
+        try:
+            bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
+        except (KeyboardInterrupt, Interrupted) as stop:
+            print("stopped; the same command goes on from here.", file=sys.stderr)
+            sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else 2))
+        _print_report(bench.write_report(folder))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Writes the report of a benchmark: one HTML page, Markdown tables, figures."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the rows."""
+
+    def run(self) -> None:
+        """Writes it."""
+        _print_report(bench.write_report(self.folder))
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
@@ -261,6 +332,12 @@ def _draw(folder: Path, data_dir: str | None) -> None:
         inspect_run(folder, data_dir)
     except BrodmannError as error:
         OUT.print(f"No figures: {error}")
+
+
+def _print_report(report: bench.Report) -> None:
+    for problem in report.problems:
+        OUT.print(f"problem: {problem}", soft_wrap=True, highlight=False)
+    OUT.print(f"{report.page}\n{report.markdown}\n{report.figures}", soft_wrap=True, highlight=False)
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:

@@ -52,7 +52,7 @@ def learning_curves(
     _require(history, "an epoch")
     score = "r2" if any("validation_r2" in row for rows in runs.values() for row in rows) else "accuracy"
     scored = any(f"{part}_{score}" in row for rows in runs.values() for row in rows for part in _PARTS)
-    figure = _figure(6.6 if scored else 3.8, 2.9)
+    figure = new_figure(6.6 if scored else 3.8, 2.9)
     panels = [figure.add_subplot(1, 1 + scored, 1 + index) for index in range(1 + scored)]
     handles: dict[str, Any] = {}
     values: list[float] = []
@@ -76,11 +76,11 @@ def learning_curves(
                 label = {"train": "training"}.get(part, part)
                 handles.setdefault(label if len(runs) == 1 else f"{run}, {label}", line)
                 values += [value for _, value in points] if kind == "loss" else []
-        _tidy(panel, "epoch", _AXES[kind])
-        _whole_numbers(panel.xaxis)
+        tidy(panel, "epoch", _AXES[kind])
+        whole_numbers(panel.xaxis)
     if values and min(values) > 0 and max(values) > 20 * min(values):
         panels[0].set_yscale("log")
-        _plain_decades(panels[0].yaxis)
+        plain_decades(panels[0].yaxis)
     figure.legend(
         handles.values(),
         handles.keys(),
@@ -91,7 +91,7 @@ def learning_curves(
         labelcolor=INK,
         handlelength=3,
     )
-    _write(path, figure)
+    write_figure(path, figure)
 
 
 def area_usage(path: Path, rows: Sequence[AreaUsage]) -> None:
@@ -145,7 +145,7 @@ def areas_by_class(
     lines = math.ceil(len(shown) / columns)
     widest = max(len(order) for order, _ in tables)
     height = max(2.3, min(7.0, 0.16 * len(classes) + 0.95))
-    figure = _figure(min(12.0, columns * max(2.9, min(5.6, 0.17 * widest + 1.3)) + 0.6), lines * height)
+    figure = new_figure(min(12.0, columns * max(2.9, min(5.6, 0.17 * widest + 1.3)) + 0.6), lines * height)
     image = None
     for position, (index, (order, counts)) in enumerate(zip(shown, tables, strict=True)):
         panel = figure.add_subplot(lines, columns, position + 1)
@@ -155,7 +155,7 @@ def areas_by_class(
         label = _layer_label(names[index], index, len(names))
         panel.set_title(f"{label}: {told:.2f} of {entropy:.2f} bits of class", fontsize=8, color=INK, loc="left")
         last = position + columns >= len(shown)
-        _tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)
+        tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)
         _name_ticks(panel.xaxis, [str(area) for area in order], 20)
         _name_ticks(panel.yaxis, [_short(name) for name in classes], 45)
         if len(order) > 8 and max(order) > 99:
@@ -163,7 +163,7 @@ def areas_by_class(
         _separate(panel, len(order), len(classes))
     bar = figure.colorbar(image, ax=figure.axes, shrink=0.9, pad=0.02, aspect=28)
     _tidy_bar(bar, "share of the class (%)")
-    _write(path, figure)
+    write_figure(path, figure)
 
 
 def alignment(path: Path, rows: Sequence[Alignment]) -> None:
@@ -177,7 +177,7 @@ def alignment(path: Path, rows: Sequence[Alignment]) -> None:
         BrodmannError: There is no layer, or matplotlib is missing.
     """
     _require(rows, "a layer")
-    figure = _figure(max(3.8, min(6.6, 2.6 + 0.1 * len(rows))), 3.7)
+    figure = new_figure(max(3.8, min(6.6, 2.6 + 0.1 * len(rows))), 3.7)
     above = figure.add_subplot(2, 1, 1)
     below = figure.add_subplot(2, 1, 2, sharex=above)
     numbers = list(range(1, len(rows) + 1))
@@ -195,15 +195,15 @@ def alignment(path: Path, rows: Sequence[Alignment]) -> None:
     usable = [value for value in ratios if not math.isnan(value)]
     # A ratio near one everywhere is no reason to blow up its last per cents.
     below.set_ylim(min([0.5, *(0.7 * value for value in usable)]), max([2.0, *(1.4 * value for value in usable)]))
-    _plain_decades(below.yaxis)
-    _tidy(above, "", "cosine")
-    _tidy(below, "layer, from input to output", "norm ratio")
+    plain_decades(below.yaxis)
+    tidy(above, "", "cosine")
+    tidy(below, "layer, from input to output", "norm ratio")
     above.tick_params(labelbottom=False)
     above.set_title("error that arrives, against the true gradient", fontsize=8, color=INK, loc="left")
-    _whole_numbers(below.xaxis)
+    whole_numbers(below.xaxis)
     below.set_xlim(0.5, len(rows) + 0.5)
     figure.align_ylabels([above, below])
-    _write(path, figure)
+    write_figure(path, figure)
 
 
 _PARTS = {"train": "--", "validation": "-"}
@@ -211,27 +211,27 @@ _AXES = {"loss": "loss", "accuracy": "accuracy (%)", "r2": "R²"}
 
 
 def _usage_bars(path: Path, rows: Sequence[AreaUsage]) -> None:
-    figure = _figure(4.6, 1.25 * len(rows) + 0.7)
+    figure = new_figure(4.6, 1.25 * len(rows) + 0.7)
     for index, row in enumerate(rows):
         panel = figure.add_subplot(len(rows), 1, index + 1)
         areas = len(row.counts)
         panel.bar(range(areas), _shares(row), width=0.82 if areas <= 64 else 1.0, color=COLOURS[0], zorder=2)
         panel.axhline(100.0 / areas, color=COLOURS[1], linewidth=1.0, linestyle="--", zorder=3)
         last = index == len(rows) - 1
-        _tidy(panel, "area (dashed: all areas alike)" if last else "", "samples (%)")
+        tidy(panel, "area (dashed: all areas alike)" if last else "", "samples (%)")
         panel.grid(visible=False, axis="x")
         panel.set_xlim(-0.6, areas - 0.4)
-        _whole_numbers(panel.xaxis)
+        whole_numbers(panel.xaxis)
         label = _layer_label(row.layer, index, len(rows))
         panel.set_title(f"{label}: {row.effective:.1f} effective areas of {areas}", fontsize=8, color=INK, loc="left")
         if row.dead:
             panel.set_title(f"{row.dead} never chosen", fontsize=8, color=GREY, loc="right")
-    _write(path, figure)
+    write_figure(path, figure)
 
 
 def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
     areas = max(len(row.counts) for row in rows)
-    figure = _figure(6.2, max(2.4, min(6.5, 0.17 * len(rows) + 1.2)))
+    figure = new_figure(6.2, max(2.4, min(6.5, 0.17 * len(rows) + 1.2)))
     grid = figure.add_gridspec(1, 2, width_ratios=(3, 1.15))
     panel = figure.add_subplot(grid[0, 0])
     shares = torch.full((len(rows), areas), math.nan)
@@ -240,14 +240,14 @@ def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
     extent = (-0.5, areas - 0.5, len(rows) + 0.5, 0.5)
     image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, aspect="auto", interpolation="nearest", extent=extent)
     panel.set_facecolor("#E6E6E6")  # shows where a layer has fewer areas than another
-    _tidy(panel, "area", "routed layer, from input to output", grid=False)
-    _whole_numbers(panel.xaxis)
-    _whole_numbers(panel.yaxis)
+    tidy(panel, "area", "routed layer, from input to output", grid=False)
+    whole_numbers(panel.xaxis)
+    whole_numbers(panel.yaxis)
     beside = figure.add_subplot(grid[0, 1], sharey=panel)
     effective = [row.effective for row in rows]
     numbers = range(1, len(rows) + 1)
     beside.barh(numbers, effective, height=0.82 if len(rows) <= 64 else 1.0, color=COLOURS[0], zorder=2)
-    _tidy(beside, f"effective areas (of {areas})", "")
+    tidy(beside, f"effective areas (of {areas})", "")
     beside.grid(visible=False, axis="y")
     beside.tick_params(labelleft=False)
     beside.set_ylim(len(rows) + 0.5, 0.5)
@@ -257,7 +257,7 @@ def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
             beside.text(value + 0.02 * areas, number, f"{value:.1f}", va="center", fontsize=7, color=INK)
     bar = figure.colorbar(image, ax=[panel], location="top", shrink=0.7, pad=0.02, aspect=30)
     _tidy_bar(bar, "share of the samples (%)")
-    _write(path, figure)
+    write_figure(path, figure)
 
 
 def _shares(row: AreaUsage) -> list[float]:
@@ -319,7 +319,7 @@ def _require(rows: Sequence[Any] | Mapping[str, Any], what: str) -> None:
         raise BrodmannError(f"There is nothing to draw: expected at least {what}.")
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """Returns an empty figure of this size in inches, with a canvas of its own."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -331,14 +331,21 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _write(path: Path, figure: Any) -> None:
+def write_figure(path: Path, figure: Any) -> None:
+    """Writes a figure as the path's suffix says: png, svg or pdf."""
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
-    # Without the version of matplotlib inside, equal data gives equal bytes.
-    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+    kind = Path(path).suffix.lstrip(".") or "png"
+    # Without versions, dates and random names inside, equal data gives equal bytes.
+    empty = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+    with rc_context({"svg.hashsalt": "brodmann", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format=kind, facecolor="white", metadata=empty.get(kind))
     write_bytes(Path(path), buffer.getvalue())
 
 
-def _tidy(panel: Any, x: str, y: str, *, grid: bool = True) -> None:
+def tidy(panel: Any, x: str, y: str, *, grid: bool = True) -> None:
+    """Gives a panel its labels and the common looks."""
     panel.set_xlabel(x, fontsize=8.5, color=INK)
     panel.set_ylabel(y, fontsize=8.5, color=INK)
     panel.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.7)
@@ -375,13 +382,14 @@ def _separate(panel: Any, columns: int, rows: int) -> None:
     panel.tick_params(which="minor", length=0)
 
 
-def _whole_numbers(axis: Any) -> None:
+def whole_numbers(axis: Any) -> None:
+    """Puts ticks at whole numbers alone."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))
 
 
-def _plain_decades(axis: Any) -> None:
+def plain_decades(axis: Any) -> None:
     """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 where it spans few of them."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

@@ -36,7 +36,8 @@ from .network import Network
 from .training import Callback, Schedule, Trainer, evaluate
 from .updates import SGD, Adam, UpdateRule
 
-RULES = (*FEEDBACKS, "backprop")
+BASELINES = ("backprop", "last-layer")
+RULES = (*FEEDBACKS, *BASELINES)
 Watchers = Callable[[Path, "RunOptions"], list[Callback]]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -49,7 +50,8 @@ class RunOptions:
     """Name of a data set, or path of an .npz file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
     """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, random, sign, direct,
-    transpose; or backprop, which is PyTorch autograd."""
+    transpose; or a baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they
+    were drawn."""
     areas: int = 16
     """Budget of areas of every layer."""
     layers: int = 2
@@ -137,7 +139,7 @@ class RunOptions:
             raise unknown_name("dtype", self.dtype, DTYPES)
         if self.storage is not None and self.storage not in STORAGES:
             raise unknown_name("storage", self.storage, STORAGES)
-        if self.storage is not None and (self.rule == "backprop" or self.dtype != "float32"):
+        if self.storage is not None and (self.rule in BASELINES or self.dtype != "float32"):
             raise BrodmannError("A storage of its own goes with areas and dtype float32: leave it out otherwise.")
         if self.threads is not None and self.threads < 1:
             raise BrodmannError(f"Expected at least 1 thread, got {self.threads}.")
@@ -192,7 +194,7 @@ def start_run(
             raise BrodmannError(f"{folder} is no run folder (it has no config.json): choose another --out.")
     data = load(options.dataset, data_dir)
     _device(options.device)
-    _build(options, data, _split(options, data))  # fail on bad sizes before anything is replaced
+    build_learner(options, data, split_data(options, data))  # fail on bad sizes before anything is replaced
     if folder.exists() and (folder / "config.json").is_file():
         shutil.rmtree(folder)
     config = {
@@ -238,9 +240,9 @@ def continue_run(
         )
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    split = _split(options, data)
+    split = split_data(options, data)
     learner, result = _train(folder, options, data, split, checkpoint, callbacks)
-    if config["compare"] and options.rule != "backprop":
+    if config["compare"] and options.rule not in BASELINES:
         active = learner.active_parameters()
         width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
         twin = replace(options, rule="backprop", width=width, areas=1)
@@ -258,7 +260,7 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
     options = RunOptions(**config["options"])
     preprocessing = Preprocessing.from_dict(read_json(folder / "preprocessing.json"))
     loss = _loss(options, not config["regression"])
-    if options.rule == "backprop":
+    if options.rule in BASELINES:
         return Backpropagation.load(path, loss).to(DTYPES[options.dtype]), options, preprocessing, config
     return Network.load(path, loss=loss), options, preprocessing, config
 
@@ -270,13 +272,13 @@ def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]
     data = load(options.dataset, data_dir or config["data_dir"])
     if data.digest != config["digest"]:
         raise BrodmannError(f"The data set '{options.dataset}' has changed since this run began.")
-    return data, _split(options, data)
+    return data, split_data(options, data)
 
 
 def _train(
     folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
-    learner = _build(options, data, split)
+    learner = build_learner(options, data, split)
     device = _device(options.device)
     learner.to(device)
     if DTYPES[options.dtype] == torch.float64:
@@ -313,17 +315,18 @@ def _train(
         "effective_areas": progress.history[-1].get("effective_areas", []) if progress.history else [],
         "active_parameters": learner.active_parameters(),
         "total_parameters": learner.total_parameters(),
-        "peak_rss_mb": round(_peak_rss_mb(), 1),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
         "digest": data.digest,
         "run": str(folder),
     }
 
 
-def _build(options: RunOptions, data: Dataset, split: Split) -> Network | Backpropagation:
+def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network | Backpropagation:
+    """Returns the untrained learner that the options describe; their seed decides its weights."""
     torch.manual_seed(options.seed)
     loss = _loss(options, data.is_classification)
     features = split.x_train.shape[1]
-    if options.rule == "backprop":
+    if options.rule in BASELINES:
         if options.residual and options.layers < 3:
             raise BrodmannError(f"A residual network needs at least 3 layers, got {options.layers}.")
         return Backpropagation(
@@ -337,6 +340,7 @@ def _build(options: RunOptions, data: Dataset, split: Split) -> Network | Backpr
             optimiser=options.optimiser,
             momentum=options.momentum,
             decay=options.decay,
+            readout_only=options.rule == "last-layer",
             loss=loss,
         )
     description = design(
@@ -370,7 +374,8 @@ def _loss(options: RunOptions, classification: bool) -> Loss:
     return CrossEntropy(options.label_smoothing) if classification else MeanSquaredError()
 
 
-def _split(options: RunOptions, data: Dataset) -> Split:
+def split_data(options: RunOptions, data: Dataset) -> Split:
+    """Returns the parts of a data set as the options ask for them."""
     return data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
 
 
@@ -400,6 +405,7 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def _peak_rss_mb() -> float:
+def peak_rss_mb() -> float:
+    """Returns the largest resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

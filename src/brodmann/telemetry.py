@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,29 @@ class Alignment:
     cosine: float
     norm_ratio: float
     error_norm: float
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """How far the gradients of different classes pull one map in different directions.
+
+    With ``G[c]`` the gradient of the samples of class ``c`` that use the map, the cancelled share is
+    ``1 - sum_maps |sum_c G[c]| / sum_maps sum_c |G[c]|``: 0 if all classes pull alike, 1 if their pulls add up to
+    nothing.
+
+    Attributes:
+        layer: Name of the layer.
+        inside_areas: Cancelled share where every area is a map of its own.
+        pooled: Cancelled share if all samples used one map.
+        opposed_inside: Share of the pairs of classes within an area whose gradients point apart (cosine below 0).
+        opposed_pooled: The same over all pairs of classes.
+    """
+
+    layer: str
+    inside_areas: float
+    pooled: float
+    opposed_inside: float
+    opposed_pooled: float
 
 
 @torch.no_grad()
@@ -121,6 +145,74 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
         norm = float(error.norm())
         rows.append(Alignment(name, cosine, norm / max(float(gradient.norm()), tiny), norm))
     return rows
+
+
+def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[Conflict]:
+    """Measures the conflict between classes inside areas and in a map that all would share, on a copy.
+
+    Errors are those that the feedback carries; dropout is off. Our choice: the gradients of a linear map need not be
+    formed, since ``<G[a], G[b]> = sum_ij (delta_i . delta_j) (x_i . x_j + 1)`` over the samples i of a and j of b.
+
+    Args:
+        network: Left as it is.
+        x: (samples, in); memory grows with the square of the samples.
+        target: Classes, (samples,).
+
+    Returns:
+        One entry per `AreaLinear`, from input to output.
+    """
+    with torch.inference_mode(False):
+        twin = copy.deepcopy(network)
+        for part in twin.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+        inputs: dict[AreaLinear, Tensor] = {}
+        areas: dict[AreaLinear, Tensor] = {}
+
+        def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+            assert isinstance(layer, AreaLinear)
+            inputs[layer] = arguments[0]
+            choice = arguments[1] if len(arguments) > 1 else None
+            routed = layer.areas is not None and layer.budget > 1
+            if routed and layer.router is not None:
+                areas[layer] = layer.router(arguments[0])[0]
+            elif routed and choice is not None:
+                areas[layer] = choice[0]
+
+        hooks = [layer.register_forward_pre_hook(keep) for _, layer in twin.area_layers()]
+        with torch.no_grad():
+            twin(x)
+        for hook in hooks:
+            hook.remove()
+        errors: dict[AreaLinear, Tensor] = {}
+        twin.clip = None
+        twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
+    rows = []
+    for name, layer in twin.area_layers():
+        delta, h = errors[layer].double(), inputs[layer].double()
+        products = (delta @ delta.t()) * (h @ h.t() + 1.0)
+        everywhere = torch.zeros(len(h), dtype=torch.int64)
+        pooled, opposed_pooled = _cancelled(products, everywhere, target)
+        inside, opposed_inside = _cancelled(products, areas.get(layer, everywhere), target)
+        rows.append(Conflict(name, inside, pooled, opposed_inside, opposed_pooled))
+    return rows
+
+
+def _cancelled(products: Tensor, group: Tensor, target: Tensor) -> tuple[float, float]:
+    """Returns the cancelled share and the share of opposed pairs: products (n, n) of the samples' gradients."""
+    kept = total = 0.0
+    opposed = pairs = 0
+    for index in torch.unique(group).tolist():
+        rows = group == index
+        classes, member = torch.unique(target[rows], return_inverse=True)
+        belongs = torch.nn.functional.one_hot(member, len(classes)).to(products.dtype)
+        gram = belongs.t() @ products[rows][:, rows] @ belongs
+        kept += float(gram.sum().clamp_min(0).sqrt())
+        total += float(gram.diagonal().clamp_min(0).sqrt().sum())
+        above = gram[torch.triu(torch.ones_like(gram, dtype=torch.bool), 1)]
+        opposed += int((above < 0).sum())
+        pairs += len(above)
+    return (1.0 - kept / total if total else 0.0), (opposed / pairs if pairs else 0.0)
 
 
 def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[AreaLinear, Tensor]:

@@ -43,6 +43,21 @@ class _Described:
         return int(self.y_train.shape[1]) if self.classes is None else len(self.classes)
 
 
+@dataclass
+class HeldBack:
+    """A test part that counts how often its samples were read: an honest result read them once.
+
+    Attributes:
+        x: Processed inputs.
+        y: Targets.
+        reads: How often ``x_test`` was asked for.
+    """
+
+    x: Tensor
+    y: Tensor
+    reads: int = 0
+
+
 # Equality of tensors is not one truth value, so the generated comparison would fail; the digest is there to compare.
 @dataclass(frozen=True, eq=False)
 class Split(_Described):
@@ -56,8 +71,7 @@ class Split(_Described):
         y_train: Int64 class indices ``(n,)``, or float32 targets ``(n, outputs)``, as in the data set.
         x_validation: Like ``x_train``; no rows for ``validation=0``.
         y_validation: Like ``y_train``.
-        x_test: Like ``x_train``.
-        y_test: Like ``y_train``.
+        test: The test part, see `x_test` and `y_test`.
         preprocessing: What turned the raw inputs into these; prediction repeats it.
     """
 
@@ -68,9 +82,19 @@ class Split(_Described):
     y_train: Tensor
     x_validation: Tensor
     y_validation: Tensor
-    x_test: Tensor
-    y_test: Tensor
+    test: HeldBack
     preprocessing: Preprocessing
+
+    @property
+    def x_test(self) -> Tensor:
+        """Like ``x_train``. Every reading is counted, see `HeldBack`."""
+        self.test.reads += 1
+        return self.test.x
+
+    @property
+    def y_test(self) -> Tensor:
+        """Like ``y_train``."""
+        return self.test.y
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +211,7 @@ class Dataset(_Described):
             y_train=self.y_train[kept],
             x_validation=preprocessing(self.x_train[held_out]),
             y_validation=self.y_train[held_out],
-            x_test=preprocessing(self.x_test),
-            y_test=self.y_test,
+            test=HeldBack(preprocessing(self.x_test), self.y_test),
             preprocessing=preprocessing,
         )
 

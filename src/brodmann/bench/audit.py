@@ -1,0 +1,138 @@
+"""Looks for what makes a table a lie: choices not borne out by the trials, test parts read twice, other data, gaps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from brodmann.bench.case import Row
+from brodmann.bench.tuner import SEARCHED, Choices, choose
+
+TEST_FIELDS = ("test", "correct", "matrix")
+
+
+def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: dict[str, list[Any]]) -> list[str]:
+    """Returns what is wrong, a sentence each; nothing if all is well.
+
+    Args:
+        rows: Results.
+        trials: Of the search.
+        choices: The settings that the results were to use.
+        plan: Key -> recipe, protocol, data set, method, seed of every row that there must be.
+    """
+    return [
+        *_choices_not_borne_out(trials, choices),
+        *_settings_not_chosen(rows, choices),
+        *_tests_read(rows, trials),
+        *_other_data([*rows, *trials]),
+        *_gaps(rows, plan),
+        *_versions(rows),
+    ]
+
+
+def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]:
+    found = []
+    for dataset, methods in choose(trials).items():
+        for method, best in methods.items():
+            chosen = choices.get(dataset, {}).get(method)
+            if chosen is not None and any(chosen[name] != best[name] for name in SEARCHED):
+                found.append(
+                    f"{dataset}, {method}: the stored choice {_settings(chosen)} is not the best of the trial log, "
+                    f"which is {_settings(best)}."
+                )
+    return found
+
+
+def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
+    found: dict[str, None] = {}
+    for row in rows:
+        stream = row["detail"].get("stream")
+        method = f"{stream}: {row['method']}" if stream else row["method"]
+        chosen = choices.get(row["dataset"], {}).get(method)
+        if row["protocol"] == "tuned" and chosen and any(row["options"][name] != chosen[name] for name in SEARCHED):
+            found[
+                f"{row['dataset']}, {method}: a result used {_settings(row['options'])}, chosen was "
+                f"{_settings(chosen)}."
+            ] = None
+    return list(found)
+
+
+def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
+    found = [
+        f"{_name(row)}: the test part was read {row['test_reads']} times, expected once."
+        for row in rows
+        if row["test_reads"] != 1
+    ]
+    found += [
+        f"{_name(row)}: a trial read the test part."
+        for row in trials
+        if row["test_reads"] or any(name in row for name in TEST_FIELDS)
+    ]
+    seen: dict[str, int] = defaultdict(int)
+    for row in rows:
+        seen[row["key"]] += 1
+    names = {row["key"]: _name(row) for row in rows}
+    found += [
+        f"{names[key]}: there are {count} rows of the same case, so its test part was read {count} times."
+        for key, count in seen.items()
+        if count > 1
+    ]
+    return found
+
+
+def _other_data(rows: Sequence[Row]) -> list[str]:
+    digests: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in rows:
+        others = "+".join([row["dataset"], *row["detail"].get("others", [])])
+        digests[others, ""][row["digest"]] += 1
+    found = []
+    for (dataset, _), counts in digests.items():
+        if len(counts) > 1:
+            usual = max(counts, key=lambda digest: counts[digest])
+            other = sum(counts.values()) - counts[usual]
+            found.append(f"{dataset}: {other} rows come from other data than the rest (another digest).")
+    return found
+
+
+def _gaps(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:
+    there = {row["key"] for row in rows}
+    missing: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for key, (*place, seed) in plan.items():
+        if key not in there:
+            missing[tuple(place)].append(seed)
+    found = [
+        f"{', '.join(place)}: rows of seeds {', '.join(map(str, sorted(seeds)))} are missing."
+        for place, seeds in missing.items()
+    ]
+    # Without a plan, or with one that was cut: methods of one table must share their seeds.
+    seeds: dict[tuple[str, str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        if row["recipe"] == "ten":
+            seeds[row["recipe"], row["protocol"], row["dataset"]][row["method"]].add(row["seed"])
+    for table, methods in seeds.items():
+        every = set().union(*methods.values())
+        found += [
+            f"{', '.join(table)}, {method}: seed {', '.join(map(str, sorted(every - own)))} is missing, which other "
+            "methods have."
+            for method, own in methods.items()
+            if own != every and (*table, method) not in missing
+        ]
+    return found
+
+
+def _versions(rows: Sequence[Row]) -> list[str]:
+    found = []
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        codes = {row["code"] for row in rows if row["recipe"] == recipe}
+        if len(codes) > 1:
+            found.append(f"{recipe}: rows come from {len(codes)} versions of the code ({', '.join(sorted(codes))}).")
+    return found
+
+
+def _name(row: Row) -> str:
+    return f"{row['recipe']}, {row['dataset']}, {row['method']}, seed {row['seed']}"
+
+
+def _settings(values: Any) -> str:
+    return "(" + ", ".join(f"{name} {values[name]:g}" for name in SEARCHED) + ")"

@@ -1,0 +1,60 @@
+"""A case: one training that becomes one row of a benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from brodmann.runs import RunOptions
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training, described so fully that its row can be computed again.
+
+    Attributes:
+        recipe: Name of the recipe that asked for it.
+        method: What its rows are called in tables.
+        options: Of the training.
+        protocol: ``"tuned"``: settings chosen by a search on validation parts; ``"paper"``: the published ones;
+            ``"fixed"``: those of the recipe.
+        task: How it is carried out, a name in `brodmann.bench.tasks.TASKS`.
+        searched: Whether learning rate, decay and dropout still have to be chosen, see `brodmann.bench.tuner`.
+        trial: Whether it is part of such a search: then the test part stays closed.
+        alone: Whether it runs in a process of its own, so that its peak memory is its own.
+        detail: Further settings of the task.
+    """
+
+    recipe: str
+    method: str
+    options: RunOptions
+    protocol: str = "fixed"
+    task: str = "train"
+    searched: bool = False
+    trial: bool = False
+    alone: bool = False
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Identifies the row: cases of equal settings are one and the same."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def row(self) -> Row:
+        """Returns the part of its row that is known before it runs."""
+        return {
+            "key": self.key,
+            "recipe": self.recipe,
+            "protocol": self.protocol,
+            "dataset": self.options.dataset,
+            "method": self.method,
+            "seed": self.options.seed,
+            "task": self.task,
+            "trial": self.trial,
+            "detail": self.detail,
+            "options": asdict(self.options),
+        }

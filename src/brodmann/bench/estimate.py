@@ -1,0 +1,94 @@
+"""How long a recipe will take, from timed steps."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
+
+import torch
+
+from brodmann.bench.case import Case
+from brodmann.bench.runner import searches
+from brodmann.bench.tuner import stored_choices
+from brodmann.data import Split, load
+from brodmann.runs import RunOptions, build_learner, split_data
+
+START_SECONDS = 0.3
+"""Loading data, scoring and writing a row: measured on the small sets, where it shows."""
+TIMED_STEPS = 5
+
+
+def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> dict[str, float]:
+    """Estimates the core-hours of each recipe; the search counts as one of its own.
+
+    A few steps of every distinct network are timed on one thread, and multiplied by the number of steps.
+    """
+    cases = list(cases)
+    wanted, _ = searches(cases, trials, {} if search else stored_choices())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        total: dict[str, float] = defaultdict(float)
+        for case in [*wanted, *cases]:
+            total[case.recipe] += _seconds(case) / 3600.0
+    finally:
+        torch.set_num_threads(threads)
+    return dict(total)
+
+
+def _seconds(case: Case) -> float:
+    options = case.options
+    samples = len(_parts(options.dataset).x_train) * case.detail.get("tasks", 1) if _repeats(case) else None
+    samples = samples or len(_parts(options.dataset).x_train)
+    steps = options.epochs * math.ceil(samples / options.batch_size)
+    sizes = (options.dataset, options.rule, options.areas, options.layers, options.width, options.residual)
+    return START_SECONDS + steps * _step_seconds(*sizes, options.batch_size, options.optimiser, options.routing)
+
+
+def _repeats(case: Case) -> bool:
+    return case.detail.get("stream") == "permuted"
+
+
+@cache
+def _parts(dataset: str) -> Split:
+    data = load(dataset)
+    coloured = len(data.shape) == 3 and data.shape[0] == 3
+    return split_data(RunOptions(dataset, grey=coloured), data)
+
+
+@cache
+def _step_seconds(
+    dataset: str,
+    rule: str,
+    areas: int,
+    layers: int,
+    width: int,
+    residual: bool,
+    batch: int,
+    optimiser: str,
+    routing: str,
+) -> float:
+    split = _parts(dataset)
+    options = RunOptions(
+        dataset,
+        rule,
+        areas,
+        layers,
+        width,
+        residual,
+        batch_size=batch,
+        optimiser=optimiser,
+        routing=routing,
+    )
+    learner = build_learner(options, load(dataset), split)
+    times = []
+    for _ in range(TIMED_STEPS):
+        rows = torch.randint(len(split.x_train), (batch,))
+        began = time.perf_counter()
+        learner.learn_with_output(split.x_train[rows], split.y_train[rows], lr=1e-3)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])

@@ -1,0 +1,65 @@
+"""Journal: rows that are appended one by one and survive a kill at any moment."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+from brodmann.bench.case import Row
+from brodmann.errors import BrodmannError
+
+
+class Journal:
+    """A file of one JSON object per line. A line that a kill cut short does not count and is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens it; the file appears with the first row."""
+        self.path = path
+        self._mend()
+
+    def rows(self) -> list[Row]:
+        """Returns all rows, in the order of their arrival."""
+        return read_journal(self.path) if self.path.is_file() else []
+
+    def append(self, row: Row) -> None:
+        """Adds a row; it is on the disk when this returns.
+
+        Raises:
+            BrodmannError: The file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write((json.dumps(row, sort_keys=True) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise BrodmannError(
+                f"Cannot write {self.path}: {error.strerror}. Choose a folder that you may write to."
+            ) from None
+
+    def _mend(self) -> None:
+        if not self.path.is_file():
+            return
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with self.path.open("rb+") as file:
+                file.truncate(whole)
+
+
+def read_journal(path: Path) -> list[Row]:
+    """Reads a journal, also a compressed one (``.gz``).
+
+    Raises:
+        BrodmannError: The file is missing or no journal.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return [json.loads(line) for line in content.decode().splitlines()]
+    except OSError as error:
+        raise BrodmannError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except ValueError:
+        raise BrodmannError(f"{path} is damaged or was not written by brodmann bench.") from None

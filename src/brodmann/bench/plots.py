@@ -1,0 +1,252 @@
+"""Figures of a benchmark, in the style of `brodmann.figures`; the suffix of the path decides the format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brodmann.bench.case import Row
+from brodmann.bench.statistics import Difference
+from brodmann.bench.tables import grouped
+from brodmann.figures import COLOURS, GREY, INK, MAP, new_figure, plain_decades, tidy, whole_numbers, write_figure
+
+MARKERS = "osD^vP"
+STYLES = ("-", "--", "-.", ":")
+
+
+def forest(path: Path, differences: Mapping[str, Difference]) -> None:
+    """Draws a difference and its interval per data set."""
+    figure = new_figure(4.8, 0.32 * len(differences) + 0.9)
+    panel = figure.add_subplot()
+    panel.axvline(0.0, color=INK, linewidth=0.8)
+    for place, entry in enumerate(differences.values()):
+        sure = entry.low > 0 or entry.high < 0
+        colour = GREY if not sure else COLOURS[0] if entry.mean > 0 else COLOURS[1]
+        panel.plot([entry.low, entry.high], [place, place], color=colour, linewidth=1.6)
+        panel.plot(
+            entry.mean,
+            place,
+            marker="o" if sure else "D",
+            markersize=5,
+            color=colour,
+            markerfacecolor=colour if sure else "white",
+        )
+    panel.set_yticks(range(len(differences)), labels=list(differences))
+    panel.invert_yaxis()
+    tidy(panel, "points of test accuracy (right: SAL is better)", "")
+    panel.grid(visible=False, axis="y")
+    write_figure(path, figure)
+
+
+def critical_difference(path: Path, methods: Sequence[str], ranks: NDArray[np.float64], apart: float) -> None:
+    """Draws mean ranks on a line; bars join methods that do not differ (Demsar 2006, figure 1)."""
+    order = np.argsort(ranks)
+    left, right = order[: (len(order) + 1) // 2], order[(len(order) + 1) // 2 :][::-1]
+    bars = _cliques(ranks[order], apart)
+    step = 0.28
+    figure = new_figure(7.0, 0.75 + 0.22 * len(bars) * 0.6 + step * len(left) * 0.85)
+    panel = figure.add_subplot()
+    low, high = 1.0, float(len(methods))
+    panel.set_xlim(low - 0.55 * (high - low), high + 0.55 * (high - low))
+    first = -0.25 - 0.14 * len(bars)
+    panel.set_ylim(first - step * len(left), 0.75)
+    panel.plot([low, high], [0, 0], color=INK, linewidth=1.0)
+    for tick in range(1, len(methods) + 1):
+        panel.plot([tick, tick], [0, 0.08], color=INK, linewidth=0.8)
+        panel.text(tick, 0.14, str(tick), ha="center", fontsize=7.5, color=INK)
+    panel.plot([low, low + apart], [0.5, 0.5], color=INK, linewidth=1.6)
+    panel.text(low + apart + 0.1, 0.5, f"critical difference {apart:.2f}", va="center", fontsize=7.5, color=INK)
+    for side, names in ((-1, left), (1, right)):
+        for place, index in enumerate(names):
+            y = first - step * place
+            edge = low - 0.05 * (high - low) if side < 0 else high + 0.05 * (high - low)
+            colour = COLOURS[0] if methods[index].startswith("SAL") else INK
+            panel.plot([ranks[index], ranks[index], edge], [0, y, y], color=GREY, linewidth=0.7)
+            text = f"{methods[index]} ({ranks[index]:.2f})"
+            panel.text(
+                edge + 0.06 * side, y, text, ha="right" if side < 0 else "left", va="center", fontsize=7.5, color=colour
+            )
+    for place, (start, end) in enumerate(bars):
+        y = -0.12 - 0.14 * place
+        panel.plot(
+            [ranks[order[start]] - 0.06, ranks[order[end]] + 0.06],
+            [y, y],
+            color=COLOURS[1],
+            linewidth=2.6,
+            solid_capstyle="round",
+        )
+    panel.axis("off")
+    write_figure(path, figure)
+
+
+def depth(path: Path, rows: Sequence[Row]) -> None:
+    """Draws test accuracy by number of layers; rows carry ``layers_count``."""
+    figure = new_figure(6.4, 3.4)
+    panel = figure.add_subplot()
+    for place, (method, own) in enumerate(grouped(rows, "method").items()):
+        plain = "plain" in method
+        colour = COLOURS[_feedback_place(method)]
+        by = grouped(own, "layers_count")
+        xs = list(by)
+        scores = [[100 * row["test"] for row in by[count]] for count in xs]
+        panel.fill_between(
+            xs, [min(s) for s in scores], [max(s) for s in scores], color=colour, alpha=0.12, linewidth=0
+        )
+        style = ":" if plain else "--" if "areas" in method else "-"
+        panel.plot(
+            xs,
+            [sum(s) / len(s) for s in scores],
+            color=colour,
+            linestyle=style,
+            marker=MARKERS[place % 6],
+            markersize=3.5,
+            linewidth=1.4,
+            label=method,
+            markerfacecolor="white" if plain else None,
+        )
+    panel.set_xscale("log", base=2)
+    counts = list(dict.fromkeys(row["layers_count"] for row in rows))
+    panel.set_xticks(counts, labels=[str(count) for count in counts])
+    panel.minorticks_off()
+    tidy(panel, "layers", "test accuracy (%)")
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False, labelcolor=INK)
+    write_figure(path, figure)
+
+
+def layers(path: Path, rows: Sequence[Row]) -> None:
+    """Draws, layer by layer, the angle to the true gradient, the error's norm and the share of silent units."""
+    figure = new_figure(6.4, 5.0)
+    panels = figure.subplots(3, 1)
+    for row in rows:
+        place = _feedback_place(row["method"])
+        kind = {"color": COLOURS[place], "linestyle": STYLES[place % 4], "linewidth": 1.3, "label": row["method"]}
+        numbers = range(1, len(row["layers"]) + 1)
+        angles = [math.degrees(math.acos(max(-1.0, min(1.0, line["cosine"])))) for line in row["layers"]]
+        panels[0].plot(numbers, angles, **kind)
+        panels[1].plot(numbers, [line["error"] if line["error"] > 0 else math.nan for line in row["layers"]], **kind)
+        panels[2].plot(range(1, len(row["silent"]) + 1), [100 * share for share in row["silent"]], **kind)
+    panels[0].axhline(90, color=GREY, linewidth=0.8, linestyle=":")
+    panels[1].set_yscale("log")
+    plain_decades(panels[1].yaxis)
+    tidy(panels[0], "", "angle (degrees)")
+    tidy(panels[1], "", "norm of the error")
+    tidy(panels[2], "layer, from input to output", "silent units (%)")
+    for panel in panels:
+        whole_numbers(panel.xaxis)
+    figure.align_ylabels(panels)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
+    write_figure(path, figure)
+
+
+def scale(path: Path, rows: Sequence[Row]) -> None:
+    """Draws accuracy, time of a step and peak memory by total parameters."""
+    figure = new_figure(7.2, 2.6)
+    panels = figure.subplots(1, 3)
+    kinds = (
+        ("test accuracy (%)", "test", 100),
+        ("step (us)", "step_seconds", 1e6),
+        ("peak memory (MiB)", "peak_rss_mb", 1),
+    )
+    for panel, (label, name, factor) in zip(panels, kinds, strict=True):
+        for place, (dataset, group) in enumerate(grouped(rows, "dataset").items()):
+            for dense in (False, True):
+                own = sorted(
+                    (row for row in group if (row["options"]["rule"] == "backprop") == dense),
+                    key=lambda row: row["total"],
+                )
+                panel.plot(
+                    [row["total"] for row in own],
+                    [factor * row[name] for row in own],
+                    color=COLOURS[place],
+                    marker="D" if dense else "o",
+                    markersize=4,
+                    linestyle="none" if dense else "-",
+                    linewidth=1.3,
+                    markerfacecolor="white" if dense else None,
+                    label=f"{dataset}, {'backpropagation' if dense else 'SAL'}",
+                )
+        panel.set_xscale("log")
+        tidy(panel, "total parameters", label)
+    for panel in panels[1:]:
+        panel.set_ylim(bottom=0)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7.5, frameon=False, labelcolor=INK
+    )
+    write_figure(path, figure)
+
+
+def curves(path: Path, rows: Sequence[Row]) -> None:
+    """Draws validation accuracy by step, on a scale that spreads the errors near 100 %."""
+    figure = new_figure(6.0, 3.2)
+    panel = figure.add_subplot()
+    for place, (method, own) in enumerate(grouped(rows, "method").items()):
+        shortest = min(len(row["curve"]) for row in own)
+        if not shortest:
+            continue
+        steps = [point[0] for point in own[0]["curve"][:shortest]]
+        errors = np.array([[max(1e-3, 1 - point[2]) for point in row["curve"][:shortest]] for row in own]) * 100
+        panel.fill_between(steps, errors.min(0), errors.max(0), color=COLOURS[place % 6], alpha=0.12, linewidth=0)
+        panel.plot(
+            steps, errors.mean(0), color=COLOURS[place % 6], linestyle=STYLES[place % 4], linewidth=1.4, label=method
+        )
+    panel.set_yscale("log")
+    panel.set_xscale("log")
+    plain_decades(panel.yaxis)
+    plain_decades(panel.xaxis)
+    tidy(panel, "step", "validation error (%)")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
+    write_figure(path, figure)
+
+
+def matrices(path: Path, rows: Sequence[Row]) -> None:
+    """Draws the accuracy on each task after learning each, a panel per method."""
+    columns = min(4, len(rows))
+    lines = math.ceil(len(rows) / columns)
+    figure = new_figure(1.85 * columns + 0.5, 1.95 * lines + 0.3)
+    panels = np.atleast_1d(figure.subplots(lines, columns)).ravel()
+    image = None
+    for place, (panel, row) in enumerate(zip(panels, rows, strict=False)):
+        values = 100 * np.array(row["matrix"])
+        image = panel.imshow(values, cmap=MAP, vmin=0, vmax=100)
+        if values.size <= 36:
+            for (i, j), value in np.ndenumerate(values):
+                panel.text(
+                    j, i, f"{value:.0f}", ha="center", va="center", fontsize=5.5, color="white" if value > 55 else INK
+                )
+        tidy(
+            panel,
+            "task" if place >= len(rows) - columns else "",
+            "after task" if place % columns == 0 else "",
+            grid=False,
+        )
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.set_title(row["method"], fontsize=6.5, color=INK)
+    for panel in panels[len(rows) :]:
+        panel.axis("off")
+    if image is not None:
+        bar = figure.colorbar(image, ax=list(panels), shrink=0.8, pad=0.02, aspect=30)
+        bar.set_label("accuracy (%)", fontsize=8, color=INK)
+        bar.ax.tick_params(labelsize=7)
+    write_figure(path, figure)
+
+
+def _cliques(ranks: NDArray[np.float64], apart: float) -> list[tuple[int, int]]:
+    """Returns the longest stretches of sorted ranks that lie within the critical difference."""
+    stretches: list[tuple[int, int]] = []
+    for start in range(len(ranks)):
+        end = int(np.searchsorted(ranks, ranks[start] + apart, side="right")) - 1
+        if end > start and (not stretches or end > stretches[-1][1]):
+            stretches.append((start, end))
+    return stretches
+
+
+def _feedback_place(method: str) -> int:
+    names = ("kolen-pollack", "transpose", "random", "direct")
+    return next((place for place, name in enumerate(names) if method.startswith(name)), 4)

@@ -1,0 +1,298 @@
+"""Recipes: which cases answer which question. A recipe is a function; adding one is adding a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from brodmann.baselines import matching_width
+from brodmann.bench.case import Case
+from brodmann.builders import mlp
+from brodmann.data import load
+from brodmann.errors import BrodmannError, MissingDataError, unknown_name
+from brodmann.network import Network
+from brodmann.runs import RunOptions
+
+TEN = (
+    "digits",
+    "semeion",
+    "optdigits",
+    "pendigits",
+    "segment",
+    "texture",
+    "satimage",
+    "letter",
+    "mnist",
+    "cifar10-jpeg",
+)
+"""The ten sets. ``cifar10-jpeg`` went through JPEG once and is never called CIFAR-10."""
+QUICK = ("digits", "semeion")
+LARGE = 50_000
+"""Training samples from which a set counts as large: fewer epochs and seeds."""
+PUBLISHED = {
+    "mnist": (90.64, 94.71),
+    "cifar10-jpeg": (30.81, 36.60),
+    "digits": (38.53, 71.63),
+    "semeion": (35.16, 72.03),
+}
+"""Baseline and 16 areas as the paper prints them (for CIFAR-10 itself); its splits and preprocessing are unknown."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of a recipe to run.
+
+    Attributes:
+        quick: A small version of everything, on digits and semeion.
+        seeds: Seeds of each row. Default 10, 5 on large sets, 2 if quick.
+        protocols: Which of ``tuned`` and ``paper`` the recipe `ten` runs.
+        sets: Data sets, or None for those of the recipe.
+    """
+
+    quick: bool = False
+    seeds: int | None = None
+    protocols: tuple[str, ...] = ("tuned", "paper")
+    sets: tuple[str, ...] | None = None
+
+    def datasets(self, usual: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the wanted data sets; of the usual ones those that are on this machine."""
+        if self.sets is not None:
+            return self.sets
+        return tuple(name for name in (QUICK if self.quick else usual) if _is_here(name))
+
+    def seeds_for(self, dataset: str) -> range:
+        """Returns the seeds of a data set."""
+        if self.seeds is not None:
+            return range(self.seeds)
+        return range(2 if self.quick else 5 if _is_large(dataset) else 10)
+
+
+Recipe = Callable[[Plan], list[Case]]
+
+
+def ten(plan: Plan) -> list[Case]:
+    """Accuracy on ten sets: SAL with 1 to 64 areas beside backpropagation, other feedback paths, and controls."""
+    cases: list[Case] = []
+    for dataset in plan.datasets(TEN):
+        base = _options(dataset, quick=plan.quick)
+        for seed in plan.seeds_for(dataset):
+            if "tuned" in plan.protocols:
+                for method, options in _methods(dataset, base).items():
+                    task = "scikit-learn" if method == "scikit-learn MLP" else "train"
+                    cases.append(Case("ten", method, replace(options, seed=seed), "tuned", task, searched=True))
+            if "paper" in plan.protocols:
+                published = replace(
+                    base,
+                    optimiser="sgd",
+                    lr=1e-4,
+                    decay=0.0,
+                    batch_size=16,
+                    epochs=3 if plan.quick else 25,
+                    schedule="constant",
+                    seed=seed,
+                )
+                for method, changes in PAPER_METHODS.items():
+                    cases.append(Case("ten", method, replace(published, **changes), "paper", "paper"))
+    return cases
+
+
+PAPER_METHODS: dict[str, dict[str, Any]] = {
+    "backpropagation": {"rule": "backprop", "areas": 1},
+    "backpropagation, lr x 2": {"rule": "backprop", "areas": 1, "lr": 2e-4},
+    "SAL, 1 area": {"areas": 1},
+    "SAL, 16 areas": {"areas": 16},
+    "SAL, 16 areas, no shared part": {"areas": 16, "shared": "off"},
+}
+"""The row with twice the learning rate names a cause: shared and own part both move, so the merged map moves twice."""
+
+
+def depth(plan: Plan) -> list[Case]:
+    """Residual and plain networks from 2 to 1024 layers under every feedback path, settings unchanged with depth."""
+    cases: list[Case] = []
+    for dataset in plan.datasets(("digits", "mnist")):
+        large = _is_large(dataset)
+        layers = (3, 8, 32) if plan.quick else (3, 8, 32, 128) if large else (3, 8, 32, 128, 512, 1024)
+        base = replace(_options(dataset, quick=plan.quick), width=64, areas=1, decay=0.0, epochs=2 if large else 15)
+        base = replace(base, epochs=3) if plan.quick else base
+        for seed in range(plan.seeds or (2 if plan.quick or large else 3)):
+            for count in layers:
+                for rule in ("transpose", "kolen-pollack", "random", "direct"):
+                    options = replace(base, layers=count, residual=True, rule=rule, seed=seed)
+                    cases.append(Case("depth", f"{rule}, residual", options, task="deep"))
+                    if count <= 32:
+                        plain = replace(options, residual=False)
+                        cases.append(Case("depth", f"{rule}, plain", plain, task="deep"))
+                areas = replace(base, layers=count, residual=True, areas=16, seed=seed)
+                if count <= 128:
+                    cases.append(Case("depth", "kolen-pollack, residual, 16 areas", areas, task="deep"))
+    return cases
+
+
+def scale(plan: Plan) -> list[Case]:
+    """Total parameters from 1e6 to 1e9 at constant active parameters, by the number of areas alone."""
+    cases: list[Case] = []
+    for dataset in plan.datasets(("mnist",)):
+        features, outputs = _sizes(dataset)
+        one = (features + 1) * 256 + 257 * outputs
+        for total in (1e6, 1e7) if plan.quick else (1e6, 1e7, 1e8, 1e9):
+            areas = max(2, round(total / one))
+            options = replace(
+                _options(dataset, quick=plan.quick),
+                areas=areas,
+                optimiser="sgd",
+                lr=0.1,
+                decay=0.0,
+                epochs=2,
+                routing="network",
+                learn_projection=False,
+            )
+            for seed in range(plan.seeds or (2 if plan.quick else 1)):
+                case = Case("scale", f"{total:.0e} parameters", replace(options, seed=seed), alone=True)
+                cases.append(case)
+        dense = replace(options, rule="backprop", areas=1)
+        cases.append(Case("scale", "backpropagation", dense, alone=True))
+    return cases
+
+
+def convergence(plan: Plan) -> list[Case]:
+    """Steps and seconds to reach fixed accuracies, with the settings that the search of `ten` chose."""
+    cases: list[Case] = []
+    for dataset in plan.datasets(("digits", "letter", "mnist")):
+        methods = _methods(dataset, _options(dataset, quick=plan.quick))
+        every = 5 if plan.quick else 50 if dataset == "mnist" else 10
+        for seed in range(plan.seeds or (2 if plan.quick else 5)):
+            for method in ("SAL, 16 areas", "SAL, 1 area", "backpropagation, equal active", "fixed random feedback"):
+                options = replace(methods[method], seed=seed)
+                cases.append(Case("convergence", method, options, "tuned", searched=True, detail={"every": every}))
+    return cases
+
+
+def interference(plan: Plan) -> list[Case]:
+    """Conflict of gradients inside areas, and streams of tasks in one pass: what is forgotten, and by whom."""
+    cases: list[Case] = []
+    seeds = range(plan.seeds or (2 if plan.quick else 3))
+    for dataset in plan.datasets(("digits", "mnist", "cifar10-jpeg")):
+        for seed in seeds:
+            base = replace(_options(dataset, quick=plan.quick), seed=seed)
+            for method, changes in CONFLICTING.items():
+                brief = replace(base, **changes, epochs=min(base.epochs, 5))
+                cases.append(Case("interference", method, brief, task="conflict"))
+            streams: list[dict[str, Any]] = [{"stream": "split", "tasks": 5}]
+            if dataset != "cifar10-jpeg":
+                streams.append({"stream": "permuted", "tasks": 3 if plan.quick else 10})
+            if dataset == "mnist" and _is_here("cifar10-jpeg"):
+                streams.append({"stream": "mixture", "others": ["cifar10-jpeg"]})
+            if dataset == "digits" and _is_here("semeion"):
+                streams.append({"stream": "mixture", "others": ["semeion"]})
+            for detail in streams:
+                for method, (changes, own) in STREAMED.items():
+                    once = replace(base, epochs=1, batch_size=16, schedule="constant", **changes)
+                    searched = "lr" not in changes
+                    whole = {**detail, **own}
+                    cases.append(Case("interference", method, once, "tuned", "stream", searched=searched, detail=whole))
+    return cases
+
+
+CONFLICTING: dict[str, dict[str, Any]] = {
+    "SAL, 16 areas": {"areas": 16},
+    "SAL, 16 areas, exclusive": {"areas": 16, "shared": "off", "learn_projection": False, "routing": "network"},
+    "dense": {"areas": 1, "rule": "transpose"},
+}
+_FREE: dict[str, Any] = {"lr": 1e-3}
+"""These learn by exact sums: no learning rate, so nothing to search for."""
+STREAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "SAL, exclusive, 256 areas": (
+        {"areas": 256, "shared": "off", "learn_projection": False, "routing": "network"},
+        {"learner": "areas"},
+    ),
+    "SAL, pooled, 16 areas": ({"areas": 16}, {"learner": "areas"}),
+    "backpropagation": ({"rule": "backprop", "areas": 1}, {"learner": "dense"}),
+    "elastic consolidation, 100": ({"rule": "backprop", "areas": 1}, {"learner": "elastic", "strength": 100}),
+    "elastic consolidation, 10000": ({"rule": "backprop", "areas": 1}, {"learner": "elastic", "strength": 10000}),
+    "replay of 200 samples": ({"rule": "backprop", "areas": 1}, {"learner": "replay", "memory": 200}),
+    "nearest class mean": (_FREE, {"learner": "nearest-mean"}),
+    "random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant"}),
+}
+
+RECIPES: dict[str, Recipe] = {recipe.__name__: recipe for recipe in (ten, depth, scale, convergence, interference)}
+
+
+def cases_of(name: str, plan: Plan) -> list[Case]:
+    """Returns the cases of a recipe, in the order in which they run.
+
+    Raises:
+        BrodmannError: There is no such recipe.
+        MissingDataError: None of its data is on this machine.
+    """
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    cases = RECIPES[name](plan)
+    if not cases:
+        raise MissingDataError(
+            f"None of the data of '{name}' is on this machine: `brodmann data list` shows what is, "
+            "`brodmann data fetch NAME` fetches a set, --sets names others."
+        )
+    return cases
+
+
+def _options(dataset: str, *, quick: bool) -> RunOptions:
+    """Returns the settings that all methods share: about 4e5 samples seen, between 10 and 60 epochs; quick: 4."""
+    samples = len(load(dataset).y_train)
+    epochs = 4 if quick else max(10, min(60, round(4e5 / samples)))
+    return RunOptions(dataset, epochs=epochs, grey=_is_coloured(dataset))
+
+
+def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
+    """Returns the methods of the tuned protocol. Dense ones are widened to SAL's active, or total, parameters."""
+    features, outputs = _sizes(dataset)
+    network = Network(mlp(features, outputs, depth=base.layers, width=base.width, areas=16))
+    one = base.width * (features + 1) + outputs * (base.width + 1)
+    active = matching_width(network.active_parameters(), features, outputs, base.layers)
+    total = matching_width(16 * one + network.total_parameters(), features, outputs, base.layers)
+    dense = replace(base, areas=1, width=active)
+    return {
+        "SAL, 16 areas": replace(base, areas=16),
+        "SAL, 1 area": replace(base, areas=1),
+        "SAL, 4 areas": replace(base, areas=4),
+        "SAL, 64 areas": replace(base, areas=64),
+        "backpropagation, equal active": replace(dense, rule="backprop"),
+        "backpropagation, equal total": replace(dense, rule="backprop", width=total),
+        "Kolen-Pollack": dense,
+        "fixed random feedback": replace(dense, rule="random"),
+        "direct feedback": replace(dense, rule="direct"),
+        "sign-symmetric": replace(dense, rule="sign"),
+        "last layer only": replace(dense, rule="last-layer"),
+        "scikit-learn MLP": replace(dense, rule="backprop"),
+    }
+
+
+@cache
+def _is_here(dataset: str) -> bool:
+    try:
+        load(dataset)
+    except BrodmannError:
+        return False
+    return True
+
+
+@cache
+def _sizes(dataset: str) -> tuple[int, int]:
+    """Returns features (of grey images) and classes of a data set."""
+    data = load(dataset)
+    features = 1
+    for size in data.shape[1:] if _is_coloured(dataset) else data.shape:
+        features *= size
+    return features, data.outputs
+
+
+@cache
+def _is_large(dataset: str) -> bool:
+    return len(load(dataset).y_train) >= LARGE
+
+
+@cache
+def _is_coloured(dataset: str) -> bool:
+    shape = load(dataset).shape
+    return len(shape) == 3 and shape[0] == 3

@@ -1,0 +1,198 @@
+"""The report: one HTML page that opens from disk, Markdown tables, and figures for a paper."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brodmann.bench.audit import audit
+from brodmann.bench.case import Row
+from brodmann.bench.journal import read_journal
+from brodmann.bench.runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
+from brodmann.bench.sections import Section, section
+from brodmann.bench.tables import Table, grouped
+from brodmann.errors import BrodmannError
+from brodmann.files import read_json, write_bytes
+
+FORMATS = ("svg", "png", "pdf")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        page: The HTML page.
+        markdown: The same tables as Markdown.
+        figures: Folder of the figures.
+        problems: What the audit found.
+    """
+
+    page: Path
+    markdown: Path
+    figures: Path
+    problems: list[str]
+
+
+def write_report(folder: Path) -> Report:
+    """Writes ``report.html``, ``report.md`` and ``figures/`` into the folder of a benchmark.
+
+    Raises:
+        BrodmannError: The folder holds no rows, or cannot be written; matplotlib is missing.
+    """
+    rows, trials = _rows(folder, ROWS), _rows(folder, TRIAL_ROWS)
+    if not rows:
+        raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
+    choices = read_json(folder / CHOICES) if (folder / CHOICES).is_file() else {}
+    plan = read_json(folder / PLAN) if (folder / PLAN).is_file() else {}
+    problems = audit(rows, trials, choices, plan)
+    sections = [section(recipe, own) for recipe, own in grouped(rows, "recipe").items()]
+    figures = folder / "figures"
+    for part in sections:
+        for plot in part.plots:
+            for kind in FORMATS:
+                plot.draw(figures / f"{plot.name}.{kind}")
+    ran = _what_ran(rows, trials)
+    write_bytes(folder / "report.md", _markdown(sections, ran, problems).encode())
+    write_bytes(folder / "report.html", _page(sections, ran, problems, figures, rows).encode())
+    return Report(folder / "report.html", folder / "report.md", figures, problems)
+
+
+def _rows(folder: Path, name: str) -> list[Row]:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return read_journal(path)
+    return []
+
+
+def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:
+    lines = [
+        [
+            recipe,
+            ", ".join(dict.fromkeys(row["dataset"] for row in own)),
+            str(len(own)),
+            str(len({row["seed"] for row in own})),
+            f"{sum(row['wall_seconds'] for row in own) / 3600:.2f}",
+            ", ".join(sorted({row["code"] for row in own})),
+        ]
+        for recipe, own in grouped([*rows, *trials], "recipe").items()
+    ]
+    columns = ["recipe", "data sets", "rows", "seeds", "core-hours", "code"]
+    return Table(
+        "What ran", columns, lines, "Every row, with all its settings, is in rows.jsonl; trials.jsonl has the search."
+    )
+
+
+def _markdown(sections: Sequence[Section], ran: Table, problems: Sequence[str]) -> str:
+    parts = ["# Benchmark", _verdict(problems)]
+    parts += [f"- {problem}" for problem in problems]
+    for part in sections:
+        parts.append(f"## {part.title}")
+        parts += [text for text in part.text if text]
+        parts += [table.markdown() for table in part.tables]
+        parts += [f"![{plot.caption}](figures/{plot.name}.png)" for plot in part.plots]
+    return "\n\n".join([*parts, ran.markdown()]) + "\n"
+
+
+def _verdict(problems: Sequence[str]) -> str:
+    if problems:
+        return f"**The audit found {len(problems)} problems: these tables prove nothing until they are gone.**"
+    return (
+        "The audit found nothing: every choice is the best of its trial log, every test part was read once, "
+        "all rows come from the same data and code, and none is missing."
+    )
+
+
+def _page(sections: Sequence[Section], ran: Table, problems: Sequence[str], figures: Path, rows: Sequence[Row]) -> str:
+    links = "".join(f'<a href="#{part.recipe}">{html.escape(part.title)}</a>' for part in sections)
+    kind = "bad" if problems else "good"
+    found = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+    body = [f'<div class="{kind}"><p>{html.escape(_verdict(problems).strip("*"))}</p><ul>{found}</ul></div>']
+    for part in sections:
+        body.append(f'<section id="{part.recipe}"><h2>{html.escape(part.title)}</h2>')
+        body += [f"<p>{html.escape(text)}</p>" for text in part.text if text]
+        body += [_drawing(figures / f"{plot.name}.svg", plot.caption) for plot in part.plots]
+        body += [table.html() for table in part.tables]
+        body.append("</section>")
+    body.append(f"<section><h2>What ran</h2>{ran.html()}{_settings(rows)}</section>")
+    return _PAGE.replace("{links}", links).replace("{body}", "\n".join(body))
+
+
+def _drawing(path: Path, caption: str) -> str:
+    """Returns a figure as part of the page; a click shows it large."""
+    drawing = path.read_text()
+    drawing = drawing[drawing.index("<svg") :]
+    # Names inside a drawing are common to all drawings of a page: make them its own.
+    drawing = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{path.stem}-", drawing)
+    return (
+        f'<figure tabindex="0" role="img" aria-label="{html.escape(caption)}">{drawing}'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _settings(rows: Sequence[Row]) -> str:
+    """Returns the options of the first row of every method, folded away."""
+    items = []
+    for (recipe, protocol, dataset, method), own in grouped(rows, "recipe", "protocol", "dataset", "method").items():
+        options: dict[str, Any] = own[0]["options"]
+        text = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("dataset", "seed"))
+        name = f"{recipe}, {protocol}, {dataset}, {method}"
+        items.append(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>")
+    return f"<details><summary>Settings of every method</summary><dl>{''.join(items)}</dl></details>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Brodmann benchmark</title>
+<style>
+:root { color-scheme: light; --ink: #262626; --soft: #6b6b6b; --line: #dcdcdc; --blue: #0072b2; }
+body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 0 auto; padding: 1.5rem; }
+nav { position: sticky; top: 0; background: #fff; padding: .5rem 0; border-bottom: 1px solid var(--line); z-index: 1; }
+nav a { margin-right: 1.2rem; color: var(--blue); text-decoration: none; }
+h1 { margin-bottom: .2rem; } h2 { margin-top: 2.5rem; scroll-margin-top: 3rem; }
+h3 { font-size: 1rem; margin: 2rem 0 .4rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .28rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+th { cursor: pointer; font-weight: 600; border-bottom: 2px solid var(--ink); }
+tbody tr:hover td { background: #f4f8fb; }
+.note, figcaption { color: var(--soft); font-size: 13px; max-width: 50rem; }
+figure { margin: 1.2rem 0; cursor: zoom-in; } figure svg { max-width: 100%; height: auto; }
+figure.large { position: fixed; inset: 0; margin: 0; padding: 2vh 2vw; background: #fff; z-index: 2; cursor: zoom-out;
+  overflow: auto; text-align: center; } figure.large svg { width: 94vw; height: 88vh; max-width: none; }
+.good, .bad { padding: .2rem 1rem; border-left: 4px solid #009e73; background: #f3faf7; margin: 1rem 0; }
+.bad { border-color: #d55e00; background: #fdf4ee; }
+details { margin: 1rem 0; }
+dt { font-weight: 600; margin-top: .6rem; } dd { margin: 0; font-size: 12.5px; color: var(--soft); }
+@media print { nav { display: none; } }
+</style></head><body>
+<h1>Brodmann benchmark</h1>
+<p class="note">Click a figure to enlarge it, a column's head to sort by it.</p>
+<nav>{links}</nav>
+{body}
+<script>
+document.querySelectorAll("figure").forEach(figure => {
+  const toggle = () => figure.classList.toggle("large");
+  figure.addEventListener("click", toggle);
+  figure.addEventListener("keydown", event => {
+    if (event.key === "Enter" || (event.key === "Escape" && figure.classList.contains("large"))) toggle();
+  });
+});
+document.querySelectorAll("th").forEach(head => head.addEventListener("click", () => {
+  const body = head.closest("table").tBodies[0], place = head.cellIndex;
+  const value = row => { const text = row.cells[place].textContent, number = parseFloat(text.replace(/[,\\s]/g, ""));
+    return isNaN(number) ? text : number; };
+  const rows = [...body.rows], down = head.dataset.down !== "yes";
+  rows.sort((a, b) => { const x = value(a), y = value(b);
+    const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+    return down ? -order : order; });
+  head.dataset.down = down ? "yes" : "no";
+  body.append(...rows);
+}));
+</script></body></html>
+"""

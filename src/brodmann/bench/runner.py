@@ -1,0 +1,177 @@
+"""Runs cases: several at a time, one thread each, every row on disk as soon as it is known."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import brodmann
+from brodmann.bench.case import Case, Row
+from brodmann.bench.journal import Journal
+from brodmann.bench.recipes import Plan, cases_of
+from brodmann.bench.tasks import run_case
+from brodmann.bench.tuner import TRIALS, Choices, choose, search_name, settled, stored_choices, trials_of
+from brodmann.errors import BrodmannError
+from brodmann.files import read_json, write_json
+from brodmann.training import Interrupted
+
+ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
+
+
+def run_recipes(
+    names: Iterable[str], plan: Plan, folder: Path, *, jobs: int = 1, trials: int = TRIALS, search: bool = False
+) -> None:
+    """Runs recipes into a folder; rows that are there already are not run again.
+
+    Args:
+        names: Of the recipes.
+        plan: How much of each.
+        folder: Gets ``trials.jsonl``, ``choices.json``, ``rows.jsonl`` and ``plan.json``.
+        jobs: Trainings at a time, one thread each. Times are only kept as measurements with 1.
+        trials: Settings that a search tries per method and data set.
+        search: Whether to search also where the package holds chosen settings.
+
+    Raises:
+        BrodmannError: A recipe is unknown, its data is missing, or a training failed.
+        Interrupted: Stopped by a signal; a later call goes on.
+    """
+    cases = [case for name in names for case in cases_of(name, plan)]
+    wanted, choices = searches(cases, trials, {} if search else stored_choices())
+    journal = Journal(folder / TRIAL_ROWS)
+    carry_out(wanted, journal, jobs, "search")
+    tried = {case.key for case in wanted}
+    for dataset, methods in choose(row for row in journal.rows() if row["key"] in tried).items():
+        choices.setdefault(dataset, {}).update(methods)
+    write_json(folder / CHOICES, choices)
+    final = [settled(case, choices) for case in cases]
+    _note_plan(folder, final)
+    carry_out(final, Journal(folder / ROWS), jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
+
+
+def searches(cases: Iterable[Case], trials: int, known: Choices) -> tuple[list[Case], Choices]:
+    """Returns the trials that the cases still need, and the choices that are known for them."""
+    wanted: dict[str, Case] = {}
+    choices: Choices = {}
+    for case in cases:
+        if not case.searched:
+            continue
+        dataset, method = search_name(case.options.dataset, case.method, case.detail)
+        if method in known.get(dataset, {}):
+            choices.setdefault(dataset, {})[method] = known[dataset][method]
+        else:
+            wanted |= {trial.key: trial for trial in trials_of(case, trials)}
+    return list(wanted.values()), choices
+
+
+def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:
+    """Runs those of the cases that have no row yet, and appends theirs."""
+    done = {row["key"] for row in journal.rows()}
+    left = list({case.key: case for case in cases if case.key not in done}.values())
+    if not left:
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns) as progress:
+        bar = progress.add_task(title, total=len(left))
+        for row in _rows_of(left, jobs):
+            journal.append(row)
+            progress.advance(bar)
+
+
+def _rows_of(cases: list[Case], jobs: int) -> Iterator[Row]:
+    """Yields rows as they become known; cases that ask for it get a process of their own, one at a time."""
+    together = [case for case in cases if not case.alone]
+    for group, workers, share in ((together, jobs, True), ([case for case in cases if case.alone], 1, False)):
+        if group:
+            yield from _in_processes(group, workers, share)
+
+
+def _in_processes(cases: list[Case], workers: int, share: bool) -> Iterator[Row]:
+    context = multiprocessing.get_context("spawn")
+    tasks_per_child = None if share else 1
+    with ProcessPoolExecutor(workers, context, _start_worker, (), max_tasks_per_child=tasks_per_child) as pool:
+        waiting = iter(cases)
+        running: set[Future[Row]] = set()
+        try:
+            while True:
+                # No more than one case in hand for each worker: what is lost in a kill is what was running.
+                for case in waiting:
+                    running.add(pool.submit(_work, case, workers))
+                    if len(running) >= workers:
+                        break
+                if not running:
+                    return
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    row = future.result()
+                    if "interrupted" in row:
+                        raise Interrupted(row["interrupted"])
+                    yield row
+        except BrokenProcessPool:
+            raise BrodmannError(
+                "A worker of the benchmark was killed (perhaps for memory): run fewer at a time with --jobs 1; rows "
+                "that are done are kept."
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _work(case: Case, jobs: int) -> Row:
+    began = time.perf_counter()
+    try:
+        row = run_case(case)
+    except Interrupted as stop:
+        return {"interrupted": stop.number}
+    return row | {
+        "wall_seconds": round(time.perf_counter() - began, 3),
+        "jobs": jobs,
+        "code": code_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    parent = os.getppid()
+
+    def watch() -> None:
+        # A worker whose parent was killed would wait for work for ever.
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@cache
+def code_version() -> str:
+    """Returns the package's version and a digest of its sources: rows of different code are told apart by it."""
+    digest = hashlib.sha256()
+    root = Path(brodmann.__file__).parent
+    for path in sorted(root.rglob("*")):
+        if path.suffix in (".py", ".cpp"):
+            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return f"{brodmann.__version__}+{digest.hexdigest()[:12]}"
+
+
+def _note_plan(folder: Path, cases: list[Case]) -> None:
+    """Writes which rows there must be, beside those that earlier calls asked for: the report looks for gaps."""
+    path = folder / PLAN
+    before: dict[str, Any] = {}
+    if path.is_file():
+        before = read_json(path)
+    for case in cases:
+        before[case.key] = [case.recipe, case.protocol, case.options.dataset, case.method, case.options.seed]
+    write_json(path, before)

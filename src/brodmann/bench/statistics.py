@@ -1,0 +1,136 @@
+"""Statistics of a comparison: paired tests, bootstrap intervals, ranks."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 2000
+"""Bootstrap draws: the ends of a 95 % interval then rest on 50 draws each."""
+OFFSET = 0.5
+"""Added to every error (in points) before ratios are taken, so that a perfect score does not decide everything."""
+Correct = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two methods differ on one data set, paired by seed.
+
+    Attributes:
+        mean: Mean difference, in points of accuracy.
+        low: Lower end of its 95 % bootstrap interval over seeds and test samples.
+        high: Upper end.
+        p: Two-sided p-value of a paired t-test over seeds; 1 where all differences are 0, NaN for a single seed.
+        pairs: Number of seeds.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    pairs: int
+
+
+def pack(correct: Correct) -> str:
+    """Packs which test samples were right into text: a bit each."""
+    return base64.b64encode(np.packbits(correct).tobytes()).decode()
+
+
+def unpack(text: str, count: int) -> Correct:
+    """Returns what `pack` was given."""
+    bits = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    return np.unpackbits(bits, count=count).astype(bool)
+
+
+def difference(ours: Correct, theirs: Correct, seed: int = 0) -> Difference:
+    """Compares two methods on the same test samples: (seeds, samples) each, the same seed in the same row."""
+    gaps = 100.0 * (ours.mean(1) - theirs.mean(1))
+    draws = np.sort(_draws(ours.astype(float) - theirs.astype(float), seed)) * 100.0
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Difference(float(gaps.mean()), float(low), float(high), paired_p(gaps), len(gaps))
+
+
+def paired_p(gaps: NDArray[np.float64]) -> float:
+    """Returns the two-sided p-value of a paired t-test."""
+    if len(gaps) < 2:
+        return math.nan
+    if np.allclose(gaps, gaps[0]):
+        return 1.0 if gaps[0] == 0 else 0.0
+    return float(_scipy().ttest_1samp(gaps, 0.0).pvalue)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Corrects p-values for their number, by Holm's step-down method; NaN stays NaN and does not count."""
+    order = sorted((index for index in range(len(p)) if not math.isnan(p[index])), key=lambda index: p[index])
+    corrected = [math.nan] * len(p)
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * p[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> tuple[float, float, float]:
+    """Returns the geometric mean over data sets of ``(our error + 0.5) / (their error + 0.5)``, and its interval.
+
+    Args:
+        pairs: Ours and theirs for each data set, (seeds, samples) each.
+        seed: Of the bootstrap, over seeds and test samples.
+    """
+
+    def error(accuracy: Any) -> Any:
+        return 100.0 * (1.0 - accuracy) + OFFSET
+
+    logs = [math.log(error(ours.mean()) / error(theirs.mean())) for ours, theirs in pairs.values()]
+    drawn = np.zeros(DRAWS)
+    for ours, theirs in pairs.values():
+        both = np.stack([ours, theirs], -1).astype(float)
+        accuracy = _draws(both, seed)
+        drawn += np.log(error(accuracy[:, 0]) / error(accuracy[:, 1])) / len(pairs)
+    low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
+    return math.exp(sum(logs) / len(logs)), float(low), float(high)
+
+
+def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of a mean."""
+    array = np.asarray(values, dtype=float)
+    picks = np.random.default_rng(seed).integers(len(array), size=(DRAWS, len(array)))
+    low, high = np.quantile(array[picks].mean(1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns each method's mean rank over data sets, 1 is best: scores (sets, methods), larger is better."""
+    ranks: NDArray[np.float64] = _scipy().rankdata(-scores, axis=1).mean(0)
+    return ranks
+
+
+def critical_difference(methods: int, sets: int) -> float:
+    """Returns how far two mean ranks must lie apart to differ at the 5 % level (Nemenyi; Demsar 2006, sec. 3.2.2)."""
+    studentised = float(_scipy().studentized_range.ppf(0.95, methods, np.inf))
+    return studentised / math.sqrt(2.0) * math.sqrt(methods * (methods + 1) / (6.0 * sets))
+
+
+def _draws(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Returns the mean over seeds and samples of each bootstrap draw: values (seeds, samples, ...)."""
+    generator = np.random.default_rng(seed)
+    seeds, samples = values.shape[:2]
+    results = []
+    for _ in range(DRAWS):
+        # Counts of a draw with replacement: a weighted mean is cheaper than a copy of the drawn values.
+        of_seed = np.bincount(generator.integers(seeds, size=seeds), minlength=seeds) / seeds
+        of_sample = np.bincount(generator.integers(samples, size=samples), minlength=samples) / samples
+        results.append(np.einsum("s,n,sn...->...", of_seed, of_sample, values, optimize=True))
+    return np.asarray(results)
+
+
+def _scipy() -> Any:
+    # No type stubs; scipy comes with scikit-learn.
+    return importlib.import_module("scipy.stats")

@@ -1,0 +1,227 @@
+"""What a case can be: each task trains once and returns what goes into its row."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from brodmann.baselines import Backpropagation
+from brodmann.bench import paper
+from brodmann.bench.case import Case, Row
+from brodmann.bench.cost import learning_operations
+from brodmann.bench.statistics import pack
+from brodmann.bench.streams import stream
+from brodmann.data import Split, load
+from brodmann.errors import DivergenceError
+from brodmann.local import Local
+from brodmann.network import Network
+from brodmann.runs import build_learner, peak_rss_mb, split_data
+from brodmann.telemetry import alignment, area_usage, class_conflict
+from brodmann.training import Callback, Trainer, evaluate
+
+LAYER_SAMPLES = 256
+"""Training samples by which layers are described: enough for a stable cosine, cheap at 1024 layers."""
+
+
+class Curve(Callback):
+    """Validation accuracy by step and second: at every epoch, and ever so many steps."""
+
+    def __init__(self, split: Split, every: int | None) -> None:
+        """Looks at the validation part after every so many steps; None for epochs alone."""
+        self.split, self.every = split, every
+        self.points: list[list[float]] = []
+        self.step_seconds: list[float] = []
+        self._before = 0.0
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """Takes the time of the step."""
+        progress = trainer.progress
+        self.step_seconds.append(progress.seconds - self._before)
+        self._before = progress.seconds
+        if self.every and progress.step % self.every == 0:
+            accuracy = evaluate(trainer.network, self.split.x_validation, self.split.y_validation)["accuracy"]
+            self.points.append([progress.step, round(progress.seconds, 4), round(accuracy, 5)])
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """Notes the epoch's validation accuracy."""
+        if not self.every:
+            progress = trainer.progress
+            self.points.append([progress.step, round(progress.seconds, 4), round(row["validation_accuracy"], 5)])
+
+
+def train(case: Case) -> Row:
+    """Trains, and scores validation and test part."""
+    return _train(case)[1]
+
+
+def train_paper(case: Case) -> Row:
+    """The same from the published initial values, which are the same numbers for every method."""
+    return _train(case, paper.initialise)[1]
+
+
+def train_deep(case: Case) -> Row:
+    """The same, and describes every layer: cosine with the true gradient, norms, silent units."""
+    learner, row, split = _train(case)
+    if isinstance(learner, Network):
+        x, y = split.x_train[:LAYER_SAMPLES], split.y_train[:LAYER_SAMPLES]
+        row["layers"] = [
+            {
+                "cosine": _rounded(line.cosine),
+                "norm_ratio": _rounded(line.norm_ratio),
+                "error": _rounded(line.error_norm),
+            }
+            for line in alignment(learner, x, y)
+        ]
+        row["silent"] = [_rounded(share) for share in silent_units(learner, x)]
+    return row
+
+
+def measure_conflict(case: Case) -> Row:
+    """The same, and measures how far the gradients of different classes conflict, where maps are shared."""
+    learner, row, split = _train(case)
+    assert isinstance(learner, Network)
+    row["conflict"] = [asdict(line) for line in class_conflict(learner, split.x_train[:2048], split.y_train[:2048])]
+    return row
+
+
+def train_stream(case: Case) -> Row:
+    """Learns a stream of tasks in one pass, and scores every task after each."""
+    return stream(case)
+
+
+def train_scikit_learn(case: Case) -> Row:
+    """Trains scikit-learn's MLPClassifier with the same settings; its ``alpha`` takes the decay."""
+    options = case.options
+    data = load(options.dataset)
+    split = split_data(options, data)
+    network: Any = importlib.import_module("sklearn.neural_network")
+    model = network.MLPClassifier(
+        (options.width,) * (options.layers - 1),
+        solver="adam",
+        learning_rate_init=options.lr,
+        alpha=options.decay,
+        batch_size=min(options.batch_size, len(split.x_train)),
+        max_iter=options.epochs,
+        n_iter_no_change=options.epochs,
+        random_state=options.seed,
+    )
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # reaching the last epoch is the plan, not a failure
+        model.fit(split.x_train.numpy(), split.y_train.numpy())
+    seconds = time.perf_counter() - began
+    correct = torch.from_numpy(model.predict(split.x_validation.numpy())) == split.y_validation
+    size = sum(part.size for part in [*model.coefs_, *model.intercepts_])
+    row = {
+        "digest": data.digest,
+        "validation": float(correct.double().mean()),
+        "seconds": round(seconds, 4),
+        "steps": model.t_ // max(1, options.batch_size),
+        "active": size,
+        "total": size,
+        "curve": [],
+    }
+    if not case.trial:
+        right = torch.from_numpy(model.predict(split.x_test.numpy())) == split.y_test
+        row |= _test_scores(right)
+    return row | {"test_reads": split.test.reads}
+
+
+TASKS: dict[str, Callable[[Case], Row]] = {
+    "train": train,
+    "paper": train_paper,
+    "deep": train_deep,
+    "conflict": measure_conflict,
+    "stream": train_stream,
+    "scikit-learn": train_scikit_learn,
+}
+
+
+def run_case(case: Case) -> Row:
+    """Carries out a case; returns its whole row."""
+    return case.row() | TASKS[case.task](case)
+
+
+def _train(
+    case: Case, initialise: Callable[[Network | Backpropagation, int], None] | None = None
+) -> tuple[Network | Backpropagation, Row, Split]:
+    options = case.options
+    data = load(options.dataset)
+    split = split_data(options, data)
+    learner = build_learner(options, data, split)
+    if initialise is not None:
+        initialise(learner, options.seed)
+    curve = Curve(split, case.detail.get("every"))
+    train_part, validation = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
+    trainer = Trainer(learner, train_part, validation, options.training_schedule(), callbacks=[curve])
+    stopped = None
+    try:
+        trainer.run()
+    except DivergenceError as error:
+        stopped = str(error)  # scored as it stands: a network that broke down is a result too
+    progress = trainer.progress
+    later = curve.step_seconds[len(curve.step_seconds) // 2 :] or [0.0]
+    row: Row = {
+        "digest": data.digest,
+        "validation": evaluate(learner, *validation)["accuracy"],
+        "train_loss": progress.history[-1]["train_loss"] if progress.history else None,
+        "curve": curve.points,
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 4),
+        "step_seconds": round(statistics.median(later), 7),
+        "peak_rss_mb": round(peak_rss_mb(), 1) if case.alone else None,
+        "active": learner.active_parameters(),
+        "total": learner.total_parameters(),
+        "operations": learning_operations(learner),
+        "stopped": stopped,
+    }
+    if isinstance(learner, Network):
+        use = area_usage(learner, split.x_validation)
+        row["effective_areas"] = [round(line.effective, 2) for line in use]
+    if not case.trial:
+        row |= _test_scores(predictions(learner, split.x_test) == split.y_test)
+    return learner, row | {"test_reads": split.test.reads}, split
+
+
+@torch.no_grad()
+def predictions(learner: Callable[[Tensor], Tensor], x: Tensor, rows: int = 1024) -> Tensor:
+    """Returns the class of every sample."""
+    return torch.cat([learner(part).argmax(-1) for part in torch.split(x, rows)])
+
+
+@torch.no_grad()
+def silent_units(network: Network, x: Tensor) -> list[float]:
+    """Returns, for each activation from input to output, the share of its values that are exactly zero."""
+    shares: list[float] = []
+    hooks = [
+        part.register_forward_hook(lambda _, __, output: shares.append(float((output == 0).double().mean())))
+        for part in network.modules()
+        if isinstance(part, Local) and isinstance(part.operation, nn.ReLU)
+    ]
+    try:
+        network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shares
+
+
+def trial_options(case: Case, **changes: Any) -> Case:
+    """Returns the case with some options changed."""
+    return replace(case, options=replace(case.options, **changes))
+
+
+def _test_scores(right: Tensor) -> Row:
+    return {"test": float(right.double().mean()), "tested": len(right), "correct": pack(right.numpy())}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
