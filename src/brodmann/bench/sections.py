@@ -259,7 +259,7 @@ def _published(result: Section, rows: list[Row]) -> None:
             ],
             lines,
             "With a shared part, W0 and D[g] both move by the gradient: the merged map moves twice as far per step. "
-            "The column with twice the learning rate shows how much of a gain is that larger step and no better learning.",
+            "The column with twice the learning rate shows how much of a gain is that larger step.",
         )
     )
 
