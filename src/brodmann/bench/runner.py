@@ -100,7 +100,9 @@ def _rows_of(cases: list[Case], jobs: int) -> Iterator[Row]:
 def _in_processes(cases: list[Case], workers: int, share: bool) -> Iterator[Row]:
     context = multiprocessing.get_context("spawn")
     tasks_per_child = None if share else 1
-    with ProcessPoolExecutor(workers, context, _start_worker, (), max_tasks_per_child=tasks_per_child) as pool:
+    with ProcessPoolExecutor(
+        workers, context, _start_worker, (os.getpid(),), max_tasks_per_child=tasks_per_child
+    ) as pool:
         waiting = iter(cases)
         running: set[Future[Row]] = set()
         try:
@@ -141,10 +143,9 @@ def _work(case: Case, jobs: int) -> Row:
     }
 
 
-def _start_worker() -> None:
+def _start_worker(parent: int) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    parent = os.getppid()
 
     def watch() -> None:
         # A worker whose parent was killed would wait for work for ever.
