@@ -1,8 +1,9 @@
-"""Time and memory of one training step beside PyTorch autograd at equal active width, 784-256-10.
+"""Time of one training step: against its limit on this machine, autograd, and a mixture of experts under autograd.
 
-Run: python benchmarks/step_time.py [--json] [--threads 2] [--repeats 60]
-Steps of both are timed in turn; a ratio is the median of the ratios of neighbouring steps. Memory is the allocator's
-peak inside the error pass, by PyTorch's profiler.
+Run: python benchmarks/step_time.py [--json] [--threads 2] [--repeats 60] [--rows TEXT]
+A network and its rivals take turns in blocks of ten steps, so that each runs with its own weights in the caches, as in
+training; a ratio is the median of the ratios of neighbouring blocks. The limit is the larger of bytes over measured
+bandwidth and operations over measured peak, see roofline.py.
 """
 
 from __future__ import annotations
@@ -12,118 +13,242 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from rivals import GroupedMixture
+from roofline import Roofline
+from roofline import measure as measure_roofline
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
-from brodmann import SGD, Adam, AreaLinear, Context, Network, mlp
+from brodmann import SGD, Adam, AreaLinear, Context, Network, mlp, residual_mlp
 from brodmann.baselines import Backpropagation
+from brodmann.bench.cost import learning_operations
+from brodmann.feedback import KolenPollack
 
-IN, WIDTH, OUT = 784, 256, 10
+BLOCK = 10
+"""Steps of a block: long enough to warm the caches, short enough that both rivals see the same machine."""
 LEAN: dict[str, Any] = {"shared": "off", "router": {"learned": False}}
-ROWS: dict[str, tuple[dict[str, Any], str]] = {
-    "SGD, 16 areas, shared part off, projection frozen": ({"areas": 16, "update": SGD(), **LEAN}, "sgd"),
-    "SGD, 256 areas, shared part off, projection frozen": ({"areas": 256, "update": SGD(), **LEAN}, "sgd"),
-    "SGD, 1 area": ({"areas": 1, "update": SGD()}, "sgd"),
-    "SGD, default configuration": ({"areas": 16, "update": SGD()}, "sgd"),
-    "Adam, default configuration": ({"areas": 16, "update": Adam(0.2)}, "adam"),
-}
 
 
-def areas_touched(network: Network, x: Tensor) -> list[int]:
-    """Returns the number of areas that a batch uses in each layer."""
-    touched, h, context = [], x, Context()
-    for layer in network.body.layers:  # type: ignore[union-attr]
-        if isinstance(layer, AreaLinear) and layer.router is not None:
-            touched.append(len(layer.router.route(h).groups.segments))
-        h, _ = layer.trace(h, context)
-    return touched
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table."""
+
+    name: str
+    batch: int
+    options: dict[str, Any] = field(default_factory=dict)
+    optimiser: str = "sgd"
+    inputs: int = 784
+    depth: int = 2
+    residual: bool = False
+    mixture: bool = False
+    target: float | None = None
 
 
-def seconds(step: Callable[[], object]) -> float:
-    """Times one step."""
+def lean(areas: int) -> dict[str, Any]:
+    return {"areas": areas, **LEAN}
+
+
+SETTINGS = [
+    Setting("16 areas, lean", 16, lean(16), target=1.5, mixture=True),
+    Setting("16 areas, lean", 128, lean(16), target=1.1, mixture=True),
+    Setting("16 areas, lean, bfloat16", 128, {**lean(16), "storage": "bfloat16"}, target=0.8),
+    Setting("256 areas, lean", 16, lean(256)),
+    Setting("256 areas, lean", 128, lean(256), mixture=True),
+    Setting("1 area", 16, {"areas": 1}, target=0.6),
+    Setting("1 area", 128, {"areas": 1}, target=0.6),
+    Setting("16 areas, default", 16, {"areas": 16}),
+    Setting("16 areas, default", 128, {"areas": 16}),
+    Setting("16 areas, default, Adam", 16, {"areas": 16}, "adam"),
+    Setting("16 areas, default, Adam", 128, {"areas": 16}, "adam"),
+    Setting("32 layers of 256, 16 areas, lean", 128, lean(16), inputs=256, depth=32, residual=True, target=1.3),
+    Setting("128 layers of 256, 1 area", 128, {"areas": 1}, inputs=256, depth=128, residual=True, target=1.0),
+]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step must at least move and compute.
+
+    Attributes:
+        read: Bytes of weights and activations that are read.
+        updated: Bytes of weights and optimiser state that are read and written.
+        operations: Floating-point operations.
+    """
+
+    read: float
+    updated: float
+    operations: float
+
+
+def work_of(network: Network, x: Tensor) -> tuple[Work, list[int]]:
+    """Counts the work of a step on a batch, and the areas that it touches in each layer."""
+    touched: list[int] = []
+    arrived: list[int] = []
+    hooks = []
+    for _, layer in network.area_layers():
+
+        def keep(layer: AreaLinear, arguments: tuple[Any, ...]) -> None:
+            rows = arguments[0]
+            if layer.areas is not None and layer.router is not None:
+                touched.append(len(layer.router.route(rows).groups.segments))
+            arrived.append(len(rows))
+
+        hooks.append(layer.register_forward_pre_hook(keep))
+    with torch.no_grad():
+        network(x)
+    for hook in hooks:
+        hook.remove()
+    read = updated = 0.0
+    areas = iter(touched)
+    for _, layer in network.area_layers():
+        count = next(areas) if layer.areas is not None and layer.router is not None else 0
+        one = layer.in_features * layer.out_features
+        own = layer.areas.weight if layer.areas is not None else None
+        maps = [(count, own)] if own is not None else []
+        maps += [(1, layer.shared)] if layer.shared is not None else []
+        for number, slab in maps:
+            size = slab.value.element_size()
+            state = 8 if layer.update_rule.state_shapes((1,)) else 0
+            read += number * one * size
+            updated += number * one * (size + state)
+        if isinstance(layer.feedback, KolenPollack):
+            size = layer.feedback.shared.value.element_size() if layer.feedback.shared is not None else 4
+            state = 8 if layer.update_rule.state_shapes((1,)) else 0
+            read += one * size
+            updated += one * (size + state)
+        elif layer.feedback is not None:
+            read += one * 4
+        read += 4 * len(x) * 2 * (layer.in_features + layer.out_features)
+    return Work(read, updated, learning_operations(network) * len(x)), touched
+
+
+def block_seconds(step: Callable[[], object]) -> float:
+    """Times a block of steps; returns seconds per step."""
     began = time.perf_counter()
-    step()
-    return time.perf_counter() - began
+    for _ in range(BLOCK):
+        step()
+    return (time.perf_counter() - began) / BLOCK
 
 
-def measure(options: dict[str, Any], optimiser: str, batch: int, repeats: int) -> dict[str, Any]:
-    """Times a configuration against its twin."""
+def rounds(repeats: int, *steps: Callable[[], object]) -> list[list[float]]:
+    """Times the steps in turn; returns the seconds of each, one list per step."""
+    for step in steps:
+        block_seconds(step)
+    times: list[list[float]] = [[] for _ in steps]
+    for _ in range(repeats):
+        for place, step in enumerate(steps):
+            times[place].append(block_seconds(step))
+    return times
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any]:
+    """Times a setting, its dense twin of equal active width and, where asked, the mixture of experts."""
     torch.manual_seed(0)
-    x, y = torch.randn(batch, IN), torch.randint(0, OUT, (batch,))
-    network = Network(mlp(IN, OUT, width=WIDTH, **options))
-    twin = Backpropagation(IN, OUT, width=WIDTH, optimiser=optimiser)
-
-    def ours() -> object:
-        return network.learn(x, y, lr=1e-4)
-
-    def theirs() -> object:
-        return twin.learn_with_output(x, y, lr=1e-4)
-
-    for _ in range(10):
-        ours()
-        theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
+    x, y = torch.randn(setting.batch, setting.inputs), torch.randint(0, 10, (setting.batch,))
+    build = residual_mlp if setting.residual else mlp
+    rule = SGD() if setting.optimiser == "sgd" else Adam(0.2)
+    network = Network(build(setting.inputs, 10, depth=setting.depth, width=256, update=rule, **setting.options))
+    twin = Backpropagation(
+        setting.inputs, 10, depth=setting.depth, width=256, residual=setting.residual, optimiser=setting.optimiser
+    )
+    steps: list[Callable[[], object]] = [
+        lambda: network.learn(x, y, lr=1e-4),
+        lambda: twin.learn_with_output(x, y, lr=1e-4),
+    ]
+    if setting.mixture:
+        mixture = GroupedMixture(setting.inputs, 256, 10, setting.options["areas"], setting.optimiser)
+        steps.append(lambda: mixture.learn(x, y, lr=1e-4))
+    deep = setting.depth > 2
+    times = rounds(max(5, repeats // 10) if deep else repeats, *steps)
+    work, touched = work_of(network, x)
+    limit = roofline.seconds(work.read, work.updated, work.operations)
+    ours = statistics.median(times[0])
     return {
-        "batch": batch,
-        "areas_touched": areas_touched(network, x),
-        "step_us": 1e6 * statistics.median(a for a, _ in pairs),
-        "autograd_us": 1e6 * statistics.median(b for _, b in pairs),
-        "ratio": statistics.median(a / b for a, b in pairs),
-        **peak_inside_learn(network, x, y),
+        "setting": setting.name,
+        "batch": setting.batch,
+        "touched": touched[:2],
+        "step_us": 1e6 * ours,
+        "limit_us": 1e6 * limit,
+        "over_limit": ours / limit,
+        "dense_us": 1e6 * statistics.median(times[1]),
+        "ratio": ratio(times[0], times[1]),
+        "target": setting.target,
+        "mixture_ratio": ratio(times[0], times[2]) if setting.mixture else None,
+        "megabytes": (work.read + 2 * work.updated) / 1e6,
     }
 
 
-def peak_inside_learn(network: Network, x: Tensor, y: Tensor) -> dict[str, int]:
-    """Returns the allocator's peak in bytes inside the error pass, and the scratch of one area plus the errors."""
-    context = Context(lr=1e-4)
-    output, trace = network.body.trace(x, context)
-    error, _ = network.output_error(output, y)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        network.body.learn(trace, error, context)
-    held = peak = 0
-    for event in record.profiler.kineto_results.events():  # type: ignore[union-attr]
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    area = 4 * IN * WIDTH
-    errors = 4 * len(x) * (WIDTH + OUT)
-    return {"peak_bytes": peak, "one_area_plus_errors_bytes": area + errors}
+def router_share(areas: int, repeats: int) -> dict[str, Any]:
+    """Returns the share of a step that routing takes: choosing in both layers, with a frozen projection."""
+    torch.manual_seed(0)
+    x, y = torch.randn(128, 784), torch.randint(0, 10, (128,))
+    network = Network(mlp(784, 10, width=256, areas=areas, update=SGD(), **LEAN))
+    layers = [layer for _, layer in network.area_layers()]
+    h = torch.relu(layers[0].trace(x, Context())[0])
+
+    def route() -> None:
+        for layer, rows in zip(layers, (x, h), strict=True):
+            assert layer.router is not None
+            _ = layer.router.route(rows).groups
+
+    times = rounds(repeats, route, lambda: network.learn(x, y, lr=1e-4))
+    return {"areas": areas, "share": ratio(times[0], times[1])}
 
 
 def main() -> None:
-    """Prints a table, or one JSON object."""
+    """Prints tables, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--rows", default="", help="only settings whose name holds this text")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = [
-        {"configuration": name, **measure(settings, optimiser, batch, options.repeats)}
-        for name, (settings, optimiser) in ROWS.items()
-        for batch in (16, 128)
-    ]
+    roofline = measure_roofline(options.threads)
+    rows = [measure(setting, roofline, options.repeats) for setting in SETTINGS if options.rows in setting.name]
+    shares = [] if options.rows else [router_share(areas, options.repeats) for areas in (16, 4096)]
     if options.json:
-        print(json.dumps({"threads": options.threads, "torch": torch.__version__, "rows": rows}))
+        print(json.dumps({"threads": options.threads, "torch": torch.__version__, "rows": rows, "routing": shares}))
         return
-    table = Table("configuration", "batch", "touched", "step us", "autograd us", "ratio", "peak kB", "area+errors kB")
+    columns = (
+        "setting",
+        "batch",
+        "touched",
+        "step us",
+        "limit us",
+        "x limit",
+        "dense us",
+        "ratio",
+        "target",
+        "of mixture",
+    )
+    table = Table(*columns, title=f"SGD unless said, float32 unless said, {options.threads} threads")
     for row in rows:
         table.add_row(
-            row["configuration"],
+            row["setting"],
             str(row["batch"]),
-            ", ".join(map(str, row["areas_touched"])),
+            ", ".join(map(str, row["touched"])),
             f"{row['step_us']:.0f}",
-            f"{row['autograd_us']:.0f}",
+            f"{row['limit_us']:.0f}",
+            f"{row['over_limit']:.2f}",
+            f"{row['dense_us']:.0f}",
             f"{row['ratio']:.2f}",
-            f"{row['peak_bytes'] / 1e3:.0f}",
-            f"{row['one_area_plus_errors_bytes'] / 1e3:.0f}",
+            "" if row["target"] is None else f"{row['target']:.1f}",
+            "" if row["mixture_ratio"] is None else f"{row['mixture_ratio']:.3f}",
         )
-    Console(width=130).print(table)
+    console = Console(width=130)
+    console.print(table)
+    for share in shares:
+        console.print(f"routing takes {100 * share['share']:.0f} % of a step with {share['areas']} areas")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from .area_linear import AreaLinear
 from .builders import mlp, residual_mlp
-from .containers import Residual, Routed, Sequential
+from .containers import Recomputed, Residual, Routed, Sequential
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, SignSymmetric, Transpose
 from .layers import Context, Layer, Rates
@@ -34,6 +34,7 @@ __all__ = [
     "Network",
     "RMSNorm",
     "Rates",
+    "Recomputed",
     "Residual",
     "Route",
     "Routed",

@@ -1,4 +1,4 @@
-"""Containers of layers, which are layers themselves: Sequential, Residual, Routed."""
+"""Containers of layers, which are layers themselves: Sequential, Residual, Recomputed, Routed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .area_linear import AreaLinear
 from .errors import BrodmannError
 from .layers import Choice, Context, Layer
+from .local import Local
 from .routing import Router
 from .splitting import clone_area, merge_areas
 
@@ -94,6 +95,59 @@ class Residual(Layer):
             context = replace(context, output_error=self.alpha * context.output_error)
         through = self.body.learn(trace, self.alpha * error, context)
         return error if through is None else error + through
+
+
+class Recomputed(Layer):
+    """Remembers its input alone, and computes the traces of its body again when the error comes down.
+
+    One more forward pass buys the memory of all traces inside. The body's weights have not moved in between, so that
+    every number is the same, dropout's masks too.
+
+    Source: activation checkpointing (Chen et al. 2016), which needs no graph here.
+    """
+
+    def __init__(self, body: Layer) -> None:
+        """Wraps a body, such as the inside of a `Residual`."""
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+        """Inference."""
+        return self.body(x, choice)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass; remembers the input and where the random numbers stood."""
+        states = [generator.get_state() for generator in self._generators(x)]
+        y, _ = self.body.trace(x, context)
+        return y, (x, states)
+
+    @torch.no_grad()
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Computes the traces again, then the error pass of the body."""
+        x, states = trace
+        generators = self._generators(x)
+        now = [generator.get_state() for generator in generators]
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        _, inner = self.body.trace(x, context)
+        for generator, state in zip(generators, now, strict=True):
+            generator.set_state(state)
+        return self.body.learn(inner, error, context)
+
+    def _generators(self, x: Tensor) -> list[torch.Generator]:
+        """Returns what the body may draw random numbers from; nothing where it surely draws none."""
+        operations = [part.operation for part in self.body.modules() if isinstance(part, Local)]
+        if not any(_may_draw(operation) for operation in operations):
+            return []
+        if x.device.type == "cpu":
+            return [torch.default_generator]
+        return [torch.get_device_module(x.device).default_generators[x.device.index or 0]]
+
+
+def _may_draw(operation: Any) -> bool:
+    """Whether an operation may be random: a dropout that is on, or a function that cannot be looked into."""
+    return not isinstance(operation, nn.Module) or any(getattr(part, "p", 0) for part in operation.modules())
 
 
 class Routed(Layer):

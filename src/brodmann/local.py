@@ -52,10 +52,9 @@ class Local(Layer):
 
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass: dropout on."""
-        if isinstance(self.operation, nn.ReLU):
+        if isinstance(self.operation, nn.ReLU | RMSNorm):
             with torch.no_grad():
-                y = torch.relu(x)
-            return y, y
+                return _relu(x) if isinstance(self.operation, nn.ReLU) else self.operation.with_pull_back(x)
         with torch.inference_mode(False), torch.no_grad():
             # Autograd refuses tensors made in inference mode.
             x = x.clone() if x.is_inference() else x
@@ -71,12 +70,9 @@ class Local(Layer):
 
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Carries the error through the derivative."""
-        if isinstance(trace, Tensor):
-            with torch.no_grad():
-                below: Tensor = torch.ops.aten.threshold_backward(error, trace, 0)
-                return below
         with torch.inference_mode(False), torch.no_grad():
-            carried: Tensor = trace(error.clone() if error.is_inference() else error)[0]
+            below = trace(error.clone() if error.is_inference() else error)
+            carried: Tensor = below[0] if isinstance(below, tuple) else below
             return carried.detach()
 
 
@@ -85,4 +81,31 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X (..., n); returns the same shape."""
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+        return x * self._scale(x)
+
+    def with_pull_back(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Returns the output and what carries an error ``e`` down: ``s (e - y mean(y e))``, with ``y = s x``.
+
+        It remembers x and s alone; autograd's general way would keep y too, and costs several times as long.
+        """
+        scale = self._scale(x)
+
+        def pull_back(error: Tensor) -> Tensor:
+            y = x * scale
+            return scale * (error - y * (y * error).mean(-1, keepdim=True))
+
+        return x * scale, pull_back
+
+    @staticmethod
+    def _scale(x: Tensor) -> Tensor:
+        return torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def _relu(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """ReLU and its pull back, which remembers the output: the layer above keeps it anyway."""
+    y = torch.relu(x)
+
+    def pull_back(error: Tensor) -> Tensor:
+        return torch.ops.aten.threshold_backward(error, y, 0)  # type: ignore[no-any-return]
+
+    return y, pull_back

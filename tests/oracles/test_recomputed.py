@@ -1,0 +1,74 @@
+"""Recomputed traces change nothing but memory: every number is the same, dropout's masks too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from brodmann import Adam, Local, Network, Recomputed, RMSNorm, Sequential, residual_mlp
+
+from .cases import LAYERS, PATHS
+
+
+def trained(recompute: bool, **options: Any) -> tuple[Network, list[float]]:
+    torch.manual_seed(0)
+    network = Network(residual_mlp(6, 3, depth=5, width=7, update=Adam(0.1), recompute=recompute, **options))
+    x, y = torch.randn(12, 6), torch.randint(3, (12,))
+    return network, [float(network.learn(x, y, lr=0.01)) for _ in range(4)]
+
+
+def assert_same(options: dict[str, Any]) -> None:
+    plain, losses = trained(False, **options)
+    lean, again = trained(True, **options)
+    assert losses == again
+    theirs = dict(lean.state_dict())
+    assert len(theirs) == len(plain.state_dict())
+    for (name, value), other in zip(plain.state_dict().items(), theirs.values(), strict=True):
+        assert torch.equal(value, other), name
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer(layer: str) -> None:
+    assert_same({**LAYERS[layer], "dropout": 0.3})
+
+
+@pytest.mark.parametrize("feedback", PATHS)
+def test_every_path(feedback: str) -> None:
+    assert_same({"areas": 3, "feedback": feedback})
+
+
+def test_a_function_that_draws_random_numbers() -> None:
+    def noisy(x: torch.Tensor) -> torch.Tensor:
+        return x * (torch.rand_like(x) < 0.5)
+
+    body = Local(noisy)
+    x, error = torch.randn(5, 4), torch.ones(5, 4)
+    context = None
+    torch.manual_seed(3)
+    y, trace = Recomputed(body).trace(x, context)
+    drawn = torch.rand(2)
+    below = Recomputed(body).learn(trace, error, context)
+    assert torch.equal(below * x, y)
+    torch.manual_seed(3)
+    body.trace(x, context)
+    assert torch.equal(torch.rand(2), drawn)  # and what is drawn afterwards is the same too
+
+
+def test_traces_inside_are_not_kept() -> None:
+    body = Sequential(Local(RMSNorm()), Local(nn.ReLU()))
+    x = torch.randn(5, 4)
+    _, (kept, states) = Recomputed(body).trace(x, None)
+    assert kept is x
+    assert states == []
+
+
+def test_the_norm_carries_errors_down_as_autograd_does(double: None) -> None:
+    x, error = torch.randn(6, 9), torch.randn(6, 9)
+    y, pull_back = RMSNorm().with_pull_back(x)
+    leaf = x.clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(RMSNorm()(leaf), leaf, error)
+    assert torch.equal(y, RMSNorm()(x))
+    assert torch.allclose(pull_back(error), expected, rtol=1e-12, atol=1e-14)
