@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types mutants bench-speed wheel clean
+.PHONY: help demo test test-slow lint types mutants bench-quick bench-speed wheel clean
 
 help:  ## Shows this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -39,8 +39,15 @@ types: $(READY)  ## Checks types, strictly
 mutants: $(READY)  ## Plants faults and checks that the tests find them
 	$(BIN)/python tests/mutants.py
 
-bench-speed: $(READY)  ## Times a step beside PyTorch's
+bench-quick: $(READY)  ## Runs a small version of every benchmark, writes a report
+	$(BIN)/brodmann bench all --quick --seeds 2 --jobs 2 --out runs/bench-quick
+
+bench-speed: $(READY)  ## Measures speed and memory beside the machine's limits and PyTorch
+	$(BIN)/python benchmarks/roofline.py
+	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/scale.py
 
 wheel: $(READY)  ## Builds dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps -w dist .

@@ -1,0 +1,154 @@
+"""One billion parameters: time of a step against a tenth of them, and the peak memory of the whole of it.
+
+Run: python benchmarks/scale.py [--json] [--parameters 1e9] [--threads 2]
+Both networks are 784-256-10 with one route, no shared part, plain SGD, and every area in use. A fixed assignment gives
+every batch the same number of areas in either network. The memory run makes every area exist, evaluates, writes a
+checkpoint, and goes on from it exactly; it runs in a process of its own, with its data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from brodmann import SGD, Network
+from brodmann.builders import design
+from brodmann.runs import peak_rss_mb
+
+BATCH, TOUCHED, STEPS = 128, 64, 40
+ONE = 785 * 256 + 257 * 10
+
+
+def build(parameters: float) -> Network:
+    """Returns a network with room for so many parameters, in areas that do not exist yet."""
+    torch.manual_seed(0)
+    areas = round(parameters / ONE)
+    options: dict[str, Any] = {"shared": "off", "routing": "network", "router": {"learned": False}}
+    return Network.from_design(design("mlp", SGD(), in_features=784, outputs=10, width=256, areas=areas, **options))
+
+
+def force(network: Network) -> torch.Tensor:
+    """Makes sample i go to area i, whatever the router would choose; returns the handle on that assignment."""
+    router = network.body.router  # type: ignore[union-attr]
+    router.assignment = torch.zeros(BATCH, dtype=torch.int64)
+    choose = router._choose
+
+    def fixed(x: torch.Tensor) -> Any:
+        route = choose(x)
+        areas = router.assignment[: len(x)]
+        return type(route)(x, route.u, route.products, areas, areas, route.temperature, route.areas)
+
+    router._choose = fixed
+    return router.assignment  # type: ignore[no-any-return]
+
+
+def step_seconds(parameters: float, forced: bool) -> tuple[float, int, float]:
+    """Returns the median time of a step, how many parameters exist, and the areas that a batch touched."""
+    network = build(parameters)
+    router = network.body.router  # type: ignore[union-attr]
+    x, y = torch.randn(BATCH, 784), torch.randint(0, 10, (BATCH,))
+    assignment = force(network)
+    for first in range(0, router.areas, BATCH):  # every area exists and its memory has been touched
+        assignment.copy_((torch.arange(BATCH) + first) % router.areas)
+        network.learn(x, y, lr=1e-4)
+    if not forced:
+        del router._choose
+    generator = torch.Generator().manual_seed(1)
+    times, touched = [], []
+    for _ in range(STEPS):
+        x = torch.randn(BATCH, 784, generator=generator)
+        areas = torch.randperm(router.areas, generator=generator)[:TOUCHED]
+        assignment.copy_(areas[torch.arange(BATCH) % len(areas)])
+        touched.append(len(router.route(x).groups.segments))
+        began = time.perf_counter()
+        network.learn(x, y, lr=1e-4)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times), network.total_parameters(), statistics.mean(touched)
+
+
+def whole_life(parameters: float) -> dict[str, Any]:
+    """Trains until every area exists, evaluates, saves, loads, and goes on; returns the peak memory of it all."""
+    x, y = torch.randn(60_000, 784), torch.randint(0, 10, (60_000,))  # as much data as MNIST
+    network = build(parameters)
+    router = network.body.router  # type: ignore[union-attr]
+    assignment = force(network)
+    for first in range(0, router.areas, BATCH):
+        assignment.copy_((torch.arange(BATCH) + first) % router.areas)
+        network.learn(x[:BATCH], y[:BATCH], lr=1e-3)
+    del router._choose
+    with torch.no_grad():
+        for part in torch.split(x[:10_000], 1024):
+            network(part)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.safetensors"
+        began = time.perf_counter()
+        network.save(path)
+        saving = time.perf_counter() - began
+        size = path.stat().st_size
+        network.learn(x[:BATCH], y[:BATCH], lr=1e-3)
+        after = [float(parameter.double().sum()) for parameter in network.parameters()]
+        total = network.total_parameters()
+        del network, router, assignment
+        peak = peak_rss_mb() * 2**20
+        again = Network.load(path)
+        again.learn(x[:BATCH], y[:BATCH], lr=1e-3)
+        exact = after == [float(parameter.double().sum()) for parameter in again.parameters()]
+    return {
+        "total_parameters": total,
+        "peak_bytes": peak,
+        "peak_bytes_with_loading": peak_rss_mb() * 2**20,
+        "checkpoint_bytes": size,
+        "save_seconds": saving,
+        "resumed_exactly": exact,
+    }
+
+
+def main() -> None:
+    """Prints the figures, or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--parameters", type=float, default=1e9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--life", action="store_true", help="the memory run alone, as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.life:
+        print(json.dumps(whole_life(options.parameters)))
+        return
+    command = [sys.executable, __file__, "--life", "--parameters", str(options.parameters)]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    for name, forced in (("forced", True), ("routed", False)):
+        for size in (options.parameters / 10, options.parameters):
+            seconds, total, touched = step_seconds(size, forced)
+            result[f"{name}_{size:.0e}"] = {"step_us": 1e6 * seconds, "total": total, "touched": touched}
+        small, large = (result[f"{name}_{size:.0e}"] for size in (options.parameters / 10, options.parameters))
+        result[f"{name}_ratio"] = large["step_us"] / small["step_us"]
+    if options.json:
+        print(json.dumps(result))
+        return
+    console = Console(width=120)
+    console.print(
+        f"{result['total_parameters']:,} parameters: peak resident memory {result['peak_bytes'] / 1e9:.2f} GB "
+        f"(with loading the checkpoint {result['peak_bytes_with_loading'] / 1e9:.2f} GB), checkpoint "
+        f"{result['checkpoint_bytes'] / 1e9:.2f} GB in {result['save_seconds']:.0f} s, resumed exactly: "
+        f"{result['resumed_exactly']}"
+    )
+    for name in ("forced", "routed"):
+        for size in (options.parameters / 10, options.parameters):
+            row = result[f"{name}_{size:.0e}"]
+            console.print(f"{name}, {row['total']:,}: step {row['step_us']:.0f} us, {row['touched']:.0f} areas touched")
+        console.print(f"{name}: ratio {result[f'{name}_ratio']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
