@@ -7,6 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from brodmann import SGD, Adam, Context, Network, UpdateRule, mlp
+from brodmann.pages import ask_for_large_pages
 
 IN, WIDTH, ROWS = 300, 200, 32
 
@@ -35,3 +36,11 @@ def test_learning_needs_one_areas_scratch_and_the_errors(areas: int, update: Upd
     # Two errors of the hidden layer, as they came and sorted by area, and small change.
     errors = 2 * 4 * ROWS * (WIDTH + 10) + 4096
     assert 0 < peak_inside_learn(areas, update) <= scratch + errors
+
+
+def test_large_pages_are_asked_for_and_change_no_number() -> None:
+    room = torch.empty(3, 1024, 1024)
+    room[0] = 1.0
+    ask_for_large_pages(room)  # the system may refuse: the machine decides
+    assert bool((room[0] == 1.0).all())
+    assert not ask_for_large_pages(torch.empty(4))  # too small to hold one

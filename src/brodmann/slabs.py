@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .groups import Groups
 from .kernels import operations
+from .pages import ask_for_large_pages
 from .updates import UpdateRule
 
 
@@ -99,6 +100,7 @@ class Slab(nn.Module):
         if old.is_contiguous() and old.storage_offset() == 0 and old.untyped_storage().nbytes() >= needed:
             return old.detach().as_strided(shape, old.stride())
         room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
+        ask_for_large_pages(room)
         room[: len(old)] = old
         return room[:slots]
 
