@@ -33,7 +33,7 @@ from brodmann.bench.cost import learning_operations
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.paper import initialise
 from brodmann.bench.recipes import Plan, cases_of, ten
-from brodmann.bench.runner import run_recipes
+from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.statistics import (
     average_ranks,
     critical_difference,
@@ -47,7 +47,7 @@ from brodmann.bench.statistics import (
 from brodmann.bench.streams import continual_scores, tasks_of
 from brodmann.bench.tables import Table
 from brodmann.bench.tasks import run_case, silent_units
-from brodmann.bench.tuner import candidates, choose, settled, trials_of
+from brodmann.bench.tuner import candidates, choose, settled, stored_choices, trials_of
 from brodmann.cli import main
 from brodmann.errors import BrodmannError
 from brodmann.runs import RunOptions
@@ -173,6 +173,19 @@ def test_the_best_mean_validation_score_is_chosen_and_the_first_of_equals() -> N
     chosen = choose(rows)["d"]["m"]
     assert {name: chosen[name] for name in ("lr", "decay", "dropout")} == candidates(3)[1]
     assert (chosen["trials"], chosen["validation"]) == (3, 0.8)
+
+
+def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_audit() -> None:
+    stored = stored_choices()
+    cases = ten(Plan(seeds=1, protocols=("tuned",), sets=("digits",)))
+    wanted, known = searches(cases, 8, stored)
+    assert wanted == []
+    assert known["digits"].keys() == {case.method for case in cases}
+    bench = Path(__file__).parent.parent / "docs" / "bench"
+    rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
+    choices, plan = (json.loads((bench / name).read_text()) for name in ("choices.json", "plan.json"))
+    assert audit(rows, trials, choices, plan) == []
+    assert choices == stored
 
 
 # ---- costs, initial values, layers -----------------------------------------------------------------------------------

@@ -141,7 +141,8 @@ def residual_mlp(
         router: As in `mlp`.
         storage: As in `mlp`.
         recompute: Whether blocks remember their input alone and compute their traces again when the error comes down,
-            see `Recomputed`: half the memory of very deep networks for a third more time. Default False.
+            see `Recomputed`: half the memory of very deep networks for a tenth more time (docs/results.md). Default
+            False.
 
     Raises:
         BrodmannError: The depth is below 3, a size is not positive, or a name is unknown.

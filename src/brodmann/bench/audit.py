@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from brodmann.bench.case import Row
-from brodmann.bench.tuner import SEARCHED, Choices, choose
+from brodmann.bench.tuner import SEARCHED, Choices, choose, search_name
 
 TEST_FIELDS = ("test", "correct", "matrix")
 
@@ -47,9 +47,8 @@ def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]
 def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
     found: dict[str, None] = {}
     for row in rows:
-        stream = row["detail"].get("stream")
-        method = f"{stream}: {row['method']}" if stream else row["method"]
-        chosen = choices.get(row["dataset"], {}).get(method)
+        dataset, method = search_name(row["dataset"], row["method"], row["detail"])
+        chosen = choices.get(dataset, {}).get(method)
         if row["protocol"] == "tuned" and chosen and any(row["options"][name] != chosen[name] for name in SEARCHED):
             found[
                 f"{row['dataset']}, {method}: a result used {_settings(row['options'])}, chosen was "
@@ -82,12 +81,11 @@ def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
 
 
 def _other_data(rows: Sequence[Row]) -> list[str]:
-    digests: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    digests: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in rows:
-        others = "+".join([row["dataset"], *row["detail"].get("others", [])])
-        digests[others, ""][row["digest"]] += 1
+        digests["+".join([row["dataset"], *row["detail"].get("others", [])])][row["digest"]] += 1
     found = []
-    for (dataset, _), counts in digests.items():
+    for dataset, counts in digests.items():
         if len(counts) > 1:
             usual = max(counts, key=lambda digest: counts[digest])
             other = sum(counts.values()) - counts[usual]

@@ -42,15 +42,11 @@ def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> d
 
 def _seconds(case: Case) -> float:
     options = case.options
-    samples = len(_parts(options.dataset).x_train) * case.detail.get("tasks", 1) if _repeats(case) else None
-    samples = samples or len(_parts(options.dataset).x_train)
+    passes = case.detail["tasks"] if case.detail.get("stream") == "permuted" else 1
+    samples = passes * len(_parts(options.dataset).x_train)
     steps = options.epochs * math.ceil(samples / options.batch_size)
     sizes = (options.dataset, options.rule, options.areas, options.layers, options.width, options.residual)
     return START_SECONDS + steps * _step_seconds(*sizes, options.batch_size, options.optimiser, options.routing)
-
-
-def _repeats(case: Case) -> bool:
-    return case.detail.get("stream") == "permuted"
 
 
 @cache

@@ -7,7 +7,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -212,11 +212,6 @@ def silent_units(network: Network, x: Tensor) -> list[float]:
         for hook in hooks:
             hook.remove()
     return shares
-
-
-def trial_options(case: Case, **changes: Any) -> Case:
-    """Returns the case with some options changed."""
-    return replace(case, options=replace(case.options, **changes))
 
 
 def _test_scores(right: Tensor) -> Row:
