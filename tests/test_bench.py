@@ -86,6 +86,11 @@ def test_the_critical_difference_is_that_of_the_published_table() -> None:
     assert critical_difference(5, 30) == pytest.approx(2.728 * math.sqrt(5 * 6 / (6 * 30)), rel=1e-3)
 
 
+def test_two_seeds_give_no_p_value() -> None:
+    right = np.ones((2, 50), dtype=bool)
+    assert math.isnan(difference(right, ~right).p)
+
+
 def test_ranks_share_ties() -> None:
     assert average_ranks(np.array([[0.9, 0.8, 0.8], [0.7, 0.9, 0.5]])) == pytest.approx([1.5, 1.75, 2.75])
 

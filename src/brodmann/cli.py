@@ -266,7 +266,7 @@ class Bench:
         plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets)
         if self.estimate:
             cases = [case for name in names for case in bench.cases_of(name, plan)]
-            hours = core_hours(cases, self.trials, search=self.search)
+            hours = core_hours(cases, self.trials, search=self.search or self.quick)
             for name, value in hours.items():
                 OUT.print(f"{name:14} {value:8.2f} core-hours")
             OUT.print(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")

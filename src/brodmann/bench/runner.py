@@ -41,14 +41,15 @@ def run_recipes(
         folder: Gets ``trials.jsonl``, ``choices.json``, ``rows.jsonl`` and ``plan.json``.
         jobs: Trainings at a time, one thread each. Times are only kept as measurements with 1.
         trials: Settings that a search tries per method and data set.
-        search: Whether to search also where the package holds chosen settings.
+        search: Whether to search also where the package holds chosen settings. A quick plan always does: those settings
+            were chosen for longer trainings.
 
     Raises:
         BrodmannError: A recipe is unknown, its data is missing, or a training failed.
         Interrupted: Stopped by a signal; a later call goes on.
     """
     cases = [case for name in names for case in cases_of(name, plan)]
-    wanted, choices = searches(cases, trials, {} if search else stored_choices())
+    wanted, choices = searches(cases, trials, {} if search or plan.quick else stored_choices())
     journal = Journal(folder / TRIAL_ROWS)
     carry_out(wanted, journal, jobs, "search")
     tried = {case.key for case in wanted}

@@ -27,7 +27,8 @@ class Difference:
         mean: Mean difference, in points of accuracy.
         low: Lower end of its 95 % bootstrap interval over seeds and test samples.
         high: Upper end.
-        p: Two-sided p-value of a paired t-test over seeds; 1 where all differences are 0, NaN for a single seed.
+        p: Two-sided p-value of a paired t-test over seeds; 1 where all differences are 0, NaN for fewer than 3
+            seeds.
         pairs: Number of seeds.
     """
 
@@ -58,8 +59,8 @@ def difference(ours: Correct, theirs: Correct, seed: int = 0) -> Difference:
 
 
 def paired_p(gaps: NDArray[np.float64]) -> float:
-    """Returns the two-sided p-value of a paired t-test."""
-    if len(gaps) < 2:
+    """Returns the two-sided p-value of a paired t-test; NaN for fewer than 3 pairs, whose spread says nothing."""
+    if len(gaps) < 3:
         return math.nan
     if np.allclose(gaps, gaps[0]):
         return 1.0 if gaps[0] == 0 else 0.0
