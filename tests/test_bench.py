@@ -186,7 +186,7 @@ def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_a
     wanted, known = searches(cases, 8, stored)
     assert wanted == []
     assert known["digits"].keys() == {case.method for case in cases}
-    bench = Path(__file__).parent.parent / "docs" / "bench"
+    bench = Path(__file__).parent.parent / "docs" / "bench" / "ten"
     rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
     choices, plan = (json.loads((bench / name).read_text()) for name in ("choices.json", "plan.json"))
     assert audit(rows, trials, choices, plan) == []
