@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -30,6 +30,8 @@ EXCUSED = {
     [
         SALClassifier(width=16, areas=4, epochs=40, batch_size=16),
         SALRegressor(width=16, areas=4, epochs=40, batch_size=16),
+        SALClassifier(width=16, areas=4, optimiser="rls", batch_size=16),
+        SALRegressor(width=16, areas=4, optimiser="rls", batch_size=16),
     ],
     expected_failed_checks=lambda estimator: EXCUSED,
 )
@@ -129,3 +131,32 @@ def test_bad_settings_are_refused_at_fit(settings: dict[str, object], wording: s
     model = SALClassifier(**settings)
     with pytest.raises(BrodmannError, match=wording):
         model.fit(x, y)
+
+
+def test_a_stream_of_new_classes_is_learned_by_partial_fit_without_settings() -> None:
+    x, y = load_digits(return_X_y=True)
+    train, test, of_train, of_test = train_test_split(x, y, random_state=0)
+    model = SALClassifier(optimiser="rls", random_state=0)
+    for rows in np.array_split(np.argsort(of_train, kind="stable"), 40):  # class after class
+        model.partial_fit(train[rows], of_train[rows], classes=range(10))
+    assert model.score(test, of_test) > 0.85
+    probabilities = model.predict_proba(test)
+    assert (probabilities > 0).all()
+    np.testing.assert_allclose(probabilities.sum(1), 1.0)
+    assert model.fit(train, of_train).n_iter_ == 1  # one pass, whatever epochs says
+
+
+def test_recursive_least_squares_refuses_what_it_does_not_combine_with() -> None:
+    x, y = load_digits(return_X_y=True)
+    with pytest.raises(BrodmannError, match="optimiser='rls' does not combine with"):
+        SALClassifier(optimiser="rls", early_stopping=True).fit(x, y)
+
+
+def test_a_regressor_learns_a_stream() -> None:
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(-2, 2, 2000))[:, None]  # drifts from left to right
+    y = np.sin(2 * x[:, 0])
+    model = SALRegressor(optimiser="rls", random_state=0, areas=4, standardise=False)
+    for rows in np.array_split(np.arange(2000), 50):
+        model.partial_fit(x[rows], y[rows])
+    assert model.score(x, y) > 0.9

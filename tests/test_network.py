@@ -201,6 +201,22 @@ def test_bfloat16_storage_learns_like_float32_and_survives_saving(layer: str, fe
     path = tmp_path / "n.safetensors"
     network.save(path)
     again = Network.load(path)
-    assert again.area_layers()[0][1].storage == network.area_layers()[0][1].storage
+    kinds = [[tensor.dtype for tensor in net.parameters()] for net in (again, network)]
+    assert kinds[0] == kinds[1]
     assert torch.equal(again(x), network(x))
     torch.testing.assert_close(network.merged()(x), network(x), rtol=0.05, atol=0.05)
+
+
+def test_a_loss_of_ones_own_is_handed_the_sample_weights() -> None:
+    torch.manual_seed(0)
+    x, y, weight = torch.randn(8, 5), torch.randint(0, 3, (8,)), torch.rand(8)
+
+    def loss(output, target, weight):
+        values = torch.nn.functional.cross_entropy(output, target, reduction="none")
+        return (values if weight is None else values * weight / weight.sum()).sum()
+
+    own, ready = (Network(mlp(5, 3, width=6), chosen) for chosen in (loss, None))
+    ready.load_state_dict(own.state_dict())
+    for given in (weight, torch.ones(8)):
+        torch.testing.assert_close(own.learn(x, y, given), ready.learn(x, y, given))
+    torch.testing.assert_close(own(x), ready(x))

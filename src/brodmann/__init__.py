@@ -1,20 +1,21 @@
 """Brodmann: deep networks without backpropagation, by Selective Adaptive Learning."""
 
 from .area_linear import AreaLinear
-from .builders import mlp, residual_mlp
+from .builders import mlp, residual_mlp, stream_mlp
 from .containers import Recomputed, Residual, Routed, Sequential
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
-from .feedback import Direct, Feedback, FixedRandom, KolenPollack, SignSymmetric, Transpose
+from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
 from .layers import Context, Layer, Rates
 from .local import Local, RMSNorm
-from .losses import CrossEntropy, MeanSquaredError
+from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Network
 from .routing import Route, Router
-from .updates import SGD, Adam, UpdateRule
+from .updates import RLS, SGD, Adam, UpdateRule
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RLS",
     "SGD",
     "Adam",
     "AreaLinear",
@@ -28,6 +29,7 @@ __all__ = [
     "FixedRandom",
     "KolenPollack",
     "Layer",
+    "LeastChange",
     "Local",
     "MeanSquaredError",
     "MissingDataError",
@@ -41,8 +43,10 @@ __all__ = [
     "Router",
     "Sequential",
     "SignSymmetric",
+    "SumOfSquares",
     "Transpose",
     "UpdateRule",
     "mlp",
     "residual_mlp",
+    "stream_mlp",
 ]

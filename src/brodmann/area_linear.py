@@ -16,7 +16,7 @@ from .groups import Groups
 from .layers import Choice, Context, Layer
 from .routing import Route, Router
 from .slabs import Slab
-from .splitting import clone_area, merge_areas
+from .splitting import clone_area, merge_areas, recruit_areas
 from .updates import SGD, UpdateRule
 
 SHARED = ("learned", "frozen", "off")
@@ -114,7 +114,6 @@ class AreaLinear(Layer):
         rule = update or SGD()
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
-        self.storage = storage
         start = torch.zeros(out_features, in_features)
         if not zero_start:
             start.normal_(std=in_features**-0.5)
@@ -260,6 +259,7 @@ class AreaLinear(Layer):
         if self.areas is None or self.budget == 1:
             return None
         if self.router is not None:
+            recruit_areas(self.router, self, rows)
             return self.router.route(rows)
         if context.route is None:
             raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")

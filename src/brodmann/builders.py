@@ -13,11 +13,11 @@ from torch import nn
 from .area_linear import AreaLinear
 from .containers import Recomputed, Residual, Routed, Sequential
 from .errors import BrodmannError, unknown_name
-from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
+from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, Shape, SignSymmetric, Transpose
 from .layers import Layer
 from .local import Local, RMSNorm
 from .routing import Router
-from .updates import SGD, Adam, UpdateRule, update_rule
+from .updates import RLS, SGD, Adam, UpdateRule, update_rule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
@@ -164,7 +164,59 @@ def residual_mlp(
     return wrap(Sequential(*layers))
 
 
-BUILDERS: dict[str, Callable[..., Layer]] = {"mlp": mlp, "residual_mlp": residual_mlp}
+def stream_mlp(
+    in_features: int,
+    outputs: int,
+    *,
+    depth: int = 2,
+    width: int = 256,
+    areas: int = 16,
+    feedback: str | None = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str = "relu",
+    novelty: float = 0.4,
+    dimension: int = 128,
+) -> Sequential | Routed:
+    """Builds a network for streams that change: it learns in one pass, sample by sample, and forgets next to nothing.
+
+    Areas are exclusive (no shared part, one frozen route for all layers), so that only the areas whose cells a sample
+    hits may change; new samples recruit areas, which start as copies of the nearest; and inside an area `RLS` holds
+    what earlier samples determined.
+    Train it with ``Network(stream_mlp(...), SumOfSquares(), lr=1.0)``, on standardised inputs.
+
+    Args:
+        in_features: Size of a sample (flat).
+        outputs: Classes, or targets of a regression.
+        depth: Number of linear layers, readout included. Default 2.
+        width: Units of a hidden layer. Default 256.
+        areas: Budget of areas. Default 16.
+        feedback: A name in `FEEDBACKS`; its errors are scaled by `LeastChange`. None leaves the hidden layers as they
+            were drawn: the readout alone learns.
+        update: Rule of every weight. Default `RLS`.
+        activation: ``"relu"`` (default), ``"gelu"`` or ``"tanh"``.
+        novelty: See `Router`. Default 0.4, from a search on validation parts (docs/log.md).
+        dimension: Of the router's projection. Default 128: the cosine decides what is new, and a random projection
+            keeps it to about ``1 / sqrt(dimension)``.
+
+    Raises:
+        BrodmannError: A size is not positive or a name is unknown.
+    """
+    path = None if feedback is None else functools.partial(LeastChange, path=feedback_path(feedback, outputs))
+    router = {"learned": False, "novelty": novelty, "dimension": dimension}
+    new_layer, wrap = _parts(
+        in_features, outputs, depth, width, areas, path, update or RLS(), "network", "off", False, 0.0, router, None
+    )
+    sizes = [in_features, *[width] * (depth - 1), outputs]
+    layers: list[Layer] = []
+    for index in range(depth):
+        last = index == depth - 1
+        layers.append(Local(nn.ConstantPad1d((0, 1), 1.0)))  # biases, as one more input: RLS moves no others
+        layers.append(new_layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, zero_start=last))
+        layers += [] if last else [_activation(activation)]
+    return wrap(Sequential(*layers))
+
+
+BUILDERS: dict[str, Callable[..., Layer]] = {"mlp": mlp, "residual_mlp": residual_mlp, "stream_mlp": stream_mlp}
 
 
 def design(builder: str, update: UpdateRule, **arguments: Any) -> dict[str, Any]:
@@ -197,7 +249,7 @@ def _parts(
     depth: int,
     width: int,
     areas: int,
-    feedback: str,
+    feedback: str | Callable[[Shape], Feedback] | None,
     update: UpdateRule | None,
     routing: str,
     shared: str,
@@ -217,11 +269,11 @@ def _parts(
     if storage is not None and storage not in STORAGES:
         raise unknown_name("storage", storage, STORAGES)
     rule = update or Adam()
-    path = feedback_path(feedback, outputs)
+    path = feedback_path(feedback, outputs) if isinstance(feedback, str) else feedback
     new_router: Callable[..., Router] = functools.partial(Router, **(router or {}))
     own = new_router if routing == "layer" else None
 
-    def new_layer(inputs: int, size: int, *, lowest: bool) -> AreaLinear:
+    def new_layer(inputs: int, size: int, *, lowest: bool, zero_start: bool = False) -> AreaLinear:
         return AreaLinear(
             inputs,
             size,
@@ -232,6 +284,7 @@ def _parts(
             update=rule,
             pooling=pooling,
             router=own,
+            zero_start=zero_start,
             storage=None if storage is None else STORAGES[storage],
         )
 
@@ -249,4 +302,15 @@ def _activation(name: str) -> Local:
     return Local(ACTIVATIONS[name]())
 
 
-__all__ = ["ACTIVATIONS", "BUILDERS", "FEEDBACKS", "SGD", "build", "design", "feedback_path", "mlp", "residual_mlp"]
+__all__ = [
+    "ACTIVATIONS",
+    "BUILDERS",
+    "FEEDBACKS",
+    "SGD",
+    "build",
+    "design",
+    "feedback_path",
+    "mlp",
+    "residual_mlp",
+    "stream_mlp",
+]

@@ -13,7 +13,7 @@ from .errors import BrodmannError
 from .layers import Choice, Context, Layer
 from .local import Local
 from .routing import Router
-from .splitting import clone_area, merge_areas
+from .splitting import clone_area, merge_areas, recruit_areas
 
 
 class Sequential(Layer):
@@ -177,7 +177,9 @@ class Routed(Layer):
     @torch.no_grad()
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
-        route = self.router.route(x.reshape(-1, x.shape[-1]))
+        rows = x.reshape(-1, x.shape[-1])
+        recruit_areas(self.router, self.body, rows)
+        route = self.router.route(rows)
         y, trace = self.body.trace(x, replace(context, route=route))
         return y, (route, trace)
 

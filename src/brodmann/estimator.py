@@ -15,9 +15,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .builders import mlp, residual_mlp
+from .builders import mlp, residual_mlp, stream_mlp
 from .errors import BrodmannError
-from .losses import CrossEntropy, Loss, MeanSquaredError
+from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from .network import Network
 from .training import Schedule, batches, learning_rate
 from .updates import update_rule
@@ -61,7 +61,10 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
             gated: Whether the gate multiplies the area's part. Default False.
             pooling: Extra decay on the areas' own parts. Default 0.
-            optimiser: ``"adam"`` (default: needs no tuning to the data's scale) or ``"sgd"``.
+            optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"sgd"``, or ``"rls"`` for streams
+                that change: see `brodmann.stream_mlp`. It learns in one pass, whatever ``epochs`` says, has no
+                learning rate, schedule or decay, keeps the scale of inputs of its first call, and does not combine
+                with ``residual``, ``gated``, ``pooling`` or ``early_stopping``.
             learning_rate: Largest learning rate. Default 3e-3, as on the command line.
             schedule: ``"cosine"`` (default) or ``"constant"``; `partial_fit` is always constant.
             decay: Decoupled weight decay. Default 0.2, as on the command line.
@@ -97,26 +100,38 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        builder = residual_mlp if self.residual else mlp
+        sizes: dict[str, Any] = {
+            "in_features": features,
+            "outputs": outputs,
+            "depth": self.layers,
+            "width": self.width,
+            "areas": self.areas,
+            "feedback": self.feedback,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            body = builder(
-                features,
-                outputs,
-                depth=self.layers,
-                width=self.width,
-                areas=self.areas,
-                feedback=self.feedback,
-                gated=self.gated,
-                pooling=self.pooling,
-                update=update_rule(self.optimiser, decay=self.decay),
-            )
-        self.network_ = Network(body, loss, lr=self.learning_rate)
+            if self._recursive:
+                self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
+            else:
+                builder = residual_mlp if self.residual else mlp
+                update = update_rule(self.optimiser, decay=self.decay)
+                body = builder(**sizes, gated=self.gated, pooling=self.pooling, update=update)
+                self.network_ = Network(body, loss, lr=self.learning_rate)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = StandardScaler() if self.standardise else None
 
+    @property
+    def _recursive(self) -> bool:
+        return self.optimiser == "rls"
+
     def _schedule(self) -> Schedule:
+        if self._recursive:
+            if self.residual or self.gated or self.pooling or self.early_stopping:
+                raise BrodmannError(
+                    "optimiser='rls' does not combine with residual, gated, pooling or early_stopping: leave them out."
+                )
+            return Schedule(1, self.batch_size, 1.0, "constant")
         patience = self.patience if self.early_stopping else None
         schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, self.schedule, patience=patience)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
@@ -134,6 +149,9 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             part = None if weight is None else weight[rows]
             if part is not None and not bool(part.any()):
                 continue  # a batch without weight teaches nothing
+            if self._recursive:
+                total += float(self.network_.learn(x[rows], y[rows], part))  # a sum already
+                continue
             rate = learning_rate(self.learning_rate, step, steps, self.schedule) if steps else self.learning_rate
             total += float(self.network_.learn(x[rows], y[rows], part, lr=rate)) * len(rows)
             step += 1
@@ -255,7 +273,7 @@ class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
             raise BrodmannError(f"Unknown class {unknown[0]!r}: name all classes with classes=... at the first call.")
-        if self._scaler is not None:
+        if self._scaler is not None and (first or not self._recursive):
             self._scaler.partial_fit(x)
         weight = self._weights(sample_weight, x)
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
@@ -263,8 +281,15 @@ class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Returns the probability of each class, (samples, classes); every row sums to one."""
+        """Returns the probability of each class, (samples, classes); every row sums to one.
+
+        The softmax of the outputs; with ``"rls"``, whose outputs estimate probabilities, their positive part.
+        """
         outputs = self._outputs(X)
+        if self._recursive:
+            positive = np.clip(outputs, 1e-6, None)
+            shares: Array = positive / positive.sum(axis=1, keepdims=True)
+            return shares
         powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
         return probabilities
@@ -316,7 +341,7 @@ class SALRegressor(RegressorMixin, _SALEstimator):  # type: ignore[misc]
             self._schedule()
             first_targets = self._begin(x, y)
             self._targets.fit(first_targets)
-        if self._scaler is not None:
+        if self._scaler is not None and (first or not self._recursive):
             self._scaler.partial_fit(x)
         weight = self._weights(sample_weight, x)
         targets = self._target_tensor(np.asarray(y).reshape(len(x), -1))

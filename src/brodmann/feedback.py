@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -209,3 +210,29 @@ class Transpose(Feedback):
         if signal.areas is not None:
             signal.areas.add_error(below, signal.part_delta, signal.groups)
         return below
+
+
+class LeastChange(Feedback):
+    """Another path's error, scaled to the change of the input that would undo the output's: what `RLS` asks for.
+
+    ``e_below = e |delta|^2 / |e|^2`` for each sample, ``e`` the error of the path. Where its matrix B has orthogonal
+    rows of length b, that is ``delta B / b^2``, the product with the pseudo-inverse of B^T: the least change of x that
+    takes ``delta`` off ``B x``. So the size of hidden steps depends neither on the width nor on how large B has grown.
+    Source: our choice, after target propagation (Lee et al. 2015).
+    """
+
+    def __init__(self, shape: Shape, *, path: Callable[[Shape], Feedback] = KolenPollack) -> None:
+        """Wraps ``path``, a feedback path or a `functools.partial` of one."""
+        super().__init__()
+        self.path = path(shape)
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        below = self.path.error(signal)
+        size = below.square().sum(1, keepdim=True)
+        wanted = signal.delta.square().sum(1, keepdim=True)
+        return below * torch.where(size > 0, wanted / size, 0.0)
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:
+        """As the path that it wraps."""
+        self.path.learn(signal, lr, decay, area_decay)

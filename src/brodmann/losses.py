@@ -72,6 +72,29 @@ class MeanSquaredError:
         return (values * share).sum(), error * (share / error.shape[-1])[..., None]
 
 
+class SumOfSquares:
+    """``sum_i w_i * sum_k (output_ik - target_ik)^2 / 2``: of all samples together, not their mean.
+
+    So that a sample's error does not depend on the batch it comes in: what `RLS` asks for. A target of classes stands
+    for its one-hot vector.
+    """
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Output (batch, ..., outputs), target of that shape or (batch, ...) int64; returns a scalar."""
+        return self.value_and_error(output, target, weight)[0]
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the loss and ``dL/d output = w_i (output - target)``, shaped like the output."""
+        if target.is_floating_point():
+            error = output - target.reshape(output.shape)
+        else:
+            rows = output.reshape(-1, output.shape[-1])
+            minus_one = rows.new_full((len(rows), 1), -1.0)
+            error = rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
+        weighted = error if weight is None else error * weight.to(error).reshape(error.shape[:-1])[..., None]
+        return (weighted * error).sum() / 2, weighted
+
+
 def _share(values: Tensor, weight: Tensor | None) -> Tensor:
     """Returns each value's share of the weighted mean; all of them 0 where the weights are."""
     if weight is None:

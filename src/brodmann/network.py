@@ -14,6 +14,7 @@ from .area_linear import AreaLinear
 from .builders import build
 from .containers import Routed
 from .errors import BrodmannError, CheckpointError
+from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .layers import Context, Layer, Rates
 from .losses import CrossEntropy, Loss
@@ -148,7 +149,7 @@ class Network(nn.Module):
     def total_parameters(self) -> int:
         """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state."""
         prototypes = sum(part.prototypes.numel() for part in self.body.modules() if isinstance(part, Router))
-        fixed = sum(b.numel() for name, b in self.body.named_buffers() if name.endswith("feedback.matrix"))
+        fixed = sum(part.matrix.numel() for part in self.body.modules() if isinstance(part, FixedRandom | Direct))
         return sum(p.numel() for p in self.body.parameters()) + prototypes + fixed
 
     def save(self, path: str | Path) -> None:

@@ -71,7 +71,9 @@ class Router(nn.Module):
     ``u = P x``; ``s_j = cos(u, prototype_j)``; the cell is ``argmax_j (s_j + balance_j)``, the area is
     ``partition[cell]``, the gate ``a = softmax(s / tau)[cell]``. For ``x = 0`` the cell is 0.
 
-    The prototypes are random unit vectors and never move; the projection ``P`` may learn. A unit of usefulness at the
+    The prototypes are random unit vectors and never move, or, with a ``novelty``, the directions of samples that were
+    new when they came: a sample whose cosine with every prototype lies below it becomes the next prototype, until the
+    budget of cells is used up, see `recruit`. The projection ``P`` may learn. A unit of usefulness at the
     chosen cell ``c`` is a unit of ``-dL/da`` (see `AreaLinear.learn`), carried through the softmax and the cosine
     into ``P``:
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
@@ -83,6 +85,7 @@ class Router(nn.Module):
     partition: Tensor
     prototypes: Tensor
     balance: Tensor
+    vacant: Tensor | None
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class Router(nn.Module):
         learned: bool = True,
         balance_rate: float = 0.0,
         partition: str = "fixed",
+        novelty: float | None = None,
         update: UpdateRule | None = None,
     ) -> None:
         """Draws projection and prototypes from torch's global generator.
@@ -112,10 +116,13 @@ class Router(nn.Module):
                 off:
                 on real data it cost accuracy.
             partition: ``"fixed"`` (cell mod G) or ``"adaptive"`` (all cells in area 0 until areas are split).
+            novelty: Cosine in (-1, 1) below which a sample is new and recruits the next cell. Needs a projection that
+                does not learn. Default None: all prototypes are random and there from the start.
             update: Rule of the projection. Default plain SGD.
 
         Raises:
-            BrodmannError: A size is not positive, there are fewer cells than areas, or the partition is unknown.
+            BrodmannError: A size is not positive, there are fewer cells than areas, the partition is unknown, or a
+                router that recruits is also to learn.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -130,10 +137,19 @@ class Router(nn.Module):
             raise BrodmannError(
                 f"Expected temperature > 0 and balance_rate >= 0, got {temperature} and {balance_rate}."
             )
+        if novelty is not None and (learned or not -1 < novelty < 1):
+            raise BrodmannError(
+                "A router that recruits needs learned=False, so that its cells stay where they are, and a novelty "
+                f"between -1 and 1, got learned={learned} and novelty={novelty}."
+            )
+        self.novelty = novelty
         self.areas, self.temperature, self.learned, self.balance_rate = areas, temperature, learned, balance_rate
         projection = torch.randn(dimension, in_features) / in_features**0.5
         self.projection = Slab(projection[None], update or SGD())
-        self.register_buffer("prototypes", F.normalize(torch.randn(count, dimension), dim=1))
+        prototypes = F.normalize(torch.randn(count, dimension), dim=1)
+        self.register_buffer("prototypes", prototypes if novelty is None else torch.zeros_like(prototypes))
+        # Cell 0 is never vacant: it takes what comes before anything was recruited.
+        self.register_buffer("vacant", None if novelty is None else torch.arange(count) > 0)
         self.register_buffer("balance", torch.zeros(count))
         every = torch.arange(count)
         self.register_buffer("partition", every % areas if partition == "fixed" else torch.zeros_like(every))
@@ -146,6 +162,8 @@ class Router(nn.Module):
     def _choose(self, x: Tensor) -> Route:
         u = x @ self.projection.value[0].t()
         products = u @ self.prototypes.t()
+        if self.vacant is not None:
+            products = products.masked_fill(self.vacant, -torch.inf)
         if self.balance_rate:
             length = _length(u)
             cell = (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
@@ -164,6 +182,37 @@ class Router(nn.Module):
     def route(self, x: Tensor) -> Route:
         """Routes for learning: x (rows, in); returns everything that `learn` needs."""
         return self._choose(x)
+
+    @torch.no_grad()
+    def recruit(self, x: Tensor) -> list[tuple[int, int]]:
+        """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
+
+        Changes prototypes alone; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
+        does not change by recruiting. That of others may: a new cell also takes from cells that are not its parent's.
+
+        Returns:
+            For every area recruited but the first, the area that its sample would have gone to, and itself. Nothing
+            where ``novelty`` is None or all cells are taken.
+        """
+        pairs: list[tuple[int, int]] = []
+        taken = self.prototypes.any(1)
+        free = (~taken).nonzero()[:, 0].tolist()
+        if self.novelty is None or self.vacant is None or not free:
+            return pairs
+        directions = F.normalize(x @ self.projection.value[0].t(), dim=1)
+        cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
+        for cell in free:
+            nearest, parent = cosines.max(1)
+            new = ((nearest < self.novelty) & directions.any(1)).nonzero()  # a sample of zeros has no direction
+            if not len(new):
+                break
+            row = int(new[0])
+            self.prototypes[cell] = directions[row]
+            self.vacant[cell] = False
+            cosines[:, cell] = directions @ directions[row]
+            if cell:
+                pairs.append((int(self.partition[parent[row]]), int(self.partition[cell])))
+        return pairs
 
     @torch.no_grad()
     def learn(self, route: Route, gate_error: Tensor, lr: float) -> None:

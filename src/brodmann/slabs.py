@@ -30,7 +30,7 @@ class Slab(nn.Module):
         """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""
         super().__init__()
         self.update_rule, self.reserve = update, reserve
-        self.value = nn.Parameter(value, requires_grad=False)
+        self.value = nn.Parameter(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
         shapes = update.state_shapes(tuple(value.shape[1:]))
         self._state_names = tuple(shapes)

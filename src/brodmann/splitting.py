@@ -1,18 +1,26 @@
-"""Cloning and merging areas in every layer that follows one router."""
+"""Cloning, recruiting and merging areas in every layer that follows one router."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from .areas import AreaMap
+from .routing import Router
 
 
 def clone_area(module: nn.Module, area: int, new: int) -> None:
     """Copies an area's maps, feedback and optimiser state, in every layer below a module that shares its router."""
     for part in _area_maps(module):
         part.clone(area, new)
+
+
+def recruit_areas(router: Router, module: nn.Module, x: Tensor) -> None:
+    """Recruits areas for those samples of x (rows, in) that are new; each starts as a copy of its parent."""
+    for parent, new in router.recruit(x):
+        if parent != new:
+            clone_area(module, parent, new)
 
 
 def merge_areas(module: nn.Module, kept: int, gone: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from brodmann import SGD, Adam
+from brodmann import RLS, SGD, Adam
 from brodmann.builders import FEEDBACKS
 
 RULES = {
@@ -13,6 +13,8 @@ RULES = {
     "sgd momentum": SGD(momentum=0.9, decay=0.1),
     "adam": Adam(),
     "adam decay": Adam(decay=0.3, beta1=0.8),
+    "rls": RLS(ridge=2.0),
+    "rls decay": RLS(ridge=2.0, decay=0.3),
 }
 PATHS = tuple(FEEDBACKS)
 LAYERS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brodmann import SGD, Adam, AreaLinear, Layer, Local, Network, Residual, Routed, Sequential
+from brodmann import RLS, SGD, Adam, AreaLinear, Layer, Local, Network, Residual, Routed, Sequential
 from brodmann.routing import Router
 from brodmann.updates import UpdateRule
 
@@ -18,6 +18,8 @@ def optimiser(rule: UpdateRule, parameter: Tensor, decay: float) -> torch.optim.
     if isinstance(rule, SGD):
         # Decoupled decay: torch's own is coupled to the momentum, so `Part.step` applies it by hand.
         return torch.optim.SGD([parameter], lr=1.0, momentum=rule.momentum)
+    if isinstance(rule, RLS):
+        return torch.optim.SGD([parameter], lr=1.0)
     assert isinstance(rule, Adam)
     return torch.optim.AdamW([parameter], betas=(rule.beta1, rule.beta2), eps=rule.epsilon, weight_decay=decay)
 
@@ -30,11 +32,21 @@ class Part:
         self.rule, self.decay = rule, decay
         self.optimiser = optimiser(rule, self.value, decay)
         self.used = False
+        self.gram = torch.zeros(value.shape[-1], value.shape[-1])
+
+    def see(self, x: Tensor) -> None:
+        """Adds inputs (rows, in) to the sum of squares that recursive least squares divides by."""
+        self.gram += x.detach().t() @ x.detach()
 
     def step(self, lr: float) -> None:
         if not self.used or self.value.grad is None:
             return
-        if isinstance(self.rule, SGD):
+        if isinstance(self.rule, RLS):
+            if self.value.ndim == 1:
+                return
+            ridge = self.rule.ridge * torch.eye(len(self.gram))
+            self.value.grad = self.value.grad @ torch.linalg.inv(self.gram + ridge)
+        if isinstance(self.rule, SGD | RLS):
             self.value.data.mul_(1 - lr * self.decay)
         self.optimiser.param_groups[0]["lr"] = lr
         self.optimiser.step()
@@ -52,6 +64,7 @@ class Choice:
         self.area = router.partition[self.cell]
         self.gate = (scores / router.temperature).softmax(1)[torch.arange(len(x)), self.cell]
         projection.used = router.learned
+        projection.see(x)
 
 
 class Reference:
@@ -99,6 +112,7 @@ class Reference:
         if layer.shared is not None:
             weight, bias = self.parts[layer, "W0"], self.parts[layer, "b0"]
             weight.used = bias.used = layer.shared_mode == "learned"
+            weight.see(x)
             out = x @ weight.value.T + bias.value
         if layer.areas is None:
             assert isinstance(out, Tensor)
@@ -108,6 +122,7 @@ class Reference:
             area = 0 if choice is None else int(choice.area[i])
             weight, bias = self.parts[layer, "D", area], self.parts[layer, "d", area]
             weight.used = bias.used = True
+            weight.see(x[i : i + 1])
             own = x[i] @ weight.value.T + bias.value
             if choice is not None:
                 gate = choice.gate[i]

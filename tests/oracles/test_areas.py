@@ -311,3 +311,28 @@ def test_autograd_through_inference_is_exact_for_those_who_ask(bias: bool) -> No
     out = out if map_.bias is None else out + map_.bias.value[map_.slot[area]]
     for ours, theirs in zip(found, torch.autograd.grad((out**2).sum(), [x, *parameters]), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_the_balance_is_added_to_the_cosine_whatever_the_length_of_the_projection() -> None:
+    torch.manual_seed(0)
+    router = Router(6, 5, balance_rate=0.1)
+    router.balance.copy_(torch.randn(5))
+    x = torch.randn(60, 6) * torch.logspace(-2, 2, 60)[:, None]
+    u = x @ router.projection.value[0].t()
+    cosine = torch.nn.functional.cosine_similarity(u[:, None], router.prototypes[None], dim=-1)
+    assert torch.equal(router.route(x).cell, (cosine + router.balance).argmax(1))
+    assert not torch.equal(router.route(x).cell, cosine.argmax(1))
+
+
+def test_plain_descent_keeps_no_state() -> None:
+    assert SGD().state_shapes((3, 4)) == {}
+    assert SGD(momentum=0.5).state_shapes((3, 4)) == {"velocity": (3, 4)}
+
+
+def test_areas_that_come_to_exist_move_none_of_those_before() -> None:
+    map_ = AreaMap(6, torch.zeros(3, 5), torch.zeros(3), SGD())
+    map_.allocate(torch.tensor([2]))
+    places = map_.weight.value.data_ptr(), map_.bias.value.data_ptr()
+    map_.allocate(torch.arange(6))
+    assert map_.existing == 6
+    assert (map_.weight.value.data_ptr(), map_.bias.value.data_ptr()) == places

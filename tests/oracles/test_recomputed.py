@@ -66,7 +66,7 @@ def test_traces_inside_are_not_kept() -> None:
 
 
 def test_the_norm_carries_errors_down_as_autograd_does(double: None) -> None:
-    x, error = torch.randn(6, 9), torch.randn(6, 9)
+    x, error = torch.randn(2, 6, 9), torch.randn(2, 6, 9)
     y, pull_back = RMSNorm().with_pull_back(x)
     leaf = x.clone().requires_grad_(True)
     (expected,) = torch.autograd.grad(RMSNorm()(leaf), leaf, error)

@@ -204,19 +204,27 @@ CONFLICTING: dict[str, dict[str, Any]] = {
     "dense": {"areas": 1, "rule": "transpose"},
 }
 _FREE: dict[str, Any] = {"lr": 1e-3}
-"""These learn by exact sums: no learning rate, so nothing to search for."""
+"""These learn by sums over samples: no learning rate, so nothing to search for."""
 STREAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "SAL, exclusive, 256 areas": (
         {"areas": 256, "shared": "off", "learn_projection": False, "routing": "network"},
         {"learner": "areas"},
     ),
     "SAL, pooled, 16 areas": ({"areas": 16}, {"learner": "areas"}),
+    "SAL, recursive, 1 area": (_FREE | {"areas": 1}, {"learner": "recursive"}),
+    "SAL, recursive, 16 areas": (_FREE | {"areas": 16}, {"learner": "recursive"}),
+    "SAL, recursive, 64 areas": (_FREE | {"areas": 64}, {"learner": "recursive"}),
+    "SAL, recursive, 16 areas, hidden layer frozen": (
+        _FREE | {"areas": 16},
+        {"learner": "recursive", "frozen": True},
+    ),
     "backpropagation": ({"rule": "backprop", "areas": 1}, {"learner": "dense"}),
     "elastic consolidation, 100": ({"rule": "backprop", "areas": 1}, {"learner": "elastic", "strength": 100}),
     "elastic consolidation, 10000": ({"rule": "backprop", "areas": 1}, {"learner": "elastic", "strength": 10000}),
     "replay of 200 samples": ({"rule": "backprop", "areas": 1}, {"learner": "replay", "memory": 200}),
     "nearest class mean": (_FREE, {"learner": "nearest-mean"}),
     "random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant"}),
+    "1024 random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant", "width": 1024}),
 }
 
 RECIPES: dict[str, Recipe] = {recipe.__name__: recipe for recipe in (ten, depth, scale, convergence, interference)}

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
-from brodmann.builders import design
+from brodmann.builders import design, stream_mlp
 from brodmann.errors import unknown_name
+from brodmann.losses import SumOfSquares
 from brodmann.network import Network
 from brodmann.runs import RunOptions
 
@@ -71,6 +72,24 @@ class Areas:
         """Returns the class of every sample."""
         output: Tensor = self.network(x)
         return output.argmax(1)
+
+
+class Recursive(Areas):
+    """Exclusive areas that new samples recruit, with `RLS` inside; knows of no tasks and has nothing to tune."""
+
+    def __init__(self, case: Case, features: int, outputs: int) -> None:
+        """Builds the network; the detail ``"frozen"`` leaves its hidden layer as it was drawn."""
+        options = case.options
+        path = None if case.detail.get("frozen") else options.rule
+        body = stream_mlp(
+            features, outputs, depth=options.layers, width=options.width, areas=options.areas, feedback=path
+        )
+        self.network, self.lr = Network(body, SumOfSquares()), 1.0
+        self.active_parameters = self.network.active_parameters
+
+    def total_parameters(self) -> int:
+        """Weights and what the rule remembers beside them: here that is most."""
+        return sum(tensor.numel() for tensor in self.network.state_dict().values())
 
 
 class Dense:
@@ -200,8 +219,8 @@ class StreamingDiscriminant:
     """Times the mean variance of the features: keeps the inverse finite, too small to matter."""
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
-        """Draws the features, as many as the hidden units of the other methods."""
-        width = case.options.width
+        """Draws the features: as many as the hidden units of the other methods, or the detail's ``"width"``."""
+        width = int(case.detail.get("width", case.options.width))
         self.hidden = nn.Linear(features, width).requires_grad_(False)
         nn.init.normal_(self.hidden.weight, std=(2.0 / features) ** 0.5)
         self.sums, self.counts = torch.zeros(outputs, width, dtype=torch.float64), torch.zeros(outputs)
@@ -242,6 +261,7 @@ class StreamingDiscriminant:
 
 LEARNERS: dict[str, Callable[[Case, int, int], StreamLearner]] = {
     "areas": Areas,
+    "recursive": Recursive,
     "dense": Dense,
     "elastic": ElasticConsolidation,
     "replay": Replay,

@@ -17,6 +17,8 @@ from brodmann.errors import BrodmannError, unknown_name
 from brodmann.runs import split_data
 
 STREAMS = ("split", "permuted", "mixture")
+TUNED_ON = 3
+"""Trials see so many tasks, the first ones: who learns a stream cannot tune on its end (Chaudhry et al. 2019)."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def continual_scores(matrix: list[list[float]]) -> dict[str, float]:
 
 
 def tasks_of(case: Case) -> Stream:
-    """Builds the stream of a case; a trial is scored on validation parts, a result on test parts.
+    """Builds the stream of a case; a trial has its first tasks, scored on validation parts; a result on test parts.
 
     Raises:
         BrodmannError: The stream is unknown, or the data has too few classes for it.
@@ -124,13 +126,14 @@ def tasks_of(case: Case) -> Stream:
         features = split.x_train.shape[1]
         orders = [torch.arange(features)]
         orders += [torch.randperm(features, generator=generator) for _ in range(case.detail["tasks"] - 1)]
+        orders = orders[:TUNED_ON] if case.trial else orders
         tasks = [Task(split.x_train[:, order], split.y_train, [(held[0][:, order], held[1])]) for order in orders]
         return Stream(tasks, split.outputs, split.digest, split.test.reads)
     count = case.detail["tasks"]
     if split.outputs % count:
         raise BrodmannError(f"{split.outputs} classes cannot be split into {count} tasks of equal size.")
     tasks = []
-    for classes in torch.arange(split.outputs).chunk(count):
+    for classes in torch.arange(split.outputs).chunk(count)[: TUNED_ON if case.trial else count]:
         own, judged = torch.isin(split.y_train, classes), torch.isin(held[1], classes)
         tasks.append(Task(split.x_train[own], split.y_train[own], [(held[0][judged], held[1][judged])]))
     return Stream(tasks, split.outputs, split.digest, split.test.reads)

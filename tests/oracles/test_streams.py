@@ -1,0 +1,252 @@
+"""Oracles of learning from streams: recursive least squares, least change, recruiting, and what is forgotten."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from brodmann import (
+    RLS,
+    AreaLinear,
+    BrodmannError,
+    Context,
+    LeastChange,
+    Network,
+    Routed,
+    Router,
+    SumOfSquares,
+    mlp,
+    stream_mlp,
+)
+from brodmann.builders import FEEDBACKS, design
+from brodmann.feedback import Shape, Signal
+from brodmann.groups import Groups
+from brodmann.updates import Factors
+
+few = settings(max_examples=30, deadline=None)
+
+
+def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> Tensor:
+    return torch.linalg.solve(x.t() @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype), x.t() @ y).t()
+
+
+@few
+@given(seed=st.integers(0, 1000), ridge=st.floats(0.1, 100), cuts=st.lists(st.integers(1, 30), max_size=5))
+def test_rls_is_ridge_regression_on_everything_seen_whatever_the_batches(
+    seed: int, ridge: float, cuts: list[int]
+) -> None:
+    torch.manual_seed(seed)
+    x, y = torch.randn(30, 6, dtype=torch.float64) + 1.0, torch.randn(30, 2, dtype=torch.float64)
+    weight = torch.zeros(2, 6, dtype=torch.float64)
+    state = {"explained": torch.zeros(6, 6, dtype=torch.float64)}
+    edges = sorted({0, 30, *cuts})
+    for start, stop in itertools.pairwise(edges):
+        part = x[start:stop]
+        RLS(ridge=ridge).apply(weight, state, Factors(part @ weight.t() - y[start:stop], part), 1.0, 0.0)
+        expected = ridge_regression(x[:stop], y[:stop], ridge)
+        torch.testing.assert_close(weight, expected, rtol=1e-8, atol=1e-9)
+
+
+def test_rls_stays_exact_in_float32_over_a_long_stream_of_ill_conditioned_inputs() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20000, 20) * torch.logspace(-2, 1, 20) + 5.0
+    y = x @ torch.randn(20, 2) + torch.randn(20000, 2)
+    weight, state = torch.zeros(2, 20), {"explained": torch.zeros(20, 20)}
+    for rows in torch.arange(20000).split(8):
+        RLS().apply(weight, state, Factors(x[rows] @ weight.t() - y[rows], x[rows]), 1.0, 0.0)
+    expected = ridge_regression(x.double(), y.double(), 10.0)
+    assert float((weight - expected).norm() / expected.norm()) < 1e-3
+
+
+@pytest.mark.usefixtures("double")
+def test_each_area_holds_the_regression_on_its_own_samples() -> None:
+    torch.manual_seed(0)
+    router = Router(5, 4, learned=False)
+    layer = AreaLinear(5, 2, areas=4, shared="off", zero_start=True, update=RLS(ridge=0.5), router=None, feedback=None)
+    network = Network(Routed(router, layer), SumOfSquares(), lr=1.0)
+    x, y = torch.randn(120, 5), torch.randn(120, 2)
+    for rows in torch.arange(120).split(7):
+        network.learn(x[rows], y[rows])
+    area, _ = router(x)
+    assert len(area.unique()) > 1
+    for g in area.unique().tolist():
+        own = area == g
+        found = layer.areas.weight.value[int(layer.areas.slot[g])]
+        torch.testing.assert_close(found.detach(), ridge_regression(x[own], y[own], 0.5))
+
+
+def test_rls_refuses_a_ridge_of_zero() -> None:
+    with pytest.raises(BrodmannError, match=r"Expected a ridge above 0, got 0\."):
+        RLS(ridge=0)
+
+
+def test_sum_of_squares_is_its_own_derivative_and_takes_classes() -> None:
+    torch.manual_seed(0)
+    loss = SumOfSquares()
+    output = torch.randn(4, 3, 5, requires_grad=True)
+    target, weight = torch.randint(0, 5, (4, 3)), torch.rand(4, 3)
+    value = (weight[..., None] * (output - torch.nn.functional.one_hot(target, 5)).square()).sum() / 2
+    value.backward()
+    found, error = loss.value_and_error(output.detach(), target, weight)
+    torch.testing.assert_close(found, value.detach())
+    torch.testing.assert_close(error, output.grad)
+    torch.testing.assert_close(loss(output, torch.zeros(4, 3, 5)).detach(), output.detach().square().sum() / 2)
+
+
+@pytest.mark.usefixtures("double")
+def test_least_change_undoes_the_output_where_the_rows_are_orthogonal() -> None:
+    torch.manual_seed(0)
+    orthogonal = 3.0 * torch.linalg.qr(torch.randn(8, 8))[0][:3]
+    shape = Shape(8, 3, 1, True, orthogonal, RLS())
+    path = LeastChange(shape, path=FEEDBACKS["kolen-pollack-equal"])
+    x, delta = torch.randn(6, 8), torch.randn(6, 3)
+    delta[2] = 0.0
+    below = path.error(Signal(x, delta, delta, Groups.single(6), None, None, None))
+    torch.testing.assert_close(below, delta @ torch.linalg.pinv(orthogonal).t())
+    torch.testing.assert_close((x - below) @ orthogonal.t(), x @ orthogonal.t() - delta)
+
+
+@pytest.mark.parametrize("path", FEEDBACKS)
+def test_every_path_may_be_scaled_to_the_least_change(path: str) -> None:
+    torch.manual_seed(0)
+    network = Network(stream_mlp(5, 3, width=6, areas=4, feedback=path), SumOfSquares(), lr=1.0)
+    x = torch.randn(40, 5)
+    network.learn(x, torch.randint(0, 3, (40,)))
+    before = network(x)
+    for _ in range(3):
+        network.learn(x, torch.randint(0, 3, (40,)))
+    assert network(x).isfinite().all()
+    assert not torch.equal(network(x), before)
+    assert network.total_parameters() >= network.active_parameters()
+
+
+def greedy(directions: Tensor, novelty: float, budget: int) -> list[Tensor]:
+    placed: list[Tensor] = []
+    for direction in directions:
+        if direction.any() and len(placed) < budget and all(direction @ p < novelty for p in placed):
+            placed.append(direction)
+    return placed
+
+
+@few
+@given(seed=st.integers(0, 1000), novelty=st.floats(-0.5, 0.9), cut=st.integers(1, 29), budget=st.integers(1, 12))
+def test_new_samples_recruit_cells_one_after_another(seed: int, novelty: float, cut: int, budget: int) -> None:
+    torch.manual_seed(seed)
+    x = torch.randn(30, 6, dtype=torch.float64)
+    x[3] = 0.0
+    router = Router(6, budget, learned=False, novelty=novelty, dimension=4).double()
+    pairs = [*router.recruit(x[:cut]), *router.recruit(x[cut:])]
+    directions = torch.nn.functional.normalize(x @ router.projection.value[0].t(), dim=1)
+    expected = greedy(directions, novelty, budget)
+    assert [new for _, new in pairs] == list(range(1, len(expected)))
+    assert all(parent < new for parent, new in pairs)
+    torch.testing.assert_close(router.prototypes[: len(expected)], torch.stack(expected))
+    assert not router.prototypes[len(expected) :].any()
+    assert int(router.route(x).cell.max()) < max(1, len(expected))
+    assert router.recruit(x) == []
+
+
+def test_a_router_recruits_only_while_learning_and_knows_cell_0_before() -> None:
+    torch.manual_seed(0)
+    body = stream_mlp(5, 3, width=6, areas=4)
+    network = Network(body, SumOfSquares(), lr=1.0)
+    x = torch.randn(20, 5)
+    area, gate = body.router(x)
+    assert set(area.tolist()) == {0}
+    assert gate.eq(1).all()
+    assert not body.router.prototypes.any()
+    network.learn(x, torch.zeros(20, dtype=torch.long))
+    prototypes = body.router.prototypes.clone()
+    assert prototypes.any(1).all()
+    network.learn(-x, torch.zeros(20, dtype=torch.long))
+    assert torch.equal(body.router.prototypes, prototypes)
+
+
+@pytest.mark.parametrize("kind", ["routed", "own router"])
+def test_a_recruited_area_starts_as_its_parent(kind: str) -> None:
+    torch.manual_seed(0)
+    own = AreaLinear(5, 3, areas=8, router=_recruiting, update=RLS())
+    body = own if kind == "own router" else stream_mlp(5, 3, width=6, areas=8, novelty=0.9)
+    router = body.router
+    network = Network(body, SumOfSquares(), lr=1.0)
+    network.learn(torch.randn(40, 5)[:3], torch.randint(0, 3, (3,)))
+    placed = int((~router.vacant).sum())
+    assert placed < 8
+    new = next(x for x in torch.randn(50, 1, 5) if float(router.route(x).scores.max()) < 0.9)
+    before = network(new)
+    body.trace(new, Context())
+    assert int((~router.vacant).sum()) == placed + 1
+    assert int(router(new)[0]) == placed
+    torch.testing.assert_close(network(new), before)
+
+
+def _recruiting(in_features: int, areas: int, *, update: RLS) -> Router:
+    return Router(in_features, areas, learned=False, novelty=0.9, update=update)
+
+
+@pytest.mark.parametrize("novelty", [-1.0, 1.0])
+def test_a_recruiting_router_refuses_what_it_cannot_do(novelty: float) -> None:
+    with pytest.raises(BrodmannError, match="A router that recruits needs learned=False"):
+        Router(5, 4, novelty=0.3)
+    with pytest.raises(BrodmannError, match="a novelty between -1 and 1"):
+        Router(5, 4, learned=False, novelty=novelty)
+
+
+def test_a_stream_network_is_exclusive() -> None:
+    torch.manual_seed(0)
+    body = stream_mlp(5, 3, width=8, areas=5, feedback="kolen-pollack", depth=3)
+    network = Network(body, SumOfSquares(), lr=1.0)
+    x = torch.randn(200, 5)
+    network.learn(x, torch.randint(0, 3, (200,)))
+    area, _ = body.router(x)
+    before = [network(x[area == g]) for g in range(5)]
+    network.learn(x[area == 0], torch.zeros(int((area == 0).sum()), dtype=torch.long))
+    for g in range(1, 5):
+        assert torch.equal(network(x[area == g]), before[g])
+    assert not torch.equal(network(x[area == 0]), before[0])
+
+
+def test_a_stream_network_is_saved_loaded_and_copied_with_all_it_has_seen(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    description = design("stream_mlp", RLS(), in_features=5, outputs=3, width=6, areas=4)
+    network = Network.from_design(description, SumOfSquares(), lr=1.0)
+    x, y = torch.randn(60, 5), torch.randint(0, 3, (60,))
+    network.learn(x[:20], y[:20])
+    network.save(tmp_path / "network.safetensors")
+    others = [copy.deepcopy(network), Network.load(tmp_path / "network.safetensors", loss=SumOfSquares())]
+    for other in [network, *others]:
+        other.learn(x[20:], y[20:])
+    for other in others:
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_digits_by_groups_of_classes_are_learned_in_one_pass_and_kept() -> None:
+    """What users rely on: a stream of two new classes at a time, once, without being told; the rest of MNIST's story
+    is in docs/results.md."""
+    x, y = load_digits(return_X_y=True)
+    inputs = torch.from_numpy(StandardScaler().fit_transform(x)).float()
+    classes = torch.from_numpy(y)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    train, test = order[:1400], order[1400:]
+    scores = {}
+    for name in ("recursive", "plain"):
+        torch.manual_seed(0)
+        if name == "recursive":
+            network = Network(stream_mlp(64, 10, areas=4), SumOfSquares(), lr=1.0)
+        else:
+            network = Network(mlp(64, 10, areas=4), lr=1e-3)
+        for pair in torch.arange(10).split(2):
+            for rows in train[torch.isin(classes[train], pair)].split(16):
+                network.learn(inputs[rows], classes[rows])
+        scores[name] = float((network(inputs[test]).argmax(1) == classes[test]).double().mean())
+    assert scores["recursive"] > 0.9 > 0.5 > scores["plain"]
