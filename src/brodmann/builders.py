@@ -171,7 +171,7 @@ def stream_mlp(
     depth: int = 2,
     width: int = 256,
     areas: int = 16,
-    feedback: str | None = "kolen-pollack",
+    feedback: str = "kolen-pollack",
     update: UpdateRule | None = None,
     activation: str = "relu",
     novelty: float = 0.4,
@@ -190,8 +190,7 @@ def stream_mlp(
         depth: Number of linear layers, readout included. Default 2.
         width: Units of a hidden layer. Default 256.
         areas: Budget of areas. Default 16.
-        feedback: A name in `FEEDBACKS`; its errors are scaled by `LeastChange`. None leaves the hidden layers as they
-            were drawn: the readout alone learns.
+        feedback: A name in `FEEDBACKS`; its errors are scaled by `LeastChange`.
         update: Rule of every weight. Default `RLS`.
         activation: ``"relu"`` (default), ``"gelu"`` or ``"tanh"``.
         novelty: See `Router`. Default 0.4, from a search on validation parts (docs/log.md).
@@ -201,7 +200,7 @@ def stream_mlp(
     Raises:
         BrodmannError: A size is not positive or a name is unknown.
     """
-    path = None if feedback is None else functools.partial(LeastChange, path=feedback_path(feedback, outputs))
+    path = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
     router = {"learned": False, "novelty": novelty, "dimension": dimension}
     new_layer, wrap = _parts(
         in_features, outputs, depth, width, areas, path, update or RLS(), "network", "off", False, 0.0, router, None
@@ -249,7 +248,7 @@ def _parts(
     depth: int,
     width: int,
     areas: int,
-    feedback: str | Callable[[Shape], Feedback] | None,
+    feedback: str | Callable[[Shape], Feedback],
     update: UpdateRule | None,
     routing: str,
     shared: str,

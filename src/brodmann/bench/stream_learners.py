@@ -13,6 +13,7 @@ from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
 from brodmann.builders import design, stream_mlp
 from brodmann.errors import unknown_name
+from brodmann.feedback import FixedRandom
 from brodmann.losses import SumOfSquares
 from brodmann.network import Network
 from brodmann.runs import RunOptions
@@ -80,11 +81,15 @@ class Recursive(Areas):
     def __init__(self, case: Case, features: int, outputs: int) -> None:
         """Builds the network; the detail ``"frozen"`` leaves its hidden layer as it was drawn."""
         options = case.options
-        path = None if case.detail.get("frozen") else options.rule
+        frozen = bool(case.detail.get("frozen"))
+        path = "random" if frozen else options.rule
         body = stream_mlp(
             features, outputs, depth=options.layers, width=options.width, areas=options.areas, feedback=path
         )
         self.network, self.lr = Network(body, SumOfSquares()), 1.0
+        for part in self.network.modules():
+            if frozen and isinstance(part, FixedRandom):
+                part.matrix.zero_()  # no error comes down
         self.active_parameters = self.network.active_parameters
 
     def total_parameters(self) -> int:
