@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .areas import AreaMap
+from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
 from .groups import Groups
@@ -129,6 +130,7 @@ class AreaLinear(Layer):
             self.areas = AreaMap(areas, shape.stored(origin), torch.zeros(out_features), rule)
         self.router = router(in_features, areas, update=rule) if router is not None and areas > 1 else None
         self.routed = router is None and areas > 1
+        self.place = 0  # among the layers that follow one `Routed`
         self.feedback = None if feedback is None else feedback(shape)
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
@@ -195,6 +197,7 @@ class AreaLinear(Layer):
                 output_error = output_error.reshape(-1, output_error.shape[-1])
             signal = Signal(trace.x, delta, part_delta, groups, output_error, self.shared, self.areas)
             below = self.feedback.error(signal).reshape(*trace.leading, self.in_features)
+        self._measure_conflict(trace, part_delta, context)
         decay = self.update_rule.decay
         area_decay = decay + self.pooling
         if self.feedback is not None and rates.feedback and len(delta):
@@ -212,6 +215,8 @@ class AreaLinear(Layer):
                 context.gate_error.add_(gate_error)
             elif rates.projection:
                 self.router.learn(route, gate_error, context.lr * rates.projection)
+        for area, cells in [] if self.router is None else self.router.due():
+            self.split(area, cells)
         return below
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
@@ -249,6 +254,14 @@ class AreaLinear(Layer):
         one = (self.in_features + 1) * self.out_features
         both = self.gated and self.shared is not None and self.areas is not None
         return 2 * one if both else one
+
+    def _measure_conflict(self, trace: AreaTrace, delta: Tensor, context: Context) -> None:
+        """Hands the pulls of this step to the conflict of the router that grows areas, if any."""
+        if self.router is None:
+            if context.pulls is not None and self.routed:
+                context.pulls.add_(sketch(delta, trace.x, self.place))
+        elif self.router.conflict is not None and trace.route is not None:
+            self.router.conflict.add(trace.route.cell, sketch(delta, trace.x))
 
     def _own_router(self) -> Router:
         if self.router is None:

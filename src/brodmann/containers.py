@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .area_linear import AreaLinear
+from .conflict import SIZE
 from .errors import BrodmannError
 from .layers import Choice, Context, Layer
 from .local import Local
@@ -163,11 +164,13 @@ class Routed(Layer):
             BrodmannError: A layer of the body has another number of areas.
         """
         super().__init__()
-        for part in body.modules():
-            if isinstance(part, AreaLinear) and part.routed and part.budget != router.areas:
+        followers = [part for part in body.modules() if isinstance(part, AreaLinear) and part.routed]
+        for place, part in enumerate(followers):
+            if part.budget != router.areas:
                 raise BrodmannError(
                     f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal."
                 )
+            part.place = place
         self.router, self.body = router, body
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
@@ -188,9 +191,15 @@ class Routed(Layer):
         """Error pass."""
         route, inner = trace
         gate_error = torch.zeros_like(route.gate)
-        below = self.body.learn(inner, error, replace(context, route=route, gate_error=gate_error))
+        conflict = self.router.conflict
+        pulls = None if conflict is None else gate_error.new_zeros(len(gate_error), SIZE)
+        below = self.body.learn(inner, error, replace(context, route=route, gate_error=gate_error, pulls=pulls))
         if context.rates.projection:
             self.router.learn(route, gate_error, context.lr * context.rates.projection)
+        if conflict is not None and pulls is not None:
+            conflict.add(route.cell, pulls)
+            for area, cells in self.router.due():
+                self.split(area, cells)
         return below
 
     def split(self, area: int, cells: list[int] | None = None) -> int:

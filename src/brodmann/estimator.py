@@ -38,6 +38,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         feedback: str = "kolen-pollack",
         gated: bool = False,
         pooling: float = 0.0,
+        partition: str = "fixed",
         optimiser: str = "adam",
         learning_rate: float = 3e-3,
         schedule: str = "cosine",
@@ -61,10 +62,11 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
             gated: Whether the gate multiplies the area's part. Default False.
             pooling: Extra decay on the areas' own parts. Default 0.
+            partition: ``"fixed"`` (default) or ``"growing"``, see `brodmann.Router`.
             optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"sgd"``, or ``"rls"`` for streams
                 that change: see `brodmann.stream_mlp`. It learns in one pass, whatever ``epochs`` says, has no
                 learning rate, schedule or decay, keeps the scale of inputs of its first call, and does not combine
-                with ``residual``, ``gated``, ``pooling`` or ``early_stopping``.
+                with ``residual``, ``gated``, ``pooling``, ``partition`` or ``early_stopping``.
             learning_rate: Largest learning rate. Default 3e-3, as on the command line.
             schedule: ``"cosine"`` (default) or ``"constant"``; `partial_fit` is always constant.
             decay: Decoupled weight decay. Default 0.2, as on the command line.
@@ -84,6 +86,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.feedback = feedback
         self.gated = gated
         self.pooling = pooling
+        self.partition = partition
         self.optimiser = optimiser
         self.learning_rate = learning_rate
         self.schedule = schedule
@@ -115,7 +118,8 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             else:
                 builder = residual_mlp if self.residual else mlp
                 update = update_rule(self.optimiser, decay=self.decay)
-                body = builder(**sizes, gated=self.gated, pooling=self.pooling, update=update)
+                router = {"partition": self.partition}
+                body = builder(**sizes, gated=self.gated, pooling=self.pooling, router=router, update=update)
                 self.network_ = Network(body, loss, lr=self.learning_rate)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
@@ -127,9 +131,10 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _schedule(self) -> Schedule:
         if self._recursive:
-            if self.residual or self.gated or self.pooling or self.early_stopping:
+            if self.residual or self.gated or self.pooling or self.partition != "fixed" or self.early_stopping:
                 raise BrodmannError(
-                    "optimiser='rls' does not combine with residual, gated, pooling or early_stopping: leave them out."
+                    "optimiser='rls' does not combine with residual, gated, pooling, partition or early_stopping: "
+                    "leave them out."
                 )
             return Schedule(1, self.batch_size, 1.0, "constant")
         patience = self.patience if self.early_stopping else None

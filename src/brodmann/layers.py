@@ -47,6 +47,7 @@ class Context:
         output_error: Error at the network's output, (batch, ..., outputs), known from the error pass on.
         route: Route shared by the layers of a `Routed` body, else None.
         gate_error: Where those layers add up their ``dL/da``, (rows,).
+        pulls: Where those layers add up the sketches of their gradients, (rows, SIZE), if the router's areas grow.
         clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that;
             None for no limit.
         observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived.
@@ -57,6 +58,7 @@ class Context:
     output_error: Tensor | None = None
     route: Route | None = None
     gate_error: Tensor | None = None
+    pulls: Tensor | None = None
     clip: float | None = None
     observe: Callable[[AreaLinear, Tensor], None] | None = None
 

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
 from .groups import Groups
 from .slabs import Slab
 from .updates import SGD, UpdateRule
 
-PARTITIONS = ("fixed", "adaptive")
+PARTITIONS = ("fixed", "adaptive", "growing")
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class Router(nn.Module):
         Args:
             in_features: Size of a sample.
             areas: Budget of areas, G.
-            cells: Number of prototypes, M >= G. Default: G for a fixed partition, 4 G for an adaptive one, so that
-                there is something to split.
+            cells: Number of prototypes, M >= G. Default: G for a fixed partition, else 4 G, so that there is something
+                to split.
             dimension: Size of the projection. Default 16: cosine in 16 dimensions tells hundreds of prototypes apart,
                 and costs a sixteenth of a map of 256 units.
             temperature: tau of the gate. Default 0.3, from a search on validation splits (docs/decisions.md).
@@ -115,7 +116,9 @@ class Router(nn.Module):
             balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate. Default 0,
                 off:
                 on real data it cost accuracy.
-            partition: ``"fixed"`` (cell mod G) or ``"adaptive"`` (all cells in area 0 until areas are split).
+            partition: ``"fixed"`` (cell mod G), ``"adaptive"`` (all cells in area 0 until areas are split by hand) or
+                ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
+                see `Conflict`.
             novelty: Cosine in (-1, 1) below which a sample is new and recruits the next cell. Needs a projection that
                 does not learn. Default None: all prototypes are random and there from the start.
             update: Rule of the projection. Default plain SGD.
@@ -151,6 +154,7 @@ class Router(nn.Module):
         # Cell 0 is never vacant: it takes what comes before anything was recruited.
         self.register_buffer("vacant", None if novelty is None else torch.arange(count) > 0)
         self.register_buffer("balance", torch.zeros(count))
+        self.conflict = Conflict(count) if partition == "growing" else None
         every = torch.arange(count)
         self.register_buffer("partition", every % areas if partition == "fixed" else torch.zeros_like(every))
 
@@ -236,6 +240,13 @@ class Router(nn.Module):
         if self.balance_rate:
             load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
             self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)
+
+    def due(self) -> list[tuple[int, list[int]]]:
+        """Returns the splits, area and leaving cells, that conflict asks for and the budget allows. See `Conflict`."""
+        if self.conflict is None:
+            return []
+        free = self.areas - len(torch.unique(self.partition))
+        return self.conflict.splits(self.partition)[:free]
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Hands part of an area's cells to an area that has none.

@@ -66,8 +66,10 @@ class RunOptions:
     """Multiply the area's part by the gate."""
     routing: str = "layer"
     """layer: every layer routes its input; network: one route for all."""
+    partition: str = "fixed"
+    """fixed: all areas from the start; growing: one area, split where its samples pull in opposite directions."""
     cells: int | None = None
-    """Prototypes of a router (default: as many as areas)."""
+    """Prototypes of a router (default: as many as areas; four times as many for growing ones)."""
     temperature: float = 0.3
     """Temperature of the gate."""
     learn_projection: bool = True
@@ -360,6 +362,7 @@ def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network |
         pooling=options.pooling,
         storage=options.storage,
         router={
+            "partition": options.partition,
             "cells": options.cells,
             "temperature": options.temperature,
             "learned": options.learn_projection,

@@ -27,6 +27,8 @@ LAYERS: dict[str, dict[str, Any]] = {
     "areas, shared part off": {"areas": 4, "shared": "off"},
     "areas, shared part off, gated": {"areas": 4, "shared": "off", "gated": True},
     "areas, more cells": {"areas": 3, "router": {"cells": 7, "dimension": 3}},
+    "areas, growing": {"areas": 4, "router": {"partition": "growing"}},
+    "one route, growing": {"areas": 4, "routing": "network", "router": {"partition": "growing"}},
     "areas, projection frozen": {"areas": 4, "router": {"learned": False}},
     "one route": {"areas": 4, "routing": "network"},
     "one route, gated": {"areas": 4, "routing": "network", "gated": True},

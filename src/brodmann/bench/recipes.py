@@ -265,6 +265,7 @@ def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
     dense = replace(base, areas=1, width=active)
     return {
         "SAL, 16 areas": replace(base, areas=16),
+        "SAL, growing to 16 areas": replace(base, areas=16, partition="growing"),
         "SAL, 1 area": replace(base, areas=1),
         "SAL, 4 areas": replace(base, areas=4),
         "SAL, 64 areas": replace(base, areas=64),

@@ -1,0 +1,129 @@
+"""Conflict: where the samples of one area pull its weights in opposite directions, measured from sketches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+SIZE = 64
+"""Numbers of a sketch. Default 64: a step then costs a few per cent more, and the tests need dozens, not hundreds."""
+
+
+def sketch(delta: Tensor, x: Tensor, place: int = 0) -> Tensor:
+    """Sketches each sample's gradient ``delta^T x`` without forming it.
+
+    ``s = (delta R) * (x Q)`` with random signs R (out, SIZE) and Q (in, SIZE): the mean of ``s_i . s_j / SIZE`` over
+    the signs is ``(delta_i . delta_j) (x_i . x_j)``, the inner product of the two gradients.
+
+    Args:
+        delta: (rows, out).
+        x: (rows, in).
+        place: Which of several layers it is: their signs differ, so that their sketches may be added up.
+
+    Returns:
+        (rows, SIZE). Source: Pham and Pagh (2013) for products of sketches; its use here is our choice.
+    """
+    return (delta @ _signs(delta.shape[1], 2 * place, delta)) * (x @ _signs(x.shape[1], 2 * place + 1, x))
+
+
+@lru_cache(maxsize=256)
+def _drawn(size: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Draws signs from a seed of their own: they are part of no state, and touch no global generator."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randint(0, 2, (size, SIZE), generator=generator) * 2 - 1).to(device, dtype)
+
+
+def _signs(size: int, seed: int, like: Tensor) -> Tensor:
+    with torch.inference_mode(False):
+        return _drawn(size, seed, like.dtype, like.device)
+
+
+class Conflict(nn.Module):
+    """Decides which areas to split, from what each cell's samples want to do to the weights.
+
+    In every window of ``evidence`` samples the sketches of each cell are added up. At its end, each area's cells are
+    parted in two along the direction in which their mean pulls differ most. That parting is judged in the *next*
+    window, on samples that had no part in choosing it: with ``a`` and ``b`` the summed pulls of both sides, n and m
+    their samples, S the mean square of a sketch, (SIZE, SIZE),
+
+    - opposition ``-(a . b) / (n m |S|)``: how strongly they pull apart, beside how much single samples scatter;
+    - certainty ``-(a . b) / (sqrt(n m) |S|)``: the same in standard deviations of pulls that have no direction.
+
+    An area is split if both exceed their thresholds. Samples that agree have a negative opposition, so a homogeneous
+    task stays one area; and an area that still learns something common is not split before it has learned it. Source:
+    our choice; the paper's abstract names adaptive partitioning, not how.
+    """
+
+    pull: Tensor
+    samples: Tensor
+    square: Tensor
+    apart: Tensor
+
+    def __init__(self, cells: int, *, evidence: int = 2048, opposition: float = 0.03, certainty: float = 4.0) -> None:
+        """Starts a window.
+
+        Args:
+            cells: Cells of the router.
+            evidence: Samples of a window. Default 2048.
+            opposition: Threshold. Default 0.03: planted conflicts reach 0.1 to 0.2, trained networks on real data stay
+                below 0.012 (docs/log.md).
+            certainty: Threshold. Default 4 standard deviations.
+        """
+        super().__init__()
+        self.evidence, self.opposition, self.certainty = evidence, opposition, certainty
+        self.register_buffer("pull", torch.zeros(cells, SIZE))
+        self.register_buffer("samples", torch.zeros(cells, dtype=torch.int64))
+        self.register_buffer("square", torch.zeros(SIZE, SIZE))
+        self.register_buffer("apart", torch.zeros(cells, dtype=torch.bool))
+
+    def add(self, cell: Tensor, sketches: Tensor) -> None:
+        """Adds a batch: cell (rows,) int64, sketches (rows, SIZE) of the error of a mean over the batch."""
+        own = sketches * len(sketches)  # of each sample's loss: batches of all sizes count alike
+        self.pull.index_add_(0, cell, own)
+        self.samples += torch.bincount(cell, minlength=len(self.samples))
+        self.square.addmm_(own.t(), own)
+
+    def splits(self, partition: Tensor) -> list[tuple[int, list[int]]]:
+        """At the end of a window: returns the areas to split, with the cells that leave each, and starts the next one.
+
+        Args:
+            partition: Area of each cell, (cells,) int64.
+        """
+        if int(self.samples.sum()) < self.evidence:
+            return []
+        found = list(self._judged(partition))
+        self.apart.copy_(self._parted(partition))
+        for window in (self.pull, self.samples, self.square):
+            window.zero_()
+        return found
+
+    def _judged(self, partition: Tensor) -> Iterator[tuple[int, list[int]]]:
+        """Yields the partings of the last window that this one confirms."""
+        scatter = float(self.square.norm() / self.samples.sum())
+        for area in torch.unique(partition[self.apart]).tolist():
+            own = partition == area
+            sides = own & ~self.apart, own & self.apart
+            first, second = (float(self.samples[side].sum()) for side in sides)
+            a, b = (self.pull[side].sum(0) for side in sides)
+            if not (first and second and scatter):
+                continue
+            against = -float(a @ b) / scatter
+            if against > self.opposition * first * second and against > self.certainty * (first * second) ** 0.5:
+                yield area, sides[1].nonzero()[:, 0].tolist()
+
+    def _parted(self, partition: Tensor) -> Tensor:
+        """Returns which cells would leave their area, (cells,) bool: one side of the main direction of disagreement."""
+        apart = torch.zeros_like(self.apart)
+        for area in torch.unique(partition).tolist():
+            cells = ((partition == area) & (self.samples > 0)).nonzero()[:, 0]
+            if len(cells) < 2:
+                continue
+            count = self.samples[cells, None].to(self.pull.dtype)
+            pull = self.pull[cells]
+            different = (pull / count - pull.sum(0) / count.sum()) * count.sqrt()
+            main = torch.linalg.svd(different, full_matrices=False)[0][:, 0]
+            apart[cells[main > 0]] = True
+        return apart

@@ -1,0 +1,185 @@
+"""Oracles of areas that split where their samples pull in opposite directions."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from brodmann import Adam, AreaLinear, Context, Layer, MeanSquaredError, Network, Routed, mlp
+from brodmann.conflict import SIZE, Conflict, sketch
+from brodmann.network import routers
+
+
+def test_sketches_have_the_inner_products_of_the_gradients_on_average() -> None:
+    torch.manual_seed(0)
+    delta, x = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    found = torch.zeros(3, 3, dtype=torch.float64)
+    places = 400
+    for place in range(places):
+        sketches = sketch(delta, x, place)
+        found += sketches @ sketches.t() / SIZE / places
+    exact = (delta @ delta.t()) * (x @ x.t())
+    assert float((found - exact).norm() / exact.norm()) < 0.05
+
+
+def test_layers_of_equal_size_do_not_share_their_signs_and_each_keeps_its_own() -> None:
+    delta, x = torch.ones(1, 4), torch.ones(1, 6)
+    assert torch.equal(sketch(delta, x, 1), sketch(delta, x, 1))
+    assert not torch.equal(sketch(delta, x, 1), sketch(delta, x, 2))
+    state = torch.random.get_rng_state()
+    sketch(torch.ones(1, 5), torch.ones(1, 7), 3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def window(conflict: Conflict, pulls: Tensor, noise: float, rows: int = 2048) -> list[tuple[int, list[int]]]:
+    """One window of samples spread over the cells, whose sketches scatter about those of their cell (cells, SIZE)."""
+    cell = torch.arange(rows) % len(pulls)
+    conflict.add(cell, (pulls[cell] + noise * torch.randn(rows, SIZE)) / rows)
+    return conflict.splits(torch.zeros(len(pulls), dtype=torch.int64))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_opposed_cells_are_parted_and_only_after_a_second_window(seed: int) -> None:
+    torch.manual_seed(seed)
+    direction = torch.randn(SIZE)
+    side = torch.tensor([1.0, -1, -1, 1, 1, -1, 1, -1])
+    conflict = Conflict(8)
+    assert window(conflict, side[:, None] * direction, 3.0) == []
+    ((area, cells),) = window(conflict, side[:, None] * direction, 3.0)
+    assert area == 0
+    assert len({float(side[cell]) for cell in cells}) == 1
+    assert len(cells) == 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("common", [0.0, 1.0])
+def test_cells_without_conflict_stay_together(seed: int, common: float) -> None:
+    torch.manual_seed(seed)
+    pulls = common * torch.randn(SIZE).expand(8, SIZE)
+    conflict = Conflict(8)
+    assert [window(conflict, pulls, 3.0) for _ in range(6)] == [[]] * 6
+
+
+def test_a_window_closes_when_the_evidence_is_there_and_then_starts_afresh() -> None:
+    conflict = Conflict(2, evidence=10)
+    cell, pulls = torch.tensor([0, 0, 1]), torch.ones(3, SIZE)
+    for count in (3, 6, 9):
+        conflict.add(cell, pulls)
+        assert conflict.splits(torch.zeros(2, dtype=torch.int64)) == []
+        assert int(conflict.samples.sum()) == count
+    conflict.add(cell, pulls)
+    conflict.splits(torch.zeros(2, dtype=torch.int64))
+    assert int(conflict.samples.sum()) == 0
+    assert not conflict.pull.any()
+    assert not conflict.square.any()
+
+
+def task(kind: str, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two opposite linear maps on two half-spaces, or one map on both: samples, targets, side."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 10, generator=generator)
+    y = x @ torch.randn(10, 3, generator=torch.Generator().manual_seed(99))
+    side = x[:, 0] > 0
+    if kind == "planted":
+        y = torch.where(side[:, None], y, -y)
+    return x, y + 0.3 * torch.randn(count, 3, generator=generator), side
+
+
+def grown(kind: str, seed: int, routing: str, learned: bool = True) -> Network:
+    torch.manual_seed(seed)
+    router = {"partition": "growing", "cells": 64, "learned": learned}
+    body = mlp(10, 3, depth=1, areas=16, routing=routing, router=router, update=Adam(decay=0.2))
+    network = Network(body, MeanSquaredError())
+    x, y, _ = task(kind, 4000, seed)
+    for epoch in range(25):
+        lr = 1e-2 * (1 + math.cos(math.pi * epoch / 25)) / 2
+        for rows in torch.randperm(4000).split(64):
+            network.learn(x[rows], y[rows], lr=lr)
+    return network
+
+
+def purity(network: Network, x: Tensor, side: Tensor) -> tuple[float, int]:
+    """Share of samples on the side to which most of their area belongs, and the number of areas."""
+    ((_, router),) = routers(network)
+    area, _ = router(x)
+    right = sum(max(int(side[area == g].sum()), int((~side[area == g]).sum())) for g in area.unique())
+    return right / len(x), len(area.unique())
+
+
+@pytest.mark.parametrize("routing", ["layer", "network"])
+def test_a_planted_conflict_is_found_at_its_boundary_and_a_homogeneous_task_stays_one_area(routing: str) -> None:
+    for seed in (0, 1):
+        x, y, side = task("planted", 2000, 1000 + seed)
+        network = grown("planted", seed, routing)
+        assert purity(network, x, side)[0] >= 0.95
+        assert float((network(x) - y).square().mean() / y.var()) < 0.15
+        x, y, side = task("homogeneous", 2000, 1000 + seed)
+        network = grown("homogeneous", seed, routing)
+        assert purity(network, x, side)[1] == 1
+        assert float((network(x) - y).square().mean() / y.var()) < 0.02
+
+
+def test_the_boundary_is_found_by_the_projection_that_learns() -> None:
+    x, _, side = task("planted", 2000, 1000)
+    assert purity(grown("planted", 0, "layer", learned=False), x, side)[0] < 0.8
+
+
+class _AlwaysSplit(Conflict):
+    def splits(self, partition: Tensor) -> list[tuple[int, list[int]]]:
+        areas = torch.unique(partition).tolist()
+        return [(g, own[: len(own) // 2]) for g in areas if len(own := (partition == g).nonzero()[:, 0].tolist()) > 1]
+
+
+@pytest.mark.parametrize("routing", ["layer", "network"])
+def test_growth_changes_no_output_keeps_to_the_budget_and_goes_through_a_checkpoint(routing: str) -> None:
+    torch.manual_seed(0)
+    body: Layer = mlp(5, 3, width=6, areas=4, routing=routing, router={"partition": "growing"}, update=Adam())
+    network = Network(body)
+    x, y = torch.randn(40, 5), torch.randint(0, 3, (40,))
+    network.learn(x, y)
+    for part in network.modules():
+        if isinstance(part, AreaLinear | Routed) and part.router is not None:
+            part.router.conflict = _AlwaysSplit(part.router.cells)
+    before = network(x)
+    network.learn(x, y, lr=0.0)  # nothing moves but the partition
+    assert all(len(torch.unique(router.partition)) == 2 for _, router in routers(network))
+    torch.testing.assert_close(network(x), before)
+    for _ in range(4):
+        network.learn(x, y, lr=1e-3)
+    assert all(len(torch.unique(router.partition)) == 4 for _, router in routers(network))
+    again = copy.deepcopy(network)
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(x), network(x))
+
+
+def test_a_window_goes_through_a_checkpoint_halfway() -> None:
+    def fresh() -> Network:
+        torch.manual_seed(0)
+        router = {"partition": "growing", "cells": 64}
+        return Network(mlp(10, 3, depth=1, areas=8, router=router, update=Adam()), MeanSquaredError())
+
+    x, y, _ = task("planted", 2000, 0)
+    whole, parts = fresh(), fresh()
+    for step, rows in enumerate(torch.arange(2000).repeat(8).split(64)):
+        whole.learn(x[rows], y[rows], lr=1e-2)
+        parts.learn(x[rows], y[rows], lr=1e-2)
+        if step % 20 == 7:
+            other = fresh()
+            other.load_state_dict(parts.state_dict())
+            parts = other
+    assert len(torch.unique(routers(whole)[0][1].partition)) > 1
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, parts.state_dict()[name]), name
+
+
+def test_a_layer_outside_a_route_measures_nothing() -> None:
+    layer = AreaLinear(5, 3, areas=1)
+    y, trace = layer.trace(torch.randn(4, 5), Context(lr=0.1))
+    context = Context(lr=0.1, pulls=torch.zeros(4, SIZE))
+    layer.learn(trace, torch.randn_like(y), context)
+    assert context.pulls is not None
+    assert not context.pulls.any()
