@@ -88,21 +88,21 @@ def depth(path: Path, rows: Sequence[Row]) -> None:
     figure = new_figure(6.4, 3.4)
     panel = figure.add_subplot()
     for place, (method, own) in enumerate(grouped(rows, "method").items()):
-        plain = "plain" in method
-        colour = COLOURS[_feedback_place(method)]
+        plain, areas = "plain" in method, "areas" in method
+        colour = COLOURS[4 if areas else _feedback_place(method)]
         by = grouped(own, "layers_count")
         xs = list(by)
         scores = [[100 * row["test"] for row in by[count]] for count in xs]
         panel.fill_between(
             xs, [min(s) for s in scores], [max(s) for s in scores], color=colour, alpha=0.12, linewidth=0
         )
-        style = ":" if plain else "--" if "areas" in method else "-"
+        style = ":" if plain else "--" if areas else "-"
         panel.plot(
             xs,
             [sum(s) / len(s) for s in scores],
             color=colour,
             linestyle=style,
-            marker=MARKERS[place % 6],
+            marker="X" if areas else MARKERS[place % len(MARKERS)],
             markersize=3.5,
             linewidth=1.4,
             label=method,
