@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types mutants bench-quick bench-speed wheel clean
+.PHONY: help demo test test-slow lint types mutants bench-quick bench-speed gpu-check wheel clean
 
 help:  ## Shows this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -48,6 +48,11 @@ bench-speed: $(READY)  ## Measures speed and memory beside the machine's limits 
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/scale.py
+
+gpu-check: $(READY)  ## Checks and times the Triton kernels on a CUDA device
+	$(BIN)/pip install --quiet triton
+	$(BIN)/python -m pytest tests/test_cuda.py
+	$(BIN)/python benchmarks/gpu.py
 
 wheel: $(READY)  ## Builds dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps -w dist .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 
@@ -10,6 +11,13 @@ import torch
 from . import __version__
 from .data import data_directory
 from .kernels.build import build
+
+
+def _triton() -> str:
+    if importlib.util.find_spec("triton") is None:
+        return "not active: triton is not installed"
+    state = "active" if torch.cuda.is_available() else "not active: no accelerator"
+    return f"{state}. Tested in Triton's interpreter, not yet run on hardware: `make gpu-check` does"
 
 
 def diagnose() -> dict[str, str]:
@@ -25,5 +33,6 @@ def diagnose() -> dict[str, str]:
         "compiled kernels": f"{'active' if active else 'not active: pure PyTorch'}. {kernels.why}",
         "kernels lie in": str(kernels.path) if kernels.path else "-",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none: CUDA is not available",
+        "triton kernels": _triton(),
         "data folder": str(data_directory()),
     }

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+
+import torch
 from torch import Tensor
 
 from . import native, pure
@@ -15,7 +19,24 @@ _PURE, _NATIVE = pure.Pure(), native.Native()
 
 def operations(weight: Tensor, rows: Tensor) -> Operations:
     """Returns what computes with this weight (slots, out, in) and these rows of a batch."""
+    if weight.device.type == "cuda":
+        return _on_cuda() if rows.dtype == torch.float32 else _PURE
     return _NATIVE if native.supports(weight, rows) else _PURE
+
+
+@cache
+def _on_cuda() -> Operations:
+    """Returns the Triton kernels, or pure PyTorch where Triton is missing; then says so once."""
+    try:
+        from .cuda import Cuda
+    except ImportError as error:
+        warnings.warn(
+            f"Brodmann computes in pure PyTorch on this accelerator, area by area: {error}. Install triton.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return _PURE
+    return Cuda()
 
 
 __all__ = ["Operations", "operations"]

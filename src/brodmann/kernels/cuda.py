@@ -1,0 +1,266 @@
+"""The grouped operations for graphics processors, in Triton. Tested in Triton's interpreter; not yet run on hardware.
+
+Rows are not moved: each program finds the rows of its tile through the groups' order. Legend of the shapes: N rows of a
+batch, S slots, O outputs, I inputs; BN, BO, BI the block of a program in each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..updates import SGD, Adam, UpdateRule
+from .interface import Operations
+from .pure import Pure
+
+if TYPE_CHECKING:
+    from ..groups import Groups
+
+BLOCK_ROWS, BLOCK_OUT, BLOCK_IN = 32, 64, 32
+"""A program's tile: 16 KB of operands at a time, small enough for every card since Volta."""
+_RULES = {"sgd": 0, "momentum": 1, "adam": 2}
+
+
+@triton.jit
+def _forward(
+    x,  # (N, I)
+    weight,  # (S, O, I)
+    bias,  # (S, O), or anything where there is none
+    out,  # (N, O)
+    order,  # (N,): row at each place
+    tile_slot,  # (tiles,): slot of each tile of rows
+    tile_start,  # (tiles,): its first place
+    tile_stop,  # (tiles,): the end of its group's places
+    inputs,
+    outputs,
+    HAS_BIAS: tl.constexpr,
+    BN: tl.constexpr,
+    BO: tl.constexpr,
+    BI: tl.constexpr,
+):
+    """``out[n] = weight[s(n)] x[n] + bias[s(n)]``: one tile of rows (BN) by one of outputs (BO) a program."""
+    tile = tl.program_id(0)
+    slot, start, stop = tl.load(tile_slot + tile), tl.load(tile_start + tile), tl.load(tile_stop + tile)
+    place = start + tl.arange(0, BN)  # (BN,)
+    row = tl.load(order + place, mask=place < stop, other=0)
+    o = tl.program_id(1) * BO + tl.arange(0, BO)  # (BO,)
+    total = tl.zeros((BN, BO), dtype=tl.float32)
+    for first in range(0, inputs, BI):
+        i = first + tl.arange(0, BI)
+        part = tl.load(
+            x + row[:, None] * inputs + i[None, :], mask=(place < stop)[:, None] & (i < inputs)[None, :], other=0.0
+        )  # (BN, BI)
+        of_slot = tl.load(
+            weight + slot * outputs * inputs + o[None, :] * inputs + i[:, None],
+            mask=(o < outputs)[None, :] & (i < inputs)[:, None],
+            other=0.0,
+        ).to(tl.float32)  # (BI, BO)
+        total += tl.dot(part, of_slot, input_precision="ieee")
+    if HAS_BIAS:
+        total += tl.load(bias + slot * outputs + o, mask=o < outputs, other=0.0)[None, :]
+    tl.store(out + row[:, None] * outputs + o[None, :], total, mask=(place < stop)[:, None] & (o < outputs)[None, :])
+
+
+@triton.jit
+def _error(
+    below,  # (N, I), added to
+    delta,  # (N, O)
+    weight,  # (S, O, I)
+    order,
+    tile_slot,
+    tile_start,
+    tile_stop,
+    inputs,
+    outputs,
+    BN: tl.constexpr,
+    BO: tl.constexpr,
+    BI: tl.constexpr,
+):
+    """``below[n] += delta[n] weight[s(n)]``: a tile of rows (BN) by one of inputs (BI) a program."""
+    tile = tl.program_id(0)
+    slot, start, stop = tl.load(tile_slot + tile), tl.load(tile_start + tile), tl.load(tile_stop + tile)
+    place = start + tl.arange(0, BN)
+    row = tl.load(order + place, mask=place < stop, other=0)
+    i = tl.program_id(1) * BI + tl.arange(0, BI)
+    total = tl.zeros((BN, BI), dtype=tl.float32)
+    for first in range(0, outputs, BO):
+        o = first + tl.arange(0, BO)
+        part = tl.load(
+            delta + row[:, None] * outputs + o[None, :],
+            mask=(place < stop)[:, None] & (o < outputs)[None, :],
+            other=0.0,
+        )  # (BN, BO)
+        of_slot = tl.load(
+            weight + slot * outputs * inputs + o[:, None] * inputs + i[None, :],
+            mask=(o < outputs)[:, None] & (i < inputs)[None, :],
+            other=0.0,
+        ).to(tl.float32)  # (BO, BI)
+        total += tl.dot(part, of_slot, input_precision="ieee")
+    here = (place < stop)[:, None] & (i < inputs)[None, :]
+    at = below + row[:, None] * inputs + i[None, :]
+    tl.store(at, tl.load(at, mask=here, other=0.0) + total, mask=here)
+
+
+@triton.jit
+def _update(
+    weight,  # (S, O, I), moved
+    first,  # (S, O, I): velocity or first moment, moved; anything where the rule has none
+    second,  # (S, O, I): second moment, moved
+    steps,  # (S,) int64: steps of each slot, this one counted
+    delta,  # (N, O)
+    x,  # (N, I)
+    order,
+    group_slot,  # (groups,)
+    bounds,  # (groups + 1,)
+    inputs,
+    outputs,
+    lr,
+    keep,  # 1 - lr * decay
+    beta1,  # momentum of SGD
+    beta2,
+    epsilon,
+    seed,
+    RULE: tl.constexpr,
+    ROUND: tl.constexpr,
+    BN: tl.constexpr,
+    BO: tl.constexpr,
+    BI: tl.constexpr,
+):
+    """Moves one tile (BO, BI) of one group's weight by its own gradient, which is never stored."""
+    group = tl.program_id(0)
+    slot = tl.load(group_slot + group)
+    start, stop = tl.load(bounds + group), tl.load(bounds + group + 1)
+    o = tl.program_id(1) * BO + tl.arange(0, BO)
+    i = tl.program_id(2) * BI + tl.arange(0, BI)
+    gradient = tl.zeros((BO, BI), dtype=tl.float32)
+    for base in range(start, stop, BN):
+        place = base + tl.arange(0, BN)
+        row = tl.load(order + place, mask=place < stop, other=0)
+        left = tl.load(
+            delta + row[None, :] * outputs + o[:, None],
+            mask=(place < stop)[None, :] & (o < outputs)[:, None],
+            other=0.0,
+        )  # (BO, BN)
+        right = tl.load(
+            x + row[:, None] * inputs + i[None, :], mask=(place < stop)[:, None] & (i < inputs)[None, :], other=0.0
+        )  # (BN, BI)
+        gradient += tl.dot(left, right, input_precision="ieee")
+    here = (o < outputs)[:, None] & (i < inputs)[None, :]
+    at = slot * outputs * inputs + o[:, None] * inputs + i[None, :]
+    value = tl.load(weight + at, mask=here, other=0.0).to(tl.float32)
+    if RULE == 0:
+        step = gradient
+    elif RULE == 1:
+        step = beta1 * tl.load(first + at, mask=here, other=0.0) + gradient
+        tl.store(first + at, step, mask=here)
+    else:
+        count = tl.load(steps + slot).to(tl.float32)
+        one = tl.load(first + at, mask=here, other=0.0)
+        one += (1.0 - beta1) * (gradient - one)
+        two = beta2 * tl.load(second + at, mask=here, other=0.0) + (1.0 - beta2) * gradient * gradient
+        tl.store(first + at, one, mask=here)
+        tl.store(second + at, two, mask=here)
+        debias1 = 1.0 - tl.exp(count * tl.log(tl.maximum(beta1, 1e-30)))  # a beta of 0 has no logarithm
+        debias2 = 1.0 - tl.exp(count * tl.log(tl.maximum(beta2, 1e-30)))
+        step = (one / debias1) / (tl.sqrt(two / debias2) + epsilon)
+    value = keep * value - lr * step
+    if ROUND:  # to bfloat16, up with a probability equal to the share that rounding down would lose
+        bits = value.to(tl.int32, bitcast=True)
+        noise = (tl.randint(seed, at.to(tl.int32)) & 0xFFFF).to(tl.int32)
+        value = ((bits + noise) & -65536).to(tl.float32, bitcast=True)
+    tl.store(weight + at, value.to(weight.dtype.element_ty), mask=here)
+
+
+class Cuda(Operations):
+    """Launches the Triton kernels; float64 and update rules that they do not know go the way of pure PyTorch."""
+
+    def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See `Operations.forward`."""
+        x = x.contiguous()
+        _, outputs, inputs = weight.shape
+        out = torch.empty((len(x), outputs), dtype=x.dtype, device=x.device)
+        if not len(x):
+            return out
+        tiles = _tiles(groups, slot)
+        grid = (len(tiles[0]), triton.cdiv(outputs, BLOCK_OUT))
+        given = weight if bias is None else bias
+        _forward[grid](
+            x, weight, given, out, _order(groups), *tiles, inputs, outputs, bias is not None, **_blocks()
+        )  # fmt: skip
+        return out
+
+    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
+        """See `Operations.add_error`."""
+        _, outputs, inputs = weight.shape
+        if len(delta):
+            tiles = _tiles(groups, slot)
+            grid = (len(tiles[0]), triton.cdiv(inputs, BLOCK_IN))
+            _error[grid](below, delta.contiguous(), weight, _order(groups), *tiles, inputs, outputs, **_blocks())
+
+    def update(
+        self,
+        rule: UpdateRule,
+        weight: Tensor,
+        state: dict[str, Tensor],
+        groups: Groups,
+        slot: Tensor | None,
+        delta: Tensor,
+        x: Tensor | None,
+        lr: float,
+        decay: float,
+    ) -> None:
+        """See `Operations.update`."""
+        if type(rule) not in (SGD, Adam) or any(t.dtype not in (delta.dtype, torch.int64) for t in state.values()):
+            Pure().update(rule, weight, state, groups, slot, delta, x, lr, decay)
+            return
+        if not len(delta):
+            return
+        x = delta.new_ones(len(delta), 1) if x is None else x.contiguous()
+        slots = groups.present if slot is None else slot[groups.present]
+        first, second, steps = weight, weight, slots
+        if isinstance(rule, Adam):
+            kind, beta1, beta2, epsilon = "adam", rule.beta1, rule.beta2, rule.epsilon
+            first, second, steps = state["first"], state["second"], state["steps"]
+            steps[slots] += 1
+        else:
+            assert isinstance(rule, SGD)
+            kind, beta1, beta2, epsilon = "momentum" if rule.momentum else "sgd", rule.momentum, 0.0, 0.0
+            first = state.get("velocity", weight)
+        outputs, inputs = weight.shape[1], x.shape[1]
+        rounds = weight.dtype == torch.bfloat16
+        seed = int(torch.randint(1 << 31, ())) if rounds else 0
+        grid = (len(slots), triton.cdiv(outputs, BLOCK_OUT), triton.cdiv(inputs, BLOCK_IN))
+        _update[grid](
+            weight, first, second, steps, delta.contiguous(), x, _order(groups), slots, groups.bounds,
+            inputs, outputs, lr, 1.0 - lr * decay, beta1, beta2, epsilon, seed, _RULES[kind], rounds, **_blocks(),
+        )  # fmt: skip
+
+
+def _blocks() -> dict[str, Any]:
+    return {"BN": BLOCK_ROWS, "BO": BLOCK_OUT, "BI": BLOCK_IN}
+
+
+def _order(groups: Groups) -> Tensor:
+    """Returns the row at each place, (rows,)."""
+    return torch.arange(groups.rows, device=groups.bounds.device) if groups.order is None else groups.order
+
+
+def _tiles(groups: Groups, slot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Cuts the groups into tiles of rows: returns slot, first place and end of the group's places of each, (tiles,).
+
+    Nothing is read back from the device: there are as many tiles as could be needed, and those left over are empty.
+    """
+    slots = groups.present if slot is None else slot[groups.present]
+    needed = torch.div(groups.bounds.diff() + (BLOCK_ROWS - 1), BLOCK_ROWS, rounding_mode="floor")
+    ends = needed.cumsum(0)
+    tile = torch.arange(groups.rows // BLOCK_ROWS + len(slots), device=slots.device)
+    group = torch.searchsorted(ends, tile, right=True)
+    spare = group >= len(slots)
+    group = group.clamp_max(len(slots) - 1)
+    start = groups.bounds[group] + (tile - (ends - needed)[group]) * BLOCK_ROWS
+    stop = groups.bounds[group + 1].masked_fill(spare, 0)
+    return slots[group], start, stop

@@ -1,0 +1,111 @@
+"""The Triton kernels compute what pure PyTorch does: on a CUDA device where there is one, else in the interpreter."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from brodmann import SGD, Adam, Network, mlp, residual_mlp, slabs
+from brodmann.groups import Groups
+from brodmann.kernels.interface import Operations
+from brodmann.kernels.pure import Pure
+
+Cuda = pytest.importorskip("brodmann.kernels.cuda", exc_type=ImportError).Cuda
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+RULES = {
+    "sgd": SGD(),
+    "sgd decay": SGD(decay=0.3),
+    "sgd momentum": SGD(momentum=0.9, decay=0.1),
+    "adam": Adam(),
+    "adam decay": Adam(decay=0.3, beta1=0.0),
+}
+SHAPES = {
+    "several tiles": (5, 90, 70, 130),
+    "one area": (1, 40, 17, 5),
+    "fewer rows than areas": (9, 4, 33, 64),
+    "one row": (3, 1, 1, 1),
+}
+"""Areas, rows, inputs, outputs."""
+
+
+class Case:
+    """Weights, a batch and its areas, on the device."""
+
+    def __init__(self, shape: str) -> None:
+        areas, rows, inputs, outputs = SHAPES[shape]
+        torch.manual_seed(0)
+        area = torch.randint(0, areas, (rows,), device=DEVICE)
+        self.groups = Groups.of(area, areas) if areas > 1 else Groups.single(rows, torch.device(DEVICE))
+        self.slot = torch.randperm(areas + 2, device=DEVICE)[:areas]
+        self.weight = torch.randn(areas + 2, outputs, inputs, device=DEVICE)
+        self.bias = torch.randn(areas + 2, outputs, device=DEVICE)
+        self.x, self.delta = torch.randn(rows, inputs, device=DEVICE), torch.randn(rows, outputs, device=DEVICE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_forward_and_error(shape: str, with_bias: bool) -> None:
+    case = Case(shape)
+    results = []
+    for operations in (Pure(), Cuda()):
+        bias = case.bias if with_bias else None
+        out = operations.forward(case.x, case.groups, case.slot, case.weight, bias)
+        below = torch.ones_like(case.x)
+        operations.add_error(below, case.delta, case.groups, case.slot, case.weight)
+        results.append((out, below))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_update(shape: str, rule: str, part: str) -> None:
+    case, how = Case(shape), RULES[rule]
+    start = case.weight if part == "weight" else case.bias
+    x = case.x if part == "weight" else None
+    results = []
+    for operations in (Pure(), Cuda()):
+        moved = start.clone()
+        state = {
+            name: torch.zeros((len(start), *size), dtype=torch.int64 if name == "steps" else None, device=DEVICE)
+            for name, size in how.state_shapes(tuple(start.shape[1:])).items()
+        }
+        for _ in range(3):
+            operations.update(how, moved, state, case.groups, case.slot, case.delta, x, 0.1, how.decay)
+        results.append((moved, state))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
+    untouched = torch.ones(len(start), dtype=torch.bool, device=DEVICE)
+    untouched[case.slot[case.groups.present]] = False
+    assert torch.equal(results[1][0][untouched], start[untouched])
+
+
+def test_new_bfloat16_weights_are_rounded_to_a_neighbour_and_right_on_average() -> None:
+    rows, outputs, inputs = 1, 64, 64
+    weight = torch.ones(1, outputs, inputs, dtype=torch.bfloat16, device=DEVICE)
+    x, delta = torch.ones(rows, inputs, device=DEVICE), torch.full((rows, outputs), 1e-3, device=DEVICE)
+    groups = Groups.single(rows, torch.device(DEVICE))
+    torch.manual_seed(0)
+    Cuda().update(SGD(), weight, {}, groups, None, delta, x, 1.0, 0.0)
+    assert set(weight.float().unique().tolist()) == {1.0, 1.0 - 2**-8}
+    assert float(weight.float().mean()) == pytest.approx(1.0 - 1e-3, abs=2e-4)
+
+
+@pytest.mark.parametrize("builder", [mlp, residual_mlp])
+@pytest.mark.parametrize("options", [{}, {"gated": True}, {"shared": "off", "routing": "network"}])
+def test_a_network_learns_the_same(builder: object, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    first = Network(builder(5, 3, depth=3, width=6, areas=4, update=Adam(), **options)).to(DEVICE)
+    second = copy.deepcopy(first)
+    x, y = torch.randn(40, 5, device=DEVICE), torch.randint(0, 3, (40,), device=DEVICE)
+    for network, operations in ((first, Pure()), (second, Cuda())):
+
+        def chosen(weight: torch.Tensor, rows: torch.Tensor, own: Operations = operations) -> Operations:
+            return own
+
+        monkeypatch.setattr(slabs, "operations", chosen)
+        for _ in range(4):
+            network.learn(x, y, lr=0.01)
+    for name, tensor in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
