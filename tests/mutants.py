@@ -18,22 +18,28 @@ MUTANTS = [
     ("updates.py", "keep = 1.0 - lr * decay", "keep = 1.0", "a forgotten decay"),
     ("updates.py", "weight.mul_(1.0 - lr * decay)", "weight.mul_(1.0 - decay)", "a decay without the rate"),
     ("updates.py", "-lr / (1.0 - self.beta1**steps)", "-lr", "no bias correction"),
-    ("areas.py", "slot, (_, start, stop) in zip(slots,", "slot, (_, start, stop) in zip(slots[::-1],", "another area learns"),
-    ("areas.py", "Factors(rows, x[start:stop])", "Factors(rows, x[: stop - start])", "the wrong samples' inputs"),
+    ("updates.py", "alpha=-1.0).div_(root_ridge)", "alpha=-1.0).div_(self.ridge)", "a ridge for its root"),
+    ("updates.py", "explained.addmm_(back.t(),", "explained.addmm_(seen.t(),", "the root of another covariance"),
+    ("kernels/pure.py", "yield index, start, stop", "yield slots[-1], start, stop", "another area learns"),
+    ("kernels/pure.py", "None if x is None else x[start:stop])", "None if x is None else x[: stop - start])", "the wrong samples' inputs"),
     ("areas.py", "tensor[target].copy_(tensor[source])", "self.weight.value[target].copy_(self.weight.value[source])", "state not cloned"),
     ("areas.py", "self.slot[self.slot == last] = gap", "pass", "a merge that loses the moved area"),
-    ("areas.py", "new[len(old) :] = old[0]", "new[len(old) :] = 0", "areas that forget their origin"),
-    ("routing.py", "scale * (chosen - route.probabilities)", "scale * (route.probabilities - chosen)", "projection's sign"),
-    ("routing.py", "probabilities.gather(1, cell[:, None])[:, 0]\n        area", "probabilities.amax(1) ** 2\n        area", "the gate of no cell"),
-    ("routing.py", "Factors(delta, route.x)", "Factors(delta, route.x.flip(0))", "the wrong sample's projection"),
-    ("routing.py", "- along) / length", ") / length", "a cosine without its norm"),
-    ("layers.py", "groups.unsort((delta * trace.own).sum(1))", "(delta * trace.own).sum(1)", "usefulness in sorted order"),
-    ("layers.py", "part_delta = groups.sort(route.gate)[:, None] * delta", "part_delta = route.gate[:, None] * delta", "gates of other samples"),
-    ("layers.py", "self.alpha * error", "error", "a forgotten alpha"),
-    ("layers.py", "area_decay = decay + self.pooling", "area_decay = decay", "a forgotten pooling"),
-    ("layers.py", "error if through is None else error + through", "error if through is None else through", "no residual error"),
-    ("feedback.py", "self.shared.step(0, Factors(driver, signal.x), lr, shared_decay)", "self.shared.step(0, Factors(driver, signal.x), lr, 0.0)", "feedback without decay"),
+    ("slabs.py", 'old[0] if name == "value" else 0', "0", "areas that forget their origin"),
+    ("routing.py", "score_error = -scale * route.probabilities", "score_error = scale * route.probabilities", "projection's sign"),
+    ("routing.py", "self.probabilities.gather(1, self.cell[:, None])[:, 0]", "self.probabilities.amax(1) ** 2", "the gate of no cell"),
+    ("routing.py", "delta, route.x, lr, 0.0)", "delta, route.x.flip(0), lr, 0.0)", "the wrong sample's projection"),
+    ("routing.py", "- along) / route.length", ") / route.length", "a cosine without its norm"),
+    ("routing.py", "cosines[:, cell] = directions @ directions[row]", "pass", "recruits that do not know each other"),
+    ("area_linear.py", "(delta * trace.own).sum(1)", "(delta * trace.own).flip(0).sum(1)", "usefulness of other samples"),
+    ("area_linear.py", "part_delta = route.gate[:, None] * delta", "part_delta = route.gate.flip(0)[:, None] * delta", "gates of other samples"),
+    ("area_linear.py", "area_decay = decay + self.pooling", "area_decay = decay", "a forgotten pooling"),
+    ("containers.py", "self.body.learn(trace, self.alpha * error, context)", "self.body.learn(trace, error, context)", "a forgotten alpha"),
+    ("containers.py", "error if through is None else error + through", "error if through is None else through", "no residual error"),
+    ("feedback.py", "driver, signal.x, lr, shared_decay)", "driver, signal.x, lr, 0.0)", "feedback without decay"),
     ("feedback.py", "return below.mul_(self.magnitude)", "return below.mul_(-self.magnitude)", "signs turned"),
+    ("feedback.py", "torch.where(size > 0, wanted / size, 0.0)", "torch.where(size > 0, (wanted / size).sqrt(), 0.0)", "a change that is not the least"),
+    ("conflict.py", "against = -float(a @ b)", "against = abs(float(a @ b))", "agreement taken for conflict"),
+    ("conflict.py", "self.pull.index_add_(0, cell, own)", "self.pull.index_add_(0, cell.flip(0), own)", "pulls of other cells"),
 ]  # fmt: skip
 
 
@@ -52,7 +58,8 @@ def main() -> int:
                 return 2
             target.write_text(text.replace(old, new))
             command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "tests/oracles"]
-            environment = {**os.environ, "PYTHONPATH": str(copy)}
+            # The kernels would do the work of the mutated Python.
+            environment = {**os.environ, "PYTHONPATH": str(copy), "BRODMANN_KERNELS": "off"}
             run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             # Anything but a failed test (1) is no kill: a syntax error would stop the collection (2).
             killed = run.returncode == 1

@@ -23,6 +23,7 @@ FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
     "kolen-pollack-per-area": functools.partial(KolenPollack, per_area=True),
     "kolen-pollack-equal": functools.partial(KolenPollack, start="equal"),
+    "kolen-pollack-noisy": functools.partial(KolenPollack, noise=0.1),
     "random": FixedRandom,
     "sign": SignSymmetric,
     "direct": Direct,

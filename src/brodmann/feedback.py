@@ -82,7 +82,7 @@ class KolenPollack(Feedback):
     Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
     """
 
-    def __init__(self, shape: Shape, *, per_area: bool = False, start: str = "independent") -> None:
+    def __init__(self, shape: Shape, *, per_area: bool = False, start: str = "independent", noise: float = 0.0) -> None:
         """Draws ``B0``.
 
         Args:
@@ -91,8 +91,16 @@ class KolenPollack(Feedback):
             start: ``"independent"`` draws ``B0`` apart from ``W0``; ``"equal"`` starts as a copy, which is
                 backpropagation with a second copy of the weights (exactly so with one area) and proves nothing about
                 feedback. Default independent.
+            noise: Standard deviation of a factor ``1 + noise * normal`` on every change of every weight of ``B0``, for
+                those who study hardware whose two sets of weights do not move alike. Default 0.
+
+        Raises:
+            BrodmannError: The start is unknown, the noise negative, or noise is wanted on maps per area.
         """
         super().__init__()
+        if noise < 0 or (noise and per_area):
+            raise BrodmannError(f"Expected a noise of at least 0, and none with a map per area, got {noise}.")
+        self.noise = noise
         if start not in ("independent", "equal"):
             raise BrodmannError(f"Expected a start of 'independent' or 'equal', got '{start}'.")
         matrix = shape.draw()
@@ -121,7 +129,11 @@ class KolenPollack(Feedback):
         """See the class."""
         if self.shared is not None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
+            before = self.shared.value.clone() if self.noise else None
             self.shared.learn(signal.groups.whole, None, driver, signal.x, lr, shared_decay)
+            if before is not None:
+                change = self.shared.value - before
+                self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
         if self.areas is not None:
             self.areas.learn(signal.x, signal.part_delta, signal.groups, lr, area_decay)
 

@@ -49,9 +49,9 @@ class RunOptions:
     dataset: str = "digits"
     """Name of a data set, or path of an .npz file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
-    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, random, sign, direct,
-    transpose; or a baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they
-    were drawn."""
+    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, kolen-pollack-noisy, random,
+    sign, direct, transpose; or a baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers
+    as they were drawn."""
     areas: int = 16
     """Budget of areas of every layer."""
     layers: int = 2

@@ -11,6 +11,7 @@ import torch
 from brodmann import (
     SGD,
     AreaLinear,
+    BrodmannError,
     Context,
     KolenPollack,
     Local,
@@ -20,7 +21,8 @@ from brodmann import (
     Transpose,
     mlp,
 )
-from brodmann.feedback import Feedback, Signal
+from brodmann.feedback import Feedback, Shape, Signal
+from brodmann.groups import Groups
 
 from .cases import PATHS, RULES
 
@@ -164,3 +166,19 @@ def test_only_transpose_reads_the_weights_and_sign_symmetric_their_signs(path: s
         torch.testing.assert_close(error(), -before)
     elif path != "transpose":
         assert torch.equal(error(), before)
+
+
+def test_noise_multiplies_every_change_of_the_feedback_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    shape = Shape(40, 30, 1, True, None, SGD(decay=0.1))
+    exact, noisy = KolenPollack(shape), KolenPollack(shape, noise=0.1)
+    noisy.load_state_dict(exact.state_dict())
+    before = exact.shared.value.clone()
+    signal = Signal(torch.randn(8, 40), *[torch.randn(8, 30)] * 2, Groups.single(8), None, None, None)
+    for path in (exact, noisy):
+        path.learn(signal, 0.1, 0.1, 0.1)
+    factor = (noisy.shared.value - before) / (exact.shared.value - before)
+    assert float(factor.mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(factor.std()) == pytest.approx(0.1, rel=0.15)
+    with pytest.raises(BrodmannError, match="Expected a noise of at least 0, and none with a map per area"):
+        KolenPollack(shape, noise=0.1, per_area=True)

@@ -249,4 +249,6 @@ def _cliques(ranks: NDArray[np.float64], apart: float) -> list[tuple[int, int]]:
 
 def _feedback_place(method: str) -> int:
     names = ("kolen-pollack", "transpose", "random", "direct")
+    if "noise" in method:
+        return 5
     return next((place for place, name in enumerate(names) if method.startswith(name)), 4)

@@ -124,6 +124,8 @@ def depth(plan: Plan) -> list[Case]:
                     if count <= 32:
                         plain = replace(options, residual=False)
                         cases.append(Case("depth", f"{rule}, plain", plain, task="deep"))
+                noisy = replace(base, layers=count, residual=True, rule="kolen-pollack-noisy", seed=seed)
+                cases.append(Case("depth", "kolen-pollack, residual, 10 % noise", noisy, task="deep"))
                 areas = replace(base, layers=count, residual=True, areas=16, seed=seed)
                 if count <= 128:
                     cases.append(Case("depth", "kolen-pollack, residual, 16 areas", areas, task="deep"))
