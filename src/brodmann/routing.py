@@ -167,7 +167,8 @@ class Router(nn.Module):
         u = x @ self.projection.value[0].t()
         products = u @ self.prototypes.t()
         if self.vacant is not None:
-            products = products.masked_fill(self.vacant, -torch.inf)
+            # Finite, so that its score is a number even for a projection without length.
+            products = products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
         if self.balance_rate:
             length = _length(u)
             cell = (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
@@ -199,9 +200,11 @@ class Router(nn.Module):
             where ``novelty`` is None or all cells are taken.
         """
         pairs: list[tuple[int, int]] = []
+        if self.novelty is None or self.vacant is None:
+            return pairs
         taken = self.prototypes.any(1)
         free = (~taken).nonzero()[:, 0].tolist()
-        if self.novelty is None or self.vacant is None or not free:
+        if not free:
             return pairs
         directions = F.normalize(x @ self.projection.value[0].t(), dim=1)
         cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
@@ -245,8 +248,8 @@ class Router(nn.Module):
         """Returns the splits, area and leaving cells, that conflict asks for and the budget allows. See `Conflict`."""
         if self.conflict is None:
             return []
-        free = self.areas - len(torch.unique(self.partition))
-        return self.conflict.splits(self.partition)[:free]
+        splits = self.conflict.splits(self.partition)
+        return splits[: self.areas - len(torch.unique(self.partition))] if splits else []
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Hands part of an area's cells to an area that has none.

@@ -163,6 +163,7 @@ def test_a_router_recruits_only_while_learning_and_knows_cell_0_before() -> None
     area, gate = body.router(x)
     assert set(area.tolist()) == {0}
     assert gate.eq(1).all()
+    assert body.router(torch.zeros(2, 5))[1].isfinite().all()
     assert not body.router.prototypes.any()
     network.learn(x, torch.zeros(20, dtype=torch.long))
     prototypes = body.router.prototypes.clone()
