@@ -69,7 +69,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Adam(epsilon=0.0), "Expected an epsilon above 0, got 0.0."),
     (
         lambda: update_rule("adamm"),
-        "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, sgd.",
+        "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, rls, sgd.",
     ),
     (
         lambda: Router(0, 3),
@@ -95,7 +95,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Router(4, 3, balance_rate=-1.0), "Expected temperature > 0 and balance_rate >= 0, got 0.3 and -1.0."),
     (
         lambda: Router(4, 3, partition="adaptiv"),
-        "Unknown partition 'adaptiv'. Did you mean 'adaptive'? Choose one of: adaptive, fixed.",
+        "Unknown partition 'adaptiv'. Did you mean 'adaptive'? Choose one of: adaptive, fixed, growing.",
     ),
     (
         lambda: split_router().split(0, [0, 3]),
@@ -214,7 +214,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: mlp(4, 2, feedback="transposed"),
         "Unknown feedback 'transposed'. Did you mean 'transpose'? Choose one of: direct, kolen-pollack, "
-        "kolen-pollack-equal, kolen-pollack-per-area, random, sign, transpose.",
+        "kolen-pollack-equal, kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose.",
     ),
     (
         lambda: mlp(4, 2, activation="rely"),
@@ -230,7 +230,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: build({"builder": "mpl"}),
-        "Unknown builder 'mpl'. Did you mean 'mlp'? Choose one of: mlp, residual_mlp.",
+        "Unknown builder 'mpl'. Did you mean 'mlp'? Choose one of: mlp, residual_mlp, stream_mlp.",
     ),
     (
         lambda: build({"builder": "mlp", "in_features": 4, "outputs": 2, "colour": 1}),
