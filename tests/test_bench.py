@@ -205,9 +205,10 @@ def test_operations_are_counted_as_by_hand() -> None:
     assert learning_operations(Network(mlp(7, 3, width=5, areas=1))) == 2 * (2 * 35 + 4 * 15)
     # Direct feedback's matrix is (outputs, units), whatever lies above.
     assert learning_operations(Network(mlp(7, 3, width=5, areas=1, feedback="direct"))) == 2 * (2 * 35 + 2 * 15 + 15)
-    areas = learning_operations(Network(mlp(7, 3, width=5, areas=4, router={"dimension": 2})))
-    routers = 2 * 2 * (2 * 7 + 4 * 2 + 2 * 5 + 4 * 2)
-    assert areas == 2 * (4 * 35 + (4 + 2) * 15) + routers
+    first, second = 2 * 2 * (2 * 7 + 4 * 2), 2 * 2 * (2 * 5 + 4 * 2)
+    for routing, routers in (("network", first), ("layer", first + second)):
+        areas = learning_operations(Network(mlp(7, 3, width=5, areas=4, routing=routing, router={"dimension": 2})))
+        assert areas == 2 * (4 * 35 + (4 + 2) * 15) + routers
 
 
 @pytest.mark.parametrize("changes", [{}, {"shared": "off", "areas": 4}, {"areas": 4}])

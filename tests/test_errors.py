@@ -276,7 +276,7 @@ def test_loading_says_what_does_not_fit(tmp_path: Path) -> None:
     Network(mlp(4, 2, width=3)).save(path)
     with pytest.raises(BrodmannError, match=re.escape("was not made by a builder: pass the body, built by the code")):
         Network.load(path)
-    with pytest.raises(BrodmannError, match="does not fit this body: size mismatch for layers.0.shared.value"):
+    with pytest.raises(BrodmannError, match="does not fit this body: size mismatch for body.layers.0.shared.value"):
         Network.load(path, body=mlp(4, 2, width=5))
     with pytest.raises(BrodmannError, match="does not fit this body: Missing key"):
         Network.load(path, body=mlp(4, 2, depth=3, width=3))

@@ -38,18 +38,20 @@ def trained(body: Layer, **options: object) -> Network:
 def test_parameters_are_counted_as_they_are_read_and_stored() -> None:
     torch.manual_seed(0)
     network = Network(mlp(5, 3, width=6, areas=4, router={"dimension": 2}))
-    maps, routers = (5 + 1) * 6 + (6 + 1) * 3, (5 * 2 + 4 * 2) + (6 * 2 + 4 * 2)
-    assert network.active_parameters() == maps + routers
+    maps, router, another = (5 + 1) * 6 + (6 + 1) * 3, 5 * 2 + 4 * 2, 6 * 2 + 4 * 2
+    assert network.active_parameters() == maps + router
+    everywhere = Network(mlp(5, 3, width=6, areas=4, routing="layer", router={"dimension": 2}))
+    assert everywhere.active_parameters() == maps + router + another
     origin_and_shared, feedback = 2 * maps, 6 * 3
-    assert network.total_parameters() == origin_and_shared + feedback + routers
+    assert network.total_parameters() == origin_and_shared + feedback + router
     gated = Network(mlp(5, 3, width=6, areas=4, gated=True, router={"dimension": 2}))
-    assert gated.active_parameters() == 2 * maps + routers
+    assert gated.active_parameters() == 2 * maps + router
     alone = Network(mlp(5, 3, width=6, areas=1, gated=True, feedback="random"))
     assert alone.active_parameters() == maps
     assert alone.total_parameters() == maps + 6 * 3
     grown = trained(mlp(5, 3, width=6, areas=4, shared="off", router={"dimension": 2}))
     slots = [layer.areas.existing + 1 for _, layer in grown.area_layers()]
-    assert grown.total_parameters() == slots[0] * 6 * 6 + slots[1] * 7 * 3 + 6 * 3 + routers
+    assert grown.total_parameters() == slots[0] * 6 * 6 + slots[1] * 7 * 3 + 6 * 3 + router
 
 
 @pytest.mark.usefixtures("double")
@@ -204,7 +206,9 @@ def test_bfloat16_storage_learns_like_float32_and_survives_saving(layer: str, fe
     kinds = [[tensor.dtype for tensor in net.parameters()] for net in (again, network)]
     assert kinds[0] == kinds[1]
     assert torch.equal(again(x), network(x))
-    torch.testing.assert_close(network.merged()(x), network(x), rtol=0.05, atol=0.05)
+    # Rounding the merged map may send a sample that lies between two cells of a later layer to the other one.
+    close = torch.isclose(network.merged()(x), network(x), rtol=0.05, atol=0.05).all(1)
+    assert close.double().mean() >= 0.95
 
 
 def test_a_loss_of_ones_own_is_handed_the_sample_weights() -> None:

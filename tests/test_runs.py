@@ -292,4 +292,4 @@ def test_divergence_names_the_layer(table: Path, tmp_path: Path, capsys: pytest.
         main(["train", str(table), *SMALL, "--optimiser", "sgd", "--lr", "1e30", "--out", str(tmp_path / "run")])
     message = capsys.readouterr().err.splitlines()[-1]
     assert "The loss became" in message
-    assert "layers." in message
+    assert "'body.router'" in message

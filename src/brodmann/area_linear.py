@@ -21,6 +21,8 @@ from .splitting import clone_area, merge_areas, recruit_areas
 from .updates import SGD, UpdateRule
 
 SHARED = ("learned", "frozen", "off")
+BESIDE_SHARED = 0.1
+"""Rate of areas under Adam beside a shared part that learns, see `Rates`."""
 
 
 @dataclass
@@ -173,7 +175,8 @@ class AreaLinear(Layer):
             # `own` is kept for the router: never add into it where it is still needed.
             out = part if out is None else out.add_(part)
         assert out is not None
-        trace = AreaTrace(rows, own if self._own_is_needed(route) else None, route, groups, tuple(x.shape[:-1]))
+        needed = route is not None and route.learned
+        trace = AreaTrace(rows, own if needed else None, route, groups, tuple(x.shape[:-1]))
         return out.reshape(*x.shape[:-1], self.out_features), trace
 
     @torch.no_grad()
@@ -200,21 +203,21 @@ class AreaLinear(Layer):
         self._measure_conflict(trace, part_delta, context)
         decay = self.update_rule.decay
         area_decay = decay + self.pooling
+        area_rate = self._area_rate(context)
         if self.feedback is not None and rates.feedback and len(delta):
-            self.feedback.learn(signal, context.lr * rates.feedback, decay, area_decay)
+            feedback_lr = context.lr * rates.feedback
+            self.feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
         if self.shared_mode == "learned" and rates.shared and len(delta):
             assert self.shared is not None
             assert self.shared_bias is not None
             self.shared.learn(groups.whole, None, delta, trace.x, context.lr * rates.shared, decay)
             self.shared_bias.learn(groups.whole, None, delta, None, context.lr * rates.shared, 0.0)
-        if self.areas is not None and rates.areas:
-            self.areas.learn(trace.x, part_delta, groups, context.lr * rates.areas, area_decay)
-        if gate_error is not None and route is not None:
-            if self.router is None:
-                assert context.gate_error is not None
-                context.gate_error.add_(gate_error)
-            elif rates.projection:
-                self.router.learn(route, gate_error, context.lr * rates.projection)
+        if self.areas is not None and area_rate:
+            self.areas.learn(trace.x, part_delta, groups, context.lr * area_rate, area_decay)
+        if route is not None and self.router is not None and rates.projection:
+            self.router.learn(route, gate_error, context.lr * rates.projection)
+        elif gate_error is not None and context.gate_error is not None:
+            context.gate_error.add_(gate_error)
         for area, cells in [] if self.router is None else self.router.due():
             self.split(area, cells)
         return below
@@ -283,8 +286,14 @@ class AreaLinear(Layer):
             )
         return context.route
 
-    def _own_is_needed(self, route: Route | None) -> bool:
-        return route is not None and (self.router is None or self.router.learned or self.router.balance_rate > 0)
+    def _area_rate(self, context: Context) -> float:
+        """Returns the multiple of the learning rate at which the areas' own parts move. See `Rates`."""
+        rates = context.rates
+        if rates.areas is not None:
+            return rates.areas
+        grown = context.pulls is not None if self.router is None else self.router.conflict is not None
+        beside_shared = self.shared_mode == "learned" and rates.shared > 0 and not grown
+        return BESIDE_SHARED if beside_shared and self.update_rule.scale_free else 1.0
 
     def _check(self, x: Tensor) -> None:
         if x.shape[-1] != self.in_features:

@@ -190,9 +190,9 @@ class Routed(Layer):
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Error pass."""
         route, inner = trace
-        gate_error = torch.zeros_like(route.gate)
+        gate_error = route.u.new_zeros(len(route.u)) if route.learned else None
         conflict = self.router.conflict
-        pulls = None if conflict is None else gate_error.new_zeros(len(gate_error), SIZE)
+        pulls = None if conflict is None else route.u.new_zeros(len(route.u), SIZE)
         below = self.body.learn(inner, error, replace(context, route=route, gate_error=gate_error, pulls=pulls))
         if context.rates.projection:
             self.router.learn(route, gate_error, context.lr * context.rates.projection)

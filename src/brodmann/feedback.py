@@ -67,8 +67,8 @@ class Feedback(nn.Module, ABC):
     def error(self, signal: Signal) -> Tensor:
         """Returns the error below, (rows, in), from values before the update."""
 
-    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:
-        """Moves the feedback weights in place. Default: they are fixed."""
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+        """Moves the feedback weights in place: what is shared, and the maps per area. Default: they are fixed."""
 
 
 class KolenPollack(Feedback):
@@ -125,7 +125,7 @@ class KolenPollack(Feedback):
             self.areas.add_error(below, signal.part_delta, signal.groups)
         return below
 
-    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
         """See the class."""
         if self.shared is not None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
@@ -135,7 +135,7 @@ class KolenPollack(Feedback):
                 change = self.shared.value - before
                 self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
         if self.areas is not None:
-            self.areas.learn(signal.x, signal.part_delta, signal.groups, lr, area_decay)
+            self.areas.learn(signal.x, signal.part_delta, signal.groups, area_lr, area_decay)
 
 
 class FixedRandom(Feedback):
@@ -245,6 +245,6 @@ class LeastChange(Feedback):
         wanted = signal.delta.square().sum(1, keepdim=True)
         return below * torch.where(size > 0, wanted / size, 0.0)
 
-    def learn(self, signal: Signal, lr: float, decay: float, area_decay: float) -> None:
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
         """As the path that it wraps."""
-        self.path.learn(signal, lr, decay, area_decay)
+        self.path.learn(signal, lr, decay, area_lr, area_decay)

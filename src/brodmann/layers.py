@@ -29,10 +29,21 @@ Choice = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of the parts, as multiples of the step's learning rate. Default 1 each; 0 freezes a part."""
+    """Learning rates of the parts, as multiples of the step's learning rate; 0 freezes a part.
+
+    Attributes:
+        shared: Of shared parts. Default 1.
+        areas: Of the areas' own parts. Default None: 0.1 beside a shared part that learns, under a rule whose steps do
+            not shrink with the gradient (Adam), else 1. Such a rule moves an area as far for a few samples as the
+            shared part for all: full steps over-fit small sets and a tenth kept the gain on large ones (docs/log.md).
+            Areas that grow by themselves (``partition="growing"``) have earned theirs and move at 1.
+        projection: Of the routers' projections. Default 1.
+        feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
+            which they are paired.
+    """
 
     shared: float = 1.0
-    areas: float = 1.0
+    areas: float | None = None
     projection: float = 1.0
     feedback: float = 1.0
 
@@ -46,7 +57,7 @@ class Context:
         rates: Multiples of it for each part.
         output_error: Error at the network's output, (batch, ..., outputs), known from the error pass on.
         route: Route shared by the layers of a `Routed` body, else None.
-        gate_error: Where those layers add up their ``dL/da``, (rows,).
+        gate_error: Where those layers add up their ``dL/da``, (rows,), if the router's projection learns.
         pulls: Where those layers add up the sketches of their gradients, (rows, SIZE), if the router's areas grow.
         clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that;
             None for no limit.

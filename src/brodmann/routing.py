@@ -30,6 +30,7 @@ class Route:
         area: Its area, (rows,) int64.
         temperature: Of the gate.
         areas: Budget of areas.
+        learned: Whether the projection learns from how useful the choice was.
     """
 
     x: Tensor
@@ -39,6 +40,7 @@ class Route:
     area: Tensor
     temperature: float
     areas: int
+    learned: bool
 
     @cached_property
     def length(self) -> Tensor:
@@ -174,7 +176,8 @@ class Router(nn.Module):
             cell = (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
         else:
             cell = products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
-        return Route(x, u, products, cell, self.partition.index_select(0, cell), self.temperature, self.areas)
+        area = self.partition.index_select(0, cell)
+        return Route(x, u, products, cell, area, self.temperature, self.areas, self.learned)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Routes for inference: x (rows, in); returns area (rows,) and gate (rows,)."""
@@ -222,16 +225,16 @@ class Router(nn.Module):
         return pairs
 
     @torch.no_grad()
-    def learn(self, route: Route, gate_error: Tensor, lr: float) -> None:
+    def learn(self, route: Route, gate_error: Tensor | None, lr: float) -> None:
         """Moves the projection in place, then the balance.
 
         Args:
             route: What `route` returned.
             gate_error: ``dL/da`` of each row, (rows,): ``delta . (D[g] x + d[g])``, the negative of the usefulness,
-                summed over the layers that share the route.
+                summed over the layers that share the route; None where the projection does not learn.
             lr: Learning rate of the projection.
         """
-        if self.learned:
+        if self.learned and gate_error is not None:
             # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
             scale = (gate_error * route.gate / self.temperature)[:, None]
             score_error = -scale * route.probabilities

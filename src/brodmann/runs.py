@@ -64,8 +64,8 @@ class RunOptions:
     """Shared part: learned, frozen or off."""
     gated: bool = False
     """Multiply the area's part by the gate."""
-    routing: str = "layer"
-    """layer: every layer routes its input; network: one route for all."""
+    routing: str = "network"
+    """network: one route for all layers; layer: every layer routes its input."""
     partition: str = "fixed"
     """fixed: all areas from the start; growing: one area, split where its samples pull in opposite directions."""
     cells: int | None = None
@@ -90,8 +90,8 @@ class RunOptions:
     """Largest learning rate."""
     lr_shared: float = 1.0
     """Multiple of it for the shared part."""
-    lr_areas: float = 1.0
-    """Multiple of it for the areas."""
+    lr_areas: float | None = None
+    """Multiple of it for the areas (default: 0.1 with Adam beside a learned shared part, else 1)."""
     lr_projection: float = 1.0
     """Multiple of it for the router's projection."""
     lr_feedback: float = 1.0
@@ -146,8 +146,9 @@ class RunOptions:
         if self.threads is not None and self.threads < 1:
             raise BrodmannError(f"Expected at least 1 thread, got {self.threads}.")
         for name in ("shared", "areas", "projection", "feedback"):
-            if getattr(self, f"lr_{name}") < 0:
-                raise BrodmannError(f"Expected lr_{name} of at least 0, got {getattr(self, f'lr_{name}')}.")
+            rate = getattr(self, f"lr_{name}")
+            if rate is not None and rate < 0:
+                raise BrodmannError(f"Expected lr_{name} of at least 0, got {rate}.")
         if self.clip is not None and self.clip <= 0:
             raise BrodmannError(f"Expected clip above 0, got {self.clip}.")
         if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:

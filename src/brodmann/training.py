@@ -408,5 +408,5 @@ class _Watch:
 
 def _layer_name(tensor: str) -> str:
     parts = tensor.split(".")
-    last = max((index for index, part in enumerate(parts) if part.isdigit()), default=-1)
+    last = max((index for index, part in enumerate(parts) if part.isdigit() or part == "router"), default=-1)
     return ".".join(parts[: last + 1]) if last >= 0 else tensor

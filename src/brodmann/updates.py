@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,9 +51,11 @@ class UpdateRule(ABC):
     Attributes:
         decay: Decoupled weight decay (per unit of learning rate): every step first multiplies the weight by
             ``1 - lr * decay``. Biases never decay. Default 0.
+        scale_free: Whether the size of a step does not depend on the size of the gradient.
     """
 
     decay: float = 0.0
+    scale_free: ClassVar[bool] = False
 
     @abstractmethod
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -127,6 +130,7 @@ class Adam(UpdateRule):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    scale_free: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require(self.decay >= 0, "a decay of at least 0", self.decay)

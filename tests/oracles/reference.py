@@ -5,6 +5,8 @@ Every area is its own Parameter with its own optimiser, stepped only when chosen
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,7 +74,7 @@ class Reference:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.parts: dict[object, Part] = {}
+        self.parts: dict[tuple[Any, ...], Part] = {}
         for module in network.modules():
             if isinstance(module, AreaLinear):
                 rule, decay = module.update_rule, module.update_rule.decay
@@ -134,8 +136,10 @@ class Reference:
     def step(self, x: Tensor, target: Tensor, lr: float) -> Tensor:
         loss = self.network.loss(self(x), target, None)
         loss.backward()
-        for part in self.parts.values():
-            part.step(lr)
+        for (module, name, *_), part in self.parts.items():
+            slow = name in ("D", "d") and module.shared_mode == "learned" and isinstance(module.update_rule, Adam)
+            slow &= all(router.conflict is None for router in self.network.modules() if isinstance(router, Router))
+            part.step(0.1 * lr if slow else lr)
         for part in self.parts.values():
             part.value.grad = None
         return loss.detach()

@@ -235,12 +235,12 @@ def test_kolen_pollack_follows_the_part_that_it_is_paired_with(shared: bool, per
     if own is not None:
         below = below + part @ own
     torch.testing.assert_close(path.error(signal(x, delta, part)), below)
-    path.learn(signal(x, delta, part), lr=0.1, decay=0.5, area_decay=0.8)
+    path.learn(signal(x, delta, part), lr=0.1, decay=0.5, area_lr=0.2, area_decay=0.8)
     if path.shared is not None:
         decay = 0.5 if shared else 0.8
         torch.testing.assert_close(path.shared.value[0], (1 - 0.1 * decay) * common - 0.1 * driver.T @ x)
     if path.areas is not None:
-        torch.testing.assert_close(path.areas.weight.value[1], (1 - 0.1 * 0.8) * own - 0.1 * part.T @ x)
+        torch.testing.assert_close(path.areas.weight.value[1], (1 - 0.2 * 0.8) * own - 0.2 * part.T @ x)
 
 
 def test_defaults_of_a_layer() -> None:
@@ -258,9 +258,14 @@ def test_defaults_of_a_layer() -> None:
 
 def test_the_router_learns_nothing_where_nothing_asks_for_it() -> None:
     torch.manual_seed(0)
-    for options, kept in (({}, True), ({"learned": False}, False), ({"learned": False, "balance_rate": 0.1}, True)):
+    for options, kept in (({}, True), ({"learned": False}, False), ({"learned": False, "balance_rate": 0.1}, False)):
         layer = AreaLinear(5, 3, areas=4, router=functools.partial(Router, **options))
         _, trace = layer.trace(torch.randn(6, 5), Context())
+        assert (trace.own is not None) == kept
+        layer.learn(trace, torch.ones(6, 3), Context(lr=0.1))
+        assert layer.router.balance.any() == ("balance_rate" in options)
+        routed = Routed(Router(5, 4, **options), AreaLinear(5, 3, areas=4, router=None))
+        _, (_, trace) = routed.trace(torch.randn(6, 5), Context())
         assert (trace.own is not None) == kept
 
 

@@ -38,7 +38,19 @@ def learn_some(network: Network, steps: int = 5, seed: int = 1) -> None:
 def test_kolen_pollack_differences_shrink_by_their_own_steps(momentum: float) -> None:
     torch.manual_seed(0)
     rule = SGD(decay=0.4, momentum=momentum)
-    network = Network(mlp(5, 3, depth=3, width=6, areas=4, feedback="kolen-pollack-per-area", update=rule, pooling=0.3))
+    network = Network(
+        mlp(
+            5,
+            3,
+            depth=3,
+            width=6,
+            areas=4,
+            routing="layer",
+            feedback="kolen-pollack-per-area",
+            update=rule,
+            pooling=0.3,
+        )
+    )
     layer = network.area_layers()[1][1]
     feedback = layer.feedback
     before = layer.shared.value[0] - feedback.shared.value[0]
@@ -125,7 +137,7 @@ def test_equal_starts_are_backpropagation_bit_for_bit(rule: str, depth: int) -> 
 
 def test_independent_starts_are_independent() -> None:
     torch.manual_seed(0)
-    for _, layer in Network(mlp(64, 64, depth=4, width=64)).area_layers()[1:]:
+    for _, layer in Network(mlp(64, 64, depth=4, width=64, routing="layer")).area_layers()[1:]:
         ours, theirs = layer.shared.value.flatten(), layer.feedback.shared.value.flatten()
         assert abs(float(ours @ theirs / (ours.norm() * theirs.norm()))) < 0.1
 
@@ -134,7 +146,7 @@ def test_independent_starts_are_independent() -> None:
 @pytest.mark.parametrize("shared", ["learned", "off"])
 def test_only_transpose_reads_the_weights_and_sign_symmetric_their_signs(path: str, shared: str) -> None:
     torch.manual_seed(0)
-    network = Network(mlp(5, 3, depth=3, width=6, areas=3, feedback=path, shared=shared))
+    network = Network(mlp(5, 3, depth=3, width=6, areas=3, routing="layer", feedback=path, shared=shared))
     learn_some(network)
     _, layer = network.area_layers()[1]
     x = torch.randn(8, 6)
@@ -176,7 +188,7 @@ def test_noise_multiplies_every_change_of_the_feedback_and_nothing_else() -> Non
     before = exact.shared.value.clone()
     signal = Signal(torch.randn(8, 40), *[torch.randn(8, 30)] * 2, Groups.single(8), None, None, None)
     for path in (exact, noisy):
-        path.learn(signal, 0.1, 0.1, 0.1)
+        path.learn(signal, 0.1, 0.1, 0.1, 0.1)
     factor = (noisy.shared.value - before) / (exact.shared.value - before)
     assert float(factor.mean()) == pytest.approx(1.0, abs=0.02)
     assert float(factor.std()) == pytest.approx(0.1, rel=0.15)

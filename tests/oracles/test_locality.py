@@ -67,7 +67,18 @@ def test_no_tensor_that_leaves_a_method_has_a_graph(path: str, layer: str) -> No
 def test_areas_that_no_sample_chose_stay_bit_for_bit(rule: str, path: str, shared: str) -> None:
     torch.manual_seed(0)
     network = Network(
-        mlp(5, 3, depth=2, width=6, areas=6, feedback=path, shared=shared, update=RULES[rule], pooling=0.1)
+        mlp(
+            5,
+            3,
+            depth=2,
+            width=6,
+            areas=6,
+            routing="layer",
+            feedback=path,
+            shared=shared,
+            update=RULES[rule],
+            pooling=0.1,
+        )
     )
     steps(network, 8)
     layer = network.area_layers()[1][1]
@@ -145,7 +156,9 @@ def test_inference_mode_deepcopy_and_loading_change_nothing(rule: str, path: str
     def fresh() -> Network:
         torch.manual_seed(0)
         return Network(
-            residual_mlp(5, 3, depth=4, width=6, areas=4, feedback=path, update=RULES[rule], activation="gelu")
+            residual_mlp(
+                5, 3, depth=4, width=6, areas=4, routing="layer", feedback=path, update=RULES[rule], activation="gelu"
+            )
         )
 
     plain, mixed = fresh(), fresh()
@@ -162,7 +175,7 @@ def test_inference_mode_deepcopy_and_loading_change_nothing(rule: str, path: str
 
 def test_a_state_with_fewer_areas_shrinks_the_slabs() -> None:
     torch.manual_seed(0)
-    small = Network(mlp(5, 3, width=6, areas=4))
+    small = Network(mlp(5, 3, width=6, areas=4, routing="layer"))
     large = copy.deepcopy(small)
     steps(large, 8)
     large.load_state_dict(small.state_dict())
@@ -237,7 +250,9 @@ def test_float64_and_single_areas_inside_a_routed_body_survive_saving(tmp_path: 
 
 def test_rates_freeze_parts() -> None:
     torch.manual_seed(0)
-    network = Network(mlp(5, 3, width=6, areas=4), rates=Rates(shared=0, areas=1, projection=0, feedback=0))
+    network = Network(
+        mlp(5, 3, width=6, areas=4, routing="layer"), rates=Rates(shared=0, areas=1, projection=0, feedback=0)
+    )
     steps(network, 2)
     before = copy.deepcopy(network)
     steps(network, 2)

@@ -245,7 +245,7 @@ def test_digits_by_groups_of_classes_are_learned_in_one_pass_and_kept() -> None:
         if name == "recursive":
             network = Network(stream_mlp(64, 10, areas=4), SumOfSquares(), lr=1.0)
         else:
-            network = Network(mlp(64, 10, areas=4), lr=1e-3)
+            network = Network(mlp(64, 10, areas=4, routing="layer"), lr=1e-3)
         for pair in torch.arange(10).split(2):
             for rows in train[torch.isin(classes[train], pair)].split(16):
                 network.learn(inputs[rows], classes[rows])

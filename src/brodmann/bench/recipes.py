@@ -102,10 +102,13 @@ PAPER_METHODS: dict[str, dict[str, Any]] = {
     "backpropagation": {"rule": "backprop", "areas": 1},
     "backpropagation, lr x 2": {"rule": "backprop", "areas": 1, "lr": 2e-4},
     "SAL, 1 area": {"areas": 1},
-    "SAL, 16 areas": {"areas": 16},
-    "SAL, 16 areas, no shared part": {"areas": 16, "shared": "off"},
+    "SAL, 16 areas": {"areas": 16, "routing": "layer"},
+    "SAL, 16 areas, no shared part": {"areas": 16, "routing": "layer", "shared": "off"},
 }
-"""The row with twice the learning rate names a cause: shared and own part both move, so the merged map moves twice."""
+"""A router in every layer, as published.
+
+The row with twice the learning rate names a cause: shared and own part both move, so the merged map moves twice.
+"""
 
 
 def depth(plan: Plan) -> list[Case]:
@@ -126,7 +129,7 @@ def depth(plan: Plan) -> list[Case]:
                         cases.append(Case("depth", f"{rule}, plain", plain, task="deep"))
                 noisy = replace(base, layers=count, residual=True, rule="kolen-pollack-noisy", seed=seed)
                 cases.append(Case("depth", "kolen-pollack, residual, 10 % noise", noisy, task="deep"))
-                areas = replace(base, layers=count, residual=True, areas=16, seed=seed)
+                areas = replace(base, layers=count, residual=True, seed=seed, **_EVERYWHERE)
                 if count <= 128:
                     cases.append(Case("depth", "kolen-pollack, residual, 16 areas", areas, task="deep"))
     return cases
@@ -200,8 +203,10 @@ def interference(plan: Plan) -> list[Case]:
     return cases
 
 
+_EVERYWHERE: dict[str, Any] = {"areas": 16, "routing": "layer", "lr_areas": 1.0}
+"""A router in every layer, areas as fast as what they share: where parting is asked for, the most that can be had."""
 CONFLICTING: dict[str, dict[str, Any]] = {
-    "SAL, 16 areas": {"areas": 16},
+    "SAL, 16 areas": _EVERYWHERE,
     "SAL, 16 areas, exclusive": {"areas": 16, "shared": "off", "learn_projection": False, "routing": "network"},
     "dense": {"areas": 1, "rule": "transpose"},
 }
@@ -212,7 +217,7 @@ STREAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"areas": 256, "shared": "off", "learn_projection": False, "routing": "network"},
         {"learner": "areas"},
     ),
-    "SAL, pooled, 16 areas": ({"areas": 16}, {"learner": "areas"}),
+    "SAL, pooled, 16 areas": (_EVERYWHERE, {"learner": "areas"}),
     "SAL, recursive, 1 area": (_FREE | {"areas": 1}, {"learner": "recursive"}),
     "SAL, recursive, 16 areas": (_FREE | {"areas": 16}, {"learner": "recursive"}),
     "SAL, recursive, 64 areas": (_FREE | {"areas": 64}, {"learner": "recursive"}),
