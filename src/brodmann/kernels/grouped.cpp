@@ -17,6 +17,11 @@
 #include <cstring>
 #include <vector>
 
+#ifdef __SANITIZE_THREAD__
+#include <atomic>
+#include <thread>
+#endif
+
 namespace {
 
 constexpr int64_t kRows = 6;     // rows of a register tile
@@ -148,8 +153,19 @@ void each(const Groups& groups, int64_t extent, int64_t other, int threads, cons
   int64_t total;
   const std::vector<Item> items = cut(groups, extent, other, step, threads, &total);
   const int64_t count = static_cast<int64_t>(items.size());
+#ifdef __SANITIZE_THREAD__  // which cannot see how OpenMP's threads wait for each other
+  std::atomic<int64_t> next{0};
+  std::vector<std::thread> team;
+  for (int thread = 0; thread < threads; ++thread) {
+    team.emplace_back([&] {
+      for (int64_t index; (index = next++) < count;) body(items[index]);
+    });
+  }
+  for (auto& thread : team) thread.join();
+#else
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (total > kSmall)
   for (int64_t index = 0; index < count; ++index) body(items[index]);
+#endif
 }
 
 // ---- forward: out = weight x + bias --------------------------------------------------------------------------------

@@ -1,0 +1,95 @@
+// Drives every kernel over shapes that divide nothing, from buffers that end where their numbers end, with one thread
+// and with several. Built with a sanitiser (tests/test_sanitisers.py), it finds reads and writes beyond a buffer,
+// undefined arithmetic, and two threads that touch one number.
+
+#include "grouped.cpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+
+namespace {
+
+std::mt19937 generator(1);
+
+int64_t below(int64_t limit) { return std::uniform_int_distribution<int64_t>(0, limit - 1)(generator); }
+
+template <class T>
+std::vector<T> numbers(int64_t count) {
+  std::normal_distribution<double> normal;
+  std::vector<T> found(count);
+  for (auto& value : found) value = T(normal(generator));
+  return found;
+}
+
+template <>
+std::vector<BFloat16> numbers<BFloat16>(int64_t count) {
+  std::vector<BFloat16> found(count);
+  for (auto& value : found) value.bits = uint16_t(0x3F80 + below(128));
+  return found;
+}
+
+template <class T>
+void same(const std::vector<T>& ours, const std::vector<T>& theirs, const char* what) {
+  if (std::memcmp(ours.data(), theirs.data(), ours.size() * sizeof(T)) != 0) {
+    std::printf("%s depends on the number of threads\n", what);
+    std::exit(1);
+  }
+}
+
+// One batch of random size through every operation and rule.
+template <class C, class W>
+void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
+  std::vector<int64_t> area(rows), order(rows), present(std::min(rows, areas)), bounds(present.size() + 1);
+  for (auto& choice : area) choice = below(areas);
+  const int64_t count = brodmann_group(area.data(), rows, areas, order.data(), present.data(), bounds.data());
+  std::vector<int64_t> slots(areas);
+  for (int64_t index = 0; index < areas; ++index) slots[index] = areas - 1 - index;
+  const Groups groups{count, present.data(), bounds.data(), order.data(), below(2) ? slots.data() : nullptr};
+
+  const auto x = numbers<C>(rows * inputs), delta = numbers<C>(rows * outputs), bias = numbers<C>(areas * outputs);
+  const auto weight = numbers<W>(areas * outputs * inputs);
+  std::vector<C> out[2], down[2], first[2], second[2];
+  std::vector<W> moved[2];
+  for (int pass = 0; pass < 2; ++pass) {
+    const int threads = pass ? 3 : 1;
+    out[pass].resize(rows * outputs);
+    forward<C, W>(threads, groups, inputs, outputs, x.data(), weight.data(), below(2) ? bias.data() : nullptr,
+                  out[pass].data());
+    forward<C, W>(threads, groups, inputs, outputs, x.data(), weight.data(), bias.data(), out[pass].data());
+    down[pass].resize(rows * inputs);
+    error<C, W>(threads, groups, inputs, outputs, delta.data(), weight.data(), down[pass].data());
+    moved[pass] = weight;
+    first[pass].resize(weight.size());
+    second[pass].resize(weight.size());
+    std::vector<int64_t> steps(areas);
+    std::vector<W> biases = numbers<W>(areas * outputs);
+    std::vector<C> velocity(biases.size()), square(biases.size());
+    for (const int64_t kind : {kDescent, kMomentum, kAdam}) {
+      const Rule rule{kind, 0.01, 0.1, 0.9, 0.99, 1e-8, 7};
+      update<C, W>(threads, groups, inputs, outputs, delta.data(), x.data(), moved[pass].data(), first[pass].data(),
+                   second[pass].data(), steps.data(), rule);
+      update_bias<C, W>(groups, outputs, delta.data(), biases.data(), velocity.data(), square.data(), steps.data(),
+                        rule);
+    }
+  }
+  same(out[0], out[1], "forward");
+  same(down[0], down[1], "error");
+  same(moved[0], moved[1], "update");
+  same(first[0], first[1], "the first moment");
+  same(second[0], second[1], "the second moment");
+}
+
+}  // namespace
+
+int main() {
+  const int64_t sizes[] = {1, 2, 3, 7, 8, 15, 16, 17, 33, 64, 65, 130};
+  const auto size = [&] { return sizes[below(std::size(sizes))]; };
+  for (int turn = 0; turn < 60; ++turn) {
+    const int64_t rows = 1 + below(90), areas = 1 + below(6), inputs = size(), outputs = size();
+    batch<float, float>(rows, areas, inputs, outputs);
+    batch<double, double>(rows, areas, inputs, outputs);
+    batch<float, BFloat16>(rows, areas, inputs, outputs);
+  }
+  std::printf("clean\n");
+}

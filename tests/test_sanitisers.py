@@ -1,0 +1,57 @@
+"""The compiled kernels under the compiler's sanitisers: no stray access, no undefined arithmetic, no race."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from brodmann.kernels.build import SOURCE, find_compiler
+
+DRIVER = Path(__file__).with_name("sanitise.cpp")
+KINDS = {
+    "addresses and arithmetic": ["-fsanitize=address,undefined", "-fopenmp"],
+    # The file hands its tiles to plain threads here: those of OpenMP wait for each other unseen.
+    "threads": ["-fsanitize=thread"],
+}
+FAULTS = {
+    "addresses and arithmetic": ("std::min(begin + size, extent)", "begin + size"),
+    "threads": (
+        "items.push_back({group, begin, std::min(begin + size, extent)});",
+        "items.insert(items.end(), 2, {group, begin, std::min(begin + size, extent)});",
+    ),
+}
+
+pytestmark = pytest.mark.slow
+
+
+def run(kind: str, source: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (folder / "grouped.cpp").write_text(source)
+    program = folder / "sanitise"
+    flags = ["-std=c++17", "-O1", "-g", "-march=native", "-fno-math-errno", "-fno-sanitize-recover=all", *KINDS[kind]]
+    built = subprocess.run(
+        [compiler, *flags, f"-I{folder}", str(DRIVER), "-o", str(program)], capture_output=True, text=True, check=False
+    )
+    if "cannot find" in built.stderr:
+        pytest.skip("the compiler came without its sanitisers")
+    assert built.returncode == 0, built.stderr
+    return subprocess.run([str(program)], capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kernels_are_clean(kind: str, tmp_path: Path) -> None:
+    found = run(kind, SOURCE.read_text(), tmp_path)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "clean\n", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_planted_fault_is_found(kind: str, tmp_path: Path) -> None:
+    source, (right, wrong) = SOURCE.read_text(), FAULTS[kind]
+    assert source.count(right) == 1
+    found = run(kind, source.replace(right, wrong), tmp_path)
+    assert found.returncode != 0
+    assert "Sanitizer" in found.stderr
