@@ -33,6 +33,8 @@ MUTANTS = [
     ("area_linear.py", "(delta * trace.own).sum(1)", "(delta * trace.own).flip(0).sum(1)", "usefulness of other samples"),
     ("area_linear.py", "part_delta = route.gate[:, None] * delta", "part_delta = route.gate.flip(0)[:, None] * delta", "gates of other samples"),
     ("area_linear.py", "area_decay = decay + self.pooling", "area_decay = decay", "a forgotten pooling"),
+    ("area_linear.py", "rates.shared > 0 and not grown", "not grown", "slow areas beside what is frozen"),
+    ("area_linear.py", "feedback_lr * area_rate, area_decay", "feedback_lr, area_decay", "maps per area out of step"),
     ("containers.py", "self.body.learn(trace, self.alpha * error, context)", "self.body.learn(trace, error, context)", "a forgotten alpha"),
     ("containers.py", "error if through is None else error + through", "error if through is None else through", "no residual error"),
     ("feedback.py", "driver, signal.x, lr, shared_decay)", "driver, signal.x, lr, 0.0)", "feedback without decay"),

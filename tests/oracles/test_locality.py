@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from brodmann import Adam, AreaLinear, Context, Network, Rates, Routed, Router, mlp, residual_mlp
+from brodmann import SGD, Adam, AreaLinear, Context, Network, Rates, Routed, Router, mlp, residual_mlp
 
 from .cases import LAYERS, PATHS, RULES
 
@@ -276,3 +277,39 @@ def test_balance_spreads_the_choice_and_never_touches_the_gate() -> None:
     after = layer.router.route(x)
     assert torch.bincount(after.area, minlength=8).max() < counts.max()
     torch.testing.assert_close(after.probabilities, gates)
+
+
+@pytest.mark.parametrize(
+    ("options", "rates", "expected"),
+    [
+        ({"update": Adam()}, Rates(), 0.1),
+        ({"update": Adam()}, Rates(areas=1.0), 1.0),
+        ({"update": Adam()}, Rates(shared=0.0), 1.0),
+        ({"update": Adam(), "shared": "off"}, Rates(), 1.0),
+        ({"update": Adam(), "shared": "frozen"}, Rates(), 1.0),
+        ({"update": Adam(), "router": {"partition": "growing"}}, Rates(), 1.0),
+        ({"update": SGD()}, Rates(), 1.0),
+    ],
+)
+@pytest.mark.parametrize("routing", ["network", "layer"])
+def test_areas_are_slow_beside_a_learning_shared_part_under_adam(
+    routing: str, options: dict, rates: Rates, expected: float
+) -> None:
+    networks = []
+    for areas in (rates, dataclasses.replace(rates, areas=expected)):
+        torch.manual_seed(0)
+        body = mlp(5, 3, width=6, areas=4, routing=routing, feedback="kolen-pollack-per-area", **options)
+        networks.append(Network(body, rates=areas))
+        steps(networks[-1], 3)
+    same_state(*networks)
+
+
+def test_feedback_maps_per_area_keep_step_with_their_areas() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6, areas=4, update=Adam(), feedback="kolen-pollack-per-area"))
+    steps(network, 4)
+    readout = network.area_layers()[1][1]
+    own, paired = readout.areas, readout.feedback.areas  # both start at zero beside a shared part
+    assert own.weight.value.any()
+    assert torch.equal(own.slot, paired.slot)
+    assert torch.equal(own.weight.value, paired.weight.value)
