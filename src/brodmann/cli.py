@@ -153,10 +153,8 @@ class Inspect:
         if inspection.usage:
             table = Table("layer", "areas", "in use", "effective", "entropy (nats)", title="Use of areas (test part)")
             for row in inspection.usage:
-                areas = len(row.counts)
-                table.add_row(
-                    row.layer, str(areas), str(areas - row.dead), f"{row.effective:.2f}", f"{row.entropy:.3f}"
-                )
+                areas, layer = len(row.counts), row.layer or "whole network"
+                table.add_row(layer, str(areas), str(areas - row.dead), f"{row.effective:.2f}", f"{row.entropy:.3f}")
             OUT.print(table)
         if inspection.alignment:
             table = Table("layer", "cosine", "norm ratio", "error norm", title="Error against the true gradient")
@@ -365,4 +363,5 @@ def _print_results(results: list[dict[str, Any]]) -> None:
     )
     use = results[0]["effective_areas"]
     if use:
-        OUT.print("effective areas per layer: " + ", ".join(f"{value:.1f}" for value in use))
+        where = "" if len(use) == 1 else " per layer"
+        OUT.print(f"effective areas{where}: " + ", ".join(f"{value:.1f}" for value in use))

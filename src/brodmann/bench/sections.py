@@ -453,6 +453,7 @@ def _interference(rows: list[Row]) -> Section:
         )
         for method, own in ordered:
             low, high = interval([100 * row["test"] for row in own])
+            between = f"[{low:.2f}, {high:.2f}]" if len(own) > 1 else "(one seed)"
             parts = ", ".join(
                 f"{100 * statistics.mean(row['matrix'][-1][place] for row in own):.1f}"
                 for place in range(len(own[0]["matrix"][-1]))
@@ -460,7 +461,7 @@ def _interference(rows: list[Row]) -> Section:
             lines.append(
                 [
                     method,
-                    f"{100 * statistics.mean(row['test'] for row in own):.2f} [{low:.2f}, {high:.2f}]",
+                    f"{100 * statistics.mean(row['test'] for row in own):.2f} {between}",
                     *(
                         f"{100 * statistics.mean(row[name] for row in own):+.2f}"
                         for name in ("forgetting", "backward_transfer")
