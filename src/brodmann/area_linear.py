@@ -214,10 +214,11 @@ class AreaLinear(Layer):
             self.shared_bias.learn(groups.whole, None, delta, None, context.lr * rates.shared, 0.0)
         if self.areas is not None and area_rate:
             self.areas.learn(trace.x, part_delta, groups, context.lr * area_rate, area_decay)
-        if route is not None and self.router is not None and rates.projection:
+        if self.router is None:
+            if gate_error is not None and context.gate_error is not None:
+                context.gate_error.add_(gate_error)
+        elif route is not None and rates.projection:
             self.router.learn(route, gate_error, context.lr * rates.projection)
-        elif gate_error is not None and context.gate_error is not None:
-            context.gate_error.add_(gate_error)
         for area, cells in [] if self.router is None else self.router.due():
             self.split(area, cells)
         return below
