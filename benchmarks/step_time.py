@@ -24,10 +24,11 @@ from roofline import Roofline
 from roofline import measure as measure_roofline
 from torch import Tensor
 
-from brodmann import SGD, Adam, AreaLinear, Context, Network, mlp, residual_mlp
+from brodmann import SGD, Adam, AreaLinear, Network, Routed, mlp, residual_mlp
 from brodmann.baselines import Backpropagation
 from brodmann.bench.cost import learning_operations
 from brodmann.feedback import KolenPollack
+from brodmann.network import routers
 
 BLOCK = 10
 """Steps of a block: long enough to warm the caches, short enough that both rivals see the same machine."""
@@ -87,26 +88,22 @@ class Work:
 
 def work_of(network: Network, x: Tensor) -> tuple[Work, list[int]]:
     """Counts the work of a step on a batch, and the areas that it touches in each layer."""
-    touched: list[int] = []
-    arrived: list[int] = []
-    hooks = []
-    for _, layer in network.area_layers():
+    touched: dict[AreaLinear, int] = {}
 
-        def keep(layer: AreaLinear, arguments: tuple[Any, ...]) -> None:
-            rows = arguments[0]
-            if layer.areas is not None and layer.router is not None:
-                touched.append(len(layer.router.route(rows).groups.segments))
-            arrived.append(len(rows))
+    def keep(part: AreaLinear | Routed, arguments: tuple[Any, ...]) -> None:
+        assert part.router is not None
+        count = len(part.router.route(arguments[0]).groups.present)
+        touched.update({layer: count for layer in part.modules() if isinstance(layer, AreaLinear)})
 
-        hooks.append(layer.register_forward_pre_hook(keep))
+    parts = [part for part in network.modules() if isinstance(part, AreaLinear | Routed) and part.router is not None]
+    hooks = [part.register_forward_pre_hook(keep) for part in parts]
     with torch.no_grad():
         network(x)
     for hook in hooks:
         hook.remove()
     read = updated = 0.0
-    areas = iter(touched)
     for _, layer in network.area_layers():
-        count = next(areas) if layer.areas is not None and layer.router is not None else 0
+        count = touched.get(layer, 0)
         one = layer.in_features * layer.out_features
         own = layer.areas.weight if layer.areas is not None else None
         maps = [(count, own)] if own is not None else []
@@ -124,7 +121,7 @@ def work_of(network: Network, x: Tensor) -> tuple[Work, list[int]]:
         elif layer.feedback is not None:
             read += one * 4
         read += 4 * len(x) * 2 * (layer.in_features + layer.out_features)
-    return Work(read, updated, learning_operations(network) * len(x)), touched
+    return Work(read, updated, learning_operations(network) * len(x)), list(touched.values())
 
 
 def block_seconds(step: Callable[[], object]) -> float:
@@ -188,19 +185,12 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
 
 
 def router_share(areas: int, repeats: int) -> dict[str, Any]:
-    """Returns the share of a step that routing takes: choosing in both layers, with a frozen projection."""
+    """Returns the share of a step that routing takes: choosing and grouping, with a frozen projection."""
     torch.manual_seed(0)
     x, y = torch.randn(128, 784), torch.randint(0, 10, (128,))
     network = Network(mlp(784, 10, width=256, areas=areas, update=SGD(), **LEAN))
-    layers = [layer for _, layer in network.area_layers()]
-    h = torch.relu(layers[0].trace(x, Context())[0])
-
-    def route() -> None:
-        for layer, rows in zip(layers, (x, h), strict=True):
-            assert layer.router is not None
-            _ = layer.router.route(rows).groups
-
-    times = rounds(repeats, route, lambda: network.learn(x, y, lr=1e-4))
+    ((_, router),) = routers(network)
+    times = rounds(repeats, lambda: router.route(x).groups, lambda: network.learn(x, y, lr=1e-4))
     return {"areas": areas, "share": ratio(times[0], times[1])}
 
 

@@ -163,12 +163,13 @@ class AreaLinear(Layer):
         self._check(x)
         rows = x.reshape(-1, self.in_features)
         route = self._route(rows, context)
-        groups = Groups.single(len(rows), rows.device) if route is None else route.groups
+        groups = Groups.single(rows.shape[0], rows.device) if route is None else route.groups
+        shared, areas = self.shared, self.areas  # a module looks its parts up slowly
         out = own = None
-        if self.shared is not None:
-            out = self.shared.product(rows, groups.whole, None, self.shared_bias)
-        if self.areas is not None:
-            own = self.areas.product(rows, groups)
+        if shared is not None:
+            out = shared.product(rows, groups.whole, None, self.shared_bias)
+        if areas is not None:
+            own = areas.product(rows, groups)
             part = own
             if self.gated and route is not None:
                 part = route.gate[:, None] * own
@@ -188,38 +189,38 @@ class AreaLinear(Layer):
         if context.observe is not None:
             context.observe(self, error)
         route, groups, rates = trace.route, trace.groups, context.rates
+        shared, areas, feedback, router = self.shared, self.areas, self.feedback, self.router
         delta = part_delta = error.reshape(-1, self.out_features)
         if self.gated and route is not None:
             part_delta = route.gate[:, None] * delta
         gate_error = None if trace.own is None else (delta * trace.own).sum(1)
 
         below = None
-        if self.feedback is not None:
+        if feedback is not None:
             output_error = context.output_error
             if output_error is not None:
                 output_error = output_error.reshape(-1, output_error.shape[-1])
-            signal = Signal(trace.x, delta, part_delta, groups, output_error, self.shared, self.areas)
-            below = self.feedback.error(signal).reshape(*trace.leading, self.in_features)
+            signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas)
+            below = feedback.error(signal).reshape(*trace.leading, self.in_features)
         self._measure_conflict(trace, part_delta, context)
-        decay = self.update_rule.decay
-        area_decay = decay + self.pooling
-        area_rate = self._area_rate(context)
-        if self.feedback is not None and rates.feedback and len(delta):
-            feedback_lr = context.lr * rates.feedback
-            self.feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
-        if self.shared_mode == "learned" and rates.shared and len(delta):
-            assert self.shared is not None
+        lr, decay = context.lr, self.update_rule.decay
+        area_rate, area_decay = self._area_rate(context), decay + self.pooling
+        if feedback is not None and rates.feedback and groups.rows:
+            feedback_lr = lr * rates.feedback
+            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
+        if shared is not None and self.shared_mode == "learned" and rates.shared and groups.rows:
             assert self.shared_bias is not None
-            self.shared.learn(groups.whole, None, delta, trace.x, context.lr * rates.shared, decay)
-            self.shared_bias.learn(groups.whole, None, delta, None, context.lr * rates.shared, 0.0)
-        if self.areas is not None and area_rate:
-            self.areas.learn(trace.x, part_delta, groups, context.lr * area_rate, area_decay)
-        if self.router is None:
+            shared.learn(groups.whole, None, delta, trace.x, lr * rates.shared, decay)
+            self.shared_bias.learn(groups.whole, None, delta, None, lr * rates.shared, 0.0)
+        if areas is not None and area_rate:
+            areas.learn(trace.x, part_delta, groups, lr * area_rate, area_decay)
+        if router is None:
             if gate_error is not None and context.gate_error is not None:
                 context.gate_error.add_(gate_error)
-        elif route is not None and rates.projection:
-            self.router.learn(route, gate_error, context.lr * rates.projection)
-        for area, cells in [] if self.router is None else self.router.due():
+            return below
+        if route is not None and rates.projection:
+            router.learn(route, gate_error, lr * rates.projection)
+        for area, cells in router.due():
             self.split(area, cells)
         return below
 
@@ -261,11 +262,12 @@ class AreaLinear(Layer):
 
     def _measure_conflict(self, trace: AreaTrace, delta: Tensor, context: Context) -> None:
         """Hands the pulls of this step to the conflict of the router that grows areas, if any."""
-        if self.router is None:
+        router = self.router
+        if router is None:
             if context.pulls is not None and self.routed:
                 context.pulls.add_(sketch(delta, trace.x, self.place))
-        elif self.router.conflict is not None and trace.route is not None:
-            self.router.conflict.add(trace.route.cell, sketch(delta, trace.x))
+        elif router.conflict is not None and trace.route is not None:
+            router.conflict.add(trace.route.cell, sketch(delta, trace.x))
 
     def _own_router(self) -> Router:
         if self.router is None:
@@ -273,11 +275,12 @@ class AreaLinear(Layer):
         return self.router
 
     def _route(self, rows: Tensor, context: Context) -> Route | None:
-        if self.areas is None or self.budget == 1:
+        if self.budget == 1:
             return None
-        if self.router is not None:
-            recruit_areas(self.router, self, rows)
-            return self.router.route(rows)
+        router = self.router
+        if router is not None:
+            recruit_areas(router, self, rows)
+            return router.route(rows)
         if context.route is None:
             raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
         if len(context.route.area) != len(rows):

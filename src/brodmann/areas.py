@@ -44,7 +44,7 @@ class AreaMap(nn.Module):
     @property
     def existing(self) -> int:
         """Number of areas that have memory of their own."""
-        return len(self.weight.value) - 1
+        return self.weight.value.shape[0] - 1
 
     def _slabs(self) -> Iterator[Slab]:
         yield self.weight
@@ -53,11 +53,12 @@ class AreaMap(nn.Module):
 
     def allocate(self, areas: Tensor) -> None:
         """Gives memory to those of the areas, (n,) int64 and different, that have none."""
-        if self.existing == len(self.slot):
+        if self.existing == self.slot.shape[0]:
             return
-        missing = areas[self.slot[areas] == 0]
-        if not len(missing):
+        slots = self.slot.index_select(0, areas)
+        if slots.all():
             return
+        missing = areas[slots == 0]
         first = self.existing + 1
         for slab in self._slabs():
             slab.resize(first + len(missing))

@@ -37,19 +37,25 @@ class Groups:
     @staticmethod
     def of(area: Tensor, areas: int) -> Groups:
         """Groups rows by their area, (rows,) with values in [0, areas); rows of an area keep their order."""
-        if native.supports(area):
+        if area.is_cpu and native.active():
             order, present, bounds = native.group(area, areas)
         else:
             counts = torch.bincount(area, minlength=areas)
             present = counts.nonzero()[:, 0]
             bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
             order = torch.argsort(area, stable=True)
-        return Groups(present, bounds, None if len(present) <= 1 else order, len(area))
+        return Groups(present, bounds, None if present.shape[0] <= 1 else order, area.shape[0])
 
     @property
     def whole(self) -> Groups:
         """The same rows, all in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int, int | None]:
+        """Number of groups, and where present, bounds and order lie: what compiled kernels ask for at every call."""
+        order = None if self.order is None else self.order.data_ptr()
+        return self.present.shape[0], self.present.data_ptr(), self.bounds.data_ptr(), order
 
     @cached_property
     def segments(self) -> tuple[tuple[int, int, int], ...]:

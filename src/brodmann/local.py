@@ -38,6 +38,7 @@ class Local(Layer):
                 )
             operation.eval()
         self.operation = operation
+        self._known = isinstance(operation, nn.ReLU | RMSNorm)  # of these the derivative is written out below
 
     def train(self, mode: bool = True) -> Local:
         """Leaves the operation in inference mode: only `trace` draws dropout masks."""
@@ -52,9 +53,9 @@ class Local(Layer):
 
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass: dropout on."""
-        if isinstance(self.operation, nn.ReLU | RMSNorm):
+        if self._known:
             with torch.no_grad():
-                return _relu(x) if isinstance(self.operation, nn.ReLU) else self.operation.with_pull_back(x)
+                return self.operation.with_pull_back(x) if isinstance(self.operation, RMSNorm) else _relu(x)
         with torch.inference_mode(False), torch.no_grad():
             # Autograd refuses tensors made in inference mode.
             x = x.clone() if x.is_inference() else x
@@ -70,6 +71,9 @@ class Local(Layer):
 
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Carries the error through the derivative."""
+        if self._known:
+            with torch.no_grad():
+                return trace(error)  # type: ignore[no-any-return]
         with torch.inference_mode(False), torch.no_grad():
             below = trace(error.clone() if error.is_inference() else error)
             carried: Tensor = below[0] if isinstance(below, tuple) else below

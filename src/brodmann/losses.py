@@ -40,21 +40,21 @@ class CrossEntropy:
         error = log_probabilities.exp()
         if self.label_smoothing:
             error -= self.label_smoothing / error.shape[-1]
-        error.scatter_add_(1, target.reshape(-1, 1), error.new_full((len(error), 1), self.label_smoothing - 1.0))
-        error *= share[:, None]
+        error.scatter_add_(1, target.reshape(-1, 1), torch.full_like(values, self.label_smoothing - 1.0))
+        error *= share
         return (values * share).sum(), error.reshape(output.shape)
 
-    def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns log-probabilities (rows, classes), the loss of each row, and its share of the mean."""
+    def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Returns log-probabilities (rows, classes), the loss of each row (rows, 1), and its share of the mean."""
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
-        target = target.reshape(-1)
-        values = -log_probabilities.gather(1, target[:, None])[:, 0]
+        target = target.reshape(-1, 1)
+        values = -log_probabilities.gather(1, target)
         if self.label_smoothing:
-            values = torch.lerp(values, -log_probabilities.mean(1), self.label_smoothing)
+            values = torch.lerp(values, -log_probabilities.mean(1, keepdim=True), self.label_smoothing)
         if self.class_weights is not None:
             of_class = self.class_weights.to(values)[target]
-            weight = of_class if weight is None else weight.reshape(-1) * of_class
-        return log_probabilities, values, _share(values, None if weight is None else weight.reshape(-1))
+            weight = of_class if weight is None else weight.reshape(-1, 1) * of_class
+        return log_probabilities, values, _share(values, weight)
 
 
 class MeanSquaredError:
@@ -67,9 +67,9 @@ class MeanSquaredError:
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (output - target) / (outputs sum w)``, shaped like the output."""
         error = output - target.reshape(output.shape)
-        values = error.square().mean(-1) / 2
+        values = error.square().mean(-1, keepdim=True) / 2
         share = _share(values, weight)
-        return (values * share).sum(), error * (share / error.shape[-1])[..., None]
+        return (values * share).sum(), error * (share / error.shape[-1])
 
 
 class SumOfSquares:
@@ -95,9 +95,9 @@ class SumOfSquares:
         return (weighted * error).sum() / 2, weighted
 
 
-def _share(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Returns each value's share of the weighted mean; all of them 0 where the weights are."""
+def _share(values: Tensor, weight: Tensor | None) -> Tensor | float:
+    """Returns each value's share of the weighted mean, one number where all are equal; 0 where all weights are."""
     if weight is None:
-        return torch.full_like(values, 1 / values.numel())
-    weight = weight.to(values)
+        return 1 / values.numel()
+    weight = weight.to(values).reshape(values.shape)
     return weight / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)

@@ -19,9 +19,9 @@ _PURE, _NATIVE = pure.Pure(), native.Native()
 
 def operations(weight: Tensor, rows: Tensor) -> Operations:
     """Returns what computes with this weight (slots, out, in) and these rows of a batch."""
-    if weight.device.type == "cuda":
-        return _on_cuda() if rows.dtype == torch.float32 else _PURE
-    return _NATIVE if native.supports(weight, rows) else _PURE
+    if native.supports(weight, rows):
+        return _NATIVE
+    return _on_cuda() if weight.is_cuda and rows.dtype == torch.float32 else _PURE
 
 
 @cache

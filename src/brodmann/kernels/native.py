@@ -29,6 +29,7 @@ _ARGUMENTS = {
     "error": [*_GROUPS, *[_POINTER] * 3],
     "update": [*_GROUPS, *[_POINTER] * 6, _INTEGER, *[_NUMBER] * 5, _INTEGER],
 }
+_OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
 
 
@@ -68,21 +69,20 @@ def functions() -> dict[str, Callable[..., Any]]:
     return found
 
 
-def supports(*tensors: Tensor) -> bool:
-    """Whether the kernels take these: on the processor, of a known kind of number, weights first and rows after it."""
-    first, last = tensors[0], tensors[-1]
-    if _switched_off or first.device.type != "cpu" or last.device.type != "cpu":
-        return False
-    if first.dtype == torch.int64:
-        return bool(functions())
-    wanted = torch.float32 if first.dtype == torch.bfloat16 else first.dtype
-    return first.dtype in NUMBERS and last.dtype == wanted and bool(functions())
+def active() -> bool:
+    """Whether there are compiled kernels, and they are not switched off."""
+    return not _switched_off and bool(functions())
+
+
+def supports(weight: Tensor, rows: Tensor) -> bool:
+    """Whether the kernels take these: on the processor, of kinds of number that they know."""
+    return weight.is_cpu and rows.is_cpu and _OF_ROWS.get(weight.dtype) == rows.dtype and active()
 
 
 def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sorts rows by area, (rows,) int64: returns order (rows,), the areas that have rows, and their bounds."""
     area = area.contiguous()
-    rows = len(area)
+    rows = area.shape[0]
     most = min(rows, areas)
     numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64)
     start = numbers.data_ptr()
@@ -96,7 +96,7 @@ class Native(Operations):
     def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See `Operations.forward`."""
         x = x.contiguous()
-        out = torch.empty((len(x), weight.shape[1]), dtype=x.dtype)
+        out = torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype)
         functions()["forward_" + NUMBERS[weight.dtype]](
             *_arguments(groups, slot, weight), x.data_ptr(), weight.data_ptr(), _address(bias), out.data_ptr()
         )
@@ -154,16 +154,8 @@ class Native(Operations):
 
 
 def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | None, ...]:
-    return (
-        torch.get_num_threads(),
-        len(groups.present),
-        groups.present.data_ptr(),
-        groups.bounds.data_ptr(),
-        _address(groups.order),
-        _address(slot),
-        weight.shape[-1],
-        weight.shape[1],
-    )
+    _, outputs, *inputs = weight.shape
+    return torch.get_num_threads(), *groups.addresses, _address(slot), inputs[0] if inputs else outputs, outputs
 
 
 def _address(tensor: Tensor | None) -> int | None:
