@@ -21,7 +21,7 @@ from roofline import measure as measure_roofline
 
 from brodmann import SGD
 from brodmann.groups import Groups
-from brodmann.kernels import operations
+from brodmann.kernels import Target, operations
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ def measure(size: Size, roofline: Roofline) -> dict[str, Any]:
     bytes_of_weights = weight.nbytes
     activations = 4.0 * rows * (size.inputs + size.outputs)
     flops = 2.0 * rows * size.inputs * size.outputs
+    moved = Target(weight, {}, 1e-6, 0.0)
     forward = seconds(lambda: kernels.forward(x, groups, None, weight, None))
     error = seconds(lambda: kernels.add_error(below, delta, groups, None, weight))
-    update = seconds(lambda: kernels.update(SGD(), weight, {}, groups, None, delta, x, 1e-6, 0.0))
+    update = seconds(lambda: kernels.update(SGD(), moved, (), groups, None, delta, x))
     reading = roofline.seconds(bytes_of_weights + activations, 0.0, flops)
     writing = roofline.seconds(activations, bytes_of_weights, flops)
     result: dict[str, Any] = {

@@ -37,6 +37,19 @@ void same(const std::vector<T>& ours, const std::vector<T>& theirs, const char* 
   }
 }
 
+// A weight and the state beside it, in buffers of their exact size.
+template <class C, class W>
+struct Moving {
+  std::vector<W> weight;
+  std::vector<C> first, second;
+  std::vector<int64_t> steps;
+
+  Moving(const std::vector<W>& start, int64_t slots)
+      : weight(start), first(start.size()), second(start.size()), steps(slots) {}
+
+  Target<C, W> target() { return {weight.data(), first.data(), second.data(), steps.data(), 0.01, 0.1, 7}; }
+};
+
 // One batch of random size through every operation and rule.
 template <class C, class W>
 void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
@@ -49,8 +62,10 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
 
   const auto x = numbers<C>(rows * inputs), delta = numbers<C>(rows * outputs), bias = numbers<C>(areas * outputs);
   const auto weight = numbers<W>(areas * outputs * inputs);
-  std::vector<C> out[2], down[2], first[2], second[2];
-  std::vector<W> moved[2];
+  const std::vector<W> one(weight.begin(), weight.begin() + outputs * inputs);
+  const auto biases = numbers<W>(areas * outputs), bias_of_one = numbers<W>(outputs);
+  std::vector<C> out[2], down[2];
+  std::vector<Moving<C, W>> moved[2], moved_biases[2];
   for (int pass = 0; pass < 2; ++pass) {
     const int threads = pass ? 3 : 1;
     out[pass].resize(rows * outputs);
@@ -59,25 +74,27 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     forward<C, W>(threads, groups, inputs, outputs, x.data(), weight.data(), bias.data(), out[pass].data());
     down[pass].resize(rows * inputs);
     error<C, W>(threads, groups, inputs, outputs, delta.data(), weight.data(), down[pass].data());
-    moved[pass] = weight;
-    first[pass].resize(weight.size());
-    second[pass].resize(weight.size());
-    std::vector<int64_t> steps(areas);
-    std::vector<W> biases = numbers<W>(areas * outputs);
-    std::vector<C> velocity(biases.size()), square(biases.size());
+    for (const auto* start : {&weight, &one, &one}) moved[pass].emplace_back(*start, areas);
+    for (const auto* start : {&biases, &bias_of_one, &bias_of_one}) moved_biases[pass].emplace_back(*start, areas);
     for (const int64_t kind : {kDescent, kMomentum, kAdam}) {
-      const Rule rule{kind, 0.01, 0.1, 0.9, 0.99, 1e-8, 7};
-      update<C, W>(threads, groups, inputs, outputs, delta.data(), x.data(), moved[pass].data(), first[pass].data(),
-                   second[pass].data(), steps.data(), rule);
-      update_bias<C, W>(groups, outputs, delta.data(), biases.data(), velocity.data(), square.data(), steps.data(),
-                        rule);
+      const Rule rule{kind, 0.9, 0.99, 1e-8};
+      for (int parts = 1; parts < 8; ++parts) {  // every choice of a map per slot and two of all rows
+        const auto moves = [&](std::vector<Moving<C, W>>& from) {
+          const auto chosen = [&](int k) { return parts >> k & 1 ? from[k].target() : Target<C, W>{}; };
+          return Moves<C, W>(rule, chosen(0), chosen(1), chosen(2), groups);
+        };
+        update<C, W>(threads, groups, inputs, outputs, delta.data(), x.data(), moves(moved[pass]));
+        update_bias<C, W>(groups, outputs, delta.data(), moves(moved_biases[pass]));
+      }
     }
   }
   same(out[0], out[1], "forward");
   same(down[0], down[1], "error");
-  same(moved[0], moved[1], "update");
-  same(first[0], first[1], "the first moment");
-  same(second[0], second[1], "the second moment");
+  for (int k = 0; k < 3; ++k) {
+    same(moved[0][k].weight, moved[1][k].weight, "update");
+    same(moved[0][k].first, moved[1][k].first, "the first moment");
+    same(moved[0][k].second, moved[1][k].second, "the second moment");
+  }
 }
 
 }  // namespace

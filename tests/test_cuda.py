@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from brodmann import SGD, Adam, Network, mlp, residual_mlp, slabs
+from brodmann import SGD, Adam, Network, UpdateRule, mlp, residual_mlp, slabs
 from brodmann.groups import Groups
-from brodmann.kernels.interface import Operations
+from brodmann.kernels.interface import Operations, Target
 from brodmann.kernels.pure import Pure
 
 Cuda = pytest.importorskip("brodmann.kernels.cuda", exc_type=ImportError).Cuda
@@ -67,18 +67,24 @@ def test_update(shape: str, rule: str, part: str) -> None:
     x = case.x if part == "weight" else None
     results = []
     for operations in (Pure(), Cuda()):
-        moved = start.clone()
-        state = {
-            name: torch.zeros((len(start), *size), dtype=torch.int64 if name == "steps" else None, device=DEVICE)
-            for name, size in how.state_shapes(tuple(start.shape[1:])).items()
-        }
+        own, *whole = (target(start[:slots], how, lr) for slots, lr in ((len(start), 0.1), (1, 0.2), (1, 0.05)))
         for _ in range(3):
-            operations.update(how, moved, state, case.groups, case.slot, case.delta, x, 0.1, how.decay)
-        results.append((moved, state))
+            operations.update(how, own, whole, case.groups, case.slot, case.delta, x)
+        operations.update(how, None, whole, case.groups, case.slot, case.delta, x)
+        results.append([(moved.weight, moved.state) for moved in (own, *whole)])
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
     untouched = torch.ones(len(start), dtype=torch.bool, device=DEVICE)
     untouched[case.slot[case.groups.present]] = False
-    assert torch.equal(results[1][0][untouched], start[untouched])
+    assert torch.equal(results[1][0][0][untouched], start[untouched])
+
+
+def target(start: torch.Tensor, how: UpdateRule, lr: float) -> Target:
+    """A copy of some weights, with fresh state."""
+    state = {
+        name: torch.zeros((len(start), *size), dtype=torch.int64 if name == "steps" else None, device=DEVICE)
+        for name, size in how.state_shapes(tuple(start.shape[1:])).items()
+    }
+    return Target(start.clone(), state, lr, how.decay)
 
 
 def test_new_bfloat16_weights_are_rounded_to_a_neighbour_and_right_on_average() -> None:
@@ -87,7 +93,7 @@ def test_new_bfloat16_weights_are_rounded_to_a_neighbour_and_right_on_average() 
     x, delta = torch.ones(rows, inputs, device=DEVICE), torch.full((rows, outputs), 1e-3, device=DEVICE)
     groups = Groups.single(rows, torch.device(DEVICE))
     torch.manual_seed(0)
-    Cuda().update(SGD(), weight, {}, groups, None, delta, x, 1.0, 0.0)
+    Cuda().update(SGD(), Target(weight, {}, 1.0, 0.0), (), groups, None, delta, x)
     assert set(weight.float().unique().tolist()) == {1.0, 1.0 - 2**-8}
     assert float(weight.float().mean()) == pytest.approx(1.0 - 1e-3, abs=2e-4)
 

@@ -20,7 +20,7 @@ from brodmann import SGD, Adam, Network, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
 from brodmann.kernels.build import build
-from brodmann.slabs import Slab
+from brodmann.slabs import Slab, learn_whole
 from brodmann.updates import Factors
 
 needs_kernels = pytest.mark.skipif(build().library is None, reason=f"no compiled kernels here: {build().why}")
@@ -116,6 +116,46 @@ def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: Upd
 
 
 @needs_kernels
+@settings(max_examples=60, deadline=None)
+@given(
+    case=cases(),
+    rule=st.sampled_from(RULES),
+    count=st.integers(1, 3),
+    with_own=st.booleans(),
+    part=st.sampled_from(["weight", "bias"]),
+    threads=st.sampled_from([1, 2]),
+)
+def test_weights_that_move_together_equal_weights_that_move_alone(
+    case: Case, rule: UpdateRule, count: int, with_own: bool, part: str, threads: int
+) -> None:
+    groups = Groups.of(case.area, case.areas)
+    start, x = (case.weight, case.x) if part == "weight" else (case.bias, None)
+    rates = [0.05, 0.1, 0.02][:count]
+    torch.set_num_threads(threads)
+    try:
+        results = []
+        for together in (True, False):
+            own, *whole = Slab(start.clone(), rule), *(Slab(start[:1] * k, rule) for k in range(count))
+            for _ in range(2):
+                targets = [slab.target(lr, 0.2) for slab, lr in zip(whole, rates, strict=True)]
+                if not together:
+                    with native.switched_off():
+                        own.learn(groups, case.slot, case.delta, x, 0.05, 0.1)
+                        for slab, lr in zip(whole, rates, strict=True):
+                            slab.learn(groups.whole, None, case.delta, x, lr, 0.2)
+                elif with_own:
+                    own.learn(groups, case.slot, case.delta, x, 0.05, 0.1, targets)
+                else:
+                    own.learn(groups, case.slot, case.delta, x, 0.05, 0.1)
+                    learn_whole(rule, targets, groups, case.delta, x)
+            results.append([tensor for slab in (own, *whole) for tensor in slab.tensors().values()])
+    finally:
+        torch.set_num_threads(1)
+    for found, expected in zip(*results, strict=True):
+        close(found, expected, 3 * len(case.x))
+
+
+@needs_kernels
 @settings(max_examples=30, deadline=None)
 @given(case=cases(bfloat16=True), rule=st.sampled_from(RULES))
 def test_bfloat16_storage_computes_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule) -> None:
@@ -173,7 +213,10 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
             groups, slot = Groups.of(area, 8), torch.arange(1, 9)
             out = slab.product(x, groups, slot, None)
             slab.learn(groups, slot, delta, x, 0.1, 0.0)
-            states.append([out, *slab.tensors().values()])
+            shared, follower = Slab(torch.randn(1, 70, 130), Adam()), Slab(torch.randn(1, 70, 130), Adam())
+            slab.learn(groups, slot, delta, x, 0.1, 0.0, [shared.target(0.1, 0.0), follower.target(0.2, 0.1)])
+            slabs = (slab, shared, follower)
+            states.append([out, *(tensor for part in slabs for tensor in part.tensors().values())])
         finally:
             torch.set_num_threads(1)
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))

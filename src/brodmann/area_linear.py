@@ -16,7 +16,7 @@ from .feedback import Feedback, KolenPollack, Shape, Signal
 from .groups import Groups
 from .layers import Choice, Context, Layer
 from .routing import Route, Router
-from .slabs import Slab
+from .slabs import Slab, learn_whole
 from .splitting import clone_area, merge_areas, recruit_areas
 from .updates import SGD, UpdateRule
 
@@ -47,18 +47,16 @@ class AreaTrace:
 class AreaLinear(Layer):
     """A linear layer of many mutually exclusive areas: ``z = W0 x + b0 + a (D[g] x + d[g])``.
 
-    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With ``delta =
-    dL/dz`` as the
-    feedback sees it, a step computes ``e_below`` from the weights as they are and then moves
+    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With
+    ``delta = dL/dz`` as the feedback sees it, a step computes ``e_below`` from the weights as they are and then moves
 
-    - ``W0, b0`` by the factors ``(delta, x)``, ``D[g], d[g]`` by ``(a delta, x)`` of the area's own samples, no
-      other area;
+    - ``W0, b0`` by the factors ``(delta, x)``;
+    - ``D[g], d[g]`` by ``(a delta, x)`` of the area's own samples, and no other area;
     - the feedback weights, as their path says;
     - the router by ``dL/da = delta . (D[g] x + d[g])``.
 
-    Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part, areas
-        that start
-    at zero, the gate and the projection's rule are our choice.
+    Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part,
+    areas that start at zero, the gate and the projection's rule are our choice.
     """
 
     def __init__(
@@ -83,13 +81,11 @@ class AreaLinear(Layer):
             out_features: Size of the output.
             areas: Budget of areas. With one area and a shared part the layer is the shared part alone.
             shared: ``"learned"`` (default: pools what areas have in common), ``"frozen"`` (random, never moves) or
-                ``"off"`` (no shared part;
-                areas start as copies of one random map).
+                ``"off"`` (no shared part; areas start as copies of one random map).
             gated: Whether the gate multiplies the area's part. Default False: then both parts can be merged into one
                 map.
             feedback: The feedback path: a class of `brodmann.feedback`, or a `functools.partial` of one. None for
-                the lowest
-                layer, which sends no error down.
+                the lowest layer, which sends no error down.
             update: Update rule of every weight of the layer, the router's projection included. Default plain SGD.
             pooling: Extra decay on the areas' own parts, which pulls them towards what is shared. Default 0.
             router: Builds the layer's own router from (in_features, areas, update=...). None to use the route of the
@@ -189,37 +185,28 @@ class AreaLinear(Layer):
         if context.observe is not None:
             context.observe(self, error)
         route, groups, rates = trace.route, trace.groups, context.rates
-        shared, areas, feedback, router = self.shared, self.areas, self.feedback, self.router
+        feedback, router = self.feedback, self.router
         delta = part_delta = error.reshape(-1, self.out_features)
         if self.gated and route is not None:
             part_delta = route.gate[:, None] * delta
         gate_error = None if trace.own is None else (delta * trace.own).sum(1)
 
+        output_error = context.output_error
+        if output_error is not None:
+            output_error = output_error.reshape(-1, output_error.shape[-1])
+        signal = Signal(trace.x, delta, part_delta, groups, output_error, self.shared, self.areas)
         below = None
         if feedback is not None:
-            output_error = context.output_error
-            if output_error is not None:
-                output_error = output_error.reshape(-1, output_error.shape[-1])
-            signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas)
             below = feedback.error(signal).reshape(*trace.leading, self.in_features)
         self._measure_conflict(trace, part_delta, context)
-        lr, decay = context.lr, self.update_rule.decay
-        area_rate, area_decay = self._area_rate(context), decay + self.pooling
-        if feedback is not None and rates.feedback and groups.rows:
-            feedback_lr = lr * rates.feedback
-            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
-        if shared is not None and self.shared_mode == "learned" and rates.shared and groups.rows:
-            assert self.shared_bias is not None
-            shared.learn(groups.whole, None, delta, trace.x, lr * rates.shared, decay)
-            self.shared_bias.learn(groups.whole, None, delta, None, lr * rates.shared, 0.0)
-        if areas is not None and area_rate:
-            areas.learn(trace.x, part_delta, groups, lr * area_rate, area_decay)
+        if groups.rows:
+            self._move(signal, context)
         if router is None:
             if gate_error is not None and context.gate_error is not None:
                 context.gate_error.add_(gate_error)
             return below
         if route is not None and rates.projection:
-            router.learn(route, gate_error, lr * rates.projection)
+            router.learn(route, gate_error, context.lr * rates.projection)
         for area, cells in router.due():
             self.split(area, cells)
         return below
@@ -259,6 +246,34 @@ class AreaLinear(Layer):
         one = (self.in_features + 1) * self.out_features
         both = self.gated and self.shared is not None and self.areas is not None
         return 2 * one if both else one
+
+    def _move(self, signal: Signal, context: Context) -> None:
+        """Moves every weight but the router's. What receives the same factors moves together, by one gradient."""
+        rates, lr, decay, rule = context.rates, context.lr, self.update_rule.decay, self.update_rule
+        area_rate, area_decay = self._area_rate(context), decay + self.pooling
+        learned = self.shared_mode == "learned"
+        driver = signal.delta if learned else signal.part_delta
+        whole, biases = [], []
+        if learned and rates.shared:
+            assert self.shared is not None
+            assert self.shared_bias is not None
+            whole.append(self.shared.target(lr * rates.shared, decay))
+            biases.append(self.shared_bias.target(lr * rates.shared, 0.0))
+        feedback = self.feedback
+        if feedback is not None and rates.feedback:
+            feedback_lr = lr * rates.feedback
+            follower = feedback.follower
+            if follower is not None:
+                whole.append(follower.target(feedback_lr, decay if learned else area_decay))
+            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
+        areas = self.areas if area_rate else None
+        if areas is not None and driver is signal.part_delta:
+            areas.learn(signal.x, driver, signal.groups, lr * area_rate, area_decay, whole, biases)
+            return
+        if areas is not None:
+            areas.learn(signal.x, signal.part_delta, signal.groups, lr * area_rate, area_decay)
+        learn_whole(rule, whole, signal.groups, driver, signal.x)
+        learn_whole(rule, biases, signal.groups, driver, None)
 
     def _measure_conflict(self, trace: AreaTrace, delta: Tensor, context: Context) -> None:
         """Hands the pulls of this step to the conflict of the router that grows areas, if any."""

@@ -123,8 +123,8 @@ def residual_mlp(
     """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
 
     ``alpha = 1 / sqrt(blocks)`` keeps the variance of the sum with depth, so that a learning rate serves any depth.
-    Norm and
-    activation lie before the map. Weights and feedback start independently unless the feedback says ``-equal``.
+    Norm and activation lie before the map. Weights and feedback start independently unless the feedback says
+    ``-equal``.
 
     Args:
         in_features: Size of a sample (flat).

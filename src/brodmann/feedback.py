@@ -67,8 +67,16 @@ class Feedback(nn.Module, ABC):
     def error(self, signal: Signal) -> Tensor:
         """Returns the error below, (rows, in), from values before the update."""
 
+    @property
+    def follower(self) -> Slab | None:
+        """The matrix that receives the very factors of the layer's shared part, if any: both move by one gradient.
+
+        Where no shared part learns, those of the areas' parts. The layer moves it; `learn` moves the rest.
+        """
+        return None
+
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-        """Moves the feedback weights in place: what is shared, and the maps per area. Default: they are fixed."""
+        """Moves all other feedback weights in place: shared ones, and the maps per area. Default: there are none."""
 
 
 class KolenPollack(Feedback):
@@ -125,15 +133,19 @@ class KolenPollack(Feedback):
             self.areas.add_error(below, signal.part_delta, signal.groups)
         return below
 
+    @property
+    def follower(self) -> Slab | None:
+        """``B0``; with noise it moves on its own."""
+        return None if self.noise else self.shared
+
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-        """See the class."""
-        if self.shared is not None:
+        """Moves a noisy ``B0`` and the maps per area."""
+        if self.noise and self.shared is not None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
-            before = self.shared.value.clone() if self.noise else None
+            before = self.shared.value.clone()
             self.shared.learn(signal.groups.whole, None, driver, signal.x, lr, shared_decay)
-            if before is not None:
-                change = self.shared.value - before
-                self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
+            change = self.shared.value - before
+            self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
         if self.areas is not None:
             self.areas.learn(signal.x, signal.part_delta, signal.groups, area_lr, area_decay)
 
@@ -244,6 +256,11 @@ class LeastChange(Feedback):
         size = below.square().sum(1, keepdim=True)
         wanted = signal.delta.square().sum(1, keepdim=True)
         return below * torch.where(size > 0, wanted / size, 0.0)
+
+    @property
+    def follower(self) -> Slab | None:
+        """That of the path."""
+        return self.path.follower
 
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
         """As the path that it wraps."""

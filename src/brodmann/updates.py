@@ -1,8 +1,7 @@
 """Update rules: how a weight moves, given the factors of its gradient.
 
 A rule is stateless. What it remembers (momentum, moments, step counts) lies in buffers beside the weight, so that
-moving,
-saving, splitting and merging carry it along.
+moving, saving, splitting and merging carry it along.
 """
 
 from __future__ import annotations
@@ -116,10 +115,10 @@ class SGD(UpdateRule):
 class Adam(UpdateRule):
     """Adam with decoupled decay (`torch.optim.AdamW`), its step count kept per area.
 
-    ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``, ``w = (1 - lr * decay) w - lr * m^ / (sqrt(v^) +
-    epsilon)`` with
-    the bias-corrected ``m^ = m / (1 - b1^t)`` and ``v^ = v / (1 - b2^t)``, where ``t`` counts the steps of this very
-    area: an area chosen for the first time late in training is corrected like one at its start.
+    ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
+    ``w = (1 - lr * decay) w - lr * m^ / (sqrt(v^) + epsilon)`` with the bias-corrected ``m^ = m / (1 - b1^t)`` and
+    ``v^ = v / (1 - b2^t)``, where ``t`` counts the steps of this very area: an area chosen for the first time late in
+    training is corrected like one at its start.
 
     Attributes:
         beta1: Default 0.9, as everywhere.

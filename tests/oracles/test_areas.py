@@ -16,6 +16,7 @@ from brodmann import (
     Context,
     KolenPollack,
     Local,
+    Rates,
     Residual,
     RMSNorm,
     Routed,
@@ -235,12 +236,31 @@ def test_kolen_pollack_follows_the_part_that_it_is_paired_with(shared: bool, per
     if own is not None:
         below = below + part @ own
     torch.testing.assert_close(path.error(signal(x, delta, part)), below)
-    path.learn(signal(x, delta, part), lr=0.1, decay=0.5, area_lr=0.2, area_decay=0.8)
-    if path.shared is not None:
-        decay = 0.5 if shared else 0.8
-        torch.testing.assert_close(path.shared.value[0], (1 - 0.1 * decay) * common - 0.1 * driver.T @ x)
-    if path.areas is not None:
-        torch.testing.assert_close(path.areas.weight.value[1], (1 - 0.2 * 0.8) * own - 0.2 * part.T @ x)
+
+
+@pytest.mark.parametrize("shared", ["learned", "frozen", "off"])
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("per_area", [False, True])
+def test_kolen_pollack_receives_the_factors_of_the_part_that_it_is_paired_with(
+    shared: str, gated: bool, per_area: bool
+) -> None:
+    torch.manual_seed(0)
+    path = functools.partial(KolenPollack, per_area=per_area)
+    layer = AreaLinear(5, 3, areas=4, shared=shared, gated=gated, feedback=path, update=SGD(decay=0.5), pooling=0.3)
+    x, delta = torch.randn(20, 5), torch.randn(20, 3)
+    before = None if layer.feedback.shared is None else layer.feedback.shared.value[0].clone()
+    origin = None if layer.feedback.areas is None else layer.feedback.areas.weight.value[0].clone()
+    _, trace = layer.trace(x, Context())
+    layer.learn(trace, delta, Context(lr=0.1, rates=Rates(areas=2.0, feedback=0.5)))
+    part = delta * trace.route.gate[:, None] if gated else delta
+    if before is not None:
+        driver, decay = (delta, 0.5) if shared == "learned" else (part, 0.8)
+        torch.testing.assert_close(layer.feedback.shared.value[0], (1 - 0.05 * decay) * before - 0.05 * driver.T @ x)
+    if origin is not None:
+        for area in trace.route.area.unique().tolist():
+            rows, slot = trace.route.area == area, layer.feedback.areas.slot[area]
+            expected = (1 - 0.1 * 0.8) * origin - 0.1 * part[rows].T @ x[rows]
+            torch.testing.assert_close(layer.feedback.areas.weight.value[slot], expected)
 
 
 def test_defaults_of_a_layer() -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from brodmann.area_linear import AreaLinear
 from brodmann.baselines import Backpropagation
-from brodmann.feedback import Direct, KolenPollack
+from brodmann.feedback import Direct, Feedback, KolenPollack, LeastChange, Transpose
 from brodmann.network import Network, routers
 
 
@@ -40,13 +40,20 @@ def _of_dense(learner: Backpropagation) -> int:
 def _of_areas(layer: AreaLinear) -> int:
     one = 2 * layer.in_features * layer.out_features
     parts = (layer.shared is not None) + (layer.areas is not None)
-    learning = (layer.shared_mode == "learned") + (layer.areas is not None)
-    if layer.feedback is None:
-        error = 0
-    elif isinstance(layer.feedback, Direct):
-        error = 2 * sum(buffer.numel() for buffer in layer.feedback.buffers())
-    elif isinstance(layer.feedback, KolenPollack):
-        error = 2 * one  # the error's way down, and the feedback's own update
-    else:
-        error = one
-    return one * (parts + learning) + error
+    # What receives the same factors moves by one gradient; where the gate multiplies, areas receive others.
+    gradients = 2 if layer.gated and layer.shared_mode == "learned" and layer.areas is not None else 1
+    return one * (parts + gradients) + _of_feedback(layer.feedback, one, parts)
+
+
+def _of_feedback(path: Feedback | None, one: int, parts: int) -> int:
+    if isinstance(path, LeastChange):
+        return _of_feedback(path.path, one, parts)
+    if path is None:
+        return 0
+    if isinstance(path, Direct):
+        return 2 * path.matrix.numel()
+    if isinstance(path, KolenPollack):
+        maps = (path.shared is not None) + (path.areas is not None)
+        gradients = (path.noise > 0) + (path.areas is not None)  # else it moves by the gradient of the forward weights
+        return one * (maps + gradients)
+    return one * parts if isinstance(path, Transpose) else one

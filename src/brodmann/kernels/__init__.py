@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import native, pure
-from .interface import Operations
+from .interface import Operations, Target
 
 _PURE, _NATIVE = pure.Pure(), native.Native()
 
@@ -39,4 +39,4 @@ def _on_cuda() -> Operations:
     return Cuda()
 
 
-__all__ = ["Operations", "operations"]
+__all__ = ["Operations", "Target", "operations"]

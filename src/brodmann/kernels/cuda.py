@@ -6,6 +6,7 @@ batch, S slots, O outputs, I inputs; BN, BO, BI the block of a program in each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..updates import SGD, Adam, UpdateRule
-from .interface import Operations
+from .interface import Operations, Target
 from .pure import Pure
 
 if TYPE_CHECKING:
@@ -204,40 +205,49 @@ class Cuda(Operations):
     def update(
         self,
         rule: UpdateRule,
-        weight: Tensor,
-        state: dict[str, Tensor],
+        own: Target | None,
+        whole: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
-        lr: float,
-        decay: float,
     ) -> None:
-        """See `Operations.update`."""
-        if type(rule) not in (SGD, Adam) or any(t.dtype not in (delta.dtype, torch.int64) for t in state.values()):
-            Pure().update(rule, weight, state, groups, slot, delta, x, lr, decay)
+        """See `Operations.update`. Each target computes its gradient anew."""
+        if not groups.rows:
             return
-        if not len(delta):
-            return
-        x = delta.new_ones(len(delta), 1) if x is None else x.contiguous()
-        slots = groups.present if slot is None else slot[groups.present]
-        first, second, steps = weight, weight, slots
-        if isinstance(rule, Adam):
-            kind, beta1, beta2, epsilon = "adam", rule.beta1, rule.beta2, rule.epsilon
-            first, second, steps = state["first"], state["second"], state["steps"]
-            steps[slots] += 1
-        else:
-            assert isinstance(rule, SGD)
-            kind, beta1, beta2, epsilon = "momentum" if rule.momentum else "sgd", rule.momentum, 0.0, 0.0
-            first = state.get("velocity", weight)
-        outputs, inputs = weight.shape[1], x.shape[1]
-        rounds = weight.dtype == torch.bfloat16
-        seed = int(torch.randint(1 << 31, ())) if rounds else 0
-        grid = (len(slots), triton.cdiv(outputs, BLOCK_OUT), triton.cdiv(inputs, BLOCK_IN))
-        _update[grid](
-            weight, first, second, steps, delta.contiguous(), x, _order(groups), slots, groups.bounds,
-            inputs, outputs, lr, 1.0 - lr * decay, beta1, beta2, epsilon, seed, _RULES[kind], rounds, **_blocks(),
-        )  # fmt: skip
+        parts = [(target, groups.whole, groups.whole.present) for target in whole]
+        if own is not None:
+            parts.append((own, groups, groups.present if slot is None else slot[groups.present]))
+        for target, rows, slots in parts:
+            if type(rule) in (SGD, Adam) and all(t.dtype in (delta.dtype, torch.int64) for t in target.state.values()):
+                _move(rule, target, rows, slots, delta, delta.new_ones(len(delta), 1) if x is None else x)
+            elif target is own:
+                Pure().update(rule, own, (), groups, slot, delta, x)
+            else:
+                Pure().update(rule, None, (target,), groups, slot, delta, x)
+
+
+def _move(rule: UpdateRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
+    """Moves the slots, (groups,), of one target by the rows of each group: delta (rows, out), x (rows, in)."""
+    weight, state = target.weight, target.state
+    first, second, steps = weight, weight, slots
+    if isinstance(rule, Adam):
+        kind, beta1, beta2, epsilon = "adam", rule.beta1, rule.beta2, rule.epsilon
+        first, second, steps = state["first"], state["second"], state["steps"]
+        steps[slots] += 1
+    else:
+        assert isinstance(rule, SGD)
+        kind, beta1, beta2, epsilon = "momentum" if rule.momentum else "sgd", rule.momentum, 0.0, 0.0
+        first = state.get("velocity", weight)
+    outputs, inputs = weight.shape[1], x.shape[1]
+    rounds = weight.dtype == torch.bfloat16
+    seed = int(torch.randint(1 << 31, ())) if rounds else 0
+    grid = (len(slots), triton.cdiv(outputs, BLOCK_OUT), triton.cdiv(inputs, BLOCK_IN))
+    _update[grid](
+        weight, first, second, steps, delta.contiguous(), x.contiguous(), _order(groups), slots, groups.bounds,
+        inputs, outputs, target.lr, 1.0 - target.lr * target.decay, beta1, beta2, epsilon, seed, _RULES[kind], rounds,
+        **_blocks(),
+    )  # fmt: skip
 
 
 def _blocks() -> dict[str, Any]:

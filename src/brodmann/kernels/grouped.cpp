@@ -28,6 +28,7 @@ constexpr int64_t kRows = 6;     // rows of a register tile
 constexpr int64_t kDotRows = 8;  // rows and outputs of a register tile of dot products: 8 rows stay in the first-level
 constexpr int64_t kOutputs = 2;  // cache while the weights stream by, each read once
 constexpr int64_t kVectors = 4;  // vectors of a register tile along the inputs
+constexpr int64_t kChunk = 512;  // longest stretch of inputs whose gradient is summed over groups in the first-level cache
 constexpr int64_t kPack = 16;    // rows of an area from which on transposing its weight pays
 constexpr int64_t kSmall = 1 << 15;  // multiply-adds below which one thread is faster than waking the others
 
@@ -118,6 +119,7 @@ struct Groups {
 
   int64_t slot(int64_t group) const { return slots ? slots[present[group]] : present[group]; }
   int64_t rows(int64_t group) const { return bounds[group + 1] - bounds[group]; }
+  int64_t rows() const { return bounds[count] - bounds[0]; }
   int64_t row(int64_t position) const { return order ? order[position] : position; }
 };
 
@@ -127,15 +129,10 @@ struct Item {
 
 // Cuts every group's `extent` into tiles of about equal work, multiples of `step(rows)`.
 template <class Step>
-std::vector<Item> cut(const Groups& groups, int64_t extent, int64_t other, const Step& step, int threads,
-                      int64_t* total) {
+std::vector<Item> cut(const Groups& groups, int64_t extent, int64_t other, const Step& step, int threads) {
   constexpr int64_t kTouch = 4;  // reading a weight once costs about as much as multiplying it by this many rows
   int64_t work = 0;
-  *total = 0;
-  for (int64_t group = 0; group < groups.count; ++group) {
-    work += (groups.rows(group) + kTouch) * extent * other;
-    *total += groups.rows(group) * extent * other;
-  }
+  for (int64_t group = 0; group < groups.count; ++group) work += (groups.rows(group) + kTouch) * extent * other;
   const int64_t share = std::max<int64_t>(work / (threads * 8), 1);
   std::vector<Item> items;
   for (int64_t group = 0; group < groups.count; ++group) {
@@ -148,10 +145,9 @@ std::vector<Item> cut(const Groups& groups, int64_t extent, int64_t other, const
   return items;
 }
 
-template <class Step, class Body>
-void each(const Groups& groups, int64_t extent, int64_t other, int threads, const Step& step, const Body& body) {
-  int64_t total;
-  const std::vector<Item> items = cut(groups, extent, other, step, threads, &total);
+// Does all items, whoever is free the next; `work` is the number of multiply-adds in all.
+template <class Item, class Body>
+void each(const std::vector<Item>& items, int64_t work, int threads, const Body& body) {
   const int64_t count = static_cast<int64_t>(items.size());
 #ifdef __SANITIZE_THREAD__  // which cannot see how OpenMP's threads wait for each other
   std::atomic<int64_t> next{0};
@@ -163,7 +159,7 @@ void each(const Groups& groups, int64_t extent, int64_t other, int threads, cons
   }
   for (auto& thread : team) thread.join();
 #else
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (total > kSmall)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (work > kSmall)
   for (int64_t index = 0; index < count; ++index) body(items[index]);
 #endif
 }
@@ -334,7 +330,8 @@ void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs,
              const C* biases, C* out) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
   const auto step = [](int64_t rows) { return rows < kPack ? kOutputs : block; };
-  each(groups, outputs, inputs, threads, step, [&](const Item& item) {
+  const auto items = cut(groups, outputs, inputs, step, threads);
+  each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t slot = groups.slot(item.group);
     const W* weight = weights + slot * outputs * inputs;
     const C* bias = biases ? biases + slot * outputs : nullptr;
@@ -393,7 +390,8 @@ template <class C, class W>
 void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* deltas, const W* weights,
            C* belows) {
   constexpr int64_t lanes = Lanes<C>::count;
-  each(groups, inputs, outputs, threads, [](int64_t) { return kVectors * lanes; }, [&](const Item& item) {
+  const auto items = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
+  each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t first = groups.bounds[item.group], rows = groups.rows(item.group);
     const int64_t tiles = (rows + kRows - 1) / kRows;
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
@@ -426,43 +424,90 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
   });
 }
 
-// ---- update: the weight moves by its gradient delta^T x, tile by tile, as soon as a tile of it is known ----------
+// ---- update: weights move by their gradient delta^T x, tile by tile, as soon as a tile of it is known --------------
+//
+// What receives the same factors moves together. The gradient of `own`, a map per slot, is summed over the rows of each
+// group; that of `whole`, maps of all rows, is the sum of those. So it is computed once.
 
 enum Kind : int64_t { kDescent = 0, kMomentum = 1, kAdam = 2 };
 
 struct Rule {
   int64_t kind;
-  double lr, decay, beta1, beta2, epsilon;  // beta1 is the momentum of kMomentum
+  double beta1, beta2, epsilon;  // beta1 is the momentum of kMomentum
+};
+
+// A weight that moves, and the rule's state beside it. Without a weight nothing moves.
+template <class C, class W>
+struct Target {
+  W* weight;
+  C *first, *second;
+  int64_t* steps;  // of each slot
+  double lr, decay;
   uint32_t seed;
 };
 
-// Moves `count` neighbouring weights. `index` is the first one's place in the slab; first and second are the rule's
-// state beside it; step counts this slot's updates, the present one included.
+// Moves `count` neighbouring weights from place `at` on; step counts this slot's updates, the present one included.
 template <class C, class W>
-inline void move(const Rule& rule, W* weight, C* first, C* second, const C* gradient, int64_t count, uint32_t index,
+inline void move(const Rule& rule, const Target<C, W>& target, int64_t at, const C* gradient, int64_t count,
                  double step) {
-  const C keep = C(1.0 - rule.lr * rule.decay), lr = C(rule.lr), b1 = C(rule.beta1), b2 = C(rule.beta2);
+  const C keep = C(1.0 - target.lr * target.decay), lr = C(target.lr), b1 = C(rule.beta1), b2 = C(rule.beta2);
+  W* weight = target.weight + at;
+  C* first = target.first ? target.first + at : nullptr;
+  C* second = target.second ? target.second + at : nullptr;
+  const uint32_t seed = target.seed, index = uint32_t(at);
   if (rule.kind == kDescent) {
     for (int64_t i = 0; i < count; ++i) {
-      store(weight + i, keep * widen(weight[i]) - lr * gradient[i], rule.seed, index + uint32_t(i));
+      store(weight + i, keep * widen(weight[i]) - lr * gradient[i], seed, index + uint32_t(i));
     }
   } else if (rule.kind == kMomentum) {
     for (int64_t i = 0; i < count; ++i) {
       first[i] = b1 * first[i] + gradient[i];
-      store(weight + i, keep * widen(weight[i]) - lr * first[i], rule.seed, index + uint32_t(i));
+      store(weight + i, keep * widen(weight[i]) - lr * first[i], seed, index + uint32_t(i));
     }
   } else {
-    const C size = C(rule.lr / (1.0 - std::pow(rule.beta1, step))), epsilon = C(rule.epsilon);
+    const C size = C(target.lr / (1.0 - std::pow(rule.beta1, step))), epsilon = C(rule.epsilon);
     const C scale = C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)));
     for (int64_t i = 0; i < count; ++i) {
       const C g = gradient[i];
       first[i] += (C(1) - b1) * (g - first[i]);
       second[i] = b2 * second[i] + (C(1) - b2) * g * g;
       const C change = size * first[i] / (std::sqrt(second[i]) * scale + epsilon);
-      store(weight + i, keep * widen(weight[i]) - change, rule.seed, index + uint32_t(i));
+      store(weight + i, keep * widen(weight[i]) - change, seed, index + uint32_t(i));
     }
   }
 }
+
+// Everything that one update moves, and the number of each one's steps with the present one.
+template <class C, class W>
+struct Moves {
+  static constexpr int64_t most = 2;
+  Rule rule;
+  Target<C, W> own, whole[most];
+  std::vector<double> own_step;
+  double whole_step[most];
+
+  Moves(const Rule& rule, const Target<C, W>& own, const Target<C, W>& a, const Target<C, W>& b, const Groups& groups)
+      : rule(rule), own(own), whole{a, b}, own_step(groups.count, 0.0), whole_step{} {
+    if (own.weight && own.steps) {
+      for (int64_t group = 0; group < groups.count; ++group) own_step[group] = double(++own.steps[groups.slot(group)]);
+    }
+    for (int64_t k = 0; k < most; ++k) {
+      if (whole[k].weight && whole[k].steps && groups.count) whole_step[k] = double(++*whole[k].steps);
+    }
+  }
+
+  bool any_whole() const { return whole[0].weight || whole[1].weight; }
+
+  void move_own(int64_t group, int64_t at, const C* gradient, int64_t count) const {
+    if (own.weight) move(rule, own, at, gradient, count, own_step[group]);
+  }
+
+  void move_whole(int64_t at, const C* gradient, int64_t count) const {
+    for (int64_t k = 0; k < most; ++k) {
+      if (whole[k].weight) move(rule, whole[k], at, gradient, count, whole_step[k]);
+    }
+  }
+};
 
 // gradient[o][0 .. V vectors) = sum over rows of delta[row][o] x[row][0 .. V vectors) for O outputs.
 template <int O, int V, class C>
@@ -484,28 +529,31 @@ inline void gradient_tile(const Groups& groups, int64_t begin, int64_t end, int6
   }
 }
 
+// Moves `own` of one group: outputs o .. o + O - 1, inputs begin .. end - 1. Adds its gradient to total (O, kChunk),
+// if there is one.
 template <int O, class C, class W>
-inline void update_outputs(const Rule& rule, const Groups& groups, int64_t group, double step, int64_t o,
-                           int64_t inputs, int64_t outputs, const C* delta, const C* x, W* weights, C* first,
-                           C* second) {
+inline void update_outputs(const Moves<C, W>& moves, const Groups& groups, int64_t group, int64_t o, int64_t begin,
+                           int64_t end, int64_t inputs, int64_t outputs, const C* delta, const C* x, C* total) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
-  const int64_t begin = groups.bounds[group], end = groups.bounds[group + 1];
+  const int64_t first = groups.bounds[group], last = groups.bounds[group + 1];
   const int64_t base = (groups.slot(group) * outputs + o) * inputs;
-  for (int64_t i = 0; i < inputs;) {
+  for (int64_t i = begin; i < end;) {
     C gradient[O][block];
-    for (int k = 0; k < O; ++k) {  // the next block's weights arrive while this one's gradient is summed
-      for (int64_t line = 0; line < block; line += lanes)
-        __builtin_prefetch(weights + base + k * inputs + i + block + line, 1);
+    if (moves.own.weight) {
+      for (int k = 0; k < O; ++k) {  // the next block's weights arrive while this one's gradient is summed
+        for (int64_t line = 0; line < block; line += lanes)
+          __builtin_prefetch(moves.own.weight + base + k * inputs + i + block + line, 1);
+      }
     }
-    int64_t width = inputs - i >= block ? block : inputs - i >= lanes ? lanes : 1;
+    const int64_t width = end - i >= block ? block : end - i >= lanes ? lanes : 1;
     if (width == block) {
-      gradient_tile<O, kVectors>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
+      gradient_tile<O, kVectors>(groups, first, last, inputs, outputs, delta + o, x + i, gradient[0], block);
     } else if (width == lanes) {
-      gradient_tile<O, 1>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
+      gradient_tile<O, 1>(groups, first, last, inputs, outputs, delta + o, x + i, gradient[0], block);
     } else {
       for (int k = 0; k < O; ++k) {
         C rest = 0;
-        for (int64_t position = begin; position < end; ++position) {
+        for (int64_t position = first; position < last; ++position) {
           const int64_t row = groups.row(position);
           rest += delta[row * outputs + o + k] * x[row * inputs + i];
         }
@@ -513,51 +561,89 @@ inline void update_outputs(const Rule& rule, const Groups& groups, int64_t group
       }
     }
     for (int k = 0; k < O; ++k) {
-      const int64_t at = base + k * inputs + i;
-      move(rule, weights + at, first ? first + at : nullptr, second ? second + at : nullptr, gradient[k], width,
-           uint32_t(at), step);
+      moves.move_own(group, base + k * inputs + i, gradient[k], width);
+      if (total) {
+        for (int64_t j = 0; j < width; ++j) total[k * kChunk + i - begin + j] += gradient[k][j];
+      }
     }
     i += width;
   }
 }
 
-template <class C, class W>
-void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* delta, const C* x, W* weights,
-            C* first, C* second, int64_t* steps, const Rule& rule) {
-  std::vector<double> step(groups.count, 0.0);
-  if (steps) {
-    for (int64_t group = 0; group < groups.count; ++group) step[group] = double(++steps[groups.slot(group)]);
+struct Block {
+  int64_t o, begin, end;  // outputs o .. o + kRows - 1 where there are so many, inputs begin .. end - 1
+};
+
+// Cuts a map into blocks of about equal length: at most kChunk, and enough of them for the threads.
+inline std::vector<Block> blocks(int64_t inputs, int64_t outputs, int64_t least, int threads) {
+  const int64_t rows = (outputs + kRows - 1) / kRows;
+  const int64_t wanted = std::max(threads * 8 / rows, (inputs - 1) / kChunk) + 1;
+  const int64_t even = (inputs + wanted - 1) / wanted;
+  const int64_t size = std::min(kChunk, (even + least - 1) / least * least);
+  std::vector<Block> found;
+  for (int64_t o = 0; o < outputs; o += kRows) {
+    for (int64_t begin = 0; begin < inputs; begin += size) found.push_back({o, begin, std::min(begin + size, inputs)});
   }
-  each(groups, outputs, inputs, threads, [](int64_t) { return kRows; }, [&](const Item& item) {
+  return found;
+}
+
+// One block of every map: of each group's own, then of those of all rows.
+template <int O, class C, class W>
+inline void update_block(const Moves<C, W>& moves, const Groups& groups, int64_t o, const Block& block, int64_t inputs,
+                         int64_t outputs, const C* delta, const C* x) {
+  alignas(64) C total[O * kChunk] = {};
+  for (int64_t group = 0; group < groups.count; ++group) {
+    update_outputs<O>(moves, groups, group, o, block.begin, block.end, inputs, outputs, delta, x, total);
+  }
+  for (int k = 0; k < O; ++k) {
+    moves.move_whole((o + k) * inputs + block.begin, total + k * kChunk, block.end - block.begin);
+  }
+}
+
+template <class C, class W>
+void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* delta, const C* x,
+            const Moves<C, W>& moves) {
+  const int64_t work = groups.rows() * inputs * outputs;
+  if (!groups.count) return;
+  if (moves.any_whole()) {
+    const auto items = blocks(inputs, outputs, kVectors * Lanes<C>::count, threads);
+    each(items, work, threads, [&](const Block& block) {
+      int64_t o = block.o;
+      if (o + kRows <= outputs) {
+        update_block<kRows>(moves, groups, o, block, inputs, outputs, delta, x);
+      } else {
+        for (; o < outputs; ++o) update_block<1>(moves, groups, o, block, inputs, outputs, delta, x);
+      }
+    });
+    return;
+  }
+  const auto items = cut(groups, outputs, inputs, [](int64_t) { return kRows; }, threads);
+  each(items, work, threads, [&](const Item& item) {
     int64_t o = item.begin;
+    C* none = nullptr;
     for (; o + kRows <= item.end; o += kRows) {
-      update_outputs<kRows>(rule, groups, item.group, step[item.group], o, inputs, outputs, delta, x, weights, first,
-                            second);
+      update_outputs<kRows>(moves, groups, item.group, o, 0, inputs, inputs, outputs, delta, x, none);
     }
     for (; o < item.end; ++o) {
-      update_outputs<1>(rule, groups, item.group, step[item.group], o, inputs, outputs, delta, x, weights, first,
-                        second);
+      update_outputs<1>(moves, groups, item.group, o, 0, inputs, inputs, outputs, delta, x, none);
     }
   });
 }
 
-// The bias: as a weight on an input that is always one.
+// Biases: as weights on an input that is always one.
 template <class C, class W>
-void update_bias(const Groups& groups, int64_t outputs, const C* delta, W* biases, C* first, C* second, int64_t* steps,
-                 const Rule& rule) {
-  std::vector<C> gradient(outputs);
+void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, W>& moves) {
+  std::vector<C> gradient(outputs), total(outputs, C(0));
   for (int64_t group = 0; group < groups.count; ++group) {
-    const int64_t slot = groups.slot(group);
     std::fill(gradient.begin(), gradient.end(), C(0));
     for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
       const C* row = delta + groups.row(position) * outputs;
       for (int64_t o = 0; o < outputs; ++o) gradient[o] += row[o];
     }
-    const double step = steps ? double(++steps[slot]) : 0.0;
-    const int64_t at = slot * outputs;
-    move(rule, biases + at, first ? first + at : nullptr, second ? second + at : nullptr, gradient.data(), outputs,
-         uint32_t(at), step);
+    moves.move_own(group, groups.slot(group) * outputs, gradient.data(), outputs);
+    for (int64_t o = 0; o < outputs; ++o) total[o] += gradient[o];
   }
+  if (groups.count) moves.move_whole(0, total.data(), outputs);
 }
 
 }  // namespace
@@ -589,7 +675,13 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
 #define BRODMANN_GROUPS \
   int64_t threads, int64_t count, const int64_t *present, const int64_t *bounds, const int64_t *order, \
       const int64_t *slots, int64_t inputs, int64_t outputs
-#define BRODMANN_RULE int64_t kind, double lr, double decay, double beta1, double beta2, double epsilon, int64_t seed
+#define BRODMANN_TARGET(NAME, C, W) \
+  W *NAME##_weight, C *NAME##_first, C *NAME##_second, int64_t *NAME##_steps, double NAME##_lr, double NAME##_decay, \
+      int64_t NAME##_seed
+#define BRODMANN_GIVEN(NAME, C, W) \
+  Target<C, W> { \
+    NAME##_weight, NAME##_first, NAME##_second, NAME##_steps, NAME##_lr, NAME##_decay, uint32_t(NAME##_seed) \
+  }
 
 #define BRODMANN_OPERATIONS(NAME, C, W) \
   void brodmann_forward_##NAME(BRODMANN_GROUPS, const C* x, const W* weight, const C* bias, C* out) { \
@@ -598,14 +690,16 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
   void brodmann_error_##NAME(BRODMANN_GROUPS, const C* delta, const W* weight, C* below) { \
     error<C, W>(int(threads), {count, present, bounds, order, slots}, inputs, outputs, delta, weight, below); \
   } \
-  void brodmann_update_##NAME(BRODMANN_GROUPS, const C* delta, const C* x, W* weight, C* first, C* second, \
-                              int64_t* steps, BRODMANN_RULE) { \
+  void brodmann_update_##NAME(BRODMANN_GROUPS, const C* delta, const C* x, int64_t kind, double beta1, double beta2, \
+                              double epsilon, BRODMANN_TARGET(own, C, W), BRODMANN_TARGET(a, C, W), \
+                              BRODMANN_TARGET(b, C, W)) { \
     const Groups groups{count, present, bounds, order, slots}; \
-    const Rule rule{kind, lr, decay, beta1, beta2, epsilon, uint32_t(seed)}; \
+    const Moves<C, W> moves({kind, beta1, beta2, epsilon}, BRODMANN_GIVEN(own, C, W), BRODMANN_GIVEN(a, C, W), \
+                            BRODMANN_GIVEN(b, C, W), groups); \
     if (x) { \
-      update<C, W>(int(threads), groups, inputs, outputs, delta, x, weight, first, second, steps, rule); \
+      update<C, W>(int(threads), groups, inputs, outputs, delta, x, moves); \
     } else { \
-      update_bias<C, W>(groups, outputs, delta, weight, first, second, steps, rule); \
+      update_bias<C, W>(groups, outputs, delta, moves); \
     } \
   }
 

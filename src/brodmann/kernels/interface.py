@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -11,6 +13,23 @@ from ..updates import UpdateRule
 
 if TYPE_CHECKING:
     from ..groups import Groups
+
+
+@dataclass(frozen=True)
+class Target:
+    """A weight that an update moves.
+
+    Attributes:
+        weight: (slots, out, in), or (slots, out) for a bias; moved in place.
+        state: The rule's buffers, each with the slot as its first dimension; moved in place.
+        lr: Learning rate.
+        decay: Decoupled decay.
+    """
+
+    weight: Tensor
+    state: dict[str, Tensor]
+    lr: float
+    decay: float
 
 
 class Operations(ABC):
@@ -39,25 +58,22 @@ class Operations(ABC):
     def update(
         self,
         rule: UpdateRule,
-        weight: Tensor,
-        state: dict[str, Tensor],
+        own: Target | None,
+        whole: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
-        lr: float,
-        decay: float,
     ) -> None:
-        """Moves the slots of the areas that have rows by their gradient, the sum of ``delta[n] x[n]^T``.
+        """Moves weights that receive the same factors, by their gradients.
 
         Args:
             rule: How a weight moves.
-            weight: (slots, out, in), or (slots, out) for a bias; moved in place.
-            state: The rule's buffers, each with the slot as its first dimension; moved in place.
+            own: The areas' maps: the slots of areas that have rows move by ``sum of delta[n] x[n]^T`` over those rows,
+                no other slot changes. None where there are none.
+            whole: Maps of a single slot each, which move by that sum over all rows; not at all without rows.
             groups: The rows of each area.
-            slot: (areas,) int64, or None.
+            slot: Slot of each area in ``own``, (areas,) int64, or None.
             delta: (rows, out).
-            x: (rows, in), or None for a bias, whose input is always one.
-            lr: Learning rate.
-            decay: Decoupled decay.
+            x: (rows, in), or None for biases, whose input is always one.
         """

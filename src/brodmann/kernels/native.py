@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..updates import SGD, Adam, UpdateRule
 from .build import build
-from .interface import Operations
+from .interface import Operations, Target
 from .pure import Pure
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "
 
 _POINTER, _INTEGER, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _GROUPS = [_INTEGER, _INTEGER, *[_POINTER] * 4, _INTEGER, _INTEGER]
+_TARGET = [*[_POINTER] * 4, _NUMBER, _NUMBER, _INTEGER]
 _ARGUMENTS = {
     "forward": [*_GROUPS, *[_POINTER] * 4],
     "error": [*_GROUPS, *[_POINTER] * 3],
-    "update": [*_GROUPS, *[_POINTER] * 6, _INTEGER, *[_NUMBER] * 5, _INTEGER],
+    "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }
 _OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
@@ -112,45 +113,55 @@ class Native(Operations):
     def update(
         self,
         rule: UpdateRule,
-        weight: Tensor,
-        state: dict[str, Tensor],
+        own: Target | None,
+        whole: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
-        lr: float,
-        decay: float,
     ) -> None:
         """See `Operations.update`."""
-        number = delta.dtype
-        if type(rule) not in (SGD, Adam) or any(t.dtype not in (number, torch.int64) for t in state.values()):
-            Pure().update(rule, weight, state, groups, slot, delta, x, lr, decay)
+        targets = [own, *whole]
+        weight = next(target.weight for target in targets if target is not None)
+        if type(rule) not in (SGD, Adam) or len(whole) > 2 or not all(_fits(t, weight, delta) for t in targets):
+            Pure().update(rule, own, whole, groups, slot, delta, x)
             return
-        delta, x = delta.contiguous(), None if x is None else x.contiguous()
-        first: Tensor | None
-        second: Tensor | None
-        steps: Tensor | None
         if isinstance(rule, Adam):
-            kind, numbers = 2, (lr, decay, rule.beta1, rule.beta2, rule.epsilon)
-            first, second, steps = state["first"], state["second"], state["steps"]
+            kind, numbers = 2, (rule.beta1, rule.beta2, rule.epsilon)
         else:
             assert isinstance(rule, SGD)
-            kind, numbers = int(rule.momentum > 0), (lr, decay, rule.momentum, 0.0, 0.0)
-            first, second, steps = state.get("velocity"), None, None
-        # Stochastic rounding draws its bits from a hash of this seed and the weight's place.
-        seed = int(torch.randint(1 << 31, ())) if weight.dtype == torch.bfloat16 else 0
+            kind, numbers = int(rule.momentum > 0), (rule.momentum, 0.0, 0.0)
+        delta, x = delta.contiguous(), None if x is None else x.contiguous()
+        given = [*_target(own), *(number for target in whole for number in _target(target))]
+        given += _NOTHING * (2 - len(whole))
         functions()["update_" + NUMBERS[weight.dtype]](
-            *_arguments(groups, slot, weight),
-            delta.data_ptr(),
-            _address(x),
-            weight.data_ptr(),
-            _address(first),
-            _address(second),
-            _address(steps),
-            kind,
-            *numbers,
-            seed,
+            *_arguments(groups, slot, weight), delta.data_ptr(), _address(x), kind, *numbers, *given
         )
+
+
+_NOTHING = (None, None, None, None, 0.0, 0.0, 0)
+
+
+def _target(target: Target | None) -> tuple[Any, ...]:
+    """Returns a target as the kernels take it."""
+    if target is None:
+        return _NOTHING
+    weight, state = target.weight, target.state
+    # Stochastic rounding draws its bits from a hash of this seed and the weight's place.
+    seed = int(torch.randint(1 << 31, ())) if weight.dtype == torch.bfloat16 else 0
+    if not state:
+        return weight.data_ptr(), None, None, None, target.lr, target.decay, seed
+    first = state["first"] if "first" in state else state["velocity"]
+    second, steps = _address(state.get("second")), _address(state.get("steps"))
+    return weight.data_ptr(), first.data_ptr(), second, steps, target.lr, target.decay, seed
+
+
+def _fits(target: Target | None, weight: Tensor, delta: Tensor) -> bool:
+    """Whether a target is stored as the first one, and its state in the kind of number that the kernels sum in."""
+    if target is None:
+        return True
+    numbers = (delta.dtype, torch.int64)
+    return target.weight.dtype == weight.dtype and all(state.dtype in numbers for state in target.state.values())
 
 
 def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | None, ...]:

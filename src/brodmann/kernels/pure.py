@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..updates import Factors, UpdateRule
-from .interface import Operations
+from .interface import Operations, Target
 
 if TYPE_CHECKING:
     from ..groups import Groups
@@ -45,28 +45,35 @@ class Pure(Operations):
     def update(
         self,
         rule: UpdateRule,
-        weight: Tensor,
-        state: dict[str, Tensor],
+        own: Target | None,
+        whole: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
-        lr: float,
-        decay: float,
     ) -> None:
         """See `Operations.update`."""
+        if not groups.rows:
+            return
+        for target in whole:
+            _move(rule, target, 0, Factors(delta, x))
+        if own is None:
+            return
         delta = groups.sort(delta)
         x = None if x is None else groups.sort(x)
         for index, start, stop in _slots(groups, slot):
-            factors = Factors(delta[start:stop], None if x is None else x[start:stop])
-            of_slot = {name: tensor[index] for name, tensor in state.items()}
-            stored = weight[index]
-            if stored.dtype == delta.dtype:
-                rule.apply(stored, of_slot, factors, lr, decay)
-            else:
-                wide = stored.to(delta.dtype)
-                rule.apply(wide, of_slot, factors, lr, decay)
-                stored.copy_(round_stochastically(wide))
+            _move(rule, own, index, Factors(delta[start:stop], None if x is None else x[start:stop]))
+
+
+def _move(rule: UpdateRule, target: Target, slot: int, factors: Factors) -> None:
+    state = {name: tensor[slot] for name, tensor in target.state.items()}
+    stored = target.weight[slot]
+    if stored.dtype == factors.delta.dtype:
+        rule.apply(stored, state, factors, target.lr, target.decay)
+    else:
+        wide = stored.to(factors.delta.dtype)
+        rule.apply(wide, state, factors, target.lr, target.decay)
+        stored.copy_(round_stochastically(wide))
 
 
 def round_stochastically(values: Tensor) -> Tensor:
