@@ -75,7 +75,7 @@ def measure(size: Size, roofline: Roofline) -> dict[str, Any]:
     moved = Target(weight, {}, 1e-6, 0.0)
     forward = seconds(lambda: kernels.forward(x, groups, None, weight, None))
     error = seconds(lambda: kernels.add_error(below, delta, groups, None, weight))
-    update = seconds(lambda: kernels.update(SGD(), moved, (), groups, None, delta, x))
+    update = seconds(lambda: kernels.update(SGD(), [moved], groups, None, delta, x))
     reading = roofline.seconds(bytes_of_weights + activations, 0.0, flops)
     writing = roofline.seconds(activations, bytes_of_weights, flops)
     result: dict[str, Any] = {

@@ -201,7 +201,7 @@ def test_operations_are_counted_as_by_hand() -> None:
     assert learning_operations(dense) == 2 * (2 * 35 + 3 * 15)
     assert learning_operations(Backpropagation(7, 3, width=5, readout_only=True)) == 2 * (35 + 2 * 15)
     assert learning_operations(Network(mlp(7, 3, width=5, areas=1, feedback="transpose"))) == 2 * (2 * 35 + 3 * 15)
-    # Kolen-Pollack moves its feedback weights by the gradient of the forward weights; noisy ones, or one per area, not.
+    # Kolen-Pollack moves its feedback weights by the gradient of the shared part; noisy ones need their own.
     assert learning_operations(Network(mlp(7, 3, width=5, areas=1))) == 2 * (2 * 35 + 3 * 15)
     noisy = Network(mlp(7, 3, width=5, areas=1, feedback="kolen-pollack-noisy"))
     assert learning_operations(noisy) == 2 * (2 * 35 + 4 * 15)
@@ -210,14 +210,14 @@ def test_operations_are_counted_as_by_hand() -> None:
     first, second = 2 * 2 * (2 * 7 + 4 * 2), 2 * 2 * (2 * 5 + 4 * 2)
     for routing, routers in (("network", first), ("layer", first + second)):
         areas = learning_operations(Network(mlp(7, 3, width=5, areas=4, routing=routing, router={"dimension": 2})))
-        assert areas == 2 * (3 * 35 + (3 + 1) * 15) + routers
+        assert areas == 2 * (4 * 35 + (4 + 1) * 15) + routers
     options = {"width": 5, "areas": 4, "routing": "layer", "router": {"dimension": 2}}
     per_area = learning_operations(Network(mlp(7, 3, feedback="kolen-pollack-per-area", **options)))
-    assert per_area == 2 * (3 * 35 + (3 + 3) * 15) + first + second
-    gated = learning_operations(Network(mlp(7, 3, gated=True, **options)))
-    assert gated == 2 * (4 * 35 + (4 + 1) * 15) + first + second
+    assert per_area == 2 * (4 * 35 + (4 + 3) * 15) + first + second
+    apart = learning_operations(Network(mlp(7, 3, shared="off", **options)))
+    assert apart == 2 * (2 * 35 + (2 + 2) * 15) + first + second
     transposed = learning_operations(Network(mlp(7, 3, feedback="transpose", **options)))
-    assert transposed == 2 * (3 * 35 + (3 + 2) * 15) + first + second
+    assert transposed == 2 * (4 * 35 + (4 + 2) * 15) + first + second
 
 
 @pytest.mark.parametrize("changes", [{}, {"shared": "off", "areas": 4}, {"areas": 4}])

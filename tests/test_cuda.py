@@ -67,11 +67,10 @@ def test_update(shape: str, rule: str, part: str) -> None:
     x = case.x if part == "weight" else None
     results = []
     for operations in (Pure(), Cuda()):
-        own, *whole = (target(start[:slots], how, lr) for slots, lr in ((len(start), 0.1), (1, 0.2), (1, 0.05)))
+        targets = [target(start, how, lr) for lr in (0.1, 0.2)]
         for _ in range(3):
-            operations.update(how, own, whole, case.groups, case.slot, case.delta, x)
-        operations.update(how, None, whole, case.groups, case.slot, case.delta, x)
-        results.append([(moved.weight, moved.state) for moved in (own, *whole)])
+            operations.update(how, targets, case.groups, case.slot, case.delta, x)
+        results.append([(moved.weight, moved.state) for moved in targets])
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
     untouched = torch.ones(len(start), dtype=torch.bool, device=DEVICE)
     untouched[case.slot[case.groups.present]] = False
@@ -93,7 +92,7 @@ def test_new_bfloat16_weights_are_rounded_to_a_neighbour_and_right_on_average() 
     x, delta = torch.ones(rows, inputs, device=DEVICE), torch.full((rows, outputs), 1e-3, device=DEVICE)
     groups = Groups.single(rows, torch.device(DEVICE))
     torch.manual_seed(0)
-    Cuda().update(SGD(), Target(weight, {}, 1.0, 0.0), (), groups, None, delta, x)
+    Cuda().update(SGD(), [Target(weight, {}, 1.0, 0.0)], groups, None, delta, x)
     assert set(weight.float().unique().tolist()) == {1.0, 1.0 - 2**-8}
     assert float(weight.float().mean()) == pytest.approx(1.0 - 1e-3, abs=2e-4)
 

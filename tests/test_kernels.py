@@ -20,7 +20,7 @@ from brodmann import SGD, Adam, Network, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
 from brodmann.kernels.build import build
-from brodmann.slabs import Slab, learn_whole
+from brodmann.slabs import Slab
 from brodmann.updates import Factors
 
 needs_kernels = pytest.mark.skipif(build().library is None, reason=f"no compiled kernels here: {build().why}")
@@ -116,68 +116,66 @@ def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: Upd
 
 
 @needs_kernels
-@settings(max_examples=60, deadline=None)
-@given(
-    case=cases(),
-    rule=st.sampled_from(RULES),
-    count=st.integers(1, 3),
-    with_own=st.booleans(),
-    part=st.sampled_from(["weight", "bias"]),
-    threads=st.sampled_from([1, 2]),
-)
-def test_weights_that_move_together_equal_weights_that_move_alone(
-    case: Case, rule: UpdateRule, count: int, with_own: bool, part: str, threads: int
-) -> None:
-    groups = Groups.of(case.area, case.areas)
-    start, x = (case.weight, case.x) if part == "weight" else (case.bias, None)
-    rates = [0.05, 0.1, 0.02][:count]
-    torch.set_num_threads(threads)
-    try:
-        results = []
-        for together in (True, False):
-            own, *whole = Slab(start.clone(), rule), *(Slab(start[:1] * k, rule) for k in range(count))
-            for _ in range(2):
-                targets = [slab.target(lr, 0.2) for slab, lr in zip(whole, rates, strict=True)]
-                if not together:
-                    with native.switched_off():
-                        own.learn(groups, case.slot, case.delta, x, 0.05, 0.1)
-                        for slab, lr in zip(whole, rates, strict=True):
-                            slab.learn(groups.whole, None, case.delta, x, lr, 0.2)
-                elif with_own:
-                    own.learn(groups, case.slot, case.delta, x, 0.05, 0.1, targets)
-                else:
-                    own.learn(groups, case.slot, case.delta, x, 0.05, 0.1)
-                    learn_whole(rule, targets, groups, case.delta, x)
-            results.append([tensor for slab in (own, *whole) for tensor in slab.tensors().values()])
-    finally:
-        torch.set_num_threads(1)
-    for found, expected in zip(*results, strict=True):
-        close(found, expected, 3 * len(case.x))
+@settings(max_examples=40, deadline=None)
+@given(case=cases(), rule=st.sampled_from(RULES), count=st.integers(1, 3))
+def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRule, count: int) -> None:
+    groups, rates = Groups.of(case.area, case.areas), [0.05, 0.1, 0.02][:count]
+    for start, x in ((case.weight, case.x), (case.bias, None)):
+        together, alone = ([Slab(start * k, rule) for k in range(1, count + 1)] for _ in range(2))
+        for _ in range(2):
+            targets = [slab.target(lr, 0.2) for slab, lr in zip(together, rates, strict=True)]
+            native.Native().update(rule, targets, groups, case.slot, case.delta, x)
+            for slab, lr in zip(alone, rates, strict=True):
+                slab.learn(groups, case.slot, case.delta, x, lr, 0.2)
+        for one, other in zip(together, alone, strict=True):
+            for name, found in one.tensors().items():
+                close(found, other.tensors()[name], 3 * len(case.x))
+
+
+def as_multiplied(rows: Tensor, paired: int = 0) -> Tensor:
+    """What the kernels multiply bfloat16 weights with: rounded rows, where the processor has instructions for pairs."""
+    return rows.bfloat16().float() if native.multiplies_bfloat16() and paired % 2 == 0 else rows
 
 
 @needs_kernels
-@settings(max_examples=30, deadline=None)
-@given(case=cases(bfloat16=True), rule=st.sampled_from(RULES))
-def test_bfloat16_storage_computes_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule) -> None:
+@settings(max_examples=60, deadline=None)
+@given(case=cases(bfloat16=True), rule=st.sampled_from(RULES), threads=st.sampled_from([1, 2]))
+def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule, threads: int) -> None:
     groups = Groups.of(case.area, case.areas)
-    wide = case.weight.float()
-    close(
-        native.Native().forward(case.x, groups, case.slot, case.weight, case.bias),
-        pure.Pure().forward(case.x, groups, case.slot, wide, case.bias),
-        case.weight.shape[2],
-    )
-    exact = Slab(wide.clone(), rule)
-    exact.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
-    for compiled in (True, False):
+    inputs = case.weight.shape[2]
+    wide, compiled, plain = case.weight.float(), native.Native(), pure.Pure()
+    torch.set_num_threads(threads)
+    try:
+        found = compiled.forward(case.x, groups, case.slot, case.weight, case.bias)
+        # Weights of an odd number of inputs do not begin at a pair: rows stay float32.
+        close(found, plain.forward(as_multiplied(case.x, inputs), groups, case.slot, wide, case.bias), inputs)
+        below = torch.ones(case.x.shape), torch.ones(case.x.shape)
+        compiled.add_error(below[0], case.delta, groups, case.slot, case.weight)
+        plain.add_error(below[1], as_multiplied(case.delta), groups, case.slot, wide)
+        close(*below, case.weight.shape[1])
+        exact = Slab(wide.clone(), rule)
+        exact.learn(groups, case.slot, as_multiplied(case.delta), as_multiplied(case.x), 0.05, 0.2)
         stored = Slab(case.weight.clone(), rule)
         assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in stored.states().values())
-        with native.switched_off() if not compiled else warnings.catch_warnings():
-            stored.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
-        # One unit in the last of 8 bits, whichever way it was rounded.
-        limit = exact.value.abs() * 2**-7 + 1e-4
-        assert ((stored.value.float() - exact.value).abs() <= limit).all()
-        for name, tensor in stored.states().items():
-            close(tensor, getattr(exact, name), len(case.x))
+        stored.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
+    finally:
+        torch.set_num_threads(1)
+    # One unit in the last of 8 bits, whichever way it was rounded.
+    limit = exact.value.abs() * 2**-7 + 1e-4
+    assert ((stored.value.float() - exact.value).abs() <= limit).all()
+    for name, tensor in stored.states().items():
+        close(tensor, getattr(exact, name), len(case.x))
+
+
+@settings(max_examples=20, deadline=None)
+@given(case=cases(bfloat16=True), rule=st.sampled_from(RULES))
+def test_bfloat16_storage_in_pure_pytorch_rounds_to_a_neighbour(case: Case, rule: UpdateRule) -> None:
+    groups = Groups.of(case.area, case.areas)
+    exact, stored = Slab(case.weight.float(), rule), Slab(case.weight.clone(), rule)
+    with native.switched_off():
+        for slab in (exact, stored):
+            slab.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
+    assert ((stored.value.float() - exact.value).abs() <= exact.value.abs() * 2**-7 + 1e-4).all()
 
 
 @pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
@@ -213,10 +211,9 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
             groups, slot = Groups.of(area, 8), torch.arange(1, 9)
             out = slab.product(x, groups, slot, None)
             slab.learn(groups, slot, delta, x, 0.1, 0.0)
-            shared, follower = Slab(torch.randn(1, 70, 130), Adam()), Slab(torch.randn(1, 70, 130), Adam())
-            slab.learn(groups, slot, delta, x, 0.1, 0.0, [shared.target(0.1, 0.0), follower.target(0.2, 0.1)])
-            slabs = (slab, shared, follower)
-            states.append([out, *(tensor for part in slabs for tensor in part.tensors().values())])
+            follower = Slab(torch.randn(9, 70, 130), Adam())
+            slab.learn(groups, slot, delta, x, 0.1, 0.0, follower.target(0.2, 0.1))
+            states.append([out, *slab.tensors().values(), *follower.tensors().values()])
         finally:
             torch.set_num_threads(1)
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))

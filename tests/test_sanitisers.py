@@ -9,6 +9,7 @@ import pytest
 
 from brodmann.kernels.build import SOURCE, find_compiler
 
+SOURCES = {path.name: path.read_text() for path in (SOURCE, *SOURCE.parent.glob("*.h"))}
 DRIVER = Path(__file__).with_name("sanitise.cpp")
 KINDS = {
     "addresses and arithmetic": ["-fsanitize=address,undefined", "-fopenmp"],
@@ -26,11 +27,12 @@ FAULTS = {
 pytestmark = pytest.mark.slow
 
 
-def run(kind: str, source: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(kind: str, sources: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
     compiler = find_compiler()
     if compiler is None:
         pytest.skip("no C++ compiler")
-    (folder / "grouped.cpp").write_text(source)
+    for name, text in sources.items():
+        (folder / name).write_text(text)
     program = folder / "sanitise"
     flags = ["-std=c++17", "-O1", "-g", "-march=native", "-fno-math-errno", "-fno-sanitize-recover=all", *KINDS[kind]]
     built = subprocess.run(
@@ -44,14 +46,14 @@ def run(kind: str, source: str, folder: Path) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kernels_are_clean(kind: str, tmp_path: Path) -> None:
-    found = run(kind, SOURCE.read_text(), tmp_path)
+    found = run(kind, SOURCES, tmp_path)
     assert (found.returncode, found.stdout, found.stderr) == (0, "clean\n", "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_planted_fault_is_found(kind: str, tmp_path: Path) -> None:
-    source, (right, wrong) = SOURCE.read_text(), FAULTS[kind]
-    assert source.count(right) == 1
-    found = run(kind, source.replace(right, wrong), tmp_path)
+    right, wrong = FAULTS[kind]
+    assert sum(text.count(right) for text in SOURCES.values()) == 1
+    found = run(kind, {name: text.replace(right, wrong) for name, text in SOURCES.items()}, tmp_path)
     assert found.returncode != 0
     assert "Sanitizer" in found.stderr

@@ -16,7 +16,7 @@ from .feedback import Feedback, KolenPollack, Shape, Signal
 from .groups import Groups
 from .layers import Choice, Context, Layer
 from .routing import Route, Router
-from .slabs import Slab, learn_whole
+from .slabs import Slab
 from .splitting import clone_area, merge_areas, recruit_areas
 from .updates import SGD, UpdateRule
 
@@ -92,8 +92,8 @@ class AreaLinear(Layer):
                 enclosing `Routed`.
             zero_start: Whether the shared part starts at zero. Default False: normal with variance ``1 / in``.
             storage: Kind of number that weights (feedback weights too) are stored in. Default None: as the rest.
-                ``torch.bfloat16`` halves the bytes of a step; products are summed in float32, and new weights are
-                rounded stochastically.
+                ``torch.bfloat16`` halves the bytes of a step; products are summed in float32, of rows rounded to bfloat16
+                where the processor multiplies such numbers; new weights are rounded stochastically.
 
         Raises:
             BrodmannError: A size is not positive, or a choice is unknown.
@@ -248,32 +248,24 @@ class AreaLinear(Layer):
         return 2 * one if both else one
 
     def _move(self, signal: Signal, context: Context) -> None:
-        """Moves every weight but the router's. What receives the same factors moves together, by one gradient."""
-        rates, lr, decay, rule = context.rates, context.lr, self.update_rule.decay, self.update_rule
+        """Moves every weight but the router's."""
+        rates, lr, decay = context.rates, context.lr, self.update_rule.decay
         area_rate, area_decay = self._area_rate(context), decay + self.pooling
-        learned = self.shared_mode == "learned"
-        driver = signal.delta if learned else signal.part_delta
-        whole, biases = [], []
-        if learned and rates.shared:
+        x, delta, whole = signal.x, signal.delta, signal.groups.whole
+        feedback, feedback_lr, follower = self.feedback, lr * rates.feedback, None
+        if feedback is not None and rates.feedback:
+            follower = feedback.follower
+            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
+        if self.shared_mode == "learned" and rates.shared:
             assert self.shared is not None
             assert self.shared_bias is not None
-            whole.append(self.shared.target(lr * rates.shared, decay))
-            biases.append(self.shared_bias.target(lr * rates.shared, 0.0))
-        feedback = self.feedback
-        if feedback is not None and rates.feedback:
-            feedback_lr = lr * rates.feedback
-            follower = feedback.follower
-            if follower is not None:
-                whole.append(follower.target(feedback_lr, decay if learned else area_decay))
-            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
-        areas = self.areas if area_rate else None
-        if areas is not None and driver is signal.part_delta:
-            areas.learn(signal.x, driver, signal.groups, lr * area_rate, area_decay, whole, biases)
-            return
-        if areas is not None:
-            areas.learn(signal.x, signal.part_delta, signal.groups, lr * area_rate, area_decay)
-        learn_whole(rule, whole, signal.groups, driver, signal.x)
-        learn_whole(rule, biases, signal.groups, driver, None)
+            beside = None if follower is None else follower.target(feedback_lr, decay)
+            self.shared.learn(whole, None, delta, x, lr * rates.shared, decay, beside)
+            self.shared_bias.learn(whole, None, delta, None, lr * rates.shared, 0.0)
+        elif follower is not None:
+            follower.learn(whole, None, delta, x, feedback_lr, decay)
+        if self.areas is not None and area_rate:
+            self.areas.learn(x, signal.part_delta, signal.groups, lr * area_rate, area_decay)
 
     def _measure_conflict(self, trace: AreaTrace, delta: Tensor, context: Context) -> None:
         """Hands the pulls of this step to the conflict of the router that grows areas, if any."""

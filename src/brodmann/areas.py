@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .groups import Groups
-from .kernels import Target, operations
+from .kernels import operations
 from .slabs import Slab
 from .updates import UpdateRule
 
@@ -72,24 +72,12 @@ class AreaMap(nn.Module):
         """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
         self.weight.add_error(below, delta, groups, self.slot)
 
-    def learn(
-        self,
-        x: Tensor,
-        delta: Tensor,
-        groups: Groups,
-        lr: float,
-        decay: float,
-        together: Sequence[Target] = (),
-        biases_together: Sequence[Target] = (),
-    ) -> None:
-        """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out).
-
-        What else receives these factors moves together with them, see `Slab.learn`.
-        """
+    def learn(self, x: Tensor, delta: Tensor, groups: Groups, lr: float, decay: float) -> None:
+        """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out)."""
         self.allocate(groups.present)
-        self.weight.learn(groups, self.slot, delta, x, lr, decay, together)
+        self.weight.learn(groups, self.slot, delta, x, lr, decay)
         if self.bias is not None:
-            self.bias.learn(groups, self.slot, delta, None, lr, 0.0, biases_together)
+            self.bias.learn(groups, self.slot, delta, None, lr, 0.0)
 
     def clone(self, area: int, new: int) -> None:
         """Makes area ``new`` a copy of ``area``, optimiser state included."""

@@ -69,14 +69,14 @@ class Feedback(nn.Module, ABC):
 
     @property
     def follower(self) -> Slab | None:
-        """The matrix that receives the very factors of the layer's shared part, if any: both move by one gradient.
+        """The matrix that receives the very factors of a shared part that learns, if there is one.
 
-        Where no shared part learns, those of the areas' parts. The layer moves it; `learn` moves the rest.
+        The layer moves it together with the shared part, by one gradient; `learn` moves everything else.
         """
         return None
 
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-        """Moves all other feedback weights in place: shared ones, and the maps per area. Default: there are none."""
+        """Moves the other feedback weights in place, shared ones and maps per area. Default: there are none."""
 
 
 class KolenPollack(Feedback):
@@ -135,17 +135,18 @@ class KolenPollack(Feedback):
 
     @property
     def follower(self) -> Slab | None:
-        """``B0``; with noise it moves on its own."""
-        return None if self.noise else self.shared
+        """``B0``, unless no shared part learns, or it moves with noise."""
+        return self.shared if self.follows_shared and not self.noise else None
 
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-        """Moves a noisy ``B0`` and the maps per area."""
-        if self.noise and self.shared is not None:
+        """See the class."""
+        if self.shared is not None and self.follower is None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
-            before = self.shared.value.clone()
+            before = self.shared.value.clone() if self.noise else None
             self.shared.learn(signal.groups.whole, None, driver, signal.x, lr, shared_decay)
-            change = self.shared.value - before
-            self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
+            if before is not None:
+                change = self.shared.value - before
+                self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
         if self.areas is not None:
             self.areas.learn(signal.x, signal.part_delta, signal.groups, area_lr, area_decay)
 

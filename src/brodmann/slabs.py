@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -67,7 +66,7 @@ class Slab(nn.Module):
         x: Tensor | None,
         lr: float,
         decay: float,
-        together: Sequence[Target] = (),
+        follower: Target | None = None,
     ) -> None:
         """Moves the slots that have rows, in place; every other slot stays bit for bit as it was.
 
@@ -78,11 +77,11 @@ class Slab(nn.Module):
             x: (rows, in), or None for a bias.
             lr: Learning rate of this step.
             decay: Decoupled decay of these weights.
-            together: Weights of a single slot that receive the factors of all rows, under the same rule: their gradient
-                is the sum of the slots', and computed with them.
+            follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
         own = self.target(lr, decay)
-        operations(self.value, delta).update(self.update_rule, own, together, groups, slot, delta, x)
+        targets = (own,) if follower is None else (own, follower)
+        operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x)
 
     def target(self, lr: float, decay: float) -> Target:
         """Returns the weights with their state and rates, as what an update moves."""
@@ -123,9 +122,3 @@ class Slab(nn.Module):
         if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
             self.resize(len(stored))
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def learn_whole(rule: UpdateRule, targets: Sequence[Target], groups: Groups, delta: Tensor, x: Tensor | None) -> None:
-    """Moves weights of a single slot by the factors of all rows, see `Slab.learn`."""
-    if targets:
-        operations(targets[0].weight, delta).update(rule, None, targets, groups.whole, None, delta, x)

@@ -40,8 +40,7 @@ def _of_dense(learner: Backpropagation) -> int:
 def _of_areas(layer: AreaLinear) -> int:
     one = 2 * layer.in_features * layer.out_features
     parts = (layer.shared is not None) + (layer.areas is not None)
-    # What receives the same factors moves by one gradient; where the gate multiplies, areas receive others.
-    gradients = 2 if layer.gated and layer.shared_mode == "learned" and layer.areas is not None else 1
+    gradients = (layer.shared_mode == "learned") + (layer.areas is not None)
     return one * (parts + gradients) + _of_feedback(layer.feedback, one, parts)
 
 
@@ -54,6 +53,6 @@ def _of_feedback(path: Feedback | None, one: int, parts: int) -> int:
         return 2 * path.matrix.numel()
     if isinstance(path, KolenPollack):
         maps = (path.shared is not None) + (path.areas is not None)
-        gradients = (path.noise > 0) + (path.areas is not None)  # else it moves by the gradient of the forward weights
-        return one * (maps + gradients)
+        followers = path.follower is not None  # it moves by the gradient of the shared part
+        return one * (2 * maps - followers)
     return one * parts if isinstance(path, Transpose) else one

@@ -165,7 +165,7 @@ def code_version() -> str:
     digest = hashlib.sha256()
     root = Path(brodmann.__file__).parent
     for path in sorted(root.rglob("*")):
-        if path.suffix in (".py", ".cpp"):
+        if path.suffix in (".py", ".cpp", ".h"):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return f"{brodmann.__version__}+{digest.hexdigest()[:12]}"
 

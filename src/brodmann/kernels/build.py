@@ -76,7 +76,7 @@ def find_compiler() -> str | None:
 
 
 def compiled(source: Path, compiler: str) -> Path:
-    """Returns the shared library of a C++ file, after compiling it where the cache does not hold it yet.
+    """Returns the shared library of a C++ file and the headers beside it, after compiling it where the cache has none.
 
     Raises:
         subprocess.SubprocessError: The compiler failed.
@@ -84,7 +84,8 @@ def compiled(source: Path, compiler: str) -> Path:
     """
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     openmp = _openmp()
-    parts = [source.read_text(), compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
+    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     target = cache_folder() / f"{source.stem}-{digest}.so"
     if target.is_file():

@@ -205,26 +205,23 @@ class Cuda(Operations):
     def update(
         self,
         rule: UpdateRule,
-        own: Target | None,
-        whole: Sequence[Target],
+        targets: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
     ) -> None:
         """See `Operations.update`. Each target computes its gradient anew."""
-        if not groups.rows:
+        numbers = (delta.dtype, torch.int64)
+        if type(rule) not in (SGD, Adam) or any(t.dtype not in numbers for it in targets for t in it.state.values()):
+            Pure().update(rule, targets, groups, slot, delta, x)
             return
-        parts = [(target, groups.whole, groups.whole.present) for target in whole]
-        if own is not None:
-            parts.append((own, groups, groups.present if slot is None else slot[groups.present]))
-        for target, rows, slots in parts:
-            if type(rule) in (SGD, Adam) and all(t.dtype in (delta.dtype, torch.int64) for t in target.state.values()):
-                _move(rule, target, rows, slots, delta, delta.new_ones(len(delta), 1) if x is None else x)
-            elif target is own:
-                Pure().update(rule, own, (), groups, slot, delta, x)
-            else:
-                Pure().update(rule, None, (target,), groups, slot, delta, x)
+        if not len(delta):
+            return
+        slots = groups.present if slot is None else slot[groups.present]
+        x = delta.new_ones(len(delta), 1) if x is None else x.contiguous()
+        for target in targets:
+            _move(rule, target, groups, slots, delta.contiguous(), x)
 
 
 def _move(rule: UpdateRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
@@ -244,7 +241,7 @@ def _move(rule: UpdateRule, target: Target, groups: Groups, slots: Tensor, delta
     seed = int(torch.randint(1 << 31, ())) if rounds else 0
     grid = (len(slots), triton.cdiv(outputs, BLOCK_OUT), triton.cdiv(inputs, BLOCK_IN))
     _update[grid](
-        weight, first, second, steps, delta.contiguous(), x.contiguous(), _order(groups), slots, groups.bounds,
+        weight, first, second, steps, delta, x, _order(groups), slots, groups.bounds,
         inputs, outputs, target.lr, 1.0 - target.lr * target.decay, beta1, beta2, epsilon, seed, _RULES[kind], rounds,
         **_blocks(),
     )  # fmt: skip

@@ -58,22 +58,19 @@ class Operations(ABC):
     def update(
         self,
         rule: UpdateRule,
-        own: Target | None,
-        whole: Sequence[Target],
+        targets: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
     ) -> None:
-        """Moves weights that receive the same factors, by their gradients.
+        """Moves the slots of the areas that have rows by their gradient, the sum of ``delta[n] x[n]^T``.
 
         Args:
             rule: How a weight moves.
-            own: The areas' maps: the slots of areas that have rows move by ``sum of delta[n] x[n]^T`` over those rows,
-                no other slot changes. None where there are none.
-            whole: Maps of a single slot each, which move by that sum over all rows; not at all without rows.
+            targets: Weights of equal shape that receive the same factors; no other slot of them changes.
             groups: The rows of each area.
-            slot: Slot of each area in ``own``, (areas,) int64, or None.
+            slot: (areas,) int64, or None.
             delta: (rows, out).
             x: (rows, in), or None for biases, whose input is always one.
         """

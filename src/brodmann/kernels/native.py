@@ -28,7 +28,7 @@ _TARGET = [*[_POINTER] * 4, _NUMBER, _NUMBER, _INTEGER]
 _ARGUMENTS = {
     "forward": [*_GROUPS, *[_POINTER] * 4],
     "error": [*_GROUPS, *[_POINTER] * 3],
-    "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
+    "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 2],
 }
 _OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
@@ -58,7 +58,10 @@ def functions() -> dict[str, Callable[..., Any]]:
                 stacklevel=2,
             )
         return {}
-    found: dict[str, Callable[..., Any]] = {"group": built.library.brodmann_group}
+    found: dict[str, Callable[..., Any]] = {
+        "group": built.library.brodmann_group,
+        "pairs": built.library.brodmann_pairs,
+    }
     found["group"].argtypes = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]  # type: ignore[attr-defined]
     found["group"].restype = _INTEGER  # type: ignore[attr-defined]
     for operation, arguments in _ARGUMENTS.items():
@@ -73,6 +76,11 @@ def functions() -> dict[str, Callable[..., Any]]:
 def active() -> bool:
     """Whether there are compiled kernels, and they are not switched off."""
     return not _switched_off and bool(functions())
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether rows are rounded to bfloat16 for products with bfloat16 weights, as the processor's instructions ask."""
+    return active() and bool(functions()["pairs"]())
 
 
 def supports(weight: Tensor, rows: Tensor) -> bool:
@@ -113,18 +121,16 @@ class Native(Operations):
     def update(
         self,
         rule: UpdateRule,
-        own: Target | None,
-        whole: Sequence[Target],
+        targets: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
     ) -> None:
         """See `Operations.update`."""
-        targets = [own, *whole]
-        weight = next(target.weight for target in targets if target is not None)
-        if type(rule) not in (SGD, Adam) or len(whole) > 2 or not all(_fits(t, weight, delta) for t in targets):
-            Pure().update(rule, own, whole, groups, slot, delta, x)
+        weight = targets[0].weight
+        if type(rule) not in (SGD, Adam) or len(targets) > 2 or not all(_fits(t, weight, delta) for t in targets):
+            Pure().update(rule, targets, groups, slot, delta, x)
             return
         if isinstance(rule, Adam):
             kind, numbers = 2, (rule.beta1, rule.beta2, rule.epsilon)
@@ -132,20 +138,23 @@ class Native(Operations):
             assert isinstance(rule, SGD)
             kind, numbers = int(rule.momentum > 0), (rule.momentum, 0.0, 0.0)
         delta, x = delta.contiguous(), None if x is None else x.contiguous()
-        given = [*_target(own), *(number for target in whole for number in _target(target))]
-        given += _NOTHING * (2 - len(whole))
+        second = _given(targets[1]) if len(targets) == 2 else _NOTHING
         functions()["update_" + NUMBERS[weight.dtype]](
-            *_arguments(groups, slot, weight), delta.data_ptr(), _address(x), kind, *numbers, *given
+            *_arguments(groups, slot, weight),
+            delta.data_ptr(),
+            _address(x),
+            kind,
+            *numbers,
+            *_given(targets[0]),
+            *second,
         )
 
 
 _NOTHING = (None, None, None, None, 0.0, 0.0, 0)
 
 
-def _target(target: Target | None) -> tuple[Any, ...]:
+def _given(target: Target) -> tuple[Any, ...]:
     """Returns a target as the kernels take it."""
-    if target is None:
-        return _NOTHING
     weight, state = target.weight, target.state
     # Stochastic rounding draws its bits from a hash of this seed and the weight's place.
     seed = int(torch.randint(1 << 31, ())) if weight.dtype == torch.bfloat16 else 0
@@ -156,10 +165,8 @@ def _target(target: Target | None) -> tuple[Any, ...]:
     return weight.data_ptr(), first.data_ptr(), second, steps, target.lr, target.decay, seed
 
 
-def _fits(target: Target | None, weight: Tensor, delta: Tensor) -> bool:
+def _fits(target: Target, weight: Tensor, delta: Tensor) -> bool:
     """Whether a target is stored as the first one, and its state in the kind of number that the kernels sum in."""
-    if target is None:
-        return True
     numbers = (delta.dtype, torch.int64)
     return target.weight.dtype == weight.dtype and all(state.dtype in numbers for state in target.state.values())
 

@@ -45,35 +45,26 @@ class Pure(Operations):
     def update(
         self,
         rule: UpdateRule,
-        own: Target | None,
-        whole: Sequence[Target],
+        targets: Sequence[Target],
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
         x: Tensor | None,
     ) -> None:
-        """See `Operations.update`."""
-        if not groups.rows:
-            return
-        for target in whole:
-            _move(rule, target, 0, Factors(delta, x))
-        if own is None:
-            return
+        """See `Operations.update`. Each target computes its gradient anew."""
         delta = groups.sort(delta)
         x = None if x is None else groups.sort(x)
         for index, start, stop in _slots(groups, slot):
-            _move(rule, own, index, Factors(delta[start:stop], None if x is None else x[start:stop]))
-
-
-def _move(rule: UpdateRule, target: Target, slot: int, factors: Factors) -> None:
-    state = {name: tensor[slot] for name, tensor in target.state.items()}
-    stored = target.weight[slot]
-    if stored.dtype == factors.delta.dtype:
-        rule.apply(stored, state, factors, target.lr, target.decay)
-    else:
-        wide = stored.to(factors.delta.dtype)
-        rule.apply(wide, state, factors, target.lr, target.decay)
-        stored.copy_(round_stochastically(wide))
+            factors = Factors(delta[start:stop], None if x is None else x[start:stop])
+            for target in targets:
+                state = {name: tensor[index] for name, tensor in target.state.items()}
+                stored = target.weight[index]
+                if stored.dtype == delta.dtype:
+                    rule.apply(stored, state, factors, target.lr, target.decay)
+                else:
+                    wide = stored.to(delta.dtype)
+                    rule.apply(wide, state, factors, target.lr, target.decay)
+                    stored.copy_(round_stochastically(wide))
 
 
 def round_stochastically(values: Tensor) -> Tensor:

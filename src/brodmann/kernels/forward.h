@@ -1,0 +1,214 @@
+// Forward: out = weight x + bias.
+
+#pragma once
+
+#include "groups.h"
+#include "numbers.h"
+
+namespace {
+
+constexpr int64_t kDotRows = 8;  // rows and outputs of a register tile of dot products: 8 rows stay in the first-level
+constexpr int64_t kOutputs = 2;  // cache while the weights stream by, each read once
+constexpr int64_t kPack = 16;    // rows of an area from which on transposing its weight pays
+
+// out[r][o] = x[r] . weight[o] for R rows and O outputs.
+template <int R, int O, class C, class X, class W>
+inline void dot_tile(const X* const* x, const W* weight, int64_t inputs, C out[kDotRows][kOutputs]) {
+  Vector<C> sums[R][O] = {};
+  int64_t i = 0;
+  for (; i + Lanes<C>::count <= inputs; i += Lanes<C>::count) {
+    decltype(load(weight)) w[O];
+    for (int o = 0; o < O; ++o) {
+      w[o] = load(weight + o * inputs + i);
+      __builtin_prefetch(weight + (o + O) * inputs + i, 0, 2);  // the next tile's weights
+    }
+    for (int r = 0; r < R; ++r) {
+      const auto value = load(x[r] + i);
+      for (int o = 0; o < O; ++o) multiply_add(sums[r][o], value, w[o]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int o = 0; o < O; ++o) {
+      C rest = sum(sums[r][o]);
+      for (int64_t j = i; j < inputs; ++j) rest += product(x[r][j], weight[o * inputs + j]);
+      out[r][o] = rest;
+    }
+  }
+}
+
+template <int O, class C, class X, class W>
+inline void dot_rows(int64_t rows, const X* const* x, const W* weight, int64_t inputs, C out[kDotRows][kOutputs]) {
+  switch (rows) {
+    case 1: return dot_tile<1, O>(x, weight, inputs, out);
+    case 2: return dot_tile<2, O>(x, weight, inputs, out);
+    case 3: return dot_tile<3, O>(x, weight, inputs, out);
+    case 4: return dot_tile<4, O>(x, weight, inputs, out);
+    case 5: return dot_tile<5, O>(x, weight, inputs, out);
+    case 6: return dot_tile<6, O>(x, weight, inputs, out);
+    case 7: return dot_tile<7, O>(x, weight, inputs, out);
+    default: return dot_tile<8, O>(x, weight, inputs, out);
+  }
+}
+
+// Few rows: every output is a dot product, which reads each weight once and needs no copy of it.
+template <class C, class X, class W>
+void forward_dots(const Groups& groups, int64_t group, int64_t begin, int64_t end, int64_t inputs, int64_t outputs,
+                  const X* x, const W* weight, const C* bias, C* out) {
+  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + kDotRows - 1) / kDotRows;
+  for (int64_t o = begin; o < end;) {
+    const int64_t width = end - o >= kOutputs ? kOutputs : 1;
+    for (int64_t tile = 0; tile < tiles; ++tile) {  // tiles of equal height: 9 rows are 4 + 5, not 8 + 1
+      const int64_t start = rows * tile / tiles, height = rows * (tile + 1) / tiles - start;
+      const X* from[kDotRows];
+      C result[kDotRows][kOutputs];
+      for (int64_t r = 0; r < height; ++r) from[r] = x + groups.row(first + start + r) * inputs;
+      if (width == kOutputs) {
+        dot_rows<kOutputs>(height, from, weight + o * inputs, inputs, result);
+      } else {
+        dot_rows<1>(height, from, weight + o * inputs, inputs, result);
+      }
+      for (int64_t r = 0; r < height; ++r) {
+        C* to = out + groups.row(first + start + r) * outputs + o;
+        for (int64_t k = 0; k < width; ++k) to[k] = result[r][k] + (bias ? bias[o + k] : C(0));
+      }
+    }
+    o += width;
+  }
+}
+
+template <class V>
+inline void interleave_sixteen(V& a, V& b) {
+  const auto low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  b = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  a = low;
+}
+
+inline void interleave(Vector<float>& a, Vector<float>& b) { interleave_sixteen(a, b); }
+inline void interleave(Words& a, Words& b) { interleave_sixteen(a, b); }
+
+inline void interleave(Vector<double>& a, Vector<double>& b) {
+  const auto low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  b = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  a = low;
+}
+
+inline void copy(Pair* to, Pair from) { *to = from; }
+
+template <class C, class W>
+inline void copy(C* to, W from) {
+  *to = widen(from);
+}
+
+// packed[i][o] = weight[o][i] for one vector of outputs and `depth` inputs; rows of `packed` are `stride` apart.
+template <class X, class W>
+inline void pack(const W* weight, int64_t inputs, int64_t depth, X* packed, int64_t stride) {
+  constexpr int64_t lanes = Lanes<X>::count;
+  int64_t i = 0;
+  for (; i + lanes <= depth; i += lanes) {
+    decltype(load(weight)) block[lanes], next[lanes];
+    for (int64_t o = 0; o < lanes; ++o) {
+      block[o] = load(weight + o * inputs + i);
+      __builtin_prefetch(weight + o * inputs + i + depth, 0, 2);  // the next block of inputs
+    }
+    for (int64_t stage = 1; stage < lanes; stage *= 2) {  // log2(lanes) interleavings transpose a square
+      for (int64_t o = 0; o < lanes / 2; ++o) {
+        next[2 * o] = block[o];
+        next[2 * o + 1] = block[o + lanes / 2];
+        interleave(next[2 * o], next[2 * o + 1]);
+      }
+      for (int64_t o = 0; o < lanes; ++o) block[o] = next[o];
+    }
+    for (int64_t k = 0; k < lanes; ++k) std::memcpy(packed + (i + k) * stride, &block[k], sizeof block[k]);
+  }
+  for (; i < depth; ++i) {
+    for (int64_t o = 0; o < lanes; ++o) copy(packed + i * stride + o, weight[o * inputs + i]);
+  }
+}
+
+// to[r][0 .. V vectors) += sum over i of x[r][i] packed[i][0 .. V vectors)
+template <int R, int V, class C, class X>
+inline void packed_tile(const X* const* x, const X* packed, int64_t depth, C* const* to) {
+  constexpr int64_t lanes = Lanes<C>::count;
+  Vector<C> sums[R][V];
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) sums[r][v] = load(to[r] + v * lanes);
+  }
+  for (int64_t i = 0; i < depth; ++i) {
+    decltype(load(packed)) w[V];
+    for (int v = 0; v < V; ++v) w[v] = load(packed + (i * V + v) * lanes);
+    for (int r = 0; r < R; ++r) {
+      const auto value = everywhere(x[r][i]);
+      for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, w[v]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) std::memcpy(to[r] + v * lanes, &sums[r][v], sizeof(Vector<C>));
+  }
+}
+
+// Many rows: blocks of the weight are transposed into the first-level cache and then used by all rows.
+template <int V, class C, class X, class W>
+void forward_packed(const Groups& groups, int64_t group, int64_t o, int64_t inputs, int64_t outputs, const X* x,
+                    const W* weight, const C* bias, C* out) {
+  constexpr int64_t lanes = Lanes<C>::count, depth = 128;
+  alignas(64) X packed[depth * V * lanes];
+  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + kRows - 1) / kRows;
+  for (int64_t r = 0; r < rows; ++r) {
+    C* to = out + groups.row(first + r) * outputs + o;
+    for (int64_t k = 0; k < V * lanes; ++k) to[k] = bias ? bias[o + k] : C(0);
+  }
+  for (int64_t i = 0; i < inputs; i += depth) {
+    const int64_t here = std::min(depth, inputs - i);
+    for (int v = 0; v < V; ++v)
+      pack(weight + (o + v * lanes) * inputs + i, inputs, here, packed + v * lanes, V * lanes);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t start = rows * tile / tiles, height = rows * (tile + 1) / tiles - start;
+      const X* from[kRows];
+      C* to[kRows];
+      for (int64_t r = 0; r < height; ++r) {
+        const int64_t row = groups.row(first + start + r);
+        from[r] = x + row * inputs + i;
+        to[r] = out + row * outputs + o;
+      }
+      switch (height) {
+        case 1: packed_tile<1, V>(from, packed, here, to); break;
+        case 2: packed_tile<2, V>(from, packed, here, to); break;
+        case 3: packed_tile<3, V>(from, packed, here, to); break;
+        case 4: packed_tile<4, V>(from, packed, here, to); break;
+        case 5: packed_tile<5, V>(from, packed, here, to); break;
+        default: packed_tile<6, V>(from, packed, here, to); break;
+      }
+    }
+  }
+}
+
+template <class C, class X, class W>
+void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* x, const W* weights,
+                 const C* biases, C* out) {
+  constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
+  const auto step = [](int64_t rows) { return rows < kPack ? kOutputs : block; };
+  const auto items = cut(groups, outputs, inputs, step, threads);
+  each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+    const int64_t slot = groups.slot(item.group);
+    const W* weight = weights + slot * outputs * inputs;
+    const C* bias = biases ? biases + slot * outputs : nullptr;
+    int64_t o = item.begin;
+    if (groups.rows(item.group) >= kPack) {
+      for (; o + block <= item.end; o += block) {
+        forward_packed<kVectors>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
+      }
+      for (; o + lanes <= item.end; o += lanes) {
+        forward_packed<1>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
+      }
+    }
+    forward_dots(groups, item.group, o, item.end, inputs, outputs, x, weight, bias, out);
+  });
+}
+
+template <class C, class W>
+void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* x, const W* weights,
+             const C* biases, C* out) {
+  forward_all(threads, groups, inputs, outputs, x, weights, biases, out);
+}
+
+}  // namespace
