@@ -92,8 +92,8 @@ class AreaLinear(Layer):
                 enclosing `Routed`.
             zero_start: Whether the shared part starts at zero. Default False: normal with variance ``1 / in``.
             storage: Kind of number that weights (feedback weights too) are stored in. Default None: as the rest.
-                ``torch.bfloat16`` halves the bytes of a step; products are summed in float32, of rows rounded to bfloat16
-                where the processor multiplies such numbers; new weights are rounded stochastically.
+                ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
+                bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
 
         Raises:
             BrodmannError: A size is not positive, or a choice is unknown.

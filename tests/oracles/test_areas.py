@@ -241,8 +241,9 @@ def test_kolen_pollack_follows_the_part_that_it_is_paired_with(shared: bool, per
 @pytest.mark.parametrize("shared", ["learned", "frozen", "off"])
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("per_area", [False, True])
+@pytest.mark.parametrize("shared_rate", [1.0, 0.0])
 def test_kolen_pollack_receives_the_factors_of_the_part_that_it_is_paired_with(
-    shared: str, gated: bool, per_area: bool
+    shared: str, gated: bool, per_area: bool, shared_rate: float
 ) -> None:
     torch.manual_seed(0)
     path = functools.partial(KolenPollack, per_area=per_area)
@@ -251,7 +252,7 @@ def test_kolen_pollack_receives_the_factors_of_the_part_that_it_is_paired_with(
     before = None if layer.feedback.shared is None else layer.feedback.shared.value[0].clone()
     origin = None if layer.feedback.areas is None else layer.feedback.areas.weight.value[0].clone()
     _, trace = layer.trace(x, Context())
-    layer.learn(trace, delta, Context(lr=0.1, rates=Rates(areas=2.0, feedback=0.5)))
+    layer.learn(trace, delta, Context(lr=0.1, rates=Rates(shared=shared_rate, areas=2.0, feedback=0.5)))
     part = delta * trace.route.gate[:, None] if gated else delta
     if before is not None:
         driver, decay = (delta, 0.5) if shared == "learned" else (part, 0.8)
