@@ -196,6 +196,8 @@ def interference(plan: Plan) -> list[Case]:
                 streams.append({"stream": "mixture", "others": ["semeion"]})
             for detail in streams:
                 for method, (changes, own) in STREAMED.items():
+                    if plan.quick and method in COSTLY:
+                        continue
                     once = replace(base, epochs=1, batch_size=16, schedule="constant", **changes)
                     searched = "lr" not in changes
                     whole = {**detail, **own}
@@ -221,6 +223,8 @@ STREAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "SAL, recursive, 1 area": (_FREE | {"areas": 1}, {"learner": "recursive"}),
     "SAL, recursive, 16 areas": (_FREE | {"areas": 16}, {"learner": "recursive"}),
     "SAL, recursive, 64 areas": (_FREE | {"areas": 64}, {"learner": "recursive"}),
+    "SAL, recursive, 256 areas": (_FREE | {"areas": 256}, {"learner": "recursive"}),
+    "SAL, recursive, 1024 areas": (_FREE | {"areas": 1024}, {"learner": "recursive"}),
     "SAL, recursive, 16 areas, hidden layer frozen": (
         _FREE | {"areas": 16},
         {"learner": "recursive", "frozen": True},
@@ -232,7 +236,11 @@ STREAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nearest class mean": (_FREE, {"learner": "nearest-mean"}),
     "random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant"}),
     "1024 random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant", "width": 1024}),
+    "4096 random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant", "width": 4096}),
 }
+
+COSTLY = ("SAL, recursive, 256 areas", "SAL, recursive, 1024 areas", "4096 random features, streaming LDA")
+"""Not part of quick runs: they need more memory, or time, than the small sets are worth."""
 
 RECIPES: dict[str, Recipe] = {recipe.__name__: recipe for recipe in (ten, depth, scale, convergence, interference)}
 

@@ -230,6 +230,7 @@ class StreamingDiscriminant:
         nn.init.normal_(self.hidden.weight, std=(2.0 / features) ** 0.5)
         self.sums, self.counts = torch.zeros(outputs, width, dtype=torch.float64), torch.zeros(outputs)
         self.squares = torch.zeros(width, width, dtype=torch.float64)
+        self.discriminants: tuple[Tensor, Tensor] | None = None  # of the samples so far, once somebody asks
 
     def _features(self, x: Tensor) -> Tensor:
         return torch.relu(self.hidden(x)).double()
@@ -239,21 +240,28 @@ class StreamingDiscriminant:
         h = self._features(x)
         self.sums.index_add_(0, y, h)
         self.counts.index_add_(0, y, torch.ones(len(y)))
-        self.squares += h.t() @ h
+        self.squares.addmm_(h.t(), h)
+        self.discriminants = None
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Nothing."""
 
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class with the largest discriminant among those seen."""
+        if self.discriminants is None:
+            self.discriminants = self._solve()
+        weight, bias = self.discriminants
+        scores: Tensor = self._features(x) @ weight + bias
+        return scores.masked_fill(self.counts == 0, -torch.inf).argmax(1)
+
+    def _solve(self) -> tuple[Tensor, Tensor]:
         counts = self.counts.double()
         means = self.sums / counts.clamp_min(1)[:, None]
         # Within-class covariance: all squares less those of the means.
         covariance = (self.squares - means.t() @ (counts[:, None] * means)) / counts.sum()
         ridge = self.RIDGE * covariance.diagonal().mean()
         weight = torch.linalg.solve(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64), means.t())
-        scores: Tensor = self._features(x) @ weight - 0.5 * (means.t() * weight).sum(0)
-        return scores.masked_fill(self.counts == 0, -torch.inf).argmax(1)
+        return weight, -0.5 * (means.t() * weight).sum(0)
 
     def active_parameters(self) -> int:
         """Features and discriminants."""
