@@ -120,12 +120,15 @@ def _gaps(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:
 
 
 def _versions(rows: Sequence[Row]) -> list[str]:
-    found = []
-    for recipe in dict.fromkeys(row["recipe"] for row in rows):
-        codes = {row["code"] for row in rows if row["recipe"] == recipe}
-        if len(codes) > 1:
-            found.append(f"{recipe}: rows come from {len(codes)} versions of the code ({', '.join(sorted(codes))}).")
-    return found
+    """Methods are compared on one set at a time: there all must come from one version."""
+    codes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        codes[row["recipe"], row["dataset"]].add(row["code"])
+    return [
+        f"{recipe}, {dataset}: rows come from {len(found)} versions of the code ({', '.join(sorted(found))})."
+        for (recipe, dataset), found in codes.items()
+        if len(found) > 1
+    ]
 
 
 def _name(row: Row) -> str:

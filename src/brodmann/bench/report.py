@@ -103,7 +103,7 @@ def _verdict(problems: Sequence[str]) -> str:
         return f"**The audit found {len(problems)} problems: these tables prove nothing until they are gone.**"
     return (
         "The audit found nothing: every choice is the best of its trial log, every test part was read once, "
-        "all rows come from the same data and code, and none is missing."
+        "all rows of a set come from the same data and code, and none is missing."
     )
 
 
