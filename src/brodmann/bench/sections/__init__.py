@@ -1,0 +1,32 @@
+"""What a report says about each recipe: tables, figures and their reading, computed from the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from brodmann.bench.case import Row
+from brodmann.bench.sections.convergence import convergence
+from brodmann.bench.sections.depth import depth
+from brodmann.bench.sections.interference import interference
+from brodmann.bench.sections.scale import scale
+from brodmann.bench.sections.scores import accuracies
+from brodmann.bench.sections.section import Section
+from brodmann.bench.sections.ten import ten
+
+SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
+    "ten": ten,
+    "depth": depth,
+    "scale": scale,
+    "convergence": convergence,
+    "interference": interference,
+}
+
+
+def section(recipe: str, rows: Sequence[Row]) -> Section:
+    """Returns the part of a recipe; one without a part of its own gets its accuracies as a table."""
+    if recipe in SECTIONS:
+        return SECTIONS[recipe](list(rows))
+    return Section(recipe, recipe, tables=[accuracies(rows, "Test accuracy")])
+
+
+__all__ = ["SECTIONS", "Section", "section"]

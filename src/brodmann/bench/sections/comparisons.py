@@ -1,0 +1,132 @@
+"""Comparisons of two methods on the test samples and seeds that both have."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brodmann.bench.case import Row
+from brodmann.bench.statistics import Difference, difference, error_ratio, holm, unpack
+from brodmann.bench.tables import Table, grouped
+
+TWIN = "backpropagation, equal active"
+TOLERANCE = 0.3
+"""Points of accuracy: a loss whose 95 % bound stays within this, or within one test sample, counts as not worse."""
+
+
+def against_twin(rows: list[Row], ours: str) -> tuple[Table, list[str]]:
+    """Returns the table of a method against backpropagation, and in words where it loses or nothing is decided."""
+    found = differences(rows, ours, TWIN)
+    corrected = dict(zip(found, holm([entry.p for entry in found.values()]), strict=True))
+    lines, lost, unknown = [], [], []
+    for dataset, entry in found.items():
+        tested = next(row["tested"] for row in rows if row["dataset"] == dataset)
+        verdict = _verdict(entry, corrected[dataset], tested)
+        lines.append(
+            [
+                dataset,
+                f"{entry.mean:+.2f}",
+                f"[{entry.low:+.2f}, {entry.high:+.2f}]",
+                _p(corrected[dataset]),
+                str(entry.pairs),
+                verdict,
+            ]
+        )
+        if entry.mean < 0:
+            lost.append(f"{dataset} ({entry.mean:+.2f} points, {verdict})")
+        if verdict == "undecided":
+            unknown.append(dataset)
+    pairs = _pairs(rows, ours, TWIN)
+    ratio, low, high = error_ratio(pairs)
+    table = Table(
+        f"{ours} against {TWIN}",
+        ["set", "difference (points)", "95 % interval", "p (Holm)", "seeds", "verdict"],
+        lines,
+        f"Geometric mean of (error + 0.5) ratios: {ratio:.3f} [{low:.3f}, {high:.3f}]; below 1 SAL errs less. "
+        "Not worse: the bound of the loss is within 0.3 points or one test sample.",
+    )
+    text = [
+        f"Where {ours} loses to tuned backpropagation: {'; '.join(lost)}."
+        if lost
+        else f"{ours}: the mean is nowhere below tuned backpropagation's."
+    ]
+    if unknown:
+        text.append(f"{ours}, undecided with these seeds: {', '.join(unknown)}.")
+    return table, text
+
+
+def against_all(rows: list[Row], ours: str, others: list[str]) -> Table:
+    """Returns the table of a method against each of the others."""
+    lines = []
+    for other in others:
+        found = differences(rows, ours, other)
+        if not found:
+            continue
+        corrected = holm([entry.p for entry in found.values()])
+        better = sum(entry.mean > 0 and p < 0.05 for entry, p in zip(found.values(), corrected, strict=True))
+        worse = sum(entry.mean < 0 and p < 0.05 for entry, p in zip(found.values(), corrected, strict=True))
+        ratio, low, high = error_ratio(_pairs(rows, ours, other))
+        mean = statistics.mean(entry.mean for entry in found.values())
+        lines.append(
+            [
+                other,
+                f"{better} / {len(found) - better - worse} / {worse}",
+                f"{mean:+.2f}",
+                f"{ratio:.3f} [{low:.3f}, {high:.3f}]",
+            ]
+        )
+    return Table(
+        f"{ours} against every method",
+        ["method", "sets significantly better / neither / worse", "mean difference (points)", "error ratio [95 %]"],
+        lines,
+        "Paired t-tests over seeds, Holm-corrected over the sets; the ratio as above.",
+    )
+
+
+def baseline_is_sound(rows: list[Row]) -> Table:
+    """Returns the table of our backpropagation against scikit-learn's."""
+    lines = []
+    for dataset, entry in differences(rows, TWIN, "scikit-learn MLP").items():
+        sound = "yes" if entry.high > 0 else "no: the baseline is worse"
+        lines.append([dataset, f"{entry.mean:+.2f}", f"[{entry.low:+.2f}, {entry.high:+.2f}]", sound])
+    return Table(
+        "Is the baseline sound? Backpropagation here minus scikit-learn's MLPClassifier, same width and trials",
+        ["set", "difference (points)", "95 % interval", "not worse"],
+        lines,
+    )
+
+
+def differences(rows: Sequence[Row], ours: str, theirs: str) -> dict[str, Difference]:
+    """Returns, for each data set, how far one method's test accuracy lies above another's."""
+    return {dataset: difference(*pair) for dataset, pair in _pairs(rows, ours, theirs).items()}
+
+
+def _pairs(rows: Sequence[Row], ours: str, theirs: str) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Returns, for each data set, which test samples either got right in the seeds that both have."""
+    pairs = {}
+    for dataset, group in grouped(rows, "dataset").items():
+        by = {name: {row["seed"]: row for row in own} for name, own in grouped(group, "method").items()}
+        common = sorted(by.get(ours, {}).keys() & by.get(theirs, {}).keys())
+        if common:
+            first, second = (
+                np.stack([unpack(by[name][seed]["correct"], by[name][seed]["tested"]) for seed in common])
+                for name in (ours, theirs)
+            )
+            pairs[dataset] = (first, second)
+    return pairs
+
+
+def _verdict(entry: Difference, p: float, tested: int) -> str:
+    if p < 0.05:
+        return "better" if entry.mean > 0 else "worse"
+    if -entry.low <= max(TOLERANCE, 100.0 / tested):
+        return "not worse"
+    return "undecided"
+
+
+def _p(value: float) -> str:
+    return "-" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

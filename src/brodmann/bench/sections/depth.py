@@ -1,0 +1,56 @@
+"""Depth: accuracy by number of layers, and every layer of the deepest networks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from brodmann.bench import plots
+from brodmann.bench.case import Row
+from brodmann.bench.sections.scores import mean_and_lowest
+from brodmann.bench.sections.section import Plot, Section
+from brodmann.bench.tables import crossed, grouped
+
+
+def depth(rows: list[Row]) -> Section:
+    """Returns the section of the recipe `depth`."""
+    rows = [row | {"layers_count": row["options"]["layers"]} for row in rows]
+    result = Section(
+        "depth",
+        "Depth",
+        ["Learning rate and all other settings are the same at every depth. transpose is backpropagation, to 1e-10."],
+    )
+    for dataset, group in grouped(rows, "dataset").items():
+        ordered = sorted(group, key=lambda row: row["layers_count"])
+        result.tables.append(
+            crossed(
+                f"{dataset}: test accuracy in %, mean (lowest) over seeds",
+                ordered,
+                "method",
+                "layers_count",
+                mean_and_lowest,
+            )
+        )
+        broken = [row for row in group if row.get("stopped")]
+        if broken:
+            names = ", ".join(dict.fromkeys(f"{row['method']} at {row['layers_count']}" for row in broken))
+            result.text.append(f"{dataset}: training stopped because errors vanished or exploded: {names}.")
+        result.plots.append(
+            Plot(
+                f"depth-{dataset}",
+                f"{dataset}: test accuracy by number of layers; bands are all seeds",
+                partial(plots.depth, rows=ordered),
+            )
+        )
+        residual = [row for row in ordered if "layers" in row and row["method"].endswith("residual")]
+        deepest = max((row["layers_count"] for row in residual), default=0)
+        shown = [row for row in residual if row["layers_count"] == deepest and row["seed"] == 0]
+        if shown:
+            result.plots.append(
+                Plot(
+                    f"layers-{dataset}",
+                    f"{dataset}: every layer of the {deepest}-layer residual networks after training: angle to the "
+                    "true gradient, norm of the error, share of silent units",
+                    partial(plots.layers, rows=shown),
+                )
+            )
+    return result

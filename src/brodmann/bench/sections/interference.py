@@ -1,0 +1,120 @@
+"""Interference: how far the gradients of classes cancel, and what streams forget."""
+
+from __future__ import annotations
+
+import statistics
+from functools import partial
+
+from brodmann.bench import plots
+from brodmann.bench.case import Row
+from brodmann.bench.sections.section import Plot, Section
+from brodmann.bench.statistics import interval
+from brodmann.bench.tables import Table, grouped
+
+CONFLICT = {
+    "cancelled inside areas": "inside_areas",
+    "cancelled if pooled": "pooled",
+    "opposed pairs inside": "opposed_inside",
+    "opposed pairs pooled": "opposed_pooled",
+}
+"""Column -> what a row calls it."""
+
+
+def interference(rows: list[Row]) -> Section:
+    """Returns the section of the recipe `interference`."""
+    result = Section("interference", "Interference")
+    conflicts = [row for row in rows if row["task"] == "conflict"]
+    if conflicts:
+        result.tables.append(_conflicts(conflicts))
+    streams = [row | {"stream": row["detail"]["stream"]} for row in rows if row["task"] == "stream"]
+    for (dataset, stream), group in grouped(streams, "dataset", "stream").items():
+        result.tables.append(_stream(dataset, stream, group))
+        result.text.append(_hidden_layers_verdict(dataset, stream, group))
+        if stream != "mixture":
+            result.plots.append(
+                Plot(
+                    f"stream-{dataset}-{stream}",
+                    f"{dataset}, {stream}: accuracy on each task (columns) after learning each (rows), first seed",
+                    partial(plots.matrices, rows=[row for row in group if row["seed"] == 0]),
+                )
+            )
+    return result
+
+
+def _conflicts(rows: list[Row]) -> Table:
+    lines = [
+        [
+            dataset,
+            method,
+            str(place + 1),
+            *(f"{statistics.mean(row['conflict'][place][name] for row in own):.3f}" for name in CONFLICT.values()),
+        ]
+        for (dataset, method), own in grouped(rows, "dataset", "method").items()
+        for place in range(len(own[0]["conflict"]))
+    ]
+    return Table(
+        "Conflict between the gradients of classes",
+        ["set", "network", "layer", *CONFLICT],
+        lines,
+        "Cancelled: the share of the classes' pulls on a map that adds up to nothing. "
+        "Opposed: pairs of classes whose gradients point apart.",
+    )
+
+
+def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
+    """Returns the table of one stream, the best method first."""
+    lines = []
+    means = {method: _mean(own, "test") for method, own in grouped(rows, "method").items()}
+    for method, own in sorted(grouped(rows, "method").items(), key=lambda entry: -means[entry[0]]):
+        low, high = interval([100 * row["test"] for row in own])
+        between = f"[{low:.2f}, {high:.2f}]" if len(own) > 1 else "(one seed)"
+        parts = (100 * statistics.mean(last) for last in zip(*(row["matrix"][-1] for row in own), strict=True))
+        lines.append(
+            [
+                method,
+                f"{means[method]:.2f} {between}",
+                f"{_mean(own, 'forgetting'):+.2f}",
+                f"{_mean(own, 'backward_transfer'):+.2f}",
+                ", ".join(f"{part:.1f}" for part in parts),
+                f"{own[0]['total']:,}",
+            ]
+        )
+    titles = {
+        "split": "classes arrive in groups",
+        "permuted": "pixels are permuted anew for every task",
+        "mixture": f"mixed with {', '.join(rows[0]['detail'].get('others', []))}",
+    }
+    return Table(
+        f"{dataset}, {stream} stream ({titles[stream]}): one pass, no task labels",
+        [
+            "method",
+            "average accuracy in % [95 %]",
+            "forgetting",
+            "backward transfer",
+            "accuracy on each part at the end",
+            "total numbers stored",
+        ],
+        lines,
+    )
+
+
+def _mean(rows: list[Row], name: str) -> float:
+    """Returns the mean of a field over rows, in %."""
+    return 100 * statistics.mean(float(row[name]) for row in rows)
+
+
+def _hidden_layers_verdict(dataset: str, stream: str, rows: list[Row]) -> str:
+    means = {method: _mean(own, "test") for method, own in grouped(rows, "method").items()}
+    # A frozen hidden layer is a control, not a way to win this comparison.
+    ours = {name: value for name, value in means.items() if name.startswith("SAL") and "frozen" not in name}
+    equal = ("nearest class mean", "random features, streaming LDA")
+    fixed = {name: value for name, value in means.items() if name in equal}
+    if not ours or not fixed:
+        return ""
+    best, rival = max(ours, key=lambda name: ours[name]), max(fixed, key=lambda name: fixed[name])
+    word = "beats" if ours[best] > fixed[rival] else "does not beat"
+    return (
+        f"{dataset}, {stream}: SAL at its best ({best}, {ours[best]:.1f} %) {word} what learns no hidden layer "
+        f"({rival}, {fixed[rival]:.1f} %) at equal width."
+        + "".join(f" {name} reach {value:.1f} %." for name, value in means.items() if name.startswith("1024"))
+    )

@@ -1,0 +1,59 @@
+"""Scale: accuracy, time and memory by total parameters."""
+
+from __future__ import annotations
+
+import statistics
+
+from brodmann.bench import plots
+from brodmann.bench.case import Row
+from brodmann.bench.sections.scores import mean_and_lowest
+from brodmann.bench.sections.section import Plot, Section
+from brodmann.bench.tables import Table, grouped
+
+
+def scale(rows: list[Row]) -> Section:
+    """Returns the section of the recipe `scale`."""
+    lines = []
+    for (dataset, method), group in grouped(rows, "dataset", "method").items():
+        first = group[0]
+        timed = [row["step_seconds"] for row in group if row["jobs"] == 1]
+        lines.append(
+            [
+                dataset,
+                method,
+                f"{first['options']['areas']:,}",
+                f"{statistics.mean(row['total'] for row in group):,.0f}",
+                f"{first['active']:,}",
+                mean_and_lowest(group),
+                ", ".join(f"{value:.1f}" for value in first.get("effective_areas") or []) or "-",
+                f"{1e6 * statistics.median(timed):,.0f}" if timed else "-",
+                f"{max(row['peak_rss_mb'] for row in group):,.0f}",
+            ]
+        )
+    columns = [
+        "set",
+        "asked for",
+        "areas",
+        "total parameters that exist",
+        "active",
+        "test accuracy in %, mean (lowest)",
+        "effective areas",
+        "step (us, one thread)",
+        "peak memory (MiB)",
+    ]
+    return Section(
+        "scale",
+        "Scale",
+        [
+            "Areas that no sample chose do not exist: a small set cannot fill a large budget. "
+            "Each row ran in a process of its own."
+        ],
+        [Table("Total parameters at constant active parameters", columns, lines)],
+        [
+            Plot(
+                "scale",
+                "Accuracy, time of a step and peak memory by total parameters",
+                lambda path: plots.scale(path, rows),
+            )
+        ],
+    )

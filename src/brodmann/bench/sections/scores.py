@@ -1,0 +1,25 @@
+"""Scores over seeds, as the cells of tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from brodmann.bench.case import Row
+from brodmann.bench.tables import Table, crossed
+
+
+def accuracies(rows: Sequence[Row], title: str, note: str = "") -> Table:
+    """Returns the table of test accuracies, methods down and data sets across."""
+    return crossed(title, rows, "method", "dataset", _mean_and_deviation, note)
+
+
+def _mean_and_deviation(rows: list[Row]) -> str:
+    scores = [100 * row["test"] for row in rows]
+    return f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else f"{scores[0]:.2f}"
+
+
+def mean_and_lowest(rows: list[Row]) -> str:
+    """Returns mean and lowest accuracy of a cell, in %."""
+    scores = [100 * row["test"] for row in rows]
+    return f"{statistics.mean(scores):.2f} ({min(scores):.2f})" if len(scores) > 1 else f"{scores[0]:.2f}"
