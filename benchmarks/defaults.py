@@ -1,8 +1,10 @@
 """Ablations behind the defaults: validation accuracy of each variant, several data sets and seeds.
 
-Run: python benchmarks/defaults.py [--sets digits semeion satimage letter] [--seeds 4] [--epochs 20] [--out FILE.jsonl]
+Run: python benchmarks/defaults.py [--sets digits semeion satimage letter] [--seeds 4] [--first-seed 0] [--epochs 20]
+[--variants default ...] [--out FILE.jsonl].
 Prints the mean over seeds, its difference from the first variant with its standard error (paired over seeds), and the
-effective areas of the first seed. Only validation parts are read. Sets other than digits need BRODMANN_DATA.
+effective areas of the first seed; at the end the differences of the mean of all sets. Only validation parts are read.
+Sets other than digits need BRODMANN_DATA.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "projection frozen": {"router": {"learned": False}},
     "shared part frozen": {"shared": "frozen"},
     "shared part off": {"shared": "off"},
+    "balance 0.001": {"router": {"balance_rate": 0.001}},
     "balance 0.01": {"router": {"balance_rate": 0.01}},
+    "balance 0.03": {"router": {"balance_rate": 0.03}},
     "pooling 5": {"pooling": 5.0},
     "tau 0.1": {"router": {"temperature": 0.1}},
     "tau 1": {"router": {"temperature": 1.0}},
@@ -55,15 +59,17 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["digits", "semeion", "satimage", "letter"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--out")
     options = parser.parse_args()
+    everywhere: dict[str, list[list[float]]] = {variant: [] for variant in options.variants}
     for name in options.sets:
         data = load(name)
         first: list[float] = []
         for variant in options.variants:
             scores, effective = [], []
-            for seed in range(options.seeds):
+            for seed in range(options.first_seed, options.first_seed + options.seeds):
                 split = data.split(0.25, seed)
                 torch.manual_seed(seed)
                 settings = dict(VARIANTS[variant])
@@ -82,12 +88,20 @@ def main() -> None:
                         file.write(json.dumps(row) + "\n")
             first = first or scores
             differences = [ours - theirs for ours, theirs in zip(scores, first, strict=True)]
-            error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else 0.0
+            everywhere[variant].append(differences)
             print(
-                f"{name:10} {variant:26} {statistics.mean(scores):6.2f}"
-                f"  {statistics.mean(differences):+.2f} +- {error:.2f}  areas {effective[0]}",
+                f"{name:10} {variant:26} {statistics.mean(scores):6.2f}  {_spread(differences)}  areas {effective[0]}",
                 flush=True,
             )
+    for variant, sets in everywhere.items():
+        of_seeds = [statistics.mean(seed) for seed in zip(*sets, strict=True)]
+        print(f"{'all sets':10} {variant:26}         {_spread(of_seeds)}")
+
+
+def _spread(differences: list[float]) -> str:
+    """Returns mean and standard error."""
+    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else 0.0
+    return f"{statistics.mean(differences):+.2f} +- {error:.2f}"
 
 
 if __name__ == "__main__":
