@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,8 @@ def force(network: Network) -> torch.Tensor:
     choose = router._choose
 
     def fixed(x: torch.Tensor) -> Any:
-        route = choose(x)
         areas = router.assignment[: len(x)]
-        return type(route)(x, route.u, route.products, areas, areas, route.temperature, route.areas)
+        return replace(choose(x), cell=areas, area=areas)
 
     router._choose = fixed
     return router.assignment  # type: ignore[no-any-return]
@@ -131,7 +131,7 @@ def main() -> None:
         print(json.dumps(whole_life(options.parameters)))
         return
     command = [sys.executable, __file__, "--life", "--parameters", str(options.parameters)]
-    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     for name, forced in (("forced", True), ("routed", False)):
         for size in (options.parameters / 10, options.parameters):
             seconds, total, touched = step_seconds(size, forced)
