@@ -18,8 +18,9 @@ import torch
 
 from brodmann import Adam, Network, Rates, mlp
 from brodmann.data import load
+from brodmann.schedule import Schedule
 from brodmann.telemetry import area_usage
-from brodmann.training import Schedule, Trainer
+from brodmann.training import Trainer
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},

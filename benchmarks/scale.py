@@ -126,6 +126,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--life", action="store_true", help="the memory run alone, as JSON")
     options = parser.parse_args()
+    if options.parameters < 1e7:
+        parser.error(
+            f"--parameters: expected at least 1e7, so that a tenth of them has areas, got {options.parameters:g}"
+        )
     torch.set_num_threads(options.threads)
     if options.life:
         print(json.dumps(whole_life(options.parameters)))

@@ -50,7 +50,7 @@ from brodmann.bench.tasks import run_case, silent_units
 from brodmann.bench.tuner import candidates, choose, settled, stored_choices, trials_of
 from brodmann.cli import main
 from brodmann.errors import BrodmannError
-from brodmann.runs import RunOptions
+from brodmann.options import RunOptions
 from brodmann.telemetry import class_conflict
 
 TIMES = ("seconds", "step_seconds", "wall_seconds", "peak_rss_mb")

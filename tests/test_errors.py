@@ -29,8 +29,8 @@ from brodmann import (
 )
 from brodmann.builders import build
 from brodmann.feedback import Shape
-from brodmann.runs import RunOptions
-from brodmann.training import Schedule
+from brodmann.options import RunOptions
+from brodmann.schedule import Schedule
 from brodmann.updates import update_rule
 
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from brodmann.checkpoints import checkpoint_names
 from brodmann.cli import main
-from brodmann.runs import RunOptions, continue_run, start_run
+from brodmann.options import RunOptions
+from brodmann.runs import continue_run, start_run
 
 SMALL = ["--width", "12", "--areas", "4", "--epochs", "3", "--no-figures"]
 

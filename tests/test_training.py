@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from brodmann import BrodmannError, DivergenceError, Network, mlp
 from brodmann.baselines import Backpropagation, matching_width
 from brodmann.checkpoints import checkpoint_names
-from brodmann.training import Callback, Schedule, Trainer, batches, evaluate, learning_rate, score
+from brodmann.schedule import Schedule, batches, learning_rate
+from brodmann.scoring import evaluate, score
+from brodmann.training import Callback, Trainer
 
 
 def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,8 +22,10 @@ from .data import available, fetch, load_inputs
 from .doctor import diagnose
 from .errors import BrodmannError, unknown_name
 from .inspection import inspect_run
-from .runs import RunOptions, continue_run, read_run, run_data, start_run
-from .training import Callback, Interrupted, evaluate
+from .options import RunOptions
+from .runs import continue_run, read_run, run_data, start_run
+from .scoring import evaluate
+from .training import Callback, Interrupted
 
 OUT = Console()
 

@@ -19,7 +19,7 @@ from .builders import mlp, residual_mlp, stream_mlp
 from .errors import BrodmannError
 from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from .network import Network
-from .training import Schedule, batches, learning_rate
+from .schedule import Schedule, batches, learning_rate
 from .updates import update_rule
 
 Array = NDArray[Any]

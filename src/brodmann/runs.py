@@ -12,7 +12,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,153 +24,20 @@ from torch import Tensor
 import brodmann
 
 from .baselines import Backpropagation, matching_width
-from .builders import FEEDBACKS, STORAGES, design
+from .builders import design
 from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Dataset, Preprocessing, Split, load
-from .errors import BrodmannError, unknown_name
+from .errors import BrodmannError
 from .files import read_json, write_json
 from .layers import Rates
 from .losses import CrossEntropy, Loss, MeanSquaredError
 from .network import Network
-from .training import Callback, Schedule, Trainer, evaluate
-from .updates import SGD, Adam, UpdateRule
+from .options import BASELINES, DTYPES, RunOptions
+from .scoring import evaluate
+from .training import Callback, Trainer
 
-BASELINES = ("backprop", "last-layer")
-RULES = (*FEEDBACKS, *BASELINES)
-Watchers = Callable[[Path, "RunOptions"], list[Callback]]
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Everything that decides the outcome of a run, bit for bit on one machine and thread count."""
-
-    dataset: str = "digits"
-    """Name of a data set, or path of an .npz file; see `brodmann data list`."""
-    rule: str = "kolen-pollack"
-    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, kolen-pollack-noisy, random,
-    sign, direct, transpose; or a baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers
-    as they were drawn."""
-    areas: int = 16
-    """Budget of areas of every layer."""
-    layers: int = 2
-    """Linear layers, readout included."""
-    width: int = 256
-    """Units of a hidden layer."""
-    residual: bool = False
-    """Residual blocks instead of plain layers (at least 3 layers)."""
-    shared: str = "learned"
-    """Shared part: learned, frozen or off."""
-    gated: bool = False
-    """Multiply the area's part by the gate."""
-    routing: str = "network"
-    """network: one route for all layers; layer: every layer routes its input."""
-    partition: str = "fixed"
-    """fixed: all areas from the start; growing: one area, split where its samples pull in opposite directions."""
-    cells: int | None = None
-    """Prototypes of a router (default: as many as areas; four times as many for growing ones)."""
-    temperature: float = 0.3
-    """Temperature of the gate."""
-    learn_projection: bool = True
-    """Whether the router's projection learns."""
-    balance: float = 0.0
-    """Step of the load-balancing bias; 0 is off."""
-    pooling: float = 0.0
-    """Extra decay on the areas' own parts."""
-    activation: str = "relu"
-    """relu, gelu or tanh."""
-    dropout: float = 0.0
-    """Share of hidden units switched off while learning."""
-    optimiser: str = "adam"
-    """adam or sgd."""
-    momentum: float = 0.0
-    """Momentum of sgd."""
-    lr: float = 3e-3
-    """Largest learning rate."""
-    lr_shared: float = 1.0
-    """Multiple of it for the shared part."""
-    lr_areas: float | None = None
-    """Multiple of it for the areas (default: 0.1 with Adam beside a learned shared part, else 1)."""
-    lr_projection: float = 1.0
-    """Multiple of it for the router's projection."""
-    lr_feedback: float = 1.0
-    """Multiple of it for the feedback weights."""
-    decay: float = 0.2
-    """Decoupled weight decay."""
-    clip: float | None = None
-    """Largest norm of an error that a layer accepts."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes."""
-    epochs: int = 10
-    """Passes over the training part."""
-    batch_size: int = 64
-    """Samples of a step."""
-    schedule: str = "cosine"
-    """cosine or constant."""
-    warmup: int = 0
-    """Steps of linear warm-up."""
-    patience: int | None = None
-    """Stop after so many epochs without a better validation score, and keep the best weights."""
-    validation: float = 0.1
-    """Share of the training part held out for validation."""
-    normalise: str = "standard"
-    """standard, unit or none."""
-    grey: bool = False
-    """Turn colour images to grey."""
-    seed: int = 0
-    """Of the split, the initialisation and the order of samples."""
-    device: str = "cpu"
-    """Where to compute, such as cpu or cuda."""
-    dtype: str = "float32"
-    """float32 or float64."""
-    storage: str | None = None
-    """Kind of number that weights are stored in (default: as dtype); bfloat16 halves the bytes of a step."""
-    threads: int | None = None
-    """Threads of PyTorch (default: its own choice)."""
-
-    def check(self) -> None:
-        """Checks the settings that no part of the network checks itself; the constructor only stores.
-
-        Raises:
-            BrodmannError: One is unknown or out of range.
-        """
-        if self.rule not in RULES:
-            raise unknown_name("rule", self.rule, RULES)
-        if self.dtype not in DTYPES:
-            raise unknown_name("dtype", self.dtype, DTYPES)
-        if self.storage is not None and self.storage not in STORAGES:
-            raise unknown_name("storage", self.storage, STORAGES)
-        if self.storage is not None and (self.rule in BASELINES or self.dtype != "float32"):
-            raise BrodmannError("A storage of its own goes with areas and dtype float32: leave it out otherwise.")
-        if self.threads is not None and self.threads < 1:
-            raise BrodmannError(f"Expected at least 1 thread, got {self.threads}.")
-        for name in ("shared", "areas", "projection", "feedback"):
-            rate = getattr(self, f"lr_{name}")
-            if rate is not None and rate < 0:
-                raise BrodmannError(f"Expected lr_{name} of at least 0, got {rate}.")
-        if self.clip is not None and self.clip <= 0:
-            raise BrodmannError(f"Expected clip above 0, got {self.clip}.")
-        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
-            raise BrodmannError(
-                f"Expected dropout and label_smoothing in [0, 1), got {self.dropout} and {self.label_smoothing}."
-            )
-        self.training_schedule()
-        self.update()
-
-    def training_schedule(self) -> Schedule:
-        """Returns the loop's part of the options."""
-        return Schedule(self.epochs, self.batch_size, self.lr, self.schedule, self.warmup, self.seed, self.patience)
-
-    def update(self) -> UpdateRule:
-        """Returns the update rule.
-
-        Raises:
-            BrodmannError: It is unknown, or its settings are out of range.
-        """
-        if self.optimiser not in ("adam", "sgd"):
-            raise unknown_name("optimiser", self.optimiser, ("adam", "sgd"))
-        return Adam(self.decay) if self.optimiser == "adam" else SGD(self.decay, self.momentum)
+Watchers = Callable[[Path, RunOptions], list[Callback]]
 
 
 def start_run(

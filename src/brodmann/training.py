@@ -1,4 +1,4 @@
-"""The training loop: epochs, schedule, early stopping, signals, checkpoints and exact resume."""
+"""The training loop: epochs, early stopping, signals, checkpoints and exact resume."""
 
 from __future__ import annotations
 
@@ -11,111 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checkpoints import Checkpoint, drop_checkpoints_after, read_checkpoint, write_checkpoint
-from .errors import BrodmannError, DivergenceError, unknown_name
+from .divergence import Watch, not_finite
+from .errors import BrodmannError
 from .files import read_tensors, write_tensors
-
-SCHEDULES = ("cosine", "constant")
-EXPLODED, VANISHED = 1e12, 1e-20
-"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more."""
-
-
-class Learner(Protocol):
-    """What the loop trains: `Network`, or the baseline `Backpropagation`."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Inference."""
-
-    def learn_with_output(
-        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Any = None
-    ) -> tuple[Tensor, Tensor]:
-        """One step; returns loss and output from before it."""
-
-    def learning_state(self) -> dict[str, Tensor]:
-        """Returns everything that a checkpoint must hold."""
-
-    def load_learning_state(self, state: dict[str, Tensor]) -> None:
-        """Takes it back."""
-
-    @property
-    def loss(self) -> Any:
-        """The loss at the top."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long to train and how fast.
-
-    Attributes:
-        epochs: Passes over the training part. Default 10.
-        batch_size: Samples of a step. Default 64.
-        lr: Largest learning rate. Default 3e-3, better than 1e-3 with Adam on validation parts (docs/results.md).
-        shape: ``"cosine"`` (down to 0, default) or ``"constant"``.
-        warmup: Steps over which the rate rises linearly from 0. Default 0.
-        seed: Of the order of samples and of dropout. Default 0.
-        patience: Epochs without a better validation score before training stops and the best weights come back. Default
-            None: train to the end, keep the last weights.
-        checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60.
-    """
-
-    epochs: int = 10
-    batch_size: int = 64
-    lr: float = 3e-3
-    shape: str = "cosine"
-    warmup: int = 0
-    seed: int = 0
-    patience: int | None = None
-    checkpoint_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.shape not in SCHEDULES:
-            raise unknown_name("schedule", self.shape, SCHEDULES)
-        if self.epochs < 1 or self.batch_size < 1:
-            raise BrodmannError(
-                f"Expected epochs and batch size of at least 1, got {self.epochs} and {self.batch_size}."
-            )
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise BrodmannError(f"Expected a learning rate above 0, got {self.lr}.")
-        if self.warmup < 0 or (self.patience is not None and self.patience < 1):
-            raise BrodmannError(f"Expected warmup >= 0 and patience >= 1, got {self.warmup} and {self.patience}.")
-
-
-def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
-    """Returns the rate of a step in [0, steps): linear warm-up, then constant or ``base (1 + cos(pi t)) / 2``."""
-    if step < warmup:
-        return base * (step + 1) / warmup
-    if shape == "constant":
-        return base
-    return base * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return list(torch.split(torch.randperm(rows, generator=generator), size))
-
-
-@torch.no_grad()
-def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
-    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets; x (n, ...)."""
-    outputs = torch.cat([network(part) for part in torch.split(x, rows)])
-    loss = float(network.loss(outputs, target, None))
-    return {"loss": loss, **score(outputs, target)}
-
-
-def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
-    """Returns ``accuracy`` for integer targets, else ``r2``, the coefficient of determination (mean over targets)."""
-    if not target.is_floating_point():
-        return {"accuracy": float((outputs.argmax(-1) == target).double().mean())}
-    target = target.reshape(outputs.shape)
-    residual = (outputs - target).double().square().sum(0)
-    total = (target - target.mean(0)).double().square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)
-    return {"r2": float((1 - residual / total).mean())}
+from .learner import Learner
+from .schedule import Schedule, batches, learning_rate
+from .scoring import evaluate
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -274,14 +181,14 @@ class Trainer:
         for rows in order[progress.batch :]:
             began = time.perf_counter()
             lr = learning_rate(schedule.lr, progress.step, self.steps, schedule.shape, schedule.warmup)
-            watch = _Watch() if progress.batch == len(order) - 1 else None
+            watch = Watch() if progress.batch == len(order) - 1 else None
             rows = rows.to(x.device)
             loss_tensor, output = self.network.learn_with_output(
                 x[rows], target[rows], lr=lr, observe=watch and watch.observe
             )
             loss = float(loss_tensor)
             if not math.isfinite(loss):
-                raise DivergenceError(self._why_not_finite(loss))
+                raise not_finite(self.network, loss, progress.step + 1)
             progress.seconds += time.perf_counter() - began
             progress.batch += 1
             progress.step += 1
@@ -348,16 +255,6 @@ class Trainer:
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
 
-    def _why_not_finite(self, loss: float) -> str:
-        bad = next((name for name, t in self.network.learning_state().items() if not torch.isfinite(t).all()), None)
-        where = (
-            f"the first layer whose weights are not finite is '{_layer_name(bad)}'" if bad else "all weights are finite"
-        )
-        return (
-            f"The loss became {loss} at step {self.progress.step + 1}; {where}. "
-            "Lower the learning rate, clip the error, or check the input's scale."
-        )
-
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Lets SIGINT and SIGTERM wait for the end of the step. Only the main thread may do so."""
@@ -374,39 +271,3 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class _Watch:
-    """Collects the norm of the error at every layer during one step."""
-
-    def __init__(self) -> None:
-        self.norms: list[tuple[Any, float]] = []
-
-    def observe(self, layer: Any, error: Tensor) -> None:
-        self.norms.append((layer, float(error.norm())))
-
-    def check(self, network: Any) -> None:
-        """Raises where an error is not finite, or far from the output error, which comes first."""
-        if not self.norms:
-            return
-        top = self.norms[0][1]
-        for layer, norm in self.norms:
-            if not math.isfinite(norm):
-                problem = f"is {norm}"
-            elif top > 0 and norm > EXPLODED * top:
-                problem = f"has exploded to {norm:.1e} (output error {top:.1e})"
-            elif top > VANISHED and norm < VANISHED * top:
-                problem = f"has vanished to {norm:.1e} (output error {top:.1e})"
-            else:
-                continue
-            name = next(name for name, part in network.named_modules() if part is layer)
-            raise DivergenceError(
-                f"The error at layer '{name}' {problem}. "
-                "Lower the learning rate, clip the error, or use residual blocks."
-            )
-
-
-def _layer_name(tensor: str) -> str:
-    parts = tensor.split(".")
-    last = max((index for index, part in enumerate(parts) if part.isdigit() or part == "router"), default=-1)
-    return ".".join(parts[: last + 1]) if last >= 0 else tensor

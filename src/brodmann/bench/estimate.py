@@ -15,7 +15,8 @@ from brodmann.bench.case import Case
 from brodmann.bench.runner import searches
 from brodmann.bench.tuner import stored_choices
 from brodmann.data import Split, load
-from brodmann.runs import RunOptions, build_learner, split_data
+from brodmann.options import RunOptions
+from brodmann.runs import build_learner, split_data
 
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""

@@ -13,7 +13,7 @@ from brodmann.builders import mlp
 from brodmann.data import load
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 from brodmann.network import Network
-from brodmann.runs import RunOptions
+from brodmann.options import RunOptions
 
 TEN = (
     "digits",

@@ -16,7 +16,7 @@ from brodmann.errors import unknown_name
 from brodmann.feedback import FixedRandom
 from brodmann.losses import SumOfSquares
 from brodmann.network import Network
-from brodmann.runs import RunOptions
+from brodmann.options import RunOptions
 
 
 class StreamLearner(Protocol):

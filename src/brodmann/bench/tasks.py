@@ -24,8 +24,9 @@ from brodmann.errors import DivergenceError
 from brodmann.local import Local
 from brodmann.network import Network
 from brodmann.runs import build_learner, peak_rss_mb, split_data
+from brodmann.scoring import evaluate
 from brodmann.telemetry import alignment, area_usage, class_conflict
-from brodmann.training import Callback, Trainer, evaluate
+from brodmann.training import Callback, Trainer
 
 LAYER_SAMPLES = 256
 """Training samples by which layers are described: enough for a stable cosine, cheap at 1024 layers."""

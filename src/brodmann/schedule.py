@@ -1,0 +1,66 @@
+"""Schedule: how long to train and how fast, and in which order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import BrodmannError, unknown_name
+
+SCHEDULES = ("cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and how fast.
+
+    Attributes:
+        epochs: Passes over the training part. Default 10.
+        batch_size: Samples of a step. Default 64.
+        lr: Largest learning rate. Default 3e-3, better than 1e-3 with Adam on validation parts (docs/results.md).
+        shape: ``"cosine"`` (down to 0, default) or ``"constant"``.
+        warmup: Steps over which the rate rises linearly from 0. Default 0.
+        seed: Of the order of samples and of dropout. Default 0.
+        patience: Epochs without a better validation score before training stops and the best weights come back. Default
+            None: train to the end, keep the last weights.
+        checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    lr: float = 3e-3
+    shape: str = "cosine"
+    warmup: int = 0
+    seed: int = 0
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.shape not in SCHEDULES:
+            raise unknown_name("schedule", self.shape, SCHEDULES)
+        if self.epochs < 1 or self.batch_size < 1:
+            raise BrodmannError(
+                f"Expected epochs and batch size of at least 1, got {self.epochs} and {self.batch_size}."
+            )
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise BrodmannError(f"Expected a learning rate above 0, got {self.lr}.")
+        if self.warmup < 0 or (self.patience is not None and self.patience < 1):
+            raise BrodmannError(f"Expected warmup >= 0 and patience >= 1, got {self.warmup} and {self.patience}.")
+
+
+def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
+    """Returns the rate of a step in [0, steps): linear warm-up, then constant or ``base (1 + cos(pi t)) / 2``."""
+    if step < warmup:
+        return base * (step + 1) / warmup
+    if shape == "constant":
+        return base
+    return base * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return list(torch.split(torch.randperm(rows, generator=generator), size))

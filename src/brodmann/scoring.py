@@ -1,0 +1,26 @@
+"""Scores of a learner on samples that it has not seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .learner import Learner
+
+
+@torch.no_grad()
+def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
+    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets; x (n, ...)."""
+    outputs = torch.cat([network(part) for part in torch.split(x, rows)])
+    loss = float(network.loss(outputs, target, None))
+    return {"loss": loss, **score(outputs, target)}
+
+
+def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
+    """Returns ``accuracy`` for integer targets, else ``r2``, the coefficient of determination (mean over targets)."""
+    if not target.is_floating_point():
+        return {"accuracy": float((outputs.argmax(-1) == target).double().mean())}
+    target = target.reshape(outputs.shape)
+    residual = (outputs - target).double().square().sum(0)
+    total = (target - target.mean(0)).double().square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)
+    return {"r2": float((1 - residual / total).mean())}

@@ -1,0 +1,34 @@
+"""The benchmarks run to their end on small sizes. What they measure is nobody's assertion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brodmann.kernels import native
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+COMMANDS = [
+    "memory.py --depth 3 --width 8 --batch 4 --json",
+    "scale.py --parameters 1e7 --threads 1",
+    "step_time.py --threads 1 --repeats 2 --rows lean --json",
+    "defaults.py --sets digits --variants default growing --seeds 2 --epochs 1",
+    "depth.py --depth 3 --seeds 1 --epochs 1",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_runs_to_its_end(command: str) -> None:
+    script, *arguments = command.split()
+    if script == "step_time.py" and not native.active():
+        pytest.skip("the limit of a step is measured by a compiled program")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, BENCHMARKS / script, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
