@@ -30,34 +30,18 @@ inline void error_tile(const C* const* delta, const W* weight, int64_t inputs, i
   }
 }
 
-template <int V, class C, class W>
-inline void error_rows(int64_t rows, const C* const* delta, const W* weight, int64_t inputs, int64_t outputs,
-                       C* const* below) {
-  switch (rows) {
-    case 1: return error_tile<1, V>(delta, weight, inputs, outputs, below);
-    case 2: return error_tile<2, V>(delta, weight, inputs, outputs, below);
-    case 3: return error_tile<3, V>(delta, weight, inputs, outputs, below);
-    case 4: return error_tile<4, V>(delta, weight, inputs, outputs, below);
-    case 5: return error_tile<5, V>(delta, weight, inputs, outputs, below);
-    default: return error_tile<6, V>(delta, weight, inputs, outputs, below);
-  }
-}
-
 template <class C, class W>
 void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* deltas, const W* weights,
            C* belows) {
   constexpr int64_t lanes = Lanes<C>::count;
   const auto items = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
   each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
-    const int64_t first = groups.bounds[item.group], rows = groups.rows(item.group);
-    const int64_t tiles = (rows + kRows - 1) / kRows;
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t begin = rows * tile / tiles, height = rows * (tile + 1) / tiles - begin;
+    each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
       const C* delta[kRows];
       C* below[kRows];
       for (int64_t r = 0; r < height; ++r) {
-        const int64_t row = groups.row(first + begin + r);
+        const int64_t row = groups.row(position + r);
         delta[r] = deltas + row * outputs;
         below[r] = belows + row * inputs + item.begin;
       }
@@ -67,9 +51,15 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
         for (int64_t r = 0; r < height; ++r) below[r] += by;
       };
       for (; i + kVectors * lanes <= item.end; advance(kVectors * lanes)) {
-        error_rows<kVectors>(height, delta, weight + i, inputs, outputs, below);
+        as_constant<kRows>(height, [&](auto rows) {
+          error_tile<rows, kVectors>(delta, weight + i, inputs, outputs, below);
+        });
       }
-      for (; i + lanes <= item.end; advance(lanes)) error_rows<1>(height, delta, weight + i, inputs, outputs, below);
+      for (; i + lanes <= item.end; advance(lanes)) {
+        as_constant<kRows>(height, [&](auto rows) {
+          error_tile<rows, 1>(delta, weight + i, inputs, outputs, below);
+        });
+      }
       for (; i < item.end; advance(1)) {
         for (int64_t r = 0; r < height; ++r) {
           C rest = *below[r];
@@ -77,7 +67,7 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
           *below[r] = rest;
         }
       }
-    }
+    });
   });
 }
 

@@ -36,42 +36,28 @@ inline void dot_tile(const X* const* x, const W* weight, int64_t inputs, C out[k
   }
 }
 
-template <int O, class C, class X, class W>
-inline void dot_rows(int64_t rows, const X* const* x, const W* weight, int64_t inputs, C out[kDotRows][kOutputs]) {
-  switch (rows) {
-    case 1: return dot_tile<1, O>(x, weight, inputs, out);
-    case 2: return dot_tile<2, O>(x, weight, inputs, out);
-    case 3: return dot_tile<3, O>(x, weight, inputs, out);
-    case 4: return dot_tile<4, O>(x, weight, inputs, out);
-    case 5: return dot_tile<5, O>(x, weight, inputs, out);
-    case 6: return dot_tile<6, O>(x, weight, inputs, out);
-    case 7: return dot_tile<7, O>(x, weight, inputs, out);
-    default: return dot_tile<8, O>(x, weight, inputs, out);
-  }
-}
-
 // Few rows: every output is a dot product, which reads each weight once and needs no copy of it.
 template <class C, class X, class W>
 void forward_dots(const Groups& groups, int64_t group, int64_t begin, int64_t end, int64_t inputs, int64_t outputs,
                   const X* x, const W* weight, const C* bias, C* out) {
-  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + kDotRows - 1) / kDotRows;
   for (int64_t o = begin; o < end;) {
     const int64_t width = end - o >= kOutputs ? kOutputs : 1;
-    for (int64_t tile = 0; tile < tiles; ++tile) {  // tiles of equal height: 9 rows are 4 + 5, not 8 + 1
-      const int64_t start = rows * tile / tiles, height = rows * (tile + 1) / tiles - start;
+    each_tile(groups, group, kDotRows, [&](int64_t position, int64_t height) {
       const X* from[kDotRows];
       C result[kDotRows][kOutputs];
-      for (int64_t r = 0; r < height; ++r) from[r] = x + groups.row(first + start + r) * inputs;
-      if (width == kOutputs) {
-        dot_rows<kOutputs>(height, from, weight + o * inputs, inputs, result);
-      } else {
-        dot_rows<1>(height, from, weight + o * inputs, inputs, result);
-      }
+      for (int64_t r = 0; r < height; ++r) from[r] = x + groups.row(position + r) * inputs;
+      as_constant<kDotRows>(height, [&](auto rows) {
+        if (width == kOutputs) {
+          dot_tile<rows, kOutputs>(from, weight + o * inputs, inputs, result);
+        } else {
+          dot_tile<rows, 1>(from, weight + o * inputs, inputs, result);
+        }
+      });
       for (int64_t r = 0; r < height; ++r) {
-        C* to = out + groups.row(first + start + r) * outputs + o;
+        C* to = out + groups.row(position + r) * outputs + o;
         for (int64_t k = 0; k < width; ++k) to[k] = result[r][k] + (bias ? bias[o + k] : C(0));
       }
-    }
+    });
     o += width;
   }
 }
@@ -152,33 +138,24 @@ void forward_packed(const Groups& groups, int64_t group, int64_t o, int64_t inpu
                     const W* weight, const C* bias, C* out) {
   constexpr int64_t lanes = Lanes<C>::count, depth = 128;
   alignas(64) X packed[depth * V * lanes];
-  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + kRows - 1) / kRows;
-  for (int64_t r = 0; r < rows; ++r) {
-    C* to = out + groups.row(first + r) * outputs + o;
+  for (int64_t place = groups.bounds[group]; place < groups.bounds[group + 1]; ++place) {
+    C* to = out + groups.row(place) * outputs + o;
     for (int64_t k = 0; k < V * lanes; ++k) to[k] = bias ? bias[o + k] : C(0);
   }
   for (int64_t i = 0; i < inputs; i += depth) {
     const int64_t here = std::min(depth, inputs - i);
     for (int v = 0; v < V; ++v)
       pack(weight + (o + v * lanes) * inputs + i, inputs, here, packed + v * lanes, V * lanes);
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t start = rows * tile / tiles, height = rows * (tile + 1) / tiles - start;
+    each_tile(groups, group, kRows, [&](int64_t position, int64_t height) {
       const X* from[kRows];
       C* to[kRows];
       for (int64_t r = 0; r < height; ++r) {
-        const int64_t row = groups.row(first + start + r);
+        const int64_t row = groups.row(position + r);
         from[r] = x + row * inputs + i;
         to[r] = out + row * outputs + o;
       }
-      switch (height) {
-        case 1: packed_tile<1, V>(from, packed, here, to); break;
-        case 2: packed_tile<2, V>(from, packed, here, to); break;
-        case 3: packed_tile<3, V>(from, packed, here, to); break;
-        case 4: packed_tile<4, V>(from, packed, here, to); break;
-        case 5: packed_tile<5, V>(from, packed, here, to); break;
-        default: packed_tile<6, V>(from, packed, here, to); break;
-      }
-    }
+      as_constant<kRows>(height, [&](auto rows) { packed_tile<rows, V>(from, packed, here, to); });
+    });
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #ifdef __SANITIZE_THREAD__
@@ -50,6 +51,26 @@ std::vector<Item> cut(const Groups& groups, int64_t extent, int64_t other, const
     }
   }
   return items;
+}
+
+// Calls body(position, height) for tiles of a group's rows, `most` high at most and equally high: 9 rows are 4 + 5, not
+// 8 + 1. The tile's rows are groups.row(position) .. groups.row(position + height - 1).
+template <class Body>
+inline void each_tile(const Groups& groups, int64_t group, int64_t most, const Body& body) {
+  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + most - 1) / most;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t begin = rows * tile / tiles;
+    body(first + begin, rows * (tile + 1) / tiles - begin);
+  }
+}
+
+// Calls body with `count`, 1 to Most, as a constant that the compiler knows.
+template <int Most, class Body>
+inline void as_constant(int64_t count, const Body& body) {
+  if constexpr (Most > 1) {
+    if (count < Most) return as_constant<Most - 1>(count, body);
+  }
+  body(std::integral_constant<int, Most>{});
 }
 
 // Calls body(0) .. body(count - 1), whichever thread is free the next; `work` counts the multiply-adds of all.

@@ -123,48 +123,34 @@ inline void error_tile_in_pairs(const Pair* const* delta, const BFloat16* weight
   }
 }
 
-template <int V>
-inline void error_rows_in_pairs(int64_t rows, const Pair* const* delta, const BFloat16* weight, int64_t inputs,
-                                int64_t outputs, int64_t width, float* const* below) {
-  switch (rows) {
-    case 1: return error_tile_in_pairs<1, V>(delta, weight, inputs, outputs, width, below);
-    case 2: return error_tile_in_pairs<2, V>(delta, weight, inputs, outputs, width, below);
-    case 3: return error_tile_in_pairs<3, V>(delta, weight, inputs, outputs, width, below);
-    case 4: return error_tile_in_pairs<4, V>(delta, weight, inputs, outputs, width, below);
-    case 5: return error_tile_in_pairs<5, V>(delta, weight, inputs, outputs, width, below);
-    default: return error_tile_in_pairs<6, V>(delta, weight, inputs, outputs, width, below);
-  }
-}
-
 template <>
 void error<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* deltas,
                             const BFloat16* weights, float* belows) {
   const Pair* pairs = pair_neighbours(threads, groups.rows(), outputs, deltas, scratch(0));
   const auto items = cut(groups, inputs, outputs, [](int64_t) { return 64; }, threads);
   each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
-    const int64_t first = groups.bounds[item.group], rows = groups.rows(item.group);
-    const int64_t tiles = (rows + kRows - 1) / kRows;
     const BFloat16* weight = weights + groups.slot(item.group) * outputs * inputs;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t begin = rows * tile / tiles, height = rows * (tile + 1) / tiles - begin;
+    each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
       const Pair* delta[kRows];
       float* below[kRows];
       for (int64_t r = 0; r < height; ++r) {
-        const int64_t row = groups.row(first + begin + r);
+        const int64_t row = groups.row(position + r);
         delta[r] = pairs + row * ((outputs + 1) / 2);
         below[r] = belows + row * inputs + item.begin;
       }
       for (int64_t i = item.begin; i < item.end;) {
         const int64_t left = item.end - i, width = left >= 64 ? 64 : std::min<int64_t>(left, 32);
-        if (width == 64) {
-          error_rows_in_pairs<2>(height, delta, weight + i, inputs, outputs, width, below);
-        } else {
-          error_rows_in_pairs<1>(height, delta, weight + i, inputs, outputs, width, below);
-        }
+        as_constant<kRows>(height, [&](auto rows) {
+          if (width == 64) {
+            error_tile_in_pairs<rows, 2>(delta, weight + i, inputs, outputs, width, below);
+          } else {
+            error_tile_in_pairs<rows, 1>(delta, weight + i, inputs, outputs, width, below);
+          }
+        });
         for (int64_t r = 0; r < height; ++r) below[r] += width;
         i += width;
       }
-    }
+    });
   });
 }
 

@@ -64,15 +64,14 @@ def _conflicts(rows: list[Row]) -> Table:
 def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
     """Returns the table of one stream, the best method first."""
     lines = []
-    means = {method: _mean(own, "test") for method, own in grouped(rows, "method").items()}
-    for method, own in sorted(grouped(rows, "method").items(), key=lambda entry: -means[entry[0]]):
+    for method, own in sorted(grouped(rows, "method").items(), key=lambda entry: -_mean(entry[1], "test")):
         low, high = interval([100 * row["test"] for row in own])
         between = f"[{low:.2f}, {high:.2f}]" if len(own) > 1 else "(one seed)"
         parts = (100 * statistics.mean(last) for last in zip(*(row["matrix"][-1] for row in own), strict=True))
         lines.append(
             [
                 method,
-                f"{means[method]:.2f} {between}",
+                f"{_mean(own, 'test'):.2f} {between}",
                 f"{_mean(own, 'forgetting'):+.2f}",
                 f"{_mean(own, 'backward_transfer'):+.2f}",
                 ", ".join(f"{part:.1f}" for part in parts),
