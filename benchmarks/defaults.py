@@ -1,7 +1,7 @@
 """Ablations behind the defaults: validation accuracy of each variant, several data sets and seeds.
 
 Run: python benchmarks/defaults.py [--sets digits semeion satimage letter] [--seeds 4] [--first-seed 0] [--epochs 20]
-[--variants default ...] [--out FILE.jsonl].
+[--depth 2] [--width 256] [--variants default ...] [--out FILE.jsonl]. Three layers and more are residual blocks.
 Prints the mean over seeds, its difference from the first variant with its standard error (paired over seeds), and the
 effective areas of the first seed; at the end the differences of the mean of all sets. Only validation parts are read.
 Sets other than digits need BRODMANN_DATA.
@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from functools import partial
 from typing import Any
 
 import torch
 
-from brodmann import Adam, Network, Rates, mlp
+from brodmann import Adam, Network, Rates, mlp, residual_mlp
 from brodmann.data import load
 from brodmann.schedule import Schedule
 from brodmann.telemetry import area_usage
@@ -44,6 +45,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dimension 8": {"router": {"dimension": 8}},
     "dimension 32": {"router": {"dimension": 32}},
     "feedback per area": {"feedback": "kolen-pollack-per-area"},
+    "feedback at 3 times the rate": {"rates": Rates(feedback=3.0)},
+    "feedback at 10 times the rate": {"rates": Rates(feedback=10.0)},
+    "readout starts at full size": {"readout_scale": 1.0},
+    "readout starts at 0.03": {"readout_scale": 0.03},
     "transpose": {"feedback": "transpose"},
     "decay 0": {"decay": 0.0},
     "decay 1": {"decay": 1.0},
@@ -62,8 +67,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--out")
     options = parser.parse_args()
+    build = partial(mlp if options.depth < 3 else residual_mlp, depth=options.depth, width=options.width)
     everywhere: dict[str, list[list[float]]] = {variant: [] for variant in options.variants}
     for name in options.sets:
         data = load(name)
@@ -76,7 +84,7 @@ def main() -> None:
                 settings = dict(VARIANTS[variant])
                 lr, rates = settings.pop("lr", 3e-3), settings.pop("rates", None)
                 update = Adam(settings.pop("decay", 0.2))
-                network = Network(mlp(split.x_train.shape[1], data.outputs, update=update, **settings), rates=rates)
+                network = Network(build(split.x_train.shape[1], data.outputs, update=update, **settings), rates=rates)
                 train, validation = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
                 progress = Trainer(network, train, validation, Schedule(options.epochs, lr=lr, seed=seed)).run()
                 row = progress.history[-1]

@@ -81,6 +81,15 @@ def sums(network: Network) -> list[torch.Tensor]:
     return [parameter.sum(-1) for parameter in network.parameters()]
 
 
+def own_bytes() -> int | None:
+    """Memory of the process itself, without the pages of mapped files, which the system may drop; None if unknown."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), None)
+
+
 def whole_life(parameters: float) -> dict[str, Any]:
     """Trains until every area exists, evaluates, saves, loads, and goes on; returns the peak memory of it all."""
     x, y = torch.randn(60_000, 784), torch.randint(0, 10, (60_000,))  # as much data as MNIST
@@ -106,12 +115,14 @@ def whole_life(parameters: float) -> dict[str, Any]:
         del network, router, assignment
         peak = peak_rss_mb() * 2**20
         again = Network.load(path)
+        own = own_bytes()
         again.learn(x[:BATCH], y[:BATCH], lr=1e-3)
         exact = all(torch.equal(*pair) for pair in zip(after, sums(again), strict=True))
     return {
         "total_parameters": total,
         "peak_bytes": peak,
         "peak_bytes_with_loading": peak_rss_mb() * 2**20,
+        "own_bytes_after_loading": own,
         "checkpoint_bytes": size,
         "save_seconds": saving,
         "resumed_exactly": exact,
@@ -146,9 +157,11 @@ def main() -> None:
         print(json.dumps(result))
         return
     console = Console(width=120)
+    own = result["own_bytes_after_loading"]
+    without = "" if own is None else f", {own / 1e9:.2f} GB of it without the pages of the file"
     console.print(
         f"{result['total_parameters']:,} parameters: peak resident memory {result['peak_bytes'] / 1e9:.2f} GB "
-        f"(with loading the checkpoint {result['peak_bytes_with_loading'] / 1e9:.2f} GB), checkpoint "
+        f"(with loading the checkpoint {result['peak_bytes_with_loading'] / 1e9:.2f} GB{without}), checkpoint "
         f"{result['checkpoint_bytes'] / 1e9:.2f} GB in {result['save_seconds']:.0f} s, resumed exactly: "
         f"{result['resumed_exactly']}"
     )

@@ -44,6 +44,7 @@ class Setting:
     options: dict[str, Any] = field(default_factory=dict)
     optimiser: str = "sgd"
     inputs: int = 784
+    width: int = 256
     depth: int = 2
     residual: bool = False
     mixture: bool = False
@@ -62,6 +63,7 @@ SETTINGS = [
     Setting("256 areas, lean", 128, lean(256), mixture=True),
     Setting("1 area", 16, {"areas": 1}, target=0.6),
     Setting("1 area", 128, {"areas": 1}, target=0.6),
+    Setting("1 area of 8 units, 8 inputs", 16, {"areas": 1}, inputs=8, width=8),  # nothing to compute: calls alone
     Setting("16 areas, default", 16, {"areas": 16}),
     Setting("16 areas, default", 128, {"areas": 16}),
     Setting("16 areas, default, Adam", 16, {"areas": 16}, "adam"),
@@ -153,19 +155,19 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
     x, y = torch.randn(setting.batch, setting.inputs), torch.randint(0, 10, (setting.batch,))
     build = residual_mlp if setting.residual else mlp
     rule = SGD() if setting.optimiser == "sgd" else Adam(0.2)
-    network = Network(build(setting.inputs, 10, depth=setting.depth, width=256, update=rule, **setting.options))
+    depth, width = setting.depth, setting.width
+    network = Network(build(setting.inputs, 10, depth=depth, width=width, update=rule, **setting.options))
     twin = Backpropagation(
-        setting.inputs, 10, depth=setting.depth, width=256, residual=setting.residual, optimiser=setting.optimiser
+        setting.inputs, 10, depth=depth, width=width, residual=setting.residual, optimiser=setting.optimiser
     )
     steps: list[Callable[[], object]] = [
         lambda: network.learn(x, y, lr=1e-4),
         lambda: twin.learn_with_output(x, y, lr=1e-4),
     ]
     if setting.mixture:
-        mixture = GroupedMixture(setting.inputs, 256, 10, setting.options["areas"], setting.optimiser)
+        mixture = GroupedMixture(setting.inputs, width, 10, setting.options["areas"], setting.optimiser)
         steps.append(lambda: mixture.learn(x, y, lr=1e-4))
-    deep = setting.depth > 2
-    times = rounds(max(5, repeats // 10) if deep else repeats, *steps)
+    times = rounds(max(5, repeats // 10) if depth > 2 else repeats, *steps)
     work, touched = work_of(network, x)
     limit = roofline.seconds(work.read, work.updated, work.operations)
     ours = statistics.median(times[0])

@@ -62,9 +62,9 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
 
   const auto x = numbers<C>(rows * inputs), delta = numbers<C>(rows * outputs), bias = numbers<C>(areas * outputs);
   const auto weight = numbers<W>(areas * outputs * inputs);
-  const auto biases = numbers<W>(areas * outputs);
   std::vector<C> out[2], down[2];
-  std::vector<Moving<C, W>> moved[2], moved_biases[2];
+  std::vector<Moving<C, W>> moved[2];
+  std::vector<Moving<C, C>> moved_bias;
   for (int pass = 0; pass < 2; ++pass) {
     const int threads = pass ? 3 : 1;
     out[pass].resize(rows * outputs);
@@ -74,20 +74,20 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     down[pass].resize(rows * inputs);
     error<C, W>(threads, groups, inputs, outputs, delta.data(), weight.data(), down[pass].data());
     moved[pass].assign(2, {weight, areas});
-    moved_biases[pass].assign(2, {biases, areas});
+    moved_bias.push_back({bias, areas});
     for (const int64_t kind : {kDescent, kMomentum, kAdam}) {
       const Rule rule{kind, 0.9, 0.99, 1e-8};
       for (const bool both : {false, true}) {
-        const auto moves = [&](std::vector<Moving<C, W>>& from) {
-          return Moves<C, W>(rule, from[0].target(), both ? from[1].target() : Target<C, W>{}, groups);
-        };
-        update<C, W>(threads, groups, inputs, outputs, delta.data(), x.data(), moves(moved[pass]));
-        update_bias<C, W>(groups, outputs, delta.data(), moves(moved_biases[pass]));
+        auto &first = moved[pass][0], &second = moved[pass][1];
+        const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, groups);
+        update<C, W>(threads, groups, inputs, outputs, delta.data(), x.data(), moves);
+        update_bias<C>(groups, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, groups});
       }
     }
   }
   same(out[0], out[1], "forward");
   same(down[0], down[1], "error");
+  same(moved_bias[0].weight, moved_bias[1].weight, "update of the bias");
   for (int k = 0; k < 2; ++k) {
     same(moved[0][k].weight, moved[1][k].weight, "update");
     same(moved[0][k].first, moved[1][k].first, "the first moment");

@@ -32,7 +32,7 @@ from brodmann.bench.case import Case
 from brodmann.bench.cost import learning_operations
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.paper import initialise
-from brodmann.bench.recipes import Plan, cases_of, ten
+from brodmann.bench.recipes import PAPER_METHODS, Plan, cases_of, ten
 from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.statistics import (
     average_ranks,
@@ -538,7 +538,7 @@ def test_a_bench_killed_at_random_moments_has_the_rows_of_an_undisturbed_one(blo
         {row["key"]: without_times(row) for row in read_journal(tmp_path / name / "rows.jsonl")}
         for name in ("whole", "killed")
     )
-    assert len(whole) == 10
+    assert len(whole) == 2 * len(PAPER_METHODS)
     assert killed == whole
 
 

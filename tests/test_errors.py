@@ -150,6 +150,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "A storage of its own goes with areas and dtype float32: leave it out otherwise.",
     ),
     (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling of at least 0, got -1.0."),
+    (lambda: AreaLinear(4, 2, start_scale=-1.0), "Expected start_scale of at least 0, got -1.0."),
     (
         lambda: KolenPollack(Shape(4, 2, 1, True, None, SGD()), start="same"),
         "Expected a start of 'independent' or 'equal', got 'same'.",

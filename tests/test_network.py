@@ -189,14 +189,18 @@ def test_bfloat16_storage_learns_like_float32_and_survives_saving(layer: str, fe
     torch.manual_seed(0)
     x = torch.randn(64, 5)
     y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
-    losses = []
+    losses = {}
     for storage in (None, "bfloat16"):
-        torch.manual_seed(1)
         options = {**LAYERS[layer], "feedback": feedback, "storage": storage, "width": 16}
-        network = Network.from_design(design("mlp", Adam(), in_features=5, outputs=3, **options), lr=0.02)
-        losses.append([float(network.learn(x, y)) for _ in range(40)])
-    assert abs(losses[0][-1] - losses[1][-1]) < 0.15 * losses[0][0]
-    assert losses[1][-1] < 0.8 * losses[1][0]
+        curves = []
+        for seed in range(5):  # one run alone tells little: a rounded weight sends samples to other areas
+            torch.manual_seed(seed)
+            network = Network.from_design(design("mlp", Adam(), in_features=5, outputs=3, **options), lr=0.02)
+            curves.append([float(network.learn(x, y)) for _ in range(40)])
+        losses[storage] = torch.tensor(curves).mean(0)
+    single, rounded = losses.values()
+    assert (single[-1] - rounded[-1]).abs() < 0.15 * single[0]
+    assert rounded[-1] < 0.8 * rounded[0]
     kinds = {p.dtype for name, p in network.named_parameters() if name.endswith(("areas.weight.value", "shared.value"))}
     assert kinds == {torch.bfloat16}
     assert network.dtype == torch.float32

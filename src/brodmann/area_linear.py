@@ -13,6 +13,7 @@ from .areas import AreaMap
 from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
+from .graphs import unrecorded
 from .groups import Groups
 from .layers import Choice, Context, Layer
 from .routing import Route, Router
@@ -71,7 +72,7 @@ class AreaLinear(Layer):
         update: UpdateRule | None = None,
         pooling: float = 0.0,
         router: Callable[..., Router] | None = Router,
-        zero_start: bool = False,
+        start_scale: float = 1.0,
         storage: torch.dtype | None = None,
     ) -> None:
         """Draws the weights from torch's global generator.
@@ -90,7 +91,9 @@ class AreaLinear(Layer):
             pooling: Extra decay on the areas' own parts, which pulls them towards what is shared. Default 0.
             router: Builds the layer's own router from (in_features, areas, update=...). None to use the route of the
                 enclosing `Routed`.
-            zero_start: Whether the shared part starts at zero. Default False: normal with variance ``1 / in``.
+            start_scale: The shared part starts normal with a standard deviation of this times ``1 / sqrt(in)``, and so
+                do feedback weights that learn. Default 1: outputs as large as inputs. Readouts start smaller, see
+                `mlp`. With 0 the shared part starts at zero, feedback weights as with 1.
             storage: Kind of number that weights (feedback weights too) are stored in. Default None: as the rest.
                 ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
@@ -108,15 +111,18 @@ class AreaLinear(Layer):
             raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
         if storage not in (None, torch.bfloat16):
             raise BrodmannError(f"Expected a storage of None or torch.bfloat16, got {storage}.")
-        if pooling < 0:
-            raise BrodmannError(f"Expected pooling of at least 0, got {pooling}.")
+        for name, value in (("pooling", pooling), ("start_scale", start_scale)):
+            if value < 0:
+                raise BrodmannError(f"Expected {name} of at least 0, got {value}.")
         rule = update or SGD()
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
         start = torch.zeros(out_features, in_features)
-        if not zero_start:
-            start.normal_(std=in_features**-0.5)
-        shape = Shape(in_features, out_features, areas, shared == "learned", start, rule, storage)
+        if start_scale:
+            start.normal_(std=start_scale * in_features**-0.5)
+        shape = Shape(
+            in_features, out_features, areas, shared == "learned", start, rule, storage, scale=start_scale or 1.0
+        )
         self.shared: Slab | None = None
         self.shared_bias: Slab | None = None
         self.areas: AreaMap | None = None
@@ -153,7 +159,7 @@ class AreaLinear(Layer):
         assert out is not None
         return out.reshape(*x.shape[:-1], self.out_features)
 
-    @torch.no_grad()
+    @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
         """Learning forward pass: x (..., in); returns (..., out) and the trace."""
         self._check(x)
@@ -176,7 +182,7 @@ class AreaLinear(Layer):
         trace = AreaTrace(rows, own if needed else None, route, groups, tuple(x.shape[:-1]))
         return out.reshape(*x.shape[:-1], self.out_features), trace
 
-    @torch.no_grad()
+    @unrecorded
     def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback."""
         if context.clip is not None:
@@ -185,7 +191,7 @@ class AreaLinear(Layer):
         if context.observe is not None:
             context.observe(self, error)
         route, groups, rates = trace.route, trace.groups, context.rates
-        feedback, router = self.feedback, self.router
+        feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
         delta = part_delta = error.reshape(-1, self.out_features)
         if self.gated and route is not None:
             part_delta = route.gate[:, None] * delta
@@ -194,7 +200,7 @@ class AreaLinear(Layer):
         output_error = context.output_error
         if output_error is not None:
             output_error = output_error.reshape(-1, output_error.shape[-1])
-        signal = Signal(trace.x, delta, part_delta, groups, output_error, self.shared, self.areas)
+        signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas)
         below = None
         if feedback is not None:
             below = feedback.error(signal).reshape(*trace.leading, self.in_features)
@@ -226,7 +232,7 @@ class AreaLinear(Layer):
         self._own_router().merge(kept, gone)
         return merge_areas(self, kept, gone)
 
-    @torch.no_grad()
+    @unrecorded
     def merge_parts(self) -> None:
         """Folds the shared part into the areas' maps, ``W0 + D[g]``, for inference: one product per sample, not two.
 
@@ -252,20 +258,22 @@ class AreaLinear(Layer):
         rates, lr, decay = context.rates, context.lr, self.update_rule.decay
         area_rate, area_decay = self._area_rate(context), decay + self.pooling
         x, delta, whole = signal.x, signal.delta, signal.groups.whole
-        feedback, feedback_lr, follower = self.feedback, lr * rates.feedback, None
+        shared, areas, feedback = signal.shared, signal.areas, self.feedback
+        feedback_lr, follower = lr * rates.feedback, None
         if feedback is not None and rates.feedback:
             follower = feedback.follower
             feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
         if self.shared_mode == "learned" and rates.shared:
-            assert self.shared is not None
+            assert shared is not None
             assert self.shared_bias is not None
             beside = None if follower is None else follower.target(feedback_lr, decay)
-            self.shared.learn(whole, None, delta, x, lr * rates.shared, decay, beside)
-            self.shared_bias.learn(whole, None, delta, None, lr * rates.shared, 0.0)
+            shared_lr = lr * rates.shared
+            bias = self.shared_bias.target(shared_lr, 0.0)
+            shared.learn(whole, None, delta, x, shared_lr, decay, bias=bias, follower=beside)
         elif follower is not None:
             follower.learn(whole, None, delta, x, feedback_lr, decay)
-        if self.areas is not None and area_rate:
-            self.areas.learn(x, signal.part_delta, signal.groups, lr * area_rate, area_decay)
+        if areas is not None and area_rate:
+            areas.learn(x, signal.part_delta, signal.groups, lr * area_rate, area_decay)
 
     def _measure_conflict(self, trace: AreaTrace, delta: Tensor, context: Context) -> None:
         """Hands the pulls of this step to the conflict of the router that grows areas, if any."""

@@ -75,9 +75,8 @@ class AreaMap(nn.Module):
     def learn(self, x: Tensor, delta: Tensor, groups: Groups, lr: float, decay: float) -> None:
         """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out)."""
         self.allocate(groups.present)
-        self.weight.learn(groups, self.slot, delta, x, lr, decay)
-        if self.bias is not None:
-            self.bias.learn(groups, self.slot, delta, None, lr, 0.0)
+        bias = None if self.bias is None else self.bias.target(lr, 0.0)
+        self.weight.learn(groups, self.slot, delta, x, lr, decay, bias=bias)
 
     def clone(self, area: int, new: int) -> None:
         """Makes area ``new`` a copy of ``area``, optimiser state included."""

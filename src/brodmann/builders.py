@@ -63,6 +63,7 @@ def mlp(
     pooling: float = 0.0,
     router: dict[str, Any] | None = None,
     storage: str | None = None,
+    readout_scale: float = 0.1,
 ) -> Sequential | Routed:
     """Builds a plain network: ``depth`` layers of areas with an activation between them.
 
@@ -84,6 +85,9 @@ def mlp(
         router: Further arguments of every `Router`.
         storage: Kind of number that weights are stored in, ``"bfloat16"`` to halve a step's bytes. Default None: as
             the rest. See `AreaLinear`.
+        readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
+            soon consist of what they have learned, which is common to both, and not of where each began. That closes
+            the gap to transpose feedback (docs/results.md); backpropagation does not gain by it.
 
     Raises:
         BrodmannError: A size is not positive or a name is unknown.
@@ -94,7 +98,8 @@ def mlp(
     sizes = [in_features, *[width] * (depth - 1), outputs]
     layers: list[Layer] = []
     for index in range(depth):
-        layers.append(new_layer(sizes[index], sizes[index + 1], lowest=index == 0))
+        scale = readout_scale if index == depth - 1 else 1.0
+        layers.append(new_layer(sizes[index], sizes[index + 1], lowest=index == 0, start_scale=scale))
         if index < depth - 1:
             layers.append(_activation(activation))
             layers += [Local(nn.Dropout(dropout))] if dropout else []
@@ -118,6 +123,7 @@ def residual_mlp(
     pooling: float = 0.0,
     router: dict[str, Any] | None = None,
     storage: str | None = None,
+    readout_scale: float = 0.1,
     recompute: bool = False,
 ) -> Sequential | Routed:
     """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
@@ -142,6 +148,7 @@ def residual_mlp(
         pooling: As in `mlp`.
         router: As in `mlp`.
         storage: As in `mlp`.
+        readout_scale: As in `mlp`.
         recompute: Whether blocks remember their input alone and compute their traces again when the error comes down,
             see `Recomputed`: half the memory of very deep networks for a tenth more time (docs/results.md). Default
             False.
@@ -155,14 +162,14 @@ def residual_mlp(
         in_features, outputs, depth, width, areas, feedback, update, routing, shared, gated, pooling, router, storage
     )
     blocks = depth - 2
-    layers: list[Layer] = [new_layer(in_features, width, lowest=True)]
+    layers: list[Layer] = [new_layer(in_features, width, lowest=True, start_scale=1.0)]
     for _ in range(blocks):
         body: list[Layer] = [Local(RMSNorm()), _activation(activation)]
         body += [Local(nn.Dropout(dropout))] if dropout else []
-        body.append(new_layer(width, width, lowest=False))
+        body.append(new_layer(width, width, lowest=False, start_scale=1.0))
         inside = Sequential(*body)
         layers.append(Residual(Recomputed(inside) if recompute else inside, alpha=blocks**-0.5))
-    layers += [Local(RMSNorm()), new_layer(width, outputs, lowest=False)]
+    layers += [Local(RMSNorm()), new_layer(width, outputs, lowest=False, start_scale=readout_scale)]
     return wrap(Sequential(*layers))
 
 
@@ -212,7 +219,8 @@ def stream_mlp(
     for index in range(depth):
         last = index == depth - 1
         layers.append(Local(nn.ConstantPad1d((0, 1), 1.0)))  # biases, as one more input: RLS moves no others
-        layers.append(new_layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, zero_start=last))
+        scale = 0.0 if last else 1.0
+        layers.append(new_layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, start_scale=scale))
         layers += [] if last else [_activation(activation)]
     return wrap(Sequential(*layers))
 
@@ -274,7 +282,7 @@ def _parts(
     new_router: Callable[..., Router] = functools.partial(Router, **(router or {}))
     own = new_router if routing == "layer" else None
 
-    def new_layer(inputs: int, size: int, *, lowest: bool, zero_start: bool = False) -> AreaLinear:
+    def new_layer(inputs: int, size: int, *, lowest: bool, start_scale: float) -> AreaLinear:
         return AreaLinear(
             inputs,
             size,
@@ -285,7 +293,7 @@ def _parts(
             update=rule,
             pooling=pooling,
             router=own,
-            zero_start=zero_start,
+            start_scale=start_scale,
             storage=None if storage is None else STORAGES[storage],
         )
 

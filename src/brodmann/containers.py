@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from .area_linear import AreaLinear
 from .conflict import SIZE
 from .errors import BrodmannError
+from .graphs import unrecorded
 from .layers import Choice, Context, Layer
 from .local import Local
 from .routing import Router
@@ -52,13 +52,13 @@ class Sequential(Layer):
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass from the last layer to the first; stops where a layer sends nothing down."""
         below: Tensor | None = error
-        for layer in reversed(self.layers):
+        for layer in reversed([*self.layers]):  # a ModuleList itself goes backwards slowly
             if below is None:
                 if any(isinstance(part, AreaLinear) for part in layer.modules()):
                     raise BrodmannError("A layer without feedback lies above one that learns: give it a feedback path.")
                 trace.pop()
                 continue
-            below = layer.learn(trace.pop(), below, context)  # type: ignore[operator]
+            below = layer.learn(trace.pop(), below, context)
         return below
 
 
@@ -80,7 +80,7 @@ class Residual(Layer):
         """Inference."""
         return torch.add(x, self.body(x, choice), alpha=self.alpha)
 
-    @torch.no_grad()
+    @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
         y, trace = self.body.trace(x, context)
@@ -88,12 +88,12 @@ class Residual(Layer):
             raise BrodmannError(f"A residual body must keep the shape {tuple(x.shape)}, got {tuple(y.shape)}.")
         return torch.add(x, y, alpha=self.alpha), trace
 
-    @torch.no_grad()
+    @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: through the body and around it."""
         if context.output_error is not None:
             # Direct feedback inside the body stands for an error that came through `alpha` as well.
-            context = replace(context, output_error=self.alpha * context.output_error)
+            context = context._replace(output_error=self.alpha * context.output_error)
         through = self.body.learn(trace, self.alpha * error, context)
         return error if through is None else error + through
 
@@ -116,14 +116,14 @@ class Recomputed(Layer):
         """Inference."""
         return self.body(x, choice)  # type: ignore[no-any-return]
 
-    @torch.no_grad()
+    @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass; remembers the input and where the random numbers stood."""
         states = [generator.get_state() for generator in self._generators(x)]
         y, _ = self.body.trace(x, context)
         return y, (x, states)
 
-    @torch.no_grad()
+    @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Computes the traces again, then the error pass of the body."""
         x, states = trace
@@ -177,23 +177,23 @@ class Routed(Layer):
         """Inference; the body follows this router, not an outer one."""
         return self.body(x, self.router(x.reshape(-1, x.shape[-1])))  # type: ignore[no-any-return]
 
-    @torch.no_grad()
+    @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
         rows = x.reshape(-1, x.shape[-1])
         recruit_areas(self.router, self.body, rows)
         route = self.router.route(rows)
-        y, trace = self.body.trace(x, replace(context, route=route))
+        y, trace = self.body.trace(x, context._replace(route=route))
         return y, (route, trace)
 
-    @torch.no_grad()
+    @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Error pass."""
         route, inner = trace
         gate_error = route.u.new_zeros(len(route.u)) if route.learned else None
         conflict = self.router.conflict
         pulls = None if conflict is None else route.u.new_zeros(len(route.u), SIZE)
-        below = self.body.learn(inner, error, replace(context, route=route, gate_error=gate_error, pulls=pulls))
+        below = self.body.learn(inner, error, context._replace(route=route, gate_error=gate_error, pulls=pulls))
         if context.rates.projection:
             self.router.learn(route, gate_error, context.lr * context.rates.projection)
         if conflict is not None and pulls is not None:

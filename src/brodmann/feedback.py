@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,7 @@ from .slabs import Slab
 from .updates import UpdateRule
 
 
-@dataclass(frozen=True)
-class Signal:
+class Signal(NamedTuple):
     """What one layer offers its feedback path during an error pass.
 
     Attributes:
@@ -41,7 +41,10 @@ class Signal:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a feedback path must know of its layer: sizes, what learns, the rule that moves it, how it is stored."""
+    """What a feedback path must know of its layer: sizes, what learns, the rule that moves it, how it is stored.
+
+    ``scale`` is the standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
+    """
 
     in_features: int
     out_features: int
@@ -50,9 +53,10 @@ class Shape:
     equal_start: Tensor | None
     update: UpdateRule
     storage: torch.dtype | None = None
+    scale: float = 1.0
 
     def draw(self) -> Tensor:
-        """Draws a matrix (out, in) with the standard deviation of the forward weights, independent of them."""
+        """Draws a matrix (out, in), normal with variance ``1 / in``, independent of the forward weights."""
         return torch.randn(self.out_features, self.in_features).div_(self.in_features**0.5)
 
     def stored(self, matrix: Tensor) -> Tensor:
@@ -91,7 +95,7 @@ class KolenPollack(Feedback):
     """
 
     def __init__(self, shape: Shape, *, per_area: bool = False, start: str = "independent", noise: float = 0.0) -> None:
-        """Draws ``B0``.
+        """Draws ``B0``, with the standard deviation of the forward weights.
 
         Args:
             shape: Of the layer.
@@ -111,7 +115,7 @@ class KolenPollack(Feedback):
         self.noise = noise
         if start not in ("independent", "equal"):
             raise BrodmannError(f"Expected a start of 'independent' or 'equal', got '{start}'.")
-        matrix = shape.draw()
+        matrix = shape.draw().mul_(shape.scale)
         if start == "equal" and shape.equal_start is not None:
             matrix = shape.equal_start.clone()
         matrix = shape.stored(matrix)
@@ -157,7 +161,7 @@ class FixedRandom(Feedback):
     matrix: Tensor
 
     def __init__(self, shape: Shape) -> None:
-        """Draws ``B0``, (out, in), with the standard deviation of the forward weights."""
+        """Draws ``B0``, (out, in), normal with variance ``1 / in``: it never grows, so it starts at full size."""
         super().__init__()
         self.register_buffer("matrix", shape.draw())
 

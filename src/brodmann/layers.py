@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -48,8 +48,7 @@ class Rates:
     feedback: float = 1.0
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What is not local to one layer during a learning step.
 
     Attributes:
@@ -65,7 +64,7 @@ class Context:
     """
 
     lr: float = 0.0
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = Rates()
     output_error: Tensor | None = None
     route: Route | None = None
     gate_error: Tensor | None = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BrodmannError
+from .graphs import unrecorded
 from .layers import Choice, Context, Layer
 
 
@@ -51,11 +52,11 @@ class Local(Layer):
         """Inference: dropout off."""
         return self.operation(x)
 
+    @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass: dropout on."""
         if self._known:
-            with torch.no_grad():
-                return self.operation.with_pull_back(x) if isinstance(self.operation, RMSNorm) else _relu(x)
+            return self.operation.with_pull_back(x) if isinstance(self.operation, RMSNorm) else _relu(x)
         with torch.inference_mode(False), torch.no_grad():
             # Autograd refuses tensors made in inference mode.
             x = x.clone() if x.is_inference() else x
@@ -69,11 +70,11 @@ class Local(Layer):
                     module.eval()
         return y, pull_back
 
+    @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Carries the error through the derivative."""
         if self._known:
-            with torch.no_grad():
-                return trace(error)  # type: ignore[no-any-return]
+            return trace(error)  # type: ignore[no-any-return]
         with torch.inference_mode(False), torch.no_grad():
             below = trace(error.clone() if error.is_inference() else error)
             carried: Tensor = below[0] if isinstance(below, tuple) else below
@@ -96,7 +97,8 @@ class RMSNorm(nn.Module):
 
         def pull_back(error: Tensor) -> Tensor:
             y = x * scale
-            return scale * (error - y * (y * error).mean(-1, keepdim=True))
+            total = (y * error).sum(-1, keepdim=True)
+            return torch.addcmul(error, y, total, value=-1 / x.shape[-1]).mul_(scale)
 
         return x * scale, pull_back
 

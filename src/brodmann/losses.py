@@ -40,8 +40,7 @@ class CrossEntropy:
         error = log_probabilities.exp()
         if self.label_smoothing:
             error -= self.label_smoothing / error.shape[-1]
-        error.scatter_add_(1, target.reshape(-1, 1), torch.full_like(values, self.label_smoothing - 1.0))
-        error *= share
+        error.scatter_(1, target.reshape(-1, 1), self.label_smoothing - 1.0, reduce="add").mul_(share)
         return (values * share).sum(), error.reshape(output.shape)
 
     def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | float]:

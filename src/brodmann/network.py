@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from .containers import Routed
 from .errors import BrodmannError, CheckpointError
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
+from .graphs import unrecorded
 from .layers import Context, Layer, Rates
 from .losses import CrossEntropy, Loss
 from .routing import Router
@@ -85,18 +85,20 @@ class Network(nn.Module):
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
 
+    @unrecorded
     def learn_with_output(
         self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float | None = None, observe: Any = None
     ) -> tuple[Tensor, Tensor]:
         """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
-        if len(x) == 0:
+        samples = len(x)
+        if samples == 0:
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
-        if len(x) != len(target):
-            raise BrodmannError(f"Expected as many targets as samples, got {len(target)} for {len(x)}.")
+        if len(target) != samples:
+            raise BrodmannError(f"Expected as many targets as samples, got {len(target)} for {samples}.")
         context = Context(lr=self.lr if lr is None else lr, rates=self.rates, clip=self.clip, observe=observe)
         output, trace = self.body.trace(x, context)
         error, loss = self.output_error(output, target, weight)
-        self.body.learn(trace, error, replace(context, output_error=error))
+        self.body.learn(trace, error, context._replace(output_error=error))
         return loss, output
 
     def merged(self) -> Network:

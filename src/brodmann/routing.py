@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
+from .graphs import unrecorded
 from .groups import Groups
 from .slabs import Slab
 from .updates import SGD, UpdateRule
@@ -186,12 +187,12 @@ class Router(nn.Module):
         probabilities = (route.products / _length(route.u) / self.temperature).softmax(1)
         return route.area, probabilities.gather(1, route.cell[:, None])[:, 0]
 
-    @torch.no_grad()
+    @unrecorded
     def route(self, x: Tensor) -> Route:
         """Routes for learning: x (rows, in); returns everything that `learn` needs."""
         return self._choose(x)
 
-    @torch.no_grad()
+    @unrecorded
     def recruit(self, x: Tensor) -> list[tuple[int, int]]:
         """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
 
@@ -224,7 +225,7 @@ class Router(nn.Module):
                 pairs.append((int(self.partition[parent[row]]), int(self.partition[cell])))
         return pairs
 
-    @torch.no_grad()
+    @unrecorded
     def learn(self, route: Route, gate_error: Tensor | None, lr: float) -> None:
         """Moves the projection in place, then the balance.
 

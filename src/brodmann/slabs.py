@@ -63,9 +63,11 @@ class Slab(nn.Module):
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
-        x: Tensor | None,
+        x: Tensor,
         lr: float,
         decay: float,
+        *,
+        bias: Target | None = None,
         follower: Target | None = None,
     ) -> None:
         """Moves the slots that have rows, in place; every other slot stays bit for bit as it was.
@@ -74,14 +76,15 @@ class Slab(nn.Module):
             groups: The rows of each area.
             slot: Slot of each area, (areas,) int64; None where area g has slot g.
             delta: (rows, out).
-            x: (rows, in), or None for a bias.
+            x: (rows, in).
             lr: Learning rate of this step.
             decay: Decoupled decay of these weights.
+            bias: Biases (slots, out) that move as well, under the same rule.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
         own = self.target(lr, decay)
         targets = (own,) if follower is None else (own, follower)
-        operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x)
+        operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
 
     def target(self, lr: float, decay: float) -> Target:
         """Returns the weights with their state and rates, as what an update moves."""

@@ -20,6 +20,7 @@ from .checkpoints import Checkpoint, drop_checkpoints_after, read_checkpoint, wr
 from .divergence import Watch, not_finite
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
+from .kernels import native
 from .learner import Learner
 from .schedule import Schedule, batches, learning_rate
 from .scoring import evaluate
@@ -163,6 +164,7 @@ class Trainer:
         progress = self.progress
         if progress.step == 0:
             torch.manual_seed(self.schedule.seed)
+        native.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
         with self._signals():
             try:

@@ -113,7 +113,7 @@ def test_equal_starts_are_backpropagation_bit_for_bit(rule: str, depth: int) -> 
                     areas=1,
                     feedback=path if index else None,
                     update=RULES[rule],
-                    zero_start=index == depth - 1,
+                    start_scale=0.0 if index == depth - 1 else 1.0,
                 )
             )
             layers += [Local(torch.nn.ReLU())] if index < depth - 1 else []

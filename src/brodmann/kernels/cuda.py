@@ -209,19 +209,21 @@ class Cuda(Operations):
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
-        x: Tensor | None,
+        x: Tensor,
+        bias: Target | None = None,
     ) -> None:
         """See `Operations.update`. Each target computes its gradient anew."""
+        moved = [*targets] if bias is None else [*targets, bias]
         numbers = (delta.dtype, torch.int64)
-        if type(rule) not in (SGD, Adam) or any(t.dtype not in numbers for it in targets for t in it.state.values()):
-            Pure().update(rule, targets, groups, slot, delta, x)
+        if type(rule) not in (SGD, Adam) or any(t.dtype not in numbers for it in moved for t in it.state.values()):
+            Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
         if not len(delta):
             return
         slots = groups.present if slot is None else slot[groups.present]
-        x = delta.new_ones(len(delta), 1) if x is None else x.contiguous()
-        for target in targets:
-            _move(rule, target, groups, slots, delta.contiguous(), x)
+        delta, x, one = delta.contiguous(), x.contiguous(), delta.new_ones(len(delta), 1)
+        for target in moved:
+            _move(rule, target, groups, slots, delta, one if target is bias else x)
 
 
 def _move(rule: UpdateRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:

@@ -7,13 +7,16 @@
 
 namespace {
 
-constexpr int64_t kDotRows = 8;  // rows and outputs of a register tile of dot products: 8 rows stay in the first-level
-constexpr int64_t kOutputs = 2;  // cache while the weights stream by, each read once
-constexpr int64_t kPack = 16;    // rows of an area from which on transposing its weight pays
+constexpr int kDotRows = 8;    // rows of a register tile of dot products: they stay in the first-level cache while the
+                               // weights stream by, each read once
+constexpr int64_t kPack = 16;  // rows of an area from which on transposing its weight pays
 
-// out[r][o] = x[r] . weight[o] for R rows and O outputs.
+// Outputs of such a tile: the fewer its rows, the more, since a sum that stands alone waits for its own last addition.
+constexpr int outputs_beside(int64_t rows) { return rows > 4 ? 2 : rows > 2 ? 4 : 8; }
+
+// out[r * O + o] = x[r] . weight[o] for R rows and O outputs.
 template <int R, int O, class C, class X, class W>
-inline void dot_tile(const X* const* x, const W* weight, int64_t inputs, C out[kDotRows][kOutputs]) {
+inline void dot_tile(const X* const* x, const W* weight, int64_t inputs, C* out) {
   Vector<C> sums[R][O] = {};
   int64_t i = 0;
   for (; i + Lanes<C>::count <= inputs; i += Lanes<C>::count) {
@@ -31,35 +34,40 @@ inline void dot_tile(const X* const* x, const W* weight, int64_t inputs, C out[k
     for (int o = 0; o < O; ++o) {
       C rest = sum(sums[r][o]);
       for (int64_t j = i; j < inputs; ++j) rest += product(x[r][j], weight[o * inputs + j]);
-      out[r][o] = rest;
+      out[r * O + o] = rest;
     }
   }
 }
 
+// Outputs o .. o + O - 1 of a group whose tiles have Rows rows at most.
+template <int Rows, int O, class C, class X, class W>
+inline void dot_outputs(const Groups& groups, int64_t group, int64_t o, int64_t inputs, int64_t outputs, const X* x,
+                        const W* weight, const C* bias, C* out) {
+  each_tile(groups, group, Rows, [&](int64_t position, int64_t height) {
+    const X* from[Rows];
+    C result[Rows * O];
+    for (int64_t r = 0; r < height; ++r) from[r] = x + groups.row(position + r) * inputs;
+    as_constant<Rows>(height, [&](auto rows) { dot_tile<rows, O>(from, weight + o * inputs, inputs, result); });
+    for (int64_t r = 0; r < height; ++r) {
+      C* to = out + groups.row(position + r) * outputs + o;
+      for (int k = 0; k < O; ++k) to[k] = result[r * O + k] + (bias ? bias[o + k] : C(0));
+    }
+  });
+}
+
 // Few rows: every output is a dot product, which reads each weight once and needs no copy of it.
-template <class C, class X, class W>
+template <int Rows, class C, class X, class W>
 void forward_dots(const Groups& groups, int64_t group, int64_t begin, int64_t end, int64_t inputs, int64_t outputs,
                   const X* x, const W* weight, const C* bias, C* out) {
-  for (int64_t o = begin; o < end;) {
-    const int64_t width = end - o >= kOutputs ? kOutputs : 1;
-    each_tile(groups, group, kDotRows, [&](int64_t position, int64_t height) {
-      const X* from[kDotRows];
-      C result[kDotRows][kOutputs];
-      for (int64_t r = 0; r < height; ++r) from[r] = x + groups.row(position + r) * inputs;
-      as_constant<kDotRows>(height, [&](auto rows) {
-        if (width == kOutputs) {
-          dot_tile<rows, kOutputs>(from, weight + o * inputs, inputs, result);
-        } else {
-          dot_tile<rows, 1>(from, weight + o * inputs, inputs, result);
-        }
-      });
-      for (int64_t r = 0; r < height; ++r) {
-        C* to = out + groups.row(position + r) * outputs + o;
-        for (int64_t k = 0; k < width; ++k) to[k] = result[r][k] + (bias ? bias[o + k] : C(0));
-      }
-    });
-    o += width;
+  if constexpr (Rows > 2) {
+    if (groups.rows(group) <= Rows / 2) {
+      return forward_dots<Rows / 2>(groups, group, begin, end, inputs, outputs, x, weight, bias, out);
+    }
   }
+  constexpr int side = outputs_beside(Rows);
+  int64_t o = begin;
+  for (; o + side <= end; o += side) dot_outputs<Rows, side>(groups, group, o, inputs, outputs, x, weight, bias, out);
+  for (; o < end; ++o) dot_outputs<Rows, 1>(groups, group, o, inputs, outputs, x, weight, bias, out);
 }
 
 template <class V>
@@ -163,7 +171,7 @@ template <class C, class X, class W>
 void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* x, const W* weights,
                  const C* biases, C* out) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
-  const auto step = [](int64_t rows) { return rows < kPack ? kOutputs : block; };
+  const auto step = [](int64_t rows) { return rows < kPack ? outputs_beside(rows) : block; };
   const auto items = cut(groups, outputs, inputs, step, threads);
   each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t slot = groups.slot(item.group);
@@ -178,7 +186,7 @@ void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outp
         forward_packed<1>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
       }
     }
-    forward_dots(groups, item.group, o, item.end, inputs, outputs, x, weight, bias, out);
+    forward_dots<kDotRows>(groups, item.group, o, item.end, inputs, outputs, x, weight, bias, out);
   });
 }
 

@@ -66,15 +66,13 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
     error<C, W>(int(threads), {count, present, bounds, order, slots}, inputs, outputs, delta, weight, below); \
   } \
   void brodmann_update_##NAME(BRODMANN_GROUPS, const C* delta, const C* x, int64_t kind, double beta1, double beta2, \
-                              double epsilon, BRODMANN_TARGET(first, C, W), BRODMANN_TARGET(second, C, W)) { \
+                              double epsilon, BRODMANN_TARGET(first, C, W), BRODMANN_TARGET(second, C, W), \
+                              BRODMANN_TARGET(bias, C, C)) { \
     const Groups groups{count, present, bounds, order, slots}; \
-    const Moves<C, W> moves({kind, beta1, beta2, epsilon}, BRODMANN_GIVEN(first, C, W), BRODMANN_GIVEN(second, C, W), \
-                            groups); \
-    if (x) { \
-      update<C, W>(int(threads), groups, inputs, outputs, delta, x, moves); \
-    } else { \
-      update_bias<C, W>(groups, outputs, delta, moves); \
-    } \
+    const Rule rule{kind, beta1, beta2, epsilon}; \
+    const Moves<C, W> moves(rule, BRODMANN_GIVEN(first, C, W), BRODMANN_GIVEN(second, C, W), groups); \
+    update<C, W>(int(threads), groups, inputs, outputs, delta, x, moves); \
+    if (bias_weight) update_bias<C>(groups, outputs, delta, {rule, BRODMANN_GIVEN(bias, C, C), {}, groups}); \
   }
 
 BRODMANN_OPERATIONS(float32, float, float)

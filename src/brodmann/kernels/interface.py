@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from ..groups import Groups
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A weight that an update moves.
 
     Attributes:
@@ -62,9 +60,10 @@ class Operations(ABC):
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
-        x: Tensor | None,
+        x: Tensor,
+        bias: Target | None = None,
     ) -> None:
-        """Moves the slots of the areas that have rows by their gradient, the sum of ``delta[n] x[n]^T``.
+        """Moves the slots of the areas that have rows by their gradient: the sum of ``delta[n] x[n]^T``.
 
         Args:
             rule: How a weight moves.
@@ -72,5 +71,6 @@ class Operations(ABC):
             groups: The rows of each area.
             slot: (areas,) int64, or None.
             delta: (rows, out).
-            x: (rows, in), or None for biases, whose input is always one.
+            x: (rows, in).
+            bias: Biases (slots, out) that move as well, by the sum of ``delta[n]``.
         """

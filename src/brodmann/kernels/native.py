@@ -28,7 +28,7 @@ _TARGET = [*[_POINTER] * 4, _NUMBER, _NUMBER, _INTEGER]
 _ARGUMENTS = {
     "forward": [*_GROUPS, *[_POINTER] * 4],
     "error": [*_GROUPS, *[_POINTER] * 3],
-    "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 2],
+    "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }
 _OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
@@ -125,28 +125,29 @@ class Native(Operations):
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
-        x: Tensor | None,
+        x: Tensor,
+        bias: Target | None = None,
     ) -> None:
         """See `Operations.update`."""
         weight = targets[0].weight
-        if type(rule) not in (SGD, Adam) or len(targets) > 2 or not all(_fits(t, weight, delta) for t in targets):
-            Pure().update(rule, targets, groups, slot, delta, x)
+        if type(rule) not in (SGD, Adam) or len(targets) > 2 or not _fit(targets, bias, delta):
+            Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
         if isinstance(rule, Adam):
             kind, numbers = 2, (rule.beta1, rule.beta2, rule.epsilon)
         else:
             assert isinstance(rule, SGD)
             kind, numbers = int(rule.momentum > 0), (rule.momentum, 0.0, 0.0)
-        delta, x = delta.contiguous(), None if x is None else x.contiguous()
-        second = _given(targets[1]) if len(targets) == 2 else _NOTHING
+        delta, x = delta.contiguous(), x.contiguous()
         functions()["update_" + NUMBERS[weight.dtype]](
             *_arguments(groups, slot, weight),
             delta.data_ptr(),
-            _address(x),
+            x.data_ptr(),
             kind,
             *numbers,
             *_given(targets[0]),
-            *second,
+            *(_given(targets[1]) if len(targets) == 2 else _NOTHING),
+            *(_NOTHING if bias is None else _given(bias)),
         )
 
 
@@ -165,15 +166,18 @@ def _given(target: Target) -> tuple[Any, ...]:
     return weight.data_ptr(), first.data_ptr(), second, steps, target.lr, target.decay, seed
 
 
-def _fits(target: Target, weight: Tensor, delta: Tensor) -> bool:
-    """Whether a target is stored as the first one, and its state in the kind of number that the kernels sum in."""
-    numbers = (delta.dtype, torch.int64)
-    return target.weight.dtype == weight.dtype and all(state.dtype in numbers for state in target.state.values())
+def _fit(targets: Sequence[Target], bias: Target | None, delta: Tensor) -> bool:
+    """Whether all weights are of one kind of number, and states and bias of that which the kernels sum in."""
+    stored, summed = targets[0].weight.dtype, (delta.dtype, torch.int64)
+    for target in targets:
+        if target.weight.dtype != stored or any(state.dtype not in summed for state in target.state.values()):
+            return False
+    return bias is None or all(tensor.dtype in summed for tensor in (bias.weight, *bias.state.values()))
 
 
 def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | None, ...]:
-    _, outputs, *inputs = weight.shape
-    return torch.get_num_threads(), *groups.addresses, _address(slot), inputs[0] if inputs else outputs, outputs
+    _, outputs, inputs = weight.shape
+    return torch.get_num_threads(), *groups.addresses, _address(slot), inputs, outputs
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -49,22 +49,28 @@ class Pure(Operations):
         groups: Groups,
         slot: Tensor | None,
         delta: Tensor,
-        x: Tensor | None,
+        x: Tensor,
+        bias: Target | None = None,
     ) -> None:
         """See `Operations.update`. Each target computes its gradient anew."""
-        delta = groups.sort(delta)
-        x = None if x is None else groups.sort(x)
+        delta, x = groups.sort(delta), groups.sort(x)
         for index, start, stop in _slots(groups, slot):
-            factors = Factors(delta[start:stop], None if x is None else x[start:stop])
             for target in targets:
-                state = {name: tensor[index] for name, tensor in target.state.items()}
-                stored = target.weight[index]
-                if stored.dtype == delta.dtype:
-                    rule.apply(stored, state, factors, target.lr, target.decay)
-                else:
-                    wide = stored.to(delta.dtype)
-                    rule.apply(wide, state, factors, target.lr, target.decay)
-                    stored.copy_(round_stochastically(wide))
+                _move(rule, target, index, Factors(delta[start:stop], x[start:stop]))
+            if bias is not None:
+                _move(rule, bias, index, Factors(delta[start:stop]))
+
+
+def _move(rule: UpdateRule, target: Target, index: int, factors: Factors) -> None:
+    """Moves one slot of a target."""
+    state = {name: tensor[index] for name, tensor in target.state.items()}
+    stored = target.weight[index]
+    if stored.dtype == factors.delta.dtype:
+        rule.apply(stored, state, factors, target.lr, target.decay)
+    else:
+        wide = stored.to(factors.delta.dtype)
+        rule.apply(wide, state, factors, target.lr, target.decay)
+        stored.copy_(round_stochastically(wide))
 
 
 def round_stochastically(values: Tensor) -> Tensor:

@@ -157,8 +157,8 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
 }
 
 // Biases: as weights on an input that is always one.
-template <class C, class W>
-void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, W>& moves) {
+template <class C>
+void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, C>& moves) {
   std::vector<C> gradient(outputs);
   for (int64_t group = 0; group < groups.count; ++group) {
     std::fill(gradient.begin(), gradient.end(), C(0));
