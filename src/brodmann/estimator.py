@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,8 @@ from .schedule import Schedule, batches, learning_rate
 from .updates import update_rule
 
 Array = NDArray[Any]
+BATCHES = (8, 64)
+"""Smallest and largest batch of ``batch_size="auto"``."""
 
 
 class _SALEstimator(BaseEstimator):  # type: ignore[misc]
@@ -44,7 +47,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         schedule: str = "cosine",
         decay: float = 0.2,
         epochs: int = 50,
-        batch_size: int = 64,
+        batch_size: int | str = "auto",
         standardise: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -71,7 +74,9 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             schedule: ``"cosine"`` (default) or ``"constant"``; `partial_fit` is always constant.
             decay: Decoupled weight decay. Default 0.2, as on the command line.
             epochs: Passes over the data. Default 50: small tables need more than images.
-            batch_size: Samples of a step. Default 64.
+            batch_size: Samples of a step. Default ``"auto"``: a sixteenth of the samples of the call, at least 8 and at
+                most 64. With 64 for all, a table of 150 rows makes two steps an epoch and does not get far
+                (docs/log.md).
             standardise: Whether inputs are brought to mean 0 and variance 1 first. Default True: raw tables work.
             early_stopping: Whether to hold out a part and keep the weights of its best score. Default False.
             validation_fraction: Share held out for it. Default 0.1.
@@ -129,16 +134,24 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _recursive(self) -> bool:
         return self.optimiser == "rls"
 
-    def _schedule(self) -> Schedule:
+    def _schedule(self, samples: int) -> Schedule:
+        """Returns the plan for so many samples."""
+        smallest, largest = BATCHES
+        batch = self.batch_size
+        if batch == "auto":
+            batch = min(largest, max(smallest, samples // 16))
+        if not isinstance(batch, Integral):
+            raise BrodmannError(f"Expected batch_size to be 'auto' or a whole number, got {batch!r}.")
+        batch = int(batch)
         if self._recursive:
             if self.residual or self.gated or self.pooling or self.partition != "fixed" or self.early_stopping:
                 raise BrodmannError(
                     "optimiser='rls' does not combine with residual, gated, pooling, partition or early_stopping: "
                     "leave them out."
                 )
-            return Schedule(1, self.batch_size, 1.0, "constant")
+            return Schedule(1, batch, 1.0, "constant")
         patience = self.patience if self.early_stopping else None
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, self.schedule, patience=patience)
+        schedule = Schedule(self.epochs, batch, self.learning_rate, self.schedule, patience=patience)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
         return schedule
@@ -147,10 +160,12 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         scaled = x if self._scaler is None else self._scaler.transform(x)
         return torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
 
-    def _epoch(self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, step: int, steps: int) -> int:
+    def _epoch(
+        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, batch: int, step: int = 0, steps: int = 0
+    ) -> int:
         """Makes one pass; returns the number of steps made so far. With ``steps`` 0 the rate is constant."""
         total = 0.0
-        for rows in batches(len(x), self.batch_size, self._seed, self.n_iter_):
+        for rows in batches(len(x), batch, self._seed, self.n_iter_):
             part = None if weight is None else weight[rows]
             if part is not None and not bool(part.any()):
                 continue  # a batch without weight teaches nothing
@@ -169,13 +184,14 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         return step
 
     def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
-        schedule = self._schedule()
         training: Any = np.arange(len(x))
         held_out: Any = None
         if self.early_stopping:
+            self._schedule(len(x))  # says what is wrong with the settings before the split does
             training, held_out = train_test_split(
                 training, test_size=self.validation_fraction, random_state=self._seed, stratify=stratify
             )
+        schedule = self._schedule(len(training))
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
         inputs = self._scaled(x)
@@ -184,7 +200,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         step, best, best_epoch, kept = 0, -np.inf, 0, None
         for epoch in range(schedule.epochs):
             part = None if weights is None else weights[training]
-            step = self._epoch(inputs[training], y[training], part, step, steps)
+            step = self._epoch(inputs[training], y[training], part, schedule.batch_size, step, steps)
             if held_out is None:
                 continue
             achieved = self._held_out_score(inputs[held_out], y[held_out])
@@ -273,7 +289,7 @@ class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
             self.classes_ = unique_labels(classes if classes is not None else labels)
             if len(self.classes_) < 2:
                 raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
-            self._schedule()
+            self._schedule(len(x))
             self._start(x.shape[1], len(self.classes_), CrossEntropy())
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
@@ -282,7 +298,8 @@ class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
             self._scaler.partial_fit(x)
         weight = self._weights(sample_weight, x)
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
-        self._epoch(self._scaled(x), indices, None if weight is None else torch.from_numpy(weight).float(), 0, 0)
+        weights = None if weight is None else torch.from_numpy(weight).float()
+        self._epoch(self._scaled(x), indices, weights, self._schedule(len(x)).batch_size)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -343,14 +360,15 @@ class SALRegressor(RegressorMixin, _SALEstimator):  # type: ignore[misc]
         first = not hasattr(self, "network_")
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
         if first:
-            self._schedule()
+            self._schedule(len(x))
             first_targets = self._begin(x, y)
             self._targets.fit(first_targets)
         if self._scaler is not None and (first or not self._recursive):
             self._scaler.partial_fit(x)
         weight = self._weights(sample_weight, x)
         targets = self._target_tensor(np.asarray(y).reshape(len(x), -1))
-        self._epoch(self._scaled(x), targets, None if weight is None else torch.from_numpy(weight).float(), 0, 0)
+        weights = None if weight is None else torch.from_numpy(weight).float()
+        self._epoch(self._scaled(x), targets, weights, self._schedule(len(x)).batch_size)
         return self
 
     def predict(self, X: ArrayLike) -> Array:

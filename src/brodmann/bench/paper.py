@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from brodmann.baselines import Backpropagation
+from brodmann.feedback import KolenPollack
 from brodmann.network import Network
 
 
@@ -14,7 +15,7 @@ def initialise(learner: Network | Backpropagation, seed: int) -> None:
     """Draws every map as He et al. (2015) do, normal with variance ``2 / in``, biases zero.
 
     Dense networks, shared parts and, where there is no shared part, the origin of the areas take the same numbers.
-    Feedback weights keep their own independent draw.
+    Feedback weights are drawn independently, normal with variance ``1 / in``.
 
     Args:
         learner: Two or more plain layers.
@@ -24,6 +25,10 @@ def initialise(learner: Network | Backpropagation, seed: int) -> None:
     for weight in _maps(learner):
         drawn = torch.randn(weight.shape[-2:], generator=generator) * (2.0 / weight.shape[-1]) ** 0.5
         weight.copy_(drawn.to(weight.dtype))
+    for part in learner.modules():
+        if isinstance(part, KolenPollack) and part.shared is not None:
+            back = part.shared.value
+            back.copy_(torch.randn(back.shape, generator=generator) / back.shape[-1] ** 0.5)
 
 
 def _maps(learner: Network | Backpropagation) -> list[Tensor]:

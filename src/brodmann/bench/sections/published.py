@@ -20,7 +20,7 @@ def add_published(result: Section, rows: list[Row]) -> None:
             "Protocol paper: test accuracy in %, mean ± standard deviation over seeds",
             "2 layers of 256, plain SGD at 1e-4, batch 16, 25 epochs, initial values of He et al., the same for every "
             "method. A reference beside published numbers that rest on under-trained baselines, no comparison of "
-            "methods. Inputs are standardised.",
+            "methods. Inputs are standardised unless the row says otherwise.",
         )
     )
     lines = []
