@@ -17,11 +17,8 @@ KINDS = {
     "threads": ["-fsanitize=thread"],
 }
 FAULTS = {
-    "addresses and arithmetic": ("std::min(begin + size, extent)", "begin + size"),
-    "threads": (
-        "items.push_back({group, begin, std::min(begin + size, extent)});",
-        "items.insert(items.end(), 2, {group, begin, std::min(begin + size, extent)});",
-    ),
+    "addresses and arithmetic": ("std::min(begin + size, end)", "begin + size"),
+    "threads": ("blocks * (piece + 1) / pieces", "blocks * (piece + 2) / pieces"),  # two threads move the same weights
 }
 
 pytestmark = pytest.mark.slow

@@ -4,12 +4,14 @@
 
 #include "groups.h"
 #include "numbers.h"
+#include "shares.h"
 
 namespace {
 
-// below[r][0 .. V vectors) += sum over o of delta[r][o] weight[o][0 .. V vectors)
+// below[r][0 .. V vectors) += sum over o of delta[r][o] weight[o][0 .. V vectors). On its own: see dot_tile.
 template <int R, int V, class C, class W>
-inline void error_tile(const C* const* delta, const W* weight, int64_t inputs, int64_t outputs, C* const* below) {
+__attribute__((noinline)) void error_tile(const C* const* delta, const W* weight, int64_t inputs, int64_t outputs,
+                                          C* const* below) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[R][V];
   for (int r = 0; r < R; ++r) {
@@ -34,8 +36,8 @@ template <class C, class W>
 void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* deltas, const W* weights,
            C* belows) {
   constexpr int64_t lanes = Lanes<C>::count;
-  const auto items = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
-  each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+  const auto shares = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
+  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
     each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
       const C* delta[kRows];

@@ -4,6 +4,7 @@
 
 #include "groups.h"
 #include "numbers.h"
+#include "shares.h"
 
 namespace {
 
@@ -14,9 +15,10 @@ constexpr int64_t kPack = 16;  // rows of an area from which on transposing its 
 // Outputs of such a tile: the fewer its rows, the more, since a sum that stands alone waits for its own last addition.
 constexpr int outputs_beside(int64_t rows) { return rows > 4 ? 2 : rows > 2 ? 4 : 8; }
 
-// out[r * O + o] = x[r] . weight[o] for R rows and O outputs.
+// out[r * O + o] = x[r] . weight[o] for R rows and O outputs. On its own: amid its callers the compiler runs out of
+// registers.
 template <int R, int O, class C, class X, class W>
-inline void dot_tile(const X* const* x, const W* weight, int64_t inputs, C* out) {
+__attribute__((noinline)) void dot_tile(const X* const* x, const W* weight, int64_t inputs, C* out) {
   Vector<C> sums[R][O] = {};
   int64_t i = 0;
   for (; i + Lanes<C>::count <= inputs; i += Lanes<C>::count) {
@@ -172,8 +174,8 @@ void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outp
                  const C* biases, C* out) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
   const auto step = [](int64_t rows) { return rows < kPack ? outputs_beside(rows) : block; };
-  const auto items = cut(groups, outputs, inputs, step, threads);
-  each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+  const auto shares = cut(groups, outputs, inputs, step, threads);
+  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t slot = groups.slot(item.group);
     const W* weight = weights + slot * outputs * inputs;
     const C* bias = biases ? biases + slot * outputs : nullptr;

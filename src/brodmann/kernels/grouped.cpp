@@ -8,8 +8,8 @@
 //   out    (N, O)      output         below   (N, I)      error at x
 //
 // Every operation is one parallel region over (group, tile): tiles cut the outputs (forward, update) or the inputs
-// (error), so a hot area is shared by all threads. Each result is summed by one thread in one order, so that results
-// do not depend on the number of threads.
+// (error), so a hot area is shared by all threads, and a weight is read and moved by the same one. Each result is summed
+// by one thread in one order, so that results do not depend on the number of threads.
 
 #include "error.h"
 #include "forward.h"

@@ -84,9 +84,10 @@ void forward<float, BFloat16>(int threads, const Groups& groups, int64_t inputs,
 }
 
 // below[r][0 .. 32 V) += sum over o of delta[r][o] weight[o][0 .. 32 V), or `width` numbers where that is fewer (V = 1).
+// On its own: see dot_tile.
 template <int R, int V>
-inline void error_tile_in_pairs(const Pair* const* delta, const BFloat16* weight, int64_t inputs, int64_t outputs,
-                                int64_t width, float* const* below) {
+__attribute__((noinline)) void error_tile_in_pairs(const Pair* const* delta, const BFloat16* weight, int64_t inputs,
+                                                   int64_t outputs, int64_t width, float* const* below) {
   Vector<float> sums[R][2 * V] = {};
   const __mmask32 here = width < 32 ? (1u << width) - 1 : ~0u;
   for (int64_t o = 0; o < outputs; o += 2) {
@@ -127,8 +128,8 @@ template <>
 void error<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* deltas,
                             const BFloat16* weights, float* belows) {
   const Pair* pairs = pair_neighbours(threads, groups.rows(), outputs, deltas, scratch(0));
-  const auto items = cut(groups, inputs, outputs, [](int64_t) { return 64; }, threads);
-  each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+  const auto shares = cut(groups, inputs, outputs, [](int64_t) { return 64; }, threads);
+  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const BFloat16* weight = weights + groups.slot(item.group) * outputs * inputs;
     each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
       const Pair* delta[kRows];

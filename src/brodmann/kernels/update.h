@@ -8,6 +8,7 @@
 
 #include "groups.h"
 #include "numbers.h"
+#include "shares.h"
 
 namespace {
 
@@ -140,13 +141,13 @@ inline void update_outputs(const Moves<C, W>& moves, const Groups& groups, int64
 template <class C, class X, class W>
 void update_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
                 const Moves<C, W>& moves) {
-  const auto items = cut(groups, outputs, inputs, [](int64_t) { return kRows; }, threads);
-  each(items, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
-    int64_t o = item.begin;
-    for (; o + kRows <= item.end; o += kRows) {
-      update_outputs<kRows>(moves, groups, item.group, o, inputs, outputs, delta, x);
+  const auto shares = cut(groups, outputs, inputs, [](int64_t) { return kRows; }, threads);
+  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+    for (int64_t o = item.begin; o < item.end; o += kRows) {
+      as_constant<kRows>(item.end - o, [&](auto height) {
+        update_outputs<height>(moves, groups, item.group, o, inputs, outputs, delta, x);
+      });
     }
-    for (; o < item.end; ++o) update_outputs<1>(moves, groups, item.group, o, inputs, outputs, delta, x);
   });
 }
 
