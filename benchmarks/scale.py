@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from brodmann import SGD, Network
 from brodmann.builders import design
 from brodmann.runs import peak_rss_mb
 
-BATCH, TOUCHED, STEPS = 128, 64, 40
+BATCH, TOUCHED, STEPS = 128, 64, 200
 ONE = 785 * 256 + 257 * 10
 
 
@@ -42,18 +43,19 @@ def force(network: Network) -> torch.Tensor:
     """Makes sample i go to area i, whatever the router would choose; returns the handle on that assignment."""
     router = network.body.router  # type: ignore[union-attr]
     router.assignment = torch.zeros(BATCH, dtype=torch.int64)
-    choose = router._choose
+    choose = router.route
 
     def fixed(x: torch.Tensor) -> Any:
         areas = router.assignment[: len(x)]
         return replace(choose(x), cell=areas, area=areas)
 
-    router._choose = fixed
+    router.route = fixed
     return router.assignment  # type: ignore[no-any-return]
 
 
-def step_seconds(parameters: float, forced: bool) -> tuple[float, int, float]:
-    """Returns the median time of a step, how many parameters exist, and the areas that a batch touched."""
+def stepper(parameters: float, forced: bool) -> tuple[Callable[[], tuple[float, int]], int]:
+    """Returns a function that makes a step on new inputs and returns its seconds and the areas touched; and how many
+    parameters exist."""
     network = build(parameters)
     router = network.body.router  # type: ignore[union-attr]
     x, y = torch.randn(BATCH, 784), torch.randint(0, 10, (BATCH,))
@@ -62,18 +64,34 @@ def step_seconds(parameters: float, forced: bool) -> tuple[float, int, float]:
         assignment.copy_((torch.arange(BATCH) + first) % router.areas)
         network.learn(x, y, lr=1e-4)
     if not forced:
-        del router._choose
+        del router.route
     generator = torch.Generator().manual_seed(1)
-    times, touched = [], []
-    for _ in range(STEPS):
+
+    def step() -> tuple[float, int]:
         x = torch.randn(BATCH, 784, generator=generator)
         areas = torch.randperm(router.areas, generator=generator)[:TOUCHED]
         assignment.copy_(areas[torch.arange(BATCH) % len(areas)])
-        touched.append(len(router.route(x).groups.segments))
+        touched = len(router.route(x).groups.segments)
         began = time.perf_counter()
         network.learn(x, y, lr=1e-4)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times), network.total_parameters(), statistics.mean(touched)
+        return time.perf_counter() - began, touched
+
+    return step, network.total_parameters()
+
+
+def compare(small: float, large: float, forced: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """Times steps of both sizes in turns, so that whatever else the machine does meets both; returns their medians."""
+    steps, totals = zip(*(stepper(parameters, forced) for parameters in (small, large)), strict=True)
+    rounds = [[step() for step in steps] for _ in range(STEPS)]
+    medians = (
+        {
+            "step_us": 1e6 * statistics.median(seconds for seconds, _ in own),
+            "total": total,
+            "touched": statistics.mean(touched for _, touched in own),
+        }
+        for own, total in zip(zip(*rounds, strict=True), totals, strict=True)
+    )
+    return next(medians), next(medians)
 
 
 def sums(network: Network) -> list[torch.Tensor]:
@@ -99,7 +117,7 @@ def whole_life(parameters: float) -> dict[str, Any]:
     for first in range(0, router.areas, BATCH):
         assignment.copy_((torch.arange(BATCH) + first) % router.areas)
         network.learn(x[:BATCH], y[:BATCH], lr=1e-3)
-    del router._choose
+    del router.route
     with torch.no_grad():
         for part in torch.split(x[:10_000], 1024):
             network(part)
@@ -148,10 +166,8 @@ def main() -> None:
     command = [sys.executable, __file__, "--life", "--parameters", str(options.parameters)]
     result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     for name, forced in (("forced", True), ("routed", False)):
-        for size in (options.parameters / 10, options.parameters):
-            seconds, total, touched = step_seconds(size, forced)
-            result[f"{name}_{size:.0e}"] = {"step_us": 1e6 * seconds, "total": total, "touched": touched}
-        small, large = (result[f"{name}_{size:.0e}"] for size in (options.parameters / 10, options.parameters))
+        small, large = compare(options.parameters / 10, options.parameters, forced)
+        result[f"{name}_{options.parameters / 10:.0e}"], result[f"{name}_{options.parameters:.0e}"] = small, large
         result[f"{name}_ratio"] = large["step_us"] / small["step_us"]
     if options.json:
         print(json.dumps(result))

@@ -62,11 +62,15 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
 
   const auto x = numbers<C>(rows * inputs), delta = numbers<C>(rows * outputs), bias = numbers<C>(areas * outputs);
   const auto weight = numbers<W>(areas * outputs * inputs);
+  const auto prototypes = numbers<C>(outputs * inputs);
+  std::vector<int64_t> cell[2];
   std::vector<C> out[2], down[2];
   std::vector<Moving<C, W>> moved[2];
   std::vector<Moving<C, C>> moved_bias;
   for (int pass = 0; pass < 2; ++pass) {
     const int threads = pass ? 3 : 1;
+    cell[pass].resize(rows);
+    nearest<C>(threads, rows, outputs, inputs, x.data(), prototypes.data(), cell[pass].data());
     out[pass].resize(rows * outputs);
     forward<C, W>(threads, groups, inputs, outputs, x.data(), weight.data(), below(2) ? bias.data() : nullptr,
                   out[pass].data());
@@ -85,6 +89,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
       }
     }
   }
+  same(cell[0], cell[1], "the nearest prototype");
   same(out[0], out[1], "forward");
   same(down[0], down[1], "error");
   same(moved_bias[0].weight, moved_bias[1].weight, "update of the bias");

@@ -94,6 +94,30 @@ def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
 
 @needs_kernels
 @settings(max_examples=80, deadline=None)
+@given(
+    rows=st.integers(0, 20),
+    cells=st.integers(1, 200),
+    dimension=st.integers(1, 40),
+    number=st.sampled_from([torch.float32, torch.float64]),
+    threads=st.sampled_from([1, 2]),
+    seed=st.integers(0, 1000),
+)
+def test_the_nearest_prototype_is_the_first_of_equals(
+    rows: int, cells: int, dimension: int, number: torch.dtype, threads: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Small integers: their products are exact, and many are equal.
+    u = torch.randint(-2, 3, (rows, dimension), generator=generator).to(number)
+    prototypes = torch.randint(-2, 3, (cells, dimension), generator=generator).to(number)
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(native.nearest(u, prototypes), (u @ prototypes.t()).argmax(1))
+    finally:
+        torch.set_num_threads(1)
+
+
+@needs_kernels
+@settings(max_examples=80, deadline=None)
 @given(case=cases(), rule=st.sampled_from(RULES))
 def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: UpdateRule) -> None:
     groups = Groups.of(case.area, case.areas)

@@ -13,6 +13,7 @@ from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
 from .graphs import unrecorded
 from .groups import Groups
+from .kernels import native
 from .slabs import Slab
 from .updates import SGD, UpdateRule
 
@@ -26,7 +27,8 @@ class Route:
     Attributes:
         x: What was routed, (rows, in).
         u: Its projection, (rows, dimension).
-        products: Of projection and prototypes, ``|u| s``, (rows, cells).
+        prototypes: What it was compared with, (cells, dimension).
+        products: Of both, ``|u| s``, (rows, cells); None where the choice did not need them all.
         cell: Chosen cell, (rows,) int64.
         area: Its area, (rows,) int64.
         temperature: Of the gate.
@@ -36,7 +38,8 @@ class Route:
 
     x: Tensor
     u: Tensor
-    products: Tensor
+    prototypes: Tensor
+    products: Tensor | None
     cell: Tensor
     area: Tensor
     temperature: float
@@ -51,7 +54,8 @@ class Route:
     @cached_property
     def scores(self) -> Tensor:
         """Cosine of projection and prototype, (rows, cells)."""
-        return self.products / self.length
+        products = self.u @ self.prototypes.t() if self.products is None else self.products
+        return products / self.length
 
     @cached_property
     def groups(self) -> Groups:
@@ -166,8 +170,11 @@ class Router(nn.Module):
         """Number of cells, M."""
         return len(self.prototypes)
 
-    def _choose(self, x: Tensor) -> Route:
-        u = x @ self.projection.value[0].t()
+    def _project(self, x: Tensor) -> Tensor:
+        return x @ self.projection.value[0].t()
+
+    def _compare(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the products with all prototypes, (rows, cells), and the chosen cell, (rows,)."""
         products = u @ self.prototypes.t()
         if self.vacant is not None:
             # Finite, so that its score is a number even for a projection without length.
@@ -177,20 +184,27 @@ class Router(nn.Module):
             cell = (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
         else:
             cell = products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
-        area = self.partition.index_select(0, cell)
-        return Route(x, u, products, cell, area, self.temperature, self.areas, self.learned)
+        return products, cell
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Routes for inference: x (rows, in); returns area (rows,) and gate (rows,)."""
-        route = self._choose(x)
-        # Not `route.gate`: torch.compile cannot trace a cached property.
-        probabilities = (route.products / _length(route.u) / self.temperature).softmax(1)
-        return route.area, probabilities.gather(1, route.cell[:, None])[:, 0]
+        u = self._project(x)
+        products, cell = self._compare(u)
+        # Not by a `Route`: torch.compile cannot trace a cached property.
+        probabilities = (products / _length(u) / self.temperature).softmax(1)
+        return self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0]
 
     @unrecorded
     def route(self, x: Tensor) -> Route:
         """Routes for learning: x (rows, in); returns everything that `learn` needs."""
-        return self._choose(x)
+        u = self._project(x)
+        products: Tensor | None = None
+        if self.vacant is None and not self.balance_rate:
+            cell = native.nearest(u, self.prototypes)
+        else:
+            products, cell = self._compare(u)
+        area = self.partition.index_select(0, cell)
+        return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned)
 
     @unrecorded
     def recruit(self, x: Tensor) -> list[tuple[int, int]]:
@@ -210,7 +224,7 @@ class Router(nn.Module):
         free = (~taken).nonzero()[:, 0].tolist()
         if not free:
             return pairs
-        directions = F.normalize(x @ self.projection.value[0].t(), dim=1)
+        directions = F.normalize(self._project(x), dim=1)
         cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
         for cell in free:
             nearest, parent = cosines.max(1)

@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "forward.h"
+#include "nearest.h"
 #include "pairs.h"
 #include "update.h"
 
@@ -46,6 +47,15 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
   for (int64_t row = 0; row < rows; ++row) order[next[area[row]]++] = row;
   return count;
 }
+
+#define BRODMANN_NEAREST(NAME, C) \
+  void brodmann_nearest_##NAME(int64_t threads, int64_t rows, int64_t cells, int64_t dimension, const C* u, \
+                               const C* prototypes, int64_t* cell) { \
+    nearest<C>(int(threads), rows, cells, dimension, u, prototypes, cell); \
+  }
+
+BRODMANN_NEAREST(float32, float)
+BRODMANN_NEAREST(float64, double)
 
 #define BRODMANN_GROUPS \
   int64_t threads, int64_t count, const int64_t *present, const int64_t *bounds, const int64_t *order, \

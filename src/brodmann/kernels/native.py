@@ -30,6 +30,7 @@ _ARGUMENTS = {
     "error": [*_GROUPS, *[_POINTER] * 3],
     "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }
+_NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
 _OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
 
@@ -70,6 +71,10 @@ def functions() -> dict[str, Callable[..., Any]]:
             function = getattr(built.library, f"brodmann_{name}")
             function.argtypes, function.restype = arguments, None
             found[name] = function
+    for number in ("float32", "float64"):
+        function = getattr(built.library, f"brodmann_nearest_{number}")
+        function.argtypes, function.restype = _NEAREST, None
+        found[f"nearest_{number}"] = function
     return found
 
 
@@ -97,6 +102,23 @@ def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor]:
     start = numbers.data_ptr()
     count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
     return numbers[:rows], numbers[rows : rows + count], numbers[rows + most : rows + most + count + 1]
+
+
+def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
+    """Returns ``argmax_m u . prototypes[m]`` of each row, (rows,) int64, the first of equals.
+
+    Takes u (rows, dimension) and prototypes (cells, dimension). The compiled kernel stores no product, which thousands
+    of cells need: 4913 of them for 128 rows take a sixth of the time of a product and its argmax.
+    """
+    if prototypes.dtype == torch.bfloat16 or not supports(prototypes, u):
+        return (u @ prototypes.t()).argmax(1)
+    u, prototypes = u.contiguous(), prototypes.contiguous()
+    (rows, dimension), cells = u.shape, len(prototypes)
+    cell = torch.empty(rows, dtype=torch.int64)
+    functions()["nearest_" + NUMBERS[u.dtype]](
+        torch.get_num_threads(), rows, cells, dimension, u.data_ptr(), prototypes.data_ptr(), cell.data_ptr()
+    )
+    return cell
 
 
 class Native(Operations):
