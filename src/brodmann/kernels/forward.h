@@ -32,11 +32,10 @@ __attribute__((noinline)) void dot_tile(const X* const* x, const W* weight, int6
       for (int o = 0; o < O; ++o) multiply_add(sums[r][o], value, w[o]);
     }
   }
-  for (int r = 0; r < R; ++r) {
-    for (int o = 0; o < O; ++o) {
-      C rest = sum(sums[r][o]);
-      for (int64_t j = i; j < inputs; ++j) rest += product(x[r][j], weight[o * inputs + j]);
-      out[r * O + o] = rest;
+  sum_lanes<R * O>(&sums[0][0], out);
+  for (; i < inputs; ++i) {
+    for (int r = 0; r < R; ++r) {
+      for (int o = 0; o < O; ++o) out[r * O + o] += product(x[r][i], weight[o * inputs + i]);
     }
   }
 }
@@ -70,22 +69,6 @@ void forward_dots(const Groups& groups, int64_t group, int64_t begin, int64_t en
   int64_t o = begin;
   for (; o + side <= end; o += side) dot_outputs<Rows, side>(groups, group, o, inputs, outputs, x, weight, bias, out);
   for (; o < end; ++o) dot_outputs<Rows, 1>(groups, group, o, inputs, outputs, x, weight, bias, out);
-}
-
-template <class V>
-inline void interleave_sixteen(V& a, V& b) {
-  const auto low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  b = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-  a = low;
-}
-
-inline void interleave(Vector<float>& a, Vector<float>& b) { interleave_sixteen(a, b); }
-inline void interleave(Words& a, Words& b) { interleave_sixteen(a, b); }
-
-inline void interleave(Vector<double>& a, Vector<double>& b) {
-  const auto low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-  b = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-  a = low;
 }
 
 inline void copy(Pair* to, Pair from) { *to = from; }

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -99,17 +100,45 @@ inline void multiply_add(Vector<float>& sum, const Words& a, const Words& b) {
 }
 #endif
 
-inline float sum(const Vector<float>& v) {
-  const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const auto four =
-      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
-  return (four[0] + four[2]) + (four[1] + four[3]);
+// a, b = the lower halves of both, lane by lane in turns, and the upper halves.
+template <class V>
+inline void interleave_sixteen(V& a, V& b) {
+  const auto low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  b = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  a = low;
 }
 
-inline double sum(const Vector<double>& v) {
-  const auto four = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
-  return (four[0] + four[2]) + (four[1] + four[3]);
+inline void interleave(Vector<float>& a, Vector<float>& b) { interleave_sixteen(a, b); }
+inline void interleave(Words& a, Words& b) { interleave_sixteen(a, b); }
+
+inline void interleave(Vector<double>& a, Vector<double>& b) {
+  const auto low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  b = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  a = low;
+}
+
+// vectors[0] = the sums of the lanes of 2 Half vectors, each in as many lanes as are left over.
+template <int Half, class V>
+inline void fold(V* vectors) {
+#pragma GCC unroll 8
+  for (int k = 0; k < Half; ++k) {
+    interleave(vectors[k], vectors[k + Half]);
+    vectors[k] += vectors[k + Half];
+  }
+  if constexpr (Half > 1) fold<Half / 2>(vectors);
+}
+
+// sums[k] = the sum of the lanes of vectors[k], for Count vectors. As many vectors as there are lanes cost three
+// instructions each, where every sum on its own would cost a dozen.
+template <int Count, class C>
+inline void sum_lanes(const Vector<C>* vectors, C* sums) {
+  constexpr int lanes = Lanes<C>::count;
+  Vector<C> some[lanes];
+#pragma GCC unroll 16
+  for (int k = 0; k < lanes; ++k) some[k] = k < Count ? vectors[k] : Vector<C>{};
+  fold<lanes / 2>(some);
+  std::memcpy(sums, &some[0], sizeof(C) * std::min(lanes, Count));
+  if constexpr (Count > lanes) sum_lanes<Count - lanes>(vectors + lanes, sums + lanes);
 }
 
 // Rounds new weights to bfloat16: up with a probability equal to the share that rounding down would lose, so that small
