@@ -21,10 +21,13 @@ __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight
     Vector<C> w[V];
     for (int v = 0; v < V; ++v) {
       w[v] = load(weight + o * inputs + v * lanes);
+      pin(w[v]);
       __builtin_prefetch(weight + (o + 8) * inputs + v * lanes);
     }
     for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) sums[r][v] += delta[r][o] * w[v];
+      auto value = everywhere(delta[r][o]);
+      pin(value);
+      for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, w[v]);
     }
   }
   for (int r = 0; r < R; ++r) {

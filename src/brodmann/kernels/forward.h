@@ -25,10 +25,12 @@ __attribute__((noinline)) void dot_tile(const X* const* x, const W* weight, int6
     decltype(load(weight)) w[O];
     for (int o = 0; o < O; ++o) {
       w[o] = load(weight + o * inputs + i);
+      pin(w[o]);
       __builtin_prefetch(weight + (o + O) * inputs + i, 0, 2);  // the next tile's weights
     }
     for (int r = 0; r < R; ++r) {
-      const auto value = load(x[r] + i);
+      auto value = load(x[r] + i);
+      pin(value);
       for (int o = 0; o < O; ++o) multiply_add(sums[r][o], value, w[o]);
     }
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -45,9 +46,10 @@ inline Vector<C> load(const C* from) {
   return vector;
 }
 
+typedef uint16_t Halves __attribute__((vector_size(32)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+
 inline Vector<float> load(const BFloat16* from) {
-  typedef uint16_t Halves __attribute__((vector_size(32)));
-  typedef uint32_t Words __attribute__((vector_size(64)));
   Halves halves;
   std::memcpy(&halves, from, sizeof halves);
   Words words = __builtin_convertvector(halves, Words) << 16;
@@ -56,7 +58,30 @@ inline Vector<float> load(const BFloat16* from) {
   return wide;
 }
 
-typedef uint32_t Words __attribute__((vector_size(64)));
+// The first `count` numbers; the others are zero.
+template <class W, class Count>
+inline auto load(const W* from, Count count) -> decltype(load(from)) {
+  constexpr int64_t lanes = sizeof(load(from)) / sizeof(widen(*from));
+  if (count >= lanes) return load(from);
+  W some[lanes] = {};
+  std::memcpy(some, from, count * sizeof(W));
+  const W* const start = some;
+  return load(start);
+}
+
+template <class V, class C, class Count>
+inline void store(const V& vector, C* to, Count count) {
+  std::memcpy(to, &vector, count * sizeof(C));
+}
+
+template <class V>
+inline V root(V vector) {
+  decltype(vector[0] + vector[0]) numbers[sizeof(V) / sizeof(vector[0])];
+  std::memcpy(numbers, &vector, sizeof vector);
+  for (auto& number : numbers) number = std::sqrt(number);
+  std::memcpy(&vector, numbers, sizeof vector);
+  return vector;
+}
 
 // Two bfloat16 numbers in one word, the first in its lower half. Processors with AVX512-BF16 multiply and add sixteen
 // pairs at once, each product exact, the sum in float32: twice the multiply-adds of float32.
@@ -78,6 +103,17 @@ inline Words load(const Pair* from) {
 inline Vector<float> everywhere(float value) { return value - Vector<float>{}; }
 inline Vector<double> everywhere(double value) { return value - Vector<double>{}; }
 inline Words everywhere(Pair pair) { return pair.bits - Words{}; }
+
+// Keeps a vector in a register. Left alone, the compiler would rather read it from memory at every use, and a processor
+// that loads one vector while it multiplies one would then take twice the time.
+template <class V>
+inline void pin(V& vector) {
+#if defined(__GNUC__) && defined(__AVX512F__)
+  asm("" : "+v"(vector));
+#else
+  (void)vector;
+#endif
+}
 
 template <class V>
 inline void multiply_add(V& sum, const V& a, const V& b) {
@@ -143,14 +179,15 @@ inline void sum_lanes(const Vector<C>* vectors, C* sums) {
 
 // Rounds new weights to bfloat16: up with a probability equal to the share that rounding down would lose, so that small
 // updates survive on average. The random bits are a hash of the seed and the weight's index.
-inline void round_stochastically(const float* from, BFloat16* to, int64_t count, uint32_t seed, uint32_t index) {
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t noise = (index + uint32_t(i) + seed) * 0x9E3779B1u >> 16;
-    uint32_t bits;
-    std::memcpy(&bits, from + i, sizeof bits);
-    const uint32_t raised = bits + noise, rounded = (bits & 0x7F800000u) == 0x7F800000u ? bits : raised;
-    to[i].bits = static_cast<uint16_t>(rounded >> 16);
-  }
+template <class Count>
+inline void round_stochastically(const Vector<float>& from, BFloat16* to, Count count, uint32_t seed, uint32_t index) {
+  constexpr Words places = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Words bits;
+  std::memcpy(&bits, &from, sizeof bits);
+  const Words noise = (places + (index + seed)) * 0x9E3779B1u >> 16;
+  const Words kept = (bits & 0x7F800000u) == 0x7F800000u ? bits : bits + noise;  // what is not finite stays as it is
+  const Halves rounded = __builtin_convertvector(kept >> 16, Halves);
+  std::memcpy(to, &rounded, count * sizeof(BFloat16));
 }
 
 }  // namespace

@@ -29,60 +29,102 @@ struct Target {
   uint32_t seed;
 };
 
-// Moves `count` neighbouring weights, kVectors vectors at most, from place `at` on; step counts this slot's updates, the
-// present one included.
+// One target as its rule moves it in one slot. Passed by value: the compiler then knows that no store changes it, and
+// keeps it in registers.
 template <class C, class W>
-inline void move(const Rule& rule, const Target<C, W>& target, int64_t at, const C* gradient, int64_t count,
-                 double step) {
-  const C keep = C(1.0 - target.lr * target.decay), lr = C(target.lr), b1 = C(rule.beta1), b2 = C(rule.beta2);
-  W* weight = target.weight + at;
-  C* first = target.first ? target.first + at : nullptr;
-  C* second = target.second ? target.second + at : nullptr;
-  C buffer[kVectors * Lanes<C>::count], *next = buffer;
-  if constexpr (std::is_same_v<C, W>) next = weight;
-  if (rule.kind == kDescent) {
-    for (int64_t i = 0; i < count; ++i) next[i] = keep * widen(weight[i]) - lr * gradient[i];
-  } else if (rule.kind == kMomentum) {
-    for (int64_t i = 0; i < count; ++i) {
-      first[i] = b1 * first[i] + gradient[i];
-      next[i] = keep * widen(weight[i]) - lr * first[i];
-    }
-  } else {
-    const C size = C(target.lr / (1.0 - std::pow(rule.beta1, step))), epsilon = C(rule.epsilon);
-    const C scale = C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)));
-    for (int64_t i = 0; i < count; ++i) {
-      const C g = gradient[i];
-      first[i] += (C(1) - b1) * (g - first[i]);
-      second[i] = b2 * second[i] + (C(1) - b2) * g * g;
-      next[i] = keep * widen(weight[i]) - size * first[i] / (std::sqrt(second[i]) * scale + epsilon);
+struct Mover {
+  Target<C, W> target;
+  int64_t kind;
+  C keep, lr, beta1, beta2, epsilon;
+  C size, scale;  // of Adam: rate and root of the second moment, corrected for the start
+
+  // `step` counts the slot's updates, the present one included.
+  Mover(const Rule& rule, const Target<C, W>& target, double step)
+      : target(target), kind(rule.kind), keep(C(1.0 - target.lr * target.decay)), lr(C(target.lr)),
+        beta1(C(rule.beta1)), beta2(C(rule.beta2)), epsilon(C(rule.epsilon)),
+        size(C(target.lr / (1.0 - std::pow(rule.beta1, step)))),
+        scale(C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)))) {}
+};
+
+// A tile of the gradient: `count` neighbours in each of Rows rows, which lie `stride` weights apart.
+template <int Rows, class C, class Count>
+struct Tile {
+  const C (*gradient)[kVectors * Lanes<C>::count];
+  int64_t stride;
+  Count count;
+
+  // Calls body(place, gradient, here) for every vector: `here` numbers from that place on.
+  template <class Body>
+  void each_vector(int64_t at, const Body& body) const {
+    constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
+    for (int row = 0; row < Rows; ++row, at += stride) {
+      int64_t i = 0;
+      for (; i + lanes <= count; i += lanes) body(at + i, load(gradient[row] + i), lanes);
+      if (i < count) body(at + i, load(gradient[row] + i, count - i), count - i);
     }
   }
-  if constexpr (!std::is_same_v<C, W>) round_stochastically(next, weight, count, target.seed, uint32_t(at));
+};
+
+// Moves the weights of a tile that begins at a place.
+template <class C, class W, class Tile>
+inline void move(const Mover<C, W> by, int64_t at, const Tile& tile) {
+  W* const weight = by.target.weight;
+  C *const first = by.target.first, *const second = by.target.second;
+  const auto put = [&](int64_t place, const Vector<C>& next, auto here) {
+    if constexpr (std::is_same_v<C, W>) {
+      store(next, weight + place, here);
+    } else {
+      round_stochastically(next, weight + place, here, by.target.seed, uint32_t(place));
+    }
+  };
+  if (by.kind == kDescent) {
+    tile.each_vector(at, [&](int64_t place, const Vector<C>& g, auto here) {
+      put(place, by.keep * load(weight + place, here) - by.lr * g, here);
+    });
+  } else if (by.kind == kMomentum) {
+    tile.each_vector(at, [&](int64_t place, const Vector<C>& g, auto here) {
+      const Vector<C> mean = by.beta1 * load(first + place, here) + g;
+      store(mean, first + place, here);
+      put(place, by.keep * load(weight + place, here) - by.lr * mean, here);
+    });
+  } else {
+    tile.each_vector(at, [&](int64_t place, const Vector<C>& g, auto here) {
+      const Vector<C> before = load(first + place, here), mean = before + (C(1) - by.beta1) * (g - before);
+      const Vector<C> square = by.beta2 * load(second + place, here) + (C(1) - by.beta2) * g * g;
+      store(mean, first + place, here);
+      store(square, second + place, here);
+      const Vector<C> size = by.size / (root(square) * by.scale + by.epsilon);
+      put(place, by.keep * load(weight + place, here) - size * mean, here);
+    });
+  }
 }
 
-// The weights that move together, and the number of each slot's steps with the present one.
+// The targets that move together, one Mover for each group.
 template <class C, class W>
 struct Moves {
-  static constexpr int64_t most = 2;
-  Rule rule;
-  Target<C, W> targets[most];
-  std::vector<double> steps[most];
+  std::vector<Mover<C, W>> movers[2];
 
-  Moves(const Rule& rule, const Target<C, W>& first, const Target<C, W>& second, const Groups& groups)
-      : rule(rule), targets{first, second} {
-    for (int64_t k = 0; k < most; ++k) {
-      steps[k].assign(groups.count, 0.0);
-      if (!targets[k].weight || !targets[k].steps) continue;
+  Moves(const Rule& rule, const Target<C, W>& first, const Target<C, W>& second, const Groups& groups) {
+    for (const auto& target : {first, second}) {
+      if (!target.weight) continue;
+      auto& of_groups = movers[count++];
+      of_groups.reserve(groups.count);
       for (int64_t group = 0; group < groups.count; ++group) {
-        steps[k][group] = double(++targets[k].steps[groups.slot(group)]);
+        const double step = target.steps ? double(++target.steps[groups.slot(group)]) : 1.0;
+        of_groups.emplace_back(rule, target, step);
       }
     }
   }
 
-  void operator()(int64_t group, int64_t at, const C* gradient, int64_t count) const {
-    move(rule, targets[0], at, gradient, count, steps[0][group]);
-    if (targets[1].weight) move(rule, targets[1], at, gradient, count, steps[1][group]);
+  const W* weight() const { return movers[0][0].target.weight; }
+
+  template <class Tile>
+  void operator()(int64_t group, int64_t at, const Tile& tile) const {
+    for (int64_t k = 0; k < count; ++k) move(movers[k][group], at, tile);
   }
+
+ private:
+  int64_t count = 0;
 };
 
 // gradient[o][0 .. V vectors) = sum over rows of delta[row][o] x[row][0 .. V vectors) for O outputs.
@@ -112,17 +154,23 @@ inline void update_outputs(const Moves<C, W>& moves, const Groups& groups, int64
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
   const int64_t begin = groups.bounds[group], end = groups.bounds[group + 1];
   const int64_t base = (groups.slot(group) * outputs + o) * inputs;
+  const W* weight = moves.weight() + base;
   for (int64_t i = 0; i < inputs;) {
-    C gradient[O][block];
+    alignas(64) C gradient[O][block];
     for (int k = 0; k < O; ++k) {  // the next block's weights arrive while this one's gradient is summed
       for (int64_t line = 0; line < block; line += lanes)
-        __builtin_prefetch(moves.targets[0].weight + base + k * inputs + i + block + line, 1);
+        __builtin_prefetch(weight + k * inputs + i + block + line, 1);
     }
-    const int64_t width = inputs - i >= block ? block : inputs - i >= lanes ? lanes : 1;
-    if (width == block) {
+    const auto advance = [&](auto width) {
+      moves(group, base + i, Tile<O, C, decltype(width)>{gradient, inputs, width});
+      i += width;
+    };
+    if (inputs - i >= block) {
       gradient_tile<O, kVectors>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
-    } else if (width == lanes) {
+      advance(std::integral_constant<int64_t, block>{});
+    } else if (inputs - i >= lanes) {
       gradient_tile<O, 1>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
+      advance(std::integral_constant<int64_t, lanes>{});
     } else {
       for (int k = 0; k < O; ++k) {
         C rest = 0;
@@ -132,9 +180,8 @@ inline void update_outputs(const Moves<C, W>& moves, const Groups& groups, int64
         }
         gradient[k][0] = rest;
       }
+      advance(std::integral_constant<int64_t, 1>{});
     }
-    for (int k = 0; k < O; ++k) moves(group, base + k * inputs + i, gradient[k], width);
-    i += width;
   }
 }
 
@@ -160,16 +207,17 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
 // Biases: as weights on an input that is always one.
 template <class C>
 void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, C>& moves) {
-  std::vector<C> gradient(outputs);
+  constexpr int64_t most = kVectors * Lanes<C>::count;
+  std::vector<C> gradient((outputs + most - 1) / most * most);
   for (int64_t group = 0; group < groups.count; ++group) {
     std::fill(gradient.begin(), gradient.end(), C(0));
     for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
       const C* row = delta + groups.row(position) * outputs;
       for (int64_t o = 0; o < outputs; ++o) gradient[o] += row[o];
     }
-    constexpr int64_t most = kVectors * Lanes<C>::count;
     for (int64_t o = 0; o < outputs; o += most) {
-      moves(group, groups.slot(group) * outputs + o, gradient.data() + o, std::min(most, outputs - o));
+      const auto* part = reinterpret_cast<const C(*)[most]>(gradient.data() + o);
+      moves(group, groups.slot(group) * outputs + o, Tile<1, C, int64_t>{part, outputs, std::min(most, outputs - o)});
     }
   }
 }
