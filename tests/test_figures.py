@@ -41,6 +41,14 @@ def usage(layers: int, areas: int) -> list[AreaUsage]:
     return rows
 
 
+def grown(epochs: int, routers: int, areas: int = 8) -> list[dict[str, Any]]:
+    rows = []
+    for epoch in range(1, epochs + 1):
+        counts = [tuple(max(0, 10 * epoch - 30 * area) + (area == 0) for area in range(areas))] * routers
+        rows.append({"epoch": epoch, "area_counts": counts, "tension": [3.0 / epoch - 0.2] * routers})
+    return rows
+
+
 def choices(layers: int, areas: int, samples: int = 300) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return {f"layers.{i}": torch.randint(0, areas, (samples,), generator=generator) for i in range(layers)}
@@ -75,6 +83,9 @@ CASES: dict[str, Draw] = {
     "usage, many layers": lambda p: figures.area_usage(p, usage(12, 16)),
     "usage, 128 layers": lambda p: figures.area_usage(p, usage(128, 64)),
     "usage, unequal layers": lambda p: figures.area_usage(p, usage(3, 4) + usage(3, 9)),
+    "growth": lambda p: figures.growth(p, grown(20, 1)),
+    "growth, one epoch": lambda p: figures.growth(p, grown(1, 2)),
+    "growth, many routers": lambda p: figures.growth(p, grown(60, 9)),
     "classes": lambda p: figures.areas_by_class(p, choices(2, 16), target(10), names(10)),
     "classes, one area": lambda p: figures.areas_by_class(p, choices(1, 1), target(2), names(2)),
     "classes, three layers": lambda p: figures.areas_by_class(p, choices(3, 200), target(10), names(10)),
@@ -184,6 +195,7 @@ def test_of_many_layers_the_first_the_last_and_some_between_are_drawn() -> None:
     "draw",
     [
         lambda p: figures.learning_curves(p, []),
+        lambda p: figures.growth(p, history(3)),
         lambda p: figures.area_usage(p, []),
         lambda p: figures.areas_by_class(p, {}, target(2), names(2)),
         lambda p: figures.areas_by_class(p, choices(1, 4, 30), target(2, 29), names(2)),

@@ -190,6 +190,18 @@ def test_inspect_draws_figures_and_counts_samples(
     assert len(found["figures"]) == 4
 
 
+def test_areas_that_grow_are_counted_by_epoch_and_drawn(table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    whole = ["train", str(table), *SMALL[:-1], "--figures", "--partition", "growing", "--tensorboard"]
+    main([*whole, "--out", str(folder)])
+    rows = metrics(folder)
+    assert [len(row["area_counts"]) for row in rows] == [1, 1, 1]  # one route for all layers
+    assert all(sum(row["area_counts"][0]) == 162 for row in rows)  # a tenth of 180 is held out
+    assert all(len(row["tension"]) == 1 for row in rows)
+    assert (folder / "figures" / "growth.png").is_file()
+    assert list(folder.rglob("events.out.*"))
+
+
 def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(300, 4)).astype(np.float32)

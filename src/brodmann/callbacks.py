@@ -14,13 +14,17 @@ from torch import Tensor
 
 from .errors import BrodmannError
 from .files import write_bytes
-from .network import Network
+from .network import Network, routers
 from .telemetry import area_usage
 from .training import Callback, Trainer
 
 
 class AreaUse(Callback):
-    """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row."""
+    """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row.
+
+    Where areas grow by themselves, also ``area_counts``, the samples of every area of each router, and ``tension``, how
+    near each router came to a split, see `brodmann.conflict.Conflict`.
+    """
 
     def __init__(self, x: Tensor) -> None:
         """Counts on the samples x (n, ...)."""
@@ -32,6 +36,11 @@ class AreaUse(Callback):
             usage = area_usage(trainer.network, self.x)
             row["effective_areas"] = [round(layer.effective, 3) for layer in usage]
             row["dead_areas"] = [layer.dead for layer in usage]
+            conflicts = [router.conflict for _, router in routers(trainer.network)]
+            growing = [(layer, conflict) for layer, conflict in zip(usage, conflicts, strict=True) if conflict]
+            if growing:
+                row["area_counts"] = [layer.counts for layer, _ in growing]
+                row["tension"] = [round(float(conflict.tension), 4) for _, conflict in growing]
 
 
 class MetricsFile(Callback):
@@ -119,6 +128,8 @@ class TensorBoard(Callback):
         """See `Callback`."""
         for name, value in row.items():
             for index, number in enumerate(value if isinstance(value, list) else [value]):
+                if not isinstance(number, int | float):
+                    continue  # the samples of every area: a figure, not a curve
                 tag = f"{name}/{index}" if isinstance(value, list) else name
                 self.writer.add_scalar(tag, number, row["epoch"])
 

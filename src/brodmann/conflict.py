@@ -52,15 +52,18 @@ class Conflict(nn.Module):
     - opposition ``-(a . b) / (n m |S|)``: how strongly they pull apart, beside how much single samples scatter;
     - certainty ``-(a . b) / (sqrt(n m) |S|)``: the same in standard deviations of pulls that have no direction.
 
-    An area is split if both exceed their thresholds. Samples that agree have a negative opposition, so a homogeneous
-    task stays one area; and an area that still learns something common is not split before it has learned it. Source:
-    our choice; the paper's abstract names adaptive partitioning, not how.
+    An area is split if both exceed their thresholds. Its *tension* is the smaller of the two, each divided by its
+    threshold: above 1 it splits. ``tension`` holds the largest of the last window, 0 before one was judged. Samples
+    that agree have a negative opposition, so a homogeneous task stays one area; and an area that still learns something
+    common is not split before it has learned it. Source: our choice; the paper's abstract names adaptive partitioning,
+    not how.
     """
 
     pull: Tensor
     samples: Tensor
     square: Tensor
     apart: Tensor
+    tension: Tensor
 
     def __init__(self, cells: int, *, evidence: int = 2048, opposition: float = 0.03, certainty: float = 4.0) -> None:
         """Starts a window.
@@ -78,6 +81,7 @@ class Conflict(nn.Module):
         self.register_buffer("samples", torch.zeros(cells, dtype=torch.int64))
         self.register_buffer("square", torch.zeros(SIZE, SIZE))
         self.register_buffer("apart", torch.zeros(cells, dtype=torch.bool))
+        self.register_buffer("tension", torch.zeros(()))
 
     def add(self, cell: Tensor, sketches: Tensor) -> None:
         """Adds a batch: cell (rows,) int64, sketches (rows, SIZE) of the error of a mean over the batch."""
@@ -94,14 +98,15 @@ class Conflict(nn.Module):
         """
         if int(self.samples.sum()) < self.evidence:
             return []
-        found = list(self._judged(partition))
+        judged = list(self._judged(partition))
+        self.tension.fill_(max((tension for _, _, tension in judged), default=0.0))
         self.apart.copy_(self._parted(partition))
         for window in (self.pull, self.samples, self.square):
             window.zero_()
-        return found
+        return [(area, leaving) for area, leaving, tension in judged if tension > 1]
 
-    def _judged(self, partition: Tensor) -> Iterator[tuple[int, list[int]]]:
-        """Yields the partings of the last window that this one confirms."""
+    def _judged(self, partition: Tensor) -> Iterator[tuple[int, list[int], float]]:
+        """Yields the partings that the last window proposed, area and leaving cells, with the tension in this one."""
         scatter = float(self.square.norm() / self.samples.sum())
         for area in torch.unique(partition[self.apart]).tolist():
             own = partition == area
@@ -110,9 +115,9 @@ class Conflict(nn.Module):
             a, b = (self.pull[side].sum(0) for side in sides)
             if not (first and second and scatter):
                 continue
-            against = -float(a @ b) / scatter
-            if against > self.opposition * first * second and against > self.certainty * (first * second) ** 0.5:
-                yield area, sides[1].nonzero()[:, 0].tolist()
+            against, pairs = -float(a @ b) / scatter, first * second
+            tension = min(against / (self.opposition * pairs), against / (self.certainty * pairs**0.5))
+            yield area, sides[1].nonzero()[:, 0].tolist(), tension
 
     def _parted(self, partition: Tensor) -> Tensor:
         """Returns which cells would leave their area, (cells,) bool: one side of the main direction of disagreement."""

@@ -1,12 +1,11 @@
-"""Figures of a training, as PNG files: curves, use of areas, what areas hold, alignment (extra ``figures``).
+"""Figures of a training, as PNG files: curves, growth and use of areas, what they hold, alignment (extra ``figures``).
 
-Matplotlib is imported when a figure is drawn, without pyplot: no global state, no window system. Colours are told
-apart by colour-blind readers, and every difference in colour is one in line style, marker or position too.
+Colours are told apart by colour-blind readers, and every difference in colour is one in line style, marker or position
+too.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,15 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .drawing import (
+    COLOURS,
+    GREY,
+    INK,
+    MAP,
+    name_ticks,
+    new_figure,
+    plain_decades,
+    separate,
+    tidy,
+    tidy_bar,
+    whole_numbers,
+    write_figure,
+)
 from .errors import BrodmannError
-from .files import write_bytes
 from .telemetry import Alignment, AreaUsage
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito (2008), told apart with every common form of colour blindness."""
-GREY, INK = "#8A8A8A", "#262626"
-MAP = "Blues"
-DPI = 200
 BARS = 3
 """Layers up to which the use of areas is drawn as bars; above it is a heat map."""
 Row = Mapping[str, Any]
@@ -94,6 +101,54 @@ def learning_curves(
     write_figure(path, figure)
 
 
+def growth(path: Path, history: Sequence[Row], *, panels: int = 3) -> None:
+    """Draws how areas grew: above the share of the samples in each area by epoch, below the tension that splits them.
+
+    A split shows as a new band above; the tension that called for it lies above the dashed line below, and falls once
+    the area is split.
+
+    Args:
+        path: PNG file to write.
+        history: A row per epoch with ``epoch``, ``area_counts`` and ``tension``, see `brodmann.callbacks.AreaUse`.
+        panels: Most routers to draw; of more, evenly spaced ones with the first and the last. Default 3.
+
+    Raises:
+        BrodmannError: No area could grow, or matplotlib is missing.
+    """
+    history = [row for row in history if "tension" in row]
+    _require(history, "an epoch in which areas could grow")
+    epochs, count = [row["epoch"] for row in history], len(history[0]["tension"])
+    shown = _evenly(count, max(1, panels))
+    figure = new_figure(1.0 + 3.4 * len(shown), 3.9)
+    grid = figure.add_gridspec(2, len(shown), height_ratios=(1.5, 1.0))
+    for column, index in enumerate(shown):
+        above = figure.add_subplot(grid[0, column])
+        counts = torch.tensor([row["area_counts"][index] for row in history], dtype=torch.float64).t()
+        shares = 100.0 * counts / counts.sum(0)
+        used = [share for share in shares if share.any()]
+        colours = [COLOURS[place % len(COLOURS)] for place in range(len(used))]
+        above.stackplot(epochs, *used, colors=colours, edgecolor="white", linewidth=0.8, step="post")
+        above.set_ylim(0, 100)
+        below = figure.add_subplot(grid[1, column], sharex=above)
+        below.axhline(1.0, color=GREY, linewidth=0.9, linestyle="--")
+        below.plot(
+            epochs, [row["tension"][index] for row in history], color=INK, linewidth=1.2, marker="o", markersize=3
+        )
+        first = column == 0
+        tidy(above, "", "samples of each area (%)" if first else "", grid=False)
+        tidy(below, "epoch (dashed: an area splits, while the budget lasts)", "tension" if first else "")
+        above.tick_params(labelbottom=False)
+        grown = int((counts[:, -1] > 0).sum())
+        where = "" if count == 1 else f"router {index + 1} of {count}: "
+        above.set_title(
+            f"{where}1 area grew to {grown}" if grown > 1 else f"{where}one area", fontsize=8, color=INK, loc="left"
+        )
+        whole_numbers(below.xaxis)
+        if len(epochs) > 1:
+            above.set_xlim(epochs[0], epochs[-1])
+    write_figure(path, figure)
+
+
 def area_usage(path: Path, rows: Sequence[AreaUsage]) -> None:
     """Draws the share of the samples that each area got, for each routed layer, with the effective areas.
 
@@ -156,13 +211,13 @@ def areas_by_class(
         panel.set_title(f"{label}: {told:.2f} of {entropy:.2f} bits of class", fontsize=8, color=INK, loc="left")
         last = position + columns >= len(shown)
         tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)
-        _name_ticks(panel.xaxis, [str(area) for area in order], 20)
-        _name_ticks(panel.yaxis, [_short(name) for name in classes], 45)
+        name_ticks(panel.xaxis, [str(area) for area in order], 20)
+        name_ticks(panel.yaxis, [_short(name) for name in classes], 45)
         if len(order) > 8 and max(order) > 99:
             panel.tick_params(axis="x", rotation=90)
-        _separate(panel, len(order), len(classes))
+        separate(panel, len(order), len(classes))
     bar = figure.colorbar(image, ax=figure.axes, shrink=0.9, pad=0.02, aspect=28)
-    _tidy_bar(bar, "share of the class (%)")
+    tidy_bar(bar, "share of the class (%)")
     write_figure(path, figure)
 
 
@@ -256,7 +311,7 @@ def _usage_map(path: Path, rows: Sequence[AreaUsage]) -> None:
         for number, value in zip(numbers, effective, strict=True):
             beside.text(value + 0.02 * areas, number, f"{value:.1f}", va="center", fontsize=7, color=INK)
     bar = figure.colorbar(image, ax=[panel], location="top", shrink=0.7, pad=0.02, aspect=30)
-    _tidy_bar(bar, "share of the samples (%)")
+    tidy_bar(bar, "share of the samples (%)")
     write_figure(path, figure)
 
 
@@ -317,84 +372,3 @@ def _number(value: Any) -> float:
 def _require(rows: Sequence[Any] | Mapping[str, Any], what: str) -> None:
     if not rows:
         raise BrodmannError(f"There is nothing to draw: expected at least {what}.")
-
-
-def new_figure(width: float, height: float) -> Any:
-    """Returns an empty figure of this size in inches, with a canvas of its own."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise BrodmannError("Figures need matplotlib: pip install 'brodmann[figures]'.") from None
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def write_figure(path: Path, figure: Any) -> None:
-    """Writes a figure as the path's suffix says: png, svg or pdf."""
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    kind = Path(path).suffix.lstrip(".") or "png"
-    # Without versions, dates and random names inside, equal data gives equal bytes.
-    empty = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
-    with rc_context({"svg.hashsalt": "brodmann", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format=kind, facecolor="white", metadata=empty.get(kind))
-    write_bytes(Path(path), buffer.getvalue())
-
-
-def tidy(panel: Any, x: str, y: str, *, grid: bool = True) -> None:
-    """Gives a panel its labels and the common looks."""
-    panel.set_xlabel(x, fontsize=8.5, color=INK)
-    panel.set_ylabel(y, fontsize=8.5, color=INK)
-    panel.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.7)
-    for side, spine in panel.spines.items():
-        spine.set_visible(side in ("left", "bottom") and grid)
-        spine.set_linewidth(0.7)
-        spine.set_color(INK)
-    if grid:
-        panel.grid(visible=True, color="#E3E3E3", linewidth=0.6)
-        panel.set_axisbelow(True)
-    else:
-        panel.tick_params(length=0)
-
-
-def _tidy_bar(bar: Any, label: str) -> None:
-    bar.set_label(label, fontsize=8, color=INK)
-    bar.ax.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.7)
-    bar.outline.set_visible(False)
-
-
-def _name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
-    """Names every row or column where there is room, else every k-th."""
-    step = math.ceil(len(names) / most)
-    axis.set_ticks(range(0, len(names), step), labels=list(names)[::step])
-
-
-def _separate(panel: Any, columns: int, rows: int) -> None:
-    """Draws thin white lines between cells, where cells are large enough to stand it."""
-    if columns * rows > 1000:
-        return
-    panel.set_xticks([index - 0.5 for index in range(1, columns)], minor=True)
-    panel.set_yticks([index - 0.5 for index in range(1, rows)], minor=True)
-    panel.grid(visible=True, which="minor", color="white", linewidth=0.6)
-    panel.tick_params(which="minor", length=0)
-
-
-def whole_numbers(axis: Any) -> None:
-    """Puts ticks at whole numbers alone."""
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))
-
-
-def plain_decades(axis: Any) -> None:
-    """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 where it spans few of them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    low, high = axis.get_view_interval()
-    narrow = high / low < 300
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())

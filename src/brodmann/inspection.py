@@ -57,6 +57,9 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     _, split = run_data(folder, data_dir)
     dtype = network.dtype
     x, y = split.x_test.to(dtype), split.y_test
+    if any("tension" in row for row in history):
+        figures.growth(place / "growth.png", history)
+        drawn.append(place / "growth.png")
     usage = area_usage(network, x)
     aligned = alignment(network, x[:SAMPLES], y[:SAMPLES])
     figures.alignment(place / "alignment.png", aligned)

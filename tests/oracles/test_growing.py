@@ -64,6 +64,33 @@ def test_cells_without_conflict_stay_together(seed: int, common: float) -> None:
     assert [window(conflict, pulls, 3.0) for _ in range(6)] == [[]] * 6
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.1, 0.5, 1.0, 2.0])
+def test_an_area_splits_exactly_where_its_tension_is_above_one(strength: float) -> None:
+    torch.manual_seed(0)
+    pulls = strength * torch.tensor([1.0, -1, 1, -1])[:, None] * torch.randn(SIZE)
+    conflict = Conflict(4)
+    assert window(conflict, pulls, 3.0) == []
+    assert float(conflict.tension) == 0.0  # nothing was judged yet
+    for _ in range(3):
+        assert bool(window(conflict, pulls, 3.0)) == (float(conflict.tension) > 1)
+    assert (float(conflict.tension) > 1) == (strength >= 0.5)
+
+
+def test_tension_is_the_smaller_of_opposition_and_certainty_over_their_thresholds() -> None:
+    # Two cells of n and m samples pull by one and minus one along one number of the sketch: -(a . b) = n m, |S| = 1.
+    def tension(n: int, m: int, **thresholds: float) -> float:
+        conflict = Conflict(2, evidence=n + m, **thresholds)
+        cell = torch.tensor([0] * n + [1] * m)
+        pulls = torch.nn.functional.one_hot(torch.zeros(n + m, dtype=torch.int64), SIZE) * (1.0 - 2 * cell[:, None])
+        for _ in range(2):
+            conflict.add(cell, pulls / (n + m))
+            conflict.splits(torch.zeros(2, dtype=torch.int64))
+        return float(conflict.tension)
+
+    assert tension(30, 20, opposition=0.5, certainty=1.0) == pytest.approx(2.0)
+    assert tension(30, 20, opposition=0.01, certainty=4.0) == pytest.approx(600**0.5 / 4)
+
+
 def test_a_window_closes_when_the_evidence_is_there_and_then_starts_afresh() -> None:
     conflict = Conflict(2, evidence=10)
     cell, pulls = torch.tensor([0, 0, 1]), torch.ones(3, SIZE)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from brodmann.bench.case import Row
 from brodmann.bench.statistics import Difference
 from brodmann.bench.tables import grouped
-from brodmann.figures import COLOURS, GREY, INK, MAP, new_figure, plain_decades, tidy, whole_numbers, write_figure
+from brodmann.drawing import COLOURS, GREY, INK, MAP, new_figure, plain_decades, tidy, whole_numbers, write_figure
 
 MARKERS = "osD^vP"
 STYLES = ("-", "--", "-.", ":")
