@@ -197,7 +197,7 @@ class Router(nn.Module):
     @unrecorded
     def route(self, x: Tensor) -> Route:
         """Routes for learning: x (rows, in); returns everything that `learn` needs."""
-        u = self._project(x)
+        u = self.projection.product(x, Groups.single(len(x), x.device), None, None)
         products: Tensor | None = None
         if self.vacant is None and not self.balance_rate:
             cell = native.nearest(u, self.prototypes)

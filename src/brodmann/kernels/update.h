@@ -46,10 +46,11 @@ struct Mover {
         scale(C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)))) {}
 };
 
-// A tile of the gradient: `count` neighbours in each of Rows rows, which lie `stride` weights apart.
-template <int Rows, class C, class Count>
+// A tile of the gradient: `count` neighbours for each of Outputs outputs, one after the other; those of the weights lie
+// `stride` apart.
+template <int Outputs, class C, class Count>
 struct Tile {
-  const C (*gradient)[kVectors * Lanes<C>::count];
+  const C* gradient;
   int64_t stride;
   Count count;
 
@@ -57,10 +58,11 @@ struct Tile {
   template <class Body>
   void each_vector(int64_t at, const Body& body) const {
     constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
-    for (int row = 0; row < Rows; ++row, at += stride) {
+    for (int o = 0; o < Outputs; ++o, at += stride) {
+      const C* from = gradient + o * count;
       int64_t i = 0;
-      for (; i + lanes <= count; i += lanes) body(at + i, load(gradient[row] + i), lanes);
-      if (i < count) body(at + i, load(gradient[row] + i, count - i), count - i);
+      for (; i + lanes <= count; i += lanes) body(at + i, load(from + i), lanes);
+      if (i < count) body(at + i, load(from + i, count - i), count - i);
     }
   }
 };
@@ -127,13 +129,20 @@ struct Moves {
   int64_t count = 0;
 };
 
+// Outputs of a tile of an area with so many rows. With few it is the way of the weights from memory that takes time: one
+// output after the other is one long stretch of it. With many it is the products, which need tall tiles.
+constexpr int64_t outputs_of_tile(int64_t rows) { return rows <= 4 ? 1 : rows <= 12 ? 2 : kRows; }
+
+// Vectors beside each other in a tile: as many as the registers hold.
+constexpr int vectors_of_tile(int outputs) { return outputs == 1 ? 16 : outputs == 2 ? 8 : kVectors; }
+
 // gradient[o][0 .. V vectors) = sum over rows of delta[row][o] x[row][0 .. V vectors) for O outputs.
 template <int O, int V, class C, class X>
-inline void gradient_tile(const Groups& groups, int64_t begin, int64_t end, int64_t inputs, int64_t outputs,
-                          const X* delta, const X* x, C* gradient, int64_t stride) {
+inline void gradient_tile(const Groups& groups, int64_t group, int64_t inputs, int64_t outputs, const X* delta,
+                          const X* x, C* gradient) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[O][V] = {};
-  for (int64_t position = begin; position < end; ++position) {
+  for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
     const int64_t row = groups.row(position);
     const X *from = x + row * inputs, *error = delta + row * outputs;
     decltype(load(from)) value[V];
@@ -143,56 +152,49 @@ inline void gradient_tile(const Groups& groups, int64_t begin, int64_t end, int6
       for (int v = 0; v < V; ++v) multiply_add(sums[o][v], factor, value[v]);
     }
   }
-  for (int o = 0; o < O; ++o) {
-    for (int v = 0; v < V; ++v) std::memcpy(gradient + o * stride + v * lanes, &sums[o][v], sizeof(Vector<C>));
-  }
+  std::memcpy(gradient, sums, sizeof sums);
 }
 
-template <int O, class C, class X, class W>
-inline void update_outputs(const Moves<C, W>& moves, const Groups& groups, int64_t group, int64_t o, int64_t inputs,
-                           int64_t outputs, const X* delta, const X* x) {
-  constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
-  const int64_t begin = groups.bounds[group], end = groups.bounds[group + 1];
-  const int64_t base = (groups.slot(group) * outputs + o) * inputs;
-  const W* weight = moves.weight() + base;
-  for (int64_t i = 0; i < inputs;) {
-    alignas(64) C gradient[O][block];
-    for (int k = 0; k < O; ++k) {  // the next block's weights arrive while this one's gradient is summed
-      for (int64_t line = 0; line < block; line += lanes)
-        __builtin_prefetch(weight + k * inputs + i + block + line, 1);
+// Moves the weights of O outputs, from input i on, in tiles of V vectors and then of fewer.
+template <int O, int V, class C, class X, class W>
+inline void update_tiles(const Moves<C, W>& moves, const Groups& groups, int64_t group, int64_t base, int64_t i,
+                         int64_t inputs, int64_t outputs, const X* delta, const X* x) {
+  constexpr int64_t lanes = Lanes<C>::count;
+  constexpr std::integral_constant<int64_t, V * lanes> width;
+  alignas(64) C gradient[O * width];
+  for (; i + width <= inputs; i += width) {
+    const W* next = moves.weight() + base + i + width;
+    for (int o = 0; o < O; ++o) {  // the next tile's weights arrive while this one's gradient is summed
+      for (int64_t line = 0; line < width; line += lanes) __builtin_prefetch(next + o * inputs + line, 1);
     }
-    const auto advance = [&](auto width) {
-      moves(group, base + i, Tile<O, C, decltype(width)>{gradient, inputs, width});
-      i += width;
-    };
-    if (inputs - i >= block) {
-      gradient_tile<O, kVectors>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
-      advance(std::integral_constant<int64_t, block>{});
-    } else if (inputs - i >= lanes) {
-      gradient_tile<O, 1>(groups, begin, end, inputs, outputs, delta + o, x + i, gradient[0], block);
-      advance(std::integral_constant<int64_t, lanes>{});
-    } else {
-      for (int k = 0; k < O; ++k) {
-        C rest = 0;
-        for (int64_t position = begin; position < end; ++position) {
-          const int64_t row = groups.row(position);
-          rest += product(delta[row * outputs + o + k], x[row * inputs + i]);
-        }
-        gradient[k][0] = rest;
+    gradient_tile<O, V>(groups, group, inputs, outputs, delta, x + i, gradient);
+    moves(group, base + i, Tile<O, C, decltype(width)>{gradient, inputs, width});
+  }
+  if constexpr (V > 1) {
+    update_tiles<O, V / 2>(moves, groups, group, base, i, inputs, outputs, delta, x);
+  } else if (i < inputs) {
+    const int64_t rest = inputs - i;
+    std::fill(gradient, gradient + O * rest, C(0));
+    for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
+      const X *from = x + groups.row(position) * inputs + i, *error = delta + groups.row(position) * outputs;
+      for (int o = 0; o < O; ++o) {
+        for (int64_t k = 0; k < rest; ++k) gradient[o * rest + k] += product(error[o], from[k]);
       }
-      advance(std::integral_constant<int64_t, 1>{});
     }
+    moves(group, base + i, Tile<O, C, int64_t>{gradient, inputs, rest});
   }
 }
 
 template <class C, class X, class W>
 void update_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
                 const Moves<C, W>& moves) {
-  const auto shares = cut(groups, outputs, inputs, [](int64_t) { return kRows; }, threads);
+  const auto shares = cut(groups, outputs, inputs, outputs_of_tile, threads);
   each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
-    for (int64_t o = item.begin; o < item.end; o += kRows) {
-      as_constant<kRows>(item.end - o, [&](auto height) {
-        update_outputs<height>(moves, groups, item.group, o, inputs, outputs, delta, x);
+    const int64_t weight = groups.slot(item.group) * outputs * inputs, most = outputs_of_tile(groups.rows(item.group));
+    for (int64_t o = item.begin; o < item.end; o += most) {
+      as_constant<kRows>(std::min(most, item.end - o), [&](auto height) {
+        constexpr int vectors = vectors_of_tile(height);
+        update_tiles<height, vectors>(moves, groups, item.group, weight + o * inputs, 0, inputs, outputs, delta + o, x);
       });
     }
   });
@@ -207,18 +209,14 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
 // Biases: as weights on an input that is always one.
 template <class C>
 void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, C>& moves) {
-  constexpr int64_t most = kVectors * Lanes<C>::count;
-  std::vector<C> gradient((outputs + most - 1) / most * most);
+  std::vector<C> gradient(outputs);
   for (int64_t group = 0; group < groups.count; ++group) {
     std::fill(gradient.begin(), gradient.end(), C(0));
     for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
       const C* row = delta + groups.row(position) * outputs;
       for (int64_t o = 0; o < outputs; ++o) gradient[o] += row[o];
     }
-    for (int64_t o = 0; o < outputs; o += most) {
-      const auto* part = reinterpret_cast<const C(*)[most]>(gradient.data() + o);
-      moves(group, groups.slot(group) * outputs + o, Tile<1, C, int64_t>{part, outputs, std::min(most, outputs - o)});
-    }
+    moves(group, groups.slot(group) * outputs, Tile<1, C, int64_t>{gradient.data(), outputs, outputs});
   }
 }
 
