@@ -196,6 +196,13 @@ def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_a
 # ---- costs, initial values, layers -----------------------------------------------------------------------------------
 
 
+def test_methods_are_chosen_by_the_names_that_tables_call_them() -> None:
+    plan = Plan(seeds=2, protocols=("tuned",), sets=("digits",), methods=("SAL, 16 areas", "Kolen-Pollack"))
+    assert [case.method for case in cases_of("ten", plan)] == ["SAL, 16 areas", "Kolen-Pollack"] * 2
+    with pytest.raises(BrodmannError, match="Unknown method 'SAL, 15 areas'. Did you mean 'SAL, 1"):
+        cases_of("ten", replace(plan, methods=("SAL, 15 areas",)))
+
+
 def test_operations_are_counted_as_by_hand() -> None:
     dense = Backpropagation(7, 3, width=5)
     assert learning_operations(dense) == 2 * (2 * 35 + 3 * 15)

@@ -239,6 +239,8 @@ class Bench:
     """Seeds of each row (default: the recipe's own)."""
     sets: tuple[str, ...] | None = None
     """Data sets (default: the recipe's own that are on this machine)."""
+    methods: tuple[str, ...] | None = None
+    """Methods, as tables call them (default: all of the recipe)."""
     protocols: tuple[str, ...] = ("tuned", "paper")
     """Protocols of the recipe ten."""
     jobs: int = 1
@@ -263,7 +265,7 @@ class Bench:
         if self.data_dir is not None:
             os.environ["BRODMANN_DATA"] = str(self.data_dir.resolve())  # the workers inherit it
         names = list(bench.RECIPES) if self.name == "all" else [self.name]
-        plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets)
+        plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods)
         if self.estimate:
             cases = [case for name in names for case in bench.cases_of(name, plan)]
             hours = core_hours(cases, self.trials, search=self.search or self.quick)

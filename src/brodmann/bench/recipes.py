@@ -49,12 +49,14 @@ class Plan:
         seeds: Seeds of each row. Default 10, 5 on large sets, 2 if quick.
         protocols: Which of ``tuned`` and ``paper`` the recipe `ten` runs.
         sets: Data sets, or None for those of the recipe.
+        methods: Names of methods, or None for all of the recipe.
     """
 
     quick: bool = False
     seeds: int | None = None
     protocols: tuple[str, ...] = ("tuned", "paper")
     sets: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | None = None
 
     def datasets(self, usual: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the wanted data sets; of the usual ones those that are on this machine."""
@@ -253,12 +255,18 @@ def cases_of(name: str, plan: Plan) -> list[Case]:
     """Returns the cases of a recipe, in the order in which they run.
 
     Raises:
-        BrodmannError: There is no such recipe.
+        BrodmannError: There is no such recipe, or it has no such method.
         MissingDataError: None of its data is on this machine.
     """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     cases = RECIPES[name](plan)
+    known = tuple(dict.fromkeys(case.method for case in cases))
+    for method in plan.methods or ():
+        if known and method not in known:
+            raise unknown_name("method", method, known)
+    if plan.methods is not None:
+        cases = [case for case in cases if case.method in plan.methods]
     if not cases:
         raise MissingDataError(
             f"None of the data of '{name}' is on this machine: `brodmann data list` shows what is, "
