@@ -42,12 +42,8 @@ mutants: $(READY)  ## Plants faults and checks that the tests find them
 bench-quick: $(READY)  ## Runs a small version of every benchmark, writes a report
 	$(BIN)/brodmann bench all --quick --seeds 2 --jobs 2 --out runs/bench-quick
 
-bench-speed: $(READY)  ## Measures speed and memory beside the machine's limits and PyTorch
-	$(BIN)/python benchmarks/roofline.py
-	$(BIN)/python benchmarks/kernels.py
-	$(BIN)/python benchmarks/step_time.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/scale.py
+bench-speed: $(READY)  ## Measures speed and memory beside the machine's limits and PyTorch, renews docs/results.md
+	$(BIN)/python benchmarks/refresh.py
 
 gpu-check: $(READY)  ## Checks and times the Triton kernels on a CUDA device
 	$(BIN)/pip install --quiet triton

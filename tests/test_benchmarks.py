@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +34,19 @@ def test_runs_to_its_end(command: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
+
+
+def test_results_have_a_place_for_every_table_and_keep_the_words_around_it(tmp_path: Path) -> None:
+    place = importlib.util.spec_from_file_location("refresh", BENCHMARKS / "refresh.py")
+    assert place is not None
+    assert place.loader is not None
+    refresh = importlib.util.module_from_spec(place)
+    place.loader.exec_module(refresh)
+    page = (BENCHMARKS.parent / "docs" / "results.md").read_text()
+    for name in refresh.TABLES:
+        changed = refresh.put(page, name, "| new |")
+        block = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
+        assert changed == block.sub(r"\1| new |\2", page)
+        assert changed != page
+    with pytest.raises(SystemExit, match="no place for kernels"):
+        refresh.put("a page", "kernels", "")

@@ -55,6 +55,10 @@ def split_router() -> Router:
     return Router(4, 3, cells=6)
 
 
+OTHER_NUMBERS = (
+    "Expected an input of torch.float32, as the weights are, got {}: convert it with x.to(torch.float32), or the "
+    "network with .to(...)."
+)
 NO_ROUTER = "This AreaLinear has no router of its own: put it into a Routed, or give it one."
 CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: SGD(decay=-1.0), "Expected a decay of at least 0, got -1.0."),
@@ -157,6 +161,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: AreaLinear(4, 2)(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
     (lambda: AreaLinear(4, 2).trace(torch.zeros(5), Context()), "Expected an input of shape (..., 4), got (5,)."),
+    (lambda: AreaLinear(4, 2)(torch.zeros(3, 4).double()), OTHER_NUMBERS.format("torch.float64")),
+    (lambda: AreaLinear(4, 2).trace(torch.zeros(3, 4).byte(), Context()), OTHER_NUMBERS.format("torch.uint8")),
+    (lambda: Network(mlp(4, 2))(torch.zeros(3, 4).double()), OTHER_NUMBERS.format("torch.float64")),
+    (
+        lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4).double(), torch.zeros(3, dtype=torch.int64)),
+        OTHER_NUMBERS.format("torch.float64"),
+    ),
+    (lambda: Network(mlp(4, 2))(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
     (lambda: AreaLinear(4, 2, router=None)(torch.zeros(3, 4)), NO_ROUTER),
     (lambda: AreaLinear(4, 2, router=None).trace(torch.zeros(3, 4), Context()), NO_ROUTER),
     (
@@ -182,6 +194,15 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Local(nn.BatchNorm1d(4, affine=False)),
         "Local takes operations without parameters or buffers; BatchNorm1d holds 3. Use elementwise_affine=False, "
         "affine=False with track_running_stats=False, or an AreaLinear.",
+    ),
+    (
+        lambda: Local(nn.Sequential(nn.LeakyReLU(inplace=True))),
+        "Local takes operations that leave their input alone, and Sequential overwrites it: leave inplace=True out.",
+    ),
+    (
+        lambda: Router(4, 2, cells=4, learned=False, novelty=0.5),
+        "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, got 4 "
+        "cells for 2 areas: leave cells out.",
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), nn.ReLU()),  # type: ignore[arg-type]

@@ -287,6 +287,37 @@ def train_elsewhere(**environment: str) -> dict[str, object]:
     return json.loads(result.stdout)
 
 
+def test_the_kernels_work_beside_another_default_device() -> None:
+    network = Network(mlp(5, 3, width=8, areas=4, update=SGD()))
+    x, y = torch.randn(9, 5), torch.randint(0, 3, (9,))
+    torch.set_default_device("meta")
+    try:
+        network.learn(x, y)
+        assert network(x).device.type == "cpu"
+    finally:
+        torch.set_default_device(None)
+
+
+def test_a_compiler_that_fails_is_quoted_where_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "broken"
+    lines = (
+        "#!/bin/sh",
+        "[ $1 = --version ] && exit",
+        "echo 'numbers.h: In function f:' >&2",
+        "echo 'error: no g' >&2",
+    )
+    script = "\n".join((*lines, "exit 1", ""))
+    compiler.write_text(script)
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path / "cache"))
+    build.cache_clear()
+    try:
+        assert build().why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++."
+    finally:
+        build.cache_clear()
+
+
 def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\necho 'no such processor' >&2\nexit 1\n")
@@ -295,7 +326,7 @@ def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> 
     fails = train_elsewhere(CXX=str(broken), BRODMANN_CACHE=str(tmp_path))
     off = train_elsewhere(BRODMANN_KERNELS="off")
     assert none["why"] == "No C++ compiler was found: install g++ or clang++, or name one in CXX."
-    assert fails["why"] == f"{broken} failed: no such processor"
+    assert fails["why"] == f"{broken} failed: no such processor The kernels need g++ 12, or clang++."
     assert off["why"] == "Switched off by BRODMANN_KERNELS=off."
     for run in (none, fails):
         assert len(run["warnings"]) == 1
@@ -316,4 +347,4 @@ def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
     assert first["warnings"] == []
     a_file = tmp_path / "file"
     a_file.write_text("")
-    assert "could not be written or loaded" in str(train_elsewhere(BRODMANN_CACHE=str(a_file))["why"])
+    assert "could not be written" in str(train_elsewhere(BRODMANN_CACHE=str(a_file))["why"])

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from brodmann import BrodmannError, runs
 from brodmann.checkpoints import checkpoint_names
-from brodmann.cli import main
+from brodmann.cli import _free_folder, main
 from brodmann.options import RunOptions
 from brodmann.runs import continue_run, start_run
+from brodmann.training import Callback, Interrupted, Trainer
 
 SMALL = ["--width", "12", "--areas", "4", "--epochs", "3", "--no-figures"]
 
@@ -298,6 +301,50 @@ def test_an_existing_folder_is_never_touched(table: Path, tmp_path: Path, capsys
         with pytest.raises(SystemExit, match="2"):
             main(command)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_run_that_begins_elsewhere_meanwhile_is_never_replaced(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    load = runs.load
+
+    def slow(*arguments: object) -> object:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        return load(*arguments)
+
+    monkeypatch.setattr(runs, "load", slow)
+    with pytest.raises(BrodmannError, match="exists: resume it"):
+        start_run(options(table), folder)
+    assert (folder / "config.json").read_text() == "{}"
+
+
+def test_runs_without_a_name_get_folders_of_their_own_and_leave_none_behind_in_vain(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = _free_folder(options(table)), _free_folder(options(table))
+    assert first != second
+    with pytest.raises(SystemExit):
+        main(["train", str(table), "--width", "0"])
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [first.name, second.name]
+
+
+def test_a_run_that_goes_back_to_a_checkpoint_is_unfinished_until_it_ends(table: Path, tmp_path: Path) -> None:
+    class Stop(Callback):
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            raise Interrupted(signal.SIGINT)
+
+    folder = tmp_path / "run"
+    start_run(replace(options(table), epochs=3, patience=None), folder)
+    whole = continue_run(folder)
+    earlier = checkpoint_names(folder)[0]
+    with pytest.raises(Interrupted):
+        continue_run(folder, checkpoint=earlier, callbacks=lambda *_: [Stop()])
+    assert not (folder / "result.json").exists()
+    again = continue_run(folder)
+    assert again["test_accuracy"] == whole["test_accuracy"]
 
 
 def test_divergence_names_the_layer(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

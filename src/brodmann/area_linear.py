@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .areas import AreaMap
+from .checks import check_input
 from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
@@ -139,7 +140,7 @@ class AreaLinear(Layer):
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
-        self._check(x)
+        check_input(x, self._map)
         rows = x.reshape(-1, self.in_features)
         out = None
         if self.shared is not None and self.shared_bias is not None:
@@ -162,7 +163,7 @@ class AreaLinear(Layer):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
         """Learning forward pass: x (..., in); returns (..., out) and the trace."""
-        self._check(x)
+        check_input(x, self._map)
         rows = x.reshape(-1, self.in_features)
         route = self._route(rows, context)
         groups = Groups.single(rows.shape[0], rows.device) if route is None else route.groups
@@ -211,7 +212,7 @@ class AreaLinear(Layer):
             if gate_error is not None and context.gate_error is not None:
                 context.gate_error.add_(gate_error)
             return below
-        if route is not None and rates.projection:
+        if route is not None:
             router.learn(route, gate_error, context.lr * rates.projection)
         for area, cells in router.due():
             self.split(area, cells)
@@ -252,6 +253,14 @@ class AreaLinear(Layer):
         one = (self.in_features + 1) * self.out_features
         both = self.gated and self.shared is not None and self.areas is not None
         return 2 * one if both else one
+
+    @property
+    def _map(self) -> Tensor:
+        """One of the layer's weights, (slots, out, in): there is a shared part, or there are areas."""
+        if self.shared is not None:
+            return self.shared.value
+        assert self.areas is not None
+        return self.areas.weight.value
 
     def _move(self, signal: Signal, context: Context) -> None:
         """Moves every weight but the router's."""
@@ -313,10 +322,6 @@ class AreaLinear(Layer):
         grown = context.pulls is not None if self.router is None else self.router.conflict is not None
         beside_shared = self.shared_mode == "learned" and rates.shared > 0 and not grown
         return BESIDE_SHARED if beside_shared and self.update_rule.scale_free else 1.0
-
-    def _check(self, x: Tensor) -> None:
-        if x.shape[-1] != self.in_features:
-            raise BrodmannError(f"Expected an input of shape (..., {self.in_features}), got {tuple(x.shape)}.")
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

@@ -171,6 +171,8 @@ class Backpropagation(nn.Module):
         """Reads what `save` wrote."""
         tensors, options = read_tensors(Path(path))
         network = Backpropagation(**options["backpropagation"], loss=loss)
+        if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
+            network.double()
         network.load_state_dict(tensors)
         return network
 

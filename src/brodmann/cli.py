@@ -64,7 +64,12 @@ class Train(RunOptions):
                 raise BrodmannError("--checkpoint goes with --resume: name the run folder that holds it.")
             options = RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
             folder = self.out or _free_folder(options)
-            start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
+            try:
+                start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
+            except BrodmannError:
+                if self.out is None:
+                    folder.rmdir()  # claimed in vain
+                raise
 
         def watchers(place: Path, options: RunOptions) -> list[Callback]:
             extra: list[Callback] = [TensorBoard(place / "tensorboard")] if self.tensorboard else []
@@ -322,11 +327,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _free_folder(options: RunOptions) -> Path:
+    """Makes the next free run folder: another command that starts at the same moment gets the one after."""
     stem = f"{Path(options.dataset).stem}-{options.rule}".replace(":", "-")
-    number = 1
-    while (Path("runs") / f"{stem}-{number}").exists():
+    number = 0
+    while True:
         number += 1
-    return Path("runs") / f"{stem}-{number}"
+        folder = Path("runs") / f"{stem}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BrodmannError(f"Cannot write {folder}: {error.strerror}. Choose a folder with --out.") from None
+        return folder
 
 
 def _draw(folder: Path, data_dir: str | None) -> None:

@@ -98,9 +98,11 @@ class Conflict(nn.Module):
         """
         if int(self.samples.sum()) < self.evidence:
             return []
-        judged = list(self._judged(partition))
+        judged: list[tuple[int, list[int], float]] = []
+        if torch.isfinite(self.square).all():  # else the training diverges, and will say so
+            judged = list(self._judged(partition))
+            self.apart.copy_(self._parted(partition))
         self.tension.fill_(max((tension for _, _, tension in judged), default=0.0))
-        self.apart.copy_(self._parted(partition))
         for window in (self.pull, self.samples, self.square):
             window.zero_()
         return [(area, leaving) for area, leaving, tension in judged if tension > 1]

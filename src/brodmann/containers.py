@@ -194,8 +194,7 @@ class Routed(Layer):
         conflict = self.router.conflict
         pulls = None if conflict is None else route.u.new_zeros(len(route.u), SIZE)
         below = self.body.learn(inner, error, context._replace(route=route, gate_error=gate_error, pulls=pulls))
-        if context.rates.projection:
-            self.router.learn(route, gate_error, context.lr * context.rates.projection)
+        self.router.learn(route, gate_error, context.lr * context.rates.projection)
         if conflict is not None and pulls is not None:
             conflict.add(route.cell, pulls)
             for area, cells in self.router.due():

@@ -26,7 +26,7 @@ class Local(Layer):
             operation: A module or function of one tensor.
 
         Raises:
-            BrodmannError: It is a module with parameters or buffers.
+            BrodmannError: It is a module with parameters or buffers, or one that overwrites its input.
         """
         super().__init__()
         if isinstance(operation, nn.Module):
@@ -36,6 +36,11 @@ class Local(Layer):
                     f"Local takes operations without parameters or buffers; {type(operation).__name__} holds "
                     f"{len(held)}. "
                     "Use elementwise_affine=False, affine=False with track_running_stats=False, or an AreaLinear."
+                )
+            if any(getattr(part, "inplace", False) for part in operation.modules()):
+                raise BrodmannError(
+                    f"Local takes operations that leave their input alone, and {type(operation).__name__} overwrites "
+                    "it: leave inplace=True out."
                 )
             operation.eval()
         self.operation = operation

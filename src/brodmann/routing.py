@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import check_input
 from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
 from .graphs import unrecorded
@@ -132,7 +133,7 @@ class Router(nn.Module):
 
         Raises:
             BrodmannError: A size is not positive, there are fewer cells than areas, the partition is unknown, or a
-                router that recruits is also to learn.
+                router that recruits is also to learn, or has several cells for an area.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -142,6 +143,11 @@ class Router(nn.Module):
             raise BrodmannError(
                 "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got "
                 f"in_features={in_features}, areas={areas}, dimension={dimension}, cells={count}."
+            )
+        if novelty is not None and partition == "fixed" and count != areas:
+            raise BrodmannError(
+                "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "
+                f"got {count} cells for {areas} areas: leave cells out."
             )
         if temperature <= 0 or balance_rate < 0:
             raise BrodmannError(
@@ -171,6 +177,7 @@ class Router(nn.Module):
         return len(self.prototypes)
 
     def _project(self, x: Tensor) -> Tensor:
+        check_input(x, self.projection.value)
         return x @ self.projection.value[0].t()
 
     def _compare(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,6 +204,7 @@ class Router(nn.Module):
     @unrecorded
     def route(self, x: Tensor) -> Route:
         """Routes for learning: x (rows, in); returns everything that `learn` needs."""
+        check_input(x, self.projection.value)
         u = self.projection.product(x, Groups.single(len(x), x.device), None, None)
         products: Tensor | None = None
         if self.vacant is None and not self.balance_rate:
@@ -249,7 +257,7 @@ class Router(nn.Module):
                 summed over the layers that share the route; None where the projection does not learn.
             lr: Learning rate of the projection.
         """
-        if self.learned and gate_error is not None:
+        if self.learned and gate_error is not None and lr:
             # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
             scale = (gate_error * route.gate / self.temperature)[:, None]
             score_error = -scale * route.probabilities

@@ -54,18 +54,12 @@ def start_run(
         BrodmannError: The folder exists and ``overwrite`` is off, or it cannot be written, or the data is missing.
     """
     options.check()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not overwrite:
-            raise BrodmannError(
-                f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose "
-                "another --out."
-            )
-        if not (folder / "config.json").is_file():
-            raise BrodmannError(f"{folder} is no run folder (it has no config.json): choose another --out.")
+    _check_place(folder, overwrite)
     data = load(options.dataset, data_dir)
     _device(options.device)
     build_learner(options, data, split_data(options, data))  # fail on bad sizes before anything is replaced
-    if folder.exists() and (folder / "config.json").is_file():
+    _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
+    if folder.exists():
         shutil.rmtree(folder)
     config = {
         "options": asdict(options),
@@ -78,6 +72,18 @@ def start_run(
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", _environment())
     return folder
+
+
+def _check_place(folder: Path, overwrite: bool) -> None:
+    """Raises where a new run would not have the folder to itself, or would replace what is no run."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise BrodmannError(
+            f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose another --out."
+        )
+    if not (folder / "config.json").is_file():
+        raise BrodmannError(f"{folder} is no run folder (it has no config.json): choose another --out.")
 
 
 def continue_run(
@@ -166,6 +172,9 @@ def _train(
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
     if checkpoint is not None or checkpoint_names(folder):
         trainer.resume(checkpoint)
+    if checkpoint is not None:
+        for name in ("result.json", "model.safetensors"):  # what came of the part that is given up
+            (folder / name).unlink(missing_ok=True)
     progress = trainer.run()
     learner.save(folder / "model.safetensors")
     test = evaluate(learner, *place(split.x_test, split.y_test))

@@ -38,10 +38,6 @@ class Slab(nn.Module):
             dtype = torch.int64 if name == "steps" else number
             self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
 
-    def state(self, slot: int) -> dict[str, Tensor]:
-        """Returns views of the rule's buffers of one slot."""
-        return {name: getattr(self, name)[slot] for name in self._state_names}
-
     def states(self) -> dict[str, Tensor]:
         """Returns the rule's buffers, each with the slot as its first dimension."""
         return {name: getattr(self, name) for name in self._state_names}

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints import Checkpoint, drop_checkpoints_after, read_checkpoint, write_checkpoint
+from .checkpoints import Checkpoint, checkpoint_names, drop_checkpoints_after, read_checkpoint, write_checkpoint
 from .divergence import Watch, not_finite
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
@@ -158,11 +158,17 @@ class Trainer:
         """Trains to the end of the schedule.
 
         Raises:
+            BrodmannError: The folder holds checkpoints of another run.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
         """
         progress = self.progress
         if progress.step == 0:
+            if self.folder is not None and checkpoint_names(self.folder):
+                raise BrodmannError(
+                    f"{self.folder} holds checkpoints of an earlier run: go on with it by resume(), or choose another "
+                    "folder."
+                )
             torch.manual_seed(self.schedule.seed)
         native.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
@@ -171,6 +177,8 @@ class Trainer:
                 while progress.epoch < self.schedule.epochs and not self._out_of_patience():
                     self._epoch()
                 self._finish()
+                if self._signal is not None:  # it came after the last step
+                    raise Interrupted(self._signal)
             finally:
                 for callback in self.callbacks:
                     callback.on_end(self)
@@ -180,10 +188,13 @@ class Trainer:
         progress, schedule = self.progress, self.schedule
         x, target = self.train_data
         order = batches(len(x), schedule.batch_size, schedule.seed, progress.epoch)
+        watched = max(
+            0, len(x) // schedule.batch_size - 1
+        )  # the last full batch: of a few samples all units may be off
         for rows in order[progress.batch :]:
             began = time.perf_counter()
             lr = learning_rate(schedule.lr, progress.step, self.steps, schedule.shape, schedule.warmup)
-            watch = Watch() if progress.batch == len(order) - 1 else None
+            watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
             loss_tensor, output = self.network.learn_with_output(
                 x[rows], target[rows], lr=lr, observe=watch and watch.observe

@@ -91,6 +91,13 @@ def test_tension_is_the_smaller_of_opposition_and_certainty_over_their_threshold
     assert tension(30, 20, opposition=0.01, certainty=4.0) == pytest.approx(600**0.5 / 4)
 
 
+def test_a_training_that_diverges_ends_a_window_without_a_split() -> None:
+    conflict = Conflict(2, evidence=4)
+    for _ in range(2):
+        conflict.add(torch.tensor([0, 0, 1, 1]), torch.full((4, SIZE), torch.nan))
+        assert conflict.splits(torch.zeros(2, dtype=torch.int64)) == []
+
+
 def test_a_window_closes_when_the_evidence_is_there_and_then_starts_afresh() -> None:
     conflict = Conflict(2, evidence=10)
     cell, pulls = torch.tensor([0, 0, 1]), torch.ones(3, SIZE)

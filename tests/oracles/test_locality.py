@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from brodmann import SGD, Adam, AreaLinear, Context, Network, Rates, Routed, Router, mlp, residual_mlp
+from brodmann.network import routers
 
 from .cases import LAYERS, PATHS, RULES
 
@@ -263,6 +264,18 @@ def test_rates_freeze_parts() -> None:
         assert not torch.equal(ours.areas.weight.value, old.areas.weight.value)
     feedback = network.area_layers()[1][1].feedback
     assert torch.equal(feedback.shared.value, before.area_layers()[1][1].feedback.shared.value)
+
+
+@pytest.mark.parametrize("routing", ["layer", "network"])
+def test_the_balance_moves_also_where_the_projection_is_frozen_by_rate(routing: str) -> None:
+    torch.manual_seed(0)
+    body = mlp(5, 3, width=8, areas=4, routing=routing, router={"balance_rate": 0.1})
+    network = Network(body, rates=Rates(projection=0.0))
+    before = [router.projection.value.clone() for _, router in routers(network)]
+    network.learn(torch.randn(9, 5), torch.randint(0, 3, (9,)), lr=0.1)
+    for (_, router), projection in zip(routers(network), before, strict=True):
+        assert router.balance.any()
+        assert torch.equal(router.projection.value, projection)
 
 
 def test_balance_spreads_the_choice_and_never_touches_the_gate() -> None:

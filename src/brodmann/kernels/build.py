@@ -53,12 +53,20 @@ def build() -> Build:
         return Build(None, None, "No C++ compiler was found: install g++ or clang++, or name one in CXX.")
     try:
         path = compiled(SOURCE, compiler)
-        return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
     except subprocess.SubprocessError as error:
-        text = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        return Build(None, None, f"{compiler} failed: {text[0] if text else error}")
+        return Build(None, None, f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++.")
+    except (OSError, RuntimeError) as error:  # without a home there is no cache folder either
+        return Build(None, None, f"The kernels could not be written: {error}. Set {WHERE} to another folder.")
+    try:
+        return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
     except OSError as error:
-        return Build(None, None, f"The kernels could not be written or loaded: {error}. Set {WHERE} to another folder.")
+        return Build(None, None, f"The kernels could not be loaded: {error}.")
+
+
+def _complaint(error: subprocess.SubprocessError) -> str:
+    """Returns the line in which a compiler says what is wrong; its first lines only say where."""
+    lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+    return next((line for line in lines if "error:" in line), lines[0] if lines else str(error))
 
 
 def cache_folder() -> Path:
@@ -84,6 +92,8 @@ def compiled(source: Path, compiler: str) -> Path:
     """
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     openmp = _openmp()
+    if openmp is not None and "clang" in version and "gomp" in openmp.name:
+        openmp = None  # clang's parallel regions call another library than GNU's: one thread
     texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
     parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -172,7 +172,8 @@ def _update(
     if ROUND:  # to bfloat16, up with a probability equal to the share that rounding down would lose
         bits = value.to(tl.int32, bitcast=True)
         noise = (tl.randint(seed, at.to(tl.int32)) & 0xFFFF).to(tl.int32)
-        value = ((bits + noise) & -65536).to(tl.float32, bitcast=True)
+        finite = (bits & 0x7F800000) != 0x7F800000
+        value = ((bits + tl.where(finite, noise, 0)) & -65536).to(tl.float32, bitcast=True)
     tl.store(weight + at, value.to(weight.dtype.element_ty), mask=here)
 
 

@@ -98,7 +98,7 @@ def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor]:
     area = area.contiguous()
     rows = area.shape[0]
     most = min(rows, areas)
-    numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64)
+    numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64, device="cpu")
     start = numbers.data_ptr()
     count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
     return numbers[:rows], numbers[rows : rows + count], numbers[rows + most : rows + most + count + 1]
@@ -114,7 +114,7 @@ def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
         return (u @ prototypes.t()).argmax(1)
     u, prototypes = u.contiguous(), prototypes.contiguous()
     (rows, dimension), cells = u.shape, len(prototypes)
-    cell = torch.empty(rows, dtype=torch.int64)
+    cell = torch.empty(rows, dtype=torch.int64, device="cpu")
     functions()["nearest_" + NUMBERS[u.dtype]](
         torch.get_num_threads(), rows, cells, dimension, u.data_ptr(), prototypes.data_ptr(), cell.data_ptr()
     )
@@ -127,7 +127,7 @@ class Native(Operations):
     def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See `Operations.forward`."""
         x = x.contiguous()
-        out = torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype)
+        out = torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device="cpu")
         functions()["forward_" + NUMBERS[weight.dtype]](
             *_arguments(groups, slot, weight), x.data_ptr(), weight.data_ptr(), _address(bias), out.data_ptr()
         )
