@@ -168,6 +168,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4).double(), torch.zeros(3, dtype=torch.int64)),
         OTHER_NUMBERS.format("torch.float64"),
     ),
+    (
+        lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64), lr=-1.0),
+        "Expected a learning rate of at least 0, got -1.0.",
+    ),
     (lambda: Network(mlp(4, 2))(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
     (lambda: AreaLinear(4, 2, router=None)(torch.zeros(3, 4)), NO_ROUTER),
     (lambda: AreaLinear(4, 2, router=None).trace(torch.zeros(3, 4), Context()), NO_ROUTER),

@@ -193,6 +193,19 @@ def test_inspect_draws_figures_and_counts_samples(
     assert len(found["figures"]) == 4
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--out", str(folder)])
+    many = tmp_path / "many.npy"
+    np.save(many, np.zeros((100_000, 6), np.float32))
+    program = "from brodmann.cli import main; main()"
+    command = f"{sys.executable} -c '{program}' predict {folder} {many} | head -n 1"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=True)
+    assert len(run.stdout.splitlines()) == 1
+    assert "Traceback" not in run.stderr
+
+
 def test_areas_that_grow_are_counted_by_epoch_and_drawn(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     whole = ["train", str(table), *SMALL[:-1], "--figures", "--partition", "growing", "--tensorboard"]
@@ -208,14 +221,16 @@ def test_areas_that_grow_are_counted_by_epoch_and_drawn(table: Path, tmp_path: P
 def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(300, 4)).astype(np.float32)
-    y = np.stack([x[:, 0] * 2, x[:, 1] - x[:, 2]], 1)
+    y = np.stack([1000 + 200 * x[:, 0], 0.01 * (x[:, 1] - x[:, 2])], 1)  # far from mean 0 and variance 1
     path = tmp_path / "plane.npz"
     np.savez(path, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
     run = tmp_path / "run"
     main(["train", str(path), "--width", "32", "--epochs", "20", "--lr", "0.01", "--out", str(run), "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["test_r2"] > 0.9
     main(["predict", str(run), str(path)])
-    assert len(capsys.readouterr().out.splitlines()[0].split()) == 2
+    found = np.array([line.split() for line in capsys.readouterr().out.splitlines()], dtype=float)
+    rest = ((found - y[200:]) ** 2).sum(0) / ((y[200:] - y[200:].mean(0)) ** 2).sum(0)
+    assert rest.max() < 0.1  # predictions are in the targets' own units
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ class ProgressBar(Callback):
         self.title = title
         self.bar: Progress | None = None
         self.facts = ""
-        self.began, self.samples = 0.0, 0
+        self.began, self.samples = 0.0, 0  # of training alone: what an evaluation or a first import takes is no step's
 
     def _start(self, trainer: Trainer) -> Progress:
         self.bar = Progress(
@@ -75,16 +74,19 @@ class ProgressBar(Callback):
             console=Console(stderr=True),
         )
         self.task = self.bar.add_task(self.title, total=trainer.steps, facts="", completed=trainer.progress.step)
-        self.began = time.monotonic()
+        self.began, self.samples = trainer.progress.seconds, 0
         self.bar.start()
         return self.bar
 
     def on_step(self, trainer: Trainer, loss: float) -> None:
         """See `Callback`."""
-        bar = self.bar or self._start(trainer)
+        if self.bar is None:
+            self.bar = self._start(trainer)
+            return
+        bar = self.bar
         self.samples += trainer.schedule.batch_size
         if trainer.progress.step % 20 == 0:
-            rate = self.samples / max(time.monotonic() - self.began, 1e-9)
+            rate = self.samples / max(trainer.progress.seconds - self.began, 1e-9)
             bar.update(
                 self.task, completed=trainer.progress.step, facts=f"loss {loss:.4f} {self.facts} {rate:,.0f} samples/s"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +24,7 @@ from .doctor import diagnose
 from .errors import BrodmannError, unknown_name
 from .inspection import inspect_run
 from .options import RunOptions
-from .runs import continue_run, read_run, run_data, start_run
+from .runs import continue_run, read_run, read_targets, run_data, start_run
 from .scoring import evaluate
 from .training import Callback, Interrupted
 
@@ -130,7 +131,8 @@ class Predict:
         x = load_inputs(self.file, preprocessing)
         outputs = network(x.to(network.dtype))
         if config["regression"]:
-            predictions: list[Any] = outputs.tolist()
+            scale = read_targets(self.run_folder)
+            predictions: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
         else:
             predictions = [config["classes"][index] for index in outputs.argmax(1).tolist()]
         if self.json:
@@ -321,9 +323,15 @@ def main(arguments: list[str] | None = None) -> None:
             args=arguments,
         )
         command.run()
+        sys.stdout.flush()
     except BrodmannError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # who reads our lines has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _free_folder(options: RunOptions) -> Path:

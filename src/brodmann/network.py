@@ -80,7 +80,7 @@ class Network(nn.Module):
             The loss before the step, a scalar tensor without a graph.
 
         Raises:
-            BrodmannError: The batch is empty, or a shape does not fit.
+            BrodmannError: The batch is empty, a shape does not fit, or the learning rate is negative.
         """
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
@@ -95,7 +95,10 @@ class Network(nn.Module):
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
         if len(target) != samples:
             raise BrodmannError(f"Expected as many targets as samples, got {len(target)} for {samples}.")
-        context = Context(lr=self.lr if lr is None else lr, rates=self.rates, clip=self.clip, observe=observe)
+        rate = self.lr if lr is None else lr
+        if rate < 0:
+            raise BrodmannError(f"Expected a learning rate of at least 0, got {rate}.")
+        context = Context(lr=rate, rates=self.rates, clip=self.clip, observe=observe)
         output, trace = self.body.trace(x, context)
         error, loss = self.output_error(output, target, weight)
         self.body.learn(trace, error, context._replace(output_error=error))

@@ -89,7 +89,7 @@ class RunOptions:
     validation: float = 0.1
     """Share of the training part held out for validation."""
     normalise: str = "standard"
-    """standard, unit or none."""
+    """Of inputs: standard, unit or none; real targets are standardised too unless none."""
     grey: bool = False
     """Turn colour images to grey."""
     seed: int = 0

@@ -28,6 +28,7 @@ from .builders import design
 from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Dataset, Preprocessing, Split, load
+from .data.targets import TargetScale
 from .errors import BrodmannError
 from .files import read_json, write_json
 from .layers import Rates
@@ -141,6 +142,12 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
     return Network.load(path, loss=loss), options, preprocessing, config
 
 
+def read_targets(folder: Path) -> TargetScale | None:
+    """Returns what a run's targets were scaled by, None where they were not."""
+    path = folder / "targets.json"
+    return TargetScale.from_dict(read_json(path)) if path.is_file() else None
+
+
 def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]:
     """Returns the data of a run, split as it was."""
     config = _config(folder)
@@ -170,6 +177,8 @@ def _train(
     watchers += callbacks(folder, options) if callbacks else []
     trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
+    if split.targets is not None:
+        write_json(folder / "targets.json", split.targets.as_dict())
     if checkpoint is not None or checkpoint_names(folder):
         trainer.resume(checkpoint)
     if checkpoint is not None:
@@ -255,8 +264,9 @@ def _loss(options: RunOptions, classification: bool) -> Loss:
 
 
 def split_data(options: RunOptions, data: Dataset) -> Split:
-    """Returns the parts of a data set as the options ask for them."""
-    return data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
+    """Returns the parts of a data set as the options ask for them; where inputs are normalised, so are real targets."""
+    split = data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
+    return split if data.is_classification or options.normalise == "none" else split.standardised()
 
 
 def _config(folder: Path) -> dict[str, Any]:

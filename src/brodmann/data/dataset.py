@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from brodmann.data.arrays import Array, check_parts, class_targets, indexed_targets, input_tensor, real_targets
 from brodmann.data.preprocessing import Preprocessing
+from brodmann.data.targets import TargetScale
 from brodmann.errors import BrodmannError
 
 TEST_FRACTION = 0.2
@@ -73,6 +74,7 @@ class Split(_Described):
         y_validation: Like ``y_train``.
         test: The test part, see `x_test` and `y_test`.
         preprocessing: What turned the raw inputs into these; prediction repeats it.
+        targets: What turned the raw targets into these, see `standardised`; None where they are as in the data set.
     """
 
     name: str
@@ -84,6 +86,18 @@ class Split(_Described):
     y_validation: Tensor
     test: HeldBack
     preprocessing: Preprocessing
+    targets: TargetScale | None = None
+
+    def standardised(self) -> Split:
+        """Returns the same parts with real targets at mean 0 and variance 1 over the training part."""
+        scale = TargetScale.fit(self.y_train)
+        return replace(
+            self,
+            y_train=scale(self.y_train),
+            y_validation=scale(self.y_validation),
+            test=HeldBack(self.test.x, scale(self.test.y)),
+            targets=scale,
+        )
 
     @property
     def x_test(self) -> Tensor:

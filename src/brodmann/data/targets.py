@@ -1,0 +1,50 @@
+"""TargetScale: real targets brought to mean 0 and variance 1, and predictions brought back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TargetScale:
+    """``(y - mean) / scale`` of every target.
+
+    Attributes:
+        mean: Of each target over the training part, in its own unit.
+        scale: Standard deviation of each, 1 where a target is constant.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @staticmethod
+    def fit(y: Tensor) -> TargetScale:
+        """Takes mean and standard deviation of the targets of a training part, (n, targets)."""
+        wide = y.double()
+        deviation = wide.std(0, correction=0)
+        return TargetScale(tuple(wide.mean(0).tolist()), tuple(torch.where(deviation > 0, deviation, 1.0).tolist()))
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Scales targets, (n, targets)."""
+        return ((y.double() - self._as(self.mean)) / self._as(self.scale)).to(y.dtype)
+
+    def undo(self, y: Tensor) -> Tensor:
+        """Brings predictions (n, targets) back to the targets' own units."""
+        return (y.double() * self._as(self.scale) + self._as(self.mean)).to(y.dtype)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON-safe data."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(record: dict[str, Any]) -> TargetScale:
+        """Takes back what `as_dict` returned."""
+        return TargetScale(tuple(record["mean"]), tuple(record["scale"]))
+
+    @staticmethod
+    def _as(values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64)
