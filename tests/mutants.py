@@ -43,7 +43,7 @@ MUTANTS = [
     ("feedback.py", "driver, signal.x, lr, shared_decay)", "driver, signal.x, lr, 0.0)", "feedback without decay"),
     ("feedback.py", "return below.mul_(self.magnitude)", "return below.mul_(-self.magnitude)", "signs turned"),
     ("feedback.py", "torch.where(size > 0, wanted / size, 0.0)", "torch.where(size > 0, (wanted / size).sqrt(), 0.0)", "a change that is not the least"),
-    ("conflict.py", "against = -float(a @ b)", "against = abs(float(a @ b))", "agreement taken for conflict"),
+    ("conflict.py", "against, pairs = -float(a @ b)", "against, pairs = abs(float(a @ b))", "agreement taken for conflict"),
     ("conflict.py", "self.pull.index_add_(0, cell, own)", "self.pull.index_add_(0, cell.flip(0), own)", "pulls of other cells"),
 ]  # fmt: skip
 
