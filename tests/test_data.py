@@ -743,6 +743,13 @@ def test_fetch_of_what_cannot_be_fetched(tmp_path: Path, name: str, message: str
         fetch(name, tmp_path)
 
 
+def test_a_file_of_another_kind_is_no_unknown_name(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("1,2")
+    with pytest.raises(BrodmannError, match=r"table\.csv is no data set: Put a \.npz file with .* at .*table\.npz"):
+        load(str(path))
+
+
 def test_unknown_name_has_a_suggestion_and_lists_own_files(tmp_path: Path) -> None:
     write_npz(tmp_path / "mine.npz")
     with pytest.raises(
@@ -971,12 +978,18 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
         ("a.csv", b"a,b\n1,2\n3,x\n", "line 3 column 2 must be a number; 'x' came"),
         ("a.csv", b"1,b\n1,2\n", "line 1 column 2 must be a number; 'b' came"),
         ("a.csv", b"1,2\n3,\n", "line 2 column 2 must be a number; '' came"),
+        ("a.csv", b"1;2\n" * 2, "'1;2' came. Write numbers only, separated by commas"),
+        ("a.csv", (b"1" + b";2" * 5000 + b"\n") * 2, r"number; '[1;2]{37}\.\.\.' came"),
         ("a.csv", b"1,2\n3,nan\n", "must be finite in float32; NaN or an infinite value came in row 1"),
         ("a.csv", b"1,2,3\n", r"must hold inputs of shape \(n, 2\); \(1, 3\) came"),
         ("a.csv", b"\xff\xfe1,2", "cannot be read as a table of text"),
         ("a.npy", b"", r"cannot be read as a \.npy array"),
-        ("a.npy", b"text", r"cannot be read as a \.npy array"),
-        ("a.npz", b"text", r"cannot be read as a \.npz archive"),
+        (
+            "a.npy",
+            b"text",
+            r"cannot be read as a \.npy array of numbers \(it holds objects, or is no file of NumPy's\)",
+        ),
+        ("a.npz", b"text", r"cannot be read as a \.npz archive \(it holds objects, or is no file of NumPy's\)"),
         ("a.txt", b"1,2", r"Unknown kind of input file '\.txt'\..*Choose one of: \.csv, \.npy, \.npz"),
     ],
 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,16 +20,20 @@ from brodmann import (
     Direct,
     KolenPollack,
     Local,
+    MeanSquaredError,
     Network,
     Residual,
     Routed,
     Router,
     Sequential,
+    SumOfSquares,
     mlp,
     residual_mlp,
 )
+from brodmann.baselines import Backpropagation
 from brodmann.builders import build
 from brodmann.feedback import Shape
+from brodmann.losses import Loss
 from brodmann.options import RunOptions
 from brodmann.schedule import Schedule
 from brodmann.updates import update_rule
@@ -45,6 +50,10 @@ def learn_with_output_error(rows: int) -> None:
     layer.learn(trace, torch.zeros(3, 2), Context(output_error=torch.zeros(rows, 2) if rows else None))
 
 
+def learn_from(target: torch.Tensor, loss: Loss | None = None) -> None:
+    Network(mlp(4, 2), loss).learn(torch.zeros(3, 4), target)
+
+
 def route_of_other_rows() -> None:
     layer = AreaLinear(4, 2, areas=2, router=None)
     route = Router(4, 2).route(torch.randn(5, 4))
@@ -59,13 +68,14 @@ OTHER_NUMBERS = (
     "Expected an input of torch.float32, as the weights are, got {}: convert it with x.to(torch.float32), or the "
     "network with .to(...)."
 )
+NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "
 NO_ROUTER = "This AreaLinear has no router of its own: put it into a Routed, or give it one."
 CASES: list[tuple[Callable[[], object], str]] = [
-    (lambda: SGD(decay=-1.0), "Expected a decay of at least 0, got -1.0."),
-    (lambda: SGD(decay=float("inf")), "Expected a decay of at least 0, got inf."),
+    (lambda: SGD(decay=-1.0), "Expected decay to be a number of at least 0, got -1.0."),
+    (lambda: SGD(decay=float("inf")), "Expected decay to be a number of at least 0, got inf."),
     (lambda: SGD(momentum=1.0), "Expected a momentum in [0, 1), got 1.0."),
     (lambda: SGD(momentum=-0.1), "Expected a momentum in [0, 1), got -0.1."),
-    (lambda: Adam(decay=-1.0), "Expected a decay of at least 0, got -1.0."),
+    (lambda: Adam(decay=-1.0), "Expected decay to be a number of at least 0, got -1.0."),
     (lambda: Adam(beta1=1.0), "Expected a beta1 in [0, 1), got 1.0."),
     (lambda: Adam(beta1=-0.5), "Expected a beta1 in [0, 1), got -0.5."),
     (lambda: Adam(beta2=1.0), "Expected a beta2 in [0, 1), got 1.0."),
@@ -75,26 +85,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: update_rule("adamm"),
         "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, rls, sgd.",
     ),
-    (
-        lambda: Router(0, 3),
-        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=0, "
-        "areas=3, dimension=16, cells=3.",
-    ),
-    (
-        lambda: Router(4, 0, cells=0),
-        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=4, "
-        "areas=0, dimension=16, cells=0.",
-    ),
-    (
-        lambda: Router(4, 3, dimension=0),
-        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=4, "
-        "areas=3, dimension=0, cells=3.",
-    ),
-    (
-        lambda: Router(4, 3, cells=2),
-        "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got in_features=4, "
-        "areas=3, dimension=16, cells=2.",
-    ),
+    (lambda: Router(0, 3), "Expected in_features to be a whole number of at least 1, got 0."),
+    (lambda: Router(4, 0, cells=0), "Expected areas to be a whole number of at least 1, got 0."),
+    (lambda: Router(4, 3, dimension=0), "Expected dimension to be a whole number of at least 1, got 0."),
+    (lambda: Router(4, 3, cells=2), "Expected cells to be a whole number of at least 3, got 2."),
     (lambda: Router(4, 3, temperature=0.0), "Expected temperature > 0 and balance_rate >= 0, got 0.0 and 0.0."),
     (lambda: Router(4, 3, balance_rate=-1.0), "Expected temperature > 0 and balance_rate >= 0, got 0.3 and -1.0."),
     (
@@ -128,18 +122,9 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Router(4, 3, cells=6, partition="adaptive").merge(2, 0),
         "Cannot merge areas 2 and 0: expected two different areas that hold cells.",
     ),
-    (
-        lambda: AreaLinear(4, 0),
-        "AreaLinear needs in_features, out_features and areas of at least 1, got 4, 0 and 16.",
-    ),
-    (
-        lambda: AreaLinear(0, 2),
-        "AreaLinear needs in_features, out_features and areas of at least 1, got 0, 2 and 16.",
-    ),
-    (
-        lambda: AreaLinear(4, 2, areas=0),
-        "AreaLinear needs in_features, out_features and areas of at least 1, got 4, 2 and 0.",
-    ),
+    (lambda: AreaLinear(4, 0), "Expected out_features to be a whole number of at least 1, got 0."),
+    (lambda: AreaLinear(0, 2), "Expected in_features to be a whole number of at least 1, got 0."),
+    (lambda: AreaLinear(4, 2, areas=0), "Expected areas to be a whole number of at least 1, got 0."),
     (lambda: AreaLinear(4, 2, shared="on"), "Expected shared to be one of learned, frozen, off, got 'on'."),
     (
         lambda: AreaLinear(4, 2, storage=torch.float16),
@@ -153,8 +138,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: RunOptions(storage="bfloat16", rule="backprop").check(),
         "A storage of its own goes with areas and dtype float32: leave it out otherwise.",
     ),
-    (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling of at least 0, got -1.0."),
-    (lambda: AreaLinear(4, 2, start_scale=-1.0), "Expected start_scale of at least 0, got -1.0."),
+    (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling to be a number of at least 0, got -1.0."),
+    (lambda: AreaLinear(4, 2, start_scale=-1.0), "Expected start_scale to be a number of at least 0, got -1.0."),
     (
         lambda: KolenPollack(Shape(4, 2, 1, True, None, SGD()), start="same"),
         "Expected a start of 'independent' or 'equal', got 'same'.",
@@ -229,19 +214,51 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2)).learn(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)),
         "Cannot learn from an empty batch: expected at least one sample.",
     ),
+    (lambda: learn_from(torch.tensor([0, 1, 5])), NO_CLASSES + "0 to 5."),
+    (lambda: learn_from(torch.tensor([0, -1, 1])), NO_CLASSES + "-1 to 1."),
+    (lambda: learn_from(torch.zeros(3, 2, dtype=torch.long)), NO_CLASSES + "shape (3, 2)."),
+    (
+        lambda: learn_from(torch.zeros(3)),
+        NO_CLASSES + "torch.float32: convert class numbers with .long(), and give real targets a MeanSquaredError.",
+    ),
+    (lambda: learn_from(torch.tensor([0, 1, 5]), SumOfSquares()), NO_CLASSES + "0 to 5."),
+    (
+        lambda: learn_from(torch.zeros(3), SumOfSquares()),
+        "Expected targets of shape (3, 2), as the output, got (3,).",
+    ),
+    (
+        lambda: learn_from(torch.zeros(3, 1), MeanSquaredError()),
+        "Expected targets of shape (3, 2), as the output, got (3, 1).",
+    ),
+    (
+        lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.long), torch.ones(2)),
+        "Expected as many weights as samples, got 2 for 3.",
+    ),
+    (
+        lambda: Network(mlp(4, 2))(np.zeros((3, 4), dtype=np.float32)),
+        "Expected a tensor, got ndarray: convert it with torch.as_tensor(...).",
+    ),
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(2, dtype=torch.long)),
         "Expected as many targets as samples, got 2 for 3.",
     ),
-    (
-        lambda: mlp(4, 2, width=0),
-        "Expected in_features, outputs, depth, width and areas of at least 1, got 4, 2, 2, 0 and 16.",
-    ),
+    (lambda: mlp(4, 2, width=0), "Expected width to be a whole number of at least 1, got 0."),
     (
         lambda: mlp(4, 2, feedback="transposed"),
         "Unknown feedback 'transposed'. Did you mean 'transpose'? Choose one of: direct, kolen-pollack, "
         "kolen-pollack-equal, kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose.",
     ),
+    (
+        lambda: mlp(4, 2, feedback=3),  # type: ignore[arg-type]
+        "Unknown feedback '3'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, kolen-pollack-noisy, "
+        "kolen-pollack-per-area, random, sign, transpose.",
+    ),
+    (
+        lambda: mlp(4, 2, router={"lerned": False}),
+        "Unknown setting of a router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, dimension, "
+        "learned, novelty, partition, temperature.",
+    ),
+    (lambda: mlp(4, 2, width="8"), "Expected width to be a whole number of at least 1, got '8'."),  # type: ignore[arg-type]
     (
         lambda: mlp(4, 2, activation="rely"),
         "Unknown activation 'rely'. Did you mean 'relu'? Choose one of: gelu, relu, tanh.",
@@ -266,16 +283,23 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network.load("nowhere.safetensors"),
         "nowhere.safetensors",
     ),
-    (lambda: Schedule(epochs=0), "Expected epochs and batch size of at least 1, got 0 and 64."),
-    (lambda: Schedule(lr=0.0), "Expected a learning rate above 0, got 0.0."),
-    (lambda: Schedule(patience=0), "Expected warmup >= 0 and patience >= 1, got 0 and 0."),
+    (lambda: Schedule(epochs=0), "Expected epochs to be a whole number of at least 1, got 0."),
+    (lambda: Schedule(batch_size=2.5), "Expected batch_size to be a whole number of at least 1, got 2.5."),  # type: ignore[arg-type]
+    (lambda: Schedule(lr=0.0), "Expected a learning rate above 0, got 0."),
+    (lambda: Schedule(patience=0), "Expected patience to be a whole number of at least 1, got 0."),
+    (lambda: Schedule(warmup=-1), "Expected warmup to be a whole number of at least 0, got -1."),
     (
         lambda: Schedule(shape="cosin"),
         "Unknown schedule 'cosin'. Did you mean 'cosine'? Choose one of: constant, cosine.",
     ),
+    (
+        lambda: RunOptions(momentum=0.9).check(),
+        "A momentum goes with --optimiser sgd; adam has its own: leave one of them out.",
+    ),
+    (lambda: RunOptions(layers=0).check(), "Expected layers to be a whole number of at least 1, got 0."),
     (lambda: RunOptions(clip=0.0).check(), "Expected clip above 0, got 0.0."),
-    (lambda: RunOptions(lr_areas=-1.0).check(), "Expected lr_areas of at least 0, got -1.0."),
-    (lambda: RunOptions(threads=0).check(), "Expected at least 1 thread, got 0."),
+    (lambda: RunOptions(lr_areas=-1.0).check(), "Expected lr_areas to be a number of at least 0, got -1.0."),
+    (lambda: RunOptions(threads=0).check(), "Expected threads to be a whole number of at least 1, got 0."),
     (lambda: RunOptions(dropout=1.0).check(), "Expected dropout and label_smoothing in [0, 1), got 1.0 and 0.0."),
 ]
 
@@ -287,6 +311,20 @@ def test_errors_say_what_was_expected_what_came_and_what_to_do(act: Callable[[],
     found = str(caught.value)
     assert message in found if message.endswith(".safetensors") else found == message
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mlp(4, 2, areas=10**12),
+        lambda: mlp(4, 2, width=10**12),
+        lambda: residual_mlp(4, 2, depth=10**12),
+        lambda: Backpropagation(4, 2, depth=3, width=10**8),
+    ],
+)
+def test_a_network_that_no_machine_holds_is_refused_at_once(make: Callable[[], object]) -> None:
+    with pytest.raises(BrodmannError, match=r"needs at least .* GB of memory and this machine has .* GB: use fewer"):
+        make()
 
 
 def test_limits_that_are_allowed_raise_nothing() -> None:

@@ -8,6 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from brodmann import SGD, Adam, Context, Network, UpdateRule, mlp
 from brodmann.pages import ask_for_large_pages
+from brodmann.slabs import Slab
 
 IN, WIDTH, ROWS = 300, 200, 32
 
@@ -44,3 +45,14 @@ def test_large_pages_are_asked_for_and_change_no_number() -> None:
     ask_for_large_pages(room)  # the system may refuse: the machine decides
     assert bool((room[0] == 1.0).all())
     assert not ask_for_large_pages(torch.empty(4))  # too small to hold one
+
+
+def test_room_that_the_system_does_not_promise_grows_as_it_fills() -> None:
+    slab = Slab(torch.randn(1, 64, 64), SGD(momentum=0.9), reserve=10**15)
+    first = slab.value[0].clone()
+    for slots in (2, 3, 9):
+        slab.resize(slots)
+        slab.value[slots - 1].fill_(slots)
+    assert torch.equal(slab.value[0], first)
+    assert [float(slab.value[index].mean()) for index in (1, 2, 8)] == [2.0, 3.0, 9.0]
+    assert slab.velocity.shape == slab.value.shape

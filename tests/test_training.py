@@ -5,19 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rich.progress
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from brodmann import BrodmannError, DivergenceError, Network, mlp
 from brodmann.baselines import Backpropagation, matching_width
+from brodmann.callbacks import ProgressBar
 from brodmann.checkpoints import checkpoint_names
 from brodmann.schedule import Schedule, batches, learning_rate
 from brodmann.scoring import evaluate, score
+from brodmann.slabs import Slab
 from brodmann.training import Callback, Interrupted, Trainer
 
 
@@ -125,8 +129,45 @@ def test_going_back_to_a_checkpoint_gives_the_same_end_and_drops_what_came_after
 
 def test_an_exploding_rate_stops_with_the_layer() -> None:
     x, y = blobs()
-    with pytest.raises(DivergenceError, match=r"The loss became nan at step 2; .* not finite is 'body\.router'\."):
+    with pytest.raises(DivergenceError, match=r"Step 2: The loss is nan: first in layer 'body\.body\.layers\.2'\."):
         Trainer(network(), (x * 1e18, y), None, Schedule(epochs=3, batch_size=8, lr=1e15)).run()
+
+
+@pytest.mark.parametrize(
+    ("slab", "layer"),
+    [
+        (lambda learner: learner.area_layers()[0][1].shared, r"body\.body\.layers\.0"),
+        (lambda learner: learner.area_layers()[1][1].shared_bias, r"body\.body\.layers\.2"),
+    ],
+)
+def test_the_layer_named_is_the_first_whose_output_is_not_finite(slab: Callable[[Network], Slab], layer: str) -> None:
+    learner, (x, y) = network(), blobs()
+    slab(learner).value.fill_(math.nan)
+    with pytest.raises(DivergenceError, match=rf"The loss is nan: first in layer '{layer}'\."):
+        learner.learn(x, y)
+
+
+def test_a_router_that_is_lost_stops_the_training() -> None:
+    learner = network()
+    learner.body.router.projection.value.fill_(math.nan)
+    with pytest.raises(DivergenceError, match=r"The projection of 'body\.router' is not finite\."):
+        Trainer(learner, blobs(), None, Schedule(epochs=1)).run()
+
+
+def test_a_step_that_cannot_be_made_moves_nothing() -> None:
+    learner, (x, y) = network(), blobs()
+    learner.learn(x, y)
+    before = {name: tensor.clone() for name, tensor in learner.learning_state().items()}
+    with pytest.raises(DivergenceError, match=r"The loss is nan: samples hold NaN or infinite values, remove"):
+        learner.learn(x.masked_fill(torch.arange(len(x))[:, None] == 3, math.nan), y)
+    with pytest.raises(
+        DivergenceError, match="The loss is nan: all outputs are finite, so look at targets and weights"
+    ):
+        learner.learn(x, y, torch.full((len(x),), math.nan))
+    with pytest.raises(BrodmannError, match="from 0 to"):
+        learner.learn(x, y + 100)
+    after = learner.learning_state()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_vanished_error_stops_with_the_layer() -> None:
@@ -222,3 +263,19 @@ def test_the_twin_is_as_near_to_the_wanted_size_as_can_be(active: int, depth: in
     best = abs(size(width) - active)
     assert best <= abs(size(width + 1) - active)
     assert width == 1 or best <= abs(size(width - 1) - active)
+
+
+def test_the_progress_bars_last_line_tells_of_the_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    bar = ProgressBar("blobs")
+    remember = Remember()
+    update = rich.progress.Progress.update
+    monkeypatch.setattr(
+        rich.progress.Progress,
+        "update",
+        lambda self, task, **fields: (shown.append(fields["facts"]), update(self, task, **fields))[1],
+    )
+    Trainer(network(), blobs(), blobs(30, 1), Schedule(epochs=3, batch_size=8), callbacks=[remember, bar]).run()
+    last = remember.rows[-1]
+    assert f"loss {last['train_loss']:.4f} accuracy {last['validation_accuracy']:.4f}" in shown[-1]
+    assert "samples/s" in shown[-1]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .areas import AreaMap
-from .checks import check_input
+from .checks import check_input, check_real, check_whole
 from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
@@ -100,22 +100,17 @@ class AreaLinear(Layer):
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
 
         Raises:
-            BrodmannError: A size is not positive, or a choice is unknown.
+            BrodmannError: A size is not a positive whole number, or a choice is unknown.
         """
         super().__init__()
-        if min(in_features, out_features, areas) < 1:
-            raise BrodmannError(
-                "AreaLinear needs in_features, out_features and areas of at least 1, got "
-                f"{in_features}, {out_features} and {areas}."
-            )
+        check_whole(in_features=in_features, out_features=out_features, areas=areas)
+        check_real(pooling=pooling, start_scale=start_scale)
         if shared not in SHARED:
             raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
         if storage not in (None, torch.bfloat16):
             raise BrodmannError(f"Expected a storage of None or torch.bfloat16, got {storage}.")
-        for name, value in (("pooling", pooling), ("start_scale", start_scale)):
-            if value < 0:
-                raise BrodmannError(f"Expected {name} of at least 0, got {value}.")
         rule = update or SGD()
+        in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
         start = torch.zeros(out_features, in_features)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .builders import ACTIVATIONS
+from .builders import ACTIVATIONS, dense_size
+from .checks import check_memory, check_whole
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
 from .local import RMSNorm
@@ -65,8 +66,16 @@ class Backpropagation(nn.Module):
             decay: Decoupled decay of the weights for Adam, of the gradient (L2) for SGD.
             readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
             loss: Default cross-entropy.
+
+        Raises:
+            BrodmannError: A size is not a positive whole number, the machine's memory is too small, or the optimiser is
+                unknown.
         """
         super().__init__()
+        check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
+        if residual and depth < 3:
+            raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
+        check_memory(4 * dense_size(in_features, outputs, depth, width))
         self.design = {
             "in_features": in_features,
             "outputs": outputs,
@@ -178,14 +187,10 @@ class Backpropagation(nn.Module):
 
 
 def matching_width(active: int, in_features: int, outputs: int, depth: int) -> int:
-    """Returns the width at which the dense twin, plain or residual, has the number of parameters nearest to ``active``.
-
-    Both kinds have the same maps: input to width, width to width ``depth - 2`` times, width to output.
-    """
+    """Returns the width at which the dense twin, plain or residual, has the number of parameters nearest ``active``."""
 
     def size(width: int) -> int:
-        sizes = [in_features, *[width] * (depth - 1), outputs]
-        return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+        return dense_size(in_features, outputs, depth, width)
 
     if depth == 1:
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from .area_linear import AreaLinear
+from .checks import check_memory, check_whole
 from .containers import Recomputed, Residual, Routed, Sequential
 from .errors import BrodmannError, unknown_name
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, Shape, SignSymmetric, Transpose
@@ -90,7 +92,7 @@ def mlp(
             the gap to transpose feedback (docs/results.md); backpropagation does not gain by it.
 
     Raises:
-        BrodmannError: A size is not positive or a name is unknown.
+        BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
     """
     new_layer, wrap = _parts(
         in_features, outputs, depth, width, areas, feedback, update, routing, shared, gated, pooling, router, storage
@@ -154,7 +156,8 @@ def residual_mlp(
             False.
 
     Raises:
-        BrodmannError: The depth is below 3, a size is not positive, or a name is unknown.
+        BrodmannError: The depth is below 3, a size is not a positive whole number, the machine's memory is too small,
+            or a name is unknown.
     """
     if depth < 3:
         raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
@@ -207,7 +210,7 @@ def stream_mlp(
             keeps it to about ``1 / sqrt(dimension)``.
 
     Raises:
-        BrodmannError: A size is not positive or a name is unknown.
+        BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
     """
     path = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
     router = {"learned": False, "novelty": novelty, "dimension": dimension}
@@ -268,18 +271,18 @@ def _parts(
     storage: str | None,
 ) -> tuple[Callable[..., AreaLinear], Callable[[Sequential], Sequential | Routed]]:
     """Returns what builds one layer, and what wraps the whole in a common route where wanted."""
-    if min(in_features, outputs, depth, width, areas) < 1:
-        raise BrodmannError(
-            "Expected in_features, outputs, depth, width and areas of at least 1, got "
-            f"{in_features}, {outputs}, {depth}, {width} and {areas}."
-        )
+    settings = router or {}
+    check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width, areas=areas)
+    _check_router(settings)
+    tables = areas * (8 * depth + 4 * settings.get("dimension", 16))  # slots of areas, prototypes
+    check_memory(dense_size(in_features, outputs, depth, width) * (2 if storage else 4) + tables)
     if routing not in ROUTING:
         raise unknown_name("routing", routing, ROUTING)
     if storage is not None and storage not in STORAGES:
         raise unknown_name("storage", storage, STORAGES)
     rule = update or Adam()
-    path = feedback_path(feedback, outputs) if isinstance(feedback, str) else feedback
-    new_router: Callable[..., Router] = functools.partial(Router, **(router or {}))
+    path = feedback if callable(feedback) else feedback_path(feedback, outputs)
+    new_router: Callable[..., Router] = functools.partial(Router, **settings)
     own = new_router if routing == "layer" else None
 
     def new_layer(inputs: int, size: int, *, lowest: bool, start_scale: float) -> AreaLinear:
@@ -305,6 +308,20 @@ def _parts(
     return new_layer, wrap
 
 
+def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
+    """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
+    if depth == 1:
+        return (in_features + 1) * outputs
+    return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs
+
+
+def _check_router(settings: dict[str, Any]) -> None:
+    known = set(inspect.signature(Router).parameters) - {"in_features", "areas", "update"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise unknown_name("setting of a router", unknown[0], known)
+
+
 def _activation(name: str) -> Local:
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
@@ -317,6 +334,7 @@ __all__ = [
     "FEEDBACKS",
     "SGD",
     "build",
+    "dense_size",
     "design",
     "feedback_path",
     "mlp",

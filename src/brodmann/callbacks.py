@@ -83,13 +83,14 @@ class ProgressBar(Callback):
         if self.bar is None:
             self.bar = self._start(trainer)
             return
-        bar = self.bar
         self.samples += trainer.schedule.batch_size
         if trainer.progress.step % 20 == 0:
-            rate = self.samples / max(trainer.progress.seconds - self.began, 1e-9)
-            bar.update(
-                self.task, completed=trainer.progress.step, facts=f"loss {loss:.4f} {self.facts} {rate:,.0f} samples/s"
-            )
+            self._show(self.bar, trainer, loss)
+
+    def _show(self, bar: Progress, trainer: Trainer, loss: float) -> None:
+        rate = self.samples / max(trainer.progress.seconds - self.began, 1e-9)
+        facts = f"loss {loss:.4f} {self.facts} {rate:,.0f} samples/s"
+        bar.update(self.task, completed=trainer.progress.step, facts=facts)
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -98,7 +99,7 @@ class ProgressBar(Callback):
             facts.append(f"areas {min(row['effective_areas']):.1f}-{max(row['effective_areas']):.1f}")
         self.facts = " ".join(facts)
         if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.progress.step)
+            self._show(self.bar, trainer, row["train_loss"])
             if not self.bar.console.is_terminal:
                 print(f"{self.title} epoch {row['epoch']}: loss {row['train_loss']:.4f} {self.facts}", file=sys.stderr)
 

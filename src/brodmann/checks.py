@@ -1,11 +1,52 @@
-"""What layers and routers check of their input before they compute."""
+"""What is checked before anything is computed: settings, sizes and inputs."""
 
 from __future__ import annotations
+
+import math
+import os
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import BrodmannError
+
+
+def check_whole(least: int = 1, **settings: Any) -> None:
+    """Checks that settings are whole numbers, given by name.
+
+    Raises:
+        BrodmannError: One is no whole number, or below ``least``.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Integral) or value < least:
+            raise BrodmannError(f"Expected {name} to be a whole number of at least {least}, got {value!r}.")
+
+
+def check_real(**settings: Any) -> None:
+    """Checks that settings are finite numbers of at least 0, given by name.
+
+    Raises:
+        BrodmannError: One is not.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+            raise BrodmannError(f"Expected {name} to be a number of at least 0, got {value!r}.")
+
+
+def check_memory(needed: int) -> None:
+    """Checks that the bytes that a network holds from the start fit into this machine.
+
+    Raises:
+        BrodmannError: It does not. The system would kill the process, or swap for hours.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise BrodmannError(
+            f"This network needs at least {needed / 1e9:,.0f} GB of memory and this machine has {there / 1e9:,.0f} GB: "
+            "use fewer areas, layers or units."
+        )
 
 
 def check_input(x: Tensor, weight: Tensor) -> None:
@@ -17,6 +58,8 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     if x.shape[-1] != weight.shape[-1]:
         raise BrodmannError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
     expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype
+    if not isinstance(x, Tensor):
+        raise BrodmannError(f"Expected a tensor, got {type(x).__name__}: convert it with torch.as_tensor(...).")
     if x.dtype != expected:
         raise BrodmannError(
             f"Expected an input of {expected}, as the weights are, got {x.dtype}: convert it with x.to({expected}), or "

@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from . import bench
+from . import __version__, bench
 from .bench.estimate import core_hours
 from .bench.tuner import TRIALS
 from .callbacks import ProgressBar, TensorBoard
@@ -24,7 +24,7 @@ from .doctor import diagnose
 from .errors import BrodmannError, unknown_name
 from .inspection import inspect_run
 from .options import RunOptions
-from .runs import continue_run, read_run, read_targets, run_data, start_run
+from .runs import continue_run, read_options, read_run, read_targets, run_data, start_run
 from .scoring import evaluate
 from .training import Callback, Interrupted
 
@@ -60,10 +60,11 @@ class Train(RunOptions):
         """Trains, prints the result, draws the figures."""
         if self.resume is not None:
             folder = self.resume
+            self._check_resumed(*read_options(folder))
         else:
             if self.checkpoint is not None:
                 raise BrodmannError("--checkpoint goes with --resume: name the run folder that holds it.")
-            options = RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
+            options = self._options()
             folder = self.out or _free_folder(options)
             try:
                 start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
@@ -87,6 +88,22 @@ class Train(RunOptions):
         OUT.print(f"Everything is in {folder}")
         if self.json:
             print(json.dumps(result))
+
+    def _options(self) -> RunOptions:
+        return RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
+
+    def _check_resumed(self, stored: RunOptions, compared: bool) -> None:
+        """Raises where an option was given that the run to be resumed does not have."""
+        for name, value in vars(self._options()).items():
+            own = getattr(stored, name)
+            if value not in (own, getattr(RunOptions, name)):
+                option = "the data set" if name == "dataset" else f"--{name.replace('_', '-')}"
+                raise BrodmannError(
+                    f"--resume goes on with the run's own options, and there {option} is {own}: leave {value} out, or "
+                    "start a new run."
+                )
+        if self.out not in (None, self.resume) or self.overwrite or self.compare > compared:
+            raise BrodmannError("--resume goes on with the run as it is: leave --out, --overwrite and --compare out.")
 
 
 @dataclass(frozen=True)
@@ -316,10 +333,14 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
     try:
+        if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+            print(f"brodmann {__version__}")
+            return
         command: Any = tyro.cli(
             Command,
             prog="brodmann",
-            description="Train deep networks without backpropagation, by Selective Adaptive Learning.",
+            description="Train deep networks without backpropagation, by Selective Adaptive Learning. "
+            "`brodmann COMMAND --help` lists a command's options, `brodmann --version` says which one this is.",
             args=arguments,
         )
         command.run()

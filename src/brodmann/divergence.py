@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import DivergenceError
-from .learner import Learner
+from .routing import Router
 
 EXPLODED, VANISHED = 1e12, 1e-20
 """Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more."""
@@ -27,7 +27,13 @@ class Watch:
         self.norms.append((layer, float(error.norm())))
 
     def check(self, network: Any) -> None:
-        """Raises where an error is not finite, or far from the output error, which comes first."""
+        """Raises where an error is not finite, or far from the output error, which comes first, or a router is lost."""
+        for name, part in network.named_modules():
+            # Its choices stay valid, all of one cell, so that no loss tells.
+            if isinstance(part, Router) and not torch.isfinite(part.projection.value).all():
+                raise DivergenceError(
+                    f"The projection of '{name}' is not finite. Lower the learning rate, or that of the projection."
+                )
         if not self.norms:
             return
         top = self.norms[0][1]
@@ -47,18 +53,43 @@ class Watch:
             )
 
 
-def not_finite(network: Learner, loss: float, step: int) -> DivergenceError:
-    """Returns the error that says where a loss stopped being finite."""
-    state = network.learning_state()
-    bad = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None)
-    where = f"the first layer whose weights are not finite is '{_layer_of(bad)}'" if bad else "all weights are finite"
-    return DivergenceError(
-        f"The loss became {loss} at step {step}; {where}. "
-        "Lower the learning rate, clip the error, or check the input's scale."
+def check_loss(network: Any, loss: Tensor, x: Tensor) -> None:
+    """Raises a `DivergenceError` that says where the loss of a batch, x (batch, ...), stopped being finite."""
+    if math.isfinite(loss):
+        return
+    if not torch.isfinite(x).all():
+        raise DivergenceError(f"The loss is {float(loss)}: samples hold NaN or infinite values, remove or fill them.")
+    layer = _first_not_finite(network, x)
+    where = "all outputs are finite, so look at targets and weights" if layer is None else f"first in layer '{layer}'"
+    raise DivergenceError(
+        f"The loss is {float(loss)}: {where}. Lower the learning rate, clip the error, or check the input's scale."
     )
 
 
-def _layer_of(tensor: str) -> str:
-    parts = tensor.split(".")
-    last = max((index for index, part in enumerate(parts) if part.isdigit() or part == "router"), default=-1)
-    return ".".join(parts[: last + 1]) if last >= 0 else tensor
+@torch.no_grad()
+def _first_not_finite(network: Any, x: Tensor) -> str | None:
+    """Returns the name of the first layer whose output is not finite for a batch."""
+    found: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        outputs = output if isinstance(output, tuple) else (output,)
+        if not all(torch.isfinite(one).all() for one in outputs):
+            found.append(_layer_of(name))
+
+    hooks = [
+        part.register_forward_hook(lambda _module, _inputs, output, name=name: look(name, output))
+        for name, part in network.named_modules()
+    ]
+    try:
+        network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
+
+
+def _layer_of(part: str) -> str:
+    """Returns the name of the layer or router that a part belongs to."""
+    names = part.split(".")
+    last = max((index for index, name in enumerate(names) if name.isdigit() or name == "router"), default=-1)
+    return ".".join(names[: last + 1]) if last >= 0 else part

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .builders import mlp, residual_mlp, stream_mlp
+from .checks import check_real, check_whole
 from .errors import BrodmannError
 from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from .network import Network
@@ -107,6 +107,8 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""
+        check_whole(layers=self.layers, width=self.width, areas=self.areas)
+        check_real(learning_rate=self.learning_rate, decay=self.decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         sizes: dict[str, Any] = {
             "in_features": features,
@@ -140,9 +142,8 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         batch = self.batch_size
         if batch == "auto":
             batch = min(largest, max(smallest, samples // 16))
-        if not isinstance(batch, Integral):
+        if isinstance(batch, str):
             raise BrodmannError(f"Expected batch_size to be 'auto' or a whole number, got {batch!r}.")
-        batch = int(batch)
         if self._recursive:
             if self.residual or self.gated or self.pooling or self.partition != "fixed" or self.early_stopping:
                 raise BrodmannError(
@@ -152,6 +153,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             return Schedule(1, batch, 1.0, "constant")
         patience = self.patience if self.early_stopping else None
         schedule = Schedule(self.epochs, batch, self.learning_rate, self.schedule, patience=patience)
+        check_real(validation_fraction=self.validation_fraction)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
         return schedule
@@ -177,8 +179,6 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             step += 1
         self.loss_curve_.append(total / len(x))
         self.n_iter_ += 1
-        if not np.isfinite(total):
-            raise BrodmannError("The loss is no longer finite: lower learning_rate, or set standardise=True.")
         if self.verbose:
             print(f"epoch {self.n_iter_}: loss {self.loss_curve_[-1]:.5f}")
         return step
@@ -258,7 +258,7 @@ class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         self.classes_, indices = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]!r}.")
+            raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]}.")
         weight = self._weights(sample_weight, x)
         self._start(x.shape[1], len(self.classes_), CrossEntropy())
         self._train(x, torch.from_numpy(indices.astype(np.int64)), weight, indices)
@@ -293,7 +293,7 @@ class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
             self._start(x.shape[1], len(self.classes_), CrossEntropy())
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
-            raise BrodmannError(f"Unknown class {unknown[0]!r}: name all classes with classes=... at the first call.")
+            raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
         if self._scaler is not None and (first or not self._recursive):
             self._scaler.partial_fit(x)
         weight = self._weights(sample_weight, x)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .errors import BrodmannError
+
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -46,12 +48,15 @@ class CrossEntropy:
     def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | float]:
         """Returns log-probabilities (rows, classes), the loss of each row (rows, 1), and its share of the mean."""
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
-        target = target.reshape(-1, 1)
-        values = -log_probabilities.gather(1, target)
+        classes = target.reshape(-1, 1)
+        try:
+            values = -log_probabilities.gather(1, classes)
+        except RuntimeError:
+            raise _no_classes(output, target) from None
         if self.label_smoothing:
             values = torch.lerp(values, -log_probabilities.mean(1, keepdim=True), self.label_smoothing)
         if self.class_weights is not None:
-            of_class = self.class_weights.to(values)[target]
+            of_class = self.class_weights.to(values)[classes]
             weight = of_class if weight is None else weight.reshape(-1, 1) * of_class
         return log_probabilities, values, _share(values, weight)
 
@@ -65,7 +70,7 @@ class MeanSquaredError:
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (output - target) / (outputs sum w)``, shaped like the output."""
-        error = output - target.reshape(output.shape)
+        error = output - _like(target, output)
         values = error.square().mean(-1, keepdim=True) / 2
         share = _share(values, weight)
         return (values * share).sum(), error * (share / error.shape[-1])
@@ -85,13 +90,39 @@ class SumOfSquares:
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (output - target)``, shaped like the output."""
         if target.is_floating_point():
-            error = output - target.reshape(output.shape)
+            error = output - _like(target, output)
         else:
             rows = output.reshape(-1, output.shape[-1])
             minus_one = rows.new_full((len(rows), 1), -1.0)
-            error = rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
+            try:
+                error = rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
+            except RuntimeError:
+                raise _no_classes(output, target) from None
         weighted = error if weight is None else error * weight.to(error).reshape(error.shape[:-1])[..., None]
         return (weighted * error).sum() / 2, weighted
+
+
+def _like(target: Tensor, output: Tensor) -> Tensor:
+    """Returns real targets in the shape of the output."""
+    if target.numel() != output.numel():
+        raise BrodmannError(
+            f"Expected targets of shape {tuple(output.shape)}, as the output, got {tuple(target.shape)}."
+        )
+    return target.reshape(output.shape)
+
+
+def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
+    """Returns the error that says why targets are no classes of the output."""
+    *leading, classes = output.shape
+    if target.dtype != torch.int64:
+        problem = f"{target.dtype}: convert class numbers with .long(), and give real targets a MeanSquaredError"
+    elif target.numel() != output.numel() // classes:
+        problem = f"shape {tuple(target.shape)}"
+    else:
+        problem = f"{int(target.min())} to {int(target.max())}"
+    return BrodmannError(
+        f"Expected targets of shape {tuple(leading)}, torch.int64, from 0 to {classes - 1}, got {problem}."
+    )
 
 
 def _share(values: Tensor, weight: Tensor | None) -> Tensor | float:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .area_linear import AreaLinear
 from .builders import build
 from .containers import Routed
+from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
@@ -80,7 +81,9 @@ class Network(nn.Module):
             The loss before the step, a scalar tensor without a graph.
 
         Raises:
-            BrodmannError: The batch is empty, a shape does not fit, or the learning rate is negative.
+            BrodmannError: The batch is empty, a shape or a target does not fit, or the learning rate is negative.
+            DivergenceError: The loss is not finite, as where a sample holds NaN. Nothing has moved then. Checked on the
+                CPU alone: elsewhere it would make every step wait for the device.
         """
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
@@ -95,12 +98,16 @@ class Network(nn.Module):
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
         if len(target) != samples:
             raise BrodmannError(f"Expected as many targets as samples, got {len(target)} for {samples}.")
+        if weight is not None and len(weight) != samples:
+            raise BrodmannError(f"Expected as many weights as samples, got {len(weight)} for {samples}.")
         rate = self.lr if lr is None else lr
-        if rate < 0:
+        if not rate >= 0:
             raise BrodmannError(f"Expected a learning rate of at least 0, got {rate}.")
         context = Context(lr=rate, rates=self.rates, clip=self.clip, observe=observe)
         output, trace = self.body.trace(x, context)
         error, loss = self.output_error(output, target, weight)
+        if loss.device.type == "cpu":
+            check_loss(self, loss, x)
         self.body.learn(trace, error, context._replace(output_error=error))
         return loss, output
 

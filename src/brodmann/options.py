@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .builders import FEEDBACKS, STORAGES
+from .checks import check_real, check_whole
 from .errors import BrodmannError, unknown_name
 from .schedule import Schedule
 from .updates import SGD, Adam, UpdateRule
@@ -111,18 +112,18 @@ class RunOptions:
         """
         if self.rule not in RULES:
             raise unknown_name("rule", self.rule, RULES)
+        check_whole(layers=self.layers, width=self.width, areas=self.areas)
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
         if self.storage is not None and self.storage not in STORAGES:
             raise unknown_name("storage", self.storage, STORAGES)
         if self.storage is not None and (self.rule in BASELINES or self.dtype != "float32"):
             raise BrodmannError("A storage of its own goes with areas and dtype float32: leave it out otherwise.")
-        if self.threads is not None and self.threads < 1:
-            raise BrodmannError(f"Expected at least 1 thread, got {self.threads}.")
-        for name in ("shared", "areas", "projection", "feedback"):
-            rate = getattr(self, f"lr_{name}")
-            if rate is not None and rate < 0:
-                raise BrodmannError(f"Expected lr_{name} of at least 0, got {rate}.")
+        if self.threads is not None:
+            check_whole(threads=self.threads)
+        if self.lr_areas is not None:
+            check_real(lr_areas=self.lr_areas)
+        check_real(lr_shared=self.lr_shared, lr_projection=self.lr_projection, lr_feedback=self.lr_feedback)
         if self.clip is not None and self.clip <= 0:
             raise BrodmannError(f"Expected clip above 0, got {self.clip}.")
         if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
@@ -144,4 +145,6 @@ class RunOptions:
         """
         if self.optimiser not in ("adam", "sgd"):
             raise unknown_name("optimiser", self.optimiser, ("adam", "sgd"))
+        if self.optimiser == "adam" and self.momentum:
+            raise BrodmannError("A momentum goes with --optimiser sgd; adam has its own: leave one of them out.")
         return Adam(self.decay) if self.optimiser == "adam" else SGD(self.decay, self.momentum)

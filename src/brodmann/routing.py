@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_input
+from .checks import check_input, check_whole
 from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
 from .graphs import unrecorded
@@ -122,8 +122,7 @@ class Router(nn.Module):
             temperature: tau of the gate. Default 0.3, from a search on validation splits (docs/decisions.md).
             learned: Whether the projection learns. Default True.
             balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate. Default 0,
-                off:
-                on real data it cost accuracy.
+                off: on real data it cost accuracy.
             partition: ``"fixed"`` (cell mod G), ``"adaptive"`` (all cells in area 0 until areas are split by hand) or
                 ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
                 see `Conflict`.
@@ -132,18 +131,16 @@ class Router(nn.Module):
             update: Rule of the projection. Default plain SGD.
 
         Raises:
-            BrodmannError: A size is not positive, there are fewer cells than areas, the partition is unknown, or a
-                router that recruits is also to learn, or has several cells for an area.
+            BrodmannError: A size is not a positive whole number, there are fewer cells than areas, the partition is
+                unknown, or a router that recruits is also to learn, or has several cells for an area.
         """
         super().__init__()
         if partition not in PARTITIONS:
             raise unknown_name("partition", partition, PARTITIONS)
         count = cells if cells is not None else areas if partition == "fixed" else 4 * areas
-        if min(in_features, areas, dimension) < 1 or count < areas:
-            raise BrodmannError(
-                "A router needs in_features, areas and dimension of at least 1 and as many cells as areas, got "
-                f"in_features={in_features}, areas={areas}, dimension={dimension}, cells={count}."
-            )
+        check_whole(in_features=in_features, areas=areas, dimension=dimension)
+        check_whole(areas, cells=count)
+        areas = int(areas)  # one of NumPy overflows
         if novelty is not None and partition == "fixed" and count != areas:
             raise BrodmannError(
                 "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "

@@ -13,11 +13,11 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy
-import sklearn
 import torch
 from torch import Tensor
 
@@ -57,6 +57,8 @@ def start_run(
     options.check()
     _check_place(folder, overwrite)
     data = load(options.dataset, data_dir)
+    if options.dataset.endswith(".npz") and Path(options.dataset).is_file():
+        options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
     _device(options.device)
     build_learner(options, data, split_data(options, data))  # fail on bad sizes before anything is replaced
     _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
@@ -79,6 +81,8 @@ def _check_place(folder: Path, overwrite: bool) -> None:
     """Raises where a new run would not have the folder to itself, or would replace what is no run."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
+    if not folder.is_dir():
+        raise BrodmannError(f"{folder} is a file: choose another --out.")
     if not overwrite:
         raise BrodmannError(
             f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose another --out."
@@ -110,11 +114,7 @@ def continue_run(
     if (folder / "result.json").is_file() and checkpoint is None:
         return read_json(folder / "result.json")  # type: ignore[no-any-return]
     data = load(options.dataset, data_dir or config["data_dir"])
-    if data.digest != config["digest"]:
-        raise BrodmannError(
-            f"The data set '{options.dataset}' has changed since this run began (digest {data.digest[:12]}, "
-            f"expected {config['digest'][:12]}): restore it, or start a new run."
-        )
+    _check_digest(config, data)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     split = split_data(options, data)
@@ -123,7 +123,11 @@ def continue_run(
         active = learner.active_parameters()
         width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
         twin = replace(options, rule="backprop", width=width, areas=1)
-        _, result["backpropagation"] = _train(folder / "backpropagation", twin, data, split, None, callbacks)
+        place = folder / "backpropagation"  # a run folder too
+        write_json(place / "config.json", {**config, "options": asdict(twin), "compare": False})
+        write_json(place / "environment.json", _environment())
+        _, result["backpropagation"] = _train(place, twin, data, split, None, callbacks)
+        write_json(place / "result.json", result["backpropagation"])
     write_json(folder / "result.json", result)
     return result
 
@@ -142,6 +146,12 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
     return Network.load(path, loss=loss), options, preprocessing, config
 
 
+def read_options(folder: Path) -> tuple[RunOptions, bool]:
+    """Returns the options of a run, and whether it trains its twin too."""
+    config = _config(folder)
+    return RunOptions(**config["options"]), config["compare"]
+
+
 def read_targets(folder: Path) -> TargetScale | None:
     """Returns what a run's targets were scaled by, None where they were not."""
     path = folder / "targets.json"
@@ -153,8 +163,7 @@ def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]
     config = _config(folder)
     options = RunOptions(**config["options"])
     data = load(options.dataset, data_dir or config["data_dir"])
-    if data.digest != config["digest"]:
-        raise BrodmannError(f"The data set '{options.dataset}' has changed since this run began.")
+    _check_digest(config, data)
     return data, split_data(options, data)
 
 
@@ -215,8 +224,6 @@ def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network |
     loss = _loss(options, data.is_classification)
     features = split.x_train.shape[1]
     if options.rule in BASELINES:
-        if options.residual and options.layers < 3:
-            raise BrodmannError(f"A residual network needs at least 3 layers, got {options.layers}.")
         return Backpropagation(
             features,
             data.outputs,
@@ -269,6 +276,14 @@ def split_data(options: RunOptions, data: Dataset) -> Split:
     return split if data.is_classification or options.normalise == "none" else split.standardised()
 
 
+def _check_digest(config: dict[str, Any], data: Dataset) -> None:
+    if data.digest != config["digest"]:
+        raise BrodmannError(
+            f"The data set '{data.name}' has changed since this run began (digest {data.digest[:12]}, expected "
+            f"{config['digest'][:12]}): restore it, or start a new run."
+        )
+
+
 def _config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise BrodmannError(f"{folder} is no run folder: expected {folder / 'config.json'}.")
@@ -288,7 +303,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
-        "scikit_learn": sklearn.__version__,
+        "scikit_learn": version("scikit-learn"),  # importing it takes a second
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .checks import check_real, check_whole
 from .errors import BrodmannError, unknown_name
 
 SCHEDULES = ("cosine", "constant")
@@ -41,14 +42,13 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.shape not in SCHEDULES:
             raise unknown_name("schedule", self.shape, SCHEDULES)
-        if self.epochs < 1 or self.batch_size < 1:
-            raise BrodmannError(
-                f"Expected epochs and batch size of at least 1, got {self.epochs} and {self.batch_size}."
-            )
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise BrodmannError(f"Expected a learning rate above 0, got {self.lr}.")
-        if self.warmup < 0 or (self.patience is not None and self.patience < 1):
-            raise BrodmannError(f"Expected warmup >= 0 and patience >= 1, got {self.warmup} and {self.patience}.")
+        check_whole(epochs=self.epochs, batch_size=self.batch_size)
+        check_whole(0, warmup=self.warmup)
+        if self.patience is not None:
+            check_whole(patience=self.patience)
+        check_real(lr=self.lr)
+        if self.lr == 0:
+            raise BrodmannError("Expected a learning rate above 0, got 0.")
 
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
@@ -63,4 +63,4 @@ def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", war
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
     """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return list(torch.split(torch.randperm(rows, generator=generator), size))
+    return list(torch.split(torch.randperm(rows, generator=generator), int(size)))

@@ -17,7 +17,8 @@ class Slab(nn.Module):
     """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
 
     Room for `reserve` slots is asked of the system at the first growth, and taken when a slot is first written:
-    growing moves nothing, and capacity that nobody uses takes no memory.
+    growing moves nothing, and capacity that nobody uses takes no memory. Where the system promises less than that, room
+    doubles as it fills.
 
     Attributes:
         value: (slots, *shape), a parameter without gradient. float32, float64, or bfloat16: then the rule's buffers are
@@ -104,7 +105,10 @@ class Slab(nn.Module):
         needed = slots * old[0].numel() * old.element_size()
         if old.is_contiguous() and old.storage_offset() == 0 and old.untyped_storage().nbytes() >= needed:
             return old.detach().as_strided(shape, old.stride())
-        room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
+        try:
+            room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
+        except RuntimeError:  # the system does not even promise so much: ask for what is needed now and as much again
+            room = old.new_empty((2 * slots, *old.shape[1:]))
         ask_for_large_pages(room)
         room[: len(old)] = old
         return room[:slots]

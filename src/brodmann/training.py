@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .checkpoints import Checkpoint, checkpoint_names, drop_checkpoints_after, read_checkpoint, write_checkpoint
-from .divergence import Watch, not_finite
-from .errors import BrodmannError
+from .divergence import Watch, check_loss
+from .errors import BrodmannError, DivergenceError
 from .files import read_tensors, write_tensors
 from .kernels import native
 from .learner import Learner
@@ -188,20 +188,21 @@ class Trainer:
         progress, schedule = self.progress, self.schedule
         x, target = self.train_data
         order = batches(len(x), schedule.batch_size, schedule.seed, progress.epoch)
-        watched = max(
-            0, len(x) // schedule.batch_size - 1
-        )  # the last full batch: of a few samples all units may be off
+        # The last full batch: of a few samples all units may be off.
+        watched = max(0, len(x) // schedule.batch_size - 1)
         for rows in order[progress.batch :]:
             began = time.perf_counter()
             lr = learning_rate(schedule.lr, progress.step, self.steps, schedule.shape, schedule.warmup)
             watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
-            loss_tensor, output = self.network.learn_with_output(
-                x[rows], target[rows], lr=lr, observe=watch and watch.observe
-            )
+            try:
+                loss_tensor, output = self.network.learn_with_output(
+                    x[rows], target[rows], lr=lr, observe=watch and watch.observe
+                )
+                check_loss(self.network, loss_tensor, x[rows])
+            except DivergenceError as error:
+                raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
             loss = float(loss_tensor)
-            if not math.isfinite(loss):
-                raise not_finite(self.network, loss, progress.step + 1)
             progress.seconds += time.perf_counter() - began
             progress.batch += 1
             progress.step += 1

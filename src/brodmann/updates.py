@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .checks import check_real
 from .errors import BrodmannError, unknown_name
 
 
@@ -91,7 +92,7 @@ class SGD(UpdateRule):
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.decay >= 0, "a decay of at least 0", self.decay)
+        check_real(decay=self.decay)
         _require(0 <= self.momentum < 1, "a momentum in [0, 1)", self.momentum)
 
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -132,7 +133,7 @@ class Adam(UpdateRule):
     scale_free: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _require(self.decay >= 0, "a decay of at least 0", self.decay)
+        check_real(decay=self.decay)
         _require(0 <= self.beta1 < 1, "a beta1 in [0, 1)", self.beta1)
         _require(0 <= self.beta2 < 1, "a beta2 in [0, 1)", self.beta2)
         _require(self.epsilon > 0, "an epsilon above 0", self.epsilon)
@@ -180,7 +181,7 @@ class RLS(UpdateRule):
     ridge: float = 10.0
 
     def __post_init__(self) -> None:
-        _require(self.decay >= 0, "a decay of at least 0", self.decay)
+        check_real(decay=self.decay)
         _require(self.ridge > 0, "a ridge above 0", self.ridge)
 
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -44,7 +44,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
     - ``digits``: 1797 images of 8x8 pixels that come with scikit-learn, values 0 to 16. It has no official test part;
       a fixed stratified fifth (seed 0) serves.
-    - ``path/to/file.npz``: a file of one's own, looked up as given and then inside the data directory.
+    - ``path/to/file.npz``: a file of one's own, looked up as given, then inside the data directory, there
+      also by its mere name: a file that has moved is found by its new folder.
     - ``openml:NAME`` or ``openml:ID``: a table in scikit-learn's OpenML cache, the folder ``openml`` of the data
       directory.
     - ``NAME``: the file ``NAME.npz`` in the data directory; it comes before an image set of the same name.
@@ -143,8 +144,8 @@ def _load_digits() -> Dataset:
 
 def _npz_path(name: str, directory: Path) -> Path:
     path = Path(name).expanduser()
-    inside = directory / path
-    return inside if inside.is_file() and not path.is_file() else path
+    places = (path, directory / path, directory / path.name)
+    return next((place for place in places if place.is_file()), path)
 
 
 def _own_files(directory: Path) -> dict[str, Path]:
@@ -158,5 +159,7 @@ def _own_file(name: str, directory: Path) -> Path | None:
 
 
 def _unknown(name: str, directory: Path) -> BrodmannError:
-    patterns = (f"{PREFIX}NAME", "PATH.npz")
-    return unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory), *patterns})
+    if Path(name).suffix and Path(name).is_file():
+        return BrodmannError(f"{name} is no data set: {put_there(Path(name).with_suffix('.npz'))}")
+    known = unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory)})
+    return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz file by its path.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from brodmann.data.arrays import check_numeric, finite_tensor
 from brodmann.data.directory import one_line
-from brodmann.data.npz import open_archive, read_array
+from brodmann.data.npz import open_archive, read_array, why_unreadable
 from brodmann.data.preprocessing import Preprocessing
 from brodmann.errors import BrodmannError, unknown_name
 
@@ -85,7 +85,7 @@ def _read_npy(path: Path) -> Array:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise BrodmannError(
-            f"{path} cannot be read as a .npy array of numbers ({one_line(error)}). Save it with numpy.save."
+            f"{path} cannot be read as a .npy array of numbers ({why_unreadable(error)}). Save it with numpy.save."
         ) from error
     if not isinstance(array, np.ndarray):
         raise BrodmannError(f"{path} holds an archive instead of a .npy array. Name it .npz.")
@@ -115,8 +115,10 @@ def _numbers(cells: list[str], width: int, line: int, path: Path) -> list[float]
         )
     for column, cell in enumerate(cells, start=1):
         if not _is_number(cell):
+            came = cell if len(cell) <= 40 else f"{cell[:37]}..."
             raise BrodmannError(
-                f"{path} line {line} column {column} must be a number; '{cell}' came. Write numbers only."
+                f"{path} line {line} column {column} must be a number; '{came}' came. Write numbers only, separated by "
+                "commas."
             )
     return [float(cell) for cell in cells]
 

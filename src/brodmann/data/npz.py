@@ -61,11 +61,16 @@ def open_archive(path: Path) -> np.lib.npyio.NpzFile:
         archive = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BrodmannError(
-            f"{path} cannot be read as a .npz archive ({one_line(error)}). Save it with numpy.savez."
+            f"{path} cannot be read as a .npz archive ({why_unreadable(error)}). Save it with numpy.savez."
         ) from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise BrodmannError(f"{path} holds a single array instead of a .npz archive. Save it with numpy.savez.")
     return archive
+
+
+def why_unreadable(error: Exception) -> str:
+    """Says why NumPy cannot read a file: it takes every file that is none of its own for pickled objects."""
+    return "it holds objects, or is no file of NumPy's" if "pickle" in str(error) else one_line(error)
 
 
 def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[Any]:
