@@ -97,6 +97,11 @@ def test_partial_fit_learns_from_a_stream() -> None:
         model.partial_fit(x[:2], [7, 7])
 
 
+def test_gradient_descent_needs_no_settings_either() -> None:
+    x, y = load_wine(return_X_y=True)
+    assert cross_val_score(SALClassifier(optimiser="sgd", random_state=0), x, y, cv=3).mean() >= 0.95
+
+
 def test_zero_weights_are_left_out() -> None:
     x, y = load_wine(return_X_y=True)
     noisy = y.copy()

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ import torch
 from safetensors.torch import load_file
 
 import brodmann
-from brodmann import BrodmannError, runs
+from brodmann import BrodmannError, Network, runs
 from brodmann.checkpoints import checkpoint_names
 from brodmann.cli import _free_folder, main
+from brodmann.data import load
 from brodmann.options import RunOptions
 from brodmann.runs import continue_run, start_run
 from brodmann.training import Callback, Interrupted, Trainer
@@ -247,6 +249,30 @@ def test_resuming_takes_no_other_options(
     with pytest.raises(SystemExit, match="2"):
         main(["train", "--resume", run, *extra])
     assert re.search(wording, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("rule", ["kolen-pollack", "backprop"])
+@pytest.mark.parametrize(
+    ("given", "lr", "decay"),
+    [
+        ({}, 3e-3, 0.2),
+        ({"optimiser": "sgd"}, 0.3, 0.0),
+        ({"optimiser": "sgd", "momentum": 0.9}, 0.03, 0.0),
+        ({"optimiser": "sgd", "lr": 1.0, "decay": 0.1}, 1.0, 0.1),
+        ({"lr": 1e-2, "decay": 0.0}, 1e-2, 0.0),
+    ],
+)
+def test_rates_that_are_not_given_suit_the_optimiser(rule: str, given: dict[str, Any], lr: float, decay: float) -> None:
+    chosen = RunOptions(rule=rule, **given)
+    assert chosen.training_schedule().lr == pytest.approx(lr)
+    assert chosen.update().decay == decay
+    data = load("digits")
+    learner = runs.build_learner(chosen, data, runs.split_data(chosen, data))
+    if isinstance(learner, Network):
+        assert learner.lr == pytest.approx(lr)
+        assert learner.area_layers()[0][1].update_rule.decay == decay
+    else:
+        assert learner.optimiser.param_groups[0]["weight_decay"] == decay
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

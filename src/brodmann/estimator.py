@@ -20,6 +20,7 @@ from .checks import check_real, check_whole
 from .errors import BrodmannError
 from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from .network import Network
+from .options import default_rates
 from .schedule import Schedule, batches, learning_rate
 from .updates import update_rule
 
@@ -43,9 +44,9 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         pooling: float = 0.0,
         partition: str = "fixed",
         optimiser: str = "adam",
-        learning_rate: float = 3e-3,
+        learning_rate: float | None = None,
         schedule: str = "cosine",
-        decay: float = 0.2,
+        decay: float | None = None,
         epochs: int = 50,
         batch_size: int | str = "auto",
         standardise: bool = True,
@@ -70,9 +71,9 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
                 that change: see `brodmann.stream_mlp`. It learns in one pass, whatever ``epochs`` says, has no
                 learning rate, schedule or decay, keeps the scale of inputs of its first call, and does not combine
                 with ``residual``, ``gated``, ``pooling``, ``partition`` or ``early_stopping``.
-            learning_rate: Largest learning rate. Default 3e-3, as on the command line.
+            learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam, 0.3 with SGD.
             schedule: ``"cosine"`` (default) or ``"constant"``; `partial_fit` is always constant.
-            decay: Decoupled weight decay. Default 0.2, as on the command line.
+            decay: Decoupled weight decay. Default as on the command line: 0.2 with Adam, 0 with SGD.
             epochs: Passes over the data. Default 50: small tables need more than images.
             batch_size: Samples of a step. Default ``"auto"``: a sixteenth of the samples of the call, at least 8 and at
                 most 64. With 64 for all, a table of 150 rows makes two steps an epoch and does not get far
@@ -108,7 +109,8 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
-        check_real(learning_rate=self.learning_rate, decay=self.decay, pooling=self.pooling)
+        rate, decay = self._rates
+        check_real(learning_rate=rate, decay=decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         sizes: dict[str, Any] = {
             "in_features": features,
@@ -124,13 +126,19 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
                 self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
             else:
                 builder = residual_mlp if self.residual else mlp
-                update = update_rule(self.optimiser, decay=self.decay)
+                update = update_rule(self.optimiser, decay=decay)
                 router = {"partition": self.partition}
                 body = builder(**sizes, gated=self.gated, pooling=self.pooling, router=router, update=update)
-                self.network_ = Network(body, loss, lr=self.learning_rate)
+                self.network_ = Network(body, loss, lr=rate)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = StandardScaler() if self.standardise else None
+
+    @property
+    def _rates(self) -> tuple[float, float]:
+        """Learning rate and decay."""
+        rate, decay = default_rates(self.optimiser)
+        return rate if self.learning_rate is None else self.learning_rate, decay if self.decay is None else self.decay
 
     @property
     def _recursive(self) -> bool:
@@ -152,7 +160,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
                 )
             return Schedule(1, batch, 1.0, "constant")
         patience = self.patience if self.early_stopping else None
-        schedule = Schedule(self.epochs, batch, self.learning_rate, self.schedule, patience=patience)
+        schedule = Schedule(self.epochs, batch, self._rates[0], self.schedule, patience=patience)
         check_real(validation_fraction=self.validation_fraction)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
@@ -166,7 +174,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, batch: int, step: int = 0, steps: int = 0
     ) -> int:
         """Makes one pass; returns the number of steps made so far. With ``steps`` 0 the rate is constant."""
-        total = 0.0
+        total, largest = 0.0, self._rates[0]
         for rows in batches(len(x), batch, self._seed, self.n_iter_):
             part = None if weight is None else weight[rows]
             if part is not None and not bool(part.any()):
@@ -174,7 +182,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             if self._recursive:
                 total += float(self.network_.learn(x[rows], y[rows], part))  # a sum already
                 continue
-            rate = learning_rate(self.learning_rate, step, steps, self.schedule) if steps else self.learning_rate
+            rate = learning_rate(largest, step, steps, self.schedule) if steps else largest
             total += float(self.network_.learn(x[rows], y[rows], part, lr=rate)) * len(rows)
             step += 1
         self.loss_curve_.append(total / len(x))

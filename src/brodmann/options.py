@@ -61,8 +61,8 @@ class RunOptions:
     """adam or sgd."""
     momentum: float = 0.0
     """Momentum of sgd."""
-    lr: float = 3e-3
-    """Largest learning rate."""
+    lr: float | None = None
+    """Largest learning rate (default: 0.003 with adam, 0.3 times 1 - momentum with sgd)."""
     lr_shared: float = 1.0
     """Multiple of it for the shared part."""
     lr_areas: float | None = None
@@ -71,8 +71,8 @@ class RunOptions:
     """Multiple of it for the router's projection."""
     lr_feedback: float = 1.0
     """Multiple of it for the feedback weights."""
-    decay: float = 0.2
-    """Decoupled weight decay."""
+    decay: float | None = None
+    """Decoupled weight decay (default: 0.2 with adam, 0 with sgd)."""
     clip: float | None = None
     """Largest norm of an error that a layer accepts."""
     label_smoothing: float = 0.0
@@ -135,7 +135,19 @@ class RunOptions:
 
     def training_schedule(self) -> Schedule:
         """Returns the loop's part of the options."""
-        return Schedule(self.epochs, self.batch_size, self.lr, self.schedule, self.warmup, self.seed, self.patience)
+        return Schedule(
+            self.epochs, self.batch_size, self.learning_rate, self.schedule, self.warmup, self.seed, self.patience
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """``lr``, or its default."""
+        return default_rates(self.optimiser, self.momentum)[0] if self.lr is None else self.lr
+
+    @property
+    def weight_decay(self) -> float:
+        """``decay``, or its default."""
+        return default_rates(self.optimiser, self.momentum)[1] if self.decay is None else self.decay
 
     def update(self) -> UpdateRule:
         """Returns the update rule.
@@ -147,4 +159,14 @@ class RunOptions:
             raise unknown_name("optimiser", self.optimiser, ("adam", "sgd"))
         if self.optimiser == "adam" and self.momentum:
             raise BrodmannError("A momentum goes with --optimiser sgd; adam has its own: leave one of them out.")
-        return Adam(self.decay) if self.optimiser == "adam" else SGD(self.decay, self.momentum)
+        decay = self.weight_decay
+        return Adam(decay) if self.optimiser == "adam" else SGD(decay, self.momentum)
+
+
+def default_rates(optimiser: str, momentum: float = 0.0) -> tuple[float, float]:
+    """Returns the learning rate and the decay where none are given.
+
+    3e-3 and 0.2 for Adam, from a search on validation parts (docs/results.md); 0.3 and 0 for gradient descent, whose
+    momentum multiplies a step by ``1 / (1 - momentum)`` (docs/log.md).
+    """
+    return (0.3 * (1 - momentum), 0.0) if optimiser == "sgd" else (3e-3, 0.2)

@@ -234,7 +234,7 @@ def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network |
             dropout=options.dropout,
             optimiser=options.optimiser,
             momentum=options.momentum,
-            decay=options.decay,
+            decay=options.weight_decay,
             readout_only=options.rule == "last-layer",
             loss=loss,
         )
@@ -263,7 +263,7 @@ def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network |
         },
     )
     rates = Rates(options.lr_shared, options.lr_areas, options.lr_projection, options.lr_feedback)
-    return Network.from_design(description, loss, lr=options.lr, rates=rates, clip=options.clip)
+    return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
 
 
 def _loss(options: RunOptions, classification: bool) -> Loss:

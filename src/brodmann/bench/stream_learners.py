@@ -58,7 +58,7 @@ class Areas:
             shared=options.shared,
             router={"learned": options.learn_projection, "temperature": options.temperature},
         )
-        self.network, self.lr = Network.from_design(description), options.lr
+        self.network, self.lr = Network.from_design(description), options.learning_rate
         self.active_parameters, self.total_parameters = self.network.active_parameters, self.network.total_parameters
 
     def learn(self, x: Tensor, y: Tensor) -> None:
@@ -103,7 +103,7 @@ class Dense:
     def __init__(self, case: Case, features: int, outputs: int) -> None:
         """Builds it from the case's options."""
         options = case.options
-        self.network, self.lr = _dense(options, features, outputs), options.lr
+        self.network, self.lr = _dense(options, features, outputs), options.learning_rate
         self.active_parameters, self.total_parameters = self.network.active_parameters, self.network.total_parameters
 
     def learn(self, x: Tensor, y: Tensor) -> None:
@@ -304,5 +304,5 @@ def _dense(options: RunOptions, features: int, outputs: int) -> Backpropagation:
         dropout=options.dropout,
         optimiser=options.optimiser,
         momentum=options.momentum,
-        decay=options.decay,
+        decay=options.weight_decay,
     )

@@ -107,8 +107,8 @@ def train_scikit_learn(case: Case) -> Row:
     model = network.MLPClassifier(
         (options.width,) * (options.layers - 1),
         solver="adam",
-        learning_rate_init=options.lr,
-        alpha=options.decay,
+        learning_rate_init=options.learning_rate,
+        alpha=options.weight_decay,
         batch_size=min(options.batch_size, len(split.x_train)),
         max_iter=options.epochs,
         n_iter_no_change=options.epochs,
