@@ -6,7 +6,6 @@ Run: python benchmarks/kernels.py [--json] [--threads 2]
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -14,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from output import Result, markdown, show
 from roofline import Roofline
 from roofline import measure as measure_roofline
 
@@ -89,6 +87,20 @@ def measure(size: Size, roofline: Roofline) -> dict[str, Any]:
     return result
 
 
+def table(result: Result) -> str:
+    """Returns time, GFLOP/s and share of the limit of every operation, as a Markdown table."""
+    names = ("forward", "error", "update")
+    rows = [
+        [str(row["areas"]), str(row["rows_per_area"]), row["map"], row["weights"]]
+        + [
+            f"{row[f'{name}_us']:.0f} us, {row[f'{name}_gflops']:.0f}, {100 * row[f'{name}_of_limit']:.0f} %"
+            for name in names
+        ]
+        for row in result["rows"]
+    ]
+    return markdown(("areas", "rows each", "map", "weights", *names), rows)
+
+
 def main() -> None:
     """Prints a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,18 +110,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     roofline = measure_roofline(options.threads)
     rows = [measure(size, roofline) for size in SIZES]
-    if options.json:
-        print(json.dumps({"threads": options.threads, "peak_gflops": roofline.gflops, "rows": rows}))
-        return
-    title = f"{options.threads} threads, peak {roofline.gflops:.0f} GFLOP/s: us, GFLOP/s, % of the limit (roofline)"
-    table = Table("areas", "rows each", "map", "weights", "forward", "error", "update", title=title)
-    for row in rows:
-        cells = [
-            f"{row[f'{name}_us']:.0f}, {row[f'{name}_gflops']:.0f}, {100 * row[f'{name}_of_limit']:.0f} %"
-            for name in ("forward", "error", "update")
-        ]
-        table.add_row(str(row["areas"]), str(row["rows_per_area"]), row["map"], row["weights"], *cells)
-    Console(width=130).print(table)
+    result = {"threads": options.threads, "peak_gflops": roofline.gflops, "rows": rows}
+    show(result, table, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ Peaks are the allocator's, by PyTorch's profiler: they hold every tensor, and no
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from output import Result, markdown, show
 from rivals import update_in_hooks
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -91,6 +89,22 @@ def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
     return rows
 
 
+def table(result: Result) -> str:
+    """Returns a Markdown table with a row per method."""
+    columns = ("method", "persistent (MB)", "peak beyond (MB)", "of SGD in hooks", "total (MB)")
+    rows = [
+        [
+            row["method"],
+            f"{row['persistent_bytes'] / 1e6:.1f}",
+            f"{row['peak_bytes'] / 1e6:.1f}",
+            f"{row['ratio_to_hooks']:.2f}",
+            f"{(row['persistent_bytes'] + row['peak_bytes']) / 1e6:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    return markdown(columns, rows)
+
+
 def main() -> None:
     """Prints a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,20 +117,8 @@ def main() -> None:
     rival = next(row for row in rows if "hooks" in row["method"])
     for row in rows:
         row["ratio_to_hooks"] = row["peak_bytes"] / rival["peak_bytes"]
-    if options.json:
-        print(json.dumps({"depth": options.depth, "width": options.width, "batch": options.batch, "rows": rows}))
-        return
-    title = f"{options.depth} layers of {options.width}, batch {options.batch}, plain SGD"
-    table = Table("method", "persistent MB", "peak beyond MB", "of SGD in hooks", "total MB", title=title)
-    for row in rows:
-        table.add_row(
-            row["method"],
-            f"{row['persistent_bytes'] / 1e6:.1f}",
-            f"{row['peak_bytes'] / 1e6:.1f}",
-            f"{row['ratio_to_hooks']:.2f}",
-            f"{(row['persistent_bytes'] + row['peak_bytes']) / 1e6:.1f}",
-        )
-    Console(width=120).print(table)
+    result = {"depth": options.depth, "width": options.width, "batch": options.batch, "rows": rows}
+    show(result, table, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from output import Result, markdown, show
 
 from brodmann.kernels.build import compiled, find_compiler
 
@@ -92,6 +90,16 @@ def measure(threads: int) -> Roofline:
     return Roofline(threads, gflops, matmul, read, update)
 
 
+def table(result: Result) -> str:
+    """Returns the limits as text and a Markdown table."""
+    rows = [[str(size), f"{result['read'][size]:.0f}", f"{result['update'][size]:.0f}"] for size in result["read"]]
+    peak = (
+        f"{result['threads']} threads: {result['gflops']:.0f} GFLOP/s from registers, "
+        f"{result['matmul_gflops']:.0f} in PyTorch's `mm` of 2048 x 2048."
+    )
+    return f"{peak}\n\n{markdown(('MB in use', 'reading (GB/s)', 'reading and writing in place (GB/s)'), rows)}"
+
+
 def main() -> None:
     """Prints a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -99,19 +107,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    roofline = measure(options.threads)
-    if options.json:
-        print(json.dumps(asdict(roofline)))
-        return
-    console = Console()
-    console.print(
-        f"{options.threads} threads: {roofline.gflops:.0f} float32 GFLOP/s from registers, "
-        f"{roofline.matmul_gflops:.0f} in torch.mm"
-    )
-    table = Table("MB in use", "read GB/s", "update in place GB/s")
-    for size in MEGABYTES:
-        table.add_row(str(size), f"{roofline.read[size]:.0f}", f"{roofline.update[size]:.0f}")
-    console.print(table)
+    show(asdict(measure(options.threads)), table, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
+from output import Result, markdown, show
 
 from brodmann import SGD, Network
 from brodmann.builders import design
@@ -147,6 +147,34 @@ def whole_life(parameters: float) -> dict[str, Any]:
     }
 
 
+def table(result: Result) -> str:
+    """Returns a Markdown table with a row per measure."""
+
+    def steps(name: str) -> tuple[str, str]:
+        small, large = result[name]["small"], result[name]["large"]
+        many, few = (f"{row['touched']:.0f} areas of {row['total']:.0e}" for row in (large, small))
+        times = f"{large['step_us']:.0f} and {small['step_us']:.0f} us"
+        return f"{many} against {few}", f"{result[name]['ratio']:.2f} ({times})"
+
+    exact = "goes on exactly" if result["resumed_exactly"] else "does not go on exactly"
+    forced, routed = steps("forced"), steps("routed")
+    own = result["own_bytes_after_loading"]
+    without = "" if own is None else f", {own / 1e9:.2f} GB of it without the pages of the file"
+    rows = [
+        ["parameters", "", f"{result['total_parameters']:,}"],
+        ["peak resident memory: data, evaluation, checkpoint", "5.5 GB", f"{result['peak_bytes'] / 1e9:.2f} GB"],
+        ["the same after loading the checkpoint", "", f"{result['peak_bytes_with_loading'] / 1e9:.2f} GB{without}"],
+        [
+            "checkpoint",
+            "",
+            f"{result['checkpoint_bytes'] / 1e9:.2f} GB in {result['save_seconds']:.0f} s; {exact}",
+        ],
+        [f"step, a fixed assignment: {forced[0]}", "1.2", forced[1]],
+        [f"step, routed: {routed[0]}", "", routed[1]],
+    ]
+    return markdown(("measure", "target", "measured"), rows)
+
+
 def main() -> None:
     """Prints the figures, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -167,25 +195,8 @@ def main() -> None:
     result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     for name, forced in (("forced", True), ("routed", False)):
         small, large = compare(options.parameters / 10, options.parameters, forced)
-        result[f"{name}_{options.parameters / 10:.0e}"], result[f"{name}_{options.parameters:.0e}"] = small, large
-        result[f"{name}_ratio"] = large["step_us"] / small["step_us"]
-    if options.json:
-        print(json.dumps(result))
-        return
-    console = Console(width=120)
-    own = result["own_bytes_after_loading"]
-    without = "" if own is None else f", {own / 1e9:.2f} GB of it without the pages of the file"
-    console.print(
-        f"{result['total_parameters']:,} parameters: peak resident memory {result['peak_bytes'] / 1e9:.2f} GB "
-        f"(with loading the checkpoint {result['peak_bytes_with_loading'] / 1e9:.2f} GB{without}), checkpoint "
-        f"{result['checkpoint_bytes'] / 1e9:.2f} GB in {result['save_seconds']:.0f} s, resumed exactly: "
-        f"{result['resumed_exactly']}"
-    )
-    for name in ("forced", "routed"):
-        for size in (options.parameters / 10, options.parameters):
-            row = result[f"{name}_{size:.0e}"]
-            console.print(f"{name}, {row['total']:,}: step {row['step_us']:.0f} us, {row['touched']:.0f} areas touched")
-        console.print(f"{name}: ratio {result[f'{name}_ratio']:.2f}")
+        result[name] = {"small": small, "large": large, "ratio": large["step_us"] / small["step_us"]}
+    show(result, table, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ bandwidth and operations over measured peak, see roofline.py.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,8 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from output import Result, markdown, show
 from rivals import GroupedMixture
 from roofline import Roofline
 from roofline import measure as measure_roofline
@@ -196,6 +194,31 @@ def router_share(areas: int, repeats: int) -> dict[str, Any]:
     return {"areas": areas, "share": ratio(times[0], times[1])}
 
 
+def table(result: Result) -> str:
+    """Returns a Markdown table with a row per setting, and what routing takes."""
+    columns = ("setting", "batch", "areas touched", "step (us)", "limit (us)", "times the limit", "dense (us)", "ratio")
+    rows = [
+        [
+            row["setting"],
+            str(row["batch"]),
+            ", ".join(map(str, row["touched"])),
+            f"{row['step_us']:.0f}",
+            f"{row['limit_us']:.0f}",
+            f"{row['over_limit']:.2f}" if row["limit_us"] > 1 else "",
+            f"{row['dense_us']:.0f}",
+            f"{row['ratio']:.2f}",
+            "" if row["target"] is None else f"{row['target']}",
+            "" if row["mixture_ratio"] is None else f"{row['mixture_ratio']:.3f}",
+        ]
+        for row in result["rows"]
+    ]
+    text = markdown((*columns, "target", "of mixture"), rows)
+    if result["routing"]:
+        shares = " and ".join(f"{100 * row['share']:.0f} % with {row['areas']}" for row in result["routing"])
+        text += f"\n\nRouting takes {shares} areas of a lean step."
+    return text
+
+
 def main() -> None:
     """Prints tables, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -208,39 +231,8 @@ def main() -> None:
     roofline = measure_roofline(options.threads)
     rows = [measure(setting, roofline, options.repeats) for setting in SETTINGS if options.rows in setting.name]
     shares = [] if options.rows else [router_share(areas, options.repeats) for areas in (16, 4096)]
-    if options.json:
-        print(json.dumps({"threads": options.threads, "torch": torch.__version__, "rows": rows, "routing": shares}))
-        return
-    columns = (
-        "setting",
-        "batch",
-        "touched",
-        "step us",
-        "limit us",
-        "x limit",
-        "dense us",
-        "ratio",
-        "target",
-        "of mixture",
-    )
-    table = Table(*columns, title=f"SGD unless said, float32 unless said, {options.threads} threads")
-    for row in rows:
-        table.add_row(
-            row["setting"],
-            str(row["batch"]),
-            ", ".join(map(str, row["touched"])),
-            f"{row['step_us']:.0f}",
-            f"{row['limit_us']:.0f}",
-            f"{row['over_limit']:.2f}",
-            f"{row['dense_us']:.0f}",
-            f"{row['ratio']:.2f}",
-            "" if row["target"] is None else f"{row['target']:.1f}",
-            "" if row["mixture_ratio"] is None else f"{row['mixture_ratio']:.3f}",
-        )
-    console = Console(width=130)
-    console.print(table)
-    for share in shares:
-        console.print(f"routing takes {100 * share['share']:.0f} % of a step with {share['areas']} areas")
+    result = {"threads": options.threads, "torch": torch.__version__, "rows": rows, "routing": shares}
+    show(result, table, as_json=options.json)
 
 
 if __name__ == "__main__":
