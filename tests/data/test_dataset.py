@@ -1,0 +1,127 @@
+"""The bundled set, the digest of a data set and its split."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from brodmann.data import Dataset, load
+from brodmann.errors import BrodmannError
+
+from .sources import small_arrays
+
+
+def test_digits_are_raw_images_with_a_fixed_stratified_test_part(digits: Dataset) -> None:
+    assert digits.x_train.shape == (1437, 1, 8, 8)
+    assert digits.x_test.shape == (360, 1, 8, 8)
+    assert digits.x_train.dtype == torch.float32
+    assert digits.y_train.dtype == torch.int64
+    assert (digits.x_train.min(), digits.x_train.max()) == (0, 16)
+    assert digits.classes == tuple("0123456789")
+    assert (digits.shape, digits.outputs, digits.is_classification) == ((1, 8, 8), 10, True)
+    shares = torch.bincount(digits.y_test) / torch.bincount(torch.cat([digits.y_train, digits.y_test]))
+    assert shares.min() > 0.18
+    assert shares.max() < 0.22
+    assert load("digits").digest == digits.digest
+
+
+def test_digest_is_the_same_across_versions() -> None:
+    # Tables of results carry digests, so this value must never change.
+    dataset = Dataset.from_arrays("small", np.array([[1.0], [2.0]]), np.array([0, 1]), np.array([[3.0]]), np.array([1]))
+    parts = [
+        b"float32 (2, 1)\n" + struct.pack("<2f", 1, 2),
+        b"int64 (2,)\n" + struct.pack("<2q", 0, 1),
+        b"float32 (1, 1)\n" + struct.pack("<f", 3),
+        b"int64 (1,)\n" + struct.pack("<q", 1),
+    ]
+    assert dataset.digest == hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@pytest.mark.parametrize("key", ["x_train", "y_train", "x_test", "y_test"])
+def test_digest_changes_with_one_value_of_any_array(key: str) -> None:
+    arrays = small_arrays()
+    before = Dataset.from_arrays("a", **arrays).digest
+    arrays[key] = arrays[key].copy()
+    arrays[key].flat[3] = 1 - arrays[key].flat[3]
+    assert Dataset.from_arrays("a", **arrays).digest != before
+
+
+def test_digest_depends_on_shape_and_not_on_name_or_stored_type() -> None:
+    arrays = small_arrays(x_train=np.zeros((20, 1, 2, 6)), x_test=np.zeros((6, 1, 2, 6)))
+    reshaped = {**arrays, "x_train": np.zeros((20, 1, 3, 4)), "x_test": np.zeros((6, 1, 3, 4))}
+    narrow = {**arrays, "x_train": arrays["x_train"].astype(np.uint8), "y_train": arrays["y_train"].astype(np.uint8)}
+    assert Dataset.from_arrays("a", **arrays).digest != Dataset.from_arrays("a", **reshaped).digest
+    assert Dataset.from_arrays("a", **arrays).digest == Dataset.from_arrays("b", **narrow).digest
+
+
+def test_split_parts_are_disjoint_and_together_whole() -> None:
+    arrays = small_arrays(x_train=np.arange(20.0)[:, None], x_test=np.arange(100.0, 106)[:, None])
+    split = Dataset.from_arrays("a", **arrays).split(0.25, seed=3, normalise="none")
+    kept, held_out = set(split.x_train[:, 0].tolist()), set(split.x_validation[:, 0].tolist())
+    assert len(held_out) == 5
+    assert not kept & held_out
+    assert kept | held_out == set(range(20))
+    assert torch.equal(split.y_validation, (split.x_validation[:, 0] % 2).long())
+    assert split.x_test[:, 0].tolist() == list(range(100, 106))
+
+
+def test_validation_part_has_the_class_shares_of_the_whole() -> None:
+    labels = np.repeat([0, 1, 2], [80, 60, 20])
+    dataset = Dataset.from_arrays(
+        "a", **small_arrays(x_train=np.zeros((160, 2)), y_train=labels, x_test=np.ones((6, 2)))
+    )
+    assert Counter(dataset.split(0.1).y_validation.tolist()) == {0: 8, 1: 6, 2: 2}
+
+
+def test_the_seed_decides_the_validation_part(digits: Dataset) -> None:
+    first, again, other = digits.split(seed=1), digits.split(seed=1), digits.split(seed=2)
+    assert torch.equal(first.x_validation, again.x_validation)
+    assert not torch.equal(first.y_validation, other.y_validation)
+    assert torch.equal(first.y_test, other.y_test)
+
+
+def test_without_validation_the_training_part_is_whole_and_in_order(digits: Dataset) -> None:
+    split = digits.split(0)
+    assert split.x_validation.shape == (0, 64)
+    assert split.y_validation.shape == (0,)
+    assert torch.equal(split.y_train, digits.y_train)
+    assert digits.split(0, flat=False).x_validation.shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize("labels", [[0] * 19 + [1], list(range(10)) * 2])
+def test_classes_too_small_to_stratify_still_split(labels: list[int]) -> None:
+    split = Dataset.from_arrays("a", **small_arrays(y_train=np.array(labels), y_test=np.zeros(6, int))).split(0.1)
+    assert (len(split.y_train), len(split.y_validation)) == (18, 2)
+
+
+@pytest.mark.parametrize("validation", [-0.1, 1, 1.5, float("nan")])
+def test_validation_out_of_range(digits: Dataset, validation: float) -> None:
+    with pytest.raises(
+        BrodmannError, match=r"validation must be a share of at least 0 and below 1; .* came\. Use 0\.1"
+    ):
+        digits.split(validation)
+
+
+def test_validation_that_leaves_nothing() -> None:
+    dataset = Dataset.from_arrays("a", **small_arrays())
+    with pytest.raises(BrodmannError, match="leaves none of the 20 training examples"):
+        dataset.split(0.99)
+
+
+def test_seed_out_of_range(digits: Dataset) -> None:
+    with pytest.raises(BrodmannError, match="seed must be from 0 to 4294967295; -1 came"):
+        digits.split(seed=-1)
+
+
+def test_regression_targets_stay_as_they_are() -> None:
+    targets = np.array([1.0, 2.0] * 10)
+    dataset = Dataset.from_arrays("a", **small_arrays(y_train=targets, y_test=np.ones((6, 1))))
+    assert (dataset.classes, dataset.outputs, dataset.is_classification) == (None, 1, False)
+    split = dataset.split(0)
+    assert split.y_train.dtype == torch.float32
+    assert split.y_train[:, 0].tolist() == targets.tolist()

@@ -1,0 +1,50 @@
+"""Where data lies, and the list of what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from brodmann.data import available, data_directory, load
+
+from .sources import MIXED, MIXED_ROWS, write_mnist, write_npz, write_table
+
+
+def test_data_directory_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("BRODMANN_DATA", str(tmp_path / "environment"))
+    assert data_directory(tmp_path / "argument") == tmp_path / "argument"
+    assert data_directory("~/data") == tmp_path / "data"
+    assert data_directory() == tmp_path / "environment"
+    monkeypatch.setenv("BRODMANN_DATA", "")
+    assert data_directory() == tmp_path / "cache/brodmann"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert data_directory() == tmp_path / ".cache/brodmann"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert data_directory() == tmp_path / ".cache/brodmann"
+
+
+def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    write_npz(tmp_path / "semeion.npz")
+    write_npz(tmp_path / "mine.npz")
+    write_table(tmp_path, MIXED, "kind", MIXED_ROWS)
+    rows = {row.name: row for row in available(tmp_path)}
+    assert len(rows) == len(available(tmp_path))
+    assert (rows["digits"].kind, rows["digits"].present) == ("bundled", True)
+    assert (rows["mnist"].kind, rows["mnist"].present) == ("images", True)
+    assert (rows["cifar10"].present, rows["cifar10"].where) == (
+        False,
+        str(tmp_path / "cifar-10-batches-py/data_batch_1"),
+    )
+    assert (rows["semeion"].kind, rows["mine"].where) == ("npz", str(tmp_path / "mine.npz"))
+    assert (rows["openml:small"].kind, rows["openml:7"].present) == ("table", True)
+    for name, row in rows.items():
+        if row.present:
+            assert len(load(name, tmp_path).x_train)
+
+
+def test_available_without_a_directory(tmp_path: Path) -> None:
+    assert [row.name for row in available(tmp_path / "absent") if row.present] == ["digits"]

@@ -1,0 +1,120 @@
+"""Files of inputs for prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from brodmann.data import Preprocessing, load, load_inputs
+from brodmann.errors import BrodmannError
+
+from .sources import write_npz
+
+
+@pytest.fixture
+def table_preprocessing() -> Preprocessing:
+    return Preprocessing(mean=(1.0, 2.0), scale=(1.0, 2.0), grey=False, flat=True, shape=(2,))
+
+
+@pytest.fixture
+def image_preprocessing() -> Preprocessing:
+    return Preprocessing(mean=(1.0,) * 3, scale=(2.0,) * 3, grey=False, flat=False, shape=(3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["1,2\n3,6\n", "first,second\n1,2\n3,6\n", "\ufefffirst,second\r\n1,2\r\n\r\n3,6", " 1, 2\n 3.0,6e0\n"],
+)
+def test_inputs_from_csv(tmp_path: Path, table_preprocessing: Preprocessing, content: str) -> None:
+    path = tmp_path / "inputs.csv"
+    path.write_bytes(content.encode())
+    assert load_inputs(path, table_preprocessing).tolist() == [[0, 0], [2, 2]]
+
+
+@pytest.mark.parametrize("key", ["x", "x_test"])
+def test_inputs_from_arrays(tmp_path: Path, table_preprocessing: Preprocessing, key: str) -> None:
+    x = np.array([[1, 2], [3, 6]])
+    np.savez(tmp_path / "a.npz", **{key: x, "y_test": np.zeros(2)})
+    np.save(tmp_path / "a.npy", x)
+    assert load_inputs(str(tmp_path / "a.npz"), table_preprocessing).tolist() == [[0, 0], [2, 2]]
+    assert load_inputs(tmp_path / "a.npy", table_preprocessing).tolist() == [[0, 0], [2, 2]]
+    np.save(tmp_path / "one.npy", x[1])
+    assert load_inputs(tmp_path / "one.npy", table_preprocessing).tolist() == [[2, 2]]
+
+
+def test_image_inputs_in_every_layout(tmp_path: Path, image_preprocessing: Preprocessing) -> None:
+    images = np.arange(48).reshape(2, 3, 2, 4)
+    expected = image_preprocessing(torch.from_numpy(images))
+    for index, layout in enumerate((images, np.moveaxis(images, 1, 3), images.reshape(2, 24))):
+        np.save(tmp_path / f"{index}.npy", layout)
+        assert torch.equal(load_inputs(tmp_path / f"{index}.npy", image_preprocessing), expected)
+    grey = Preprocessing(mean=(0.0,), scale=(1.0,), grey=False, flat=True, shape=(1, 2, 4))
+    np.save(tmp_path / "grey.npy", images[:, 0])
+    assert torch.equal(load_inputs(tmp_path / "grey.npy", grey), torch.from_numpy(images[:, 0]).float().flatten(1))
+
+
+def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    split = load(str(path)).split()
+    assert torch.equal(load_inputs(path, split.preprocessing), split.x_test)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "must hold at least one example; it is empty"),
+        ("a.csv", b"first,second\n", "must hold at least one example; it is empty"),
+        ("a.csv", b"1,2\n3\n", "line 2 must have 2 values like the first; 1 came"),
+        ("a.csv", b"a,b\n1,2\n3,x\n", "line 3 column 2 must be a number; 'x' came"),
+        ("a.csv", b"1,b\n1,2\n", "line 1 column 2 must be a number; 'b' came"),
+        ("a.csv", b"1,2\n3,\n", "line 2 column 2 must be a number; '' came"),
+        ("a.csv", b"1;2\n" * 2, "'1;2' came. Write numbers only, separated by commas"),
+        ("a.csv", (b"1" + b";2" * 5000 + b"\n") * 2, r"number; '[1;2]{37}\.\.\.' came"),
+        ("a.csv", b"1,2\n3,nan\n", "must be finite in float32; NaN or an infinite value came in row 1"),
+        ("a.csv", b"1,2,3\n", r"must hold inputs of shape \(n, 2\); \(1, 3\) came"),
+        ("a.csv", b"\xff\xfe1,2", "cannot be read as a table of text"),
+        ("a.npy", b"", r"cannot be read as a \.npy array"),
+        (
+            "a.npy",
+            b"text",
+            r"cannot be read as a \.npy array of numbers \(it holds objects, or is no file of NumPy's\)",
+        ),
+        ("a.npz", b"text", r"cannot be read as a \.npz archive \(it holds objects, or is no file of NumPy's\)"),
+        ("a.txt", b"1,2", r"Unknown kind of input file '\.txt'\..*Choose one of: \.csv, \.npy, \.npz"),
+    ],
+)
+def test_input_files_that_are_wrong(
+    tmp_path: Path, table_preprocessing: Preprocessing, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BrodmannError, match=message):
+        load_inputs(tmp_path / name, table_preprocessing)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([["a", "b"]]), "must be numeric; dtype <U1 came"),
+        (np.zeros((0, 2)), "must hold at least one example; it is empty"),
+        (np.zeros((1, 1, 2)), r"must hold inputs of shape \(n, 2\); \(1, 1, 2\) came"),
+        (np.float64(3), r"must hold inputs of shape \(n, 2\); \(\) came"),
+        (np.array([[1, None]]), r"cannot be read as a \.npy array"),
+    ],
+)
+def test_input_arrays_that_are_wrong(
+    tmp_path: Path, table_preprocessing: Preprocessing, array: np.ndarray, message: str
+) -> None:
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(BrodmannError, match=message):
+        load_inputs(tmp_path / "a.npy", table_preprocessing)
+
+
+def test_input_file_absent_or_without_x(tmp_path: Path, table_preprocessing: Preprocessing) -> None:
+    with pytest.raises(BrodmannError, match=r"expected at .*a\.csv; no file is there"):
+        load_inputs(tmp_path / "a.csv", table_preprocessing)
+    np.savez(tmp_path / "a.npz", z=np.zeros(2))
+    with pytest.raises(BrodmannError, match="must hold the array x or x_test; it holds z"):
+        load_inputs(tmp_path / "a.npz", table_preprocessing)
