@@ -1,0 +1,84 @@
+"""Journals, trials and choices: the same terms for every method."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from brodmann.bench.audit import audit
+from brodmann.bench.case import Case
+from brodmann.bench.journal import Journal, read_journal
+from brodmann.bench.recipes import Plan, ten
+from brodmann.bench.runner import searches
+from brodmann.bench.tasks import run_case
+from brodmann.bench.tuner import candidates, choose, settled, stored_choices, trials_of
+from brodmann.errors import BrodmannError
+from brodmann.options import RunOptions
+
+
+def test_a_journal_forgets_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    Journal(path).append({"a": 1})
+    with path.open("a") as file:
+        file.write('{"a": 2, "b"')
+    journal = Journal(path)
+    journal.append({"a": 3})
+    assert [row["a"] for row in journal.rows()] == [1, 3]
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("no json\n")
+    with pytest.raises(BrodmannError, match=r"rows\.jsonl is damaged or was not written by brodmann bench"):
+        read_journal(path)
+
+
+def test_equal_cases_have_equal_keys_and_others_do_not() -> None:
+    case = Case("ten", "SAL", RunOptions("digits"))
+    assert case.key == Case("ten", "SAL", RunOptions("digits")).key
+    others = [
+        replace(case, options=replace(case.options, seed=1)),
+        replace(case, trial=True),
+        replace(case, detail={"every": 5}),
+    ]
+    assert len({case.key, *(other.key for other in others)}) == 4
+
+
+def test_every_method_tries_the_same_settings_and_trials_leave_the_test_part_closed(blobs: str) -> None:
+    one = Case("ten", "a", RunOptions(blobs, width=8, areas=2, epochs=1), searched=True)
+    other = replace(one, method="b", options=replace(one.options, rule="backprop"))
+    tried = [[(t.options.lr, t.options.decay, t.options.dropout) for t in trials_of(case, 5)] for case in (one, other)]
+    assert tried[0] == tried[1]
+    assert len(set(tried[0])) == 5
+    assert candidates(3) == candidates(9)[:3]
+    row = run_case(trials_of(one, 1)[0])
+    assert row["test_reads"] == 0
+    assert not {"test", "correct"} & row.keys()
+    assert run_case(settled(one, {blobs: {"a": candidates(1)[0]}}))["test_reads"] == 1
+
+
+def test_the_best_mean_validation_score_is_chosen_and_the_first_of_equals() -> None:
+    def trial(place: int, seed: int, score: float) -> dict:
+        options = {**candidates(3)[place], "seed": seed}
+        return {"dataset": "d", "method": "m", "detail": {}, "options": options, "validation": score}
+
+    rows = [trial(0, 0, 0.9), trial(0, 1, 0.5), trial(2, 0, 0.8), trial(2, 1, 0.8), trial(1, 0, 0.8), trial(1, 1, 0.8)]
+    chosen = choose(rows)["d"]["m"]
+    assert {name: chosen[name] for name in ("lr", "decay", "dropout")} == candidates(3)[1]
+    assert (chosen["trials"], chosen["validation"]) == (3, 0.8)
+
+
+def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_audit() -> None:
+    stored = stored_choices()
+    cases = ten(Plan(seeds=1, protocols=("tuned",), sets=("digits",)))
+    wanted, known = searches(cases, 8, stored)
+    assert wanted == []
+    assert known["digits"].keys() == {case.method for case in cases}
+    bench = Path(__file__).parents[2] / "docs" / "bench" / "ten"
+    rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
+    choices, plan = (json.loads((bench / name).read_text()) for name in ("choices.json", "plan.json"))
+    assert audit(rows, trials, choices, plan) == []
+    assert choices == stored

@@ -1,0 +1,160 @@
+"""Benchmarks end to end: the report, kills at random moments, bad commands."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from brodmann import Network, mlp
+from brodmann.bench.journal import read_journal
+from brodmann.bench.recipes import PAPER_METHODS, Plan, cases_of, ten
+from brodmann.bench.runner import run_recipes
+from brodmann.bench.tables import Table
+from brodmann.cli import main
+
+TIMES = ("seconds", "step_seconds", "wall_seconds", "peak_rss_mb")
+
+
+def without_times(row: dict) -> dict:
+    row = {name: value for name, value in row.items() if name not in TIMES}
+    row["curve"] = [[step, accuracy] for step, _, accuracy in row["curve"]]
+    return row
+
+
+def test_the_report_holds_tables_figures_and_nothing_from_the_network(
+    small_bench: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["report", str(small_bench)])
+    page, text = (small_bench / "report.html").read_text(), (small_bench / "report.md").read_text()
+    assert "The audit found nothing" in page
+    assert not re.search(r'(src|href)="https?:', page)
+    for name in ("SAL, 16 areas", "scikit-learn MLP", "Chosen settings", "Effective areas"):
+        assert name in page
+        assert name in text
+    assert page.count("<figure") == text.count("![")
+    assert {path.suffix for path in (small_bench / "figures").iterdir()} == {".png", ".svg", ".pdf"}
+    assert str(small_bench / "report.html") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_rows_that_are_there_are_not_run_again(small_bench: Path) -> None:
+    before = (small_bench / "rows.jsonl").read_bytes()
+    (dataset,) = {row["dataset"] for row in read_journal(small_bench / "rows.jsonl")}
+    run_recipes(["ten"], Plan(quick=True, sets=(dataset,)), small_bench, jobs=1, trials=2, search=True)
+    assert (small_bench / "rows.jsonl").read_bytes() == before
+
+
+def test_a_bench_killed_at_random_moments_has_the_rows_of_an_undisturbed_one(blobs: str, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "brodmann",
+        "bench",
+        "ten",
+        "--protocols",
+        "paper",
+        "--sets",
+        blobs,
+        "--seeds",
+        "2",
+    ]
+
+    def run(folder: str, seconds: float | None = None) -> int:
+        process = subprocess.Popen(
+            [*command, "--jobs", "2", "--out", str(tmp_path / folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)  # its workers must notice on their own
+            process.wait()
+        return process.returncode
+
+    assert run("whole") == 0
+    draw = random.Random(os.getpid())
+    for _ in range(3):
+        run("killed", 3.0 + 3.0 * draw.random())
+    assert run("killed") == 0
+    whole, killed = (
+        {row["key"]: without_times(row) for row in read_journal(tmp_path / name / "rows.jsonl")}
+        for name in ("whole", "killed")
+    )
+    assert len(whole) == 2 * len(PAPER_METHODS)
+    assert killed == whole
+
+
+def test_workers_of_a_killed_bench_go_away(blobs: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "brodmann", "bench", "ten", "--sets", blobs, "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(4.0)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while left := living(process.pid):
+        assert time.monotonic() < deadline, f"workers outlived their parent: {left}"
+        time.sleep(0.2)
+
+
+def living(group: int) -> list[str]:
+    """Returns the processes of a group that run; one that ended and waits to be collected does not."""
+    listing = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 2) for line in listing.splitlines()]
+    return [line[-1] for line in lines if line[0] == str(group) and not line[1].startswith("Z")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "tne"], "Unknown recipe 'tne'. Did you mean 'ten'"),
+        (["bench", "ten", "--jobs", "0"], "Expected --jobs, --trials and --seeds of at least 1"),
+        (["bench", "ten", "--protocols", "papper"], "Unknown protocol 'papper'. Did you mean 'paper'"),
+        (["bench", "ten", "--sets", "digit"], "Unknown data set 'digit'. Did you mean 'digits'"),
+        (["report", "nowhere"], "nowhere holds no rows: expected nowhere/rows.jsonl, written by `brodmann bench`"),
+    ],
+)
+def test_bad_commands_say_what_to_do(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], blobs: str) -> None:
+    main(["bench", "ten", "--quick", "--sets", blobs, "--estimate"])
+    out = capsys.readouterr().out
+    assert re.search(r"search +\d+\.\d\d core-hours", out)
+    assert re.search(r"in all +\d+\.\d\d core-hours", out)
+
+
+def test_dense_methods_are_widened_to_the_active_parameters_of_sal(blobs: str) -> None:
+    rows = {case.method: case.options for case in ten(Plan(quick=True, seeds=1, protocols=("tuned",), sets=(blobs,)))}
+    active = Network(mlp(9, 4, areas=16)).active_parameters()
+    for name in ("backpropagation, equal active", "Kolen-Pollack", "fixed random feedback", "scikit-learn MLP"):
+        assert abs((9 + 1 + 4) * rows[name].width + 4 - active) <= 14
+    assert rows["SAL, 16 areas"].width == 256
+
+
+@pytest.mark.parametrize("name", ["depth", "scale", "convergence", "interference"])
+def test_recipes_without_data_say_where_to_get_some(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BRODMANN_DATA", str(tmp_path))
+    assert {case.options.dataset for case in cases_of(name, Plan(quick=True))} <= {"digits"}
+
+
+def test_a_table_is_markdown_and_html_and_keeps_its_bars() -> None:
+    table = Table("T", ["a", "b"], [["x|y", "<1>"]], "Note.")
+    assert "| x/y | <1> |" in table.markdown()
+    assert "<td>&lt;1&gt;</td>" in table.html()

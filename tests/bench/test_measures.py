@@ -1,0 +1,110 @@
+"""What rows hold: costs, equal initial values, silent units, conflict between classes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from brodmann import Network, mlp
+from brodmann.baselines import Backpropagation
+from brodmann.bench.cost import learning_operations
+from brodmann.bench.paper import initialise
+from brodmann.bench.recipes import Plan, cases_of
+from brodmann.bench.tasks import silent_units
+from brodmann.errors import BrodmannError
+from brodmann.telemetry import class_conflict
+
+
+def test_methods_are_chosen_by_the_names_that_tables_call_them() -> None:
+    plan = Plan(seeds=2, protocols=("tuned",), sets=("digits",), methods=("SAL, 16 areas", "Kolen-Pollack"))
+    assert [case.method for case in cases_of("ten", plan)] == ["SAL, 16 areas", "Kolen-Pollack"] * 2
+    with pytest.raises(BrodmannError, match="Unknown method 'SAL, 15 areas'. Did you mean 'SAL, 1"):
+        cases_of("ten", replace(plan, methods=("SAL, 15 areas",)))
+
+
+def test_operations_are_counted_as_by_hand() -> None:
+    dense = Backpropagation(7, 3, width=5)
+    assert learning_operations(dense) == 2 * (2 * 35 + 3 * 15)
+    assert learning_operations(Backpropagation(7, 3, width=5, readout_only=True)) == 2 * (35 + 2 * 15)
+    assert learning_operations(Network(mlp(7, 3, width=5, areas=1, feedback="transpose"))) == 2 * (2 * 35 + 3 * 15)
+    # Kolen-Pollack moves its feedback weights by the gradient of the shared part; noisy ones need their own.
+    assert learning_operations(Network(mlp(7, 3, width=5, areas=1))) == 2 * (2 * 35 + 3 * 15)
+    noisy = Network(mlp(7, 3, width=5, areas=1, feedback="kolen-pollack-noisy"))
+    assert learning_operations(noisy) == 2 * (2 * 35 + 4 * 15)
+    # Direct feedback's matrix is (outputs, units), whatever lies above.
+    assert learning_operations(Network(mlp(7, 3, width=5, areas=1, feedback="direct"))) == 2 * (2 * 35 + 2 * 15 + 15)
+    first, second = 2 * 2 * (2 * 7 + 4 * 2), 2 * 2 * (2 * 5 + 4 * 2)
+    for routing, routers in (("network", first), ("layer", first + second)):
+        areas = learning_operations(Network(mlp(7, 3, width=5, areas=4, routing=routing, router={"dimension": 2})))
+        assert areas == 2 * (4 * 35 + (4 + 1) * 15) + routers
+    options = {"width": 5, "areas": 4, "routing": "layer", "router": {"dimension": 2}}
+    per_area = learning_operations(Network(mlp(7, 3, feedback="kolen-pollack-per-area", **options)))
+    assert per_area == 2 * (4 * 35 + (4 + 3) * 15) + first + second
+    apart = learning_operations(Network(mlp(7, 3, shared="off", **options)))
+    assert apart == 2 * (2 * 35 + (2 + 2) * 15) + first + second
+    transposed = learning_operations(Network(mlp(7, 3, feedback="transpose", **options)))
+    assert transposed == 2 * (4 * 35 + (4 + 2) * 15) + first + second
+
+
+@pytest.mark.parametrize("changes", [{}, {"shared": "off", "areas": 4}, {"areas": 4}])
+def test_the_published_protocol_starts_every_method_from_the_same_function(changes: dict) -> None:
+    twin, network = Backpropagation(70, 3, width=50), Network(mlp(70, 3, width=50, **{"areas": 1, **changes}))
+    initialise(twin, 3)
+    initialise(network, 3)
+    x = torch.randn(20, 70)
+    assert torch.allclose(twin(x), network(x), atol=1e-5)
+    weight = next(twin.parameters()).detach()
+    assert float(weight.std()) == pytest.approx((2 / 70) ** 0.5, rel=0.06)
+
+
+def test_last_layer_only_moves_the_last_layer_alone() -> None:
+    torch.manual_seed(0)
+    learner = Backpropagation(7, 3, width=5, readout_only=True)
+    before = copy.deepcopy(learner.state_dict())
+    learner.learn_with_output(torch.randn(9, 7), torch.randint(3, (9,)), lr=0.1)
+    moved = {name for name, value in learner.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"body.3.weight", "body.3.bias"}
+
+
+def test_silent_units_are_counted() -> None:
+    network = Network(mlp(4, 2, width=6, areas=1))
+    layer = network.area_layers()[0][1]
+    layer.shared.value.data.zero_()
+    layer.shared_bias.value.data.copy_(torch.tensor([[1.0, 1.0, -1.0, -1.0, -1.0, 1.0]]))
+    assert silent_units(network, torch.randn(5, 4)) == [0.5]
+
+
+def test_conflict_between_classes_is_that_of_the_formed_gradients() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(6, 3, width=5, areas=3, feedback="transpose", shared="off", routing="network"))
+    x, y = torch.randn(40, 6), torch.randint(3, (40,))
+    for _ in range(5):
+        network.learn(x, y, lr=0.05)
+    row = class_conflict(network, x, y)[-1]
+    # The readout's gradient, formed for every class in one map: softmax minus target over the hidden activations.
+    with torch.no_grad():
+        error = (network(x).softmax(1) - torch.nn.functional.one_hot(y, 3)).double() / 40
+        hidden = torch.relu(network.area_layers()[0][1](x, network.body.router(x))).double()
+    hidden = torch.cat([hidden, torch.ones(40, 1)], 1)
+    area = network.body.router(x)[0]
+
+    def cancelled(groups: list[torch.Tensor]) -> float:
+        kept = total = 0.0
+        for rows in groups:
+            pulls = [(error * (rows & (y == c))[:, None]).t() @ hidden for c in range(3)]
+            kept += float(sum(pulls).norm())
+            total += sum(float(pull.norm()) for pull in pulls)
+        return 1 - kept / total
+
+    assert row.pooled == pytest.approx(cancelled([torch.ones(40, dtype=torch.bool)]), abs=1e-5)
+    assert row.inside_areas == pytest.approx(cancelled([area == index for index in range(3)]), abs=1e-5)
+
+
+def test_one_class_is_in_no_conflict() -> None:
+    network = Network(mlp(6, 3, width=5, areas=3))
+    for row in class_conflict(network, torch.randn(10, 6), torch.zeros(10, dtype=torch.int64)):
+        assert row.pooled == pytest.approx(0.0, abs=1e-6)
+        assert row.opposed_pooled == row.opposed_inside == 0.0

@@ -1,0 +1,70 @@
+"""Statistics against known values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brodmann.bench.statistics import (
+    average_ranks,
+    critical_difference,
+    difference,
+    error_ratio,
+    holm,
+    interval,
+    pack,
+    unpack,
+)
+
+
+def test_holm_matches_its_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, math.nan, 0.9]) == pytest.approx([1.0, math.nan, 1.0], nan_ok=True)
+
+
+def test_the_critical_difference_is_that_of_the_published_table() -> None:
+    # Demsar 2006, table 5: q = 2.728 for five methods at 5 %.
+    assert critical_difference(5, 30) == pytest.approx(2.728 * math.sqrt(5 * 6 / (6 * 30)), rel=1e-3)
+
+
+def test_two_seeds_give_no_p_value() -> None:
+    right = np.ones((2, 50), dtype=bool)
+    assert math.isnan(difference(right, ~right).p)
+
+
+def test_ranks_share_ties() -> None:
+    assert average_ranks(np.array([[0.9, 0.8, 0.8], [0.7, 0.9, 0.5]])) == pytest.approx([1.5, 1.75, 2.75])
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70))
+def test_packed_answers_come_back(right: list[bool]) -> None:
+    assert unpack(pack(np.array(right)), len(right)).tolist() == right
+
+
+def test_a_method_does_not_differ_from_itself() -> None:
+    right = np.random.default_rng(0).random((5, 200)) < 0.9
+    same = difference(right, right)
+    assert (same.mean, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert error_ratio({"a": (right, right)}) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_clear_difference_is_found_and_its_interval_holds_the_truth() -> None:
+    generator = np.random.default_rng(1)
+    ours, theirs = generator.random((10, 2000)) < 0.95, generator.random((10, 2000)) < 0.90
+    found = difference(ours, theirs)
+    assert found.low < 5.0 < found.high
+    assert found.low > 0
+    assert found.p < 1e-3
+    ratio, low, high = error_ratio({"a": (ours, theirs)})
+    assert low < 5.5 / 10.5 < high
+    assert low < ratio < high < 1
+
+
+def test_the_bootstrap_interval_of_a_mean_is_about_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(2).normal(3.0, 2.0, 400)
+    low, high = interval(values.tolist())
+    assert high - low == pytest.approx(2 * 1.96 * 2.0 / math.sqrt(400), rel=0.15)

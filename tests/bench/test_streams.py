@@ -1,0 +1,117 @@
+"""Streams: their scores, tasks and learners."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.neighbors import NearestCentroid
+
+from brodmann.bench import stream_learners
+from brodmann.bench.case import Case
+from brodmann.bench.streams import continual_scores, tasks_of
+from brodmann.bench.tasks import run_case
+from brodmann.errors import BrodmannError
+from brodmann.options import RunOptions
+
+
+def test_scores_of_a_stream_follow_their_definitions() -> None:
+    matrix = [[0.9, 0.1, 0.0], [0.95, 0.8, 0.1], [0.6, 0.7, 0.9]]
+    scores = continual_scores(matrix)
+    assert scores["average_accuracy"] == pytest.approx((0.6 + 0.7 + 0.9) / 3)
+    assert scores["forgetting"] == pytest.approx((0.35 + 0.1) / 2)
+    assert scores["backward_transfer"] == pytest.approx((-0.3 - 0.1) / 2)
+
+
+def stream_case(blobs: str, **detail: object) -> Case:
+    options = RunOptions(blobs, width=16, areas=4, epochs=1, batch_size=16, routing="network")
+    return Case("interference", "m", options, task="stream", detail={"learner": "areas", **detail})
+
+
+def test_a_split_stream_shows_every_class_once_and_a_trial_sees_no_test_part(blobs: str) -> None:
+    stream = tasks_of(stream_case(blobs, stream="split", tasks=2))
+    assert [task.y.unique().tolist() for task in stream.tasks] == [[0, 1], [2, 3]]
+    assert stream.reads == 1
+    assert tasks_of(replace(stream_case(blobs, stream="split", tasks=2), trial=True)).reads == 0
+    with pytest.raises(BrodmannError, match="4 classes cannot be split into 3 tasks"):
+        tasks_of(stream_case(blobs, stream="split", tasks=3))
+    with pytest.raises(BrodmannError, match="Unknown stream 'spilt'. Did you mean 'split'"):
+        tasks_of(stream_case(blobs, stream="spilt", tasks=2))
+
+
+def test_permuted_tasks_hold_the_same_numbers_in_other_places(blobs: str) -> None:
+    first, second = tasks_of(stream_case(blobs, stream="permuted", tasks=2)).tasks
+    assert not torch.equal(first.x, second.x)
+    assert torch.equal(first.x.sort(1).values, second.x.sort(1).values)
+
+
+def test_a_mixture_keeps_the_classes_of_its_sets_apart(blobs: str) -> None:
+    (task,) = tasks_of(stream_case(blobs, stream="mixture", others=["digits"])).tasks
+    assert task.x.shape[1] == 64
+    assert [sorted(y.unique().tolist()) for _, y in task.parts] == [[0, 1, 2, 3], list(range(4, 14))]
+
+
+@pytest.mark.parametrize("name", sorted(stream_learners.LEARNERS))
+def test_every_stream_learner_learns_four_blobs_at_once(blobs: str, name: str) -> None:
+    case = stream_case(blobs, stream="split", tasks=1, strength=1.0, memory=20)
+    options = replace(case.options, rule="backprop" if name in ("dense", "elastic", "replay") else "kolen-pollack")
+    case = replace(case, options=replace(options, lr=1e-2, batch_size=4), detail={**case.detail, "learner": name})
+    row = run_case(case)
+    assert row["test"] > 0.6
+    assert row["test_reads"] == 1
+    assert row["total"] > 0
+
+
+def test_nearest_mean_and_streaming_discriminant_equal_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(300) % 3
+    x = torch.randn(300, 5, generator=generator) + y[:, None]
+    case = stream_case("unused", stream="split", tasks=1)
+    nearest = stream_learners.NearestMean(case, 5, 3)
+    monkeypatch.setattr(stream_learners.StreamingDiscriminant, "RIDGE", 0.0)
+    discriminant = stream_learners.StreamingDiscriminant(case, 5, 3)
+    for rows in torch.split(torch.randperm(300, generator=generator), 16):
+        nearest.learn(x[rows], y[rows])
+        discriminant.learn(x[rows], y[rows])
+    assert nearest.predict(x).tolist() == NearestCentroid().fit(x, y).predict(x).tolist()
+    features = discriminant._features(x).numpy()
+    reference = LinearDiscriminantAnalysis("lsqr").fit(features, y)  # 16 random features of 5 inputs: no singularity
+    assert (discriminant.predict(x).numpy() == reference.predict(features)).mean() > 0.99
+
+
+def test_the_reservoir_is_a_fair_sample(blobs: str) -> None:
+    counts: Counter[int] = Counter()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        case = stream_case(blobs, stream="split", tasks=1, memory=10)
+        case = replace(case, options=replace(case.options, rule="backprop", width=4))
+        learner = stream_learners.Replay(case, 1, 2)
+        for start in range(0, 40, 8):
+            x = torch.arange(start, start + 8.0)[:, None] / 40
+            learner.learn(x, torch.zeros(8, dtype=torch.int64))
+        counts.update(round(40 * value) for value in learner.x[:, 0].tolist())
+    quarters = [sum(counts[i] for i in range(start, start + 10)) for start in range(0, 40, 10)]
+    assert sum(quarters) == 600
+    assert all(abs(count - 150) < 60 for count in quarters)  # 5 standard deviations
+
+
+def test_consolidation_holds_weights_that_mattered(blobs: str) -> None:
+    def moved(strength: float) -> float:
+        torch.manual_seed(0)
+        case = stream_case(blobs, stream="split", tasks=2, strength=strength)
+        case = replace(case, options=replace(case.options, rule="backprop", optimiser="sgd", lr=0.01))
+        learner = stream_learners.ElasticConsolidation(case, 9, 4)
+        first, second = tasks_of(case).tasks
+        learner.learn(first.x, first.y)
+        learner.end_task(first.x, first.y)
+        for _ in range(20):
+            learner.learn(second.x, second.y)
+        return sum(
+            float((f * (w.detach() - a).square()).sum())
+            for f, w, a in zip(learner.fisher, learner.network.parameters(), learner.anchors, strict=True)
+        )
+
+    assert moved(10.0) < 0.7 * moved(0.0)
