@@ -89,6 +89,14 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
       }
     }
   }
+  std::vector<int64_t> target(rows);
+  for (auto& right : target) right = below(outputs);
+  std::vector<C> error_of_loss(rows * outputs);
+  C loss;
+  if (!cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0.1), error_of_loss.data(), &loss)) std::abort();
+  target[below(rows)] = below(2) ? -1 : outputs;
+  if (cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0), error_of_loss.data(), &loss)) std::abort();
+
   same(cell[0], cell[1], "the nearest prototype");
   same(out[0], out[1], "forward");
   same(down[0], down[1], "error");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from brodmann import SGD, Adam, Network, UpdateRule, mlp
+from brodmann import SGD, Adam, CrossEntropy, Network, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
 from brodmann.kernels.build import build
@@ -114,6 +115,45 @@ def test_the_nearest_prototype_is_the_first_of_equals(
         assert torch.equal(native.nearest(u, prototypes), (u @ prototypes.t()).argmax(1))
     finally:
         torch.set_num_threads(1)
+
+
+@needs_kernels
+@settings(max_examples=80, deadline=None)
+@given(
+    leading=st.sampled_from([(1,), (7,), (16,), (3, 4)]),
+    classes=st.integers(1, 40),
+    smoothing=st.sampled_from([0.0, 0.1]),
+    size=st.sampled_from([1.0, 100.0]),
+    number=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_the_loss_equals_that_of_pure_pytorch(
+    leading: tuple[int, ...], classes: int, smoothing: float, size: float, number: torch.dtype, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    output = size * torch.randn(classes, *leading, generator=generator, dtype=number).movedim(0, -1)  # strided
+    target = torch.randint(0, classes, leading, generator=generator)
+    cross_entropy = CrossEntropy(smoothing)
+    assert native.takes_loss(output, target)
+    loss, error = cross_entropy.value_and_error(output, target)
+    with native.switched_off():
+        expected = cross_entropy.value_and_error(output, target)
+    tolerance = 1e-5 if number == torch.float32 else 1e-13
+    torch.testing.assert_close(loss, expected[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(error, expected[1], rtol=tolerance, atol=tolerance)
+
+
+@needs_kernels
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_loss_that_is_not_finite_is_so_in_both(bad: float, place: int) -> None:
+    output, target = torch.zeros(3, 4), torch.tensor([0, 0, 0])
+    output[1, place] = bad
+    loss, error = CrossEntropy().value_and_error(output, target)
+    with native.switched_off():
+        expected = CrossEntropy().value_and_error(output, target)
+    torch.testing.assert_close(loss, expected[0], equal_nan=True)
+    torch.testing.assert_close(error, expected[1], equal_nan=True)
 
 
 @needs_kernels

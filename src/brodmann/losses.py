@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import BrodmannError
+from .kernels import native
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -38,6 +39,11 @@ class CrossEntropy:
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (softmax(output_i) - q_i) / sum w``, shaped like the output."""
+        if weight is None and self.class_weights is None and native.takes_loss(output, target):
+            found = native.cross_entropy(output, target, self.label_smoothing)
+            if found is None:
+                raise _no_classes(output, target)
+            return found
         log_probabilities, values, share = self._parts(output, target, weight)
         error = log_probabilities.exp()
         if self.label_smoothing:

@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "forward.h"
+#include "loss.h"
 #include "nearest.h"
 #include "pairs.h"
 #include "update.h"
@@ -56,6 +57,15 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
 
 BRODMANN_NEAREST(float32, float)
 BRODMANN_NEAREST(float64, double)
+
+#define BRODMANN_LOSS(NAME, C) \
+  int64_t brodmann_cross_entropy_##NAME(int64_t rows, int64_t classes, const C* output, const int64_t* target, \
+                                        double smoothing, C* error, C* loss) { \
+    return cross_entropy<C>(rows, classes, output, target, C(smoothing), error, loss); \
+  }
+
+BRODMANN_LOSS(float32, float)
+BRODMANN_LOSS(float64, double)
 
 #define BRODMANN_GROUPS \
   int64_t threads, int64_t count, const int64_t *present, const int64_t *bounds, const int64_t *order, \

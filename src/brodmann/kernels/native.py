@@ -31,6 +31,8 @@ _ARGUMENTS = {
     "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }
 _NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
+_LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]
+_SMALL = 1 << 14  # outputs of a batch: beyond them PyTorch's vectors and threads are worth their calls
 _OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
 
@@ -72,9 +74,10 @@ def functions() -> dict[str, Callable[..., Any]]:
             function.argtypes, function.restype = arguments, None
             found[name] = function
     for number in ("float32", "float64"):
-        function = getattr(built.library, f"brodmann_nearest_{number}")
-        function.argtypes, function.restype = _NEAREST, None
-        found[f"nearest_{number}"] = function
+        for operation, arguments, result in (("nearest", _NEAREST, None), ("cross_entropy", _LOSS, _INTEGER)):
+            function = getattr(built.library, f"brodmann_{operation}_{number}")
+            function.argtypes, function.restype = arguments, result
+            found[f"{operation}_{number}"] = function
     return found
 
 
@@ -119,6 +122,29 @@ def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
         torch.get_num_threads(), rows, cells, dimension, u.data_ptr(), prototypes.data_ptr(), cell.data_ptr()
     )
     return cell
+
+
+def takes_loss(output: Tensor, target: Tensor) -> bool:
+    """Whether `cross_entropy` takes these: small, on the processor, a class for every row."""
+    return (
+        output.is_cpu
+        and 0 < output.numel() <= _SMALL
+        and output.dtype in (torch.float32, torch.float64)
+        and target.dtype == torch.int64
+        and target.shape == output.shape[:-1]
+        and active()
+    )
+
+
+def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor] | None:
+    """Returns the mean loss and ``dL/d output``: output (..., classes), target (...); None if one is no class."""
+    output, target = output.contiguous(), target.contiguous()
+    classes = output.shape[-1]
+    error, loss = torch.empty_like(output), output.new_empty(())
+    fits = functions()["cross_entropy_" + NUMBERS[output.dtype]](
+        target.numel(), classes, output.data_ptr(), target.data_ptr(), smoothing, error.data_ptr(), loss.data_ptr()
+    )
+    return (loss, error) if fits else None
 
 
 class Native(Operations):
