@@ -15,6 +15,7 @@ from brodmann import (
     CrossEntropy,
     Direct,
     Layer,
+    Local,
     MeanSquaredError,
     Network,
     Rates,
@@ -228,3 +229,26 @@ def test_a_loss_of_ones_own_is_handed_the_sample_weights() -> None:
     for given in (weight, torch.ones(8)):
         torch.testing.assert_close(own.learn(x, y, given), ready.learn(x, y, given))
     torch.testing.assert_close(own(x), ready(x))
+
+
+def test_a_loss_of_ones_own_learns_in_inference_mode_as_outside() -> None:
+    def squares(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        return ((output - target) ** 2 * (1 if weight is None else weight[:, None])).sum()
+
+    outcomes = []
+    for inside in (False, True):
+        torch.manual_seed(0)
+        network = Network(mlp(5, 3, width=8, areas=2), squares, lr=0.01)
+        with torch.inference_mode(inside):
+            x, y, weight = torch.randn(6, 5), torch.randn(6, 3), torch.rand(6)
+            for _ in range(3):
+                network.learn(x, y, weight)
+        outcomes.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+    assert all(torch.equal(outcomes[0][name], outcomes[1][name]) for name in outcomes[0])
+
+
+def test_a_local_operation_trains_and_evaluates_as_modules_do() -> None:
+    local = Local(torch.nn.Dropout(0.5))
+    assert local.eval().training is False
+    assert local.train().training is True
+    assert local.operation.training is False  # only `trace` draws masks

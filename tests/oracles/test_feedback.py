@@ -14,6 +14,7 @@ from brodmann import (
     BrodmannError,
     Context,
     KolenPollack,
+    LeastChange,
     Local,
     Network,
     Sequential,
@@ -149,6 +150,7 @@ def test_only_transpose_reads_the_weights_and_sign_symmetric_their_signs(path: s
     network = Network(mlp(5, 3, depth=3, width=6, areas=3, routing="layer", feedback=path, shared=shared))
     learn_some(network)
     _, layer = network.area_layers()[1]
+    layer.areas.weight.value.mul_(50.0)  # beside a shared part that no longer decides the signs alone
     x = torch.randn(8, 6)
     _, trace = layer.trace(x, Context())
     delta, output_error = torch.randn(8, 6), torch.randn(8, 3)
@@ -193,3 +195,47 @@ def test_noise_multiplies_every_change_of_the_feedback_and_nothing_else() -> Non
     assert float(factor.std()) == pytest.approx(0.1, rel=0.15)
     with pytest.raises(BrodmannError, match="Expected a noise of at least 0, and none with a map per area"):
         KolenPollack(shape, noise=0.1, per_area=True)
+
+
+def test_noise_that_is_nothing_leaves_the_feedback_of_the_shared_part_as_it_is_without() -> None:
+    x, y = torch.randn(4, 16, 5), torch.randint(0, 3, (4, 16))  # drawn before: noise moves the generator on
+    networks = []
+    for noise in (0.0, 1e-30):
+        torch.manual_seed(0)
+        path = functools.partial(KolenPollack, noise=noise)
+        rule = SGD(decay=0.4)
+        layers = [
+            AreaLinear(5, 6, areas=3, feedback=None, update=rule),
+            AreaLinear(6, 3, areas=3, gated=True, pooling=0.3, feedback=path, update=rule),
+        ]
+        networks.append(Network(Sequential(*layers)))
+        for batch in zip(x, y, strict=True):
+            networks[-1].learn(*batch, lr=0.05)
+    one, two = (network.area_layers()[1][1].feedback.shared.value for network in networks)
+    torch.testing.assert_close(one, two)
+
+
+class Recorded(Feedback):
+    """A path whose error is small, and which remembers how it was told to learn."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.told: list[tuple[float, ...]] = []
+
+    def error(self, signal: Signal) -> torch.Tensor:
+        return 1e-3 * signal.x
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+        self.told.append((lr, decay, area_lr, area_decay))
+
+
+def test_the_least_change_has_the_size_of_the_delta_over_that_of_the_error_and_learns_as_its_path() -> None:
+    path = LeastChange(Shape(4, 3, 1, True, None, SGD()), path=Recorded)
+    x, delta = torch.randn(5, 4), 0.1 * torch.randn(5, 3)
+    x[2] = 0.0
+    signal = Signal(x, delta, delta, Groups.single(5), None, None, None)
+    error = 1e-3 * x
+    expected = error * delta.square().sum(1, keepdim=True) / error.square().sum(1, keepdim=True)
+    torch.testing.assert_close(path.error(signal), expected.nan_to_num())
+    path.learn(signal, 0.1, 0.2, 0.3, 0.4)
+    assert path.path.told == [(0.1, 0.2, 0.3, 0.4)]

@@ -90,6 +90,76 @@ def test_tension_is_the_smaller_of_opposition_and_certainty_over_their_threshold
     assert tension(30, 20, opposition=0.5, certainty=1.0) == pytest.approx(2.0)
     assert tension(30, 20, opposition=0.01, certainty=4.0) == pytest.approx(600**0.5 / 4)
 
+    assert tension(8, 8) == pytest.approx(2.0)  # the default certainty, 4
+    assert tension(5000, 5000, certainty=1.0) == pytest.approx(1 / 0.03)  # the default opposition
+
+
+@pytest.mark.parametrize(("opposition", "splits"), [(2 / 3, True), (1.0, False)])
+def test_an_area_splits_above_a_tension_of_one(opposition: float, splits: bool) -> None:
+    conflict = Conflict(2, evidence=8, opposition=opposition, certainty=1e-3)
+    cell = torch.tensor([0] * 4 + [1] * 4)
+    pulls = torch.nn.functional.one_hot(torch.zeros(8, dtype=torch.int64), SIZE) * (1.0 - 2 * cell[:, None])
+    for _ in range(2):
+        conflict.add(cell, pulls / 8)
+        found = conflict.splits(torch.zeros(2, dtype=torch.int64))
+    assert float(conflict.tension) == pytest.approx(1 / opposition)
+    assert bool(found) == splits
+
+
+def test_batches_of_all_sizes_count_alike() -> None:
+    cell, pulls = torch.arange(30) % 4, torch.randn(30, SIZE)
+    whole, parts = Conflict(4), Conflict(4)
+    whole.add(cell, pulls / 30)
+    for rows in (slice(0, 10), slice(10, 30)):
+        parts.add(cell[rows], pulls[rows] / len(pulls[rows]))
+    torch.testing.assert_close(parts.pull, whole.pull)
+    torch.testing.assert_close(parts.square, whole.square)
+    torch.testing.assert_close(whole.pull[1], pulls[cell == 1].sum(0))
+
+
+def parted(counts: list[int], means: Tensor, areas: list[int]) -> list[set[int]]:
+    """Which cells of each area would stay and leave, after a window of so many samples of each cell's mean pull."""
+    conflict = Conflict(len(counts), evidence=sum(counts))
+    cell = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    conflict.add(cell, means[cell] / len(cell))
+    partition = torch.tensor(areas)
+    conflict.splits(partition)
+    sides = [
+        {int(c) for c in ((partition == area) & (conflict.apart == leaving)).nonzero()[:, 0]}
+        for area in sorted(set(areas))
+        for leaving in (False, True)
+    ]
+    return sorted(sides, key=sorted)
+
+
+def test_cells_are_parted_by_their_mean_pulls_each_with_the_weight_of_its_samples() -> None:
+    axes = torch.eye(SIZE)
+    # Whatever all have in common, and however many samples a cell has.
+    means = 5 * axes[0] + torch.tensor([1.0, -1, 1, -1])[:, None] * axes[1]
+    assert parted([100, 400, 30, 7], means, [0] * 4) == [{0, 2}, {1, 3}]
+    # One sample that is far off decides nothing against hundreds.
+    means = torch.tensor([1.0, -1, 1, -1])[:, None] * axes[1]
+    means[0] += 10 * axes[2]
+    assert parted([1, 400, 400, 400], means, [0] * 4)[1] in ({1, 3}, {0, 1, 3})
+
+
+def test_every_area_is_parted_for_itself() -> None:
+    axes = torch.eye(SIZE)
+    side = torch.tensor([1.0, 1, -1, 1, -1])[:, None]
+    # Area 0 has one cell alone, area 1 two cells of one sample each.
+    assert parted([5, 1, 1, 3, 3], side * axes[1], [0, 1, 1, 2, 2]) == [set(), {0}, {1}, {2}, {3}, {4}]
+
+
+def test_a_parting_whose_side_met_no_sample_is_left_and_the_others_judged() -> None:
+    conflict = Conflict(4, evidence=8, opposition=0.5, certainty=1e-3)
+    pulls = torch.tensor([1.0, -1, 1, -1])[:, None] * torch.eye(SIZE)[0]
+    partition = torch.tensor([0, 0, 1, 1])
+    for cells in ([0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 2, 2, 3, 3]):
+        cell = torch.tensor(cells)
+        conflict.add(cell, pulls[cell] / 8)
+        found = conflict.splits(partition)
+    assert [area for area, _ in found] == [1]
+
 
 def test_a_training_that_diverges_ends_a_window_without_a_split() -> None:
     conflict = Conflict(2, evidence=4)
