@@ -268,6 +268,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Unknown routing 'net'. Did you mean 'network'? Choose one of: layer, network.",
     ),
     (
+        lambda: residual_mlp(4, 2, depth="8"),  # type: ignore[arg-type]
+        "Expected depth to be a whole number of at least 1, got '8'.",
+    ),
+    (
         lambda: residual_mlp(4, 2, depth=2),
         "A residual network needs a depth of at least 3 (stem, block, readout), got 2.",
     ),

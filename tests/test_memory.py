@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from brodmann import SGD, Adam, Context, Network, UpdateRule, mlp
+from brodmann import SGD, Adam, BrodmannError, Context, Network, UpdateRule, mlp
 from brodmann.pages import ask_for_large_pages
 from brodmann.slabs import Slab
 
@@ -45,6 +45,12 @@ def test_large_pages_are_asked_for_and_change_no_number() -> None:
     ask_for_large_pages(room)  # the system may refuse: the machine decides
     assert bool((room[0] == 1.0).all())
     assert not ask_for_large_pages(torch.empty(4))  # too small to hold one
+
+
+def test_no_room_at_all_is_said() -> None:
+    slab = Slab(torch.zeros(1, 64, 64), SGD(), reserve=2)
+    with pytest.raises(BrodmannError, match="There is no memory for 1000000000000 areas of 64 x 64 weights: use fewer"):
+        slab.resize(10**12)
 
 
 def test_room_that_the_system_does_not_promise_grows_as_it_fills() -> None:

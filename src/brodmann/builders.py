@@ -159,6 +159,7 @@ def residual_mlp(
         BrodmannError: The depth is below 3, a size is not a positive whole number, the machine's memory is too small,
             or a name is unknown.
     """
+    check_whole(depth=depth)
     if depth < 3:
         raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
     new_layer, wrap = _parts(

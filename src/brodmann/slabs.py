@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .errors import BrodmannError
 from .groups import Groups
 from .kernels import Target, operations
 from .pages import ask_for_large_pages
@@ -108,10 +109,20 @@ class Slab(nn.Module):
         try:
             room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
         except RuntimeError:  # the system does not even promise so much: ask for what is needed now and as much again
-            room = old.new_empty((2 * slots, *old.shape[1:]))
+            room = self._twice(old, slots)
         ask_for_large_pages(room)
         room[: len(old)] = old
         return room[:slots]
+
+    @staticmethod
+    def _twice(old: Tensor, slots: int) -> Tensor:
+        try:
+            return old.new_empty((2 * slots, *old.shape[1:]))
+        except RuntimeError:
+            shape = " x ".join(map(str, old.shape[1:]))
+            raise BrodmannError(
+                f"There is no memory for {slots} areas of {shape} weights: use fewer areas or units."
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the slots that exist, not the room that is kept for more."""
