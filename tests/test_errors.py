@@ -203,6 +203,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "A layer without feedback lies above one that learns: give it a feedback path.",
     ),
     (
+        lambda: learn(
+            Sequential(AreaLinear(4, 4), Local(nn.ReLU()), AreaLinear(4, 2, feedback=None)), torch.zeros(3, 4), 2
+        ),
+        "A layer without feedback lies above one that learns: give it a feedback path.",
+    ),
+    (
         lambda: Residual(AreaLinear(4, 2)).trace(torch.zeros(3, 4), Context()),
         "A residual body must keep the shape (3, 4), got (3, 2).",
     ),
