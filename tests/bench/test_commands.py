@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from brodmann import Network, mlp
@@ -92,6 +93,21 @@ def test_a_bench_killed_at_random_moments_has_the_rows_of_an_undisturbed_one(blo
     )
     assert len(whole) == 2 * len(PAPER_METHODS)
     assert killed == whole
+
+
+def test_a_bench_that_is_asked_to_stop_does_not_wait_for_its_workers(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(100_000, 20)).astype(np.float32), np.arange(100_000) % 4
+    data = tmp_path / "large.npz"
+    np.savez(data, x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])  # one training takes half a minute
+    command = [sys.executable, "-m", "brodmann", "bench", "ten", "--protocols", "paper", "--sets", str(data)]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(8.0)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=12)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "stopped; the same command goes on from here." in message
 
 
 def test_workers_of_a_killed_bench_go_away(blobs: str, tmp_path: Path) -> None:

@@ -121,6 +121,10 @@ def _in_processes(cases: list[Case], workers: int, share: bool) -> Iterator[Row]
                     if "interrupted" in row:
                         raise Interrupted(row["interrupted"])
                     yield row
+        except (KeyboardInterrupt, Interrupted):
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # the pool would wait for rows that nobody takes
+            raise
         except BrokenProcessPool:
             raise BrodmannError(
                 "A worker of the benchmark was killed (perhaps for memory): run fewer at a time with --jobs 1; rows "
