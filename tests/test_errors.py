@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +18,13 @@ from brodmann import (
     AreaLinear,
     BrodmannError,
     Context,
+    CrossEntropy,
     Direct,
     KolenPollack,
     Local,
     MeanSquaredError,
     Network,
+    Rates,
     Residual,
     Routed,
     Router,
@@ -36,6 +39,8 @@ from brodmann.feedback import Shape
 from brodmann.losses import Loss
 from brodmann.options import RunOptions
 from brodmann.schedule import Schedule
+from brodmann.scoring import evaluate
+from brodmann.training import Trainer
 from brodmann.updates import update_rule
 
 
@@ -89,8 +94,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Router(4, 0, cells=0), "Expected areas to be a whole number of at least 1, got 0."),
     (lambda: Router(4, 3, dimension=0), "Expected dimension to be a whole number of at least 1, got 0."),
     (lambda: Router(4, 3, cells=2), "Expected cells to be a whole number of at least 3, got 2."),
-    (lambda: Router(4, 3, temperature=0.0), "Expected temperature > 0 and balance_rate >= 0, got 0.0 and 0.0."),
-    (lambda: Router(4, 3, balance_rate=-1.0), "Expected temperature > 0 and balance_rate >= 0, got 0.3 and -1.0."),
+    (lambda: Router(4, 3, temperature=0.0), "Expected temperature to be a number above 0, got 0.0."),
+    (lambda: Router(4, 3, balance_rate=-1.0), "Expected balance_rate to be a number of at least 0, got -1.0."),
     (
         lambda: Router(4, 3, partition="adaptiv"),
         "Unknown partition 'adaptiv'. Did you mean 'adaptive'? Choose one of: adaptive, fixed, growing.",
@@ -155,7 +160,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64), lr=-1.0),
-        "Expected a learning rate of at least 0, got -1.0.",
+        "Expected lr to be a number of at least 0, got -1.0.",
     ),
     (lambda: Network(mlp(4, 2))(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
     (lambda: AreaLinear(4, 2, router=None)(torch.zeros(3, 4)), NO_ROUTER),
@@ -242,7 +247,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(mlp(4, 2))(np.zeros((3, 4), dtype=np.float32)),
-        "Expected a tensor, got ndarray: convert it with torch.as_tensor(...).",
+        "Expected x to be a tensor, got ndarray: convert it with torch.as_tensor(...).",
     ),
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(2, dtype=torch.long)),
@@ -295,7 +300,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: Schedule(epochs=0), "Expected epochs to be a whole number of at least 1, got 0."),
     (lambda: Schedule(batch_size=2.5), "Expected batch_size to be a whole number of at least 1, got 2.5."),  # type: ignore[arg-type]
-    (lambda: Schedule(lr=0.0), "Expected a learning rate above 0, got 0."),
+    (lambda: Schedule(lr=0.0), "Expected lr to be a number above 0, got 0.0."),
     (lambda: Schedule(patience=0), "Expected patience to be a whole number of at least 1, got 0."),
     (lambda: Schedule(warmup=-1), "Expected warmup to be a whole number of at least 0, got -1."),
     (
@@ -307,10 +312,62 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "A momentum goes with --optimiser sgd; adam has its own: leave one of them out.",
     ),
     (lambda: RunOptions(layers=0).check(), "Expected layers to be a whole number of at least 1, got 0."),
-    (lambda: RunOptions(clip=0.0).check(), "Expected clip above 0, got 0.0."),
+    (lambda: RunOptions(clip=0.0).check(), "Expected clip to be a number above 0, got 0.0."),
     (lambda: RunOptions(lr_areas=-1.0).check(), "Expected lr_areas to be a number of at least 0, got -1.0."),
     (lambda: RunOptions(threads=0).check(), "Expected threads to be a whole number of at least 1, got 0."),
-    (lambda: RunOptions(dropout=1.0).check(), "Expected dropout and label_smoothing in [0, 1), got 1.0 and 0.0."),
+    (lambda: CrossEntropy(1.5), "Expected label_smoothing to be a number in [0, 1), got 1.5."),
+    (lambda: mlp(4, 2, dropout=2.0), "Expected dropout to be a number in [0, 1), got 2.0."),
+    (lambda: Rates(shared=math.nan), "Expected shared to be a number of at least 0, got nan."),
+    (lambda: Rates(areas=-1.0), "Expected areas to be a number of at least 0, got -1.0."),
+    (lambda: Network(mlp(4, 2), clip=math.nan), "Expected clip to be a number above 0, got nan."),
+    (lambda: Router(4, 2, balance_rate=math.nan), "Expected balance_rate to be a number of at least 0, got nan."),
+    (lambda: Router(4, 2, learned="no"), "Expected learned to be True or False, got 'no'."),  # type: ignore[arg-type]
+    (lambda: mlp(4, 2, gated="no"), "Expected gated to be True or False, got 'no'."),  # type: ignore[arg-type]
+    (
+        lambda: Network(nn.Linear(4, 2)),  # type: ignore[arg-type]
+        "Expected a body that learns, such as a Sequential of layers, got Linear.",
+    ),
+    (
+        lambda: Network(mlp(4, 2), 0.1),  # type: ignore[arg-type]
+        "Expected a loss such as CrossEntropy() or MeanSquaredError(), got 0.1.",
+    ),
+    (
+        lambda: AreaLinear(4, 2, feedback="random"),  # type: ignore[arg-type]
+        "Expected feedback to be a class, or a functools.partial of one, got 'random'.",
+    ),
+    (
+        lambda: AreaLinear(4, 2, update="adam"),  # type: ignore[arg-type]
+        "Expected update to be a rule such as Adam(), got 'adam'.",
+    ),
+    (
+        lambda: mlp(4, 2, router=Router(4, 16)),  # type: ignore[arg-type]
+        "Expected router to be a dictionary of a Router's settings, got Router.",
+    ),
+    (
+        lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), [0, 1, 1]),  # type: ignore[arg-type]
+        "Expected target to be a tensor, got list: convert it with torch.as_tensor(...).",
+    ),
+    (
+        lambda: Trainer(mlp(4, 2), (torch.zeros(3, 4), torch.zeros(3))),  # type: ignore[arg-type]
+        "Expected a Network, got Routed: put the body into one.",
+    ),
+    (
+        lambda: Trainer(Network(mlp(4, 2)), (np.zeros((3, 4)), torch.zeros(3))),  # type: ignore[arg-type]
+        "Expected samples to be a tensor, got ndarray: convert it with torch.as_tensor(...).",
+    ),
+    (
+        lambda: Trainer(Network(mlp(4, 2)), *[(torch.ones(n, 4), torch.zeros(3)) for n in (3, 2)]),
+        "Expected samples with one target each, got 2 samples and 3 targets.",
+    ),
+    (
+        lambda: Trainer(Network(mlp(4, 2)), (torch.ones(3, 4), torch.zeros(3))).resume(),
+        "This Trainer has no folder of checkpoints: give it one.",
+    ),
+    (
+        lambda: evaluate(Network(mlp(4, 2)), torch.ones(0, 4), torch.zeros(0)),
+        "Expected samples with one target each, got 0 samples and 0 targets.",
+    ),
+    (lambda: RunOptions(dropout=1.0).check(), "Expected dropout to be a number in [0, 1), got 1.0."),
 ]
 
 

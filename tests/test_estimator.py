@@ -132,6 +132,10 @@ def test_early_stopping_keeps_the_best() -> None:
         ({"areas": 2.5}, "areas to be a whole number of at least 1, got 2.5"),
         ({"epochs": 2.5}, "epochs to be a whole number of at least 1, got 2.5"),
         ({"pooling": None}, "pooling to be a number of at least 0, got None"),
+        ({"gated": "no"}, "gated to be True or False, got 'no'"),
+        ({"early_stopping": "no"}, "early_stopping to be True or False, got 'no'"),
+        ({"partition": "adaptive"}, "Unknown partition 'adaptive'"),
+        ({"early_stopping": True, "validation_fraction": 0.999}, "Cannot hold out a validation_fraction of 0.999"),
         ({"batch_size": "all"}, "'auto' or a whole number, got 'all'"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),
         ({"early_stopping": True, "validation_fraction": 2.0}, "between 0 and 1"),
@@ -171,3 +175,35 @@ def test_a_regressor_learns_a_stream() -> None:
     for rows in np.array_split(np.arange(2000), 50):
         model.partial_fit(x[rows], y[rows])
     assert model.score(x, y) > 0.9
+
+
+def test_what_float32_cannot_hold_is_refused() -> None:
+    x, y = load_wine(return_X_y=True)
+    for model in (SALClassifier(epochs=1, random_state=0), SALRegressor(epochs=1, random_state=0)):
+        with pytest.raises(BrodmannError, match="Expected inputs that float32 can hold"):
+            model.fit(x, y).predict(x * 1e300)
+
+
+def test_a_call_of_partial_fit_that_is_refused_changes_nothing() -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(random_state=0)
+    with pytest.raises(BrodmannError, match="Unknown class 2"):
+        model.partial_fit(x, y, classes=[0, 1])
+    model.partial_fit(x, y, classes=[0, 1, 2])
+    before = model.predict_proba(x)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.partial_fit(x * 100, y, sample_weight=np.ones(3))
+    with pytest.raises(BrodmannError, match=r"Expected the classes of the first call, \[0, 1, 2\]"):
+        model.partial_fit(x * 100, y, classes=[0, 1, 2, 3])
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+    regressor = SALRegressor(random_state=0).partial_fit(x, y)
+    before = regressor.predict(x)
+    with pytest.raises(BrodmannError, match="Expected 1 targets a sample, as at the first call, got 2"):
+        regressor.partial_fit(x * 100, np.stack([y, y], 1))
+    np.testing.assert_array_equal(regressor.predict(x), before)
+
+
+def test_recursive_least_squares_says_when_inputs_are_too_large() -> None:
+    x, y = load_wine(return_X_y=True)
+    with pytest.raises(BrodmannError, match="its inputs are too large. Standardise them, or raise the ridge"):
+        SALClassifier(optimiser="rls", standardise=False, random_state=0).fit(x * 1000, y)

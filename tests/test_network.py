@@ -252,3 +252,13 @@ def test_a_local_operation_trains_and_evaluates_as_modules_do() -> None:
     assert local.eval().training is False
     assert local.train().training is True
     assert local.operation.training is False  # only `trace` draws masks
+
+
+def test_real_targets_may_be_float64_as_numpys_are() -> None:
+    outcomes = []
+    for number in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        network = Network(mlp(5, 3, width=8, areas=2), MeanSquaredError(), lr=0.01)
+        network.learn(torch.ones(4, 5), torch.ones(4, 3, dtype=number))
+        outcomes.append(network(torch.ones(2, 5)))
+    assert torch.equal(*outcomes)

@@ -321,10 +321,19 @@ def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pyt
         (["digits", "--residual", "--layers", "2"], "at least 3"),
         (["digits", "--epochs", "0"], "at least 1"),
         (["digits", "--batch-size", "0"], "at least 1"),
-        (["digits", "--lr", "-1"], "at least 0"),
+        (["digits", "--lr", "-1"], "above 0"),
         (["digits", "--decay", "-1"], "at least 0"),
         (["digits", "--momentum", "0.9"], "goes with --optimiser sgd"),
         (["digits", "--areas", "999999999999"], "GB of memory"),
+        (["digits", "--cells", "999999999999"], "GB of memory"),
+        (["digits", "--batch-size", "100000000000000000000"], "batch_size to be a whole number"),
+        (["digits", "--threads", "100000000000000"], "at most 4096 threads"),
+        (["digits", "--balance", "nan"], "balance_rate to be a number of at least 0, got nan"),
+        (["digits", "--temperature", "nan"], "temperature to be a number above 0, got nan"),
+        (["digits", "--clip", "inf"], "clip to be a number above 0, got inf"),
+        (["digits", "--device", "meta"], "not available"),
+        (["digits", "--partition", "adaptive"], "Unknown partition 'adaptive'.*fixed, growing"),
+        (["letter", "--data-dir", "nowhere"], "The folder of the data, nowhere, does not exist"),
         (["digits", "--momentum", "2", "--optimiser", "sgd"], r"in \[0, 1\)"),
         (["digits", "--dropout", "1.5"], "dropout"),
         (["digits", "--patience", "2", "--validation", "0"], "validation part"),
@@ -394,6 +403,47 @@ def test_an_existing_folder_is_never_touched(table: Path, tmp_path: Path, capsys
         with pytest.raises(SystemExit, match="2"):
             main(command)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    for content in ("{}", "[1, 2]", "hello", '{"options": {"colour": 1}}'):
+        (other / "config.json").write_text(content)
+        for command in (["train", "digits", "--out", str(other), "--overwrite"], ["evaluate", str(other)]):
+            with pytest.raises(SystemExit, match="2"):
+                main(command)
+            assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert (other / "thesis.txt").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "digits", "--out", str(tmp_path / ("x" * 300))])
+    assert "File name too long. Choose another path." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "result"])
+def test_a_finished_run_that_was_damaged_is_made_whole_by_resuming(damage: str, table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--out", str(run)])
+    model = run / "model.safetensors"
+    before = {name: tensor.clone() for name, tensor in weights(run).items()}  # they lie in the file itself
+    if damage == "truncated":
+        model.write_bytes(model.read_bytes()[:300])
+    elif damage == "missing":
+        model.unlink()
+    else:
+        (run / "result.json").write_text("{}")
+    main(["train", "--resume", str(run), "--no-figures"])
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(run).items())
+    assert json.loads((run / "result.json").read_text())["epochs"] == 3
+
+
+def test_inputs_that_do_not_vary_teach_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = np.ones((20, 3)), np.arange(20) % 2
+    np.savez(tmp_path / "flat.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(tmp_path / "flat.npz"), "--out", str(tmp_path / "run")])
+    assert "are equal: there is nothing to learn from" in capsys.readouterr().err
 
 
 def test_a_run_that_begins_elsewhere_meanwhile_is_never_replaced(

@@ -279,3 +279,11 @@ def test_the_progress_bars_last_line_tells_of_the_last_epoch(monkeypatch: pytest
     last = remember.rows[-1]
     assert f"loss {last['train_loss']:.4f} accuracy {last['validation_accuracy']:.4f}" in shown[-1]
     assert "samples/s" in shown[-1]
+
+
+def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
+    Trainer(network(), blobs(), None, Schedule(epochs=1), folder=str(tmp_path)).run()
+    torch.manual_seed(0)
+    other = Trainer(Network(mlp(5, 3, width=9, areas=4)), blobs(), None, Schedule(epochs=1), folder=tmp_path)
+    with pytest.raises(BrodmannError, match="holds checkpoints of another network: build it as before"):
+        other.resume()

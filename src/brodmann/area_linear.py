@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .areas import AreaMap
-from .checks import check_input, check_real, check_whole
+from .checks import check_input, check_real, check_switch, check_whole
 from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
@@ -105,6 +105,12 @@ class AreaLinear(Layer):
         super().__init__()
         check_whole(in_features=in_features, out_features=out_features, areas=areas)
         check_real(pooling=pooling, start_scale=start_scale)
+        check_switch(gated=gated)
+        for name, part in (("feedback", feedback), ("router", router)):
+            if part is not None and (not callable(part) or isinstance(part, nn.Module)):
+                raise BrodmannError(f"Expected {name} to be a class, or a functools.partial of one, got {part!r}.")
+        if update is not None and not isinstance(update, UpdateRule):
+            raise BrodmannError(f"Expected update to be a rule such as Adam(), got {update!r}.")
         if shared not in SHARED:
             raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
         if storage not in (None, torch.bfloat16):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .area_linear import AreaLinear
-from .checks import check_memory, check_whole
+from .checks import check_memory, check_share, check_whole
 from .containers import Recomputed, Residual, Routed, Sequential
 from .errors import BrodmannError, unknown_name
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, Shape, SignSymmetric, Transpose
@@ -104,7 +104,7 @@ def mlp(
         layers.append(new_layer(sizes[index], sizes[index + 1], lowest=index == 0, start_scale=scale))
         if index < depth - 1:
             layers.append(_activation(activation))
-            layers += [Local(nn.Dropout(dropout))] if dropout else []
+            layers += _dropout(dropout)
     return wrap(Sequential(*layers))
 
 
@@ -169,7 +169,7 @@ def residual_mlp(
     layers: list[Layer] = [new_layer(in_features, width, lowest=True, start_scale=1.0)]
     for _ in range(blocks):
         body: list[Layer] = [Local(RMSNorm()), _activation(activation)]
-        body += [Local(nn.Dropout(dropout))] if dropout else []
+        body += _dropout(dropout)
         body.append(new_layer(width, width, lowest=False, start_scale=1.0))
         inside = Sequential(*body)
         layers.append(Residual(Recomputed(inside) if recompute else inside, alpha=blocks**-0.5))
@@ -272,6 +272,8 @@ def _parts(
     storage: str | None,
 ) -> tuple[Callable[..., AreaLinear], Callable[[Sequential], Sequential | Routed]]:
     """Returns what builds one layer, and what wraps the whole in a common route where wanted."""
+    if not isinstance(router, dict | None):
+        raise BrodmannError(f"Expected router to be a dictionary of a Router's settings, got {type(router).__name__}.")
     settings = router or {}
     check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width, areas=areas)
     _check_router(settings)
@@ -321,6 +323,11 @@ def _check_router(settings: dict[str, Any]) -> None:
     unknown = sorted(set(settings) - known)
     if unknown:
         raise unknown_name("setting of a router", unknown[0], known)
+
+
+def _dropout(share: float) -> list[Layer]:
+    check_share(dropout=share)
+    return [Local(nn.Dropout(share))] if share else []
 
 
 def _activation(name: str) -> Local:

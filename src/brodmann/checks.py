@@ -7,6 +7,7 @@ import os
 from numbers import Integral, Real
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ def check_whole(least: int = 1, **settings: Any) -> None:
         BrodmannError: One is no whole number, or below ``least``.
     """
     for name, value in settings.items():
-        if not isinstance(value, Integral) or value < least:
+        if not isinstance(value, Integral) or not least <= int(value) < 2**62:  # what the system can count to, and room
             raise BrodmannError(f"Expected {name} to be a whole number of at least {least}, got {value!r}.")
 
 
@@ -33,6 +34,51 @@ def check_real(**settings: Any) -> None:
     for name, value in settings.items():
         if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
             raise BrodmannError(f"Expected {name} to be a number of at least 0, got {value!r}.")
+
+
+def check_positive(**settings: Any) -> None:
+    """Checks that settings are finite numbers above 0, given by name.
+
+    Raises:
+        BrodmannError: One is not.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+            raise BrodmannError(f"Expected {name} to be a number above 0, got {value!r}.")
+
+
+def check_share(**settings: Any) -> None:
+    """Checks that settings are numbers in [0, 1), given by name.
+
+    Raises:
+        BrodmannError: One is not.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not 0 <= float(value) < 1:
+            raise BrodmannError(f"Expected {name} to be a number in [0, 1), got {value!r}.")
+
+
+def check_switch(**settings: Any) -> None:
+    """Checks that settings are True or False, given by name: any other text would count as True.
+
+    Raises:
+        BrodmannError: One is neither.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, bool | numpy.bool_):
+            raise BrodmannError(f"Expected {name} to be True or False, got {value!r}.")
+
+
+def check_tensors(**tensors: Any) -> None:
+    """Checks that arguments are tensors, given by name.
+
+    Raises:
+        BrodmannError: One is not.
+    """
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise BrodmannError(f"Expected {name} to be a tensor, got {kind}: convert it with torch.as_tensor(...).")
 
 
 def check_memory(needed: int) -> None:
@@ -58,8 +104,7 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     if x.shape[-1] != weight.shape[-1]:
         raise BrodmannError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
     expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype
-    if not isinstance(x, Tensor):
-        raise BrodmannError(f"Expected a tensor, got {type(x).__name__}: convert it with torch.as_tensor(...).")
+    check_tensors(x=x)
     if x.dtype != expected:
         raise BrodmannError(
             f"Expected an input of {expected}, as the weights are, got {x.dtype}: convert it with x.to({expected}), or "

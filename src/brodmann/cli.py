@@ -282,8 +282,9 @@ class Bench:
 
     def run(self) -> None:
         """Runs what is missing, then writes the report."""
-        if min(self.jobs, self.trials, self.seeds or 1) < 1:
-            raise BrodmannError("Expected --jobs, --trials and --seeds of at least 1.")
+        seeds = 1 if self.seeds is None else self.seeds
+        if min(self.jobs, self.trials, seeds) < 1 or max(self.jobs, self.trials, seeds) > 10_000:
+            raise BrodmannError("Expected --jobs, --trials and --seeds of 1 to 10,000.")
         if unknown := set(self.protocols) - {"tuned", "paper"}:
             raise unknown_name("protocol", sorted(unknown)[0], ("tuned", "paper"))
         if self.data_dir is not None:
@@ -350,9 +351,15 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except MemoryError:
+        print("error: There is not enough memory: use fewer areas, layers, units or samples.", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:  # who reads our lines has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:  # names too long, folders that cannot be read or emptied
+        print(f"error: Cannot use {error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
+        sys.exit(2)
 
 
 def _free_folder(options: RunOptions) -> Path:

@@ -16,8 +16,8 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .builders import mlp, residual_mlp, stream_mlp
-from .checks import check_real, check_whole
-from .errors import BrodmannError
+from .checks import check_real, check_switch, check_whole
+from .errors import BrodmannError, unknown_name
 from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from .network import Network
 from .options import default_rates
@@ -109,6 +109,9 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
+        check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise, verbose=self.verbose)
+        if self.partition not in ("fixed", "growing"):
+            raise unknown_name("partition", str(self.partition), ("fixed", "growing"))
         rate, decay = self._rates
         check_real(learning_rate=rate, decay=decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -146,6 +149,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _schedule(self, samples: int) -> Schedule:
         """Returns the plan for so many samples."""
+        check_switch(early_stopping=self.early_stopping)
         smallest, largest = BATCHES
         batch = self.batch_size
         if batch == "auto":
@@ -168,7 +172,11 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _scaled(self, x: Array) -> torch.Tensor:
         scaled = x if self._scaler is None else self._scaler.transform(x)
-        return torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
+        with np.errstate(over="ignore"):
+            inputs = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
+        if not torch.isfinite(inputs).all():
+            raise BrodmannError("Expected inputs that float32 can hold, got larger ones: scale them down.")
+        return inputs
 
     def _epoch(
         self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, batch: int, step: int = 0, steps: int = 0
@@ -196,9 +204,14 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         held_out: Any = None
         if self.early_stopping:
             self._schedule(len(x))  # says what is wrong with the settings before the split does
-            training, held_out = train_test_split(
-                training, test_size=self.validation_fraction, random_state=self._seed, stratify=stratify
-            )
+            try:
+                training, held_out = train_test_split(
+                    training, test_size=self.validation_fraction, random_state=self._seed, stratify=stratify
+                )
+            except ValueError as error:
+                raise BrodmannError(
+                    f"Cannot hold out a validation_fraction of {self.validation_fraction} of {len(x)} samples: {error}"
+                ) from None
         schedule = self._schedule(len(training))
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
@@ -288,26 +301,29 @@ class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
             sample_weight: (samples,), or None.
 
         Raises:
-            BrodmannError: A label is not among the classes of the first call.
+            BrodmannError: A label is not among the classes of the first call. Nothing has changed then.
         """
         first = not hasattr(self, "network_")
         x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
         check_classification_targets(labels)
-        if first:
-            self.classes_ = unique_labels(classes if classes is not None else labels)
-            if len(self.classes_) < 2:
-                raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
-            self._schedule(len(x))
-            self._start(x.shape[1], len(self.classes_), CrossEntropy())
-        unknown = np.setdiff1d(labels, self.classes_)
+        weight = self._weights(sample_weight, x)
+        batch = self._schedule(len(x)).batch_size
+        known = unique_labels(labels if classes is None else classes) if first else self.classes_
+        if len(known) < 2:
+            raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
+        if classes is not None and not np.array_equal(unique_labels(classes), known):
+            raise BrodmannError(f"Expected the classes of the first call, {known.tolist()}: leave classes out.")
+        unknown = np.setdiff1d(labels, known)
         if len(unknown):
             raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
+        if first:
+            self._start(x.shape[1], len(known), CrossEntropy())
+            self.classes_ = known
         if self._scaler is not None and (first or not self._recursive):
             self._scaler.partial_fit(x)
-        weight = self._weights(sample_weight, x)
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
         weights = None if weight is None else torch.from_numpy(weight).float()
-        self._epoch(self._scaled(x), indices, weights, self._schedule(len(x)).batch_size)
+        self._epoch(self._scaled(x), indices, weights, batch)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -367,16 +383,19 @@ class SALRegressor(RegressorMixin, _SALEstimator):  # type: ignore[misc]
         """Makes one pass over the given samples at a constant rate; the targets' scale is that of the first call."""
         first = not hasattr(self, "network_")
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
+        weight = self._weights(sample_weight, x)
+        batch = self._schedule(len(x)).batch_size
+        targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         if first:
-            self._schedule(len(x))
-            first_targets = self._begin(x, y)
-            self._targets.fit(first_targets)
+            begun = self._begin(x, y)
+            self._targets.fit(begun)
+        elif targets.shape[1] != self._targets.n_features_in_:
+            expected = self._targets.n_features_in_
+            raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
         if self._scaler is not None and (first or not self._recursive):
             self._scaler.partial_fit(x)
-        weight = self._weights(sample_weight, x)
-        targets = self._target_tensor(np.asarray(y).reshape(len(x), -1))
         weights = None if weight is None else torch.from_numpy(weight).float()
-        self._epoch(self._scaled(x), targets, weights, self._schedule(len(x)).batch_size)
+        self._epoch(self._scaled(x), self._target_tensor(targets), weights, batch)
         return self
 
     def predict(self, X: ArrayLike) -> Array:

@@ -99,11 +99,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata["brodmann"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        options = json.loads(metadata["brodmann"])
+        if not isinstance(options, dict):
+            raise TypeError
+        return tensors, options
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or was not written by brodmann ({type(error).__name__}).") from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Reads a file of one JSON object per line; a missing file has no rows."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    """Reads a file of one JSON object per line; a missing file has no rows.
+
+    Raises:
+        BrodmannError: A line is no object.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except (ValueError, OSError):
+        rows = [None]
+    if not all(isinstance(row, dict) and "epoch" in row for row in rows):
+        raise BrodmannError(f"{path} is damaged: expected a JSON object with an epoch on every line. Remove the file.")
+    return rows

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
+from .checks import check_real
 from .routing import Route
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Rates:
     areas: float | None = None
     projection: float = 1.0
     feedback: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_real(shared=self.shared, projection=self.projection, feedback=self.feedback)
+        if self.areas is not None:
+            check_real(areas=self.areas)
 
 
 class Context(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .checks import check_share
 from .errors import BrodmannError
 from .kernels import native
 
@@ -30,6 +31,7 @@ class CrossEntropy:
             label_smoothing: Share of the target that is spread over all classes. Default 0.
             class_weights: (classes,), or None for equal ones.
         """
+        check_share(label_smoothing=label_smoothing)
         self.label_smoothing, self.class_weights = label_smoothing, class_weights
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -109,12 +111,12 @@ class SumOfSquares:
 
 
 def _like(target: Tensor, output: Tensor) -> Tensor:
-    """Returns real targets in the shape of the output."""
+    """Returns real targets in the shape and the kind of number of the output: NumPy's are float64."""
     if target.numel() != output.numel():
         raise BrodmannError(
             f"Expected targets of shape {tuple(output.shape)}, as the output, got {tuple(target.shape)}."
         )
-    return target.reshape(output.shape)
+    return target.reshape(output.shape).to(output.dtype)
 
 
 def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:

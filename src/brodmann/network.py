@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .builders import build
+from .checks import check_positive, check_real, check_tensors
 from .containers import Routed
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
@@ -47,6 +48,14 @@ class Network(nn.Module):
                 `build`.
         """
         super().__init__()
+        if not isinstance(body, Layer):
+            raise BrodmannError(
+                f"Expected a body that learns, such as a Sequential of layers, got {type(body).__name__}."
+            )
+        if loss is not None and (not callable(loss) or isinstance(loss, type)):
+            raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
+        if clip is not None:
+            check_positive(clip=clip)
         self.body, self.loss = body, loss or CrossEntropy()
         self.lr, self.rates, self.clip, self.design = lr, rates or Rates(), clip, design
 
@@ -93,7 +102,10 @@ class Network(nn.Module):
         self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float | None = None, observe: Any = None
     ) -> tuple[Tensor, Tensor]:
         """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
-        samples = len(x)
+        check_tensors(x=x, target=target)
+        if weight is not None:
+            check_tensors(weight=weight)
+        samples = len(x) if x.ndim else 0
         if samples == 0:
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
         if len(target) != samples:
@@ -101,8 +113,7 @@ class Network(nn.Module):
         if weight is not None and len(weight) != samples:
             raise BrodmannError(f"Expected as many weights as samples, got {len(weight)} for {samples}.")
         rate = self.lr if lr is None else lr
-        if not rate >= 0:
-            raise BrodmannError(f"Expected a learning rate of at least 0, got {rate}.")
+        check_real(lr=rate)
         context = Context(lr=rate, rates=self.rates, clip=self.clip, observe=observe)
         output, trace = self.body.trace(x, context)
         error, loss = self.output_error(output, target, weight)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .builders import FEEDBACKS, STORAGES
-from .checks import check_real, check_whole
+from .checks import check_positive, check_real, check_share, check_whole
 from .errors import BrodmannError, unknown_name
 from .schedule import Schedule
 from .updates import SGD, Adam, UpdateRule
@@ -121,17 +121,18 @@ class RunOptions:
             raise BrodmannError("A storage of its own goes with areas and dtype float32: leave it out otherwise.")
         if self.threads is not None:
             check_whole(threads=self.threads)
+            if self.threads > 4096:
+                raise BrodmannError(f"Expected at most 4096 threads, got {self.threads}.")
         if self.lr_areas is not None:
             check_real(lr_areas=self.lr_areas)
         check_real(lr_shared=self.lr_shared, lr_projection=self.lr_projection, lr_feedback=self.lr_feedback)
-        if self.clip is not None and self.clip <= 0:
-            raise BrodmannError(f"Expected clip above 0, got {self.clip}.")
-        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
-            raise BrodmannError(
-                f"Expected dropout and label_smoothing in [0, 1), got {self.dropout} and {self.label_smoothing}."
-            )
-        self.training_schedule()
+        if self.clip is not None:
+            check_positive(clip=self.clip)
+        check_share(dropout=self.dropout, label_smoothing=self.label_smoothing)
+        if self.partition not in ("fixed", "growing"):
+            raise unknown_name("partition", self.partition, ("fixed", "growing"))
         self.update()
+        self.training_schedule()
 
     def training_schedule(self) -> Schedule:
         """Returns the loop's part of the options."""

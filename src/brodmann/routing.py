@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_input, check_whole
+from .checks import check_input, check_memory, check_positive, check_real, check_switch, check_whole
 from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
 from .graphs import unrecorded
@@ -140,15 +140,15 @@ class Router(nn.Module):
         count = cells if cells is not None else areas if partition == "fixed" else 4 * areas
         check_whole(in_features=in_features, areas=areas, dimension=dimension)
         check_whole(areas, cells=count)
+        check_memory(4 * count * dimension)
+        check_positive(temperature=temperature)
+        check_real(balance_rate=balance_rate)
+        check_switch(learned=learned)
         areas = int(areas)  # one of NumPy overflows
         if novelty is not None and partition == "fixed" and count != areas:
             raise BrodmannError(
                 "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "
                 f"got {count} cells for {areas} areas: leave cells out."
-            )
-        if temperature <= 0 or balance_rate < 0:
-            raise BrodmannError(
-                f"Expected temperature > 0 and balance_rate >= 0, got {temperature} and {balance_rate}."
             )
         if novelty is not None and (learned or not -1 < novelty < 1):
             raise BrodmannError(

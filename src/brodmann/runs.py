@@ -12,13 +12,14 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import brodmann
@@ -29,7 +30,7 @@ from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Dataset, Preprocessing, Split, load
 from .data.targets import TargetScale
-from .errors import BrodmannError
+from .errors import BrodmannError, MissingDataError
 from .files import read_json, write_json
 from .layers import Rates
 from .losses import CrossEntropy, Loss, MeanSquaredError
@@ -60,7 +61,10 @@ def start_run(
     if options.dataset.endswith(".npz") and Path(options.dataset).is_file():
         options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
     _device(options.device)
-    build_learner(options, data, split_data(options, data))  # fail on bad sizes before anything is replaced
+    split = split_data(options, data)
+    if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
+        raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
+    build_learner(options, data, split)  # fail on bad sizes before anything is replaced
     _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
     if folder.exists():
         shutil.rmtree(folder)
@@ -87,8 +91,12 @@ def _check_place(folder: Path, overwrite: bool) -> None:
         raise BrodmannError(
             f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose another --out."
         )
-    if not (folder / "config.json").is_file():
-        raise BrodmannError(f"{folder} is no run folder (it has no config.json): choose another --out.")
+    try:
+        _config(folder)
+    except BrodmannError:
+        raise BrodmannError(
+            f"{folder} is no run folder (it has no config.json of a run): choose another --out."
+        ) from None
 
 
 def continue_run(
@@ -111,10 +119,9 @@ def continue_run(
     """
     config = _config(folder)
     options = RunOptions(**config["options"])
-    if (folder / "result.json").is_file() and checkpoint is None:
+    if checkpoint is None and _is_whole(folder):
         return read_json(folder / "result.json")  # type: ignore[no-any-return]
-    data = load(options.dataset, data_dir or config["data_dir"])
-    _check_digest(config, data)
+    data = _data(config, data_dir)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     split = split_data(options, data)
@@ -162,8 +169,7 @@ def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]
     """Returns the data of a run, split as it was."""
     config = _config(folder)
     options = RunOptions(**config["options"])
-    data = load(options.dataset, data_dir or config["data_dir"])
-    _check_digest(config, data)
+    data = _data(config, data_dir)
     return data, split_data(options, data)
 
 
@@ -276,25 +282,48 @@ def split_data(options: RunOptions, data: Dataset) -> Split:
     return split if data.is_classification or options.normalise == "none" else split.standardised()
 
 
-def _check_digest(config: dict[str, Any], data: Dataset) -> None:
+def _is_whole(folder: Path) -> bool:
+    """Whether a run has its result and its network: what is damaged is made again from the last checkpoint."""
+    try:
+        with safe_open(folder / "model.safetensors", framework="pt"):
+            return "rule" in read_json(folder / "result.json")
+    except (BrodmannError, SafetensorError, OSError, TypeError):
+        return False
+
+
+def _data(config: dict[str, Any], data_dir: str | None) -> Dataset:
+    """Loads the data of a run."""
+    try:
+        data = load(config["options"]["dataset"], data_dir or config["data_dir"])
+    except MissingDataError as error:
+        raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
     if data.digest != config["digest"]:
         raise BrodmannError(
             f"The data set '{data.name}' has changed since this run began (digest {data.digest[:12]}, expected "
             f"{config['digest'][:12]}): restore it, or start a new run."
         )
+    return data
 
 
 def _config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise BrodmannError(f"{folder} is no run folder: expected {folder / 'config.json'}.")
-    return read_json(folder / "config.json")  # type: ignore[no-any-return]
+    config = read_json(folder / "config.json")
+    known = {field.name for field in fields(RunOptions)}
+    keys = {"options", "data_dir", "compare", "digest", "regression", "classes"}
+    if not isinstance(config, dict) or not keys <= set(config) or not set(config["options"]) <= known:
+        raise BrodmannError(f"{folder / 'config.json'} is damaged, or not that of a run by this version.")
+    return config
 
 
 def _device(name: str) -> torch.device:
     try:
-        return torch.zeros(0, device=name).device
+        device = torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError):
-        raise BrodmannError(f"The device '{name}' is not available here: use cpu, or check the installation.") from None
+        device = None
+    if device is None or device.type == "meta":
+        raise BrodmannError(f"The device '{name}' is not available here: use cpu, or check the installation.")
+    return device
 
 
 def _environment() -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import check_real, check_whole
-from .errors import BrodmannError, unknown_name
+from .checks import check_positive, check_whole
+from .errors import unknown_name
 
 SCHEDULES = ("cosine", "constant")
 
@@ -46,9 +46,7 @@ class Schedule:
         check_whole(0, warmup=self.warmup)
         if self.patience is not None:
             check_whole(patience=self.patience)
-        check_real(lr=self.lr)
-        if self.lr == 0:
-            raise BrodmannError("Expected a learning rate above 0, got 0.")
+        check_positive(lr=self.lr)
 
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .errors import BrodmannError
 from .learner import Learner
 
 
 @torch.no_grad()
 def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
-    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets; x (n, ...)."""
+    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets; x (n, ...).
+
+    Raises:
+        BrodmannError: There is nothing to score, or the numbers of samples and targets differ.
+    """
+    if len(x) == 0 or len(x) != len(target):
+        raise BrodmannError(f"Expected samples with one target each, got {len(x)} samples and {len(target)} targets.")
     outputs = torch.cat([network(part) for part in torch.split(x, rows)])
     loss = float(network.loss(outputs, target, None))
     return {"loss": loss, **score(outputs, target)}

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from .checkpoints import Checkpoint, checkpoint_names, drop_checkpoints_after, read_checkpoint, write_checkpoint
+from .checks import check_tensors
 from .divergence import Watch, check_loss
-from .errors import BrodmannError, DivergenceError
+from .errors import BrodmannError, CheckpointError, DivergenceError
 from .files import read_tensors, write_tensors
 from .kernels import native
 from .learner import Learner
@@ -87,7 +88,7 @@ class Trainer:
         validation: tuple[Tensor, Tensor] | None = None,
         schedule: Schedule | None = None,
         *,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         """Stores what it is given; nothing runs yet.
@@ -106,13 +107,17 @@ class Trainer:
         """
         self.network, self.train_data, self.schedule = network, train, schedule or Schedule()
         self.validation = validation if validation is not None and len(validation[0]) else None
-        self.folder, self.callbacks, self.progress = folder, list(callbacks), Progress()
-        x, target = train
-        if len(x) == 0 or len(x) != len(target):
-            raise BrodmannError(
-                f"Expected samples with one target each, got {len(x)} samples and {len(target)} targets."
-            )
-        if not torch.isfinite(x).all():
+        self.folder = None if folder is None else Path(folder)
+        self.callbacks, self.progress = list(callbacks), Progress()
+        if not hasattr(network, "learn_with_output"):
+            raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+        for samples, targets in (train, self.validation or train):
+            check_tensors(samples=samples, targets=targets)
+            if len(samples) == 0 or len(samples) != len(targets):
+                raise BrodmannError(
+                    f"Expected samples with one target each, got {len(samples)} samples and {len(targets)} targets."
+                )
+        if not torch.isfinite(train[0]).all():
             raise BrodmannError("The training samples hold NaN or infinite values: remove or fill them first.")
         if self.schedule.patience is not None and self.validation is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
@@ -138,10 +143,13 @@ class Trainer:
     def resume(self, name: str | None = None) -> None:
         """Goes back to a checkpoint in the folder, by default the newest.
 
+        The network, the data and the schedule are those of this trainer: give it the same ones as before.
+
         Raises:
-            CheckpointError: There is none, or it is damaged.
+            CheckpointError: There is none, it is damaged, or it is of another network.
         """
-        assert self.folder is not None
+        if self.folder is None:
+            raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
         checkpoint = read_checkpoint(self.folder, name)
         if name is not None:
             # What lies after the chosen point is given up: else a damaged one would stay the newest.
@@ -151,7 +159,12 @@ class Trainer:
         on_device = tensors.pop("device_generator_state", None)
         if on_device is not None and self._accelerator is not None:
             torch.get_device_module(self._accelerator).set_rng_state(on_device, self._accelerator)
-        self.network.load_learning_state(tensors)
+        try:
+            self.network.load_learning_state(tensors)
+        except (RuntimeError, KeyError, IndexError):
+            raise CheckpointError(
+                f"The checkpoint in {self.folder} is of another network: build it as before."
+            ) from None
         self.progress = Progress(**checkpoint.progress)
 
     def run(self) -> Progress:

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .checks import check_real
-from .errors import BrodmannError, unknown_name
+from .checks import check_positive, check_real
+from .errors import BrodmannError, DivergenceError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class RLS(UpdateRule):
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)
-        _require(self.ridge > 0, "a ridge above 0", self.ridge)
+        check_positive(ridge=self.ridge)
 
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """``E``: what of each input direction is explained, 0 (nothing) to I (everything). None for a bias."""
@@ -196,7 +196,12 @@ class RLS(UpdateRule):
         seen = torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)  # X S, (rows, in)
         back = torch.addmm(seen, seen, explained.t(), alpha=-1.0)  # sqrt(ridge) X P, (rows, in)
         identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
-        lower = torch.linalg.cholesky(torch.addmm(identity, seen, seen.t()))  # of I + X P X^T, (rows, rows)
+        try:
+            lower = torch.linalg.cholesky(torch.addmm(identity, seen, seen.t()))  # of I + X P X^T, (rows, rows)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            raise DivergenceError(
+                "Recursive least squares cannot go on: its inputs are too large. Standardise them, or raise the ridge."
+            ) from None
         # S - S (X S)^T L^-T (L + I)^-1 X S is a root of the new P.
         part = torch.linalg.solve_triangular(lower + identity, seen, upper=False)
         explained.addmm_(back.t(), torch.linalg.solve_triangular(lower.t(), part, upper=True))

@@ -162,4 +162,5 @@ def _unknown(name: str, directory: Path) -> BrodmannError:
     if Path(name).suffix and Path(name).is_file():
         return BrodmannError(f"{name} is no data set: {put_there(Path(name).with_suffix('.npz'))}")
     known = unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory)})
-    return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz file by its path.")
+    nowhere = "" if directory.is_dir() else f" The folder of the data, {directory}, does not exist."
+    return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz file by its path.{nowhere}")

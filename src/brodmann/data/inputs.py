@@ -26,9 +26,9 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing) -> Tensor:
 
     Args:
         path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
-            separated by commas, one example a line. A first line without any number is a header and left out. Images
-            may also come flattened, with the channels last or, for one channel, without the channel axis; a single
-            example may come without the batch.
+            separated by commas, one example a line. A first line without any number and without a name twice is a
+            header and left out. Images may also come flattened, with the channels last or, for one channel, without the
+            channel axis; a single example may come without the batch.
         preprocessing: What the training data went through.
 
     Returns:
@@ -83,7 +83,7 @@ def _read_npz(path: Path) -> Array:
 def _read_npy(path: Path) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, MemoryError) as error:
         raise BrodmannError(
             f"{path} cannot be read as a .npy array of numbers ({why_unreadable(error)}). Save it with numpy.save."
         ) from error
@@ -101,7 +101,7 @@ def _read_csv(path: Path) -> Array:
         raise BrodmannError(
             f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
         ) from error
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
+    if lines and _is_header(lines[0][1]):
         lines = lines[1:]
     if not lines:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
@@ -123,12 +123,17 @@ def _numbers(cells: list[str], width: int, line: int, path: Path) -> list[float]
     return [float(cell) for cell in cells]
 
 
+def _is_header(cells: list[str]) -> bool:
+    """Whether a first line names columns: no number, and no name twice, as what marks missing values would be."""
+    return not any(_is_number(cell) for cell in cells) and len(set(cells)) == len(cells)
+
+
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell  # Python reads 1_0 as 10
 
 
 _READERS: dict[str, Callable[[Path], Array]] = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}

@@ -77,11 +77,13 @@ def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[A
     """Reads one array; raises a `BrodmannError` for objects and damaged content."""
     try:
         array: NDArray[Any] = archive[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         if "bject arrays" in str(error):
             raise BrodmannError(
                 f"{key} in {path} must hold numbers or strings; an object array came. "
                 "Convert it with astype before saving."
             ) from error
         raise BrodmannError(f"{key} in {path} cannot be read ({one_line(error)}). Save the file again.") from error
+    if not isinstance(array, np.ndarray):
+        raise BrodmannError(f"{key} in {path} is no array. Save the file with numpy.savez.")
     return array
