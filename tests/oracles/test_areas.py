@@ -16,6 +16,7 @@ from brodmann import (
     Context,
     KolenPollack,
     Local,
+    Network,
     Rates,
     Residual,
     RMSNorm,
@@ -362,3 +363,36 @@ def test_areas_that_come_to_exist_move_none_of_those_before() -> None:
     map_.allocate(torch.arange(6))
     assert map_.existing == 6
     assert (map_.weight.value.data_ptr(), map_.bias.value.data_ptr()) == places
+
+
+def test_two_areas_are_areas_and_biases_have_a_number_for_each_output() -> None:
+    layer = AreaLinear(4, 3, areas=2)
+    assert layer.areas is not None
+    assert layer.shared_bias.value.shape == (1, 3)
+    assert layer.areas.bias.value.shape == (1, 3)  # the origin alone
+    assert AreaLinear(4, 3, areas=1).areas is None
+
+
+@pytest.mark.parametrize(("start_scale", "weights", "feedback"), [(1.0, 1.0, 1.0), (0.1, 0.1, 0.1), (0.0, 0.0, 1.0)])
+def test_weights_and_feedback_start_at_the_scale_that_is_asked_for(
+    start_scale: float, weights: float, feedback: float
+) -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(400, 300, areas=2, start_scale=start_scale)
+    assert float(layer.shared.value.std() * 20) == pytest.approx(weights, rel=0.02)
+    assert float(layer.feedback.shared.value.std() * 20) == pytest.approx(feedback, rel=0.02)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("rate", [0.0, 0.25, 2.0])
+def test_the_rate_of_the_shared_part_multiplies_its_step(rate: float) -> None:
+    moves = []
+    for chosen in (1.0, rate):
+        torch.manual_seed(0)
+        network = Network(Sequential(AreaLinear(5, 3, areas=4, feedback=None)), rates=Rates(shared=chosen))
+        slabs = network.body.layers[0].shared, network.body.layers[0].shared_bias
+        before = [slab.value.clone() for slab in slabs]
+        network.learn(torch.randn(8, 5), torch.randint(0, 3, (8,)), lr=0.1)
+        moves.append([slab.value - old for slab, old in zip(slabs, before, strict=True)])
+    for one, other in zip(*moves, strict=True):
+        torch.testing.assert_close(other, rate * one)
