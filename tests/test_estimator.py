@@ -201,9 +201,3 @@ def test_a_call_of_partial_fit_that_is_refused_changes_nothing() -> None:
     with pytest.raises(BrodmannError, match="Expected 1 targets a sample, as at the first call, got 2"):
         regressor.partial_fit(x * 100, np.stack([y, y], 1))
     np.testing.assert_array_equal(regressor.predict(x), before)
-
-
-def test_recursive_least_squares_says_when_inputs_are_too_large() -> None:
-    x, y = load_wine(return_X_y=True)
-    with pytest.raises(BrodmannError, match="its inputs are too large. Standardise them, or raise the ridge"):
-        SALClassifier(optimiser="rls", standardise=False, random_state=0).fit(x * 1000, y)

@@ -162,9 +162,7 @@ class Trainer:
         try:
             self.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
-            raise CheckpointError(
-                f"The checkpoint in {self.folder} is of another network: build it as before."
-            ) from None
+            raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         self.progress = Progress(**checkpoint.progress)
 
     def run(self) -> Progress:

@@ -133,7 +133,7 @@ def living(group: int) -> list[str]:
     ("arguments", "message"),
     [
         (["bench", "tne"], "Unknown recipe 'tne'. Did you mean 'ten'"),
-        (["bench", "ten", "--jobs", "0"], "Expected --jobs, --trials and --seeds of at least 1"),
+        (["bench", "ten", "--jobs", "0"], "Expected --jobs, --trials and --seeds of 1 to 10,000"),
         (["bench", "ten", "--protocols", "papper"], "Unknown protocol 'papper'. Did you mean 'paper'"),
         (["bench", "ten", "--sets", "digit"], "Unknown data set 'digit'. Did you mean 'digits'"),
         (["report", "nowhere"], "nowhere holds no rows: expected nowhere/rows.jsonl, written by `brodmann bench`"),

@@ -19,6 +19,7 @@ from brodmann import (
     AreaLinear,
     BrodmannError,
     Context,
+    DivergenceError,
     LeastChange,
     Network,
     Routed,
@@ -84,8 +85,15 @@ def test_each_area_holds_the_regression_on_its_own_samples() -> None:
         torch.testing.assert_close(found.detach(), ridge_regression(x[own], y[own], 0.5))
 
 
+def test_rls_says_when_inputs_are_too_large_to_be_told_apart() -> None:
+    rule = RLS()
+    state = {"explained": torch.zeros(4, 4)}
+    with pytest.raises(DivergenceError, match="its inputs are too large. Standardise them, or raise the ridge"):
+        rule.apply(torch.zeros(3, 4), state, Factors(torch.ones(8, 3), torch.full((8, 4), 1e10)), 1.0, 0.0)
+
+
 def test_rls_refuses_a_ridge_of_zero() -> None:
-    with pytest.raises(BrodmannError, match=r"Expected a ridge above 0, got 0\."):
+    with pytest.raises(BrodmannError, match=r"Expected ridge to be a number above 0, got 0\."):
         RLS(ridge=0)
 
 
