@@ -101,13 +101,23 @@ def test_a_bench_that_is_asked_to_stop_does_not_wait_for_its_workers(tmp_path: P
     np.savez(data, x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])  # one training takes half a minute
     command = [sys.executable, "-m", "brodmann", "bench", "ten", "--protocols", "paper", "--sets", str(data)]
     process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "out")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*command, "--out", str(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    time.sleep(8.0)
+    deadline = time.monotonic() + 60
+    while len(living(process.pid)) < 3:  # itself, a tracker of resources, a worker
+        assert time.monotonic() < deadline, "no worker came"
+        time.sleep(0.2)
+    time.sleep(4.0)  # it loads, or trains already
     process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=12)
+    began = time.monotonic()
+    _, message = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
     assert "stopped; the same command goes on from here." in message
+    assert time.monotonic() - began < 20
 
 
 def test_workers_of_a_killed_bench_go_away(blobs: str, tmp_path: Path) -> None:
