@@ -95,6 +95,7 @@ def test_a_bench_killed_at_random_moments_has_the_rows_of_an_undisturbed_one(blo
     assert killed == whole
 
 
+@pytest.mark.slow  # counts on a machine that is not busy
 def test_a_bench_that_is_asked_to_stop_does_not_wait_for_its_workers(tmp_path: Path) -> None:
     x, y = np.random.default_rng(0).normal(size=(100_000, 20)).astype(np.float32), np.arange(100_000) % 4
     data = tmp_path / "large.npz"
