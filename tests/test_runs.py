@@ -28,18 +28,15 @@ from brodmann.options import RunOptions
 from brodmann.runs import continue_run, start_run
 from brodmann.training import Callback, Interrupted, Trainer
 
+from .blobs import write_blobs
+
 SMALL = ["--width", "12", "--areas", "4", "--epochs", "3", "--no-figures"]
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """A small classification set of three blobs."""
-    generator = np.random.default_rng(0)
-    y = np.arange(240) % 3
-    x = (generator.normal(size=(240, 6)) + 2 * y[:, None]).astype(np.float32)
-    path = tmp_path / "blobs.npz"
-    np.savez(path, x_train=x[:180], y_train=y[:180], x_test=x[180:], y_test=y[180:])
-    return path
+    return write_blobs(tmp_path / "blobs.npz", 240, 6, 3)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

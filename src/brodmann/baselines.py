@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .builders import ACTIVATIONS, dense_size
+from .builders import ACTIVATIONS, check_residual_depth, dense_size
 from .checks import check_memory, check_whole
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
@@ -73,8 +73,8 @@ class Backpropagation(nn.Module):
         """
         super().__init__()
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
-        if residual and depth < 3:
-            raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
+        if residual:
+            check_residual_depth(depth)
         check_memory(4 * dense_size(in_features, outputs, depth, width))
         self.design = {
             "in_features": in_features,

@@ -159,9 +159,7 @@ def residual_mlp(
         BrodmannError: The depth is below 3, a size is not a positive whole number, the machine's memory is too small,
             or a name is unknown.
     """
-    check_whole(depth=depth)
-    if depth < 3:
-        raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
+    check_residual_depth(depth)
     new_layer, wrap = _parts(
         in_features, outputs, depth, width, areas, feedback, update, routing, shared, gated, pooling, router, storage
     )
@@ -311,6 +309,17 @@ def _parts(
     return new_layer, wrap
 
 
+def check_residual_depth(depth: int) -> None:
+    """Checks that there is room for a stem, a block and a readout.
+
+    Raises:
+        BrodmannError: There is not.
+    """
+    check_whole(depth=depth)
+    if depth < 3:
+        raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
+
+
 def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
     """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
     if depth == 1:
@@ -342,6 +351,7 @@ __all__ = [
     "FEEDBACKS",
     "SGD",
     "build",
+    "check_residual_depth",
     "dense_size",
     "design",
     "feedback_path",

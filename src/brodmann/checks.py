@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,70 +16,55 @@ from .errors import BrodmannError
 
 
 def check_whole(least: int = 1, **settings: Any) -> None:
-    """Checks that settings are whole numbers, given by name.
-
-    Raises:
-        BrodmannError: One is no whole number, or below ``least``.
-    """
-    for name, value in settings.items():
-        if not isinstance(value, Integral) or not least <= int(value) < 2**62:  # what the system can count to, and room
-            raise BrodmannError(f"Expected {name} to be a whole number of at least {least}, got {value!r}.")
+    """Checks that settings are whole numbers of at least ``least``, given by name; raises a `BrodmannError`."""
+    # No larger than what the system can count to, and some room.
+    _check(
+        f"a whole number of at least {least}",
+        lambda value: isinstance(value, Integral) and least <= int(value) < 2**62,
+        settings,
+    )
 
 
 def check_real(**settings: Any) -> None:
-    """Checks that settings are finite numbers of at least 0, given by name.
-
-    Raises:
-        BrodmannError: One is not.
-    """
-    for name, value in settings.items():
-        if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-            raise BrodmannError(f"Expected {name} to be a number of at least 0, got {value!r}.")
+    """Checks that settings are finite numbers of at least 0, given by name; raises a `BrodmannError`."""
+    _check("a number of at least 0", lambda value: isinstance(value, Real) and 0 <= float(value) < math.inf, settings)
 
 
 def check_positive(**settings: Any) -> None:
-    """Checks that settings are finite numbers above 0, given by name.
-
-    Raises:
-        BrodmannError: One is not.
-    """
-    for name, value in settings.items():
-        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-            raise BrodmannError(f"Expected {name} to be a number above 0, got {value!r}.")
+    """Checks that settings are finite numbers above 0, given by name; raises a `BrodmannError`."""
+    _check("a number above 0", lambda value: isinstance(value, Real) and 0 < float(value) < math.inf, settings)
 
 
 def check_share(**settings: Any) -> None:
-    """Checks that settings are numbers in [0, 1), given by name.
-
-    Raises:
-        BrodmannError: One is not.
-    """
-    for name, value in settings.items():
-        if not isinstance(value, Real) or not 0 <= float(value) < 1:
-            raise BrodmannError(f"Expected {name} to be a number in [0, 1), got {value!r}.")
+    """Checks that settings are numbers in [0, 1), given by name; raises a `BrodmannError`."""
+    _check("a number in [0, 1)", lambda value: isinstance(value, Real) and 0 <= float(value) < 1, settings)
 
 
 def check_switch(**settings: Any) -> None:
-    """Checks that settings are True or False, given by name: any other text would count as True.
+    """Checks that settings are True or False, given by name: any text would count as True; raises a `BrodmannError`."""
+    _check("True or False", lambda value: isinstance(value, bool | numpy.bool_), settings)
 
-    Raises:
-        BrodmannError: One is neither.
-    """
+
+def _check(kind: str, fits: Callable[[Any], bool], settings: dict[str, Any]) -> None:
     for name, value in settings.items():
-        if not isinstance(value, bool | numpy.bool_):
-            raise BrodmannError(f"Expected {name} to be True or False, got {value!r}.")
+        if not fits(value):
+            raise BrodmannError(f"Expected {name} to be {kind}, got {value!r}.")
 
 
 def check_tensors(**tensors: Any) -> None:
-    """Checks that arguments are tensors, given by name.
-
-    Raises:
-        BrodmannError: One is not.
-    """
+    """Checks that arguments are tensors, given by name; raises a `BrodmannError`."""
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
             kind = type(value).__name__
             raise BrodmannError(f"Expected {name} to be a tensor, got {kind}: convert it with torch.as_tensor(...).")
+
+
+def check_pairs(samples: Tensor, targets: Tensor) -> None:
+    """Checks that there are samples, and a target for each; raises a `BrodmannError`."""
+    if len(samples) == 0 or len(samples) != len(targets):
+        raise BrodmannError(
+            f"Expected samples with one target each, got {len(samples)} samples and {len(targets)} targets."
+        )
 
 
 def check_memory(needed: int) -> None:
@@ -104,8 +90,8 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     if x.shape[-1] != weight.shape[-1]:
         raise BrodmannError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
     expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype
-    check_tensors(x=x)
     if x.dtype != expected:
+        check_tensors(x=x)  # the kind of number of anything else is none of torch's
         raise BrodmannError(
             f"Expected an input of {expected}, as the weights are, got {x.dtype}: convert it with x.to({expected}), or "
             "the network with .to(...)."

@@ -17,10 +17,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .builders import mlp, residual_mlp, stream_mlp
 from .checks import check_real, check_switch, check_whole
-from .errors import BrodmannError, unknown_name
+from .errors import BrodmannError
 from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares
 from .network import Network
-from .options import default_rates
+from .options import check_partition, default_rates
 from .schedule import Schedule, batches, learning_rate
 from .updates import update_rule
 
@@ -110,8 +110,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         """Builds the network from the random state, leaving torch's global generator as it was."""
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
         check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise, verbose=self.verbose)
-        if self.partition not in ("fixed", "growing"):
-            raise unknown_name("partition", str(self.partition), ("fixed", "growing"))
+        check_partition(self.partition)
         rate, decay = self._rates
         check_real(learning_rate=rate, decay=decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -129,8 +129,7 @@ class RunOptions:
         if self.clip is not None:
             check_positive(clip=self.clip)
         check_share(dropout=self.dropout, label_smoothing=self.label_smoothing)
-        if self.partition not in ("fixed", "growing"):
-            raise unknown_name("partition", self.partition, ("fixed", "growing"))
+        check_partition(self.partition)
         self.update()
         self.training_schedule()
 
@@ -162,6 +161,16 @@ class RunOptions:
             raise BrodmannError("A momentum goes with --optimiser sgd; adam has its own: leave one of them out.")
         decay = self.weight_decay
         return Adam(decay) if self.optimiser == "adam" else SGD(decay, self.momentum)
+
+
+def check_partition(name: str) -> None:
+    """Checks that a partition needs no hand: an adaptive one would stay one area, since nobody splits it.
+
+    Raises:
+        BrodmannError: It is unknown, or adaptive.
+    """
+    if name not in ("fixed", "growing"):
+        raise unknown_name("partition", name, ("fixed", "growing"))
 
 
 def default_rates(optimiser: str, momentum: float = 0.0) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import BrodmannError
+from .checks import check_pairs
 from .learner import Learner
 
 
@@ -16,8 +16,7 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> d
     Raises:
         BrodmannError: There is nothing to score, or the numbers of samples and targets differ.
     """
-    if len(x) == 0 or len(x) != len(target):
-        raise BrodmannError(f"Expected samples with one target each, got {len(x)} samples and {len(target)} targets.")
+    check_pairs(x, target)
     outputs = torch.cat([network(part) for part in torch.split(x, rows)])
     loss = float(network.loss(outputs, target, None))
     return {"loss": loss, **score(outputs, target)}

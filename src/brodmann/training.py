@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .checkpoints import Checkpoint, checkpoint_names, drop_checkpoints_after, read_checkpoint, write_checkpoint
-from .checks import check_tensors
+from .checks import check_pairs, check_tensors
 from .divergence import Watch, check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError
 from .files import read_tensors, write_tensors
@@ -113,10 +113,7 @@ class Trainer:
             raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
         for samples, targets in (train, self.validation or train):
             check_tensors(samples=samples, targets=targets)
-            if len(samples) == 0 or len(samples) != len(targets):
-                raise BrodmannError(
-                    f"Expected samples with one target each, got {len(samples)} samples and {len(targets)} targets."
-                )
+            check_pairs(samples, targets)
         if not torch.isfinite(train[0]).all():
             raise BrodmannError("The training samples hold NaN or infinite values: remove or fill them first.")
         if self.schedule.patience is not None and self.validation is None:
@@ -206,11 +203,10 @@ class Trainer:
             lr = learning_rate(schedule.lr, progress.step, self.steps, schedule.shape, schedule.warmup)
             watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
+            samples, observe = x[rows], watch and watch.observe
             try:
-                loss_tensor, output = self.network.learn_with_output(
-                    x[rows], target[rows], lr=lr, observe=watch and watch.observe
-                )
-                check_loss(self.network, loss_tensor, x[rows])
+                loss_tensor, output = self.network.learn_with_output(samples, target[rows], lr=lr, observe=observe)
+                check_loss(self.network, loss_tensor, samples)
             except DivergenceError as error:
                 raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
             loss = float(loss_tensor)
