@@ -64,12 +64,13 @@ def measure(threads: int) -> Roofline:
     compiler = find_compiler()
     assert compiler is not None, "the roofline needs a C++ compiler"
     library = ctypes.CDLL(str(compiled(Path(__file__).with_name("roofline.cpp"), compiler)))
-    library.multiply_add_float32.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    library.operations.restype = ctypes.c_int64
+    library.multiply_add.argtypes, library.multiply_add.restype = [ctypes.c_int64, ctypes.c_int64], ctypes.c_double
     library.read_floats.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
     library.update_floats.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_float]
     rounds = 1_000_000
-    flops = 2 * 16 * 24 * rounds * threads
-    gflops = flops / best_seconds(lambda: library.multiply_add_float32(threads, rounds)) / 1e9
+    flops = library.operations() * rounds * threads
+    gflops = flops / best_seconds(lambda: library.multiply_add(threads, rounds)) / 1e9
     square = torch.randn(2048, 2048)
     matmul = 2 * 2048**3 / best_seconds(lambda: square @ square) / 1e9
     read, update = {}, {}

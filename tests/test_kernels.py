@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -388,3 +389,27 @@ def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
     a_file = tmp_path / "file"
     a_file.write_text("")
     assert "could not be written" in str(train_elsewhere(BRODMANN_CACHE=str(a_file))["why"])
+
+
+@needs_kernels
+@pytest.mark.slow
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="registers of other processors have one width"
+)
+@pytest.mark.parametrize("without", ["avx512f", "avx"])
+def test_narrower_registers_give_the_same(without: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from brodmann.kernels import build; "
+        f"build.FLAGS += ('-mno-{without}',); import pytest; "
+        f"sys.exit(pytest.main(['-q', '-k', 'equal or nearest', {__file__!r}]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "BRODMANN_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout
+    assert " passed" in found.stdout
+    assert len(list(tmp_path.glob("*.so"))) == 1  # built for these registers, and used

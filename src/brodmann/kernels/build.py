@@ -84,7 +84,9 @@ def find_compiler() -> str | None:
 
 
 def compiled(source: Path, compiler: str) -> Path:
-    """Returns the shared library of a C++ file and the headers beside it, after compiling it where the cache has none.
+    """Returns the shared library of a C++ file, after compiling it where the cache has none.
+
+    The file may include the headers of the kernels.
 
     Raises:
         subprocess.SubprocessError: The compiler failed.
@@ -94,7 +96,7 @@ def compiled(source: Path, compiler: str) -> Path:
     openmp = _openmp()
     if openmp is not None and "clang" in version and "gomp" in openmp.name:
         openmp = None  # clang's parallel regions call another library than GNU's: one thread
-    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
     parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     target = cache_folder() / f"{source.stem}-{digest}.so"

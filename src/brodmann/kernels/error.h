@@ -4,6 +4,7 @@
 
 #include "groups.h"
 #include "numbers.h"
+#include "products.h"
 #include "shares.h"
 
 namespace {
@@ -14,25 +15,41 @@ __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight
                                           C* const* below) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[R][V];
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) sums[r][v] = load(below[r] + v * lanes);
+  UNROLLED for (int r = 0; r < R; ++r) {
+    UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(below[r] + v * lanes);
   }
   for (int64_t o = 0; o < outputs; ++o) {
     Vector<C> w[V];
-    for (int v = 0; v < V; ++v) {
+    UNROLLED for (int v = 0; v < V; ++v) {
       w[v] = load(weight + o * inputs + v * lanes);
       pin(w[v]);
       __builtin_prefetch(weight + (o + 8) * inputs + v * lanes);
     }
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
       auto value = everywhere(delta[r][o]);
       pin(value);
-      for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, w[v]);
+      UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, w[v]);
     }
   }
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) std::memcpy(below[r] + v * lanes, &sums[r][v], sizeof(Vector<C>));
+  UNROLLED for (int r = 0; r < R; ++r) {
+    UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], below[r] + v * lanes, lanes);
   }
+}
+
+// Many rows: blocks of the weight are copied into the first-level cache and then used by all of them.
+template <int V, class C, class W>
+void error_many(const Groups& groups, int64_t group, int64_t i, int64_t inputs, int64_t outputs, const C* deltas,
+                const W* weight, C* belows) {
+  constexpr int64_t lanes = Lanes<C>::count;
+  const auto copy = [&](int64_t o, int64_t here, C* block) {
+    for (int64_t k = 0; k < here; ++k) {
+      for (int v = 0; v < V; ++v, block += lanes) {
+        const Vector<C> some = load(weight + (o + k) * inputs + i + v * lanes);
+        std::memcpy(block, &some, sizeof some);
+      }
+    }
+  };
+  add_product<V>(groups, group, outputs, deltas, copy, belows + i, inputs);
 }
 
 template <class C, class W>
@@ -42,15 +59,25 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
   const auto shares = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
   each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
+    int64_t start = item.begin;
+    if (groups.rows(item.group) >= kMany) {
+      for (; start + kVectors * lanes <= item.end; start += kVectors * lanes) {
+        error_many<kVectors>(groups, item.group, start, inputs, outputs, deltas, weight, belows);
+      }
+      for (; start + lanes <= item.end; start += lanes) {
+        error_many<1>(groups, item.group, start, inputs, outputs, deltas, weight, belows);
+      }
+    }
+    if (start == item.end) return;
     each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
       const C* delta[kRows];
       C* below[kRows];
       for (int64_t r = 0; r < height; ++r) {
         const int64_t row = groups.row(position + r);
         delta[r] = deltas + row * outputs;
-        below[r] = belows + row * inputs + item.begin;
+        below[r] = belows + row * inputs + start;
       }
-      int64_t i = item.begin;
+      int64_t i = start;
       const auto advance = [&](int64_t by) {
         i += by;
         for (int64_t r = 0; r < height; ++r) below[r] += by;

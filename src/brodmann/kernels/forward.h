@@ -4,16 +4,19 @@
 
 #include "groups.h"
 #include "numbers.h"
+#include "products.h"
 #include "shares.h"
 
 namespace {
 
-constexpr int kDotRows = 8;    // rows of a register tile of dot products: they stay in the first-level cache while the
-                               // weights stream by, each read once
-constexpr int64_t kPack = 16;  // rows of an area from which on transposing its weight pays
+// Rows of a register tile of dot products: they stay in the first-level cache while the weights stream by, each read
+// once.
+constexpr int kDotRows = kRegisters == 32 ? 8 : 4;
 
 // Outputs of such a tile: the fewer its rows, the more, since a sum that stands alone waits for its own last addition.
-constexpr int outputs_beside(int64_t rows) { return rows > 4 ? 2 : rows > 2 ? 4 : 8; }
+constexpr int outputs_beside(int64_t rows) {
+  return kRegisters == 32 ? (rows > 4 ? 2 : rows > 2 ? 4 : 8) : (rows > 2 ? 3 : 4);
+}
 
 // out[r * O + o] = x[r] . weight[o] for R rows and O outputs. On its own: amid its callers the compiler runs out of
 // registers.
@@ -23,15 +26,15 @@ __attribute__((noinline)) void dot_tile(const X* const* x, const W* weight, int6
   int64_t i = 0;
   for (; i + Lanes<C>::count <= inputs; i += Lanes<C>::count) {
     decltype(load(weight)) w[O];
-    for (int o = 0; o < O; ++o) {
+    UNROLLED for (int o = 0; o < O; ++o) {
       w[o] = load(weight + o * inputs + i);
       pin(w[o]);
       __builtin_prefetch(weight + (o + O) * inputs + i, 0, 2);  // the next tile's weights
     }
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
       auto value = load(x[r] + i);
       pin(value);
-      for (int o = 0; o < O; ++o) multiply_add(sums[r][o], value, w[o]);
+      UNROLLED for (int o = 0; o < O; ++o) multiply_add(sums[r][o], value, w[o]);
     }
   }
   sum_lanes<R * O>(&sums[0][0], out);
@@ -86,19 +89,12 @@ inline void pack(const W* weight, int64_t inputs, int64_t depth, X* packed, int6
   constexpr int64_t lanes = Lanes<X>::count;
   int64_t i = 0;
   for (; i + lanes <= depth; i += lanes) {
-    decltype(load(weight)) block[lanes], next[lanes];
+    decltype(load(weight)) block[lanes];
     for (int64_t o = 0; o < lanes; ++o) {
       block[o] = load(weight + o * inputs + i);
       __builtin_prefetch(weight + o * inputs + i + depth, 0, 2);  // the next block of inputs
     }
-    for (int64_t stage = 1; stage < lanes; stage *= 2) {  // log2(lanes) interleavings transpose a square
-      for (int64_t o = 0; o < lanes / 2; ++o) {
-        next[2 * o] = block[o];
-        next[2 * o + 1] = block[o + lanes / 2];
-        interleave(next[2 * o], next[2 * o + 1]);
-      }
-      for (int64_t o = 0; o < lanes; ++o) block[o] = next[o];
-    }
+    transpose<lanes / 2>(block);
     for (int64_t k = 0; k < lanes; ++k) std::memcpy(packed + (i + k) * stride, &block[k], sizeof block[k]);
   }
   for (; i < depth; ++i) {
@@ -106,71 +102,38 @@ inline void pack(const W* weight, int64_t inputs, int64_t depth, X* packed, int6
   }
 }
 
-// to[r][0 .. V vectors) += sum over i of x[r][i] packed[i][0 .. V vectors)
-template <int R, int V, class C, class X>
-inline void packed_tile(const X* const* x, const X* packed, int64_t depth, C* const* to) {
-  constexpr int64_t lanes = Lanes<C>::count;
-  Vector<C> sums[R][V];
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) sums[r][v] = load(to[r] + v * lanes);
-  }
-  for (int64_t i = 0; i < depth; ++i) {
-    decltype(load(packed)) w[V];
-    for (int v = 0; v < V; ++v) w[v] = load(packed + (i * V + v) * lanes);
-    for (int r = 0; r < R; ++r) {
-      const auto value = everywhere(x[r][i]);
-      for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, w[v]);
-    }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) std::memcpy(to[r] + v * lanes, &sums[r][v], sizeof(Vector<C>));
-  }
-}
-
-// Many rows: blocks of the weight are transposed into the first-level cache and then used by all rows.
+// Many rows: blocks of the weight are transposed into the first-level cache and then used by all of them.
 template <int V, class C, class X, class W>
-void forward_packed(const Groups& groups, int64_t group, int64_t o, int64_t inputs, int64_t outputs, const X* x,
-                    const W* weight, const C* bias, C* out) {
-  constexpr int64_t lanes = Lanes<C>::count, depth = 128;
-  alignas(64) X packed[depth * V * lanes];
+void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs, int64_t outputs, const X* x,
+                  const W* weight, const C* bias, C* out) {
+  constexpr int64_t lanes = Lanes<C>::count;
   for (int64_t place = groups.bounds[group]; place < groups.bounds[group + 1]; ++place) {
     C* to = out + groups.row(place) * outputs + o;
     for (int64_t k = 0; k < V * lanes; ++k) to[k] = bias ? bias[o + k] : C(0);
   }
-  for (int64_t i = 0; i < inputs; i += depth) {
-    const int64_t here = std::min(depth, inputs - i);
-    for (int v = 0; v < V; ++v)
-      pack(weight + (o + v * lanes) * inputs + i, inputs, here, packed + v * lanes, V * lanes);
-    each_tile(groups, group, kRows, [&](int64_t position, int64_t height) {
-      const X* from[kRows];
-      C* to[kRows];
-      for (int64_t r = 0; r < height; ++r) {
-        const int64_t row = groups.row(position + r);
-        from[r] = x + row * inputs + i;
-        to[r] = out + row * outputs + o;
-      }
-      as_constant<kRows>(height, [&](auto rows) { packed_tile<rows, V>(from, packed, here, to); });
-    });
-  }
+  const auto transpose = [&](int64_t i, int64_t here, X* block) {
+    for (int v = 0; v < V; ++v) pack(weight + (o + v * lanes) * inputs + i, inputs, here, block + v * lanes, V * lanes);
+  };
+  add_product<V>(groups, group, inputs, x, transpose, out + o, outputs);
 }
 
 template <class C, class X, class W>
 void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* x, const W* weights,
                  const C* biases, C* out) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
-  const auto step = [](int64_t rows) { return rows < kPack ? outputs_beside(rows) : block; };
+  const auto step = [](int64_t rows) { return rows < kMany ? outputs_beside(rows) : block; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
   each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t slot = groups.slot(item.group);
     const W* weight = weights + slot * outputs * inputs;
     const C* bias = biases ? biases + slot * outputs : nullptr;
     int64_t o = item.begin;
-    if (groups.rows(item.group) >= kPack) {
+    if (groups.rows(item.group) >= kMany) {
       for (; o + block <= item.end; o += block) {
-        forward_packed<kVectors>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
+        forward_many<kVectors>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
       }
       for (; o + lanes <= item.end; o += lanes) {
-        forward_packed<1>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
+        forward_many<1>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
       }
     }
     forward_dots<kDotRows>(groups, item.group, o, item.end, inputs, outputs, x, weight, bias, out);

@@ -8,9 +8,6 @@
 
 namespace {
 
-constexpr int64_t kRows = 6;     // rows of a register tile
-constexpr int64_t kVectors = 4;  // its vectors along the inputs, or the outputs
-
 struct Groups {
   int64_t count;
   const int64_t* present;  // (count) areas

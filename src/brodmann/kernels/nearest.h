@@ -42,10 +42,10 @@ __attribute__((noinline)) void nearest_tile(const C* u, const C* packed, int64_t
   Vector<C> sums[R][V] = {};
   for (int64_t d = 0; d < dimension; ++d) {
     Vector<C> w[V];
-    for (int v = 0; v < V; ++v) w[v] = load(packed + (d * V + v) * lanes);
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int v = 0; v < V; ++v) w[v] = load(packed + (d * V + v) * lanes);
+    UNROLLED for (int r = 0; r < R; ++r) {
       const auto value = everywhere(u[r * dimension + d]);
-      for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, w[v]);
+      UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, w[v]);
     }
   }
   for (int v = 0; v < V; ++v) {

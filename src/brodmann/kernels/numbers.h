@@ -6,17 +6,23 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
 
+#include "registers.h"
+
 namespace {
+
+// Before loops that count through vectors, which the compiler would else keep in memory.
+#define UNROLLED _Pragma("GCC unroll 16")
 
 template <class C>
 struct Lanes {
-  static constexpr int64_t count = 64 / sizeof(C);
-  typedef C Vector __attribute__((vector_size(64)));
+  static constexpr int64_t count = kBytes / sizeof(C);
+  typedef C Vector __attribute__((vector_size(kBytes)));
 };
 
 template <class C>
@@ -46,8 +52,8 @@ inline Vector<C> load(const C* from) {
   return vector;
 }
 
-typedef uint16_t Halves __attribute__((vector_size(32)));
-typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(kBytes / 2)));
+typedef uint32_t Words __attribute__((vector_size(kBytes)));
 
 inline Vector<float> load(const BFloat16* from) {
   Halves halves;
@@ -91,7 +97,7 @@ struct Pair {
 
 template <>
 struct Lanes<Pair> {
-  static constexpr int64_t count = 16;
+  static constexpr int64_t count = kBytes / sizeof(Pair);
 };
 
 inline Words load(const Pair* from) {
@@ -108,7 +114,7 @@ inline Words everywhere(Pair pair) { return pair.bits - Words{}; }
 // that loads one vector while it multiplies one would then take twice the time.
 template <class V>
 inline void pin(V& vector) {
-#if defined(__GNUC__) && defined(__AVX512F__)
+#if defined(__GNUC__) && defined(__AVX__)
   asm("" : "+v"(vector));
 #else
   (void)vector;
@@ -136,29 +142,35 @@ inline void multiply_add(Vector<float>& sum, const Words& a, const Words& b) {
 }
 #endif
 
-// a, b = the lower halves of both, lane by lane in turns, and the upper halves.
-template <class V>
-inline void interleave_sixteen(V& a, V& b) {
-  const auto low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  b = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-  a = low;
+// Swaps the lanes of `a` whose number has the bit Distance with those of `b` that lack it.
+template <int Distance, class V, int... Lane>
+inline void exchange(V& a, V& b, std::integer_sequence<int, Lane...>) {
+  constexpr int lanes = sizeof...(Lane);
+  const V first = __builtin_shufflevector(a, b, (Lane & Distance ? lanes + Lane - Distance : Lane)...);
+  b = __builtin_shufflevector(a, b, (Lane & Distance ? lanes + Lane : Lane + Distance)...);
+  a = first;
 }
 
-inline void interleave(Vector<float>& a, Vector<float>& b) { interleave_sixteen(a, b); }
-inline void interleave(Words& a, Words& b) { interleave_sixteen(a, b); }
-
-inline void interleave(Vector<double>& a, Vector<double>& b) {
-  const auto low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-  b = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-  a = low;
+template <int Distance, class V>
+inline void exchange(V& a, V& b) {
+  exchange<Distance>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{});
 }
 
-// vectors[0] = the sums of the lanes of 2 Half vectors, each in as many lanes as are left over.
+// vectors[k][l] = vectors[l][k] for as many vectors as they have lanes: 2 Half.
+template <int Half, class V>
+inline void transpose(V* vectors) {
+  constexpr int lanes = sizeof(V) / sizeof(vectors[0][0]);
+  UNROLLED for (int k = 0; k < lanes; ++k) {
+    if (!(k & Half)) exchange<Half>(vectors[k], vectors[k + Half]);
+  }
+  if constexpr (Half > 1) transpose<Half / 2>(vectors);
+}
+
+// vectors[0][k] = the sum of the lanes of vectors[k], for as many vectors as they have lanes: 2 Half.
 template <int Half, class V>
 inline void fold(V* vectors) {
-#pragma GCC unroll 8
-  for (int k = 0; k < Half; ++k) {
-    interleave(vectors[k], vectors[k + Half]);
+  UNROLLED for (int k = 0; k < Half; ++k) {
+    exchange<Half>(vectors[k], vectors[k + Half]);
     vectors[k] += vectors[k + Half];
   }
   if constexpr (Half > 1) fold<Half / 2>(vectors);
@@ -170,8 +182,7 @@ template <int Count, class C>
 inline void sum_lanes(const Vector<C>* vectors, C* sums) {
   constexpr int lanes = Lanes<C>::count;
   Vector<C> some[lanes];
-#pragma GCC unroll 16
-  for (int k = 0; k < lanes; ++k) some[k] = k < Count ? vectors[k] : Vector<C>{};
+  UNROLLED for (int k = 0; k < lanes; ++k) some[k] = k < Count ? vectors[k] : Vector<C>{};
   fold<lanes / 2>(some);
   std::memcpy(sums, &some[0], sizeof(C) * std::min(lanes, Count));
   if constexpr (Count > lanes) sum_lanes<Count - lanes>(vectors + lanes, sums + lanes);
@@ -181,8 +192,8 @@ inline void sum_lanes(const Vector<C>* vectors, C* sums) {
 // updates survive on average. The random bits are a hash of the seed and the weight's index.
 template <class Count>
 inline void round_stochastically(const Vector<float>& from, BFloat16* to, Count count, uint32_t seed, uint32_t index) {
-  constexpr Words places = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  Words bits;
+  Words bits, places;
+  for (uint32_t lane = 0; lane < Lanes<float>::count; ++lane) places[lane] = lane;
   std::memcpy(&bits, &from, sizeof bits);
   const Words noise = (places + (index + seed)) * 0x9E3779B1u >> 16;
   const Words kept = (bits & 0x7F800000u) == 0x7F800000u ? bits : bits + noise;  // what is not finite stays as it is

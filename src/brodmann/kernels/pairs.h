@@ -106,16 +106,13 @@ __attribute__((noinline)) void error_tile_in_pairs(const Pair* const* delta, con
       for (int k = 0; k < 2 * V; ++k) multiply_add(sums[r][k], value, w[k]);
     }
   }
-#pragma GCC unroll 8  // else the sums go through memory in every round above
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) {  // pairing left the inputs in fours: 0-3, 8-11, .. and 4-7, 12-15, ..
+  UNROLLED for (int r = 0; r < R; ++r) {
+    UNROLLED for (int v = 0; v < V; ++v) {  // pairing left the inputs in fours: 0-3, 8-11, .. and 4-7, 12-15, ..
       const auto &low = sums[r][2 * v], &high = sums[r][2 * v + 1];
       const Vector<float> in_order[2] = {
           __builtin_shufflevector(low, high, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23),
           __builtin_shufflevector(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31)};
-#pragma GCC unroll 2
-      for (int k = 0; k < 2; ++k) {
+      UNROLLED for (int k = 0; k < 2; ++k) {
         float* to = below[r] + 32 * v + 16 * k;
         const __mmask16 part = __mmask16(here >> (16 * k));
         _mm512_mask_storeu_ps(to, part, _mm512_maskz_loadu_ps(part, to) + (__m512)in_order[k]);

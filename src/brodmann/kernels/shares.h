@@ -34,7 +34,7 @@ Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step
   constexpr int64_t kTouch = 4;  // reading a weight once costs about as much as multiplying it by this many rows
   int64_t work = 0;
   for (int64_t group = 0; group < groups.count; ++group) work += (groups.rows(group) + kTouch) * extent * other;
-  const int64_t share = std::max<int64_t>(work / (threads * 8), 1);
+  const int64_t share = std::max<int64_t>(work / (threads * 4), 1);
   const int64_t blocks = (extent + kPiece - 1) / kPiece, pieces = std::min<int64_t>(threads, blocks);
   Shares shares;
   for (int64_t thread = 0; thread < threads; ++thread) {
