@@ -91,7 +91,10 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   }
   std::vector<int64_t> target(rows);
   for (auto& right : target) right = below(outputs);
-  std::vector<C> error_of_loss(rows * outputs);
+  const auto gate_error = numbers<C>(rows);
+  std::vector<C> error_of_gate(rows * inputs), error_of_loss(rows * outputs);
+  gate_down<C>(rows, outputs, inputs, x.data(), prototypes.data(), cell[0].data(), gate_error.data(), C(0.3),
+               error_of_gate.data());
   C loss;
   if (!cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0.1), error_of_loss.data(), &loss)) std::abort();
   target[below(rows)] = below(2) ? -1 : outputs;

@@ -34,7 +34,7 @@ from brodmann import (
     residual_mlp,
 )
 from brodmann.baselines import Backpropagation
-from brodmann.builders import build
+from brodmann.builders import build, design
 from brodmann.feedback import Shape
 from brodmann.losses import Loss
 from brodmann.options import RunOptions
@@ -331,6 +331,35 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2), 0.1),  # type: ignore[arg-type]
         "Expected a loss such as CrossEntropy() or MeanSquaredError(), got 0.1.",
     ),
+    (
+        lambda: Network(mlp(4, 2), nn.CrossEntropyLoss()).learn(
+            torch.zeros(3, 4), torch.tensor([0, 1, 1]), torch.ones(3)
+        ),
+        "CrossEntropyLoss takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of "
+        "(output, target, weight).",
+    ),
+    (
+        lambda: learn_from(torch.tensor([0, 1, 1]), nn.CrossEntropyLoss(reduction="none")),
+        "Expected a loss that returns one number, got shape (3,).",
+    ),
+    (
+        lambda: CrossEntropy(class_weights=[1.0, 2.0]),  # type: ignore[arg-type]
+        "Expected class_weights to be a tensor, got list: convert it with torch.as_tensor(...).",
+    ),
+    (
+        lambda: learn_from(torch.tensor([0, 1, 1]), CrossEntropy(class_weights=torch.ones(3))),
+        "Expected class_weights of shape (2,), one for each class, got (3,).",
+    ),
+    (lambda: Schedule(seed=0.5), "Expected seed to be a whole number of at least 0, got 0.5."),  # type: ignore[arg-type]
+    (
+        lambda: Schedule(checkpoint_seconds=-1.0),
+        "Expected checkpoint_seconds to be a number of at least 0, got -1.0.",
+    ),
+    (
+        lambda: design("mlp", "adam"),  # type: ignore[arg-type]
+        "Expected update to be a rule such as Adam(), got 'adam'.",
+    ),
+    (lambda: Network.load("."), ". is a folder: expected a file written by brodmann."),
     (
         lambda: AreaLinear(4, 2, feedback="random"),  # type: ignore[arg-type]
         "Expected feedback to be a class, or a functools.partial of one, got 'random'.",

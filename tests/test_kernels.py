@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from brodmann import SGD, Adam, CrossEntropy, Network, UpdateRule, mlp
+from brodmann import SGD, Adam, CrossEntropy, Network, Router, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
 from brodmann.kernels.build import build
@@ -116,6 +116,34 @@ def test_the_nearest_prototype_is_the_first_of_equals(
         assert torch.equal(native.nearest(u, prototypes), (u @ prototypes.t()).argmax(1))
     finally:
         torch.set_num_threads(1)
+
+
+@needs_kernels
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.integers(0, 20),
+    cells=st.integers(1, 200),
+    dimension=st.integers(1, 40),
+    temperature=st.sampled_from([0.01, 0.3, 10.0]),
+    size=st.sampled_from([1e-6, 1.0, 1e6]),
+    number=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_what_a_projection_learns_equals_pure_pytorch(
+    rows: int, cells: int, dimension: int, temperature: float, size: float, number: torch.dtype, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    router = Router(dimension, cells, dimension=dimension, temperature=temperature).to(number)
+    x = size * torch.randn(rows, dimension, generator=generator, dtype=number)
+    x[::3] = 0  # no direction
+    route = router.route(x)
+    gate_error = torch.randn(rows, generator=generator, dtype=number)
+    assert native.takes_gate(route.u, router.prototypes)
+    found = route.gate_down(gate_error)
+    with native.switched_off():
+        expected = route.gate_down(gate_error)
+    tolerance = 1e-4 if number == torch.float32 else 1e-11
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance / size)
 
 
 @needs_kernels

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from brodmann import (
@@ -229,6 +230,25 @@ def test_a_loss_of_ones_own_is_handed_the_sample_weights() -> None:
     for given in (weight, torch.ones(8)):
         torch.testing.assert_close(own.learn(x, y, given), ready.learn(x, y, given))
     torch.testing.assert_close(own(x), ready(x))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (nn.CrossEntropyLoss(), CrossEntropy()),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), CrossEntropy(0.1)),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5])), CrossEntropy(0.0, torch.tensor([1.0, 2.0, 0.5]))),
+    ],
+)
+def test_losses_of_pytorch_work_as_they_are(theirs: nn.Module, ours: CrossEntropy) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5), torch.randint(0, 3, (8,))
+    networks = [Network(mlp(5, 3, width=6), loss) for loss in (theirs, ours)]
+    networks[0].load_state_dict(networks[1].state_dict())  # a loss adds nothing to it
+    for _ in range(3):
+        losses = [network.learn(x, y) for network in networks]
+        torch.testing.assert_close(*losses)
+    torch.testing.assert_close(networks[0](x), networks[1](x))
 
 
 def test_a_loss_of_ones_own_learns_in_inference_mode_as_outside() -> None:

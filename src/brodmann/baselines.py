@@ -14,7 +14,7 @@ from .checks import check_memory, check_whole
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
 from .local import RMSNorm
-from .losses import CrossEntropy, Loss
+from .losses import Loss, as_loss
 
 
 class _Block(nn.Module):
@@ -106,7 +106,7 @@ class Backpropagation(nn.Module):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
         self.eval()
-        self.loss = loss or CrossEntropy()
+        self.loss = as_loss(loss)
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)

@@ -231,7 +231,13 @@ BUILDERS: dict[str, Callable[..., Layer]] = {"mlp": mlp, "residual_mlp": residua
 
 
 def design(builder: str, update: UpdateRule, **arguments: Any) -> dict[str, Any]:
-    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule."""
+    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule.
+
+    Raises:
+        BrodmannError: The update is no rule.
+    """
+    if not isinstance(update, UpdateRule):
+        raise BrodmannError(f"Expected update to be a rule such as Adam(), got {update!r}.")
     rule = {"name": type(update).__name__.lower(), **asdict(update)}
     return {"builder": builder, **arguments, "update": rule}
 

@@ -93,6 +93,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     Raises:
         CheckpointError: The file is missing, truncated or not ours.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: expected a file written by brodmann.")
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: expected a file written by brodmann.")
     try:

@@ -1,7 +1,7 @@
 """Losses: the only global signal. A loss is any callable ``(output, target, weight) -> scalar``.
 
 One that also has ``value_and_error(output, target, weight)`` spares the network a pass of autograd: the losses here
-know their own derivative.
+know their own derivative. PyTorch's own, such as ``nn.CrossEntropyLoss()``, work as they are, see `PyTorchLoss`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.modules.loss import _Loss
 
-from .checks import check_share
+from .checks import check_share, check_tensors
 from .errors import BrodmannError
 from .kernels import native
 
@@ -32,6 +33,8 @@ class CrossEntropy:
             class_weights: (classes,), or None for equal ones.
         """
         check_share(label_smoothing=label_smoothing)
+        if class_weights is not None:
+            check_tensors(class_weights=class_weights)
         self.label_smoothing, self.class_weights = label_smoothing, class_weights
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -64,6 +67,11 @@ class CrossEntropy:
         if self.label_smoothing:
             values = torch.lerp(values, -log_probabilities.mean(1, keepdim=True), self.label_smoothing)
         if self.class_weights is not None:
+            if self.class_weights.shape != (output.shape[-1],):
+                raise BrodmannError(
+                    f"Expected class_weights of shape ({output.shape[-1]},), one for each class, got "
+                    f"{tuple(self.class_weights.shape)}."
+                )
             of_class = self.class_weights.to(values)[classes]
             weight = of_class if weight is None else weight.reshape(-1, 1) * of_class
         return log_probabilities, values, _share(values, weight)
@@ -108,6 +116,40 @@ class SumOfSquares:
                 raise _no_classes(output, target) from None
         weighted = error if weight is None else error * weight.to(error).reshape(error.shape[:-1])[..., None]
         return (weighted * error).sum() / 2, weighted
+
+
+class PyTorchLoss:
+    """``loss(output, target)``, a loss of PyTorch, which counts all samples alike."""
+
+    def __init__(self, loss: _Loss) -> None:
+        """Wraps a loss that returns one number: its reduction is not ``"none"``. `Network` does it where needed."""
+        self.loss = loss
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Output and target as the loss takes them; returns a scalar.
+
+        Raises:
+            BrodmannError: There are weights of samples, which PyTorch's losses do not take.
+        """
+        if weight is not None:
+            raise BrodmannError(
+                f"{type(self.loss).__name__} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a "
+                "callable of (output, target, weight)."
+            )
+        return self.loss(output, target)  # type: ignore[no-any-return]
+
+
+def as_loss(loss: Loss | None) -> Loss:
+    """Returns the loss that is meant: cross-entropy where there is none, and PyTorch's own in a `PyTorchLoss`.
+
+    Raises:
+        BrodmannError: It cannot be called, or is a class.
+    """
+    if loss is None:
+        return CrossEntropy()
+    if not callable(loss) or isinstance(loss, type):
+        raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
+    return PyTorchLoss(loss) if isinstance(loss, _Loss) else loss
 
 
 def _like(target: Tensor, output: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .graphs import unrecorded
 from .layers import Context, Layer, Rates
-from .losses import CrossEntropy, Loss
+from .losses import Loss, as_loss
 from .routing import Router
 
 
@@ -40,7 +40,8 @@ class Network(nn.Module):
 
         Args:
             body: The layers.
-            loss: Any callable ``(output, target, weight or None) -> scalar``. Default cross-entropy.
+            loss: Any callable ``(output, target, weight or None) -> scalar``, or a loss of PyTorch. Default
+                cross-entropy.
             lr: Learning rate of `learn` where none is given. Default 1e-3, at home with Adam.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
@@ -52,11 +53,9 @@ class Network(nn.Module):
             raise BrodmannError(
                 f"Expected a body that learns, such as a Sequential of layers, got {type(body).__name__}."
             )
-        if loss is not None and (not callable(loss) or isinstance(loss, type)):
-            raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
         if clip is not None:
             check_positive(clip=clip)
-        self.body, self.loss = body, loss or CrossEntropy()
+        self.body, self.loss = body, as_loss(loss)
         self.lr, self.rates, self.clip, self.design = lr, rates or Rates(), clip, design
 
     @staticmethod
@@ -140,6 +139,8 @@ class Network(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _ordinary(output).detach().requires_grad_(True)
             loss = self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight))
+            if loss.ndim:
+                raise BrodmannError(f"Expected a loss that returns one number, got shape {tuple(loss.shape)}.")
             (error,) = torch.autograd.grad(loss, leaf)
             return error, loss.detach()
 

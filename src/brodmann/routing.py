@@ -73,6 +73,18 @@ class Route:
         """That softmax at the chosen cell, (rows,)."""
         return self.probabilities.gather(1, self.cell[:, None])[:, 0]
 
+    def gate_down(self, gate_error: Tensor) -> Tensor:
+        """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
+        if native.takes_gate(self.u, self.prototypes):
+            return native.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
+        # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
+        scale = (gate_error * self.gate / self.temperature)[:, None]
+        score_error = -scale * self.probabilities
+        score_error.scatter_add_(1, self.cell[:, None], scale)
+        # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
+        along = (score_error * self.scores).sum(1, keepdim=True) * (self.u / self.length)
+        return (score_error @ self.prototypes - along) / self.length
+
 
 class Router(nn.Module):
     """Chooses exactly one area for each sample.
@@ -255,13 +267,7 @@ class Router(nn.Module):
             lr: Learning rate of the projection.
         """
         if self.learned and gate_error is not None and lr:
-            # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
-            scale = (gate_error * route.gate / self.temperature)[:, None]
-            score_error = -scale * route.probabilities
-            score_error.scatter_add_(1, route.cell[:, None], scale)
-            # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
-            along = (score_error * route.scores).sum(1, keepdim=True) * (route.u / route.length)
-            delta = (score_error @ self.prototypes - along) / route.length
+            delta = route.gate_down(gate_error)
             self.projection.learn(route.groups.whole, None, delta, route.x, lr, 0.0)
         if self.balance_rate:
             load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import check_positive, check_whole
+from .checks import check_positive, check_real, check_whole
 from .errors import unknown_name
 
 SCHEDULES = ("cosine", "constant")
@@ -43,10 +43,11 @@ class Schedule:
         if self.shape not in SCHEDULES:
             raise unknown_name("schedule", self.shape, SCHEDULES)
         check_whole(epochs=self.epochs, batch_size=self.batch_size)
-        check_whole(0, warmup=self.warmup)
+        check_whole(0, warmup=self.warmup, seed=self.seed)
         if self.patience is not None:
             check_whole(patience=self.patience)
         check_positive(lr=self.lr)
+        check_real(checkpoint_seconds=self.checkpoint_seconds)
 
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:

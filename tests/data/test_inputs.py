@@ -73,6 +73,8 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
         ("a.csv", b"1,2\n3,\n", "line 2 column 2 must be a number; '' came"),
         ("a.csv", b"?,?\n1,2\n", r"line 1 column 1 must be a number; '\?' came"),
         ("a.csv", b"1,2\n1_0,2\n", "line 2 column 1 must be a number; '1_0' came"),
+        ("a.csv", b"1;2\n", "line 1 column 1 must be a number; '1;2' came. Write numbers only, separated by commas"),
+        ("a.csv", b"1\t2\n", "line 1 column 1 must be a number; '1\t2' came"),
         ("a.csv", b"1;2\n" * 2, "'1;2' came. Write numbers only, separated by commas"),
         ("a.csv", (b"1" + b";2" * 5000 + b"\n") * 2, r"number; '[1;2]{37}\.\.\.' came"),
         ("a.csv", b"1,2\n3,nan\n", "must be finite in float32; NaN or an infinite value came in row 1"),

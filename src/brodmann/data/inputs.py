@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def _numbers(cells: list[str], width: int, line: int, path: Path) -> list[float]
 
 def _is_header(cells: list[str]) -> bool:
     """Whether a first line names columns: no number, and no name twice, as what marks missing values would be."""
-    return not any(_is_number(cell) for cell in cells) and len(set(cells)) == len(cells)
+    numbers = any(_is_number(part) for cell in cells for part in re.split("[;\t]", cell))  # separated by what else may
+    return not numbers and len(set(cells)) == len(cells)
 
 
 def _is_number(cell: str) -> bool:

@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "forward.h"
+#include "gate.h"
 #include "loss.h"
 #include "nearest.h"
 #include "pairs.h"
@@ -57,6 +58,15 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
 
 BRODMANN_NEAREST(float32, float)
 BRODMANN_NEAREST(float64, double)
+
+#define BRODMANN_GATE(NAME, C) \
+  void brodmann_gate_down_##NAME(int64_t rows, int64_t cells, int64_t dimension, const C* u, const C* prototypes, \
+                                 const int64_t* cell, const C* gate_error, double temperature, C* error) { \
+    gate_down<C>(rows, cells, dimension, u, prototypes, cell, gate_error, C(temperature), error); \
+  }
+
+BRODMANN_GATE(float32, float)
+BRODMANN_GATE(float64, double)
 
 #define BRODMANN_LOSS(NAME, C) \
   int64_t brodmann_cross_entropy_##NAME(int64_t rows, int64_t classes, const C* output, const int64_t* target, \

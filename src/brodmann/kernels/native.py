@@ -31,8 +31,14 @@ _ARGUMENTS = {
     "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }
 _NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
+_GATE = [*[_INTEGER] * 3, *[_POINTER] * 4, _NUMBER, _POINTER]
 _LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]
-_SMALL = 1 << 14  # outputs of a batch: beyond them PyTorch's vectors and threads are worth their calls
+_SMALL = 1 << 14  # exponentials of a batch: beyond them PyTorch's vectors and threads are worth their calls
+_WITHOUT_AREAS: dict[str, tuple[list[Any], Any]] = {
+    "nearest": (_NEAREST, None),
+    "gate_down": (_GATE, None),
+    "cross_entropy": (_LOSS, _INTEGER),
+}
 _OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
 
@@ -74,7 +80,7 @@ def functions() -> dict[str, Callable[..., Any]]:
             function.argtypes, function.restype = arguments, None
             found[name] = function
     for number in ("float32", "float64"):
-        for operation, arguments, result in (("nearest", _NEAREST, None), ("cross_entropy", _LOSS, _INTEGER)):
+        for operation, (arguments, result) in _WITHOUT_AREAS.items():
             function = getattr(built.library, f"brodmann_{operation}_{number}")
             function.argtypes, function.restype = arguments, result
             found[f"{operation}_{number}"] = function
@@ -122,6 +128,31 @@ def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
         torch.get_num_threads(), rows, cells, dimension, u.data_ptr(), prototypes.data_ptr(), cell.data_ptr()
     )
     return cell
+
+
+def takes_gate(u: Tensor, prototypes: Tensor) -> bool:
+    """Whether `gate_down` takes these: on the processor, few enough scores."""
+    return len(u) * len(prototypes) <= _SMALL and prototypes.dtype != torch.bfloat16 and supports(prototypes, u)
+
+
+def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, temperature: float) -> Tensor:
+    """Returns ``dL/du`` from ``dL/da``, ``a = softmax(cos(u, prototypes) / temperature)[cell]``, see `Router`.
+
+    Takes u (rows, dimension), prototypes (cells, dimension), cell and gate_error (rows,); returns (rows, dimension).
+    """
+    u, prototypes, gate_error = u.contiguous(), prototypes.contiguous(), gate_error.contiguous()
+    error = torch.empty_like(u)
+    functions()["gate_down_" + NUMBERS[u.dtype]](
+        len(u),
+        *prototypes.shape,
+        u.data_ptr(),
+        prototypes.data_ptr(),
+        cell.data_ptr(),
+        gate_error.data_ptr(),
+        temperature,
+        error.data_ptr(),
+    )
+    return error
 
 
 def takes_loss(output: Tensor, target: Tensor) -> bool:
