@@ -320,6 +320,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Rates(shared=math.nan), "Expected shared to be a number of at least 0, got nan."),
     (lambda: Rates(areas=-1.0), "Expected areas to be a number of at least 0, got -1.0."),
     (lambda: Network(mlp(4, 2), clip=math.nan), "Expected clip to be a number above 0, got nan."),
+    (
+        lambda: Router(4, 2, balance_rate=1e300),
+        "Expected balance_rate to be at most 2, the range of a cosine, got 1e+300.",
+    ),
     (lambda: Router(4, 2, balance_rate=math.nan), "Expected balance_rate to be a number of at least 0, got nan."),
     (lambda: Router(4, 2, learned="no"), "Expected learned to be True or False, got 'no'."),  # type: ignore[arg-type]
     (lambda: mlp(4, 2, gated="no"), "Expected gated to be True or False, got 'no'."),  # type: ignore[arg-type]

@@ -133,8 +133,8 @@ class Router(nn.Module):
                 and costs a sixteenth of a map of 256 units.
             temperature: tau of the gate. Default 0.3, from a search on validation splits (docs/decisions.md).
             learned: Whether the projection learns. Default True.
-            balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate. Default 0,
-                off: on real data it cost accuracy.
+            balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate; at most 2.
+                Default 0, off: on real data it cost accuracy.
             partition: ``"fixed"`` (cell mod G), ``"adaptive"`` (all cells in area 0 until areas are split by hand) or
                 ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
                 see `Conflict`.
@@ -143,8 +143,9 @@ class Router(nn.Module):
             update: Rule of the projection. Default plain SGD.
 
         Raises:
-            BrodmannError: A size is not a positive whole number, there are fewer cells than areas, the partition is
-                unknown, or a router that recruits is also to learn, or has several cells for an area.
+            BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
+                cells than areas, the partition is unknown, or a router that recruits is also to learn, or has several
+                cells for an area.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -155,6 +156,8 @@ class Router(nn.Module):
         check_memory(4 * count * dimension)
         check_positive(temperature=temperature)
         check_real(balance_rate=balance_rate)
+        if balance_rate > 2:
+            raise BrodmannError(f"Expected balance_rate to be at most 2, the range of a cosine, got {balance_rate}.")
         check_switch(learned=learned)
         areas = int(areas)  # one of NumPy overflows
         if novelty is not None and partition == "fixed" and count != areas:
