@@ -1,4 +1,5 @@
-"""Plants faults, one at a time, into a copy of the package and checks that the oracles find each.
+"""Plants faults, one at a time, into a copy of the package and checks that the oracles find each; those of the compiled
+kernels must be found by the tests that hold them against pure PyTorch.
 
 Run: python tests/mutants.py. Exit status 1 if one survives, 2 if a text to be changed is not found exactly once.
 """
@@ -26,10 +27,10 @@ MUTANTS = [
     ("areas.py", "tensor[target].copy_(tensor[source])", "self.weight.value[target].copy_(self.weight.value[source])", "state not cloned"),
     ("areas.py", "self.slot[self.slot == last] = gap", "pass", "a merge that loses the moved area"),
     ("slabs.py", 'old[0] if name == "value" else 0', "0", "areas that forget their origin"),
-    ("routing.py", "score_error = -scale * route.probabilities", "score_error = scale * route.probabilities", "projection's sign"),
+    ("routing.py", "score_error = -scale * self.probabilities", "score_error = scale * self.probabilities", "projection's sign"),
     ("routing.py", "self.probabilities.gather(1, self.cell[:, None])[:, 0]", "self.probabilities.amax(1) ** 2", "the gate of no cell"),
     ("routing.py", "delta, route.x, lr, 0.0)", "delta, route.x.flip(0), lr, 0.0)", "the wrong sample's projection"),
-    ("routing.py", "- along) / route.length", ") / route.length", "a cosine without its norm"),
+    ("routing.py", "- along) / self.length", ") / self.length", "a cosine without its norm"),
     ("routing.py", "cosines[:, cell] = directions @ directions[row]", "pass", "recruits that do not know each other"),
     ("area_linear.py", "(delta * trace.own).sum(1)", "(delta * trace.own).flip(0).sum(1)", "usefulness of other samples"),
     ("area_linear.py", "part_delta = route.gate[:, None] * delta", "part_delta = route.gate.flip(0)[:, None] * delta", "gates of other samples"),
@@ -45,6 +46,20 @@ MUTANTS = [
     ("feedback.py", "torch.where(size > 0, wanted / size, 0.0)", "torch.where(size > 0, (wanted / size).sqrt(), 0.0)", "a change that is not the least"),
     ("conflict.py", "against, pairs = -float(a @ b)", "against, pairs = abs(float(a @ b))", "agreement taken for conflict"),
     ("conflict.py", "self.pull.index_add_(0, cell, own)", "self.pull.index_add_(0, cell.flip(0), own)", "pulls of other cells"),
+    ("kernels/numbers.h", "lanes + Lane : Lane + Distance", "lanes + Lane : Lane", "lanes that stay where they were"),
+    ("kernels/products.h", "x + row * depth + i", "x + row * depth", "the first terms of a sum again"),
+    ("kernels/forward.h", "+ (bias ? bias[o + k] : C(0))", "+ (bias ? bias[o] : C(0))", "the bias of another output"),
+    ("kernels/forward.h", "to[k] = bias ? bias[o + k] : C(0)", "to[k] = C(0)", "no bias where rows are many"),
+    ("kernels/error.h", "load(weight + (o + k) * inputs + i", "load(weight + k * inputs + i", "the weights of other outputs"),
+    ("kernels/update.h", "* rows + k] = from[o]", "* rows + k] = from[item.begin]", "the delta of another output"),
+    ("kernels/update.h", "delta + row * outputs;", "delta + position * outputs;", "the deltas of other rows"),
+    ("kernels/moves.h", "by.keep * load(weight + place, here) - by.lr * g", "load(weight + place, here) - by.lr * g", "no decay"),
+    ("kernels/moves.h", "double(++target.steps", "double(target.steps", "steps that are not counted"),
+    ("kernels/moves.h", "(C(1) - by.beta2) * g * g", "(C(1) - by.beta2) * g", "a second moment without a square"),
+    ("kernels/gate.h", "along / square * u[d]", "along * u[d]", "a cosine without its norm"),
+    ("kernels/gate.h", "std::fill(error, error + dimension, C(0));", "", "the error of the row before"),
+    ("kernels/nearest.h", "cell[lane] < cell[first]", "cell[lane] > cell[first]", "the last of equals"),
+    ("kernels/loss.h", "(error[c] / sum - even)", "(error[c] / sum)", "smoothing that is forgotten"),
 ]  # fmt: skip
 
 
@@ -62,9 +77,12 @@ def main() -> int:
                 print(f"{file}: expected this text exactly once, found it {text.count(old)} times: {old}")
                 return 2
             target.write_text(text.replace(old, new))
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "tests/oracles"]
+            compiled = file.endswith(".h")
+            tests = "tests/test_kernels.py" if compiled else "tests/oracles"
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", tests]
             # The kernels would do the work of the mutated Python.
-            environment = {**os.environ, "PYTHONPATH": str(copy), "BRODMANN_KERNELS": "off"}
+            switches = {"BRODMANN_CACHE": place} if compiled else {"BRODMANN_KERNELS": "off"}
+            environment = {**os.environ, "PYTHONPATH": str(copy), **switches}
             run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             # Anything but a failed test (1) is no kill: a syntax error would stop the collection (2).
             killed = run.returncode == 1

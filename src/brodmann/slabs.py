@@ -21,28 +21,36 @@ class Slab(nn.Module):
     growing moves nothing, and capacity that nobody uses takes no memory. Where the system promises less than that, room
     doubles as it fills.
 
-    Attributes:
-        value: (slots, *shape), a parameter without gradient. float32, float64, or bfloat16: then the rule's buffers are
-            float32 and new weights are rounded stochastically, so that small updates survive on average.
     """
-
-    value: nn.Parameter
 
     def __init__(self, value: Tensor, update: UpdateRule, reserve: int = 0) -> None:
         """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""
         super().__init__()
         self.update_rule, self.reserve = update, reserve
-        self.value = nn.Parameter(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
+        self._keep(value.contiguous())  # the kernels walk through it in order
         number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
-        shapes = update.state_shapes(tuple(value.shape[1:]))
-        self._state_names = tuple(shapes)
-        for name, shape in shapes.items():
+        for name, shape in update.state_shapes(tuple(value.shape[1:])).items():
             dtype = torch.int64 if name == "steps" else number
             self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
 
+    @property
+    def value(self) -> Tensor:
+        """(slots, *shape), a parameter without gradient.
+
+        float32, float64, or bfloat16: then the rule's buffers are float32 and new weights are rounded stochastically,
+        so that small updates survive on average.
+        """
+        # A step asks dozens of times, and a module looks its parameters up slowly.
+        value = self._parameters["value"]
+        assert value is not None
+        return value
+
+    def _keep(self, value: Tensor) -> None:
+        self._parameters["value"] = nn.Parameter(value, requires_grad=False)
+
     def states(self) -> dict[str, Tensor]:
         """Returns the rule's buffers, each with the slot as its first dimension."""
-        return {name: getattr(self, name) for name in self._state_names}
+        return {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the value and the rule's buffers, each with the slot as its first dimension."""
@@ -96,7 +104,7 @@ class Slab(nn.Module):
                 if slots > len(old):
                     new[len(old) :] = old[0] if name == "value" else 0
                 if name == "value":
-                    self.value = nn.Parameter(new, requires_grad=False)
+                    self._keep(new)
                 else:
                     setattr(self, name, new)
 
