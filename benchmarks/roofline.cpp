@@ -3,26 +3,32 @@
 #include "../src/brodmann/kernels/numbers.h"
 
 namespace {
-constexpr int64_t kSums = kRows * kVectors;  // enough to hide the latency, few enough for the registers
+constexpr int kHigh = kRows, kWide = kVectors;  // sums: enough to hide the latency, few enough for the registers
 }
 
 extern "C" {
 
 // Operations of one round of `multiply_add`.
-int64_t operations() { return 2 * kSums * Lanes<float>::count; }
+int64_t operations() { return 2 * kHigh * kWide * Lanes<float>::count; }
 
 // `rounds` multiply-adds of every sum in each thread.
 double multiply_add(int64_t threads, int64_t rounds) {
   double result = 0;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : result)
   for (int64_t thread = 0; thread < threads; ++thread) {
-    Vector<float> sums[kSums], factor;
+    Vector<float> sums[kHigh][kWide], factor;
     for (int64_t lane = 0; lane < Lanes<float>::count; ++lane) factor[lane] = 0.5f + 1e-3f * float(lane + thread);
-    for (int64_t k = 0; k < kSums; ++k) sums[k] = factor + float(k);  // all different, or one would do for all
-    for (int64_t round = 0; round < rounds; ++round) {
-      for (int64_t k = 0; k < kSums; ++k) sums[k] = sums[k] * factor + factor;
+    UNROLLED for (int r = 0; r < kHigh; ++r) {
+      UNROLLED for (int v = 0; v < kWide; ++v) sums[r][v] = factor + float(r * kWide + v);  // equal ones would be one
     }
-    for (int64_t k = 0; k < kSums; ++k) result += sums[k][0];
+    for (int64_t round = 0; round < rounds; ++round) {
+      UNROLLED for (int r = 0; r < kHigh; ++r) {
+        UNROLLED for (int v = 0; v < kWide; ++v) sums[r][v] = sums[r][v] * factor + factor;
+      }
+    }
+    UNROLLED for (int r = 0; r < kHigh; ++r) {
+      UNROLLED for (int v = 0; v < kWide; ++v) result += sums[r][v][0];
+    }
   }
   return result;
 }

@@ -51,6 +51,7 @@ MUTANTS = [
     ("kernels/forward.h", "+ (bias ? bias[o + k] : C(0))", "+ (bias ? bias[o] : C(0))", "the bias of another output"),
     ("kernels/forward.h", "to[k] = bias ? bias[o + k] : C(0)", "to[k] = C(0)", "no bias where rows are many"),
     ("kernels/error.h", "load(weight + (o + k) * inputs + i", "load(weight + k * inputs + i", "the weights of other outputs"),
+    ("kernels/update.h", "delta, x + i, count, gradient, stretch", "delta, x, count, gradient, stretch", "the inputs of the first stretch"),
     ("kernels/update.h", "* rows + k] = from[o]", "* rows + k] = from[item.begin]", "the delta of another output"),
     ("kernels/update.h", "delta + row * outputs;", "delta + position * outputs;", "the deltas of other rows"),
     ("kernels/moves.h", "by.keep * load(weight + place, here) - by.lr * g", "load(weight + place, here) - by.lr * g", "no decay"),

@@ -122,5 +122,12 @@ int main() {
     batch<double, double>(rows, areas, inputs, outputs);
     batch<float, BFloat16>(rows, areas, inputs, outputs);
   }
+  for (const int64_t rows : {3, 40}) {  // beyond one stretch of inputs, one block of terms, one block of rows
+    batch<float, float>(rows, 1, 1100, 9);
+    batch<float, float>(rows, 2, 9, 1100);
+    batch<float, BFloat16>(rows, 1, 1100, 9);
+  }
+  batch<float, float>(1100, 1, 33, 17);
+  batch<double, double>(1100, 1, 17, 33);
   std::printf("clean\n");
 }

@@ -344,7 +344,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: learn_from(torch.tensor([0, 1, 1]), nn.CrossEntropyLoss(reduction="none")),
-        "Expected a loss that returns one number, got shape (3,).",
+        "Expected a loss that returns one number, a tensor, got shape (3,).",
+    ),
+    (
+        lambda: learn_from(torch.tensor([0, 1, 1]), lambda *given: 0.5),  # type: ignore[arg-type,return-value]
+        "Expected a loss that returns one number, a tensor, got 0.5.",
     ),
     (
         lambda: CrossEntropy(class_weights=[1.0, 2.0]),  # type: ignore[arg-type]

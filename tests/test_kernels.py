@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from brodmann import SGD, Adam, CrossEntropy, Network, Router, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
-from brodmann.kernels.build import build
+from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
 from brodmann.slabs import Slab
 from brodmann.updates import Factors
 
@@ -31,7 +34,7 @@ RULES = [SGD(), SGD(decay=0.3), SGD(momentum=0.9, decay=0.1), Adam(), Adam(decay
 
 @dataclass
 class Case:
-    """A drawn batch: shapes that divide nothing, empty areas, hot areas, one row, none."""
+    """A drawn batch: shapes that divide nothing, empty areas, hot areas, one row, none; rows that lie apart or not."""
 
     x: Tensor
     delta: Tensor
@@ -46,24 +49,44 @@ class Case:
         return f"rows per area {counts}, weight {tuple(self.weight.shape)} {self.weight.dtype}"
 
 
+def case_of(
+    counts: Sequence[int], inputs: int, outputs: int, number: torch.dtype, *, seed: int = 0, apart: bool = False
+) -> Case:
+    """Returns a case with so many rows in each area; `number` is that of the weights. See `Case` for `apart`."""
+    generator = torch.Generator().manual_seed(seed)
+    areas, rows = len(counts), sum(counts)
+    area = torch.repeat_interleave(torch.arange(areas), torch.tensor(counts))[torch.randperm(rows, generator=generator)]
+    of_rows = torch.float32 if number == torch.bfloat16 else number
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(of_rows)
+
+    x, delta = normal(rows, inputs), normal(rows, outputs)
+    if apart:
+        x, delta = normal(rows, 2 * inputs)[:, ::2], normal(outputs, rows).t()
+    weight = normal(areas + 1, outputs, inputs).to(number)
+    slot = torch.randperm(areas, generator=generator) + 1
+    return Case(x, delta, area, weight, normal(areas + 1, outputs), slot, areas)
+
+
 @st.composite
 def cases(draw: st.DrawFn, bfloat16: bool = False) -> Case:
     areas, inputs, outputs = draw(st.integers(1, 6)), draw(st.integers(1, 150)), draw(st.integers(1, 150))
     counts = draw(st.lists(st.sampled_from([0, 1, 2, 5, 6, 7, 8, 9, 23]), min_size=areas, max_size=areas))
-    number = torch.float32 if bfloat16 else draw(st.sampled_from([torch.float32, torch.float64]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
-    rows = sum(counts)
-    area = torch.repeat_interleave(torch.arange(areas), torch.tensor(counts))[torch.randperm(rows, generator=generator)]
+    number = torch.bfloat16 if bfloat16 else draw(st.sampled_from([torch.float32, torch.float64]))
+    return case_of(counts, inputs, outputs, number, seed=draw(st.integers(0, 1000)), apart=draw(st.booleans()))
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(number)
 
-    x, delta = normal(rows, inputs), normal(rows, outputs)
-    if draw(st.booleans()):  # rows that lie apart
-        x, delta = normal(rows, 2 * inputs)[:, ::2], normal(outputs, rows).t()
-    weight = normal(areas + 1, outputs, inputs).to(torch.bfloat16 if bfloat16 else number)
-    slot = torch.randperm(areas, generator=generator) + 1
-    return Case(x, delta, area, weight, normal(areas + 1, outputs), slot, areas)
+def also_long(*numbers: torch.dtype, **others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds what is longer than one stretch of inputs, one block of terms, one block of rows, for few rows and many."""
+    shapes = [((3,), 600, 20), ((17,), 600, 20), ((17,), 1100, 20), ((3, 20), 20, 1100), ((1100, 2), 30, 20)]
+
+    def add(test: Callable[..., None]) -> Callable[..., None]:
+        for shape, number in itertools.product(shapes, numbers):
+            test = example(case=case_of(*shape, number), **others)(test)
+        return test
+
+    return add
 
 
 def close(found: Tensor, expected: Tensor, terms: int) -> None:
@@ -74,6 +97,7 @@ def close(found: Tensor, expected: Tensor, terms: int) -> None:
 @needs_kernels
 @settings(max_examples=80, deadline=None)
 @given(case=cases(), threads=st.sampled_from([1, 2]))
+@also_long(torch.float32, torch.float64, threads=2)
 def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
     groups = Groups.of(case.area, case.areas)
     with native.switched_off():
@@ -138,7 +162,7 @@ def test_what_a_projection_learns_equals_pure_pytorch(
     x[::3] = 0  # no direction
     route = router.route(x)
     gate_error = torch.randn(rows, generator=generator, dtype=number)
-    assert native.takes_gate(route.u, router.prototypes)
+    assert native.takes_gate(route.u, router.prototypes, gate_error)
     found = route.gate_down(gate_error)
     with native.switched_off():
         expected = route.gate_down(gate_error)
@@ -188,6 +212,7 @@ def test_a_loss_that_is_not_finite_is_so_in_both(bad: float, place: int) -> None
 @needs_kernels
 @settings(max_examples=80, deadline=None)
 @given(case=cases(), rule=st.sampled_from(RULES))
+@also_long(torch.float32, torch.float64, rule=RULES[2])
 def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: UpdateRule) -> None:
     groups = Groups.of(case.area, case.areas)
     results = []
@@ -229,6 +254,7 @@ def as_multiplied(rows: Tensor, paired: int = 0) -> Tensor:
 @needs_kernels
 @settings(max_examples=60, deadline=None)
 @given(case=cases(bfloat16=True), rule=st.sampled_from(RULES), threads=st.sampled_from([1, 2]))
+@also_long(torch.bfloat16, rule=RULES[2], threads=2)
 def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule, threads: int) -> None:
     groups = Groups.of(case.area, case.areas)
     inputs = case.weight.shape[2]
@@ -339,7 +365,7 @@ def test_other_kinds_of_number_go_the_way_of_pure_pytorch() -> None:
 TRAIN = """
 import json, torch, warnings
 from brodmann import Network, mlp
-from brodmann.kernels.build import build
+from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
 torch.manual_seed(0)
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
@@ -429,7 +455,7 @@ def test_narrower_registers_give_the_same(without: str, tmp_path: Path) -> None:
     program = (
         "import sys; from brodmann.kernels import build; "
         f"build.FLAGS += ('-mno-{without}',); import pytest; "
-        f"sys.exit(pytest.main(['-q', '-k', 'equal or nearest', {__file__!r}]))"
+        f"sys.exit(pytest.main(['-q', '-k', 'equal or nearest or bfloat16 or together or threads', {__file__!r}]))"
     )
     found = subprocess.run(
         [sys.executable, "-c", program],
@@ -441,3 +467,30 @@ def test_narrower_registers_give_the_same(without: str, tmp_path: Path) -> None:
     assert found.returncode == 0, found.stdout
     assert " passed" in found.stdout
     assert len(list(tmp_path.glob("*.so"))) == 1  # built for these registers, and used
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are names of x86's processors")
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "skylake-avx512", "cooperlake"])
+def test_the_kernels_compile_for_other_processors(processor: str) -> None:
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    flags = [flag.replace("native", processor) for flag in FLAGS]
+    run = subprocess.run(
+        [
+            compiler,
+            *flags,
+            "-fopenmp",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unknown-pragmas",
+            "-Wno-psabi",
+            "-fsyntax-only",
+            str(SOURCE),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")

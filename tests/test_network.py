@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from brodmann import (
@@ -249,6 +250,24 @@ def test_losses_of_pytorch_work_as_they_are(theirs: nn.Module, ours: CrossEntrop
         losses = [network.learn(x, y) for network in networks]
         torch.testing.assert_close(*losses)
     torch.testing.assert_close(networks[0](x), networks[1](x))
+
+
+def test_losses_of_pytorch_take_shapes_and_numbers_as_ours_do() -> None:
+    torch.manual_seed(0)
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    x, y = torch.randn(4, 3, 5).double(), torch.randint(0, 3, (4, 3))  # as many classes as steps of a sequence
+    real = torch.randn(8)
+    for theirs, ours, samples, target, outputs in (
+        (nn.CrossEntropyLoss(weight=weights), CrossEntropy(0.0, weights), x, y, 3),
+        (functional.cross_entropy, CrossEntropy(), x, y, 3),
+        (nn.MSELoss(), lambda *given: 2 * MeanSquaredError()(*given), torch.randn(8, 5).double(), real, 1),
+    ):
+        networks = [Network(mlp(5, outputs, width=6), loss).double() for loss in (theirs, ours)]
+        networks[0].load_state_dict(networks[1].state_dict())
+        for inside in (False, True, False):
+            with torch.inference_mode(inside):
+                torch.testing.assert_close(*[network.learn(samples, target) for network in networks])
+        torch.testing.assert_close(networks[0](samples), networks[1](samples))
 
 
 def test_a_loss_of_ones_own_learns_in_inference_mode_as_outside() -> None:

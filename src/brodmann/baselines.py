@@ -14,7 +14,7 @@ from .checks import check_memory, check_whole
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
 from .local import RMSNorm
-from .losses import Loss, as_loss
+from .losses import Loss, as_loss, one_number
 
 
 class _Block(nn.Module):
@@ -65,7 +65,7 @@ class Backpropagation(nn.Module):
             momentum: Of SGD.
             decay: Decoupled decay of the weights for Adam, of the gradient (L2) for SGD.
             readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
-            loss: Default cross-entropy.
+            loss: As that of a `Network`. Default cross-entropy.
 
         Raises:
             BrodmannError: A size is not a positive whole number, the machine's memory is too small, or the optimiser is
@@ -133,7 +133,7 @@ class Backpropagation(nn.Module):
         self.train()
         output = self(x)
         self.eval()
-        loss = self.loss(output, target, weight)
+        loss = one_number(self.loss(output, target, weight))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

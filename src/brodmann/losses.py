@@ -1,15 +1,17 @@
 """Losses: the only global signal. A loss is any callable ``(output, target, weight) -> scalar``.
 
 One that also has ``value_and_error(output, target, weight)`` spares the network a pass of autograd: the losses here
-know their own derivative. PyTorch's own, such as ``nn.CrossEntropyLoss()``, work as they are, see `PyTorchLoss`.
+know their own derivative. PyTorch's own, such as ``nn.CrossEntropyLoss()``, work too, see `PyTorchLoss`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
 from .checks import check_share, check_tensors
@@ -119,24 +121,39 @@ class SumOfSquares:
 
 
 class PyTorchLoss:
-    """``loss(output, target)``, a loss of PyTorch, which counts all samples alike."""
+    """``loss(output, target)``, a loss of PyTorch, which counts all samples alike.
 
-    def __init__(self, loss: _Loss) -> None:
-        """Wraps a loss that returns one number: its reduction is not ``"none"``. `Network` does it where needed."""
+    With ``reduction="sum"`` errors, and the losses that are reported, grow with the number of samples in a batch.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        """Wraps a module such as ``nn.CrossEntropyLoss()`` or a function of ``torch.nn.functional``.
+
+        `Network` does it with every loss of PyTorch.
+        """
         self.loss = loss
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Output and target as the loss takes them; returns a scalar.
+        """Output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
 
         Raises:
             BrodmannError: There are weights of samples, which PyTorch's losses do not take.
         """
         if weight is not None:
+            name = getattr(self.loss, "__name__", type(self.loss).__name__)
             raise BrodmannError(
-                f"{type(self.loss).__name__} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a "
-                "callable of (output, target, weight)."
+                f"{name} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
+                "target, weight)."
             )
-        return self.loss(output, target)  # type: ignore[no-any-return]
+        if isinstance(self.loss, nn.Module):
+            with torch.inference_mode(False):
+                self.loss.to(output)  # class weights follow the network
+        # PyTorch would stretch a target of another shape over the output, and wants classes second.
+        if target.is_floating_point():
+            target = _like(target, output).reshape(-1, output.shape[-1])
+        elif output.ndim > 2:
+            target = target.reshape(-1)
+        return self.loss(output.reshape(-1, output.shape[-1]), target)
 
 
 def as_loss(loss: Loss | None) -> Loss:
@@ -149,7 +166,20 @@ def as_loss(loss: Loss | None) -> Loss:
         return CrossEntropy()
     if not callable(loss) or isinstance(loss, type):
         raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
-    return PyTorchLoss(loss) if isinstance(loss, _Loss) else loss
+    own = isinstance(loss, _Loss) or getattr(loss, "__module__", None) == functional.__name__
+    return PyTorchLoss(loss) if own else loss
+
+
+def one_number(loss: Any) -> Tensor:
+    """Returns what a loss returned, as a scalar.
+
+    Raises:
+        BrodmannError: It is no tensor of one number.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise BrodmannError(f"Expected a loss that returns one number, a tensor, got {came}.")
+    return loss.reshape(())
 
 
 def _like(target: Tensor, output: Tensor) -> Tensor:

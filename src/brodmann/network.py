@@ -19,7 +19,7 @@ from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .graphs import unrecorded
 from .layers import Context, Layer, Rates
-from .losses import Loss, as_loss
+from .losses import Loss, as_loss, one_number
 from .routing import Router
 
 
@@ -138,9 +138,7 @@ class Network(nn.Module):
             return error, loss
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _ordinary(output).detach().requires_grad_(True)
-            loss = self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight))
-            if loss.ndim:
-                raise BrodmannError(f"Expected a loss that returns one number, got shape {tuple(loss.shape)}.")
+            loss = one_number(self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight)))
             (error,) = torch.autograd.grad(loss, leaf)
             return error, loss.detach()
 

@@ -75,7 +75,7 @@ class Route:
 
     def gate_down(self, gate_error: Tensor) -> Tensor:
         """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
-        if native.takes_gate(self.u, self.prototypes):
+        if native.takes_gate(self.u, self.prototypes, gate_error):
             return native.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
         # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
         scale = (gate_error * self.gate / self.temperature)[:, None]

@@ -27,7 +27,8 @@ class Schedule:
         seed: Of the order of samples and of dropout. Default 0.
         patience: Epochs without a better validation score before training stops and the best weights come back. Default
             None: train to the end, keep the last weights.
-        checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60.
+        checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60;
+            infinite for none.
     """
 
     epochs: int = 10
@@ -47,7 +48,8 @@ class Schedule:
         if self.patience is not None:
             check_whole(patience=self.patience)
         check_positive(lr=self.lr)
-        check_real(checkpoint_seconds=self.checkpoint_seconds)
+        if self.checkpoint_seconds != math.inf:
+            check_real(checkpoint_seconds=self.checkpoint_seconds)
 
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
@@ -61,5 +63,5 @@ def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", war
 
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
     """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return list(torch.split(torch.randperm(rows, generator=generator), int(size)))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .checks import check_pairs
 from .learner import Learner
+from .losses import one_number
 
 
 @torch.no_grad()
@@ -18,7 +19,7 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> d
     """
     check_pairs(x, target)
     outputs = torch.cat([network(part) for part in torch.split(x, rows)])
-    loss = float(network.loss(outputs, target, None))
+    loss = float(one_number(network.loss(outputs, target, None)))
     return {"loss": loss, **score(outputs, target)}
 
 

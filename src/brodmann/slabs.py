@@ -41,9 +41,10 @@ class Slab(nn.Module):
         so that small updates survive on average.
         """
         # A step asks dozens of times, and a module looks its parameters up slowly.
-        value = self._parameters["value"]
-        assert value is not None
-        return value
+        try:
+            return self._parameters["value"]  # type: ignore[return-value]
+        except KeyError:  # as every attribute that is not there
+            raise AttributeError("value") from None
 
     def _keep(self, value: Tensor) -> None:
         self._parameters["value"] = nn.Parameter(value, requires_grad=False)

@@ -15,7 +15,8 @@ namespace {
 //   dL/du   = sum_j dL/ds_j (prototypes[j] - s_j u / |u|) / |u|
 //           = scale (w - (w . u / |u|) u / |u|) / |u|, w = prototypes[cell] - sum_j p_j prototypes[j]
 //
-// and 0 where u = 0: u, error (rows, dimension), prototypes (cells, dimension), cell, gate_error = dL/da (rows).
+// and 0 where u = 0. Prototypes have length 1. Shapes: u and error = dL/du (rows, dimension), prototypes (cells,
+// dimension), cell and gate_error = dL/da (rows).
 template <class C>
 void gate_down(int64_t rows, int64_t cells, int64_t dimension, const C* u, const C* prototypes, const int64_t* cell,
                const C* gate_error, C temperature, C* error) {

@@ -1,7 +1,8 @@
 // The grouped operations over areas, for one machine's processor: forward, error down, update in place.
 //
 // A batch of N rows is grouped by area: group k owns the rows order[bounds[k]] .. order[bounds[k + 1] - 1] and the
-// weights of slot slots[present[k]]. Rows are read where they lie; only pairs of bfloat16 are made anew.
+// weights of slot slots[present[k]]. Rows are read where they lie; the update of many copies them, block by
+// block, and pairs of bfloat16 are made anew.
 //
 //   x      (N, I)      input          weight  (S, O, I)   one map per slot, storage type W
 //   delta  (N, O)      error at z     bias    (S, O)

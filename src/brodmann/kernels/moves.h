@@ -46,7 +46,8 @@ struct Mover {
 };
 
 // A part of the gradient: `count` neighbours for each of some outputs, which lie `across` apart; those of the weights
-// lie `stride` apart. Every output has numbers up to the end of a vector, wanted or not.
+// lie `stride` apart. The gradient can be read up to the end of each output's last vector: what lies beyond `count` is
+// not used.
 template <class C>
 struct Part {
   const C* gradient;

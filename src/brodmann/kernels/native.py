@@ -130,9 +130,15 @@ def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
     return cell
 
 
-def takes_gate(u: Tensor, prototypes: Tensor) -> bool:
-    """Whether `gate_down` takes these: on the processor, few enough scores."""
-    return len(u) * len(prototypes) <= _SMALL and prototypes.dtype != torch.bfloat16 and supports(prototypes, u)
+def takes_gate(u: Tensor, prototypes: Tensor, gate_error: Tensor) -> bool:
+    """Whether `gate_down` takes these: on the processor, few enough scores, an error for each row."""
+    return (
+        len(u) * len(prototypes) <= _SMALL
+        and gate_error.shape == u.shape[:1]
+        and gate_error.dtype == prototypes.dtype != torch.bfloat16
+        and gate_error.is_cpu
+        and supports(prototypes, u)
+    )
 
 
 def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, temperature: float) -> Tensor:

@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int64_t kMany = 16;  // rows of an area from which on copying a block pays
+constexpr int64_t kMany = 16;  // rows of an area (or pairs of them) from which on copying a block pays
 constexpr int64_t kDepth = (1 << 15) / (kVectors * kBytes);  // terms of a sum in a block: 32 KB, a first-level cache
 
 // to[r][0 .. V vectors) += sum over i of x[r][i] block[i][0 .. V vectors). On its own: see dot_tile.
