@@ -59,6 +59,7 @@ def test_the_same_in_onnxruntime(network: Network, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     path = tmp_path / "network.onnx"
     batch = torch.export.Dim("batch", min=1)
+    network.eval()
     torch.onnx.export(
         network, (torch.randn(4, 6),), path, dynamo=True, dynamic_shapes=({0: batch},), input_names=["x"], verbose=False
     )
