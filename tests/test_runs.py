@@ -89,7 +89,7 @@ def test_a_run_killed_at_random_moments_resumes_bit_for_bit(table: Path, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_line_stops_after_a_whole_step_and_resumes(table: Path, tmp_path: Path, number: int) -> None:
-    arguments = [str(table), "--width", "12", "--epochs", "400", "--no-figures", "--threads", "1"]
+    arguments = [str(table), "--width", "12", "--epochs", "120", "--no-figures", "--threads", "1"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     main(["train", *arguments, "--out", str(whole)])
     command = [sys.executable, "-m", "brodmann", "train", *arguments, "--out", str(broken)]
