@@ -2,32 +2,28 @@
 
 #include "../src/brodmann/kernels/numbers.h"
 
-namespace {
-constexpr int kHigh = kRows, kWide = kVectors;  // sums: enough to hide the latency, few enough for the registers
-}
-
 extern "C" {
 
-// Operations of one round of `multiply_add`.
-int64_t operations() { return 2 * kHigh * kWide * Lanes<float>::count; }
+// Operations of one round of `multiply_add`: a tile of sums is enough to hide the latency and fits into the registers.
+int64_t operations() { return 2 * kRows * kVectors * Lanes<float>::count; }
 
 // `rounds` multiply-adds of every sum in each thread.
 double multiply_add(int64_t threads, int64_t rounds) {
   double result = 0;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : result)
   for (int64_t thread = 0; thread < threads; ++thread) {
-    Vector<float> sums[kHigh][kWide], factor;
+    Vector<float> sums[kRows][kVectors], factor;
     for (int64_t lane = 0; lane < Lanes<float>::count; ++lane) factor[lane] = 0.5f + 1e-3f * float(lane + thread);
-    UNROLLED for (int r = 0; r < kHigh; ++r) {
-      UNROLLED for (int v = 0; v < kWide; ++v) sums[r][v] = factor + float(r * kWide + v);  // equal ones would be one
+    UNROLLED for (int64_t r = 0; r < kRows; ++r) {  // all different: equal ones would be one
+      UNROLLED for (int64_t v = 0; v < kVectors; ++v) sums[r][v] = factor + float(r * kVectors + v);
     }
     for (int64_t round = 0; round < rounds; ++round) {
-      UNROLLED for (int r = 0; r < kHigh; ++r) {
-        UNROLLED for (int v = 0; v < kWide; ++v) sums[r][v] = sums[r][v] * factor + factor;
+      UNROLLED for (int64_t r = 0; r < kRows; ++r) {
+        UNROLLED for (int64_t v = 0; v < kVectors; ++v) sums[r][v] = sums[r][v] * factor + factor;
       }
     }
-    UNROLLED for (int r = 0; r < kHigh; ++r) {
-      UNROLLED for (int v = 0; v < kWide; ++v) result += sums[r][v][0];
+    UNROLLED for (int64_t r = 0; r < kRows; ++r) {
+      UNROLLED for (int64_t v = 0; v < kVectors; ++v) result += sums[r][v][0];
     }
   }
   return result;

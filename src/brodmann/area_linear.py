@@ -20,7 +20,7 @@ from .layers import Choice, Context, Layer
 from .routing import Route, Router
 from .slabs import Slab
 from .splitting import clone_area, merge_areas, recruit_areas
-from .updates import SGD, UpdateRule
+from .updates import SGD, UpdateRule, check_rule
 
 SHARED = ("learned", "frozen", "off")
 BESIDE_SHARED = 0.1
@@ -109,8 +109,8 @@ class AreaLinear(Layer):
         for name, part in (("feedback", feedback), ("router", router)):
             if part is not None and (not callable(part) or isinstance(part, nn.Module)):
                 raise BrodmannError(f"Expected {name} to be a class, or a functools.partial of one, got {part!r}.")
-        if update is not None and not isinstance(update, UpdateRule):
-            raise BrodmannError(f"Expected update to be a rule such as Adam(), got {update!r}.")
+        if update is not None:
+            check_rule(update)
         if shared not in SHARED:
             raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
         if storage not in (None, torch.bfloat16):

@@ -19,7 +19,7 @@ from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, 
 from .layers import Layer
 from .local import Local, RMSNorm
 from .routing import Router
-from .updates import RLS, SGD, Adam, UpdateRule, update_rule
+from .updates import RLS, SGD, Adam, UpdateRule, check_rule, update_rule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
@@ -236,8 +236,7 @@ def design(builder: str, update: UpdateRule, **arguments: Any) -> dict[str, Any]
     Raises:
         BrodmannError: The update is no rule.
     """
-    if not isinstance(update, UpdateRule):
-        raise BrodmannError(f"Expected update to be a rule such as Adam(), got {update!r}.")
+    check_rule(update)
     rule = {"name": type(update).__name__.lower(), **asdict(update)}
     return {"builder": builder, **arguments, "update": rule}
 

@@ -20,7 +20,6 @@ class Slab(nn.Module):
     Room for `reserve` slots is asked of the system at the first growth, and taken when a slot is first written:
     growing moves nothing, and capacity that nobody uses takes no memory. Where the system promises less than that, room
     doubles as it fills.
-
     """
 
     def __init__(self, value: Tensor, update: UpdateRule, reserve: int = 0) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -210,6 +210,12 @@ class RLS(UpdateRule):
 
 
 UPDATES: dict[str, type[UpdateRule]] = {"sgd": SGD, "adam": Adam, "rls": RLS}
+
+
+def check_rule(update: Any) -> None:
+    """Checks that an update is a rule, not its name or its class; raises a `BrodmannError`."""
+    if not isinstance(update, UpdateRule):
+        raise BrodmannError(f"Expected update to be a rule such as Adam(), got {update!r}.")
 
 
 def update_rule(name: str, **options: float) -> UpdateRule:

@@ -126,10 +126,8 @@ def _numbers(cells: list[str], width: int, line: int, path: Path) -> list[float]
 
 def _is_header(cells: list[str]) -> bool:
     """Whether a first line names columns: no number, and no name twice, as what marks missing values would be."""
-    numbers = any(
-        _is_number(part) for cell in cells for part in re.split("[;\t]", cell)
-    )  # a semicolon or a tab separates too
-    return not numbers and len(set(cells)) == len(cells)
+    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
+    return not any(_is_number(part) for part in parts) and len(set(cells)) == len(cells)
 
 
 def _is_number(cell: str) -> bool:

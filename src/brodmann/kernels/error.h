@@ -40,14 +40,9 @@ __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight
 template <int V, class C, class W>
 void error_many(const Groups& groups, int64_t group, int64_t i, int64_t inputs, int64_t outputs, const C* deltas,
                 const W* weight, C* belows) {
-  constexpr int64_t lanes = Lanes<C>::count;
+  constexpr std::integral_constant<int64_t, V * Lanes<C>::count> width;
   const auto copy = [&](int64_t o, int64_t here, C* block) {
-    for (int64_t k = 0; k < here; ++k) {
-      for (int v = 0; v < V; ++v, block += lanes) {
-        const Vector<C> some = load(weight + (o + k) * inputs + i + v * lanes);
-        std::memcpy(block, &some, sizeof some);
-      }
-    }
+    for (int64_t k = 0; k < here; ++k) block = lay_out<V>(weight + (o + k) * inputs + i, width, block);
   };
   add_product<V>(groups, group, outputs, deltas, copy, belows + i, inputs);
 }

@@ -111,10 +111,10 @@ void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs
     C* to = out + groups.row(place) * outputs + o;
     for (int64_t k = 0; k < V * lanes; ++k) to[k] = bias ? bias[o + k] : C(0);
   }
-  const auto transpose = [&](int64_t i, int64_t here, X* block) {
+  const auto turn = [&](int64_t i, int64_t here, X* block) {
     for (int v = 0; v < V; ++v) pack(weight + (o + v * lanes) * inputs + i, inputs, here, block + v * lanes, V * lanes);
   };
-  add_product<V>(groups, group, inputs, x, transpose, out + o, outputs);
+  add_product<V>(groups, group, inputs, x, turn, out + o, outputs);
 }
 
 template <class C, class X, class W>

@@ -31,6 +31,14 @@ __attribute__((noinline)) void block_tile(const X* const* x, const X* block, int
   }
 }
 
+// Lays out V vectors side by side: the first `count` numbers from here on, the others zero. Returns what follows them.
+template <int V, class X, class W, class Count>
+inline X* lay_out(const W* from, Count count, X* block) {
+  constexpr int64_t lanes = Lanes<X>::count;
+  UNROLLED for (int v = 0; v < V; ++v) store(load(from + v * lanes, count - v * lanes), block + v * lanes, lanes);
+  return block + V * lanes;
+}
+
 // to[row][0 .. V vectors) += sum over i < depth of x[row][i] w[i][0 .. V vectors) for all rows of a group; rows of x are
 // `depth` long, those of `to` are `width`. pack(i, here, block) writes w[i .. i + here) into a block, side by side: where
 // weights lie, each of its rows is in a cache line of its own, and many of those in the same few places of the cache.

@@ -104,8 +104,7 @@ inline const X* transposed(const Groups& groups, const Item& item, int64_t outpu
 template <int V, class C, class X, class W>
 inline void update_many(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t base, int64_t i,
                         int64_t inputs, const X* deltas, const X* x) {
-  constexpr int64_t lanes = Lanes<C>::count;
-  constexpr std::integral_constant<int64_t, V * lanes> width;
+  constexpr std::integral_constant<int64_t, V * Lanes<C>::count> width;
   static thread_local std::vector<C> gradient;
   const int64_t height = item.end - item.begin, bounds[] = {0, height};
   const Groups outputs{1, nullptr, bounds, nullptr, nullptr};
@@ -115,11 +114,7 @@ inline void update_many(const Moves<C, W>& moves, const Groups& groups, const It
     const auto copy = [&](int64_t k, int64_t here, X* block) {
       const int64_t first = groups.bounds[item.group] + k;
       for (int64_t position = first; position < first + here; ++position) {
-        const X* from = x + groups.row(position) * inputs + i;
-        for (int v = 0; v < V; ++v, block += lanes) {
-          const auto some = load(from + v * lanes, count - v * lanes);
-          std::memcpy(block, &some, sizeof some);
-        }
+        block = lay_out<V>(x + groups.row(position) * inputs + i, count, block);
       }
     };
     add_product<V>(outputs, 0, groups.rows(item.group), deltas, copy, gradient.data(), width);
