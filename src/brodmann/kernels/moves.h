@@ -28,21 +28,49 @@ struct Target {
   uint32_t seed;
 };
 
-// One target as its rule moves it in one slot. Passed by value: the compiler then knows that no store changes it, and
-// keeps it in registers.
+// One target as its rule moves it in one slot.
 template <class C, class W>
 struct Mover {
   Target<C, W> target;
-  int64_t kind;
   C keep, lr, beta1, beta2, epsilon;
   C size, scale;  // of Adam: rate and root of the second moment, corrected for the start
 
   // `step` counts the slot's updates, the present one included.
   Mover(const Rule& rule, const Target<C, W>& target, double step)
-      : target(target), kind(rule.kind), keep(C(1.0 - target.lr * target.decay)), lr(C(target.lr)),
-        beta1(C(rule.beta1)), beta2(C(rule.beta2)), epsilon(C(rule.epsilon)),
-        size(C(target.lr / (1.0 - std::pow(rule.beta1, step)))),
+      : target(target), keep(C(1.0 - target.lr * target.decay)), lr(C(target.lr)), beta1(C(rule.beta1)),
+        beta2(C(rule.beta2)), epsilon(C(rule.epsilon)), size(C(target.lr / (1.0 - std::pow(rule.beta1, step)))),
         scale(C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)))) {}
+
+  // Moves the first `here` weights from a place on by a vector of their gradient.
+  template <Kind kind, class Count>
+  void move(int64_t place, const Vector<C>& g, Count here) const {
+    W* const weight = target.weight + place;
+    if constexpr (kind == kDescent) {
+      put(keep * load(weight, here) - lr * g, place, here);
+    } else if constexpr (kind == kMomentum) {
+      C* const velocity = target.first + place;
+      const Vector<C> mean = beta1 * load(velocity, here) + g;
+      store(mean, velocity, here);
+      put(keep * load(weight, here) - lr * mean, place, here);
+    } else {
+      C *const first = target.first + place, *const second = target.second + place;
+      const Vector<C> before = load(first, here), mean = before + (C(1) - beta1) * (g - before);
+      const Vector<C> square = beta2 * load(second, here) + (C(1) - beta2) * g * g;
+      store(mean, first, here);
+      store(square, second, here);
+      put(keep * load(weight, here) - size / (root(square) * scale + epsilon) * mean, place, here);
+    }
+  }
+
+ private:
+  template <class Count>
+  void put(const Vector<C>& next, int64_t place, Count here) const {
+    if constexpr (std::is_same_v<C, W>) {
+      store(next, target.weight + place, here);
+    } else {
+      round_stochastically(next, target.weight + place, here, target.seed, uint32_t(place));
+    }
+  }
 };
 
 // A part of the gradient: `count` neighbours for each of some outputs, which lie `across` apart; those of the weights
@@ -66,46 +94,13 @@ struct Part {
   }
 };
 
-// Moves the weights of a part that begins at a place.
-template <class C, class W>
-inline void move(const Mover<C, W> by, int64_t at, const Part<C> part) {
-  W* const weight = by.target.weight;
-  C *const first = by.target.first, *const second = by.target.second;
-  const auto put = [&](int64_t place, const Vector<C>& next, auto here) {
-    if constexpr (std::is_same_v<C, W>) {
-      store(next, weight + place, here);
-    } else {
-      round_stochastically(next, weight + place, here, by.target.seed, uint32_t(place));
-    }
-  };
-  if (by.kind == kDescent) {
-    part.each_vector(at, [&](int64_t place, const Vector<C>& g, auto here) {
-      put(place, by.keep * load(weight + place, here) - by.lr * g, here);
-    });
-  } else if (by.kind == kMomentum) {
-    part.each_vector(at, [&](int64_t place, const Vector<C>& g, auto here) {
-      const Vector<C> mean = by.beta1 * load(first + place, here) + g;
-      store(mean, first + place, here);
-      put(place, by.keep * load(weight + place, here) - by.lr * mean, here);
-    });
-  } else {
-    part.each_vector(at, [&](int64_t place, const Vector<C>& g, auto here) {
-      const Vector<C> before = load(first + place, here), mean = before + (C(1) - by.beta1) * (g - before);
-      const Vector<C> square = by.beta2 * load(second + place, here) + (C(1) - by.beta2) * g * g;
-      store(mean, first + place, here);
-      store(square, second + place, here);
-      const Vector<C> size = by.size / (root(square) * by.scale + by.epsilon);
-      put(place, by.keep * load(weight + place, here) - size * mean, here);
-    });
-  }
-}
-
 // The targets that move together, one Mover for each group.
 template <class C, class W>
 struct Moves {
   std::vector<Mover<C, W>> movers[2];
 
-  Moves(const Rule& rule, const Target<C, W>& first, const Target<C, W>& second, const Groups& groups) {
+  Moves(const Rule& rule, const Target<C, W>& first, const Target<C, W>& second, const Groups& groups)
+      : kind(rule.kind) {
     for (const auto& target : {first, second}) {
       if (!target.weight) continue;
       auto& of_groups = movers[count++];
@@ -119,12 +114,29 @@ struct Moves {
 
   const W* weight() const { return movers[0][0].target.weight; }
 
+  // Calls body(move) for every target of a group; move(place, gradient, here) moves `here` weights from a place on.
+  template <class Body>
+  __attribute__((always_inline)) void each(int64_t group, const Body& body) const {
+    const auto as = [&](auto kind) __attribute__((always_inline)) {
+      for (int64_t k = 0; k < count; ++k) {
+        const Mover<C, W> by = movers[k][group];  // a copy, which no store can change: it stays in registers
+        body([&by](int64_t place, const Vector<C>& g, auto here) __attribute__((always_inline)) {
+          by.template move<decltype(kind)::value>(place, g, here);
+        });
+      }
+    };
+    if (kind == kDescent) return as(std::integral_constant<Kind, kDescent>{});
+    if (kind == kMomentum) return as(std::integral_constant<Kind, kMomentum>{});
+    as(std::integral_constant<Kind, kAdam>{});
+  }
+
+  // Moves the weights of a group by a part of their gradient that lies in memory.
   void operator()(int64_t group, int64_t at, const Part<C>& part) const {
-    for (int64_t k = 0; k < count; ++k) move(movers[k][group], at, part);
+    each(group, [&](const auto& move) { part.each_vector(at, move); });
   }
 
  private:
-  int64_t count = 0;
+  int64_t count = 0, kind;
 };
 
 }  // namespace

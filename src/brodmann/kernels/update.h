@@ -14,76 +14,54 @@
 
 namespace {
 
-// Outputs of a tile of an area with so many rows. With few it is the way of the weights from memory that takes time: one
-// output after the other is one long stretch of it. With many it is the products, which need tall tiles.
-constexpr int64_t outputs_of_tile(int64_t rows) {
-  return rows <= 4 ? 1 : rows <= (kRegisters == 32 ? 12 : 6) ? 2 : kRows;
-}
+constexpr int64_t kAhead = 256;  // weights
 
-// Vectors beside each other in a tile: as many as the registers hold.
-constexpr int vectors_of_tile(int outputs) {
-  return outputs == 1 ? 4 * kVectors : outputs == 2 ? 2 * kVectors : kVectors;
-}
-
-// gradient[o][0 .. V vectors) = sum over rows of delta[row][o] x[row][0 .. V vectors) for O outputs, which lie `across`
-// apart; of x there are `count` numbers, the others are zero.
-template <int O, int V, class C, class X, class Count>
-__attribute__((always_inline)) inline void gradient_tile(const Groups& groups, int64_t group, int64_t inputs,
-                                                         int64_t outputs, const X* delta, const X* x, Count count,
-                                                         C* gradient, int64_t across) {
+// Few rows: moves V vectors of the weights of one output, `here` numbers of each. factors[r] and from[r] are what row r
+// has of the output's delta and of x.
+template <int V, class C, class X, class W, class Count>
+__attribute__((always_inline)) inline void update_tile(const Moves<C, W>& moves, int64_t group, int64_t at,
+                                                       int64_t rows, const X* factors, const X* const* from, int64_t i,
+                                                       Count here) {
   constexpr int64_t lanes = Lanes<C>::count;
-  Vector<C> sums[O][V];
-  UNROLLED for (int o = 0; o < O; ++o) {
-    UNROLLED for (int v = 0; v < V; ++v) sums[o][v] = Vector<C>{};
+  if (rows > 4) {  // with fewer the processor itself looks ahead far enough
+    const W* next = moves.weight() + at + i + kAhead;
+    for (int64_t k = 0; k < V * lanes; k += 64 / sizeof(W)) __builtin_prefetch(next + k, 1);
   }
-  for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
-    const int64_t row = groups.row(position);
-    const X *from = x + row * inputs, *error = delta + row * outputs;
-    decltype(load(from)) value[V];
-    UNROLLED for (int v = 0; v < V; ++v) value[v] = load(from + v * lanes, count - v * lanes);
-    UNROLLED for (int o = 0; o < O; ++o) {
-      const auto factor = everywhere(error[o]);
-      UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[o][v], factor, value[v]);
-    }
+  Vector<C> sums[V] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto factor = everywhere(factors[r]);
+    UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[v], factor, load(from[r] + i + v * lanes, here));
   }
-  UNROLLED for (int o = 0; o < O; ++o) {
-    UNROLLED for (int v = 0; v < V; ++v) store(sums[o][v], gradient + o * across + v * lanes, lanes);
-  }
+  moves.each(group, [&](const auto& move) __attribute__((always_inline)) {
+    UNROLLED for (int v = 0; v < V; ++v) move(at + i + v * lanes, sums[v], here);
+  });
 }
 
-// gradient[o][0 .. count) of O outputs, in tiles of V vectors and then of fewer.
-template <int O, int V, class C, class X>
-inline void gradient_tiles(const Groups& groups, int64_t group, int64_t inputs, int64_t outputs, const X* delta,
-                           const X* x, int64_t count, C* gradient, int64_t across) {
-  constexpr std::integral_constant<int64_t, V * Lanes<C>::count> width;
-  int64_t i = 0;
-  for (; i + width <= count; i += width) {
-    gradient_tile<O, V>(groups, group, inputs, outputs, delta, x + i, width, gradient + i, across);
+// Few rows: it is the way of the weights from memory that takes time, and one output after the other is one long stretch
+// of it.
+template <class C, class X, class W>
+void update_few(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t at, int64_t inputs,
+                int64_t outputs, const X* delta, const X* x) {
+  constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
+  constexpr int V = 4 * kVectors;
+  const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
+  const X *from[kMany], *errors[kMany];
+  for (int64_t r = 0; r < rows; ++r) {
+    from[r] = x + groups.row(first + r) * inputs;
+    errors[r] = delta + groups.row(first + r) * outputs;
   }
-  if (i == count) return;
-  if constexpr (V > 1) {
-    gradient_tiles<O, V / 2>(groups, group, inputs, outputs, delta, x + i, count - i, gradient + i, across);
-  } else {
-    gradient_tile<O, 1>(groups, group, inputs, outputs, delta, x + i, count - i, gradient + i, across);
-  }
-}
-
-// Few rows: moves the weights of O outputs, a stretch of inputs at a time.
-template <int O, class C, class X, class W>
-inline void update_few(const Moves<C, W>& moves, const Groups& groups, int64_t group, int64_t base, int64_t inputs,
-                       int64_t outputs, const X* delta, const X* x) {
-  constexpr int64_t stretch = 256;
-  alignas(64) C gradient[O * stretch];
-  for (int64_t i = 0; i < inputs; i += stretch) {
-    const W* next = moves.weight() + base + i + stretch;
-    for (int64_t o = 0; o < O; ++o) {  // the next stretch arrives while this one's gradient is summed
-      for (int64_t k = 0; k < std::min(stretch, inputs); k += 64 / sizeof(W)) {
-        __builtin_prefetch(next + o * inputs + k, 1);
-      }
+  for (int64_t o = item.begin; o < item.end; ++o, at += inputs) {
+    X factors[kMany];
+    for (int64_t r = 0; r < rows; ++r) factors[r] = errors[r][o];
+    int64_t i = 0;
+    for (; i + V * lanes <= inputs; i += V * lanes) {
+      update_tile<V>(moves, item.group, at, rows, factors, from, i, lanes);
     }
-    const int64_t count = std::min(stretch, inputs - i);
-    gradient_tiles<O, vectors_of_tile(O)>(groups, group, inputs, outputs, delta, x + i, count, gradient, stretch);
-    moves(group, base + i, {gradient, O, stretch, inputs, count});
+    for (; i + kVectors * lanes <= inputs; i += kVectors * lanes) {
+      update_tile<kVectors>(moves, item.group, at, rows, factors, from, i, lanes);
+    }
+    for (; i + lanes <= inputs; i += lanes) update_tile<1>(moves, item.group, at, rows, factors, from, i, lanes);
+    if (i < inputs) update_tile<1>(moves, item.group, at, rows, factors, from, i, inputs - i);
   }
 }
 
@@ -132,18 +110,15 @@ inline void update_many(const Moves<C, W>& moves, const Groups& groups, const It
 template <class C, class X, class W>
 void update_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
                 const Moves<C, W>& moves) {
-  const auto shares = cut(groups, outputs, inputs, outputs_of_tile, threads);
+  const auto step = [](int64_t rows) { return rows < kMany ? 1 : kRows; };
+  const auto shares = cut(groups, outputs, inputs, step, threads);
   each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
-    const int64_t rows = groups.rows(item.group), weight = groups.slot(item.group) * outputs * inputs;
-    if (rows >= kMany) {
-      const X* deltas = transposed(groups, item, outputs, delta);
-      return update_many<kVectors>(moves, groups, item, weight + item.begin * inputs, 0, inputs, deltas, x);
+    const int64_t at = (groups.slot(item.group) * outputs + item.begin) * inputs;
+    if (groups.rows(item.group) < kMany) {
+      return update_few<C>(moves, groups, item, at, inputs, outputs, delta, x);
     }
-    for (int64_t o = item.begin; o < item.end; o += outputs_of_tile(rows)) {
-      as_constant<kRows>(std::min(outputs_of_tile(rows), item.end - o), [&](auto height) {
-        update_few<height>(moves, groups, item.group, weight + o * inputs, inputs, outputs, delta + o, x);
-      });
-    }
+    const X* deltas = transposed(groups, item, outputs, delta);
+    update_many<kVectors>(moves, groups, item, at, 0, inputs, deltas, x);
   });
 }
 
