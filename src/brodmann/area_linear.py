@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -137,7 +139,13 @@ class AreaLinear(Layer):
         self.router = router(in_features, areas, update=rule) if router is not None and areas > 1 else None
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
-        self.feedback = None if feedback is None else feedback(shape)
+        self.merged = False
+        self.feedback = None if feedback is None else _built(feedback, shape)
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether it has feedback."""
+        return self.feedback is not None
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
@@ -164,6 +172,8 @@ class AreaLinear(Layer):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
         """Learning forward pass: x (..., in); returns (..., out) and the trace."""
+        if self.merged:
+            raise BrodmannError("This layer was merged for inference: learn with the network that it was made from.")
         check_input(x, self._map)
         rows = x.reshape(-1, self.in_features)
         route = self._route(rows, context)
@@ -205,7 +215,9 @@ class AreaLinear(Layer):
         signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas)
         below = None
         if feedback is not None:
-            below = feedback.error(signal).reshape(*trace.leading, self.in_features)
+            below = feedback.error(signal)
+            _check_error_below(feedback, below, trace.x)
+            below = below.reshape(*trace.leading, self.in_features)
         self._measure_conflict(trace, part_delta, context)
         if groups.rows:
             self._move(signal, context)
@@ -247,7 +259,7 @@ class AreaLinear(Layer):
         self.areas.weight.value.add_(self.shared.value)
         self.areas.bias.value.add_(self.shared_bias.value)
         self.shared = self.shared_bias = self.feedback = None
-        self.shared_mode = "off"
+        self.shared_mode, self.merged = "off", True
 
     def active_parameters(self) -> int:
         """Counts what inference reads for one sample, without the router: the merged map, or both where gated."""
@@ -328,3 +340,24 @@ class AreaLinear(Layer):
         """Shown by print(network)."""
         sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
         return f"{sizes}, shared={self.shared_mode}, gated={self.gated}"
+
+
+def _built(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
+    try:
+        inspect.signature(feedback).bind(shape)
+    except TypeError as error:
+        name = getattr(feedback, "__name__", repr(feedback))
+        raise BrodmannError(
+            f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
+            "partial(Direct, outputs=10)."
+        ) from None
+    return feedback(shape)
+
+
+def _check_error_below(feedback: Feedback, below: Any, x: Tensor) -> None:
+    """Checks what a path of one's own may get wrong: a reshape would take any tensor of as many numbers."""
+    if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
+        came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
+        raise BrodmannError(
+            f"{type(feedback).__name__}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}."
+        )

@@ -129,7 +129,7 @@ class AreaMap(nn.Module):
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
         weight = self.weight.value
         bias = x.new_zeros(weight.shape[:2]) if self.bias is None else self.bias.value
-        slot = self.slot[area]
+        slot = self.slot.index_select(0, area)  # which refuses what is no area
         if torch.compiler.is_exporting():
             return _every_slot_then_choose(x, slot, weight, bias)
         return _grouped_linear(x, slot, weight, bias)  # type: ignore[no-any-return]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .checks import check_memory, check_share, check_whole
@@ -19,7 +20,7 @@ from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, 
 from .layers import Layer
 from .local import Local, RMSNorm
 from .routing import Router
-from .updates import RLS, SGD, Adam, UpdateRule, check_rule, update_rule
+from .updates import RLS, SGD, UPDATES, Adam, UpdateRule, check_rule, update_rule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
@@ -57,7 +58,7 @@ def mlp(
     areas: int = 16,
     feedback: str = "kolen-pollack",
     update: UpdateRule | None = None,
-    activation: str = "relu",
+    activation: str | Callable[[Tensor], Tensor] = "relu",
     dropout: float = 0.0,
     routing: str = "network",
     shared: str = "learned",
@@ -77,7 +78,7 @@ def mlp(
         areas: Budget of areas of every layer. Default 16, as in the paper.
         feedback: A name in `FEEDBACKS`. The lowest layer sends nothing down and has none.
         update: Rule of every weight. Default Adam: its steps need no tuning to the width.
-        activation: ``"relu"`` (default, as in the paper), ``"gelu"`` or ``"tanh"``.
+        activation: ``"relu"`` (default, as in the paper), ``"gelu"``, ``"tanh"``, or any operation that `Local` takes.
         dropout: Share of hidden units switched off while learning. Default 0.
         routing: ``"network"``: one route for all layers, found from the input of the lowest (default: as accurate as a
             route per layer, at a fraction of a router's cost); ``"layer"``: every layer routes its own input.
@@ -117,7 +118,7 @@ def residual_mlp(
     areas: int = 16,
     feedback: str = "kolen-pollack",
     update: UpdateRule | None = None,
-    activation: str = "relu",
+    activation: str | Callable[[Tensor], Tensor] = "relu",
     dropout: float = 0.0,
     routing: str = "network",
     shared: str = "learned",
@@ -184,7 +185,7 @@ def stream_mlp(
     areas: int = 16,
     feedback: str = "kolen-pollack",
     update: UpdateRule | None = None,
-    activation: str = "relu",
+    activation: str | Callable[[Tensor], Tensor] = "relu",
     novelty: float = 0.4,
     dimension: int = 128,
 ) -> Sequential | Routed:
@@ -203,7 +204,7 @@ def stream_mlp(
         areas: Budget of areas. Default 16.
         feedback: A name in `FEEDBACKS`; its errors are scaled by `LeastChange`.
         update: Rule of every weight. Default `RLS`.
-        activation: ``"relu"`` (default), ``"gelu"`` or ``"tanh"``.
+        activation: As in `mlp`.
         novelty: See `Router`. Default 0.4, from a search on validation parts (docs/log.md).
         dimension: Of the router's projection. Default 128: the cosine decides what is new, and a random projection
             keeps it to about ``1 / sqrt(dimension)``.
@@ -234,11 +235,26 @@ def design(builder: str, update: UpdateRule, **arguments: Any) -> dict[str, Any]
     """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule.
 
     Raises:
-        BrodmannError: The update is no rule.
+        BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument is no
+            data, such as a feedback path that is not given by its name.
     """
     check_rule(update)
-    rule = {"name": type(update).__name__.lower(), **asdict(update)}
-    return {"builder": builder, **arguments, "update": rule}
+    name = type(update).__name__.lower()
+    if UPDATES.get(name) is not type(update):
+        raise BrodmannError(
+            f"A design names its rule: register yours first, brodmann.updates.UPDATES['{name}'] = "
+            f"{type(update).__name__}."
+        )
+    description = {"builder": builder, **arguments, "update": {"name": name, **asdict(update)}}
+    for argument, value in description.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise BrodmannError(
+                f"A design is data, and {argument}={value!r} is none: register a feedback path of your own in "
+                "brodmann.builders.FEEDBACKS and give its name."
+            ) from None
+    return description
 
 
 def build(description: dict[str, Any]) -> Layer:
@@ -344,10 +360,12 @@ def _dropout(share: float) -> list[Layer]:
     return [Local(nn.Dropout(share))] if share else []
 
 
-def _activation(name: str) -> Local:
-    if name not in ACTIVATIONS:
-        raise unknown_name("activation", name, ACTIVATIONS)
-    return Local(ACTIVATIONS[name]())
+def _activation(activation: str | Callable[[Tensor], Tensor]) -> Local:
+    if not isinstance(activation, str):
+        return Local(activation)
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, ACTIVATIONS)
+    return Local(ACTIVATIONS[activation]())
 
 
 __all__ = [

@@ -12,7 +12,6 @@ from .conflict import SIZE
 from .errors import BrodmannError
 from .graphs import unrecorded
 from .layers import Choice, Context, Layer
-from .local import Local
 from .routing import Router
 from .splitting import clone_area, merge_areas, recruit_areas
 
@@ -24,7 +23,7 @@ class Sequential(Layer):
         """Takes the layers from input to output.
 
         Raises:
-            BrodmannError: One of them is not a `Layer`.
+            BrodmannError: One of them is not a `Layer`, or sends no error down to others that learn.
         """
         super().__init__()
         for index, layer in enumerate(layers):
@@ -33,7 +32,14 @@ class Sequential(Layer):
                     f"Layer {index} of Sequential is a {type(layer).__name__}, which cannot learn: wrap parameter-free "
                     "operations in Local, and use AreaLinear for linear maps."
                 )
+            if not layer.sends_down and any(_learns(lower) for lower in layers[:index]):
+                raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether all of its layers do."""
+        return all(layer.sends_down for layer in self.layers)
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference."""
@@ -52,14 +58,24 @@ class Sequential(Layer):
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass from the last layer to the first; stops where a layer sends nothing down."""
         below: Tensor | None = error
-        for layer in reversed([*self.layers]):  # a ModuleList itself goes backwards slowly
-            if below is None:
-                if any(isinstance(part, AreaLinear) for part in layer.modules()):
-                    raise BrodmannError("A layer without feedback lies above one that learns: give it a feedback path.")
-                trace.pop()
-                continue
-            below = layer.learn(trace.pop(), below, context)
+        layers = [*self.layers]  # a ModuleList itself goes backwards slowly
+        while layers and below is not None:
+            below = layers.pop().learn(trace.pop(), below, context)
+        if below is None and any(_learns(lower) for lower in layers):  # the layer on top is one of the user's own
+            raise _without_feedback(self.layers[len(layers)], len(layers))
+        trace.clear()
         return below
+
+
+def _learns(layer: Layer) -> bool:
+    return any(isinstance(part, AreaLinear) for part in layer.modules())
+
+
+def _without_feedback(layer: Any, index: int) -> BrodmannError:
+    return BrodmannError(
+        f"Layer {index}, a {type(layer).__name__}, sends no error down, and layers below it learn: give an AreaLinear "
+        "a feedback path, and let a layer of your own return the error from `learn`."
+    )
 
 
 class Residual(Layer):
@@ -112,6 +128,11 @@ class Recomputed(Layer):
         super().__init__()
         self.body = body
 
+    @property
+    def sends_down(self) -> bool:
+        """Whether its body does."""
+        return self.body.sends_down
+
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference."""
         return self.body(x, choice)  # type: ignore[no-any-return]
@@ -119,36 +140,28 @@ class Recomputed(Layer):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass; remembers the input and where the random numbers stood."""
-        states = [generator.get_state() for generator in self._generators(x)]
+        state = _generator(x).get_state()
         y, _ = self.body.trace(x, context)
-        return y, (x, states)
+        return y, (x, state)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Computes the traces again, then the error pass of the body."""
-        x, states = trace
-        generators = self._generators(x)
-        now = [generator.get_state() for generator in generators]
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+        x, state = trace
+        generator = _generator(x)
+        now = generator.get_state()
+        generator.set_state(state)
         _, inner = self.body.trace(x, context)
-        for generator, state in zip(generators, now, strict=True):
-            generator.set_state(state)
+        generator.set_state(now)
         return self.body.learn(inner, error, context)
 
-    def _generators(self, x: Tensor) -> list[torch.Generator]:
-        """Returns what the body may draw random numbers from; nothing where it surely draws none."""
-        operations = [part.operation for part in self.body.modules() if isinstance(part, Local)]
-        if not any(_may_draw(operation) for operation in operations):
-            return []
-        if x.device.type == "cpu":
-            return [torch.default_generator]
-        return [torch.get_device_module(x.device).default_generators[x.device.index or 0]]
 
-
-def _may_draw(operation: Any) -> bool:
-    """Whether an operation may be random: a dropout that is on, or a function that cannot be looked into."""
-    return not isinstance(operation, nn.Module) or any(getattr(part, "p", 0) for part in operation.modules())
+def _generator(x: Tensor) -> torch.Generator:
+    """Returns what operations on a tensor draw random numbers from."""
+    if x.device.type == "cpu":
+        return torch.default_generator
+    generators: Any = torch.get_device_module(x.device).default_generators
+    return generators[x.device.index or 0]  # type: ignore[no-any-return]
 
 
 class Routed(Layer):
@@ -172,6 +185,11 @@ class Routed(Layer):
                 )
             part.place = place
         self.router, self.body = router, body
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether its body does."""
+        return self.body.sends_down
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference; the body follows this router, not an outer one."""

@@ -41,6 +41,8 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         residual: bool = False,
         feedback: str = "kolen-pollack",
         gated: bool = False,
+        activation: str = "relu",
+        dropout: float = 0.0,
         pooling: float = 0.0,
         partition: str = "fixed",
         optimiser: str = "adam",
@@ -65,12 +67,14 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             residual: Residual blocks (at least 3 layers). Default False.
             feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
             gated: Whether the gate multiplies the area's part. Default False.
+            activation: ``"relu"`` (default), ``"gelu"``, ``"tanh"``, or any operation that `brodmann.Local` takes.
+            dropout: Share of hidden units switched off while learning. Default 0: small networks seldom need it.
             pooling: Extra decay on the areas' own parts. Default 0.
             partition: ``"fixed"`` (default) or ``"growing"``, see `brodmann.Router`.
             optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"sgd"``, or ``"rls"`` for streams
                 that change: see `brodmann.stream_mlp`. It learns in one pass, whatever ``epochs`` says, has no
                 learning rate, schedule or decay, keeps the scale of inputs of its first call, and does not combine
-                with ``residual``, ``gated``, ``pooling``, ``partition`` or ``early_stopping``.
+                with ``residual``, ``gated``, ``dropout``, ``pooling``, ``partition`` or ``early_stopping``.
             learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam, 0.3 with SGD.
             schedule: ``"cosine"`` (default) or ``"constant"``; `partial_fit` is always constant.
             decay: Decoupled weight decay. Default as on the command line: 0.2 with Adam, 0 with SGD.
@@ -91,6 +95,8 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.residual = residual
         self.feedback = feedback
         self.gated = gated
+        self.activation = activation
+        self.dropout = dropout
         self.pooling = pooling
         self.partition = partition
         self.optimiser = optimiser
@@ -121,6 +127,7 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             "width": self.width,
             "areas": self.areas,
             "feedback": self.feedback,
+            "activation": self.activation,
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
@@ -129,8 +136,8 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
             else:
                 builder = residual_mlp if self.residual else mlp
                 update = update_rule(self.optimiser, decay=decay)
-                router = {"partition": self.partition}
-                body = builder(**sizes, gated=self.gated, pooling=self.pooling, router=router, update=update)
+                own: dict[str, Any] = {"gated": self.gated, "dropout": self.dropout, "pooling": self.pooling}
+                body = builder(**sizes, **own, router={"partition": self.partition}, update=update)
                 self.network_ = Network(body, loss, lr=rate)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
@@ -156,10 +163,11 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(batch, str):
             raise BrodmannError(f"Expected batch_size to be 'auto' or a whole number, got {batch!r}.")
         if self._recursive:
-            if self.residual or self.gated or self.pooling or self.partition != "fixed" or self.early_stopping:
+            others = (self.residual, self.gated, self.dropout, self.pooling, self.early_stopping)
+            if any(others) or self.partition != "fixed":
                 raise BrodmannError(
-                    "optimiser='rls' does not combine with residual, gated, pooling, partition or early_stopping: "
-                    "leave them out."
+                    "optimiser='rls' does not combine with residual, gated, dropout, pooling, partition or "
+                    "early_stopping: leave them out."
                 )
             return Schedule(1, batch, 1.0, "constant")
         patience = self.patience if self.early_stopping else None

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
+from .errors import BrodmannError
 from .kernels import native
 
 
@@ -36,11 +37,28 @@ class Groups:
 
     @staticmethod
     def of(area: Tensor, areas: int) -> Groups:
-        """Groups rows by their area, (rows,) with values in [0, areas); rows of an area keep their order."""
+        """Groups rows by their area, (rows,) int64 with values in [0, areas); rows of an area keep their order.
+
+        Raises:
+            BrodmannError: They are of another kind, or one is no area, as where a router of one's own chose them.
+        """
+        if area.ndim != 1 or area.dtype != torch.int64:
+            raise BrodmannError(
+                f"Expected the area of each row, (rows,) torch.int64, got {tuple(area.shape)} {area.dtype}: convert "
+                "it with .long()."
+            )
         if area.is_cpu and native.active():
-            order, present, bounds = native.group(area, areas)
+            sorted_rows = native.group(area, areas)
+            if sorted_rows is None:
+                raise _no_areas(area, areas)
+            order, present, bounds = sorted_rows
         else:
-            counts = torch.bincount(area, minlength=areas)
+            try:
+                counts = torch.bincount(area, minlength=areas)
+            except RuntimeError:  # some are negative
+                raise _no_areas(area, areas) from None
+            if len(counts) > areas:
+                raise _no_areas(area, areas)
             present = counts.nonzero()[:, 0]
             bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
             order = torch.argsort(area, stable=True)
@@ -70,3 +88,7 @@ class Groups:
     def unsort(self, rows: Tensor) -> Tensor:
         """Brings rows (rows, ...) that lie by group back into the batch's order."""
         return rows if self.order is None else torch.empty_like(rows).index_copy_(0, self.order, rows)
+
+
+def _no_areas(area: Tensor, areas: int) -> BrodmannError:
+    return BrodmannError(f"Expected areas from 0 to {areas - 1}, got {int(area.min())} to {int(area.max())}.")

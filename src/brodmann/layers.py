@@ -82,6 +82,11 @@ class Context(NamedTuple):
 class Layer(nn.Module, ABC):
     """Abstract: anything that can be traced and can learn."""
 
+    @property
+    def sends_down(self) -> bool:
+        """Whether `learn` returns an error for the layer below. Default True."""
+        return True
+
     @abstractmethod
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference, with the area and the gate that an enclosing `Routed` chose, if any."""

@@ -26,9 +26,11 @@ class Local(Layer):
             operation: A module or function of one tensor.
 
         Raises:
-            BrodmannError: It is a module with parameters or buffers, or one that overwrites its input.
+            BrodmannError: It is a class, a module with parameters or buffers, or one that overwrites its input.
         """
         super().__init__()
+        if not callable(operation) or isinstance(operation, type):
+            raise BrodmannError(f"Expected an operation of one tensor, such as nn.GELU(), got {operation!r}.")
         if isinstance(operation, nn.Module):
             held = [*operation.parameters(), *operation.buffers()]
             if held:

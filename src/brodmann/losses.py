@@ -1,11 +1,13 @@
 """Losses: the only global signal. A loss is any callable ``(output, target, weight) -> scalar``.
 
-One that also has ``value_and_error(output, target, weight)`` spares the network a pass of autograd: the losses here
-know their own derivative. PyTorch's own, such as ``nn.CrossEntropyLoss()``, work too, see `PyTorchLoss`.
+One of ``(output, target)`` alone counts all samples alike. One that also has
+``value_and_error(output, target, weight)`` spares the network a pass of autograd: the losses here know their own
+derivative. PyTorch's own, such as ``nn.CrossEntropyLoss()``, work too, see `PyTorchLoss`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -139,12 +141,7 @@ class PyTorchLoss:
         Raises:
             BrodmannError: There are weights of samples, which PyTorch's losses do not take.
         """
-        if weight is not None:
-            name = getattr(self.loss, "__name__", type(self.loss).__name__)
-            raise BrodmannError(
-                f"{name} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
-                "target, weight)."
-            )
+        _refuse_weights(self.loss, weight)
         if isinstance(self.loss, nn.Module):
             with torch.inference_mode(False):
                 self.loss.to(output)  # class weights follow the network
@@ -156,18 +153,71 @@ class PyTorchLoss:
         return self.loss(output.reshape(-1, output.shape[-1]), target)
 
 
-def as_loss(loss: Loss | None) -> Loss:
-    """Returns the loss that is meant: cross-entropy where there is none, and PyTorch's own in a `PyTorchLoss`.
+class Unweighted:
+    """``loss(output, target)``, a loss of your own that counts all samples alike."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Wraps a callable of two arguments. `Network` does it by itself."""
+        self.loss = loss
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Output (batch, ..., outputs), target as the loss takes it; returns a scalar.
+
+        Raises:
+            BrodmannError: There are weights of samples.
+        """
+        _refuse_weights(self.loss, weight)
+        return self.loss(output, target)
+
+
+def as_loss(loss: Any) -> Loss:
+    """Returns the loss that is meant: cross-entropy where there is none, and what takes no weights wrapped.
 
     Raises:
-        BrodmannError: It cannot be called, or is a class.
+        BrodmannError: It cannot be called with an output and a target, is a class, or holds parameters, which nothing
+            would train.
     """
     if loss is None:
         return CrossEntropy()
     if not callable(loss) or isinstance(loss, type):
         raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
-    own = isinstance(loss, _Loss) or getattr(loss, "__module__", None) == functional.__name__
-    return PyTorchLoss(loss) if own else loss
+    if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
+        raise BrodmannError(f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers.")
+    if isinstance(loss, _Loss) or getattr(loss, "__module__", None) == functional.__name__:
+        return PyTorchLoss(loss)
+    kind = _arguments(loss)
+    if kind is None:
+        raise BrodmannError(f"Expected a loss of (output, target) or of (output, target, weight), got {loss!r}.")
+    return Unweighted(loss) if kind == 2 else loss
+
+
+def _arguments(loss: Callable[..., Any]) -> int | None:
+    """Returns how many arguments a loss is meant to be called with: 3 with a weight, 2 without, None if with neither.
+
+    A third one that may be left out is a weight where it is called so: else it is an option, as of a focal loss.
+    """
+    try:
+        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except ValueError:  # some built-in functions do not say
+        return 3
+    wanted = [known.kind for known in signature.parameters.values()]
+    for arguments in (2, 3):
+        try:
+            signature.bind(*[None] * arguments)
+        except TypeError:
+            continue
+        weighted = inspect.Parameter.VAR_POSITIONAL in wanted or "weight" in signature.parameters
+        return 3 if weighted else arguments
+    return None
+
+
+def _refuse_weights(loss: Any, weight: Tensor | None) -> None:
+    if weight is not None:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise BrodmannError(
+            f"{name} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
+            "target, weight)."
+        )
 
 
 def one_number(loss: Any) -> Tensor:

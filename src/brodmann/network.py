@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,10 @@ class Network(nn.Module):
         samples = len(x) if x.ndim else 0
         if samples == 0:
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
-        if len(target) != samples:
-            raise BrodmannError(f"Expected as many targets as samples, got {len(target)} for {samples}.")
-        if weight is not None and len(weight) != samples:
-            raise BrodmannError(f"Expected as many weights as samples, got {len(weight)} for {samples}.")
+        for name, values in (("targets", target), ("weights", weight)):
+            if values is not None and values.shape[:1] != (samples,):
+                came = len(values) if values.ndim else "a single number"
+                raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
         context = Context(lr=rate, rates=self.rates, clip=self.clip, observe=observe)
@@ -139,8 +140,22 @@ class Network(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _ordinary(output).detach().requires_grad_(True)
             loss = one_number(self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight)))
+            if not loss.requires_grad:
+                raise BrodmannError(
+                    "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
+                )
             (error,) = torch.autograd.grad(loss, leaf)
             return error, loss.detach()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
+        """Refuses what `to`, `half` and `bfloat16` would else do to routers, biases and the rule's buffers as well."""
+        number = fn(torch.zeros((), dtype=self.dtype)).dtype
+        if number not in (torch.float32, torch.float64):
+            raise BrodmannError(
+                f"A network computes in float32 or float64, not in {number}: leave that out, or build it with "
+                "storage='bfloat16', which stores its weights so."
+            )
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -169,7 +184,10 @@ class Network(nn.Module):
         return total
 
     def total_parameters(self) -> int:
-        """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state."""
+        """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state.
+
+        What layers and paths of your own hold counts where it is an ``nn.Parameter``, without gradient.
+        """
         prototypes = sum(part.prototypes.numel() for part in self.body.modules() if isinstance(part, Router))
         fixed = sum(part.matrix.numel() for part in self.body.modules() if isinstance(part, FixedRandom | Direct))
         return sum(p.numel() for p in self.body.parameters()) + prototypes + fixed

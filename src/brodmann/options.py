@@ -10,7 +10,7 @@ from .builders import FEEDBACKS, STORAGES
 from .checks import check_positive, check_real, check_share, check_whole
 from .errors import BrodmannError, unknown_name
 from .schedule import Schedule
-from .updates import SGD, Adam, UpdateRule
+from .updates import SGD, UPDATES, UpdateRule, update_rule
 
 BASELINES = ("backprop", "last-layer")
 RULES = (*FEEDBACKS, *BASELINES)
@@ -58,7 +58,7 @@ class RunOptions:
     dropout: float = 0.0
     """Share of hidden units switched off while learning."""
     optimiser: str = "adam"
-    """adam or sgd."""
+    """adam or sgd, or a rule registered in `brodmann.updates.UPDATES`."""
     momentum: float = 0.0
     """Momentum of sgd."""
     lr: float | None = None
@@ -155,12 +155,14 @@ class RunOptions:
         Raises:
             BrodmannError: It is unknown, or its settings are out of range.
         """
-        if self.optimiser not in ("adam", "sgd"):
-            raise unknown_name("optimiser", self.optimiser, ("adam", "sgd"))
-        if self.optimiser == "adam" and self.momentum:
-            raise BrodmannError("A momentum goes with --optimiser sgd; adam has its own: leave one of them out.")
-        decay = self.weight_decay
-        return Adam(decay) if self.optimiser == "adam" else SGD(decay, self.momentum)
+        known = [name for name in UPDATES if name != "rls"]  # which needs a network and a loss of its own: `stream_mlp`
+        if self.optimiser not in known:
+            raise unknown_name("optimiser", self.optimiser, known)
+        if self.optimiser == "sgd":
+            return SGD(self.weight_decay, self.momentum)
+        if self.momentum:
+            raise BrodmannError("A momentum goes with --optimiser sgd: leave one of them out.")
+        return update_rule(self.optimiser, decay=self.weight_decay)
 
 
 def check_partition(name: str) -> None:

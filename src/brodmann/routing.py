@@ -205,10 +205,35 @@ class Router(nn.Module):
             cell = products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
         return products, cell
 
+    def choose(self, x: Tensor) -> Tensor | None:
+        """Override it for a choice of your own: x (rows, in); returns the cell of each row, (rows,) int64.
+
+        It serves inference and learning. Everything else goes on as described: the partition says which area a cell
+        belongs to, gate and projection look at the cosine with its prototype. Default None: the nearest prototype.
+        """
+        return None
+
+    def _own_choice(self, x: Tensor) -> Tensor | None:
+        cell = self.choose(x)
+        if cell is None or torch.compiler.is_compiling():  # whose tracing cannot look at numbers
+            return cell
+        name = type(self).__name__
+        if not isinstance(cell, Tensor) or cell.shape != x.shape[:1] or cell.dtype != torch.int64:
+            came = f"{tuple(cell.shape)} {cell.dtype}" if isinstance(cell, Tensor) else type(cell).__name__
+            raise BrodmannError(f"{name}.choose should return cells, ({len(x)},) torch.int64, got {came}.")
+        if len(cell) and (int(cell.min()) < 0 or int(cell.max()) >= self.cells):
+            raise BrodmannError(
+                f"{name}.choose should return cells from 0 to {self.cells - 1}, got {int(cell.min())} to "
+                f"{int(cell.max())}."
+            )
+        return cell
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Routes for inference: x (rows, in); returns area (rows,) and gate (rows,)."""
         u = self._project(x)
         products, cell = self._compare(u)
+        own = self._own_choice(x)
+        cell = cell if own is None else own
         # Not by a `Route`: torch.compile cannot trace a cached property.
         probabilities = (products / _length(u) / self.temperature).softmax(1)
         return self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0]
@@ -219,7 +244,10 @@ class Router(nn.Module):
         check_input(x, self.projection.value)
         u = self.projection.product(x, Groups.single(len(x), x.device), None, None)
         products: Tensor | None = None
-        if self.vacant is None and not self.balance_rate:
+        own = self._own_choice(x)
+        if own is not None:
+            cell = own
+        elif self.vacant is None and not self.balance_rate:
             cell = native.nearest(u, self.prototypes)
         else:
             products, cell = self._compare(u)

@@ -207,7 +207,7 @@ def _train(
     return learner, {
         "dataset": options.dataset,
         "rule": options.rule,
-        "areas": options.areas,
+        "areas": 1 if options.rule in BASELINES else options.areas,
         "layers": options.layers,
         "width": options.width,
         f"test_{metric}": test[metric],
@@ -273,6 +273,8 @@ def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network |
 
 
 def _loss(options: RunOptions, classification: bool) -> Loss:
+    if options.label_smoothing and not classification:
+        raise BrodmannError("A label smoothing goes with classes, and these targets are real numbers: leave it out.")
     return CrossEntropy(options.label_smoothing) if classification else MeanSquaredError()
 
 

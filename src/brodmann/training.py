@@ -111,6 +111,11 @@ class Trainer:
         self.callbacks, self.progress = list(callbacks), Progress()
         if not hasattr(network, "learn_with_output"):
             raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+        if not isinstance(train, tuple | list):
+            raise BrodmannError(
+                f"Expected samples and targets, two tensors in memory, got {type(train).__name__}: batches from a "
+                "DataLoader go into a loop of your own, network.learn(*batch)."
+            )
         for samples, targets in (train, self.validation or train):
             check_tensors(samples=samples, targets=targets)
             check_pairs(samples, targets)
@@ -118,6 +123,7 @@ class Trainer:
             raise BrodmannError("The training samples hold NaN or infinite values: remove or fill them first.")
         if self.schedule.patience is not None and self.validation is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
+        self._stopping = False
         self._signal: int | None = None
         self._written = 0.0
 
@@ -162,8 +168,12 @@ class Trainer:
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         self.progress = Progress(**checkpoint.progress)
 
+    def stop(self) -> None:
+        """Ends the training after the running epoch: for callbacks that have seen enough."""
+        self._stopping = True
+
     def run(self) -> Progress:
-        """Trains to the end of the schedule.
+        """Trains to the end of the schedule, or until it is stopped.
 
         Raises:
             BrodmannError: The folder holds checkpoints of another run.
@@ -182,7 +192,7 @@ class Trainer:
         self._written = time.monotonic()
         with self._signals():
             try:
-                while progress.epoch < self.schedule.epochs and not self._out_of_patience():
+                while progress.epoch < self.schedule.epochs and not self._out_of_patience() and not self._stopping:
                     self._epoch()
                 self._finish()
                 if self._signal is not None:  # it came after the last step

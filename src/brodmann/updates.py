@@ -51,7 +51,8 @@ class UpdateRule(ABC):
     Attributes:
         decay: Decoupled weight decay (per unit of learning rate): every step first multiplies the weight by
             ``1 - lr * decay``. Biases never decay. Default 0.
-        scale_free: Whether the size of a step does not depend on the size of the gradient.
+        scale_free: Of the class: whether the size of a step does not depend on that of the gradient, as with Adam and
+            rules of signs. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
     """
 
     decay: float = 0.0

@@ -57,12 +57,32 @@ def test_a_function_that_draws_random_numbers() -> None:
     assert torch.equal(torch.rand(2), drawn)  # and what is drawn afterwards is the same too
 
 
+class Scaled(nn.Module):
+    """Dropout of one's own, whose share has another name than PyTorch's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
+@pytest.mark.parametrize("operation", [nn.RReLU(), nn.AlphaDropout(0.4), Scaled()])
+def test_modules_that_draw_random_numbers(operation: nn.Module) -> None:
+    body = Local(operation)
+    x, error = torch.randn(50, 4), torch.randn(50, 4)
+    torch.manual_seed(3)
+    y, trace = body.trace(x, None)
+    below = body.learn(trace, error, None)
+    torch.manual_seed(3)
+    again, kept = Recomputed(body).trace(x, None)
+    assert torch.equal(again, y)
+    assert torch.equal(Recomputed(body).learn(kept, error, None), below)
+
+
 def test_traces_inside_are_not_kept() -> None:
     body = Sequential(Local(RMSNorm()), Local(nn.ReLU()))
     x = torch.randn(5, 4)
-    _, (kept, states) = Recomputed(body).trace(x, None)
+    _, (kept, state) = Recomputed(body).trace(x, None)
     assert kept is x
-    assert states == []
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_the_norm_carries_errors_down_as_autograd_does(double: None) -> None:

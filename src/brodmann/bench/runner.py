@@ -127,8 +127,9 @@ def _in_processes(cases: list[Case], workers: int, share: bool) -> Iterator[Row]
             raise
         except BrokenProcessPool:
             raise BrodmannError(
-                "A worker of the benchmark was killed (perhaps for memory): run fewer at a time with --jobs 1; rows "
-                "that are done are kept."
+                "A worker of the benchmark was killed, perhaps for memory: run fewer at a time with --jobs 1; rows "
+                'that are done are kept. A script calls run_recipes under `if __name__ == "__main__":`, since workers '
+                "read it too."
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -31,11 +31,15 @@ int64_t brodmann_pairs() {
 #endif
 }
 
-// Sorts the rows by area, stably: fills order (rows), present and bounds; returns the number of areas that have rows.
+// Sorts the rows by area, stably: fills order (rows), present and bounds; returns the number of areas that have rows, or
+// -1 where one is no area.
 int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t* order, int64_t* present,
                        int64_t* bounds) {
   std::vector<int64_t> next(areas, 0);
-  for (int64_t row = 0; row < rows; ++row) ++next[area[row]];
+  for (int64_t row = 0; row < rows; ++row) {
+    if (area[row] < 0 || area[row] >= areas) return -1;
+    ++next[area[row]];
+  }
   int64_t count = 0, start = 0;
   for (int64_t index = 0; index < areas; ++index) {
     const int64_t here = next[index];

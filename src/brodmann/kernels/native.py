@@ -102,14 +102,19 @@ def supports(weight: Tensor, rows: Tensor) -> bool:
     return weight.is_cpu and rows.is_cpu and _OF_ROWS.get(weight.dtype) == rows.dtype and active()
 
 
-def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sorts rows by area, (rows,) int64: returns order (rows,), the areas that have rows, and their bounds."""
+def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Sorts rows by area, (rows,) int64: returns order (rows,), the areas that have rows, and their bounds.
+
+    None where one of them is not in [0, areas).
+    """
     area = area.contiguous()
     rows = area.shape[0]
     most = min(rows, areas)
     numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64, device="cpu")
     start = numbers.data_ptr()
     count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
+    if count < 0:
+        return None
     return numbers[:rows], numbers[rows : rows + count], numbers[rows + most : rows + most + count + 1]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..errors import BrodmannError
 from ..updates import Factors, UpdateRule
 from .interface import Operations, Target
 
@@ -65,12 +66,12 @@ def _move(rule: UpdateRule, target: Target, index: int, factors: Factors) -> Non
     """Moves one slot of a target."""
     state = {name: tensor[index] for name, tensor in target.state.items()}
     stored = target.weight[index]
-    if stored.dtype == factors.delta.dtype:
-        rule.apply(stored, state, factors, target.lr, target.decay)
-    else:
-        wide = stored.to(factors.delta.dtype)
-        rule.apply(wide, state, factors, target.lr, target.decay)
-        stored.copy_(round_stochastically(wide))
+    as_stored = stored.dtype == factors.delta.dtype
+    moved = stored if as_stored else stored.to(factors.delta.dtype)
+    if rule.apply(moved, state, factors, target.lr, target.decay) is not None:
+        raise BrodmannError(f"{type(rule).__name__}.apply should move the weight in place and return nothing.")
+    if not as_stored:
+        stored.copy_(round_stochastically(moved))
 
 
 def round_stochastically(values: Tensor) -> Tensor:

@@ -1,0 +1,399 @@
+"""What users add of their own: routers, feedback paths, rules, losses, layers; and what they may get wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import (
+    Adam,
+    AreaLinear,
+    BrodmannError,
+    Context,
+    CrossEntropy,
+    Direct,
+    Feedback,
+    FixedRandom,
+    Local,
+    Network,
+    Routed,
+    Router,
+    Sequential,
+    UpdateRule,
+    mlp,
+)
+from brodmann.builders import design
+from brodmann.feedback import Signal
+from brodmann.groups import Groups
+from brodmann.kernels.native import switched_off
+from brodmann.layers import Layer
+from brodmann.options import RunOptions
+from brodmann.routing import Route
+from brodmann.schedule import Schedule
+from brodmann.telemetry import area_choices
+from brodmann.training import Callback, Trainer
+from brodmann.updates import UPDATES
+
+X, Y = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
+
+
+def picking(pick: Callable[[Tensor], Any]) -> type[Router]:
+    """A router whose choice is `pick`'s."""
+
+    class Picking(Router):
+        def choose(self, x: Tensor) -> Any:
+            return pick(x)
+
+    return Picking
+
+
+def by_sign(x: Tensor) -> Tensor:
+    return (x[:, 0] > 0).long()
+
+
+def routed(router: type[Router], areas: int = 4, **settings: Any) -> Network:
+    torch.manual_seed(0)
+    body = Sequential(
+        AreaLinear(6, 5, areas=areas, router=None, feedback=None, update=Adam()),
+        Local(nn.ReLU()),
+        AreaLinear(5, 3, areas=areas, router=None, update=Adam()),
+    )
+    return Network(Routed(router(6, areas, **settings), body))
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_choice_of_ones_own_serves_inference_and_learning(learned: bool) -> None:
+    network = routed(picking(by_sign), learned=learned)
+    before = network(X)
+    positive = X[:, 0] > 0
+    network.learn(X[positive], Y[positive], lr=0.01)
+    (area,) = area_choices(network, X).values()
+    assert torch.equal(area, by_sign(X))
+    assert not torch.equal(network(X)[positive], before[positive])
+    existing = {int(slot) for slot in network.body.body.layers[0].areas.slot.nonzero()[:, 0]}
+    assert existing == {1}  # nobody chose area 0
+    own = AreaLinear(6, 3, areas=4, router=picking(by_sign))
+    assert own(X).shape == (20, 3)
+
+
+def test_the_nearest_prototype_as_a_choice_of_ones_own_changes_nothing() -> None:
+    class Nearest(Router):
+        def choose(self, x: Tensor) -> Tensor:
+            return (x @ self.projection.value[0].t() @ self.prototypes.t()).argmax(1)
+
+    plain, own = routed(Router), routed(Nearest)
+    for _ in range(5):
+        assert torch.equal(plain.learn(X, Y, lr=0.01), own.learn(X, Y, lr=0.01))
+    assert torch.equal(plain(X), own(X))
+
+
+def test_a_choice_of_ones_own_compiles() -> None:
+    network = routed(picking(by_sign))
+    assert torch.equal(torch.compile(network, backend="eager", fullgraph=True)(X), network(X))
+
+
+class Careless(Router):
+    """Overrides the route itself, which nothing checks before the rows are grouped."""
+
+    area: Tensor
+
+    def route(self, x: Tensor) -> Route:
+        return replace(super().route(x), area=self.area)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    ("area", "message"),
+    [
+        (torch.arange(20) % 5, "Expected areas from 0 to 3, got 0 to 4."),
+        (torch.arange(20) % 3 - 1, "Expected areas from 0 to 3, got -1 to 1."),
+        (torch.zeros(20), "the area of each row, (rows,) torch.int64, got (20,) torch.float32: convert it with"),
+        (torch.zeros(20).bool(), "the area of each row, (rows,) torch.int64, got (20,) torch.bool: convert it with"),
+        (torch.zeros(20, 1).long(), "the area of each row, (rows,) torch.int64, got (20, 1) torch.int64"),
+    ],
+)
+def test_areas_that_do_not_exist(area: Tensor, message: str, compiled: bool) -> None:
+    network = routed(Careless)
+    network.body.router.area = area
+    weights = [tensor.clone() for tensor in network.state_dict().values()]
+    with pytest.raises(BrodmannError) as caught, nullcontext() if compiled else switched_off():
+        network.learn(X, Y)
+    assert message in str(caught.value)
+    assert all(map(torch.equal, weights, network.state_dict().values()))
+
+
+def test_groups_of_nothing() -> None:
+    assert Groups.of(torch.zeros(0, dtype=torch.int64), 3).segments == ()
+
+
+class Flawed(Feedback):
+    """A path whose error is what the test says."""
+
+    def __init__(self, shape: Any, make: Callable[[Signal], Any]) -> None:
+        super().__init__()
+        self.make = make
+
+    def error(self, signal: Signal) -> Any:
+        return self.make(signal)
+
+
+def learn_with(make: Callable[[Signal], Any]) -> None:
+    layer = AreaLinear(6, 3, areas=1, feedback=lambda shape: Flawed(shape, make))
+    _, trace = layer.trace(X, Context())
+    layer.learn(trace, torch.zeros(20, 3), Context())
+
+
+@dataclass(frozen=True)
+class Elsewhere(UpdateRule):
+    """A rule that returns the moved weight instead of moving it."""
+
+    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> Any:
+        return weight - lr * factors.dense()
+
+
+class Silent(Layer):
+    """A layer that forgets to return the error."""
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        return x, None
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+        pass
+
+
+def body() -> Sequential:
+    return Sequential(AreaLinear(6, 3, areas=1, feedback=None))
+
+
+def merged_once() -> Network:
+    network = Network(mlp(6, 3, width=4, areas=2))
+    network.learn(X, Y)
+    return network.merged()
+
+
+class Trained(nn.Module):
+    """A loss with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.scale * functional.cross_entropy(output, target)
+
+
+CASES: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: routed(picking(lambda x: x[:, 0] > 0)).learn(X, Y),
+        "Picking.choose should return cells, (20,) torch.int64, got (20,) torch.bool.",
+    ),
+    (
+        lambda: routed(picking(lambda x: x))(X),
+        "Picking.choose should return cells, (20,) torch.int64, got (20, 6) torch.float32.",
+    ),
+    (
+        lambda: routed(picking(lambda x: 3)).learn(X, Y),
+        "Picking.choose should return cells, (20,) torch.int64, got int.",
+    ),
+    (
+        lambda: routed(picking(lambda x: torch.arange(20) % 5)).learn(X, Y),
+        "Picking.choose should return cells from 0 to 3, got 0 to 4.",
+    ),
+    (
+        lambda: routed(picking(lambda x: -by_sign(x)))(X),
+        "Picking.choose should return cells from 0 to 3, got -1 to 0.",
+    ),
+    (
+        lambda: learn_with(lambda signal: torch.zeros(6, 20)),
+        "Flawed.error should return the error below, (20, 6) torch.float32, got (6, 20) torch.float32.",
+    ),
+    (
+        lambda: learn_with(lambda signal: torch.zeros(20, 6).double()),
+        "Flawed.error should return the error below, (20, 6) torch.float32, got (20, 6) torch.float64.",
+    ),
+    (
+        lambda: learn_with(lambda signal: None),
+        "Flawed.error should return the error below, (20, 6) torch.float32, got NoneType.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, feedback=Direct),
+        "Direct cannot be built from the layer's shape alone (missing a required argument: 'outputs'): give the rest "
+        "by functools.partial, as in partial(Direct, outputs=10).",
+    ),
+    (
+        lambda: Network(mlp(6, 3, areas=1, update=Elsewhere())).learn(X, Y),
+        "Elsewhere.apply should move the weight in place and return nothing.",
+    ),
+    (
+        lambda: design("mlp", Elsewhere(), in_features=6, outputs=3),
+        "A design names its rule: register yours first, brodmann.updates.UPDATES['elsewhere'] = Elsewhere.",
+    ),
+    (
+        lambda: design("mlp", Adam(), in_features=6, outputs=3, feedback=FixedRandom),
+        "A design is data, and feedback=<class 'brodmann.feedback.FixedRandom'> is none: register a feedback path of "
+        "your own in brodmann.builders.FEEDBACKS and give its name.",
+    ),
+    (
+        lambda: Network(Sequential(body(), Silent())).learn(X, Y),
+        "Layer 1, a Silent, sends no error down, and layers below it learn: give an AreaLinear a feedback path, and "
+        "let a layer of your own return the error from `learn`.",
+    ),
+    (
+        lambda: merged_once().learn(X, Y),
+        "This layer was merged for inference: learn with the network that it was made from.",
+    ),
+    (
+        lambda: Network(body()).bfloat16(),
+        "A network computes in float32 or float64, not in torch.bfloat16: leave that out, or build it with "
+        "storage='bfloat16', which stores its weights so.",
+    ),
+    (
+        lambda: Network(body()).half(),
+        "A network computes in float32 or float64, not in torch.float16: leave that out, or build it with "
+        "storage='bfloat16', which stores its weights so.",
+    ),
+    (
+        lambda: Network(body(), Trained()),
+        "Trained holds parameters, which nothing would train: make them buffers.",
+    ),
+    (
+        lambda: Network(body(), lambda output, target: functional.cross_entropy(output, target).detach()).learn(X, Y),
+        "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy.",
+    ),
+    (
+        lambda: Network(body(), functional.cross_entropy).learn(X, Y, torch.ones(20)),
+        "cross_entropy takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
+        "target, weight).",
+    ),
+    (lambda: Network(body()).learn(X[0], Y[0]), "Expected as many targets as samples, got a single number for 6."),
+    (
+        lambda: Local(nn.ReLU),
+        "Expected an operation of one tensor, such as nn.GELU(), got <class 'torch.nn.modules.activation.ReLU'>.",
+    ),
+    (
+        lambda: Trainer(Network(body()), torch.utils.data.DataLoader([0])),  # type: ignore[arg-type]
+        "Expected samples and targets, two tensors in memory, got DataLoader: batches from a DataLoader go into a "
+        "loop of your own, network.learn(*batch).",
+    ),
+]
+
+
+@pytest.mark.parametrize(("act", "message"), CASES, ids=[message[:50] for _, message in CASES])
+def test_what_users_may_get_wrong(act: Callable[[], object], message: str) -> None:
+    with pytest.raises(BrodmannError) as caught:
+        act()
+    assert str(caught.value) == message
+
+
+def test_a_loss_that_takes_two_arguments_nothing() -> None:
+    with pytest.raises(BrodmannError, match="Expected a loss of \\(output, target\\) or of"):
+        Network(body(), lambda output: output.sum())
+
+
+def focal(output: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """A loss whose third argument is an option, not a weight."""
+    value = functional.cross_entropy(output, target, reduction="none")
+    return ((1 - (-value).exp()) ** gamma * value).mean()
+
+
+class Focal(nn.Module):
+    """The same as a module."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return focal(output, target)
+
+
+LOSSES: list[Any] = [focal, Focal(), lambda output, target: focal(output, target)]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_ones_own_without_weights(loss: Any, double: None) -> None:
+    torch.manual_seed(0)
+    network = Network(body(), loss)
+    x = X.double()
+    found = network.learn(x, Y, lr=0.0)
+    leaf = network(x).requires_grad_(True)
+    expected = focal(leaf, Y)
+    error, _ = network.output_error(network(x), Y)
+    assert torch.equal(found, expected.detach())
+    assert torch.equal(error, torch.autograd.grad(expected, leaf)[0])
+    with pytest.raises(BrodmannError, match="takes no weights of samples"):
+        network.learn(x, Y, torch.ones(20))
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda o, t, weight=None: CrossEntropy()(o, t, weight), lambda *given: CrossEntropy()(*given)]
+)
+def test_losses_of_ones_own_with_weights(loss: Any) -> None:
+    weight = torch.rand(20)
+    torch.manual_seed(0)
+    own = Network(body(), loss)
+    torch.manual_seed(0)
+    plain = Network(body())
+    assert torch.allclose(own.learn(X, Y, weight), plain.learn(X, Y, weight))
+
+
+def test_any_operation_as_an_activation() -> None:
+    torch.manual_seed(0)
+    named = Network(mlp(6, 3, width=4, activation="gelu"))
+    torch.manual_seed(0)
+    given = Network(mlp(6, 3, width=4, activation=nn.GELU()))
+    assert torch.equal(named(X), given(X))
+    with pytest.raises(BrodmannError, match="A design is data"):
+        design("mlp", Adam(), in_features=6, outputs=3, activation=nn.GELU())
+    json.dumps(design("mlp", Adam(), in_features=6, outputs=3, activation="gelu"))
+
+
+@dataclass(frozen=True)
+class Downhill(UpdateRule):
+    """Gradient descent under another name."""
+
+    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> None:
+        factors.add_to(weight, keep=1.0 - lr * decay, scale=-lr)
+
+
+def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BrodmannError, match="Unknown optimiser 'downhill'"):
+        RunOptions(optimiser="downhill").check()
+    monkeypatch.setitem(UPDATES, "downhill", Downhill)
+    options = RunOptions(optimiser="downhill", decay=0.5)
+    options.check()
+    assert options.update() == Downhill(0.5)
+    with pytest.raises(BrodmannError, match="Unknown optimiser 'rls'"):
+        RunOptions(optimiser="rls").check()
+
+
+def test_a_callback_stops_the_training() -> None:
+    class Enough(Callback):
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            if trainer.progress.step == 7:
+                trainer.stop()
+
+    progress = Trainer(Network(body()), (X, Y), schedule=Schedule(10, 5), callbacks=[Enough()]).run()
+    assert progress.epoch == 2  # the running epoch of four steps came to its end
+    assert len(progress.history) == 2
+
+
+def test_a_refused_step_moves_nothing() -> None:
+    merged = merged_once()
+    before = merged(X)
+    with pytest.raises(BrodmannError):
+        merged.learn(X, Y, lr=0.1)
+    assert torch.equal(merged(X), before)
