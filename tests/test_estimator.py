@@ -201,3 +201,18 @@ def test_a_call_of_partial_fit_that_is_refused_changes_nothing() -> None:
     with pytest.raises(BrodmannError, match="Expected 1 targets a sample, as at the first call, got 2"):
         regressor.partial_fit(x * 100, np.stack([y, y], 1))
     np.testing.assert_array_equal(regressor.predict(x), before)
+
+
+def test_dropout_and_activation_reach_the_network() -> None:
+    x, y = load_wine(return_X_y=True)
+    settings = {"width": 16, "areas": 4, "epochs": 2, "random_state": 0}
+    plain = SALClassifier(**settings).fit(x, y)
+    for other in ({"dropout": 0.5}, {"activation": "tanh"}):
+        assert not np.array_equal(SALClassifier(**settings, **other).fit(x, y).predict_proba(x), plain.predict_proba(x))
+    assert np.array_equal(SALClassifier(**settings, dropout=0.0).fit(x, y).predict_proba(x), plain.predict_proba(x))
+    with pytest.raises(BrodmannError, match="Expected dropout to be a number in"):
+        SALClassifier(dropout=1.0).fit(x, y)
+    with pytest.raises(BrodmannError, match="Unknown activation 'rely'. Did you mean 'relu'"):
+        SALClassifier(activation="rely").fit(x, y)
+    with pytest.raises(BrodmannError, match="does not combine with"):
+        SALClassifier(optimiser="rls", dropout=0.1).fit(x, y)

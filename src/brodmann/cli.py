@@ -36,7 +36,7 @@ class Train(RunOptions):
     """Trains a network without backpropagation, or with it as the baseline."""
 
     dataset: tyro.conf.Positional[str] = "digits"
-    """Name of a data set, or path of an .npz file; see `brodmann data list`."""
+    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
     data_dir: str | None = None
     """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
     out: Path | None = None

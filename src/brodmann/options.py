@@ -22,7 +22,7 @@ class RunOptions:
     """Everything that decides the outcome of a run, bit for bit on one machine and thread count."""
 
     dataset: str = "digits"
-    """Name of a data set, or path of an .npz file; see `brodmann data list`."""
+    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
     """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, kolen-pollack-noisy, random,
     sign, direct, transpose; or a baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers

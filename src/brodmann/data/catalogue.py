@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from brodmann.data.csv_table import load_csv
 from brodmann.data.dataset import Dataset, with_fixed_test_part
 from brodmann.data.directory import data_directory
 from brodmann.data.images import IMAGE_SETS, fetch_images, image_place, images_present, load_images
@@ -46,6 +47,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
       a fixed stratified fifth (seed 0) serves.
     - ``path/to/file.npz``: a file of one's own, looked up as given, then inside the data directory, there
       also by its mere name: a file that has moved is found by its new folder.
+    - ``path/to/file.csv``: a table, looked up likewise; its last column is the target, see `load_csv`.
     - ``openml:NAME`` or ``openml:ID``: a table in scikit-learn's OpenML cache, the folder ``openml`` of the data
       directory.
     - ``NAME``: the file ``NAME.npz`` in the data directory; it comes before an image set of the same name.
@@ -68,7 +70,9 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     if name == BUNDLED:
         return _load_digits()
     if name.endswith(".npz"):
-        return load_npz(_npz_path(name, directory), name)
+        return load_npz(_file(name, directory), name)
+    if name.endswith(".csv"):
+        return load_csv(_file(name, directory), name)
     if name.startswith(PREFIX):
         return load_table(name, directory)
     own = _own_file(name, directory)
@@ -98,8 +102,10 @@ def fetch(name: str, data_dir: str | Path | None = None) -> Path:
     directory = data_directory(data_dir)
     if name == BUNDLED:
         raise BrodmannError(f"Nothing to fetch for '{name}': it comes with scikit-learn. Use it as it is.")
-    if name.endswith(".npz"):
-        raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own. {put_there(directory / name)}")
+    if name.endswith((".npz", ".csv")):
+        where = directory / name
+        there = put_there(where) if name.endswith(".npz") else f"Put it at {where}."
+        raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own. {there}")
     if name.startswith(PREFIX):
         fetch_table(name, directory)
         return table_place(name, directory)
@@ -142,7 +148,7 @@ def _load_digits() -> Dataset:
     return with_fixed_test_part(BUNDLED, np.asarray(bunch.images), np.asarray(bunch.target), classes)
 
 
-def _npz_path(name: str, directory: Path) -> Path:
+def _file(name: str, directory: Path) -> Path:
     path = Path(name).expanduser()
     places = (path, directory / path, directory / path.name)
     return next((place for place in places if place.is_file()), path)
@@ -163,4 +169,4 @@ def _unknown(name: str, directory: Path) -> BrodmannError:
         return BrodmannError(f"{name} is no data set: {put_there(Path(name).with_suffix('.npz'))}")
     known = unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory)})
     nowhere = "" if directory.is_dir() else f" The folder of the data, {directory}, does not exist."
-    return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz file by its path.{nowhere}")
+    return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz or .csv file by its path.{nowhere}")

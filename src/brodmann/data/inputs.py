@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brodmann.data.arrays import check_numeric, finite_tensor
-from brodmann.data.directory import one_line
+from brodmann.data.csv_table import numbers, read_lines
 from brodmann.data.npz import open_archive, read_array, why_unreadable
 from brodmann.data.preprocessing import Preprocessing
 from brodmann.errors import BrodmannError, unknown_name
@@ -94,48 +92,8 @@ def _read_npy(path: Path) -> Array:
 
 
 def _read_csv(path: Path) -> Array:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BrodmannError(
-            f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
-        ) from error
-    if lines and _is_header(lines[0][1]):
-        lines = lines[1:]
-    if not lines:
-        raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
-    return np.array([_numbers(cells, len(lines[0][1]), line, path) for line, cells in lines], dtype=np.float64)
-
-
-def _numbers(cells: list[str], width: int, line: int, path: Path) -> list[float]:
-    if len(cells) != width:
-        raise BrodmannError(
-            f"{path} line {line} must have {width} values like the first; {len(cells)} came. Complete the line."
-        )
-    for column, cell in enumerate(cells, start=1):
-        if not _is_number(cell):
-            came = cell if len(cell) <= 40 else f"{cell[:37]}..."
-            raise BrodmannError(
-                f"{path} line {line} column {column} must be a number; '{came}' came. Write numbers only, separated by "
-                "commas."
-            )
-    return [float(cell) for cell in cells]
-
-
-def _is_header(cells: list[str]) -> bool:
-    """Whether a first line names columns: no number, and no name twice, as what marks missing values would be."""
-    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
-    return not any(_is_number(part) for part in parts) and len(set(cells)) == len(cells)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # Python reads 1_0 as 10
+    lines = read_lines(path)
+    return np.array([numbers(cells, len(lines[0][1]), line, path) for line, cells in lines], dtype=np.float64)
 
 
 _READERS: dict[str, Callable[[Path], Array]] = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}

@@ -1,0 +1,99 @@
+"""One's own data as a table of text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brodmann.cli import main
+from brodmann.data import load
+from brodmann.errors import BrodmannError, MissingDataError
+
+
+def write(path: Path, targets: list[str], header: str = "", columns: int = 3) -> Path:
+    x = np.random.default_rng(0).normal(size=(len(targets), columns)).round(3)
+    lines = [",".join([*map(str, row), target]) for row, target in zip(x, targets, strict=True)]
+    path.write_text("\n".join([*([header] if header else []), *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes"),
+    [
+        (["0", "1", "7", "1"] * 10, ("0", "1", "7")),
+        (["red", "white", " red", "rose"] * 10, ("red", "rose", "white")),
+        (["0.0", "1.5", "2", "-3e1"] * 10, None),
+    ],
+)
+@pytest.mark.parametrize("header", ["", "a,b,c,target"])
+def test_the_last_column_is_the_target(
+    tmp_path: Path, targets: list[str], classes: tuple[str, ...] | None, header: str
+) -> None:
+    path = write(tmp_path / "t.csv", targets, header)
+    data = load(str(path))
+    assert data.classes == classes
+    assert data.shape == (3,)
+    assert (len(data.x_train), len(data.x_test)) == (32, 8)
+    assert load("t.csv", tmp_path).digest == data.digest  # found in the data directory too
+    table = np.loadtxt(path, delimiter=",", usecols=(0, 1, 2), skiprows=int(bool(header)), dtype=np.float32)
+    rows = {tuple(row) for row in [*data.x_train.tolist(), *data.x_test.tolist()]}
+    assert rows == {tuple(row) for row in table.tolist()}
+    of_row = dict(zip(map(tuple, table.tolist()), targets, strict=True))
+    for x, y in [
+        *zip(data.x_train.tolist(), data.y_train, strict=True),
+        *zip(data.x_test.tolist(), data.y_test, strict=True),
+    ]:
+        target = of_row[tuple(x)].strip()
+        assert float(y) == pytest.approx(float(target)) if classes is None else classes[int(y)] == target
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2,a\n1,x,b\n" * 5, "line 2 column 2 must be a number; 'x' came. Write numbers only, separated by commas."),
+        ("1,2,a\n1,b\n" * 5, "line 2 must have 2 values like the first; 1 came. Complete the line."),
+        ("1,2,a\n1,2,\n" * 5, "has examples without a target in the last column. Fill them or leave them out."),
+        (
+            "1,2,a\n",
+            "must hold at least five examples of two columns, the last of them the target, separated by commas;",
+        ),
+        ("1;2;a\n" * 9, "must hold at least five examples of two columns, the last of them the target, separated by"),
+        ("", "must hold at least one example; it is empty. Add a row."),
+        (
+            "".join(f"1,{n}\n" for n in range(100)),
+            "are whole numbers, and so classes, but there are 100 of them in 100 examples. Write real targets with a "
+            "decimal point, such as 0.0.",
+        ),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(BrodmannError) as caught:
+        load(str(path))
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_no_such_table(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="no file is there. Check the path."):
+        load(str(tmp_path / "t.csv"))
+
+
+def test_a_table_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2)).round(3)
+    table, run, inputs = tmp_path / "t.csv", tmp_path / "run", tmp_path / "inputs.csv"
+    table.write_text("".join(f"{a},{b},{'up' if a > 0 else 'down'}\n" for a, b in x))
+    inputs.write_text("x,y\n2,0\n-2,0\n")
+    main(["train", str(table), "--out", str(run), "--areas", "2", "--width", "16", "--epochs", "20", "--no-figures"])
+    assert json.loads((run / "result.json").read_text())["test_accuracy"] > 0.8
+    capsys.readouterr()
+    main(["predict", str(run), str(inputs)])
+    assert capsys.readouterr().out.split() == ["up", "down"]
+    with pytest.raises(SystemExit):
+        main(["predict", str(run), str(table)])
+    assert "must be a number; 'down' came" in (error := capsys.readouterr().err) or "'up' came" in error
