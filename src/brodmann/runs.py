@@ -58,7 +58,7 @@ def start_run(
     options.check()
     _check_place(folder, overwrite)
     data = load(options.dataset, data_dir)
-    if options.dataset.endswith(".npz") and Path(options.dataset).is_file():
+    if options.dataset.endswith((".npz", ".csv")) and Path(options.dataset).is_file():
         options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
     _device(options.device)
     split = split_data(options, data)

@@ -83,14 +83,18 @@ def test_no_such_table(tmp_path: Path) -> None:
         load(str(tmp_path / "t.csv"))
 
 
-def test_a_table_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_through_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 2)).round(3)
     table, run, inputs = tmp_path / "t.csv", tmp_path / "run", tmp_path / "inputs.csv"
     table.write_text("".join(f"{a},{b},{'up' if a > 0 else 'down'}\n" for a, b in x))
     inputs.write_text("x,y\n2,0\n-2,0\n")
-    main(["train", str(table), "--out", str(run), "--areas", "2", "--width", "16", "--epochs", "20", "--no-figures"])
+    monkeypatch.chdir(tmp_path)
+    main(["train", "t.csv", "--out", str(run), "--areas", "2", "--width", "16", "--epochs", "20", "--no-figures"])
     assert json.loads((run / "result.json").read_text())["test_accuracy"] > 0.8
+    assert json.loads((run / "config.json").read_text())["options"]["dataset"] == str(table.resolve())
     capsys.readouterr()
     main(["predict", str(run), str(inputs)])
     assert capsys.readouterr().out.split() == ["up", "down"]
