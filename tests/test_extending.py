@@ -151,6 +151,12 @@ def learn_with(make: Callable[[Signal], Any]) -> None:
     layer.learn(trace, torch.zeros(20, 3), Context())
 
 
+def learn_from(error: Tensor) -> None:
+    layer = AreaLinear(6, 3, areas=1)
+    _, trace = layer.trace(X, Context())
+    layer.learn(trace, error, Context(lr=0.1))
+
+
 @dataclass(frozen=True)
 class Elsewhere(UpdateRule):
     """A rule that returns the moved weight instead of moving it."""
@@ -228,6 +234,18 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: learn_with(lambda signal: None),
         "Flawed.error should return the error below, (20, 6) torch.float32, got NoneType.",
+    ),
+    (
+        lambda: learn_from(torch.zeros(20, 4)),
+        "Expected an error of shape (20, 3) and torch.float32, as the output, got (20, 4) torch.float32.",
+    ),
+    (
+        lambda: learn_from(torch.zeros(19, 3)),
+        "Expected an error of shape (20, 3) and torch.float32, as the output, got (19, 3) torch.float32.",
+    ),
+    (
+        lambda: learn_from(torch.zeros(20, 3).double()),
+        "Expected an error of shape (20, 3) and torch.float32, as the output, got (20, 3) torch.float64.",
     ),
     (
         lambda: AreaLinear(6, 3, feedback=Direct),

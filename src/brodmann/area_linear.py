@@ -18,7 +18,7 @@ from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
 from .graphs import unrecorded
 from .groups import Groups
-from .layers import Choice, Context, Layer
+from .layers import Choice, Context, Layer, as_before, as_rows
 from .routing import Route, Router
 from .slabs import Slab
 from .splitting import clone_area, merge_areas, recruit_areas
@@ -150,7 +150,7 @@ class AreaLinear(Layer):
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
         check_input(x, self._map)
-        rows = x.reshape(-1, self.in_features)
+        rows = as_rows(x)
         out = None
         if self.shared is not None and self.shared_bias is not None:
             out = F.linear(rows, self.shared.value[0].to(rows.dtype), self.shared_bias.value[0])
@@ -167,7 +167,7 @@ class AreaLinear(Layer):
                 own = gate[:, None] * own
             out = own if out is None else out + own
         assert out is not None
-        return out.reshape(*x.shape[:-1], self.out_features)
+        return as_before(out, x.shape[:-1])
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
@@ -175,7 +175,7 @@ class AreaLinear(Layer):
         if self.merged:
             raise BrodmannError("This layer was merged for inference: learn with the network that it was made from.")
         check_input(x, self._map)
-        rows = x.reshape(-1, self.in_features)
+        rows = as_rows(x)
         route = self._route(rows, context)
         groups = Groups.single(rows.shape[0], rows.device) if route is None else route.groups
         shared, areas = self.shared, self.areas  # a module looks its parts up slowly
@@ -191,8 +191,8 @@ class AreaLinear(Layer):
             out = part if out is None else out.add_(part)
         assert out is not None
         needed = route is not None and route.learned
-        trace = AreaTrace(rows, own if needed else None, route, groups, tuple(x.shape[:-1]))
-        return out.reshape(*x.shape[:-1], self.out_features), trace
+        leading = x.shape[:-1]
+        return as_before(out, leading), AreaTrace(rows, own if needed else None, route, groups, leading)
 
     @unrecorded
     def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
@@ -204,20 +204,25 @@ class AreaLinear(Layer):
             context.observe(self, error)
         route, groups, rates = trace.route, trace.groups, context.rates
         feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
-        delta = part_delta = error.reshape(-1, self.out_features)
+        delta = part_delta = as_rows(error)
+        if delta.shape != (groups.rows, self.out_features) or delta.dtype != trace.x.dtype:
+            raise BrodmannError(
+                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
+                f"got {tuple(error.shape)} {error.dtype}."
+            )
         if self.gated and route is not None:
             part_delta = route.gate[:, None] * delta
         gate_error = None if trace.own is None else (delta * trace.own).sum(1)
 
         output_error = context.output_error
         if output_error is not None:
-            output_error = output_error.reshape(-1, output_error.shape[-1])
+            output_error = as_rows(output_error)
         signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas)
         below = None
         if feedback is not None:
             below = feedback.error(signal)
             _check_error_below(feedback, below, trace.x)
-            below = below.reshape(*trace.leading, self.in_features)
+            below = as_before(below, trace.leading)
         self._measure_conflict(trace, part_delta, context)
         if groups.rows:
             self._move(signal, context)

@@ -11,7 +11,7 @@ from .area_linear import AreaLinear
 from .conflict import SIZE
 from .errors import BrodmannError
 from .graphs import unrecorded
-from .layers import Choice, Context, Layer
+from .layers import Choice, Context, Layer, as_rows
 from .routing import Router
 from .splitting import clone_area, merge_areas, recruit_areas
 
@@ -193,12 +193,12 @@ class Routed(Layer):
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
         """Inference; the body follows this router, not an outer one."""
-        return self.body(x, self.router(x.reshape(-1, x.shape[-1])))  # type: ignore[no-any-return]
+        return self.body(x, self.router(as_rows(x)))  # type: ignore[no-any-return]
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
-        rows = x.reshape(-1, x.shape[-1])
+        rows = as_rows(x)
         recruit_areas(self.router, self.body, rows)
         route = self.router.route(rows)
         y, trace = self.body.trace(x, context._replace(route=route))

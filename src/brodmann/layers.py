@@ -79,6 +79,16 @@ class Context(NamedTuple):
     observe: Callable[[AreaLinear, Tensor], None] | None = None
 
 
+def as_rows(x: Tensor) -> Tensor:
+    """Returns (..., n) as (rows, n). What is that already is not reshaped: a small step would notice."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def as_before(rows: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """Returns (rows, n) as (*leading, n), see `as_rows`."""
+    return rows if len(leading) == 1 else rows.reshape(*leading, rows.shape[-1])
+
+
 class Layer(nn.Module, ABC):
     """Abstract: anything that can be traced and can learn."""
 
