@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 import brodmann
 from brodmann import BrodmannError, Network, runs
 from brodmann.checkpoints import checkpoint_names
-from brodmann.cli import _free_folder, main
+from brodmann.cli import main
+from brodmann.cli.train import free_folder
 from brodmann.data import load
 from brodmann.options import RunOptions
 from brodmann.runs import continue_run, start_run
@@ -464,7 +465,7 @@ def test_runs_without_a_name_get_folders_of_their_own_and_leave_none_behind_in_v
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = _free_folder(options(table)), _free_folder(options(table))
+    first, second = free_folder(options(table)), free_folder(options(table))
     assert first != second
     with pytest.raises(SystemExit):
         main(["train", str(table), "--width", "0"])

@@ -1,35 +1,33 @@
-"""Scikit-learn estimators: `SALClassifier` and `SALRegressor`."""
+"""What both estimators share: settings, network, loop, scaling of inputs."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .builders import mlp, residual_mlp, stream_mlp
-from .checks import check_real, check_switch, check_whole
-from .errors import BrodmannError
-from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares
-from .network import Network
-from .options import check_partition, default_rates
-from .schedule import Schedule, batches, learning_rate
-from .updates import update_rule
+from brodmann.builders import mlp, residual_mlp, stream_mlp
+from brodmann.checks import check_real, check_switch, check_whole
+from brodmann.errors import BrodmannError
+from brodmann.losses import Loss, SumOfSquares
+from brodmann.network import Network
+from brodmann.options import check_partition, default_rates
+from brodmann.schedule import Schedule, batches, learning_rate
+from brodmann.updates import update_rule
 
 Array = NDArray[Any]
 BATCHES = (8, 64)
 """Smallest and largest batch of ``batch_size="auto"``."""
 
 
-class _SALEstimator(BaseEstimator):  # type: ignore[misc]
+class SALEstimator(BaseEstimator):  # type: ignore[misc]
     """What both estimators share: the network, the loop, the scaling of inputs. The constructor only stores."""
 
     def __init__(
@@ -258,174 +256,3 @@ class _SALEstimator(BaseEstimator):  # type: ignore[misc]
         if not weight.any():
             raise BrodmannError("All sample weights are zero: expected at least one above 0.")
         return weight
-
-
-class SALClassifier(ClassifierMixin, _SALEstimator):  # type: ignore[misc]
-    """Classifier of areas, trained without backpropagation. See `_SALEstimator` for the settings.
-
-    Attributes:
-        classes_: Class labels.
-        network_: The trained `Network`.
-        loss_curve_: Mean loss of every epoch.
-        n_iter_: Epochs made.
-        n_features_in_: Number of features.
-    """
-
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Trains from scratch.
-
-        Args:
-            X: (samples, features).
-            y: (samples,) labels of any kind.
-            sample_weight: (samples,), not negative, or None.
-
-        Raises:
-            BrodmannError: A setting is out of range or unknown, or there is one class alone.
-        """
-        x, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        self.classes_, indices = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]}.")
-        weight = self._weights(sample_weight, x)
-        self._start(x.shape[1], len(self.classes_), CrossEntropy())
-        self._train(x, torch.from_numpy(indices.astype(np.int64)), weight, indices)
-        return self
-
-    def partial_fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Makes one pass over the given samples at a constant rate, going on from where the network stands.
-
-        Args:
-            X: (samples, features).
-            y: (samples,) labels.
-            classes: All labels that will ever come; needed at the first call unless ``y`` holds them all.
-            sample_weight: (samples,), or None.
-
-        Raises:
-            BrodmannError: A label is not among the classes of the first call. Nothing has changed then.
-        """
-        first = not hasattr(self, "network_")
-        x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
-        check_classification_targets(labels)
-        weight = self._weights(sample_weight, x)
-        batch = self._schedule(len(x)).batch_size
-        known = unique_labels(labels if classes is None else classes) if first else self.classes_
-        if len(known) < 2:
-            raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
-        if classes is not None and not np.array_equal(unique_labels(classes), known):
-            raise BrodmannError(f"Expected the classes of the first call, {known.tolist()}: leave classes out.")
-        unknown = np.setdiff1d(labels, known)
-        if len(unknown):
-            raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
-        if first:
-            self._start(x.shape[1], len(known), CrossEntropy())
-            self.classes_ = known
-        if self._scaler is not None and (first or not self._recursive):
-            self._scaler.partial_fit(x)
-        indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
-        weights = None if weight is None else torch.from_numpy(weight).float()
-        self._epoch(self._scaled(x), indices, weights, batch)
-        return self
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Returns the probability of each class, (samples, classes); every row sums to one.
-
-        The softmax of the outputs; with ``"rls"``, whose outputs estimate probabilities, their positive part.
-        """
-        outputs = self._outputs(X)
-        if self._recursive:
-            positive = np.clip(outputs, 1e-6, None)
-            shares: Array = positive / positive.sum(axis=1, keepdims=True)
-            return shares
-        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
-        return probabilities
-
-    def predict(self, X: ArrayLike) -> Array:
-        """Returns the most probable label of each sample, (samples,)."""
-        check_is_fitted(self, "network_")
-        labels: Array = self.classes_[self._outputs(X).argmax(axis=1)]
-        return labels
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Returns the accuracy."""
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
-
-
-class SALRegressor(RegressorMixin, _SALEstimator):  # type: ignore[misc]
-    """Regressor of areas, trained without backpropagation; targets are standardised inside. See `_SALEstimator`.
-
-    Attributes:
-        network_: The trained `Network`.
-        loss_curve_: Mean loss of every epoch, of standardised targets.
-        n_iter_: Epochs made.
-        n_features_in_: Number of features.
-    """
-
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Trains from scratch.
-
-        Args:
-            X: (samples, features).
-            y: (samples,) or (samples, targets).
-            sample_weight: (samples,), not negative, or None.
-
-        Raises:
-            BrodmannError: A setting is out of range or unknown.
-        """
-        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        targets = self._begin(x, y)
-        weight = self._weights(sample_weight, x)
-        self._targets.fit(targets, sample_weight=weight)
-        self._train(x, self._target_tensor(targets), weight, None)
-        return self
-
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Makes one pass over the given samples at a constant rate; the targets' scale is that of the first call."""
-        first = not hasattr(self, "network_")
-        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
-        weight = self._weights(sample_weight, x)
-        batch = self._schedule(len(x)).batch_size
-        targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
-        if first:
-            begun = self._begin(x, y)
-            self._targets.fit(begun)
-        elif targets.shape[1] != self._targets.n_features_in_:
-            expected = self._targets.n_features_in_
-            raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
-        if self._scaler is not None and (first or not self._recursive):
-            self._scaler.partial_fit(x)
-        weights = None if weight is None else torch.from_numpy(weight).float()
-        self._epoch(self._scaled(x), self._target_tensor(targets), weights, batch)
-        return self
-
-    def predict(self, X: ArrayLike) -> Array:
-        """Returns the predicted target of each sample, (samples,) or (samples, targets)."""
-        check_is_fitted(self, "network_")
-        values: Array = self._targets.inverse_transform(self._outputs(X))
-        return values[:, 0] if self._one_target else values
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Returns the coefficient of determination, R^2."""
-        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
-
-    def _begin(self, x: Array, y: Any) -> Array:
-        targets: Array = np.asarray(y, dtype=np.float64)
-        if type_of_target(targets) == "unknown":
-            raise BrodmannError("Expected real targets of shape (samples,) or (samples, targets).")
-        if targets.ndim == 2 and targets.shape[1] == 1:
-            targets = column_or_1d(targets, warn=True)
-        self._one_target = targets.ndim == 1
-        targets = targets.reshape(len(x), -1)
-        self._targets = StandardScaler()
-        self._start(x.shape[1], targets.shape[1], MeanSquaredError())
-        return targets
-
-    def _target_tensor(self, targets: Array) -> torch.Tensor:
-        return torch.from_numpy(self._targets.transform(targets).astype(np.float32))

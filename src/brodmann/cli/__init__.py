@@ -1,0 +1,64 @@
+"""The command line: thin, every command is one call into the library."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import tyro
+
+from brodmann import __version__
+from brodmann.errors import BrodmannError
+
+from .bench import Bench, Report
+from .data import Data
+from .doctor import Doctor
+from .finished import Evaluate, Inspect, Predict
+from .train import Train
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
+    try:
+        if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+            print(f"brodmann {__version__}")
+            return
+        command: Any = tyro.cli(
+            Command,
+            prog="brodmann",
+            description="Train deep networks without backpropagation, by Selective Adaptive Learning. "
+            "`brodmann COMMAND --help` lists a command's options, `brodmann --version` says which one this is.",
+            args=arguments,
+        )
+        command.run()
+        sys.stdout.flush()
+    except BrodmannError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except MemoryError:
+        print("error: There is not enough memory: use fewer areas, layers, units or samples.", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # who reads our lines has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:  # names too long, folders that cannot be read or emptied
+        print(f"error: Cannot use {error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
+        sys.exit(2)
+
+
+__all__ = ["main"]

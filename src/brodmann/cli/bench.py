@@ -1,0 +1,92 @@
+"""`brodmann bench` and `brodmann report`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from brodmann import bench
+from brodmann.bench.estimate import core_hours
+from brodmann.bench.tuner import TRIALS
+from brodmann.errors import BrodmannError, unknown_name
+from brodmann.training import Interrupted
+
+from .output import OUT
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Runs a benchmark: ten, depth, scale, convergence, interference, or all. It can be killed and started again."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the recipe, or all."""
+    quick: bool = False
+    """A small version, on digits and semeion."""
+    seeds: int | None = None
+    """Seeds of each row (default: the recipe's own)."""
+    sets: tuple[str, ...] | None = None
+    """Data sets (default: the recipe's own that are on this machine)."""
+    methods: tuple[str, ...] | None = None
+    """Methods, as tables call them (default: all of the recipe)."""
+    protocols: tuple[str, ...] = ("tuned", "paper")
+    """Protocols of the recipe ten."""
+    jobs: int = 1
+    """Trainings at a time, one thread each; times count as measured with 1 alone."""
+    trials: int = TRIALS
+    """Settings that a search tries per method and data set."""
+    search: bool = False
+    """Search again where the package holds chosen settings."""
+    out: Path | None = None
+    """Folder of the rows (default: runs/bench, or runs/bench-quick)."""
+    data_dir: Path | None = None
+    """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
+    estimate: bool = False
+    """Only print how many core-hours it will take."""
+
+    def run(self) -> None:
+        """Runs what is missing, then writes the report."""
+        seeds = 1 if self.seeds is None else self.seeds
+        if min(self.jobs, self.trials, seeds) < 1 or max(self.jobs, self.trials, seeds) > 10_000:
+            raise BrodmannError("Expected --jobs, --trials and --seeds of 1 to 10,000.")
+        if unknown := set(self.protocols) - {"tuned", "paper"}:
+            raise unknown_name("protocol", sorted(unknown)[0], ("tuned", "paper"))
+        if self.data_dir is not None:
+            os.environ["BRODMANN_DATA"] = str(self.data_dir.resolve())  # the workers inherit it
+        names = list(bench.RECIPES) if self.name == "all" else [self.name]
+        plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods)
+        if self.estimate:
+            cases = [case for name in names for case in bench.cases_of(name, plan)]
+            hours = core_hours(cases, self.trials, search=self.search or self.quick)
+            for name, value in hours.items():
+                OUT.print(f"{name:14} {value:8.2f} core-hours")
+            OUT.print(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
+            return
+        folder = self.out or Path("runs") / ("bench-quick" if self.quick else "bench")
+        try:
+            bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
+        except (KeyboardInterrupt, Interrupted) as stop:
+            print("stopped; the same command goes on from here.", file=sys.stderr)
+            sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else 2))
+        _print_report(bench.write_report(folder))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Writes the report of a benchmark: one HTML page, Markdown tables, figures."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the rows."""
+
+    def run(self) -> None:
+        """Writes it."""
+        _print_report(bench.write_report(self.folder))
+
+
+def _print_report(report: bench.Report) -> None:
+    for problem in report.problems:
+        OUT.print(f"problem: {problem}", soft_wrap=True, highlight=False)
+    OUT.print(f"{report.page}\n{report.markdown}\n{report.figures}", soft_wrap=True, highlight=False)

@@ -1,0 +1,104 @@
+"""Commands for a finished run: `brodmann evaluate`, `predict` and `inspect`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.table import Table
+
+from brodmann.data import load_inputs
+from brodmann.inspection import inspect_run
+from brodmann.runs import read_run, read_targets, run_data
+from brodmann.scoring import evaluate
+
+from .output import OUT
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Scores a finished run on its test part."""
+
+    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Run folder."""
+    data_dir: str | None = None
+    """Folder of the data, if not where it was."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        """Prints loss and accuracy."""
+        network, options, _, _ = read_run(self.run_folder)
+        _, split = run_data(self.run_folder, self.data_dir)
+        dtype = network.dtype
+        target = split.y_test.to(dtype) if split.y_test.is_floating_point() else split.y_test
+        scores = {f"test_{name}": value for name, value in evaluate(network, split.x_test.to(dtype), target).items()}
+        if self.json:
+            print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(self.run_folder)}))
+            return
+        OUT.print(f"{options.dataset}, {options.rule}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predicts for every sample of a file (.npz with x or x_test, .npy, .csv)."""
+
+    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Run folder."""
+    file: tyro.conf.Positional[Path]
+    """Samples, raw as in the data set."""
+    json: bool = False
+    """Print one JSON object instead of a line per sample."""
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Prints a class name (or the target values) per sample."""
+        network, _, preprocessing, config = read_run(self.run_folder)
+        x = load_inputs(self.file, preprocessing)
+        outputs = network(x.to(network.dtype))
+        if config["regression"]:
+            scale = read_targets(self.run_folder)
+            predictions: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
+        else:
+            predictions = [config["classes"][index] for index in outputs.argmax(1).tolist()]
+        if self.json:
+            print(json.dumps({"run": str(self.run_folder), "predictions": predictions}))
+            return
+        for prediction in predictions:
+            print(" ".join(map(str, prediction)) if isinstance(prediction, list) else prediction)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Shows areas, alignment of errors and curves of a finished run, as tables and figures."""
+
+    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Run folder."""
+    data_dir: str | None = None
+    """Folder of the data, if not where it was."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+    def run(self) -> None:
+        """Prints the tables, draws the figures."""
+        inspection = inspect_run(self.run_folder, self.data_dir)
+        if self.json:
+            print(json.dumps(inspection.as_dict()))
+            return
+        if inspection.usage:
+            table = Table("layer", "areas", "in use", "effective", "entropy (nats)", title="Use of areas (test part)")
+            for row in inspection.usage:
+                areas, layer = len(row.counts), row.layer or "whole network"
+                table.add_row(layer, str(areas), str(areas - row.dead), f"{row.effective:.2f}", f"{row.entropy:.3f}")
+            OUT.print(table)
+        if inspection.alignment:
+            table = Table("layer", "cosine", "norm ratio", "error norm", title="Error against the true gradient")
+            for line in inspection.alignment:
+                table.add_row(line.layer, f"{line.cosine:.4f}", f"{line.norm_ratio:.3g}", f"{line.error_norm:.3g}")
+            OUT.print(table)
+        for path in inspection.figures:
+            OUT.print(f"figure: {path}", soft_wrap=True)

@@ -1,0 +1,148 @@
+"""`brodmann train`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.table import Table
+
+from brodmann.callbacks import ProgressBar, TensorBoard
+from brodmann.errors import BrodmannError
+from brodmann.inspection import inspect_run
+from brodmann.options import RunOptions
+from brodmann.runs import continue_run, read_options, start_run
+from brodmann.training import Callback, Interrupted
+
+from .output import OUT
+
+
+@dataclass(frozen=True)
+class Train(RunOptions):
+    """Trains a network without backpropagation, or with it as the baseline."""
+
+    dataset: tyro.conf.Positional[str] = "digits"
+    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
+    data_dir: str | None = None
+    """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
+    out: Path | None = None
+    """Run folder (default: runs/DATASET-RULE-N with the next free N)."""
+    overwrite: bool = False
+    """Replace the run folder if it exists."""
+    resume: Path | None = None
+    """Go on with this run; all other options come from the run itself."""
+    checkpoint: str | None = None
+    """With --resume: name of the checkpoint to go back to (default: the newest)."""
+    compare: bool = False
+    """Also train the backpropagation twin at equal active parameters."""
+    tensorboard: bool = False
+    """Write TensorBoard events too."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+    figures: bool = True
+    """Draw figures into the run folder."""
+
+    def run(self) -> None:
+        """Trains, prints the result, draws the figures."""
+        if self.resume is not None:
+            folder = self.resume
+            self._check_resumed(*read_options(folder))
+        else:
+            if self.checkpoint is not None:
+                raise BrodmannError("--checkpoint goes with --resume: name the run folder that holds it.")
+            options = self._options()
+            folder = self.out or free_folder(options)
+            try:
+                start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
+            except BrodmannError:
+                if self.out is None:
+                    folder.rmdir()  # claimed in vain
+                raise
+
+        def watchers(place: Path, options: RunOptions) -> list[Callback]:
+            extra: list[Callback] = [TensorBoard(place / "tensorboard")] if self.tensorboard else []
+            return [ProgressBar(f"{options.dataset} {options.rule}"), *extra]
+
+        try:
+            result = continue_run(folder, checkpoint=self.checkpoint, callbacks=watchers, data_dir=self.data_dir)
+        except Interrupted as stop:
+            print(f"{stop} after a whole step; go on with `brodmann train --resume {folder}`.", file=sys.stderr)
+            sys.exit(128 + stop.number)
+        _print_results([result, result["backpropagation"]] if "backpropagation" in result else [result])
+        if self.figures:
+            _draw(folder, self.data_dir)
+        OUT.print(f"Everything is in {folder}")
+        if self.json:
+            print(json.dumps(result))
+
+    def _options(self) -> RunOptions:
+        return RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
+
+    def _check_resumed(self, stored: RunOptions, compared: bool) -> None:
+        """Raises where an option was given that the run to be resumed does not have."""
+        for name, value in vars(self._options()).items():
+            own = getattr(stored, name)
+            if value not in (own, getattr(RunOptions, name)):
+                option = "the data set" if name == "dataset" else f"--{name.replace('_', '-')}"
+                raise BrodmannError(
+                    f"--resume goes on with the run's own options, and there {option} is {own}: leave {value} out, or "
+                    "start a new run."
+                )
+        if self.out not in (None, self.resume) or self.overwrite or self.compare > compared:
+            raise BrodmannError("--resume goes on with the run as it is: leave --out, --overwrite and --compare out.")
+
+
+def free_folder(options: RunOptions) -> Path:
+    """Makes the next free run folder: another command that starts at the same moment gets the one after."""
+    stem = f"{Path(options.dataset).stem}-{options.rule}".replace(":", "-")
+    number = 0
+    while True:
+        number += 1
+        folder = Path("runs") / f"{stem}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BrodmannError(f"Cannot write {folder}: {error.strerror}. Choose a folder with --out.") from None
+        return folder
+
+
+def _draw(folder: Path, data_dir: str | None) -> None:
+    try:
+        inspect_run(folder, data_dir)
+    except BrodmannError as error:
+        OUT.print(f"No figures: {error}")
+
+
+def _print_results(results: list[dict[str, Any]]) -> None:
+    metric = "test_accuracy" if "test_accuracy" in results[0] else "test_r2"
+    held_out = metric.replace("test", "validation")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("rule", overflow="fold")
+    for name in ("areas", "width", "test", "validation", "active", "total", "seconds"):
+        table.add_column(name, no_wrap=True)
+    for row in results:
+        table.add_row(
+            row["rule"],
+            str(row["areas"]),
+            str(row["width"]),
+            f"{row[metric]:.4f}",
+            "-" if row[held_out] is None else f"{row[held_out]:.4f}",
+            f"{row['active_parameters']:,}",
+            f"{row['total_parameters']:,}",
+            f"{row['train_seconds']:.2f}",
+        )
+    OUT.print(table)
+    OUT.print(
+        f"{metric.removeprefix('test_')} on test and validation part; active and total are numbers of parameters",
+        style="dim",
+    )
+    use = results[0]["effective_areas"]
+    if use:
+        where = "" if len(use) == 1 else " per layer"
+        OUT.print(f"effective areas{where}: " + ", ".join(f"{value:.1f}" for value in use))

@@ -1,0 +1,93 @@
+"""`SALRegressor`."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from brodmann.errors import BrodmannError
+from brodmann.losses import MeanSquaredError
+
+from .base import Array, SALEstimator
+
+
+class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
+    """Regressor of areas, trained without backpropagation; targets are standardised inside. See `SALEstimator`.
+
+    Attributes:
+        network_: The trained `Network`.
+        loss_curve_: Mean loss of every epoch, of standardised targets.
+        n_iter_: Epochs made.
+        n_features_in_: Number of features.
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Trains from scratch.
+
+        Args:
+            X: (samples, features).
+            y: (samples,) or (samples, targets).
+            sample_weight: (samples,), not negative, or None.
+
+        Raises:
+            BrodmannError: A setting is out of range or unknown.
+        """
+        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        targets = self._begin(x, y)
+        weight = self._weights(sample_weight, x)
+        self._targets.fit(targets, sample_weight=weight)
+        self._train(x, self._target_tensor(targets), weight, None)
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Makes one pass over the given samples at a constant rate; the targets' scale is that of the first call."""
+        first = not hasattr(self, "network_")
+        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
+        weight = self._weights(sample_weight, x)
+        batch = self._schedule(len(x)).batch_size
+        targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        if first:
+            begun = self._begin(x, y)
+            self._targets.fit(begun)
+        elif targets.shape[1] != self._targets.n_features_in_:
+            expected = self._targets.n_features_in_
+            raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
+        if self._scaler is not None and (first or not self._recursive):
+            self._scaler.partial_fit(x)
+        weights = None if weight is None else torch.from_numpy(weight).float()
+        self._epoch(self._scaled(x), self._target_tensor(targets), weights, batch)
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Returns the predicted target of each sample, (samples,) or (samples, targets)."""
+        check_is_fitted(self, "network_")
+        values: Array = self._targets.inverse_transform(self._outputs(X))
+        return values[:, 0] if self._one_target else values
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Returns the coefficient of determination, R^2."""
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def _begin(self, x: Array, y: Any) -> Array:
+        targets: Array = np.asarray(y, dtype=np.float64)
+        if type_of_target(targets) == "unknown":
+            raise BrodmannError("Expected real targets of shape (samples,) or (samples, targets).")
+        if targets.ndim == 2 and targets.shape[1] == 1:
+            targets = column_or_1d(targets, warn=True)
+        self._one_target = targets.ndim == 1
+        targets = targets.reshape(len(x), -1)
+        self._targets = StandardScaler()
+        self._start(x.shape[1], targets.shape[1], MeanSquaredError())
+        return targets
+
+    def _target_tensor(self, targets: Array) -> torch.Tensor:
+        return torch.from_numpy(self._targets.transform(targets).astype(np.float32))
