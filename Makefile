@@ -24,7 +24,7 @@ demo: $(READY)  ## Trains on handwritten digits beside backpropagation, writes a
 	$(BIN)/brodmann train digits --compare --overwrite --epochs 30 --out runs/demo
 
 test: $(READY)  ## Runs the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)  ## Runs every test, the slow ones too
 	$(BIN)/python -m pytest -m ''
