@@ -75,8 +75,8 @@ OTHER_NUMBERS = (
 )
 NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "
 WITHOUT_FEEDBACK = (
-    "{}, sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let a layer of your "
-    "own return the error from `learn`."
+    "Layer {} sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let a layer of "
+    "your own return the error from `learn`."
 )
 NO_ROUTER = "This AreaLinear has no router of its own: put it into a Routed, or give it one."
 CASES: list[tuple[Callable[[], object], str]] = [
@@ -209,11 +209,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), AreaLinear(4, 2, feedback=None)),
-        WITHOUT_FEEDBACK.format("Layer 1, a AreaLinear"),
+        WITHOUT_FEEDBACK.format("1 (AreaLinear)"),
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), Local(nn.ReLU()), Sequential(AreaLinear(4, 2, feedback=None))),
-        WITHOUT_FEEDBACK.format("Layer 2, a Sequential"),
+        WITHOUT_FEEDBACK.format("2 (Sequential)"),
     ),
     (
         lambda: Residual(AreaLinear(4, 2)).trace(torch.zeros(3, 4), Context()),

@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -37,6 +40,7 @@ from brodmann.kernels.native import switched_off
 from brodmann.layers import Layer
 from brodmann.options import RunOptions
 from brodmann.routing import Route
+from brodmann.runs import start_run
 from brodmann.schedule import Schedule
 from brodmann.telemetry import area_choices
 from brodmann.training import Callback, Trainer
@@ -93,6 +97,16 @@ def test_the_nearest_prototype_as_a_choice_of_ones_own_changes_nothing() -> None
     for _ in range(5):
         assert torch.equal(plain.learn(X, Y, lr=0.01), own.learn(X, Y, lr=0.01))
     assert torch.equal(plain(X), own(X))
+
+
+@pytest.mark.parametrize("settings", [{}, {"learned": False, "novelty": 0.5}, {"balance_rate": 0.01}])
+def test_a_choice_of_ones_own_has_one_gate(settings: dict[str, Any]) -> None:
+    layer = AreaLinear(6, 3, areas=4, gated=True, router=partial(picking(by_sign), **settings))
+    with torch.no_grad():
+        layer.areas.allocate(torch.arange(4))
+        layer.areas.weight.value.normal_()
+    out, _ = layer.trace(X, Context())
+    assert torch.allclose(out, layer(X), atol=1e-6)
 
 
 def test_a_choice_of_ones_own_compiles() -> None:
@@ -262,13 +276,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: design("mlp", Adam(), in_features=6, outputs=3, feedback=FixedRandom),
-        "A design is data, and feedback=<class 'brodmann.feedback.FixedRandom'> is none: register a feedback path of "
-        "your own in brodmann.builders.FEEDBACKS and give its name.",
+        "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
+        "brodmann.builders.FEEDBACKS and give its name; got {'in_features': 6, 'outputs': 3, 'feedback': <class "
+        "'brodmann.feedback.FixedRandom'>}.",
     ),
     (
         lambda: Network(Sequential(body(), Silent())).learn(X, Y),
-        "Layer 1, a Silent, sends no error down, and layers below it learn: give an AreaLinear a feedback path, and "
-        "let a layer of your own return the error from `learn`.",
+        "Layer 1 (Silent) sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let "
+        "a layer of your own return the error from `learn`.",
     ),
     (
         lambda: merged_once().learn(X, Y),
@@ -286,7 +301,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(body(), Trained()),
-        "Trained holds parameters, which nothing would train: make them buffers.",
+        "Trained holds parameters, which nothing would train: make them buffers, or freeze them by "
+        "requires_grad_(False).",
     ),
     (
         lambda: Network(body(), lambda output, target: functional.cross_entropy(output, target).detach()).learn(X, Y),
@@ -304,8 +320,17 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Trainer(Network(body()), torch.utils.data.DataLoader([0])),  # type: ignore[arg-type]
-        "Expected samples and targets, two tensors in memory, got DataLoader: batches from a DataLoader go into a "
-        "loop of your own, network.learn(*batch).",
+        "Expected samples and targets, two tensors in memory, got DataLoader: batches from a DataLoader, and weights "
+        "of samples, go into a loop of your own, network.learn(*batch).",
+    ),
+    (
+        lambda: Trainer(Network(body()), (X, Y), (X, Y, Y)),  # type: ignore[arg-type]
+        "Expected samples and targets, two tensors in memory, got tuple: batches from a DataLoader, and weights of "
+        "samples, go into a loop of your own, network.learn(*batch).",
+    ),
+    (
+        lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]
+        "Expected feedback to build a Feedback, got int.",
     ),
 ]
 
@@ -335,27 +360,25 @@ class Focal(nn.Module):
         return focal(output, target)
 
 
-LOSSES: list[Any] = [focal, Focal(), lambda output, target: focal(output, target)]
+def keyword(output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """A loss whose weight cannot be given by its place."""
+    assert weight is None
+    return focal(output, target)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses_of_ones_own_without_weights(loss: Any, double: None) -> None:
-    torch.manual_seed(0)
-    network = Network(body(), loss)
-    x = X.double()
-    found = network.learn(x, Y, lr=0.0)
-    leaf = network(x).requires_grad_(True)
-    expected = focal(leaf, Y)
-    error, _ = network.output_error(network(x), Y)
-    assert torch.equal(found, expected.detach())
-    assert torch.equal(error, torch.autograd.grad(expected, leaf)[0])
-    with pytest.raises(BrodmannError, match="takes no weights of samples"):
-        network.learn(x, Y, torch.ones(20))
+LOSSES: list[Any] = [focal, Focal(), lambda output, target: focal(output, target), keyword, partial(focal, gamma=2.0)]
 
 
-@pytest.mark.parametrize(
-    "loss", [lambda o, t, weight=None: CrossEntropy()(o, t, weight), lambda *given: CrossEntropy()(*given)]
-)
+WEIGHTED: list[Any] = [
+    lambda o, t, weight=None: CrossEntropy()(o, t, weight),
+    lambda o, t, sample_weight=None: CrossEntropy()(o, t, sample_weight),
+    lambda o, t, w=None: CrossEntropy()(o, t, w),
+    lambda o, t, third: CrossEntropy()(o, t, third),
+    lambda *given: CrossEntropy()(*given),
+]
+
+
+@pytest.mark.parametrize("loss", WEIGHTED)
 def test_losses_of_ones_own_with_weights(loss: Any) -> None:
     weight = torch.rand(20)
     torch.manual_seed(0)
@@ -363,6 +386,49 @@ def test_losses_of_ones_own_with_weights(loss: Any) -> None:
     torch.manual_seed(0)
     plain = Network(body())
     assert torch.allclose(own.learn(X, Y, weight), plain.learn(X, Y, weight))
+    assert torch.allclose(own.learn(X, Y), plain.learn(X, Y))
+
+
+def test_a_loss_of_pytorch_with_options() -> None:
+    loss = partial(functional.cross_entropy, label_smoothing=0.1)
+    assert torch.allclose(Network(body(), loss).loss(X[:, :3], Y), CrossEntropy(0.1)(X[:, :3], Y))
+    with pytest.raises(BrodmannError, match="takes no weights of samples"):
+        Network(body(), loss).learn(X, Y, torch.ones(20))
+
+
+class Balanced(nn.Module):
+    """A loss with a buffer."""
+
+    share: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("share", torch.tensor([1.0, 2.0, 3.0]))
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(output, target, self.share)
+
+
+def test_a_loss_with_buffers_follows_the_network() -> None:
+    network = Network(body(), Balanced()).double()
+    assert torch.isfinite(network.learn(X.double(), Y))
+
+
+def test_a_frozen_network_in_a_loss() -> None:
+    loss = Trained().requires_grad_(False)
+    assert torch.isfinite(Network(body(), loss).learn(X, Y))
+
+
+class Exact(CrossEntropy):
+    """Knows its derivative, and looks as if it took no weight."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
+        return super().__call__(output, target)
+
+
+def test_a_loss_that_knows_its_derivative_is_left_alone() -> None:
+    loss = Exact()
+    assert Network(body(), loss).loss is loss
 
 
 def test_any_operation_as_an_activation() -> None:
@@ -387,13 +453,16 @@ class Downhill(UpdateRule):
         factors.add_to(weight, keep=1.0 - lr * decay, scale=-lr)
 
 
-def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(BrodmannError, match="Unknown optimiser 'downhill'"):
         RunOptions(optimiser="downhill").check()
     monkeypatch.setitem(UPDATES, "downhill", Downhill)
     options = RunOptions(optimiser="downhill", decay=0.5)
     options.check()
     assert options.update() == Downhill(0.5)
+    with pytest.raises(BrodmannError, match="Expected the optimiser 'adam' or 'sgd', got 'downhill'"):
+        start_run(options, tmp_path / "run", compare=True)  # of the twin, before anything is trained
+    assert not (tmp_path / "run").exists()
     with pytest.raises(BrodmannError, match="Unknown optimiser 'rls'"):
         RunOptions(optimiser="rls").check()
 
@@ -407,6 +476,44 @@ def test_a_callback_stops_the_training() -> None:
     progress = Trainer(Network(body()), (X, Y), schedule=Schedule(10, 5), callbacks=[Enough()]).run()
     assert progress.epoch == 2  # the running epoch of four steps came to its end
     assert len(progress.history) == 2
+
+
+def test_a_stopped_trainer_goes_on() -> None:
+    class Once(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            trainer.stop()
+
+    trainer = Trainer(Network(body()), (X, Y), schedule=Schedule(3, 5), callbacks=[Once()])
+    assert [trainer.run().epoch for _ in range(3)] == [1, 2, 3]
+
+
+@dataclass(frozen=True)
+class Returning(Downhill):
+    """Moves the weight, and returns it as PyTorch's own operations do."""
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> Any:
+        factors.add_to(weight, keep=1.0 - lr * decay, scale=-lr)
+        return weight
+
+
+def test_a_rule_may_return_the_weight_that_it_moved() -> None:
+    torch.manual_seed(0)
+    plain = Network(mlp(6, 3, areas=1, update=Downhill()))
+    torch.manual_seed(0)
+    returning = Network(mlp(6, 3, areas=1, update=Returning()))
+    assert torch.equal(plain.learn(X, Y), returning.learn(X, Y))
+    assert torch.equal(plain(X), returning(X))
+
+
+def test_parts_of_a_merged_network_make_a_network() -> None:
+    merged = merged_once()
+    again = Routed(merged.body.router, Sequential(*merged.body.body.layers))
+    assert torch.equal(again(X), merged(X))
+
+
+def test_numbers_of_numpy_in_a_design() -> None:
+    description = design("mlp", Adam(np.float32(0.5)), in_features=np.int64(6), outputs=3)
+    assert description == design("mlp", Adam(0.5), in_features=6, outputs=3)
 
 
 def test_a_refused_step_moves_nothing() -> None:

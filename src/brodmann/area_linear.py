@@ -197,6 +197,11 @@ class AreaLinear(Layer):
     @unrecorded
     def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback."""
+        if error.shape != (*trace.leading, self.out_features) or error.dtype != trace.x.dtype:
+            raise BrodmannError(
+                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
+                f"got {tuple(error.shape)} {error.dtype}."
+            )
         if context.clip is not None:
             norm = error.norm()
             error = error * (context.clip / norm.clamp_min(context.clip))
@@ -205,11 +210,6 @@ class AreaLinear(Layer):
         route, groups, rates = trace.route, trace.groups, context.rates
         feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
         delta = part_delta = as_rows(error)
-        if delta.shape != (groups.rows, self.out_features) or delta.dtype != trace.x.dtype:
-            raise BrodmannError(
-                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
-                f"got {tuple(error.shape)} {error.dtype}."
-            )
         if self.gated and route is not None:
             part_delta = route.gate[:, None] * delta
         gate_error = None if trace.own is None else (delta * trace.own).sum(1)
@@ -350,13 +350,16 @@ class AreaLinear(Layer):
 def _built(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
     try:
         inspect.signature(feedback).bind(shape)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         name = getattr(feedback, "__name__", repr(feedback))
         raise BrodmannError(
             f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
             "partial(Direct, outputs=10)."
         ) from None
-    return feedback(shape)
+    path = feedback(shape)
+    if not isinstance(path, Feedback):
+        raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
+    return path
 
 
 def _check_error_below(feedback: Feedback, below: Any, x: Tensor) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -245,16 +246,22 @@ def design(builder: str, update: UpdateRule, **arguments: Any) -> dict[str, Any]
             f"A design names its rule: register yours first, brodmann.updates.UPDATES['{name}'] = "
             f"{type(update).__name__}."
         )
-    description = {"builder": builder, **arguments, "update": {"name": name, **asdict(update)}}
-    for argument, value in description.items():
-        try:
-            json.dumps(value)
-        except TypeError:
-            raise BrodmannError(
-                f"A design is data, and {argument}={value!r} is none: register a feedback path of your own in "
-                "brodmann.builders.FEEDBACKS and give its name."
-            ) from None
+    given = {**arguments, "update": {"name": name, **asdict(update)}}
+    try:
+        description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=_number))
+    except TypeError:
+        raise BrodmannError(
+            "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
+            f"brodmann.builders.FEEDBACKS and give its name; got {arguments}."
+        ) from None
     return description
+
+
+def _number(value: Any) -> Any:
+    """Returns a number of NumPy's as one of Python's."""
+    if not isinstance(value, numpy.generic):
+        raise TypeError
+    return value.item()
 
 
 def build(description: dict[str, Any]) -> Layer:

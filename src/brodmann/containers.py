@@ -68,13 +68,13 @@ class Sequential(Layer):
 
 
 def _learns(layer: Layer) -> bool:
-    return any(isinstance(part, AreaLinear) for part in layer.modules())
+    return any(isinstance(part, AreaLinear) and not part.merged for part in layer.modules())
 
 
 def _without_feedback(layer: Any, index: int) -> BrodmannError:
     return BrodmannError(
-        f"Layer {index}, a {type(layer).__name__}, sends no error down, and layers below it learn: give an AreaLinear "
-        "a feedback path, and let a layer of your own return the error from `learn`."
+        f"Layer {index} ({type(layer).__name__}) sends no error down, and layers below it learn: give an AreaLinear a "
+        "feedback path, and let a layer of your own return the error from `learn`."
     )
 
 
@@ -118,7 +118,7 @@ class Recomputed(Layer):
     """Remembers its input alone, and computes the traces of its body again when the error comes down.
 
     One more forward pass buys the memory of all traces inside. The body's weights have not moved in between, so that
-    every number is the same, dropout's masks too.
+    every number is the same, and what PyTorch's own generator draws, such as dropout's masks, too.
 
     Source: activation checkpointing (Chen et al. 2016), which needs no graph here.
     """
@@ -140,28 +140,32 @@ class Recomputed(Layer):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass; remembers the input and where the random numbers stood."""
-        state = _generator(x).get_state()
+        states = [generator.get_state() for generator in _generators(x)]
         y, _ = self.body.trace(x, context)
-        return y, (x, state)
+        return y, (x, states)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Computes the traces again, then the error pass of the body."""
-        x, state = trace
-        generator = _generator(x)
-        now = generator.get_state()
-        generator.set_state(state)
-        _, inner = self.body.trace(x, context)
-        generator.set_state(now)
+        x, states = trace
+        generators = _generators(x)
+        now = [generator.get_state() for generator in generators]
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        try:
+            _, inner = self.body.trace(x, context)
+        finally:
+            for generator, state in zip(generators, now, strict=True):
+                generator.set_state(state)
         return self.body.learn(inner, error, context)
 
 
-def _generator(x: Tensor) -> torch.Generator:
-    """Returns what operations on a tensor draw random numbers from."""
+def _generators(x: Tensor) -> list[torch.Generator]:
+    """Returns what operations on a tensor draw random numbers from, as far as its device tells."""
     if x.device.type == "cpu":
-        return torch.default_generator
-    generators: Any = torch.get_device_module(x.device).default_generators
-    return generators[x.device.index or 0]  # type: ignore[no-any-return]
+        return [torch.default_generator]
+    generators = getattr(getattr(torch, x.device.type, None), "default_generators", ())
+    return list(generators[x.device.index or 0 :][:1])
 
 
 class Routed(Layer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,10 +142,9 @@ class PyTorchLoss:
         Raises:
             BrodmannError: There are weights of samples, which PyTorch's losses do not take.
         """
-        _refuse_weights(self.loss, weight)
-        if isinstance(self.loss, nn.Module):
-            with torch.inference_mode(False):
-                self.loss.to(output)  # class weights follow the network
+        if weight is not None:
+            raise _takes_no_weights(self.loss)
+        _follow(self.loss, output)
         # PyTorch would stretch a target of another shape over the output, and wants classes second.
         if target.is_floating_point():
             target = _like(target, output).reshape(-1, output.shape[-1])
@@ -153,21 +153,25 @@ class PyTorchLoss:
         return self.loss(output.reshape(-1, output.shape[-1]), target)
 
 
-class Unweighted:
-    """``loss(output, target)``, a loss of your own that counts all samples alike."""
+class OwnLoss:
+    """A loss of your own that may be called without weights of samples: ``loss(output, target)``."""
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Wraps a callable of two arguments. `Network` does it by itself."""
-        self.loss = loss
+    def __init__(self, loss: Callable[..., Tensor], *, weighted: bool) -> None:
+        """Wraps a callable; ``weighted`` says whether its third argument is the weight. `Network` does it by itself."""
+        self.loss, self.weighted = loss, weighted
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Output (batch, ..., outputs), target as the loss takes it; returns a scalar.
+        """Output (batch, ..., outputs), target as the loss takes it, weight (batch, ...) or None; returns a scalar.
 
         Raises:
-            BrodmannError: There are weights of samples.
+            BrodmannError: There are weights of samples, and the loss takes none.
         """
-        _refuse_weights(self.loss, weight)
-        return self.loss(output, target)
+        _follow(self.loss, output)
+        if weight is None:
+            return self.loss(output, target)
+        if not self.weighted:
+            raise _takes_no_weights(self.loss)
+        return self.loss(output, target, weight)
 
 
 def as_loss(loss: Any) -> Loss:
@@ -181,43 +185,59 @@ def as_loss(loss: Any) -> Loss:
         return CrossEntropy()
     if not callable(loss) or isinstance(loss, type):
         raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
-    if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
-        raise BrodmannError(f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers.")
-    if isinstance(loss, _Loss) or getattr(loss, "__module__", None) == functional.__name__:
+    if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
+        raise BrodmannError(
+            f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers, or freeze them by "
+            "requires_grad_(False)."
+        )
+    function = loss.func if isinstance(loss, partial) else loss
+    if isinstance(loss, _Loss) or getattr(function, "__module__", None) == functional.__name__:
         return PyTorchLoss(loss)
-    kind = _arguments(loss)
-    if kind is None:
+    if hasattr(loss, "value_and_error"):
+        return loss  # type: ignore[no-any-return]
+    two, weighted = _arguments(loss)
+    if not two and not weighted:
         raise BrodmannError(f"Expected a loss of (output, target) or of (output, target, weight), got {loss!r}.")
-    return Unweighted(loss) if kind == 2 else loss
+    return OwnLoss(loss, weighted=weighted) if two else loss
 
 
-def _arguments(loss: Callable[..., Any]) -> int | None:
-    """Returns how many arguments a loss is meant to be called with: 3 with a weight, 2 without, None if with neither.
+def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:
+    """Returns whether a loss can be called without a weight, and whether it takes one as its third argument.
 
-    A third one that may be left out is a weight where it is called so: else it is an option, as of a focal loss.
+    A third argument that may be left out is a weight where its name says so: else it is an option, as of a focal loss.
     """
     try:
         signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
     except ValueError:  # some built-in functions do not say
-        return 3
-    wanted = [known.kind for known in signature.parameters.values()]
-    for arguments in (2, 3):
-        try:
-            signature.bind(*[None] * arguments)
-        except TypeError:
-            continue
-        weighted = inspect.Parameter.VAR_POSITIONAL in wanted or "weight" in signature.parameters
-        return 3 if weighted else arguments
-    return None
+        return True, True
+    placed = [known for known in signature.parameters.values() if known.kind != inspect.Parameter.KEYWORD_ONLY]
+    two, three = _binds(signature, 2), _binds(signature, 3)
+    if not two or any(known.kind == inspect.Parameter.VAR_POSITIONAL for known in placed):
+        return two, three
+    return True, three and ("weight" in placed[2].name or placed[2].name == "w")
 
 
-def _refuse_weights(loss: Any, weight: Tensor | None) -> None:
-    if weight is not None:
-        name = getattr(loss, "__name__", type(loss).__name__)
-        raise BrodmannError(
-            f"{name} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
-            "target, weight)."
-        )
+def _binds(signature: inspect.Signature, arguments: int) -> bool:
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _takes_no_weights(loss: Any) -> BrodmannError:
+    name = getattr(loss, "__name__", type(loss).__name__)
+    return BrodmannError(
+        f"{name} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, target, "
+        "weight)."
+    )
+
+
+def _follow(loss: Any, output: Tensor) -> None:
+    """Takes a module's buffers, such as class weights, to where the network is."""
+    if isinstance(loss, nn.Module):
+        with torch.inference_mode(False):
+            loss.to(output)
 
 
 def one_number(loss: Any) -> Tensor:

@@ -245,12 +245,11 @@ class Router(nn.Module):
         u = self.projection.product(x, Groups.single(len(x), x.device), None, None)
         products: Tensor | None = None
         own = self._own_choice(x)
-        if own is not None:
-            cell = own
-        elif self.vacant is None and not self.balance_rate:
+        if own is None and self.vacant is None and not self.balance_rate:
             cell = native.nearest(u, self.prototypes)
         else:
             products, cell = self._compare(u)
+        cell = cell if own is None else own
         area = self.partition.index_select(0, cell)
         return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned)
 

@@ -65,6 +65,8 @@ def start_run(
     if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
         raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
     build_learner(options, data, split)  # fail on bad sizes before anything is replaced
+    if compare and options.rule not in BASELINES:
+        build_learner(replace(options, rule="backprop", areas=1), data, split)  # and on what the twin cannot do
     _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
     if folder.exists():
         shutil.rmtree(folder)

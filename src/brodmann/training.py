@@ -105,17 +105,18 @@ class Trainer:
             BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
                 a validation part.
         """
+        for part in (train, validation or train):
+            if not isinstance(part, tuple | list) or len(part) != 2:
+                raise BrodmannError(
+                    f"Expected samples and targets, two tensors in memory, got {type(part).__name__}: batches from a "
+                    "DataLoader, and weights of samples, go into a loop of your own, network.learn(*batch)."
+                )
         self.network, self.train_data, self.schedule = network, train, schedule or Schedule()
         self.validation = validation if validation is not None and len(validation[0]) else None
         self.folder = None if folder is None else Path(folder)
         self.callbacks, self.progress = list(callbacks), Progress()
         if not hasattr(network, "learn_with_output"):
             raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
-        if not isinstance(train, tuple | list):
-            raise BrodmannError(
-                f"Expected samples and targets, two tensors in memory, got {type(train).__name__}: batches from a "
-                "DataLoader go into a loop of your own, network.learn(*batch)."
-            )
         for samples, targets in (train, self.validation or train):
             check_tensors(samples=samples, targets=targets)
             check_pairs(samples, targets)
@@ -180,7 +181,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
         """
-        progress = self.progress
+        progress, self._stopping = self.progress, False
         if progress.step == 0:
             if self.folder is not None and checkpoint_names(self.folder):
                 raise BrodmannError(

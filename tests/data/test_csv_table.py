@@ -53,9 +53,22 @@ def test_the_last_column_is_the_target(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,2,a\n1,x,b\n" * 5, "line 2 column 2 must be a number; 'x' came. Write numbers only, separated by commas."),
-        ("1,2,a\n1,b\n" * 5, "line 2 must have 2 values like the first; 1 came. Complete the line."),
-        ("1,2,a\n1,2,\n" * 5, "has examples without a target in the last column. Fill them or leave them out."),
+        (
+            "1,2,a\n1,x,b\n" * 5,
+            "line 2 column 2 must be a finite number; 'x' came. Write numbers only, separated by commas.",
+        ),
+        ("1,2,a\n1,b\n" * 5, "line 2 must have 3 values like the first; 2 came. Complete the line."),
+        ("1,2,a\nnan,2,b\n" * 5, "line 2 column 1 must be a finite number; 'nan' came."),
+        ("1,x2,y3\n" * 5, "'x2' came. Write numbers only, separated by commas. A header holds no number, and no name"),
+        (
+            "1,2,3\n1,2,NA\n" * 5,
+            "has numbers as targets in its last column, and 'NA' in line 2: write all of them as numbers or all",
+        ),
+        ("1,2,0.5\n1,2,\n" * 5, "and '' in line 2: write all of them as numbers or all as words, and leave out"),
+        (
+            "".join(f"1,word {n}\n" for n in range(60)),
+            "are words, and so classes, but there are 60 of them in 60 examples.",
+        ),
         (
             "1,2,a\n",
             "must hold at least five examples of two columns, the last of them the target, separated by commas;",
@@ -76,6 +89,20 @@ def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
         load(str(path))
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("\ufeff" + "1,2,+1\r\n\r\n1,2,-1\r\n" * 5, ("-1", "1")),
+        ('"1","2","a, b"\n1,2,"c"\n' * 5, ("a, b", "c")),
+        ("1,2,99999999999999999999\n1,2,5\n" * 5, ("5", "99999999999999999999")),
+    ],
+)
+def test_how_tables_are_written(tmp_path: Path, text: str, classes: tuple[str, ...]) -> None:
+    path = tmp_path / "T.CSV"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert load(str(path)).classes == classes
 
 
 def test_no_such_table(tmp_path: Path) -> None:
@@ -100,4 +127,4 @@ def test_a_table_through_the_command_line(
     assert capsys.readouterr().out.split() == ["up", "down"]
     with pytest.raises(SystemExit):
         main(["predict", str(run), str(table)])
-    assert "must be a number; 'down' came" in (error := capsys.readouterr().err) or "'up' came" in error
+    assert "must be a finite number; 'down' came" in (error := capsys.readouterr().err) or "'up' came" in error

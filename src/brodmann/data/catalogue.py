@@ -71,7 +71,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         return _load_digits()
     if name.endswith(".npz"):
         return load_npz(_file(name, directory), name)
-    if name.endswith(".csv"):
+    if name.lower().endswith(".csv"):
         return load_csv(_file(name, directory), name)
     if name.startswith(PREFIX):
         return load_table(name, directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,9 @@ def load_csv(path: Path, name: str) -> Dataset:
 
     Raises:
         MissingDataError: If there is no such file.
-        BrodmannError: If the file is unreadable, has fewer than two columns or five examples, an input is no number,
-            or hardly a whole number among the targets comes twice.
+        BrodmannError: If the file is unreadable, has fewer than two columns or five examples, an input is no finite
+            number, some targets are numbers and some are not, or they are classes and there are more than 20 of them,
+            and more than a quarter as many as examples.
     """
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
@@ -48,8 +50,8 @@ def load_csv(path: Path, name: str) -> Dataset:
             f"{path} must hold at least five examples of two columns, the last of them the target, separated by "
             f"commas; {len(lines)} of {width} came. Add what is missing, or: {put_there(path.with_suffix('.npz'))}"
         )
-    x = np.array([numbers(cells[:-1], width - 1, line, path) for line, cells in lines], dtype=np.float64)
-    return with_fixed_test_part(name, x, _targets([cells[-1].strip() for _, cells in lines], path))
+    x = np.array([numbers(cells, line, path, width, targets=1) for line, cells in lines], dtype=np.float64)
+    return with_fixed_test_part(name, x, _targets([(line, cells[-1].strip()) for line, cells in lines], path))
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -73,35 +75,48 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
-def numbers(cells: list[str], width: int, line: int, path: Path) -> list[float]:
-    """Returns the cells of a line as numbers; raises a `BrodmannError` where they are not, or not so many."""
+def numbers(cells: list[str], line: int, path: Path, width: int, *, targets: int = 0) -> list[float]:
+    """Returns the cells of a line as numbers, the last ones left out where they are targets.
+
+    Raises:
+        BrodmannError: If there are not ``width`` cells, or one is no finite number.
+    """
     if len(cells) != width:
         raise BrodmannError(
             f"{path} line {line} must have {width} values like the first; {len(cells)} came. Complete the line."
         )
-    for column, cell in enumerate(cells, start=1):
-        if not _is_number(cell):
+    inputs = cells[: width - targets]
+    for column, cell in enumerate(inputs, start=1):
+        if not _is_number(cell) or not math.isfinite(float(cell)):
             came = cell if len(cell) <= 40 else f"{cell[:37]}..."
+            header = " A header holds no number, and no name twice." if line == 1 else ""
             raise BrodmannError(
-                f"{path} line {line} column {column} must be a number; '{came}' came. Write numbers only, separated by "
-                "commas."
+                f"{path} line {line} column {column} must be a finite number; '{came}' came. Write numbers only, "
+                f"separated by commas.{header}"
             )
-    return [float(cell) for cell in cells]
+    return [float(cell) for cell in inputs]
 
 
-def _targets(cells: list[str], path: Path) -> Array:
-    if "" in cells:
-        raise BrodmannError(f"{path} has examples without a target in the last column. Fill them or leave them out.")
-    if not all(_is_number(cell) for cell in cells):
-        return np.array(cells)
-    if not all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells):
+def _targets(lines: list[tuple[int, str]], path: Path) -> Array:
+    cells = [cell for _, cell in lines]
+    words = [(line, cell) for line, cell in lines if not _is_number(cell)]
+    if words and len(words) < len(cells):
+        line, cell = words[0]
+        raise BrodmannError(
+            f"{path} has numbers as targets in its last column, and '{cell}' in line {line}: write all of them as "
+            "numbers or all as words, and leave out examples without a target."
+        )
+    if not words and not all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells):
         return np.array([float(cell) for cell in cells])
     distinct = len(set(cells))
     if distinct > 20 and 4 * distinct > len(cells):
+        real = "" if words else f" Write real targets with a decimal point, such as {cells[0]}.0."
         raise BrodmannError(
-            f"The targets in the last column of {path} are whole numbers, and so classes, but there are {distinct} of "
-            f"them in {len(cells)} examples. Write real targets with a decimal point, such as {cells[0]}.0."
+            f"The targets in the last column of {path} are {'words' if words else 'whole numbers'}, and so classes, "
+            f"but there are {distinct} of them in {len(cells)} examples.{real}"
         )
+    if words or max(map(len, cells)) > 18:  # as many digits as int64 surely holds
+        return np.array(cells)
     return np.array([int(cell) for cell in cells])
 
 

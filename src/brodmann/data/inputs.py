@@ -93,7 +93,8 @@ def _read_npy(path: Path) -> Array:
 
 def _read_csv(path: Path) -> Array:
     lines = read_lines(path)
-    return np.array([numbers(cells, len(lines[0][1]), line, path) for line, cells in lines], dtype=np.float64)
+    width = len(lines[0][1])
+    return np.array([numbers(cells, line, path, width) for line, cells in lines], dtype=np.float64)
 
 
 _READERS: dict[str, Callable[[Path], Array]] = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}

@@ -186,7 +186,17 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _epoch(
         self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, batch: int, step: int = 0, steps: int = 0
     ) -> int:
-        """Makes one pass; returns the number of steps made so far. With ``steps`` 0 the rate is constant."""
+        """Makes one pass; returns the number of steps made so far. With ``steps`` 0 the rate is constant.
+
+        What dropout draws hangs on the random state and the epoch; torch's global generator stays as it was.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed + self.n_iter_)
+            return self._pass(x, y, weight, batch, step, steps)
+
+    def _pass(
+        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, batch: int, step: int, steps: int
+    ) -> int:
         total, largest = 0.0, self._rates[0]
         for rows in batches(len(x), batch, self._seed, self.n_iter_):
             part = None if weight is None else weight[rows]

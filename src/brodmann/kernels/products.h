@@ -7,7 +7,8 @@
 
 namespace {
 
-constexpr int64_t kMany = 16;  // rows of an area (or pairs of them) from which on copying a block pays
+// Rows of an area (or pairs of them) from which on copying a block pays. With fewer, a tile holds a number of each.
+constexpr int64_t kMany = 16;
 constexpr int64_t kDepth = (1 << 15) / (kVectors * kBytes);  // terms of a sum in a block: 32 KB, a first-level cache
 
 // to[r][0 .. V vectors) += sum over i of x[r][i] block[i][0 .. V vectors). On its own: see dot_tile.

@@ -68,7 +68,8 @@ def _move(rule: UpdateRule, target: Target, index: int, factors: Factors) -> Non
     stored = target.weight[index]
     as_stored = stored.dtype == factors.delta.dtype
     moved = stored if as_stored else stored.to(factors.delta.dtype)
-    if rule.apply(moved, state, factors, target.lr, target.decay) is not None:
+    returned: object = rule.apply(moved, state, factors, target.lr, target.decay)
+    if returned is not None and returned is not moved:
         raise BrodmannError(f"{type(rule).__name__}.apply should move the weight in place and return nothing.")
     if not as_stored:
         stored.copy_(round_stochastically(moved))
