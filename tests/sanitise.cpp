@@ -99,6 +99,8 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   if (!cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0.1), error_of_loss.data(), &loss)) std::abort();
   target[below(rows)] = below(2) ? -1 : outputs;
   if (cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0), error_of_loss.data(), &loss)) std::abort();
+  area[below(rows)] = below(2) ? -1 : areas;
+  if (brodmann_group(area.data(), rows, areas, order.data(), present.data(), bounds.data()) != -1) std::abort();
 
   same(cell[0], cell[1], "the nearest prototype");
   same(out[0], out[1], "forward");
@@ -122,7 +124,7 @@ int main() {
     batch<double, double>(rows, areas, inputs, outputs);
     batch<float, BFloat16>(rows, areas, inputs, outputs);
   }
-  for (const int64_t rows : {3, 40}) {  // beyond one stretch of inputs, one block of terms, one block of rows
+  for (const int64_t rows : {3, 15, 40}) {  // beyond one tile of inputs, one block of terms, one block of rows
     batch<float, float>(rows, 1, 1100, 9);
     batch<float, float>(rows, 2, 9, 1100);
     batch<float, BFloat16>(rows, 1, 1100, 9);
