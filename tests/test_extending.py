@@ -23,6 +23,7 @@ from brodmann import (
     Context,
     CrossEntropy,
     Direct,
+    DivergenceError,
     Feedback,
     FixedRandom,
     Local,
@@ -169,6 +170,14 @@ def learn_from(error: Tensor) -> None:
     layer = AreaLinear(6, 3, areas=1)
     _, trace = layer.trace(X, Context())
     layer.learn(trace, error, Context(lr=0.1))
+
+
+def test_a_path_whose_error_is_no_number_is_pointed_at() -> None:
+    upper = AreaLinear(4, 3, areas=1, feedback=lambda shape: Flawed(shape, lambda signal: signal.x * torch.nan))
+    network = Network(Sequential(AreaLinear(6, 4, areas=1, feedback=None), Local(nn.Tanh()), upper))
+    network.learn(X, Y)
+    with pytest.raises(DivergenceError, match="first in layer 'body.layers.0', whose weights an earlier step left so"):
+        network.learn(X, Y)
 
 
 @dataclass(frozen=True)
