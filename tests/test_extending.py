@@ -378,6 +378,21 @@ def keyword(output: Tensor, target: Tensor, *, weight: Tensor | None = None) -> 
 LOSSES: list[Any] = [focal, Focal(), lambda output, target: focal(output, target), keyword, partial(focal, gamma=2.0)]
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_ones_own_without_weights(loss: Any, double: None) -> None:
+    torch.manual_seed(0)
+    network = Network(body(), loss)
+    x = X.double()
+    found = network.learn(x, Y, lr=0.0)
+    leaf = network(x).requires_grad_(True)
+    expected = focal(leaf, Y)
+    error, _ = network.output_error(network(x), Y)
+    assert torch.equal(found, expected.detach())
+    assert torch.equal(error, torch.autograd.grad(expected, leaf)[0])
+    with pytest.raises(BrodmannError, match="takes no weights of samples"):
+        network.learn(x, Y, torch.ones(20))
+
+
 WEIGHTED: list[Any] = [
     lambda o, t, weight=None: CrossEntropy()(o, t, weight),
     lambda o, t, sample_weight=None: CrossEntropy()(o, t, sample_weight),
