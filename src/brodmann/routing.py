@@ -192,18 +192,20 @@ class Router(nn.Module):
         check_input(x, self.projection.value)
         return x @ self.projection.value[0].t()
 
-    def _compare(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the products with all prototypes, (rows, cells), and the chosen cell, (rows,)."""
+    def _products(self, u: Tensor) -> Tensor:
+        """Returns the products with all prototypes, (rows, cells)."""
         products = u @ self.prototypes.t()
-        if self.vacant is not None:
-            # Finite, so that its score is a number even for a projection without length.
-            products = products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
-        if self.balance_rate:
-            length = _length(u)
-            cell = (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
-        else:
-            cell = products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
-        return products, cell
+        if self.vacant is None:
+            return products
+        # Finite, so that its score is a number even for a projection without length.
+        return products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
+
+    def _best(self, products: Tensor, u: Tensor) -> Tensor:
+        """Returns the nearest cell, the balance considered, (rows,)."""
+        if not self.balance_rate:
+            return products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
+        length = _length(u)
+        return (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
 
     def choose(self, x: Tensor) -> Tensor | None:
         """Override it for a choice of your own: x (rows, in); returns the cell of each row, (rows,) int64.
@@ -231,9 +233,9 @@ class Router(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Routes for inference: x (rows, in); returns area (rows,) and gate (rows,)."""
         u = self._project(x)
-        products, cell = self._compare(u)
-        own = self._own_choice(x)
-        cell = cell if own is None else own
+        products, cell = self._products(u), self._own_choice(x)
+        if cell is None:
+            cell = self._best(products, u)
         # Not by a `Route`: torch.compile cannot trace a cached property.
         probabilities = (products / _length(u) / self.temperature).softmax(1)
         return self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0]
@@ -243,13 +245,12 @@ class Router(nn.Module):
         """Routes for learning: x (rows, in); returns everything that `learn` needs."""
         check_input(x, self.projection.value)
         u = self.projection.product(x, Groups.single(len(x), x.device), None, None)
-        products: Tensor | None = None
-        own = self._own_choice(x)
-        if own is None and self.vacant is None and not self.balance_rate:
+        products, cell = None, self._own_choice(x)
+        if cell is None and self.vacant is None and not self.balance_rate:
             cell = native.nearest(u, self.prototypes)
-        else:
-            products, cell = self._compare(u)
-        cell = cell if own is None else own
+        elif cell is None or self.vacant is not None:
+            products = self._products(u)
+            cell = self._best(products, u) if cell is None else cell
         area = self.partition.index_select(0, cell)
         return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned)
 

@@ -29,6 +29,7 @@ from .builders import design
 from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Dataset, Preprocessing, Split, load
+from .data.catalogue import is_own_file
 from .data.targets import TargetScale
 from .errors import BrodmannError, MissingDataError
 from .files import read_json, write_json
@@ -58,7 +59,7 @@ def start_run(
     options.check()
     _check_place(folder, overwrite)
     data = load(options.dataset, data_dir)
-    if options.dataset.endswith((".npz", ".csv")) and Path(options.dataset).is_file():
+    if is_own_file(options.dataset) and Path(options.dataset).is_file():
         options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
     _device(options.device)
     split = split_data(options, data)

@@ -102,7 +102,7 @@ def fetch(name: str, data_dir: str | Path | None = None) -> Path:
     directory = data_directory(data_dir)
     if name == BUNDLED:
         raise BrodmannError(f"Nothing to fetch for '{name}': it comes with scikit-learn. Use it as it is.")
-    if name.endswith((".npz", ".csv")):
+    if is_own_file(name):
         where = directory / name
         there = put_there(where) if name.endswith(".npz") else f"Put it at {where}."
         raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own. {there}")
@@ -139,6 +139,11 @@ def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
     rows += [DatasetRow(name, "npz", str(path), True) for name, path in own.items()]
     rows += [DatasetRow(name, "table", str(table_place(name, directory)), True) for name in cached_tables(directory)]
     return rows
+
+
+def is_own_file(name: str) -> bool:
+    """Whether a name is the path of a file of one's own, there or not."""
+    return name.endswith(".npz") or name.lower().endswith(".csv")
 
 
 def _load_digits() -> Dataset:
