@@ -264,7 +264,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: mlp(4, 2, feedback=3),  # type: ignore[arg-type]
         "Unknown feedback '3'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, kolen-pollack-noisy, "
-        "kolen-pollack-per-area, random, sign, transpose.",
+        "kolen-pollack-per-area, random, sign, transpose. One of your own: register it in brodmann.builders.FEEDBACKS, "
+        "in a file that `brodmann --import FILE` loads.",
     ),
     (
         lambda: mlp(4, 2, router={"lerned": False}),

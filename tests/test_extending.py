@@ -484,7 +484,7 @@ def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path:
     options = RunOptions(optimiser="downhill", decay=0.5)
     options.check()
     assert options.update() == Downhill(0.5)
-    with pytest.raises(BrodmannError, match="Expected the optimiser 'adam' or 'sgd', got 'downhill'"):
+    with pytest.raises(BrodmannError, match="know the optimisers 'adam' and 'sgd', got 'downhill'"):
         start_run(options, tmp_path / "run", compare=True)  # of the twin, before anything is trained
     assert not (tmp_path / "run").exists()
     with pytest.raises(BrodmannError, match="Unknown optimiser 'rls'"):

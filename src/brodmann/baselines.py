@@ -118,7 +118,7 @@ class Backpropagation(nn.Module):
         elif optimiser == "sgd":
             self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
         else:
-            raise BrodmannError(f"Expected the optimiser 'adam' or 'sgd', got '{optimiser}'.")
+            raise BrodmannError(f"Autograd's baselines know the optimisers 'adam' and 'sgd', got '{optimiser}'.")
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in); returns (batch, outputs)."""

@@ -45,7 +45,7 @@ def feedback_path(name: str, outputs: int) -> Callable[[Shape], Feedback]:
         BrodmannError: The name is unknown.
     """
     if name not in FEEDBACKS:
-        raise unknown_name("feedback", name, FEEDBACKS)
+        raise unknown_name("feedback", name, FEEDBACKS, "brodmann.builders.FEEDBACKS")
     path = FEEDBACKS[name]
     return functools.partial(path, outputs=outputs) if path is Direct else path
 
@@ -273,7 +273,7 @@ def build(description: dict[str, Any]) -> Layer:
     arguments = dict(description)
     name = arguments.pop("builder", None)
     if name not in BUILDERS:
-        raise unknown_name("builder", str(name), BUILDERS)
+        raise unknown_name("builder", str(name), BUILDERS, "brodmann.builders.BUILDERS")
     if isinstance(arguments.get("update"), dict):
         arguments["update"] = update_rule(**arguments["update"])
     try:
@@ -371,7 +371,7 @@ def _activation(activation: str | Callable[[Tensor], Tensor]) -> Local:
     if not isinstance(activation, str):
         return Local(activation)
     if activation not in ACTIVATIONS:
-        raise unknown_name("activation", activation, ACTIVATIONS)
+        raise unknown_name("activation", activation, ACTIVATIONS, "brodmann.builders.ACTIVATIONS")
     return Local(ACTIVATIONS[activation]())
 
 

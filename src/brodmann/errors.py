@@ -22,13 +22,14 @@ class DivergenceError(BrodmannError):
     """Training cannot go on: the loss or an error is no longer finite, has vanished or has exploded."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> BrodmannError:
+def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "") -> BrodmannError:
     """Builds the error for a name that is not among the known ones, with the nearest one as a suggestion.
 
     Args:
         kind: What the name stands for, such as ``"feedback"``.
         name: What came.
         known: The names that exist.
+        registry: Where users register their own, if they can: told where nothing is near.
 
     Returns:
         An error to raise; its message lists every known name.
@@ -36,4 +37,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BrodmannError:
     options = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=0.5)
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
-    return BrodmannError(f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}.")
+    own = f" One of your own: register it in {registry}, in a file that `brodmann --import FILE` loads."
+    return BrodmannError(
+        f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}."
+        + (own if registry and not near else "")
+    )

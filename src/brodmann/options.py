@@ -13,7 +13,6 @@ from .schedule import Schedule
 from .updates import SGD, UPDATES, UpdateRule, update_rule
 
 BASELINES = ("backprop", "last-layer")
-RULES = (*FEEDBACKS, *BASELINES)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -25,8 +24,8 @@ class RunOptions:
     """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
     """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, kolen-pollack-noisy, random,
-    sign, direct, transpose; or a baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers
-    as they were drawn."""
+    sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a baseline by PyTorch autograd:
+    backprop, or last-layer, which leaves the hidden layers as they were drawn."""
     areas: int = 16
     """Budget of areas of every layer."""
     layers: int = 2
@@ -54,7 +53,7 @@ class RunOptions:
     pooling: float = 0.0
     """Extra decay on the areas' own parts."""
     activation: str = "relu"
-    """relu, gelu or tanh."""
+    """relu, gelu or tanh, or one registered in `brodmann.builders.ACTIVATIONS`."""
     dropout: float = 0.0
     """Share of hidden units switched off while learning."""
     optimiser: str = "adam"
@@ -110,8 +109,8 @@ class RunOptions:
         Raises:
             BrodmannError: One is unknown or out of range.
         """
-        if self.rule not in RULES:
-            raise unknown_name("rule", self.rule, RULES)
+        if self.rule not in (*FEEDBACKS, *BASELINES):
+            raise unknown_name("rule", self.rule, (*FEEDBACKS, *BASELINES), "brodmann.builders.FEEDBACKS")
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
@@ -157,7 +156,7 @@ class RunOptions:
         """
         known = [name for name in UPDATES if name != "rls"]  # which needs a network and a loss of its own: `stream_mlp`
         if self.optimiser not in known:
-            raise unknown_name("optimiser", self.optimiser, known)
+            raise unknown_name("optimiser", self.optimiser, known, "brodmann.updates.UPDATES")
         if self.optimiser == "sgd":
             return SGD(self.weight_decay, self.momentum)
         if self.momentum:

@@ -32,6 +32,7 @@ from .data import Dataset, Preprocessing, Split, load
 from .data.catalogue import is_own_file
 from .data.targets import TargetScale
 from .errors import BrodmannError, MissingDataError
+from .extensions import import_extensions
 from .files import read_json, write_json
 from .layers import Rates
 from .losses import CrossEntropy, Loss, MeanSquaredError
@@ -341,6 +342,7 @@ def _environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "imported": import_extensions(),
     }
 
 

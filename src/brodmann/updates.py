@@ -222,5 +222,5 @@ def check_rule(update: Any) -> None:
 def update_rule(name: str, **options: float) -> UpdateRule:
     """Builds an update rule by name (``"sgd"``, ``"adam"`` or ``"rls"``) for command lines and configurations."""
     if name not in UPDATES:
-        raise unknown_name("update rule", name, UPDATES)
+        raise unknown_name("update rule", name, UPDATES, "brodmann.updates.UPDATES")
     return UPDATES[name](**options)

@@ -259,7 +259,7 @@ def cases_of(name: str, plan: Plan) -> list[Case]:
         MissingDataError: None of its data is on this machine.
     """
     if name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
+        raise unknown_name("recipe", name, RECIPES, "brodmann.bench.RECIPES")
     cases = RECIPES[name](plan)
     known = tuple(dict.fromkeys(case.method for case in cases))
     for method in plan.methods or ():

@@ -24,6 +24,7 @@ from brodmann.bench.recipes import Plan, cases_of
 from brodmann.bench.tasks import run_case
 from brodmann.bench.tuner import TRIALS, Choices, choose, search_name, settled, stored_choices, trials_of
 from brodmann.errors import BrodmannError
+from brodmann.extensions import import_extensions
 from brodmann.files import read_json, write_json
 from brodmann.training import Interrupted
 
@@ -151,6 +152,7 @@ def _work(case: Case, jobs: int) -> Row:
 
 def _start_worker(parent: int) -> None:
     torch.set_num_threads(1)
+    import_extensions()
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling what is not yet written would take the memory of areas that do not exist.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -166,12 +168,13 @@ def _start_worker(parent: int) -> None:
 
 @cache
 def code_version() -> str:
-    """Returns the package's version and a digest of its sources: rows of different code are told apart by it."""
+    """Returns the package's version and a digest of its sources and of extensions: it tells rows of different code."""
     digest = hashlib.sha256()
     root = Path(brodmann.__file__).parent
     for path in sorted(root.rglob("*")):
         if path.suffix in (".py", ".cpp", ".h"):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    digest.update("".join(import_extensions().values()).encode())
     return f"{brodmann.__version__}+{digest.hexdigest()[:12]}"
 
 

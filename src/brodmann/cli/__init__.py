@@ -11,6 +11,7 @@ import tyro
 
 from brodmann import __version__
 from brodmann.errors import BrodmannError
+from brodmann.extensions import add_extension, import_extensions
 
 from .bench import Bench, Report
 from .data import Data
@@ -33,14 +34,17 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
     try:
-        if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+        arguments = _without_imports(sys.argv[1:] if arguments is None else arguments)
+        import_extensions()
+        if arguments == ["--version"]:
             print(f"brodmann {__version__}")
             return
         command: Any = tyro.cli(
             Command,
             prog="brodmann",
             description="Train deep networks without backpropagation, by Selective Adaptive Learning. "
-            "`brodmann COMMAND --help` lists a command's options, `brodmann --version` says which one this is.",
+            "`brodmann COMMAND --help` lists a command's options, `brodmann --version` says which one this is. "
+            "`brodmann --import FILE COMMAND` first imports a file or module that registers rules of your own.",
             args=arguments,
         )
         command.run()
@@ -59,6 +63,20 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # names too long, folders that cannot be read or emptied
         print(f"error: Cannot use {error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
         sys.exit(2)
+
+
+def _without_imports(arguments: list[str]) -> list[str]:
+    """Takes the leading ``--import NAME`` off, and notes what they name."""
+    while arguments and arguments[0].partition("=")[0] == "--import":
+        option, given, name = arguments[0].partition("=")
+        rest = arguments[1:]
+        if not given and rest:
+            name, *rest = rest
+        if not name:
+            raise BrodmannError(f"{option} needs a Python file or a module: brodmann --import mine.py train digits.")
+        add_extension(name)
+        arguments = rest
+    return arguments
 
 
 __all__ = ["main"]

@@ -1,0 +1,128 @@
+"""Code of the user's own on the command line: rules, paths, activations and recipes from a file that is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brodmann import BrodmannError
+from brodmann.bench.journal import Journal
+from brodmann.bench.runner import code_version
+from brodmann.extensions import VARIABLE, add_extension, import_extensions
+
+MINE = """
+from dataclasses import dataclass
+
+from torch import nn
+from neighbour import SCALE
+from brodmann import FixedRandom, SGD
+from brodmann.bench import RECIPES, Case
+from brodmann.builders import ACTIVATIONS, FEEDBACKS
+from brodmann.options import RunOptions
+from brodmann.updates import UPDATES
+
+
+@dataclass(frozen=True)
+class Downhill(SGD):
+    pass
+
+
+def small(plan):
+    own = {"optimiser": "downhill", "rule": "mine", "activation": "silu", "lr": 0.1, "decay": 0.0}
+    return [Case("small", "mine", RunOptions("digits", width=8, areas=2, epochs=1, **own))]
+
+
+UPDATES["downhill"], FEEDBACKS["mine"], ACTIVATIONS["silu"], RECIPES["small"] = Downhill, FixedRandom, nn.SiLU, small
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    (tmp_path / "neighbour.py").write_text("SCALE = 1\n")
+    (tmp_path / "brodmann_mine.py").write_text(MINE)
+    return tmp_path / "brodmann_mine.py"
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+
+
+def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "brodmann", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_run_with_rules_from_a_file(mine: Path) -> None:
+    folder = mine.parent
+    own = ["--optimiser", "downhill", "--rule", "mine", "--activation", "silu", "--lr", "0.1"]
+    sizes = ["--width", "8", "--areas", "2", "--epochs", "1", "--no-figures", "--out", "run"]
+    trained = command(folder, "--import", mine.name, "train", "digits", *own, *sizes)
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((folder / "run" / "environment.json").read_text())["imported"].keys() == {str(mine)}
+    assert command(folder, f"--import={mine.name}", "evaluate", "run").returncode == 0
+    assert command(folder, "evaluate", "run", **{VARIABLE: str(mine)}).returncode == 0
+    without = command(folder, "evaluate", "run")
+    assert without.returncode == 2
+    assert without.stderr.startswith(
+        "error: Unknown update rule 'downhill'. Choose one of: adam, rls, sgd. One of your"
+    )
+    assert "register it in brodmann.updates.UPDATES, in a file that `brodmann --import FILE` loads." in without.stderr
+
+
+def test_workers_of_a_benchmark_import_it_too(mine: Path) -> None:
+    done = command(mine.parent, "--import", mine.name, "bench", "small", "--out", "rows")
+    assert done.returncode == 0, done.stderr
+    (row,) = Journal(mine.parent / "rows" / "rows.jsonl").rows()
+    assert row["options"]["optimiser"] == "downhill"
+    assert row["code"] != code_version.__wrapped__()  # rows of other code are told apart
+
+
+def test_what_cannot_be_imported_says_why(tmp_path: Path, mine: Path) -> None:
+    (tmp_path / "brodmann_fails.py").write_text("one = 1\none / 0\n")
+    (tmp_path / "brodmann_broken.py").write_text("def\n")
+    (tmp_path / "json.py").write_text("")
+    (tmp_path / "notes.txt").write_text("")
+    for name, wording in (
+        (
+            "brodmann_fails.py",
+            r"fails.py failed: ZeroDivisionError: division by zero \(.*brodmann_fails.py, line 2\)\.",
+        ),
+        ("brodmann_broken.py", r"broken.py failed: SyntaxError: invalid syntax \(brodmann_broken.py, line 1\)\."),
+        ("json.py", "has the name of another module, json: rename it"),
+        ("brodmann_absent.py", "expected a Python file that exists, or the name of a module"),
+        ("notes.txt", "expected a Python file that exists, or the name of a module"),
+    ):
+        os.environ[VARIABLE] = str(tmp_path / name)
+        with pytest.raises(BrodmannError, match=wording):
+            import_extensions()
+    os.environ[VARIABLE] = "brodmann_no_module"
+    with pytest.raises(BrodmannError, match=r"failed: ModuleNotFoundError: No module named 'brodmann_no_module'\."):
+        import_extensions()
+    (tmp_path / "json.py").unlink()
+    assert command(tmp_path, "--import").stderr.startswith("error: --import needs a Python file or a module")
+
+
+def test_a_file_is_imported_once(tmp_path: Path) -> None:
+    (tmp_path / "brodmann_counted.py").write_text(
+        "import os\nos.environ['COUNTED'] = os.environ.get('COUNTED', '') + '1'\n"
+    )
+    os.environ.pop("COUNTED", None)
+    add_extension(str(tmp_path / "brodmann_counted.py"))
+    add_extension(str(tmp_path / "brodmann_counted.py"))
+    first = import_extensions()
+    assert import_extensions() == first
+    assert len(first) == 1
+    assert os.environ.pop("COUNTED") == "1"
