@@ -36,7 +36,7 @@ class GroupedMixture(nn.Module):
 
     def _product(self, x: Tensor, weight: Tensor, place: int) -> Tensor:
         with torch.no_grad():
-            area, _ = self.routers[place](x)
+            area = self.routers[place](x).area
             order = area.argsort()
             ends = torch.bincount(area, minlength=self.experts).cumsum(0).int()
             back = order.argsort()

@@ -16,10 +16,10 @@ from .checks import check_input, check_real, check_switch, check_whole
 from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal
-from .graphs import unrecorded
+from .graphs import followed, unrecorded
 from .groups import Groups
-from .layers import Choice, Context, Layer, as_before, as_rows
-from .routing import Route, Router
+from .layers import Context, Layer, as_before, as_rows
+from .routing import Choice, Route, Router
 from .slabs import Slab
 from .splitting import clone_area, merge_areas, recruit_areas
 from .updates import SGD, UpdateRule, check_rule
@@ -147,37 +147,39 @@ class AreaLinear(Layer):
         """Whether it has feedback."""
         return self.feedback is not None
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
         check_input(x, self._map)
         rows = as_rows(x)
+        if self.budget == 1:
+            choice = None
+        elif self.router is not None:
+            choice = self.router(rows)
+        elif choice is None:
+            raise _no_router()
+        if isinstance(choice, Choice) or followed(rows, *self._weights()):
+            out = self._followed(rows, choice)
+        else:
+            out, _ = self._output(rows, choice)
+        return as_before(out, x.shape[:-1])
+
+    def _followed(self, rows: Tensor, choice: Route | Choice | None) -> Tensor:
+        """Computes the output by operations that autograd and compilers know."""
         out = None
         if self.shared is not None and self.shared_bias is not None:
             out = F.linear(rows, self.shared.value[0].to(rows.dtype), self.shared_bias.value[0])
         if self.areas is not None:
-            if self.router is not None:
-                choice = self.router(rows)
-            elif self.routed and choice is None:
-                raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
-            if choice is None or self.budget == 1:
-                choice = rows.new_zeros(rows.shape[0], dtype=torch.int64), rows.new_ones(rows.shape[0])
-            area, gate = choice
+            area = rows.new_zeros(rows.shape[0], dtype=torch.int64) if choice is None else choice.area
             own = self.areas(rows, area)
-            if self.gated:
-                own = gate[:, None] * own
+            if self.gated and choice is not None:
+                own = choice.gate[:, None] * own
             out = own if out is None else out + own
         assert out is not None
-        return as_before(out, x.shape[:-1])
+        return out
 
-    @unrecorded
-    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
-        """Learning forward pass: x (..., in); returns (..., out) and the trace."""
-        if self.merged:
-            raise BrodmannError("This layer was merged for inference: learn with the network that it was made from.")
-        check_input(x, self._map)
-        rows = as_rows(x)
-        route = self._route(rows, context)
-        groups = Groups.single(rows.shape[0], rows.device) if route is None else route.groups
+    def _output(self, rows: Tensor, route: Route | None) -> tuple[Tensor, Tensor | None]:
+        """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
+        groups = _groups(rows, route)
         shared, areas = self.shared, self.areas  # a module looks its parts up slowly
         out = own = None
         if shared is not None:
@@ -187,12 +189,23 @@ class AreaLinear(Layer):
             part = own
             if self.gated and route is not None:
                 part = route.gate[:, None] * own
-            # `own` is kept for the router: never add into it where it is still needed.
+            # `own` is what the router learns from: never add into it.
             out = part if out is None else out.add_(part)
         assert out is not None
-        needed = route is not None and route.learned
+        return out, own
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
+        """Learning forward pass: x (..., in); returns (..., out) and the trace."""
+        if self.merged:
+            raise BrodmannError("This layer was merged for inference: learn with the network that it was made from.")
+        check_input(x, self._map)
+        rows = as_rows(x)
+        route = self._route(rows, context)
+        out, own = self._output(rows, route)
+        needed = own if route is not None and route.learned else None
         leading = x.shape[:-1]
-        return as_before(out, leading), AreaTrace(rows, own if needed else None, route, groups, leading)
+        return as_before(out, leading), AreaTrace(rows, needed, route, _groups(rows, route), leading)
 
     @unrecorded
     def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
@@ -272,6 +285,12 @@ class AreaLinear(Layer):
         both = self.gated and self.shared is not None and self.areas is not None
         return 2 * one if both else one
 
+    def _weights(self) -> list[Tensor]:
+        """Returns what the output is computed from."""
+        shared, areas = self.shared, self.areas
+        weights = [] if shared is None or self.shared_bias is None else [shared.value, self.shared_bias.value]
+        return weights if areas is None else [*weights, *areas.weights()]
+
     @property
     def _map(self) -> Tensor:
         """One of the layer's weights, (slots, out, in): there is a shared part, or there are areas."""
@@ -324,7 +343,7 @@ class AreaLinear(Layer):
             recruit_areas(router, self, rows)
             return router.route(rows)
         if context.route is None:
-            raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
+            raise _no_router()
         if len(context.route.area) != len(rows):
             raise BrodmannError(
                 f"The shared route has {len(context.route.area)} rows, this layer got {len(rows)}: "
@@ -345,6 +364,14 @@ class AreaLinear(Layer):
         """Shown by print(network)."""
         sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
         return f"{sizes}, shared={self.shared_mode}, gated={self.gated}"
+
+
+def _groups(rows: Tensor, route: Route | None) -> Groups:
+    return Groups.single(rows.shape[0], rows.device) if route is None else route.groups
+
+
+def _no_router() -> BrodmannError:
+    return BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
 
 
 def _built(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:

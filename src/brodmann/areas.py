@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .graphs import transformed
 from .groups import Groups
 from .kernels import operations
 from .slabs import Slab
@@ -50,6 +51,10 @@ class AreaMap(nn.Module):
         yield self.weight
         if self.bias is not None:
             yield self.bias
+
+    def weights(self) -> list[Tensor]:
+        """Returns the maps, (slots, out, in), and the biases, (slots, out), if there are any."""
+        return [slab.value for slab in self._slabs()]
 
     def allocate(self, areas: Tensor) -> None:
         """Gives memory to those of the areas, (n,) int64 and different, that have none."""
@@ -130,7 +135,7 @@ class AreaMap(nn.Module):
         weight = self.weight.value
         bias = x.new_zeros(weight.shape[:2]) if self.bias is None else self.bias.value
         slot = self.slot.index_select(0, area)  # which refuses what is no area
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or (not torch.compiler.is_compiling() and transformed()):
             return _every_slot_then_choose(x, slot, weight, bias)
         return _grouped_linear(x, slot, weight, bias)  # type: ignore[no-any-return]
 
@@ -154,9 +159,10 @@ def _grouped_linear_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, No
     """For those who ask autograd, such as telemetry: learning never comes here."""
     x, slot, weight = ctx.saved_tensors
     needs_x, _, needs_weight, needs_bias = ctx.needs_input_grad
-    below = torch.zeros_like(x) if needs_x else None
-    of_weight = torch.zeros_like(weight) if needs_weight else None
-    of_bias = weight.new_zeros(weight.shape[:2]) if needs_bias else None
+    # Made from the error, which may hold several of them at once (`torch.func.vmap`).
+    below = error.new_zeros(x.shape) if needs_x else None
+    of_weight = error.new_zeros(weight.shape, dtype=weight.dtype) if needs_weight else None
+    of_bias = error.new_zeros(weight.shape[:2], dtype=weight.dtype) if needs_bias else None
     for index in slot.unique().tolist():
         rows = slot == index
         if below is not None:
@@ -172,7 +178,7 @@ _grouped_linear.register_autograd(_grouped_linear_backward, setup_context=_remem
 
 
 def _every_slot_then_choose(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same in traceable operations, for exported graphs: every slot computes, then each row takes its own."""
+    """The same in operations that all graphs and transforms know: every slot computes, then each row takes its own."""
     every = torch.einsum("ni,soi->nso", x, weight.to(x.dtype)) + bias
     choice = slot[:, None, None].expand(-1, 1, weight.shape[1])
     return every.gather(1, choice)[:, 0]

@@ -11,8 +11,8 @@ from .area_linear import AreaLinear
 from .conflict import SIZE
 from .errors import BrodmannError
 from .graphs import unrecorded
-from .layers import Choice, Context, Layer, as_rows
-from .routing import Router
+from .layers import Context, Layer, as_rows
+from .routing import Choice, Route, Router
 from .splitting import clone_area, merge_areas, recruit_areas
 
 
@@ -41,7 +41,7 @@ class Sequential(Layer):
         """Whether all of its layers do."""
         return all(layer.sends_down for layer in self.layers)
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
         for layer in self.layers:
             x = layer(x, choice)
@@ -92,7 +92,7 @@ class Residual(Layer):
         super().__init__()
         self.body, self.alpha = body, alpha
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
         return torch.add(x, self.body(x, choice), alpha=self.alpha)
 
@@ -133,7 +133,7 @@ class Recomputed(Layer):
         """Whether its body does."""
         return self.body.sends_down
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
         return self.body(x, choice)  # type: ignore[no-any-return]
 
@@ -195,7 +195,7 @@ class Routed(Layer):
         """Whether its body does."""
         return self.body.sends_down
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference; the body follows this router, not an outer one."""
         return self.body(x, self.router(as_rows(x)))  # type: ignore[no-any-return]
 

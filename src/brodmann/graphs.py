@@ -1,4 +1,4 @@
-"""Autograd's graph, which learning never builds."""
+"""Graphs, which learning never builds: who asks for one gets it from `forward` alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,3 +30,20 @@ def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return call
+
+
+def followed(*tensors: Tensor) -> bool:
+    """Whether autograd, a transform, a compiler or a tracer follows what is computed: then by operations it knows."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or is_in_torch_dispatch_mode()
+        or transformed()
+    )
+
+
+def transformed() -> bool:
+    """Whether `torch.func` or forward-mode differentiation is at work, to which operations of one's own are closed."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()

@@ -19,13 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from .checks import check_real
-from .routing import Route
+from .routing import Choice, Route
 
 if TYPE_CHECKING:
     from .area_linear import AreaLinear
-
-Choice = tuple[Tensor, Tensor]
-"""Area (rows,) int64 and gate (rows,) of each row: all that inference needs of a route."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,8 @@ class Layer(nn.Module, ABC):
         return True
 
     @abstractmethod
-    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
-        """Inference, with the area and the gate that an enclosing `Routed` chose, if any."""
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference, with what an enclosing `Routed` chose, if any."""
 
     @abstractmethod
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:

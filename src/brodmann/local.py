@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .errors import BrodmannError
 from .graphs import unrecorded
-from .layers import Choice, Context, Layer
+from .layers import Context, Layer
+from .routing import Choice, Route
 
 
 class Local(Layer):
@@ -55,7 +56,7 @@ class Local(Layer):
             self.operation.eval()
         return self
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: dropout off."""
         return self.operation(x)
 

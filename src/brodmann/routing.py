@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from .checks import check_input, check_memory, check_positive, check_real, check_switch, check_whole
 from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
-from .graphs import unrecorded
+from .graphs import followed, unrecorded
 from .groups import Groups
 from .kernels import native
 from .slabs import Slab
@@ -84,6 +85,18 @@ class Route:
         # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
         along = (score_error * self.scores).sum(1, keepdim=True) * (self.u / self.length)
         return (score_error @ self.prototypes - along) / self.length
+
+
+class Choice(NamedTuple):
+    """What inference needs of a route, where autograd or a compiler follows: neither traces a cached property.
+
+    Attributes:
+        area: Of each row, (rows,) int64.
+        gate: Of each row, (rows,).
+    """
+
+    area: Tensor
+    gate: Tensor
 
 
 class Router(nn.Module):
@@ -230,19 +243,20 @@ class Router(nn.Module):
             )
         return cell
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Routes for inference: x (rows, in); returns area (rows,) and gate (rows,)."""
+    def forward(self, x: Tensor) -> Route | Choice:
+        """Routes for inference: x (rows, in); returns what has an ``area`` (rows,) and a ``gate`` (rows,)."""
+        if not followed(x, self.projection.value):
+            return self.route(x)
         u = self._project(x)
         products, cell = self._products(u), self._own_choice(x)
         if cell is None:
             cell = self._best(products, u)
-        # Not by a `Route`: torch.compile cannot trace a cached property.
         probabilities = (products / _length(u) / self.temperature).softmax(1)
-        return self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0]
+        return Choice(self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0])
 
     @unrecorded
     def route(self, x: Tensor) -> Route:
-        """Routes for learning: x (rows, in); returns everything that `learn` needs."""
+        """Routes by compiled kernels: x (rows, in); returns everything that inference and `learn` need."""
         check_input(x, self.projection.value)
         u = self.projection.product(x, Groups.single(len(x), x.device), None, None)
         products, cell = None, self._own_choice(x)

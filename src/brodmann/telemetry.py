@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .network import Network, routers
+from .routing import Choice, Route
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
     hooks = []
     for name, router in routers(network):
 
-        def keep(_: nn.Module, __: tuple[Tensor, ...], output: tuple[Tensor, Tensor], name: str = name) -> None:
-            choices[name] = output[0]
+        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Route | Choice, name: str = name) -> None:
+            choices[name] = output.area
 
         hooks.append(router.register_forward_hook(keep))
     try:
@@ -175,9 +176,9 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[Conflict
             choice = arguments[1] if len(arguments) > 1 else None
             routed = layer.areas is not None and layer.budget > 1
             if routed and layer.router is not None:
-                areas[layer] = layer.router(arguments[0])[0]
+                areas[layer] = layer.router(arguments[0]).area
             elif routed and choice is not None:
-                areas[layer] = choice[0]
+                areas[layer] = choice.area
 
         hooks = [layer.register_forward_pre_hook(keep) for _, layer in twin.area_layers()]
         with torch.no_grad():
@@ -234,5 +235,5 @@ def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[AreaLinear
     return dict(zip(outputs, gradients, strict=True))
 
 
-def _detach(_: nn.Module, __: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return output[0], output[1].detach()
+def _detach(_: nn.Module, __: tuple[Tensor, ...], output: Route | Choice) -> Choice:
+    return Choice(output.area, output.gate.detach())

@@ -89,7 +89,7 @@ def test_conflict_between_classes_is_that_of_the_formed_gradients() -> None:
         error = (network(x).softmax(1) - torch.nn.functional.one_hot(y, 3)).double() / 40
         hidden = torch.relu(network.area_layers()[0][1](x, network.body.router(x))).double()
     hidden = torch.cat([hidden, torch.ones(40, 1)], 1)
-    area = network.body.router(x)[0]
+    area = network.body.router(x).area
 
     def cancelled(groups: list[torch.Tensor]) -> float:
         kept = total = 0.0

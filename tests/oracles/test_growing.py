@@ -209,7 +209,7 @@ def grown(kind: str, seed: int, routing: str, learned: bool = True) -> Network:
 def purity(network: Network, x: Tensor, side: Tensor) -> tuple[float, int]:
     """Share of samples on the side to which most of their area belongs, and the number of areas."""
     ((_, router),) = routers(network)
-    area, _ = router(x)
+    area = router(x).area
     right = sum(max(int(side[area == g].sum()), int((~side[area == g]).sum())) for g in area.unique())
     return right / len(x), len(area.unique())
 

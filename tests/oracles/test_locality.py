@@ -109,7 +109,7 @@ def test_exclusive_mode_keeps_the_outputs_of_other_cells(shared: str, path: str)
     network = Network(body, rates=Rates(projection=0.0))
     steps(network, 5)
     x = torch.randn(200, 5)
-    area, _ = network.body.router(x)
+    area = network.body.router(x).area
     before = [network(x[area == g]) for g in range(5)]
     learned = x[area == 0]
     network.learn(learned, torch.zeros(len(learned), dtype=torch.long), lr=0.1)
@@ -228,7 +228,7 @@ def test_merging_two_areas_leaves_the_others_as_they_were() -> None:
         y, trace = layer.trace(torch.randn(40, 5), Context(lr=0.1))
         layer.learn(trace, torch.randn_like(y), Context(lr=0.1))
     x = torch.randn(100, 5)
-    area, _ = layer.router(x)
+    area = layer.router(x).area
     first, second = (int(g) for g in layer.areas.slot.argsort()[:2])  # their slots lie before the others'
     others = (area != first) & (area != second)
     before = layer(x)

@@ -77,7 +77,7 @@ def test_each_area_holds_the_regression_on_its_own_samples() -> None:
     x, y = torch.randn(120, 5), torch.randn(120, 2)
     for rows in torch.arange(120).split(7):
         network.learn(x[rows], y[rows])
-    area, _ = router(x)
+    area = router(x).area
     assert len(area.unique()) > 1
     for g in area.unique().tolist():
         own = area == g
@@ -168,10 +168,10 @@ def test_a_router_recruits_only_while_learning_and_knows_cell_0_before() -> None
     body = stream_mlp(5, 3, width=6, areas=4)
     network = Network(body, SumOfSquares(), lr=1.0)
     x = torch.randn(20, 5)
-    area, gate = body.router(x)
+    area, gate = body.router(x).area, body.router(x).gate
     assert set(area.tolist()) == {0}
     assert gate.eq(1).all()
-    assert body.router(torch.zeros(2, 5))[1].isfinite().all()
+    assert body.router(torch.zeros(2, 5)).gate.isfinite().all()
     assert not body.router.prototypes.any()
     network.learn(x, torch.zeros(20, dtype=torch.long))
     prototypes = body.router.prototypes.clone()
@@ -194,7 +194,7 @@ def test_a_recruited_area_starts_as_its_parent(kind: str) -> None:
     before = network(new)
     body.trace(new, Context())
     assert int((~router.vacant).sum()) == placed + 1
-    assert int(router(new)[0]) == placed
+    assert int(router(new).area) == placed
     torch.testing.assert_close(network(new), before)
 
 
@@ -216,7 +216,7 @@ def test_a_stream_network_is_exclusive() -> None:
     network = Network(body, SumOfSquares(), lr=1.0)
     x = torch.randn(200, 5)
     network.learn(x, torch.randint(0, 3, (200,)))
-    area, _ = body.router(x)
+    area = body.router(x).area
     before = [network(x[area == g]) for g in range(5)]
     network.learn(x[area == 0], torch.zeros(int((area == 0).sum()), dtype=torch.long))
     for g in range(1, 5):
