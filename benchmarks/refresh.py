@@ -1,6 +1,6 @@
 """Runs the benchmarks of speed and memory, prints their tables and puts them into docs/results.md.
 
-Run: python benchmarks/refresh.py [roofline kernels step_time memory scale] [--page docs/results.md]
+Run: python benchmarks/refresh.py [roofline kernels step_time inference memory scale] [--page docs/results.md]
 On an idle machine. A table stands between `<!-- NAME -->` and `<!-- end of NAME -->`; the words around it, which say
 what it means, are written by hand and want a look whenever the numbers change.
 """
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import inference
 import kernels
 import memory
 import roofline
@@ -22,7 +23,7 @@ import step_time
 from brodmann.files import write_bytes
 
 HERE = Path(__file__).parent
-TABLES = {module.__name__: module.table for module in (roofline, kernels, step_time, memory, scale)}
+TABLES = {module.__name__: module.table for module in (roofline, kernels, step_time, inference, memory, scale)}
 
 
 def put(page: str, name: str, text: str) -> str:

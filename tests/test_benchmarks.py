@@ -18,6 +18,7 @@ COMMANDS = [
     "memory.py --depth 3 --width 8 --batch 4 --json",
     "scale.py --parameters 1e7 --threads 1",
     "step_time.py --threads 1 --repeats 2 --rows lean --json",
+    "inference.py --threads 1 --repeats 2 --json",
     "defaults.py --sets digits --variants default growing --seeds 2 --epochs 1",
     "depth.py --depth 3 --seeds 1 --epochs 1",
 ]

@@ -28,7 +28,7 @@ def write(path: Path, targets: list[str], header: str = "", columns: int = 3) ->
         (["0.0", "1.5", "2", "-3e1"] * 10, None),
     ],
 )
-@pytest.mark.parametrize("header", ["", "a,b,c,target"])
+@pytest.mark.parametrize("header", ["", "a,b,c,target", "0,1,2,3"])
 def test_the_last_column_is_the_target(
     tmp_path: Path, targets: list[str], classes: tuple[str, ...] | None, header: str
 ) -> None:
@@ -75,6 +75,14 @@ def test_the_last_column_is_the_target(
         ),
         ("1;2;a\n" * 9, "must hold at least five examples of two columns, the last of them the target, separated by"),
         ("", "must hold at least one example; it is empty. Add a row."),
+        (
+            ",a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
+            "has no name and counts the lines, as an index does, which would be learned from: leave it out (pandas:",
+        ),
+        (
+            ",0,1,2\n" + "".join(f"{n},2,0.1,x\n" for n in range(9)),
+            "has no name and counts the lines, as an index does, which would be learned from: leave it out (pandas:",
+        ),
         (
             "".join(f"1,{n}\n" for n in range(100)),
             "are whole numbers, and so classes, but there are 100 of them in 100 examples. Write real targets with a "
@@ -128,3 +136,11 @@ def test_a_table_through_the_command_line(
     with pytest.raises(SystemExit):
         main(["predict", str(run), str(table)])
     assert "must be a finite number; 'down' came" in (error := capsys.readouterr().err) or "'up' came" in error
+
+
+def test_a_first_column_without_a_name_that_counts_nothing_is_an_input(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(",b,c\n" + "".join(f"{n * 0.5},2,x\n{n},1,y\n" for n in range(9)))
+    assert load(str(path)).shape == (2,)
+    path.write_text("0,1,2\n" + "".join(f"{n},{n + 1},x\n{n},1,y\n" for n in range(9)))
+    assert len(load(str(path)).x_train) + len(load(str(path)).x_test) == 18

@@ -25,8 +25,8 @@ def load_csv(path: Path, name: str) -> Dataset:
     """Reads a data set from a ``.csv`` table whose last column is the target.
 
     Targets of whole numbers or words are classes, all others (12.5, or 12.0) are real. A first line without any
-    number and without a name twice is a header. A fixed fifth (seed 0, with the class shares of the whole) is the test
-    part: a table has none of its own.
+    number and without a name twice is a header, and so is one that counts 0, 1, 2 and on. A fixed fifth (seed 0, with
+    the class shares of the whole) is the test part: a table has none of its own.
 
     Args:
         path: The file.
@@ -38,8 +38,8 @@ def load_csv(path: Path, name: str) -> Dataset:
     Raises:
         MissingDataError: If there is no such file.
         BrodmannError: If the file is unreadable, has fewer than two columns or five examples, an input is no finite
-            number, some targets are numbers and some are not, or they are classes and there are more than 20 of them,
-            and more than a quarter as many as examples.
+            number, the first column is an index without a name, some targets are numbers and some are not, or they are
+            classes and there are more than 20 of them, and more than a quarter as many as examples.
     """
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
@@ -58,7 +58,7 @@ def read_lines(path: Path) -> list[Line]:
     """Returns the lines that are not empty, the header left out.
 
     Raises:
-        BrodmannError: If the file cannot be read, or holds no example.
+        BrodmannError: If the file cannot be read, holds no example, or begins with an index without a name.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -69,7 +69,13 @@ def read_lines(path: Path) -> list[Line]:
             f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
         ) from error
     if lines and _is_header(lines[0][1]):
+        unnamed = not lines[0][1][0].strip()
         lines = lines[1:]
+        if unnamed and len(lines) > 1 and _counts([cells[0] for _, cells in lines]):
+            raise BrodmannError(
+                f"The first column of {path} has no name and counts the lines, as an index does, which would be "
+                "learned from: leave it out (pandas: to_csv(..., index=False)), or give it a name."
+            )
     if not lines:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
     return lines
@@ -121,9 +127,19 @@ def _targets(lines: list[tuple[int, str]], path: Path) -> Array:
 
 
 def _is_header(cells: list[str]) -> bool:
-    """Whether a first line names columns: no number, and no name twice, as what marks missing values would be."""
+    """Whether a first line names columns: no number, and no name twice, as what marks missing values would be.
+
+    Columns without names are counted from 0, as pandas writes them.
+    """
+    named = cells if cells[0].strip() else cells[1:]
+    if len(named) > 2 and _counts(named):
+        return True
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
     return not any(_is_number(part) for part in parts) and len(set(cells)) == len(cells)
+
+
+def _counts(cells: list[str]) -> bool:
+    return [cell.strip() for cell in cells] == [str(number) for number in range(len(cells))]
 
 
 def _is_number(cell: str) -> bool:

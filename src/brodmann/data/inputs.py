@@ -25,9 +25,9 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing) -> Tensor:
 
     Args:
         path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
-            separated by commas, one example a line. A first line without any number and without a name twice is a
-            header and left out. Images may also come flattened, with the channels last or, for one channel, without the
-            channel axis; a single example may come without the batch.
+            separated by commas, one example a line. A header is left out, see `load_csv`. Images may also come
+            flattened, with the channels last or, for one channel, without the channel axis; a single example may come
+            without the batch.
         preprocessing: What the training data went through.
 
     Returns:

@@ -1,0 +1,69 @@
+"""Time of inference: networks of areas, as they learned and merged, beside a dense network of equal active width.
+
+Run: python benchmarks/inference.py [--json] [--threads 2] [--repeats 60]
+784-256-10. All take turns in blocks of ten calls; a ratio is the median of the ratios of neighbouring blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import Any
+
+import torch
+from output import Result, markdown, show
+from step_time import ratio, rounds
+from torch import nn
+
+from brodmann import Network, mlp
+
+BATCHES = (1, 16, 128, 2048)
+AREAS = (1, 16, 256)
+
+
+def networks() -> dict[str, nn.Module]:
+    """Returns a dense network, then ours, each after a step that gave every area memory of its own."""
+    torch.manual_seed(0)
+    found: dict[str, nn.Module] = {"dense": nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))}
+    for areas in AREAS:
+        network = Network(mlp(784, 10, width=256, areas=areas))
+        network.learn(torch.randn(4096, 784), torch.randint(0, 10, (4096,)))
+        found[f"{areas} areas" if areas > 1 else "1 area"] = network
+        if areas > 1:
+            found[f"{areas} areas, merged"] = network.merged()
+    return found
+
+
+@torch.no_grad()
+def measure(batch: int, repeats: int) -> dict[str, Any]:
+    """Times all networks on one batch."""
+    x, found = torch.randn(batch, 784), networks()
+    dense, *ours = rounds(repeats, *[lambda network=network: network(x) for network in found.values()])
+    ratios = {name: ratio(times, dense) for name, times in zip(list(found)[1:], ours, strict=True)}
+    return {"batch": batch, "dense_us": 1e6 * statistics.median(dense), "ratios": ratios}
+
+
+def table(result: Result) -> str:
+    """Returns a Markdown table with a row per batch."""
+    names = list(result["rows"][0]["ratios"])
+    rows = [
+        [str(row["batch"]), f"{row['dense_us']:.0f}", *[f"{row['ratios'][name]:.2f}" for name in names]]
+        for row in result["rows"]
+    ]
+    return markdown(("batch", "dense (us)", *names), rows)
+
+
+def main() -> None:
+    """Prints a table, or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=60)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = [measure(batch, options.repeats) for batch in BATCHES]
+    show({"threads": options.threads, "torch": torch.__version__, "rows": rows}, table, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
