@@ -219,3 +219,53 @@ def test_dropout_and_activation_reach_the_network() -> None:
         SALClassifier(activation="rely").fit(x, y)
     with pytest.raises(BrodmannError, match="does not combine with"):
         SALClassifier(optimiser="rls", dropout=0.1).fit(x, y)
+
+
+def test_a_refused_call_leaves_an_estimator_as_it_was() -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(width=16, areas=4, epochs=5, random_state=0)
+    with pytest.raises(BrodmannError):
+        model.set_params(learning_rate=1e9).fit(x, y)
+    assert not hasattr(model, "network_")
+    model.set_params(learning_rate=None).fit(x, y)
+    before = model.predict_proba(x)
+    for refused in (
+        lambda: model.partial_fit(np.r_[x[:5], np.full((4, 13), 1e300)], y[:9]),
+        lambda: model.fit(x, np.zeros(len(y), int)),
+        lambda: model.set_params(learning_rate=1e9).fit(x[:, :4], y),
+    ):
+        with pytest.raises(BrodmannError):
+            refused()
+        np.testing.assert_array_equal(model.predict_proba(x), before)
+    regressor = SALRegressor(epochs=1, random_state=0).fit(x, y.astype(float))
+    with pytest.raises(BrodmannError, match="Expected targets that float32 can hold, got larger ones: scale them down"):
+        regressor.fit(x, np.where(y == 0, 1e300, 0.0))
+
+
+def test_threads_draw_what_the_random_state_says() -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(width=16, areas=4, epochs=3, dropout=0.2, random_state=0)
+    expected = clone(model).fit(x, y).predict_proba(x)
+    torch.manual_seed(3)
+    following = torch.rand(2)
+    torch.manual_seed(3)
+    found = joblib.Parallel(n_jobs=4, backend="threading")(
+        joblib.delayed(lambda: clone(model).fit(x, y).predict_proba(x))() for _ in range(8)
+    )
+    assert all(np.array_equal(one, expected) for one in found)
+    assert torch.equal(torch.rand(2), following)
+
+
+def test_early_stopping_leaves_no_score_to_a_later_fit() -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(epochs=3, early_stopping=True, random_state=0).fit(x, y)
+    assert model.best_validation_score_ < 0
+    assert not hasattr(model.set_params(early_stopping=False).fit(x, y), "best_validation_score_")
+
+
+def test_samples_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(epochs=2, random_state=0).fit(x, y)
+    whole = model.predict_proba(x)
+    monkeypatch.setattr("brodmann.estimator.base.PART", 50)
+    np.testing.assert_allclose(model.predict_proba(x), whole, rtol=1e-4, atol=1e-6)

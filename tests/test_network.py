@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from brodmann import (
     Adam,
     AreaLinear,
+    CheckpointError,
     Context,
     CrossEntropy,
     Direct,
@@ -23,6 +24,7 @@ from brodmann import (
     Rates,
     Residual,
     Sequential,
+    SumOfSquares,
     mlp,
     residual_mlp,
 )
@@ -174,6 +176,20 @@ def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) 
     assert isinstance(Network.from_design(description, MeanSquaredError()).loss, MeanSquaredError)
     by_hand = Network.load(tmp_path / "n.safetensors", body=mlp(5, 3, width=6, areas=4, feedback="random"))
     assert by_hand.lr == 0.02
+
+
+def test_a_file_knows_the_loss_that_is_one_of_ours(tmp_path: Path) -> None:
+    path, description = tmp_path / "n.safetensors", design("mlp", Adam(), in_features=4, outputs=3)
+    for loss in (CrossEntropy(0.1, torch.tensor([1.0, 2.0, 3.0])), CrossEntropy(), MeanSquaredError(), SumOfSquares()):
+        Network.from_design(description, loss).save(path)
+        again = Network.load(path).loss
+        assert type(again) is type(loss)
+        assert repr(vars(again)) == repr(vars(loss))
+    for other in (nn.MSELoss(), lambda output, target: (output - target).abs().mean()):
+        Network.from_design(description, other).save(path)
+        with pytest.raises(CheckpointError, match=r"was trained with (MSELoss|<lambda>): pass that as loss"):
+            Network.load(path)
+        assert Network.load(path, loss=MeanSquaredError()).loss is not None
 
 
 def test_direct_feedback_inside_a_residual_block_is_scaled_like_the_error_that_it_stands_for() -> None:

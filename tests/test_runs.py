@@ -403,11 +403,45 @@ def test_an_existing_folder_is_never_touched(table: Path, tmp_path: Path, capsys
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_run_may_replace_the_folder_one_stands_in_and_what_a_link_leads_to(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    for extra in ([], ["--overwrite"]):
+        main(["train", str(table), *SMALL, *extra, "--out", str(tmp_path / "link")])
+    assert (tmp_path / "link").is_symlink()
+    first = weights(real)
+    monkeypatch.chdir(real)
+    main(["train", str(table), *SMALL, "--overwrite", "--out", "."])
+    assert all(torch.equal(tensor, first[name]) for name, tensor in weights(real).items())
+
+
+def test_paths_with_brackets_are_shown_as_they_are(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["train", str(table), *SMALL, "--out", "lr[adam][/i]"])
+    assert "Everything is in lr[adam][/i]" in capsys.readouterr().out
+
+
+def test_what_a_finished_run_lost_is_made_again(table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--out", str(run)])
+    before = (run / "preprocessing.json").read_bytes()
+    (run / "preprocessing.json").unlink()
+    (run / "result.json").write_text('{"rule": 1}')
+    main(["train", "--resume", str(run), "--no-figures"])
+    assert (run / "preprocessing.json").read_bytes() == before
+    assert json.loads((run / "result.json").read_text())["areas"] == 4
+
+
 def test_what_is_no_run_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
-    for content in ("{}", "[1, 2]", "hello", '{"options": {"colour": 1}}'):
+    for content in ("{}", "[1, 2]", "hello", '{"options": {"colour": 1}}', '{"options": null}'):
         (other / "config.json").write_text(content)
         for command in (["train", "digits", "--out", str(other), "--overwrite"], ["evaluate", str(other)]):
             with pytest.raises(SystemExit, match="2"):

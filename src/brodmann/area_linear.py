@@ -238,6 +238,8 @@ class AreaLinear(Layer):
             below = as_before(below, trace.leading)
         self._measure_conflict(trace, part_delta, context)
         if groups.rows:
+            if context.weight is not None and self.update_rule.repeats:
+                signal = _repeated(signal, context.weight)
             self._move(signal, context)
         if router is None:
             if gate_error is not None and context.gate_error is not None:
@@ -372,6 +374,22 @@ def _groups(rows: Tensor, route: Route | None) -> Groups:
 
 def _no_router() -> BrodmannError:
     return BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
+
+
+def _repeated(signal: Signal, weight: Tensor) -> Signal:
+    """Returns samples that are to a rule of squares what each sample ``weight`` times over would be.
+
+    ``sqrt(w) x`` and ``sqrt(w) e``; the delta that came is ``w e``.
+    """
+    if weight.numel() != len(signal.x) or bool((weight < 0).any()):
+        raise BrodmannError(
+            "Expected a weight of at least 0 for each row of the layers, which count a sample so many times, got "
+            f"{weight.numel()} for {len(signal.x)} rows, the smallest {float(weight.min())}."
+        )
+    root = weight.to(signal.x).reshape(-1, 1).sqrt()
+    inverse = torch.where(root > 0, 1 / root, 0.0)
+    delta, part_delta = signal.delta * inverse, signal.part_delta * inverse
+    return signal._replace(x=signal.x * root, delta=delta, part_delta=part_delta)
 
 
 def _built(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:

@@ -67,7 +67,7 @@ class ProgressBar(Callback):
 
     def _start(self, trainer: Trainer) -> Progress:
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[facts]}"),
             TimeRemainingColumn(),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import DivergenceError
-from .routing import Router
+from .routing import Choice, Route, Router
 
 EXPLODED, VANISHED = 1e12, 1e-20
 """Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more."""
@@ -74,8 +74,8 @@ def _first_not_finite(network: Any, x: Tensor) -> str | None:
     found: list[str] = []
 
     def look(name: str, output: Any) -> None:
-        outputs = output if isinstance(output, tuple) else (output,)
-        if not all(torch.isfinite(one).all() for one in outputs):
+        numbers = output.gate if isinstance(output, Route | Choice) else output
+        if not torch.isfinite(numbers).all():
             found.append(_layer_of(name))
 
     hooks = [

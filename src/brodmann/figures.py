@@ -126,7 +126,10 @@ def growth(path: Path, history: Sequence[Row], *, panels: int = 3) -> None:
         counts = torch.tensor([row["area_counts"][index] for row in history], dtype=torch.float64).t()
         shares = 100.0 * counts / counts.sum(0)
         used = [share for share in shares if share.any()]
-        colours = [COLOURS[place % len(COLOURS)] for place in range(len(used))]
+        # A second and a third round are paler.
+        colours = [
+            (COLOURS[place % len(COLOURS)], 1 - 0.35 * (place // len(COLOURS) % 3)) for place in range(len(used))
+        ]
         above.stackplot(epochs, *used, colors=colours, edgecolor="white", linewidth=0.8, step="post")
         above.set_ylim(0, 100)
         below = figure.add_subplot(grid[1, column], sharex=above)
@@ -141,7 +144,10 @@ def growth(path: Path, history: Sequence[Row], *, panels: int = 3) -> None:
         grown = int((counts[:, -1] > 0).sum())
         where = "" if count == 1 else f"router {index + 1} of {count}: "
         above.set_title(
-            f"{where}1 area grew to {grown}" if grown > 1 else f"{where}one area", fontsize=8, color=INK, loc="left"
+            f"{where}1 area grew to {grown} in use" if grown > 1 else f"{where}one area",
+            fontsize=8,
+            color=INK,
+            loc="left",
         )
         whole_numbers(below.xaxis)
         if len(epochs) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,15 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
+
+
+def empty(folder: Path) -> None:
+    """Removes everything inside a folder, which stays itself: somebody may stand in it, or reach it through a link."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -61,6 +61,7 @@ class Context(NamedTuple):
         route: Route shared by the layers of a `Routed` body, else None.
         gate_error: Where those layers add up their ``dL/da``, (rows,), if the router's projection learns.
         pulls: Where those layers add up the sketches of their gradients, (rows, SIZE), if the router's areas grow.
+        weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
         clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that;
             None for no limit.
         observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived.
@@ -72,6 +73,7 @@ class Context(NamedTuple):
     route: Route | None = None
     gate_error: Tensor | None = None
     pulls: Tensor | None = None
+    weight: Tensor | None = None
     clip: float | None = None
     observe: Callable[[AreaLinear, Tensor], None] | None = None
 

@@ -201,6 +201,30 @@ def as_loss(loss: Any) -> Loss:
     return OwnLoss(loss, weighted=weighted) if two else loss
 
 
+def describe_loss(loss: Loss) -> dict[str, Any]:
+    """Returns what a file says of a loss: its name, and the options of one of ours."""
+    if isinstance(loss, PyTorchLoss | OwnLoss):
+        loss = loss.loss
+    name = getattr(loss, "__name__", type(loss).__name__)
+    if type(loss) is CrossEntropy:
+        weights = loss.class_weights
+        return {
+            "name": name,
+            "label_smoothing": loss.label_smoothing,
+            "class_weights": None if weights is None else weights.tolist(),
+        }
+    return {"name": name}
+
+
+def described_loss(description: dict[str, Any]) -> Loss | None:
+    """Returns the loss that `describe_loss` described, None where it is none of ours."""
+    options = dict(description)
+    kind = {loss.__name__: loss for loss in (CrossEntropy, MeanSquaredError, SumOfSquares)}.get(options.pop("name"))
+    if kind is CrossEntropy and options["class_weights"] is not None:
+        options["class_weights"] = torch.tensor(options["class_weights"])
+    return None if kind is None else kind(**options)
+
+
 def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:
     """Returns whether a loss can be called without a weight, and whether it takes one as its third argument.
 

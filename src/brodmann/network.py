@@ -20,8 +20,9 @@ from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .graphs import unrecorded
 from .layers import Context, Layer, Rates
-from .losses import Loss, as_loss, one_number
+from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
 from .routing import Router
+from .updates import RLS
 
 
 class Network(nn.Module):
@@ -32,7 +33,7 @@ class Network(nn.Module):
         body: Layer,
         loss: Loss | None = None,
         *,
-        lr: float = 1e-3,
+        lr: float | None = None,
         rates: Rates | None = None,
         clip: float | None = None,
         design: dict[str, Any] | None = None,
@@ -42,8 +43,8 @@ class Network(nn.Module):
         Args:
             body: The layers.
             loss: Any callable ``(output, target, weight or None) -> scalar``, or a loss of PyTorch. Default
-                cross-entropy.
-            lr: Learning rate of `learn` where none is given. Default 1e-3, at home with Adam.
+                cross-entropy; `SumOfSquares` for a body that follows `RLS`, which asks for it.
+            lr: Learning rate of `learn` where none is given. Default 1e-3, at home with Adam; 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
             design: Name and arguments of the builder that made the body, so that `load` can make it again. Set by
@@ -56,8 +57,11 @@ class Network(nn.Module):
             )
         if clip is not None:
             check_positive(clip=clip)
-        self.body, self.loss = body, as_loss(loss)
-        self.lr, self.rates, self.clip, self.design = lr, rates or Rates(), clip, design
+        recursive = any(isinstance(part, AreaLinear) and isinstance(part.update_rule, RLS) for part in body.modules())
+        self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and recursive else loss)
+        self.lr = (1.0 if recursive else 1e-3) if lr is None else lr
+        self.rates, self.clip, self.design = rates or Rates(), clip, design
+        self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:
@@ -114,13 +118,19 @@ class Network(nn.Module):
                 raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
-        context = Context(lr=rate, rates=self.rates, clip=self.clip, observe=observe)
+        context = Context(lr=rate, rates=self.rates, weight=weight, clip=self.clip, observe=observe)
+        if any(router.recruits for router in self._recruiting):
+            self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
         output, trace = self.body.trace(x, context)
+        error, loss = self._checked_error(output, x, target, weight)
+        self.body.learn(trace, error, context._replace(output_error=error))
+        return loss, output
+
+    def _checked_error(self, output: Tensor, x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         error, loss = self.output_error(output, target, weight)
         if loss.device.type == "cpu":
             check_loss(self, loss, x)
-        self.body.learn(trace, error, context._replace(output_error=error))
-        return loss, output
+        return error, loss
 
     def merged(self) -> Network:
         """Returns a copy for inference in which every layer is one map per area, see `AreaLinear.merge_parts`."""
@@ -195,9 +205,10 @@ class Network(nn.Module):
     def save(self, path: str | Path) -> None:
         """Writes weights, optimiser state, options and design to one safetensors file, atomically.
 
-        The loss is not written: pass it to `load` again where it is not cross-entropy.
+        Of a loss that is not one of this package's only the name is written: pass it to `load` again.
         """
         options = {"lr": self.lr, "rates": vars(self.rates), "clip": self.clip, "design": self.design}
+        options["loss"] = describe_loss(self.loss)
         write_tensors(Path(path), self.body.state_dict(), options)
 
     @staticmethod
@@ -207,10 +218,10 @@ class Network(nn.Module):
         Args:
             path: The file.
             body: A body built by the same code as the saved one. Not needed for the builders of this package.
-            loss: Of the network. Default cross-entropy.
+            loss: Of the network. Default the saved one, if it is one of this package's.
 
         Raises:
-            CheckpointError: The file is missing, damaged, of another design, or needs a body.
+            CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         tensors, options = read_tensors(Path(path))
         if body is None:
@@ -226,6 +237,10 @@ class Network(nn.Module):
         except RuntimeError as error:
             first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
             raise CheckpointError(f"{path} does not fit this body: {first}") from None
+        if loss is None and "loss" in options:
+            loss = described_loss(options["loss"])
+            if loss is None:
+                raise CheckpointError(f"{path} was trained with {options['loss']['name']}: pass that as loss.")
         rates = Rates(**options["rates"])
         return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"], design=options["design"])
 

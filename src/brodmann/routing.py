@@ -268,6 +268,11 @@ class Router(nn.Module):
         area = self.partition.index_select(0, cell)
         return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned)
 
+    @property
+    def recruits(self) -> bool:
+        """Whether a new sample would become a prototype: there is a novelty, and not all cells are taken."""
+        return self.vacant is not None and not bool(self.prototypes[-1].any())
+
     @unrecorded
     def recruit(self, x: Tensor) -> list[tuple[int, int]]:
         """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -33,7 +32,7 @@ from .data.catalogue import is_own_file
 from .data.targets import TargetScale
 from .errors import BrodmannError, MissingDataError
 from .extensions import import_extensions
-from .files import read_json, write_json
+from .files import empty, read_json, write_json
 from .layers import Rates
 from .losses import CrossEntropy, Loss, MeanSquaredError
 from .network import Network
@@ -66,12 +65,14 @@ def start_run(
     split = split_data(options, data)
     if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
         raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
+    if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
+        raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
     build_learner(options, data, split)  # fail on bad sizes before anything is replaced
     if compare and options.rule not in BASELINES:
         build_learner(replace(options, rule="backprop", areas=1), data, split)  # and on what the twin cannot do
     _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
     if folder.exists():
-        shutil.rmtree(folder)
+        empty(folder)
     config = {
         "options": asdict(options),
         "data_dir": data_dir and str(Path(data_dir).resolve()),
@@ -79,6 +80,7 @@ def start_run(
         "digest": data.digest,
         "regression": not data.is_classification,
         "classes": data.classes,
+        "columns": data.columns,
     }
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", _environment())
@@ -214,7 +216,7 @@ def _train(
         "areas": 1 if options.rule in BASELINES else options.areas,
         "layers": options.layers,
         "width": options.width,
-        f"test_{metric}": test[metric],
+        f"test_{metric}": test.get(metric),
         "test_loss": test["loss"],
         f"validation_{metric}": held_out.get(metric),
         "train_seconds": round(progress.seconds, 3),
@@ -292,7 +294,8 @@ def _is_whole(folder: Path) -> bool:
     """Whether a run has its result and its network: what is damaged is made again from the last checkpoint."""
     try:
         with safe_open(folder / "model.safetensors", framework="pt"):
-            return "rule" in read_json(folder / "result.json")
+            result = read_json(folder / "result.json")
+            return {"rule", "areas", "width"} <= set(result) and (folder / "preprocessing.json").is_file()
     except (BrodmannError, SafetensorError, OSError, TypeError):
         return False
 
@@ -317,9 +320,10 @@ def _config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
     known = {field.name for field in fields(RunOptions)}
     keys = {"options", "data_dir", "compare", "digest", "regression", "classes"}
-    if not isinstance(config, dict) or not keys <= set(config) or not set(config["options"]) <= known:
+    options = config.get("options") if isinstance(config, dict) else None
+    if not isinstance(options, dict) or not keys <= set(config) or not set(options) <= known:
         raise BrodmannError(f"{folder / 'config.json'} is damaged, or not that of a run by this version.")
-    return config
+    return config  # type: ignore[no-any-return]
 
 
 def _device(name: str) -> torch.device:

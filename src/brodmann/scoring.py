@@ -12,7 +12,7 @@ from .losses import one_number
 
 @torch.no_grad()
 def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
-    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets; x (n, ...).
+    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets, see `score`; x (n, ...).
 
     Raises:
         BrodmannError: There is nothing to score, or the numbers of samples and targets differ.
@@ -24,10 +24,15 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> d
 
 
 def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
-    """Returns ``accuracy`` for integer targets, else ``r2``, the coefficient of determination (mean over targets)."""
+    """Returns ``accuracy`` for integer targets, else ``r2``, the coefficient of determination (mean over targets).
+
+    That of a target which is the same for all samples is not defined and does not count; where none is, nothing is
+    returned.
+    """
     if not target.is_floating_point():
         return {"accuracy": float((outputs.argmax(-1) == target).double().mean())}
     target = target.reshape(outputs.shape)
     residual = (outputs - target).double().square().sum(0)
-    total = (target - target.mean(0)).double().square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)
-    return {"r2": float((1 - residual / total).mean())}
+    total = (target - target.mean(0)).double().square().sum(0)
+    varies = target.amin(0) < target.amax(0)
+    return {"r2": float((1 - residual[varies] / total[varies]).mean())} if bool(varies.any()) else {}

@@ -247,7 +247,7 @@ class Trainer:
         if self.validation is not None:
             scores = evaluate(self.network, *self.validation)
             row |= {f"validation_{name}": value for name, value in scores.items()}
-            achieved = scores.get("accuracy", scores.get("r2", -math.inf))
+            achieved = scores.get("accuracy", scores.get("r2", -scores["loss"]))
             if achieved > progress.best:
                 progress.best, progress.best_epoch = achieved, progress.epoch
                 if self.schedule.patience is not None:

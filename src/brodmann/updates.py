@@ -51,11 +51,14 @@ class UpdateRule(ABC):
     Attributes:
         decay: Decoupled weight decay (per unit of learning rate): every step first multiplies the weight by
             ``1 - lr * decay``. Biases never decay. Default 0.
+        repeats: Of the class: whether a sample of weight w counts as w samples, as with rules that remember the inputs;
+            else its error is w times as large.
         scale_free: Of the class: whether the size of a step does not depend on that of the gradient, as with Adam and
             rules of signs. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
     """
 
     decay: float = 0.0
+    repeats: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
 
     @abstractmethod
@@ -170,7 +173,7 @@ class RLS(UpdateRule):
     have corrected: give the layer a constant input instead, as `stream_mlp` does.
 
     ``P = S S^T`` is carried by its root, ``S = (I - E) / sqrt(ridge)``, which no rounding makes negative: about 3 rows
-    in^2 multiplications a step and in^2 numbers an area. A sample's weight scales its error alone. Source: Plackett
+    in^2 multiplications a step and in^2 numbers an area. A sample of weight w counts as w samples. Source: Plackett
     (1950), the root by Andrews (1968); in hidden layers Shah, Palmieri and Datum (1992); to hold what was learned Zeng
     et al. (2019), who are told where tasks end. Per area: our choice.
 
@@ -180,6 +183,7 @@ class RLS(UpdateRule):
     """
 
     ridge: float = 10.0
+    repeats: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)

@@ -62,9 +62,11 @@ def test_the_last_column_is_the_target(
         ("1,x2,y3\n" * 5, "'x2' came. Write numbers only, separated by commas. A header holds no number, and no name"),
         (
             "1,2,3\n1,2,NA\n" * 5,
-            "has numbers as targets in its last column, and 'NA' in line 2: write all of them as numbers or all",
+            "line 2 has no target: 'NA' came in its last column. Leave examples without a target out; a class needs",
         ),
-        ("1,2,0.5\n1,2,\n" * 5, "and '' in line 2: write all of them as numbers or all as words, and leave out"),
+        ("1,2,3\n1,2,x\n" * 5, "has numbers as targets in its last column, and 'x' in line 2: write all of them as"),
+        ("1,2,0.5\n1,2,\n" * 5, "line 2 has no target: '' came"),
+        ("1,2,red\n1,2,\n" * 5, "line 2 has no target: '' came"),
         (
             "".join(f"1,word {n}\n" for n in range(60)),
             "are words, and so classes, but there are 60 of them in 60 examples.",
@@ -144,3 +146,43 @@ def test_a_first_column_without_a_name_that_counts_nothing_is_an_input(tmp_path:
     assert load(str(path)).shape == (2,)
     path.write_text("0,1,2\n" + "".join(f"{n},{n + 1},x\n{n},1,y\n" for n in range(9)))
     assert len(load(str(path)).x_train) + len(load(str(path)).x_test) == 18
+
+
+def test_a_class_with_one_example_stays_in_training(tmp_path: Path) -> None:
+    for place in range(12):
+        targets = ["0", "1"] * 20
+        targets[place] = "7"
+        data = load(str(write(tmp_path / "t.csv", targets)))
+        assert data.classes == ("0", "1", "7")
+        assert (len(data.x_train), len(data.x_test)) == (32, 8)
+        split = data.split(0.1, seed=place)
+        assert set(split.y_train.tolist()) == {0, 1, 2}
+        assert len(split.x_train) + len(split.x_validation) == 32
+
+
+def test_predicting_from_columns_in_another_order_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = write(tmp_path / "t.csv", ["x", "y"] * 20, "a,b,c,kind"), str(tmp_path / "run")
+    main(["train", str(path), "--epochs", "1", "--width", "4", "--no-figures", "--out", run])
+    (tmp_path / "same.csv").write_text("a,b,c\n1,2,3\n")
+    (tmp_path / "none.csv").write_text("1,2,3\n")
+    (tmp_path / "other.csv").write_text("b,a,c\n1,2,3\n")
+    capsys.readouterr()
+    main(["predict", run, str(tmp_path / "same.csv")])
+    main(["predict", run, str(tmp_path / "none.csv")])
+    first, second = capsys.readouterr().out.split()
+    assert first == second
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", run, str(tmp_path / "other.csv")])
+    assert "is 'b', in training it was 'a': bring the columns into the order" in capsys.readouterr().err
+
+
+def test_real_targets_that_are_all_equal_teach_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(write(tmp_path / "t.csv", ["0.5"] * 20)), "--out", str(tmp_path / "run")])
+    assert "All training targets of" in capsys.readouterr().err
+    main(["train", str(write(tmp_path / "t.csv", ["0.5", "1.5"] * 4)), "--epochs", "1", "--out", str(tmp_path / "run")])
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["validation_r2"] is None  # of one sample
+    assert result["test_r2"] is None or result["test_r2"] > -1e6

@@ -19,6 +19,7 @@ from brodmann import (
     AreaLinear,
     BrodmannError,
     Context,
+    CrossEntropy,
     DivergenceError,
     LeastChange,
     Network,
@@ -231,12 +232,66 @@ def test_a_stream_network_is_saved_loaded_and_copied_with_all_it_has_seen(tmp_pa
     x, y = torch.randn(60, 5), torch.randint(0, 3, (60,))
     network.learn(x[:20], y[:20])
     network.save(tmp_path / "network.safetensors")
-    others = [copy.deepcopy(network), Network.load(tmp_path / "network.safetensors", loss=SumOfSquares())]
+    others = [copy.deepcopy(network), Network.load(tmp_path / "network.safetensors")]
     for other in [network, *others]:
         other.learn(x[20:], y[20:])
     for other in others:
         for name, tensor in network.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_sample_of_weight_w_counts_as_w_samples(depth: int) -> None:
+    torch.manual_seed(0)
+    weighted = Network(stream_mlp(5, 3, depth=depth, width=6, areas=4)).double()
+    repeated = copy.deepcopy(weighted)
+    for _ in range(4):
+        x, y, weight = torch.randn(20, 5), torch.randint(3, (20,)), torch.randint(4, (20,))
+        counts = torch.arange(20).repeat_interleave(weight)
+        recruiting = x[weight > 0]
+        weighted.body.router.recruit(recruiting)
+        repeated.body.router.recruit(recruiting)
+        weighted.learn(x, y, weight.double())
+        repeated.learn(x[counts], y[counts])
+    torch.testing.assert_close(weighted(x), repeated(x), rtol=1e-9, atol=1e-10)
+
+
+def test_weights_that_cannot_be_counts_are_refused() -> None:
+    network = Network(stream_mlp(5, 3, width=6, areas=2))
+    with pytest.raises(BrodmannError, match="at least 0 for each row of the layers, which count a sample so many"):
+        network.learn(torch.randn(3, 5), torch.zeros(3, dtype=torch.int64), torch.tensor([1.0, -1.0, 1.0]))
+
+
+def test_the_loss_and_the_rate_of_recursive_least_squares_need_no_naming(tmp_path: Path) -> None:
+    network = Network(stream_mlp(5, 3, width=6, areas=2))
+    assert isinstance(network.loss, SumOfSquares)
+    assert network.lr == 1.0
+    given = Network(stream_mlp(5, 3, width=6, areas=2), CrossEntropy(), lr=0.5)
+    assert isinstance(given.loss, CrossEntropy)
+    assert given.lr == 0.5
+    assert Network(mlp(5, 3)).lr == 1e-3
+    assert isinstance(Network(mlp(5, 3)).loss, CrossEntropy)
+
+
+@pytest.mark.parametrize("flaw", ["a sample", "a target", "a shape"])
+def test_a_refused_step_recruits_nothing(flaw: str) -> None:
+    torch.manual_seed(0)
+    network = Network(stream_mlp(6, 3, width=8, areas=4))
+    x, y = torch.randn(16, 6), torch.randint(3, (16,))
+    network.learn(x[:1], y[:1])
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    if flaw == "a sample":
+        x[3, 2] = torch.nan
+    elif flaw == "a target":
+        y[5] = 7
+    else:
+        y = torch.zeros(16, 4)
+    with pytest.raises(BrodmannError):
+        network.learn(x, y)
+    after = network.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
 def test_digits_by_groups_of_classes_are_learned_in_one_pass_and_kept() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from brodmann.bench.case import Row
-from brodmann.bench.tuner import SEARCHED, Choices, choose, search_name
+from brodmann.bench.tuner import SEARCHED, Choices, choose, search_name, stored_choices
 
 TEST_FIELDS = ("test", "correct", "matrix")
 
@@ -22,6 +22,7 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
         plan: Key -> recipe, protocol, data set, method, seed of every row that there must be.
     """
     return [
+        *_not_there(rows, trials, choices, plan),
         *_choices_not_borne_out(trials, choices),
         *_settings_not_chosen(rows, choices),
         *_tests_read(rows, trials),
@@ -29,6 +30,22 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
         *_gaps(rows, plan),
         *_versions(rows),
     ]
+
+
+def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: dict[str, list[Any]]) -> list[str]:
+    """What cannot be checked since its evidence is gone; choices that come with the package need no trials here."""
+    tried, packaged = choose(trials), stored_choices()
+    found = [
+        f"{dataset}, {method}: there are no trials of this search, so the choice {_settings(chosen)} is not borne out."
+        for dataset, methods in choices.items()
+        for method, chosen in methods.items()
+        if method not in tried.get(dataset, {}) and chosen != packaged.get(dataset, {}).get(method)
+    ]
+    if not choices and any(row["protocol"] == "tuned" for row in rows):
+        found.append("There are no choices, so the settings of tuned rows are not checked.")
+    if not plan:
+        found.append("There is no plan, so missing rows cannot be told.")
+    return found
 
 
 def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]:

@@ -62,4 +62,7 @@ def read_journal(path: Path) -> list[Row]:
     except OSError as error:
         raise BrodmannError(f"Cannot read {path}: {error.strerror or error}.") from None
     except ValueError:
-        raise BrodmannError(f"{path} is damaged or was not written by brodmann bench.") from None
+        raise BrodmannError(
+            f"{path} is damaged or was not written by brodmann bench: where a kill cut its last line short, the same "
+            "`brodmann bench` again mends it."
+        ) from None

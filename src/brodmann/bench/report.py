@@ -19,6 +19,8 @@ from brodmann.errors import BrodmannError
 from brodmann.files import read_json, write_bytes
 
 FORMATS = ("svg", "png", "pdf")
+NEEDED = {"recipe", "protocol", "dataset", "method", "detail", "seed", "key", "digest", "code", "options", "test_reads"}
+"""What every row has."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ def write_report(folder: Path) -> Report:
 def _rows(folder: Path, name: str) -> list[Row]:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
-            return read_journal(path)
+            rows = read_journal(path)
+            for line, row in enumerate(rows, start=1):
+                if not isinstance(row, dict) or not set(row) >= NEEDED:
+                    raise BrodmannError(f"{path} line {line} is no row of a benchmark: take that line out.")
+            return rows
     return []
 
 

@@ -89,4 +89,6 @@ class Report:
 def _print_report(report: bench.Report) -> None:
     for problem in report.problems:
         OUT.print(f"problem: {problem}", soft_wrap=True, highlight=False)
-    OUT.print(f"{report.page}\n{report.markdown}\n{report.figures}", soft_wrap=True, highlight=False)
+    for path in (report.page, report.markdown, report.figures):
+        if path.exists():  # some recipes draw nothing
+            OUT.print(str(path), soft_wrap=True, highlight=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-from rich.table import Table
+from rich.table import Column, Table
 
 from brodmann.data import available, fetch
 
@@ -22,7 +22,7 @@ class DataList:
 
     def run(self) -> None:
         """Prints a table."""
-        table = Table("name", "kind", "here", "where")
+        table = Table("name", "kind", "here", Column("where", overflow="fold"))
         for row in available(self.data_dir):
             table.add_row(row.name, row.kind, "yes" if row.present else "no", str(row.where))
         OUT.print(table)

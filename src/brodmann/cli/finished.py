@@ -58,7 +58,7 @@ class Predict:
     def run(self) -> None:
         """Prints a class name (or the target values) per sample."""
         network, _, preprocessing, config = read_run(self.run_folder)
-        x = load_inputs(self.file, preprocessing)
+        x = load_inputs(self.file, preprocessing, config.get("columns"))
         outputs = network(x.to(network.dtype))
         if config["regression"]:
             scale = read_targets(self.run_folder)

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from rich.console import Console
 
-OUT = Console()
+OUT = Console(markup=False)  # paths may hold brackets

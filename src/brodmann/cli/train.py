@@ -131,7 +131,7 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             row["rule"],
             str(row["areas"]),
             str(row["width"]),
-            f"{row[metric]:.4f}",
+            "-" if row[metric] is None else f"{row[metric]:.4f}",
             "-" if row[held_out] is None else f"{row[held_out]:.4f}",
             f"{row['active_parameters']:,}",
             f"{row['total_parameters']:,}",

@@ -69,7 +69,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     directory = data_directory(data_dir)
     if name == BUNDLED:
         return _load_digits()
-    if name.endswith(".npz"):
+    if name.lower().endswith(".npz"):
         return load_npz(_file(name, directory), name)
     if name.lower().endswith(".csv"):
         return load_csv(_file(name, directory), name)
@@ -104,7 +104,7 @@ def fetch(name: str, data_dir: str | Path | None = None) -> Path:
         raise BrodmannError(f"Nothing to fetch for '{name}': it comes with scikit-learn. Use it as it is.")
     if is_own_file(name):
         where = directory / name
-        there = put_there(where) if name.endswith(".npz") else f"Put it at {where}."
+        there = put_there(where) if name.lower().endswith(".npz") else f"Put it at {where}."
         raise BrodmannError(f"Nothing to fetch for '{name}': it is a file of your own. {there}")
     if name.startswith(PREFIX):
         fetch_table(name, directory)
@@ -143,7 +143,7 @@ def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
 
 def is_own_file(name: str) -> bool:
     """Whether a name is the path of a file of one's own, there or not."""
-    return name.endswith(".npz") or name.lower().endswith(".csv")
+    return name.lower().endswith((".npz", ".csv"))
 
 
 def _load_digits() -> Dataset:

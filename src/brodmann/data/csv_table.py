@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from brodmann.errors import BrodmannError, MissingDataError
 Array = NDArray[Any]
 Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
+MISSING = ("", "na", "n/a", "nan", "null", "?")
+"""What stands for a target that is not there."""
 
 
 def load_csv(path: Path, name: str) -> Dataset:
@@ -43,7 +47,7 @@ def load_csv(path: Path, name: str) -> Dataset:
     """
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
-    lines = read_lines(path)
+    names, lines = read_lines(path)
     width = len(lines[0][1])
     if width < 2 or len(lines) < 5:
         raise BrodmannError(
@@ -51,11 +55,12 @@ def load_csv(path: Path, name: str) -> Dataset:
             f"commas; {len(lines)} of {width} came. Add what is missing, or: {put_there(path.with_suffix('.npz'))}"
         )
     x = np.array([numbers(cells, line, path, width, targets=1) for line, cells in lines], dtype=np.float64)
-    return with_fixed_test_part(name, x, _targets([(line, cells[-1].strip()) for line, cells in lines], path))
+    data = with_fixed_test_part(name, x, _targets([(line, cells[-1].strip()) for line, cells in lines], path))
+    return replace(data, columns=names and names[:-1])
 
 
-def read_lines(path: Path) -> list[Line]:
-    """Returns the lines that are not empty, the header left out.
+def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
+    """Returns the names of the columns, None where they have none, and the lines below that are not empty.
 
     Raises:
         BrodmannError: If the file cannot be read, holds no example, or begins with an index without a name.
@@ -68,8 +73,10 @@ def read_lines(path: Path) -> list[Line]:
         raise BrodmannError(
             f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
         ) from error
+    names = None
     if lines and _is_header(lines[0][1]):
-        unnamed = not lines[0][1][0].strip()
+        names = tuple(cell.strip() for cell in lines[0][1])
+        unnamed = not names[0]
         lines = lines[1:]
         if unnamed and len(lines) > 1 and _counts([cells[0] for _, cells in lines]):
             raise BrodmannError(
@@ -78,7 +85,7 @@ def read_lines(path: Path) -> list[Line]:
             )
     if not lines:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
-    return lines
+    return (None if names is None or _counts(names) else names), lines
 
 
 def numbers(cells: list[str], line: int, path: Path, width: int, *, targets: int = 0) -> list[float]:
@@ -105,12 +112,18 @@ def numbers(cells: list[str], line: int, path: Path, width: int, *, targets: int
 
 def _targets(lines: list[tuple[int, str]], path: Path) -> Array:
     cells = [cell for _, cell in lines]
+    for line, cell in lines:
+        if cell.lower() in MISSING:
+            raise BrodmannError(
+                f"{path} line {line} has no target: '{cell}' came in its last column. Leave examples without a target "
+                "out; a class needs another name."
+            )
     words = [(line, cell) for line, cell in lines if not _is_number(cell)]
     if words and len(words) < len(cells):
         line, cell = words[0]
         raise BrodmannError(
             f"{path} has numbers as targets in its last column, and '{cell}' in line {line}: write all of them as "
-            "numbers or all as words, and leave out examples without a target."
+            "numbers or all as words."
         )
     if not words and not all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells):
         return np.array([float(cell) for cell in cells])
@@ -138,7 +151,7 @@ def _is_header(cells: list[str]) -> bool:
     return not any(_is_number(part) for part in parts) and len(set(cells)) == len(cells)
 
 
-def _counts(cells: list[str]) -> bool:
+def _counts(cells: Sequence[str]) -> bool:
     return [cell.strip() for cell in cells] == [str(number) for number in range(len(cells))]
 
 

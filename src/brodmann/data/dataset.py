@@ -124,6 +124,7 @@ class Dataset(_Described):
         classes: Class names in the order of the indices, ``None`` for regression.
         digest: SHA-256 over shapes, dtypes and bytes of the four arrays, hexadecimal. Results that carry the same
             digest came from the same data.
+        columns: Names of the inputs where a table has them, else ``None``.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Dataset(_Described):
     y_test: Tensor
     classes: tuple[str, ...] | None
     digest: str
+    columns: tuple[str, ...] | None = None
 
     @classmethod
     def from_arrays(
@@ -195,9 +197,10 @@ class Dataset(_Described):
         """Takes a validation part out of the training part and processes all three parts.
 
         The validation part has the class shares of the whole. Where a class has fewer than two members, or a part
-        would have fewer examples than there are classes, that is impossible and the split is purely random. The
-        statistics of the normalisation come from what remains for training, never from validation or test. Real-valued
-        targets stay as they are. Within each part the order of the source is kept.
+        would have fewer examples than there are classes, that is impossible and the split is random, but for one
+        example of every class that stays. The statistics of the normalisation come from what remains for training,
+        never from validation or test. Real-valued targets stay as they are. Within each part the order of the source is
+        kept.
 
         Args:
             validation: Share of the training part, in [0, 1), rounded up to whole examples. Default 0.1: enough to
@@ -251,6 +254,8 @@ class Dataset(_Described):
 def random_rows(count: int, fraction: float, seed: int, labels: Array | None) -> tuple[Array, Array]:
     """Draws a share of rows, with the class shares of the whole where labels allow it.
 
+    Where a class is too small for that, the draw is random, but one row of every class stays, if there are enough.
+
     Args:
         count: Number of rows.
         fraction: Share to hold out, in (0, 1), rounded up.
@@ -260,7 +265,13 @@ def random_rows(count: int, fraction: float, seed: int, labels: Array | None) ->
     Returns:
         Int64 row numbers that stay and that are held out, each ascending.
     """
-    if labels is not None and not _can_stratify(labels, int(np.ceil(fraction * count))):
+    wanted = int(np.ceil(fraction * count))
+    if labels is not None and not _can_stratify(labels, wanted):
+        order = np.random.default_rng(seed).permutation(count)
+        _, firsts = np.unique(labels[order], return_index=True)
+        if len(firsts) + wanted <= count:
+            held_out = np.delete(order, firsts)[:wanted]
+            return np.setdiff1d(order, held_out), np.sort(held_out)
         labels = None
     # scikit-learn has no type stubs; a plain import would need an exception in everybody's type checker.
     selection: Any = importlib.import_module("sklearn.model_selection")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from brodmann.errors import BrodmannError, unknown_name
 Array = NDArray[Any]
 
 
-def load_inputs(path: str | Path, preprocessing: Preprocessing) -> Tensor:
+def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequence[str] | None = None) -> Tensor:
     """Reads raw inputs from a file and processes them as in training.
 
     Args:
@@ -29,13 +29,14 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing) -> Tensor:
             flattened, with the channels last or, for one channel, without the channel axis; a single example may come
             without the batch.
         preprocessing: What the training data went through.
+        columns: Names of the training data's columns, if it had them: those of a table must be the same then.
 
     Returns:
         Processed inputs, float32 of shape ``(n, *preprocessing.output_shape)``.
 
     Raises:
         BrodmannError: If the file is absent, of another kind, unreadable, empty, not numeric, not finite, or its
-            shape does not fit.
+            shape or the names of its columns do not fit.
     """
     path = Path(path).expanduser()
     reader = _READERS.get(path.suffix.lower())
@@ -43,7 +44,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing) -> Tensor:
         raise unknown_name("kind of input file", path.suffix or path.name, _READERS)
     if not path.is_file():
         raise BrodmannError(f"A file with inputs was expected at {path}; no file is there. Check the path.")
-    array = reader(path)
+    array = reader(path, columns)
     check_numeric(array, str(path))
     if array.size == 0:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
@@ -68,7 +69,7 @@ def _arranged(array: Array, shape: tuple[int, ...], path: Path) -> Array:
     )
 
 
-def _read_npz(path: Path) -> Array:
+def _read_npz(path: Path, _: Sequence[str] | None) -> Array:
     with open_archive(path) as archive:
         key = next((key for key in ("x", "x_test") if key in archive.files), None)
         if key is None:
@@ -79,7 +80,7 @@ def _read_npz(path: Path) -> Array:
         return read_array(archive, key, path)
 
 
-def _read_npy(path: Path) -> Array:
+def _read_npy(path: Path, _: Sequence[str] | None) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, MemoryError) as error:
@@ -91,10 +92,20 @@ def _read_npy(path: Path) -> Array:
     return array
 
 
-def _read_csv(path: Path) -> Array:
-    lines = read_lines(path)
+def _read_csv(path: Path, columns: Sequence[str] | None) -> Array:
+    names, lines = read_lines(path)
+    if names and columns and len(names) == len(columns) and list(names) != list(columns):
+        place = next(index for index, name in enumerate(names) if name != columns[index])
+        raise BrodmannError(
+            f"Column {place + 1} of {path} is '{names[place]}', in training it was '{columns[place]}': bring the "
+            "columns into the order of the training data."
+        )
     width = len(lines[0][1])
     return np.array([numbers(cells, line, path, width) for line, cells in lines], dtype=np.float64)
 
 
-_READERS: dict[str, Callable[[Path], Array]] = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}
+_READERS: dict[str, Callable[[Path, Sequence[str] | None], Array]] = {
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+    ".csv": _read_csv,
+}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +28,44 @@ from brodmann.schedule import Schedule, batches, learning_rate
 from brodmann.updates import update_rule
 
 Array = NDArray[Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 BATCHES = (8, 64)
 """Smallest and largest batch of ``batch_size="auto"``."""
+PART = 4096
+"""Samples that are predicted at a time."""
+_one_thread = threading.RLock()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draws from torch's global generator as if it began at a seed, and leaves it as it was.
+
+    Threads share that generator, so one at a time: else a random state would not say what is drawn.
+    """
+    with _one_thread, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
+    """As the method, but an estimator whose call is refused stays as it was: an earlier fit, or none.
+
+    Only the steps of a `partial_fit` stay made that came before one that diverges.
+    """
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        held = vars(args[0])
+        before = dict(held)
+        try:
+            return method(*args, **kwargs)
+        except BaseException:
+            held.clear()
+            held.update(before)
+            raise
+
+    return call
 
 
 class SALEstimator(BaseEstimator):  # type: ignore[misc]
@@ -127,8 +168,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "feedback": self.feedback,
             "activation": self.activation,
         }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
+        with _seeded(self._seed):
             if self._recursive:
                 self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
             else:
@@ -140,6 +180,12 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = StandardScaler() if self.standardise else None
+        self.__dict__.pop("best_validation_score_", None)
+
+    def _widen_scale(self, x: Array) -> None:
+        """Takes the samples of a `partial_fit` into the scale of the inputs."""
+        if self._scaler is not None:
+            self._scaler = deepcopy(self._scaler).partial_fit(x)
 
     @property
     def _rates(self) -> tuple[float, float]:
@@ -190,8 +236,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
         What dropout draws hangs on the random state and the epoch; torch's global generator stays as it was.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed + self.n_iter_)
+        with _seeded(self._seed + self.n_iter_):
             return self._pass(x, y, weight, batch, step, steps)
 
     def _pass(
@@ -256,7 +301,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "network_")
         x = validate_data(self, X, reset=False, dtype=np.float64)
-        outputs: Array = self.network_(self._scaled(x)).numpy().astype(np.float64)
+        parts = [self.network_(part) for part in torch.split(self._scaled(x), PART)]
+        outputs: Array = torch.cat(parts).numpy().astype(np.float64)
         return outputs
 
     def _weights(self, sample_weight: ArrayLike | None, x: Array) -> Array | None:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from brodmann.errors import BrodmannError
 from brodmann.losses import CrossEntropy
 
-from .base import Array, SALEstimator
+from .base import Array, SALEstimator, all_or_nothing
 
 
 class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
@@ -26,9 +26,11 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch.
         n_iter_: Epochs made.
+        best_validation_score_: With early stopping, minus the loss of the held-out part where the weights were kept.
         n_features_in_: Number of features.
     """
 
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Trains from scratch.
 
@@ -50,6 +52,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         self._train(x, torch.from_numpy(indices.astype(np.int64)), weight, indices)
         return self
 
+    @all_or_nothing
     def partial_fit(
         self,
         X: ArrayLike,
@@ -84,8 +87,8 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if first:
             self._start(x.shape[1], len(known), CrossEntropy())
             self.classes_ = known
-        if self._scaler is not None and (first or not self._recursive):
-            self._scaler.partial_fit(x)
+        if first or not self._recursive:
+            self._widen_scale(x)
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
         weights = None if weight is None else torch.from_numpy(weight).float()
         self._epoch(self._scaled(x), indices, weights, batch)

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from brodmann.errors import BrodmannError
 from brodmann.losses import MeanSquaredError
 
-from .base import Array, SALEstimator
+from .base import Array, SALEstimator, all_or_nothing
 
 
 class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
@@ -27,9 +27,11 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch, of standardised targets.
         n_iter_: Epochs made.
+        best_validation_score_: With early stopping, minus the loss of the held-out part where the weights were kept.
         n_features_in_: Number of features.
     """
 
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Trains from scratch.
 
@@ -48,6 +50,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         self._train(x, self._target_tensor(targets), weight, None)
         return self
 
+    @all_or_nothing
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Makes one pass over the given samples at a constant rate; the targets' scale is that of the first call."""
         first = not hasattr(self, "network_")
@@ -61,8 +64,8 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         elif targets.shape[1] != self._targets.n_features_in_:
             expected = self._targets.n_features_in_
             raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
-        if self._scaler is not None and (first or not self._recursive):
-            self._scaler.partial_fit(x)
+        if first or not self._recursive:
+            self._widen_scale(x)
         weights = None if weight is None else torch.from_numpy(weight).float()
         self._epoch(self._scaled(x), self._target_tensor(targets), weights, batch)
         return self
@@ -90,4 +93,8 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         return targets
 
     def _target_tensor(self, targets: Array) -> torch.Tensor:
-        return torch.from_numpy(self._targets.transform(targets).astype(np.float32))
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = torch.from_numpy(self._targets.transform(targets).astype(np.float32))
+        if not (np.isfinite(self._targets.scale_).all() and torch.isfinite(scaled).all()):
+            raise BrodmannError("Expected targets that float32 can hold, got larger ones: scale them down.")
+        return scaled
