@@ -195,7 +195,8 @@ def stream_mlp(
     Areas are exclusive (no shared part, one frozen route for all layers), so that only the areas whose cells a sample
     hits may change; new samples recruit areas, which start as copies of the nearest; and inside an area `RLS` holds
     what earlier samples determined.
-    Train it with ``Network(stream_mlp(...), SumOfSquares(), lr=1.0)``, on standardised inputs.
+    Train it as ``Network(stream_mlp(...))``, whose loss is then `SumOfSquares` and whose rate is 1, on standardised
+    inputs.
 
     Args:
         in_features: Size of a sample (flat).

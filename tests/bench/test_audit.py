@@ -69,6 +69,18 @@ def cheat_code(rows: list, trials: list, choices: dict, plan: dict) -> None:
     rows[0]["code"] = "0.0.1+abc"
 
 
+def cheat_no_trials(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    trials.clear()
+
+
+def cheat_no_choices(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    choices.clear()
+
+
+def cheat_no_plan(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    plan.clear()
+
+
 @pytest.mark.parametrize(
     ("cheat", "message"),
     [
@@ -81,6 +93,9 @@ def cheat_code(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_seed, "rows of seeds 1 are missing"),
         (cheat_seed_and_plan, "seed 1 is missing, which other methods have"),
         (cheat_code, "rows come from 2 versions of the code"),
+        (cheat_no_trials, r"SAL, 16 areas: there are no trials of this search, so the choice \(lr .* is not borne out"),
+        (cheat_no_choices, "There are no choices, so the settings of tuned rows are not checked"),
+        (cheat_no_plan, "There is no plan, so missing rows cannot be told"),
     ],
 )
 def test_planted_cheats_are_flagged(small_bench: Path, cheat, message: str) -> None:

@@ -165,6 +165,24 @@ def test_bad_commands_say_what_to_do(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"a": 1}\n', "line 2 is no row of a benchmark: take that line out."),
+        ("5\n", "line 2 is no row of a benchmark: take that line out."),
+        ('{"a"', "where a kill cut its last line short, the same `brodmann bench` again mends it."),
+    ],
+)
+def test_a_report_of_damaged_rows_says_which(
+    small_bench: Path, tmp_path: Path, line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (small_bench / "rows.jsonl").read_text().splitlines(keepends=True)[0]
+    (tmp_path / "rows.jsonl").write_text(whole + line)
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(tmp_path)])
+    assert message in capsys.readouterr().err
+
+
 def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], blobs: str) -> None:
     main(["bench", "ten", "--quick", "--sets", blobs, "--estimate"])
     out = capsys.readouterr().out

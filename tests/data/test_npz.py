@@ -20,6 +20,8 @@ def test_npz_by_path_by_name_and_by_file_name_give_the_same(tmp_path: Path) -> N
     assert by_path.digest == load("mine", tmp_path).digest == load("mine.npz", tmp_path).digest
     assert by_path.name == str(path)
     assert load("mine", tmp_path).classes == ("0", "1")
+    path.rename(tmp_path / "LOUD.NPZ")
+    assert by_path.digest == load(str(tmp_path / "LOUD.NPZ")).digest
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _widen_scale(self, x: Array) -> None:
         """Takes the samples of a `partial_fit` into the scale of the inputs."""
         if self._scaler is not None:
-            self._scaler = deepcopy(self._scaler).partial_fit(x)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
+                self._scaler = deepcopy(self._scaler).partial_fit(x)
 
     @property
     def _rates(self) -> tuple[float, float]:
