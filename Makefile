@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types mutants bench-quick bench-speed gpu-check wheel clean
+.PHONY: help demo test test-slow lint types mutants bench-quick bench-speed gpu-check api wheel clean
 
 help:  ## Shows this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -49,6 +49,13 @@ gpu-check: $(READY)  ## Checks and times the Triton kernels on a CUDA device
 	$(BIN)/pip install --quiet triton
 	$(BIN)/python -m pytest tests/test_cuda.py
 	$(BIN)/python benchmarks/gpu.py
+
+MODULES := $(addprefix brodmann.,bench builders callbacks data estimator extensions feedback figures losses options runs \
+	schedule scoring telemetry training updates)
+api: $(READY)  ## Writes the reference of all public classes and functions: build/api/index.html
+	$(BIN)/pip install --quiet 'pdoc>=15'
+	@PYTHONWARNINGS=ignore $(BIN)/pdoc --docformat google --no-show-source --output-directory build/api brodmann $(MODULES)
+	@echo build/api/index.html
 
 wheel: $(READY)  ## Builds dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps -w dist .
