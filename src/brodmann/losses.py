@@ -123,6 +123,10 @@ class SumOfSquares:
         return (weighted * error).sum() / 2, weighted
 
 
+OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
+"""What a network's file can make again."""
+
+
 class PyTorchLoss:
     """``loss(output, target)``, a loss of PyTorch, which counts all samples alike.
 
@@ -202,27 +206,24 @@ def as_loss(loss: Any) -> Loss:
 
 
 def describe_loss(loss: Loss) -> dict[str, Any]:
-    """Returns what a file says of a loss: its name, and the options of one of ours."""
+    """Returns what a file says of a loss: name and options of one of ours, of any other its name as ``other``."""
+    if type(loss) in OURS:
+        options = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(loss).items()}
+        return {"name": type(loss).__name__, **options}
     if isinstance(loss, PyTorchLoss | OwnLoss):
         loss = loss.loss
-    name = getattr(loss, "__name__", type(loss).__name__)
-    if type(loss) is CrossEntropy:
-        weights = loss.class_weights
-        return {
-            "name": name,
-            "label_smoothing": loss.label_smoothing,
-            "class_weights": None if weights is None else weights.tolist(),
-        }
-    return {"name": name}
+    return {"other": getattr(loss, "__name__", type(loss).__name__)}
 
 
 def described_loss(description: dict[str, Any]) -> Loss | None:
     """Returns the loss that `describe_loss` described, None where it is none of ours."""
     options = dict(description)
-    kind = {loss.__name__: loss for loss in (CrossEntropy, MeanSquaredError, SumOfSquares)}.get(options.pop("name"))
-    if kind is CrossEntropy and options["class_weights"] is not None:
-        options["class_weights"] = torch.tensor(options["class_weights"])
-    return None if kind is None else kind(**options)
+    kind = {loss.__name__: loss for loss in OURS}.get(options.pop("name", ""))
+    if kind is None:
+        return None
+    given = {name: torch.tensor(value) if isinstance(value, list) else value for name, value in options.items()}
+    loss: Loss = kind(**given)
+    return loss
 
 
 def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:

@@ -240,7 +240,7 @@ class Network(nn.Module):
         if loss is None and "loss" in options:
             loss = described_loss(options["loss"])
             if loss is None:
-                raise CheckpointError(f"{path} was trained with {options['loss']['name']}: pass that as loss.")
+                raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
         rates = Rates(**options["rates"])
         return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"], design=options["design"])
 
