@@ -245,6 +245,7 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> Route | Choice:
         """Routes for inference: x (rows, in); returns what has an ``area`` (rows,) and a ``gate`` (rows,)."""
+        check_input(x, self.projection.value)
         if not followed(x, self.projection.value):
             return self.route(x)
         u = self._project(x)
