@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +13,7 @@ from .areas import AreaMap
 from .checks import check_input, check_real, check_switch, check_whole
 from .conflict import sketch
 from .errors import BrodmannError
-from .feedback import Feedback, KolenPollack, Shape, Signal
+from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, check_error_below
 from .graphs import followed, unrecorded
 from .groups import Groups
 from .layers import Context, Layer, as_before, as_rows
@@ -140,7 +138,7 @@ class AreaLinear(Layer):
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
         self.merged = False
-        self.feedback = None if feedback is None else _built(feedback, shape)
+        self.feedback = None if feedback is None else build_feedback(feedback, shape)
 
     @property
     def sends_down(self) -> bool:
@@ -160,7 +158,7 @@ class AreaLinear(Layer):
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)
         else:
-            out, _ = self._output(rows, choice)
+            out, _ = self._output(rows, choice, _groups(rows, choice))
         return as_before(out, x.shape[:-1])
 
     def _followed(self, rows: Tensor, choice: Route | Choice | None) -> Tensor:
@@ -177,9 +175,8 @@ class AreaLinear(Layer):
         assert out is not None
         return out
 
-    def _output(self, rows: Tensor, route: Route | None) -> tuple[Tensor, Tensor | None]:
+    def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
         """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
-        groups = _groups(rows, route)
         shared, areas = self.shared, self.areas  # a module looks its parts up slowly
         out = own = None
         if shared is not None:
@@ -202,10 +199,11 @@ class AreaLinear(Layer):
         check_input(x, self._map)
         rows = as_rows(x)
         route = self._route(rows, context)
-        out, own = self._output(rows, route)
+        groups = _groups(rows, route)
+        out, own = self._output(rows, route, groups)
         needed = own if route is not None and route.learned else None
         leading = x.shape[:-1]
-        return as_before(out, leading), AreaTrace(rows, needed, route, _groups(rows, route), leading)
+        return as_before(out, leading), AreaTrace(rows, needed, route, groups, leading)
 
     @unrecorded
     def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
@@ -234,12 +232,12 @@ class AreaLinear(Layer):
         below = None
         if feedback is not None:
             below = feedback.error(signal)
-            _check_error_below(feedback, below, trace.x)
+            check_error_below(feedback, below, trace.x)
             below = as_before(below, trace.leading)
         self._measure_conflict(trace, part_delta, context)
         if groups.rows:
             if context.weight is not None and self.update_rule.repeats:
-                signal = _repeated(signal, context.weight)
+                signal = signal.repeated(context.weight)
             self._move(signal, context)
         if router is None:
             if gate_error is not None and context.gate_error is not None:
@@ -374,43 +372,3 @@ def _groups(rows: Tensor, route: Route | None) -> Groups:
 
 def _no_router() -> BrodmannError:
     return BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
-
-
-def _repeated(signal: Signal, weight: Tensor) -> Signal:
-    """Returns samples that are to a rule of squares what each sample ``weight`` times over would be.
-
-    ``sqrt(w) x`` and ``sqrt(w) e``; the delta that came is ``w e``.
-    """
-    if weight.numel() != len(signal.x) or bool((weight < 0).any()):
-        raise BrodmannError(
-            "Expected a weight of at least 0 for each row of the layers, which count a sample so many times, got "
-            f"{weight.numel()} for {len(signal.x)} rows, the smallest {float(weight.min())}."
-        )
-    root = weight.to(signal.x).reshape(-1, 1).sqrt()
-    inverse = torch.where(root > 0, 1 / root, 0.0)
-    delta, part_delta = signal.delta * inverse, signal.part_delta * inverse
-    return signal._replace(x=signal.x * root, delta=delta, part_delta=part_delta)
-
-
-def _built(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
-    try:
-        inspect.signature(feedback).bind(shape)
-    except (TypeError, ValueError) as error:
-        name = getattr(feedback, "__name__", repr(feedback))
-        raise BrodmannError(
-            f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
-            "partial(Direct, outputs=10)."
-        ) from None
-    path = feedback(shape)
-    if not isinstance(path, Feedback):
-        raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
-    return path
-
-
-def _check_error_below(feedback: Feedback, below: Any, x: Tensor) -> None:
-    """Checks what a path of one's own may get wrong: a reshape would take any tensor of as many numbers."""
-    if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
-        came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
-        raise BrodmannError(
-            f"{type(feedback).__name__}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}."
-        )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,24 @@ class Signal(NamedTuple):
     output_error: Tensor | None
     shared: Slab | None
     areas: AreaMap | None
+
+    def repeated(self, weight: Tensor) -> Signal:
+        """Returns what is to a rule of squares as if each sample came ``weight`` times over: weight (rows,).
+
+        ``sqrt(w) x`` and ``sqrt(w) e``; the delta that came is ``w e``.
+
+        Raises:
+            BrodmannError: There is not one weight for each row, or one is negative.
+        """
+        if weight.numel() != len(self.x) or bool((weight < 0).any()):
+            raise BrodmannError(
+                "Expected a weight of at least 0 for each row of the layers, which count a sample so many times, got "
+                f"{weight.numel()} for {len(self.x)} rows, the smallest {float(weight.min())}."
+            )
+        root = weight.to(self.x).reshape(-1, 1).sqrt()
+        inverse = torch.where(root > 0, 1 / root, 0.0)
+        delta, part_delta = self.delta * inverse, self.part_delta * inverse
+        return self._replace(x=self.x * root, delta=delta, part_delta=part_delta)
 
 
 @dataclass(frozen=True)
@@ -270,3 +289,28 @@ class LeastChange(Feedback):
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
         """As the path that it wraps."""
         self.path.learn(signal, lr, decay, area_lr, area_decay)
+
+
+def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
+    """Builds a path from the layer's shape; raises a `BrodmannError` where that alone does not, or gives no path."""
+    try:
+        inspect.signature(feedback).bind(shape)
+    except (TypeError, ValueError) as error:
+        name = getattr(feedback, "__name__", repr(feedback))
+        raise BrodmannError(
+            f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
+            "partial(Direct, outputs=10)."
+        ) from None
+    path = feedback(shape)
+    if not isinstance(path, Feedback):
+        raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
+    return path
+
+
+def check_error_below(feedback: Feedback, below: Any, x: Tensor) -> None:
+    """Checks what a path of one's own may get wrong: a reshape would take any tensor of as many numbers."""
+    if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
+        came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
+        raise BrodmannError(
+            f"{type(feedback).__name__}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}."
+        )
