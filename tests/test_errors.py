@@ -308,7 +308,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Schedule(warmup=-1), "Expected warmup to be a whole number of at least 0, got -1."),
     (
         lambda: Schedule(shape="cosin"),
-        "Unknown schedule 'cosin'. Did you mean 'cosine'? Choose one of: constant, cosine.",
+        "Unknown schedule 'cosin'. Did you mean 'cosine'? Choose one of: constant, cosine, linear.",
     ),
     (
         lambda: RunOptions(momentum=0.9).check(),

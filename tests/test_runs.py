@@ -437,6 +437,17 @@ def test_what_a_finished_run_lost_is_made_again(table: Path, tmp_path: Path) -> 
     assert json.loads((run / "result.json").read_text())["areas"] == 4
 
 
+def test_a_damaged_list_of_classes_is_said(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    main(["train", str(table), "--out", str(run), *SMALL])
+    config = json.loads((run / "config.json").read_text())
+    for classes in (config["classes"][:1], None):
+        (run / "config.json").write_text(json.dumps({**config, "classes": classes}))
+        with pytest.raises(SystemExit, match="2"):
+            main(["predict", str(run), str(table)])
+        assert "config.json is damaged: expected the names of 3 classes." in capsys.readouterr().err
+
+
 def test_what_is_no_run_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -484,10 +495,10 @@ def test_a_run_that_begins_elsewhere_meanwhile_is_never_replaced(
     folder = tmp_path / "run"
     load = runs.load
 
-    def slow(*arguments: object) -> object:
+    def slow(*arguments: Any, **named: Any) -> object:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
-        return load(*arguments)
+        return load(*arguments, **named)
 
     monkeypatch.setattr(runs, "load", slow)
     with pytest.raises(BrodmannError, match="exists: resume it"):

@@ -19,7 +19,7 @@ from brodmann import BrodmannError, DivergenceError, Network, mlp
 from brodmann.baselines import Backpropagation, matching_width
 from brodmann.callbacks import ProgressBar
 from brodmann.checkpoints import checkpoint_names
-from brodmann.schedule import Schedule, batches, learning_rate
+from brodmann.schedule import SCHEDULES, Schedule, batches, learning_rate
 from brodmann.scoring import evaluate, score
 from brodmann.slabs import Slab
 from brodmann.training import Callback, Interrupted, Trainer
@@ -57,6 +57,23 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert rates[7] == pytest.approx(0.2)
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[2:]))
     assert [learning_rate(0.4, step, 5, "constant") for step in range(5)] == [0.4] * 5
+    assert [learning_rate(0.4, step, 5, "linear", 1) for step in range(5)] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.1])
+
+
+def test_a_shape_of_ones_own_is_registered_and_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "halves", lambda done: 0.5 ** int(2 * done))
+    learner, seen = network(), list[float]()
+    step = learner.learn_with_output
+
+    def spy(*arguments: Any, lr: float, **options: Any) -> Any:
+        seen.append(lr)
+        return step(*arguments, lr=lr, **options)
+
+    monkeypatch.setattr(learner, "learn_with_output", spy)
+    Trainer(learner, blobs(), None, Schedule(epochs=4, batch_size=90, lr=0.2, shape="halves")).run()
+    assert seen == [0.2, 0.2, 0.1, 0.1]
+    with pytest.raises(BrodmannError, match=r"Unknown schedule 'quarters'.*SCHEDULES"):
+        Schedule(shape="quarters")
 
 
 @given(rows=st.integers(1, 60), size=st.integers(1, 70), epoch=st.integers(0, 5))

@@ -81,7 +81,7 @@ class RunOptions:
     batch_size: int = 64
     """Samples of a step."""
     schedule: str = "cosine"
-    """cosine or constant."""
+    """Shape of the rate: cosine, linear or constant, or one registered in `brodmann.schedule.SCHEDULES`."""
     warmup: int = 0
     """Steps of linear warm-up."""
     patience: int | None = None
@@ -92,6 +92,10 @@ class RunOptions:
     """Of inputs: standard, unit or none; real targets are standardised too unless none."""
     grey: bool = False
     """Turn colour images to grey."""
+    target: str | None = None
+    """Column of a .csv table that is to be learned (default: the last)."""
+    task: str | None = None
+    """Of a .csv table: classification or regression (default: whole numbers and words are classes)."""
     seed: int = 0
     """Of the split, the initialisation and the order of samples."""
     device: str = "cpu"

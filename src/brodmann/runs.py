@@ -58,7 +58,7 @@ def start_run(
     """
     options.check()
     _check_place(folder, overwrite)
-    data = load(options.dataset, data_dir)
+    data = load(options.dataset, data_dir, target=options.target, task=options.task)
     if is_own_file(options.dataset) and Path(options.dataset).is_file():
         options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
     _device(options.device)
@@ -302,8 +302,9 @@ def _is_whole(folder: Path) -> bool:
 
 def _data(config: dict[str, Any], data_dir: str | None) -> Dataset:
     """Loads the data of a run."""
+    options = RunOptions(**config["options"])
     try:
-        data = load(config["options"]["dataset"], data_dir or config["data_dir"])
+        data = load(options.dataset, data_dir or config["data_dir"], target=options.target, task=options.task)
     except MissingDataError as error:
         raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
     if data.digest != config["digest"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,12 @@ from torch import Tensor
 from .checks import check_positive, check_real, check_whole
 from .errors import unknown_name
 
-SCHEDULES = ("cosine", "constant")
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "linear": lambda done: 1.0 - done,
+    "constant": lambda done: 1.0,
+}
+"""Shapes by name: the rate as a share of the largest, when a share in [0, 1) of the steps after warm-up is done."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class Schedule:
         epochs: Passes over the training part. Default 10.
         batch_size: Samples of a step. Default 64.
         lr: Largest learning rate. Default 3e-3, better than 1e-3 with Adam on validation parts (docs/results.md).
-        shape: ``"cosine"`` (down to 0, default) or ``"constant"``.
+        shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, or one registered in `SCHEDULES`. Default
+            cosine.
         warmup: Steps over which the rate rises linearly from 0. Default 0.
         seed: Of the order of samples and of dropout. Default 0.
         patience: Epochs without a better validation score before training stops and the best weights come back. Default
@@ -42,7 +49,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.shape not in SCHEDULES:
-            raise unknown_name("schedule", self.shape, SCHEDULES)
+            raise unknown_name("schedule", self.shape, SCHEDULES, "brodmann.schedule.SCHEDULES")
         check_whole(epochs=self.epochs, batch_size=self.batch_size)
         check_whole(0, warmup=self.warmup, seed=self.seed)
         if self.patience is not None:
@@ -53,12 +60,10 @@ class Schedule:
 
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
-    """Returns the rate of a step in [0, steps): linear warm-up, then constant or ``base (1 + cos(pi t)) / 2``."""
+    """Returns the rate of a step in [0, steps): it rises linearly over the warm-up, then follows the shape."""
     if step < warmup:
         return base * (step + 1) / warmup
-    if shape == "constant":
-        return base
-    return base * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return base * SCHEDULES[shape]((step - warmup) / max(1, steps - warmup))
 
 
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:

@@ -62,14 +62,14 @@ def test_the_last_column_is_the_target(
         ("1,x2,y3\n" * 5, "'x2' came. Write numbers only, separated by commas. A header holds no number, and no name"),
         (
             "1,2,3\n1,2,NA\n" * 5,
-            "line 2 has no target: 'NA' came in its last column. Leave examples without a target out; a class needs",
+            "'NA' came. Leave examples without a target out; a class needs another name.",
         ),
-        ("1,2,3\n1,2,x\n" * 5, "has numbers as targets in its last column, and 'x' in line 2: write all of them as"),
-        ("1,2,0.5\n1,2,\n" * 5, "line 2 has no target: '' came"),
-        ("1,2,red\n1,2,\n" * 5, "line 2 has no target: '' came"),
+        ("1,2,3\n1,2,x\n" * 5, "are numbers, but for 'x' in line 2: write all of them as numbers or all as words,"),
+        ("1,2,0.5\n1,2,\n" * 5, "No target in line 2 of the last column of"),
+        ("1,2,red\n1,2,\n" * 5, "No target in line 2 of the last column of"),
         (
             "".join(f"1,word {n}\n" for n in range(60)),
-            "are words, and so classes, but there are 60 of them in 60 examples.",
+            "are words, and so classes, but there are 60 of them in 60 examples: name the task, classification.",
         ),
         (
             "1,2,a\n",
@@ -87,8 +87,8 @@ def test_the_last_column_is_the_target(
         ),
         (
             "".join(f"1,{n}\n" for n in range(100)),
-            "are whole numbers, and so classes, but there are 100 of them in 100 examples. Write real targets with a "
-            "decimal point, such as 0.0.",
+            "are whole numbers, and so classes, but there are 100 of them in 100 examples: name the task, "
+            "classification or regression.",
         ),
     ],
 )
@@ -160,22 +160,70 @@ def test_a_class_with_one_example_stays_in_training(tmp_path: Path) -> None:
         assert len(split.x_train) + len(split.x_validation) == 32
 
 
-def test_predicting_from_columns_in_another_order_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predicting_takes_columns_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, run = write(tmp_path / "t.csv", ["x", "y"] * 20, "a,b,c,kind"), str(tmp_path / "run")
-    main(["train", str(path), "--epochs", "1", "--width", "4", "--no-figures", "--out", run])
-    (tmp_path / "same.csv").write_text("a,b,c\n1,2,3\n")
-    (tmp_path / "none.csv").write_text("1,2,3\n")
-    (tmp_path / "other.csv").write_text("b,a,c\n1,2,3\n")
+    main(["train", str(path), "--epochs", "3", "--width", "4", "--no-figures", "--out", run, "--json"])
+    texts = {
+        "same": "a,b,c\n1,-2,3\n-3,1,2\n",
+        "nameless": "1,-2,3\n-3,1,2\n",
+        "turned": "b,c,kind,a\n-2,3,x,1\n1,2,,-3\n",  # what is no input may be anything
+        "lacking": "a,b,d\n1,2,3\n",
+    }
+    said = {}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+        capsys.readouterr()
+        if name == "lacking":
+            with pytest.raises(SystemExit, match="2"):
+                main(["predict", run, str(tmp_path / f"{name}.csv")])
+            assert "has no column 'c', which the training data has, among a, b, d: add it" in capsys.readouterr().err
+        else:
+            main(["predict", run, str(tmp_path / f"{name}.csv"), "--json"])
+            said[name] = json.loads(capsys.readouterr().out)["predictions"]
+    assert said["same"] == said["nameless"] == said["turned"]
+
+
+def test_the_target_is_a_column_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, path, run = np.random.default_rng(0), tmp_path / "t.csv", str(tmp_path / "run")
+    lines = [f"{a},{3 * a + 5:.0f},{b}" for a, b in rng.integers(0, 100, (200, 2))]
+    path.write_text("\n".join(["a,price,b", *lines]) + "\n")
+    main(["train", str(path), "--target", "price", "--task", "regression", "--out", run, "--no-figures"])
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["test_r2"] > 0.9
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["columns"] == ["a", "b"]
     capsys.readouterr()
-    main(["predict", run, str(tmp_path / "same.csv")])
-    main(["predict", run, str(tmp_path / "none.csv")])
-    first, second = capsys.readouterr().out.split()
-    assert first == second
-    with pytest.raises(SystemExit, match="2"):
-        main(["predict", run, str(tmp_path / "other.csv")])
-    assert "is 'b', in training it was 'a': bring the columns into the order" in capsys.readouterr().err
+    main(["evaluate", run])  # reads the table again, the same way
+    main(["predict", run, str(path), "--json"])  # whose target is no input
+    predictions = json.loads(capsys.readouterr().out.splitlines()[-1])["predictions"]
+    assert np.corrcoef([float(line.split(",")[1]) for line in lines], [row[0] for row in predictions])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "message"),
+    [
+        ("a,b,c,kind", {"target": "knd"}, "Unknown column 'knd'. Did you mean 'kind'? Choose one of: a, b, c, kind."),
+        ("", {"target": "kind"}, "names no columns, so none of them is 'kind': give it a header, or leave the target"),
+        ("", {"task": "regresion"}, "Unknown task 'regresion'. Did you mean 'regression'? Choose one of: class"),
+        ("", {"task": "regression"}, "Expected a number as target in line 2 of the last column of"),
+        ("a,b,c,kind", {"target": "a", "task": "classification"}, "y_test holds"),  # of 40 different numbers
+    ],
+)
+def test_targets_and_tasks_that_do_not_fit(tmp_path: Path, header: str, options: dict[str, str], message: str) -> None:
+    targets = ["1", "x"] * 20 if "task" in options and "target" not in options else ["1", "2"] * 20
+    with pytest.raises(BrodmannError) as caught:
+        load(str(write(tmp_path / "t.csv", targets, header)), **options)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_a_task_says_what_whole_numbers_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["1", "2", "4", "4"] * 10)
+    assert load(str(path)).classes == ("1", "2", "4")
+    assert load(str(path), task="classification").classes == ("1", "2", "4")
+    real = load(str(path), task="regression")
+    assert real.classes is None
+    assert sorted(set(real.y_train[:, 0].tolist())) == [1.0, 2.0, 4.0]
+    assert load(str(write(path, ["1.0", "2.5"] * 20)), task="classification").classes == ("1.0", "2.5")
+    with pytest.raises(BrodmannError, match="named for tables in .csv files alone, 'digits' is none"):
+        load("digits", task="regression")
 
 
 def test_real_targets_that_are_all_equal_teach_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

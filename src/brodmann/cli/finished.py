@@ -12,6 +12,7 @@ import tyro
 from rich.table import Table
 
 from brodmann.data import load_inputs
+from brodmann.errors import CheckpointError
 from brodmann.inspection import inspect_run
 from brodmann.runs import read_run, read_targets, run_data
 from brodmann.scoring import evaluate
@@ -64,7 +65,12 @@ class Predict:
             scale = read_targets(self.run_folder)
             predictions: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
         else:
-            predictions = [config["classes"][index] for index in outputs.argmax(1).tolist()]
+            classes = config["classes"]
+            if not isinstance(classes, list) or len(classes) != outputs.shape[1]:
+                raise CheckpointError(
+                    f"{self.run_folder / 'config.json'} is damaged: expected the names of {outputs.shape[1]} classes."
+                )
+            predictions = [classes[index] for index in outputs.argmax(1).tolist()]
         if self.json:
             print(json.dumps({"run": str(self.run_folder), "predictions": predictions}))
             return

@@ -38,7 +38,9 @@ class DatasetRow:
     present: bool
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+def load(
+    name: str, data_dir: str | Path | None = None, *, target: str | None = None, task: str | None = None
+) -> Dataset:
     """Loads a data set that is on this machine; downloads nothing.
 
     The names, in the order in which they are looked up:
@@ -47,7 +49,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
       a fixed stratified fifth (seed 0) serves.
     - ``path/to/file.npz``: a file of one's own, looked up as given, then inside the data directory, there
       also by its mere name: a file that has moved is found by its new folder.
-    - ``path/to/file.csv``: a table, looked up likewise; its last column is the target, see `load_csv`.
+    - ``path/to/file.csv``: a table, looked up likewise, see `load_csv`.
     - ``openml:NAME`` or ``openml:ID``: a table in scikit-learn's OpenML cache, the folder ``openml`` of the data
       directory.
     - ``NAME``: the file ``NAME.npz`` in the data directory; it comes before an image set of the same name.
@@ -58,21 +60,26 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     Args:
         name: The name or path.
         data_dir: The data directory. Default ``None``: see `data_directory`.
+        target: Name of the target's column in a ``.csv`` table. Default: the last one.
+        task: Of a ``.csv`` table, ``"classification"`` or ``"regression"``. Default: as its targets look.
 
     Returns:
         The data set with raw values.
 
     Raises:
         MissingDataError: If the data is not there; the message has the expected path and what to do.
-        BrodmannError: If the name is unknown, a file is damaged or torchvision is needed and absent.
+        BrodmannError: If the name is unknown, a file is damaged, torchvision is needed and absent, or something other
+            than a table is given a target or a task.
     """
     directory = data_directory(data_dir)
+    if name.lower().endswith(".csv"):
+        return load_csv(_file(name, directory), name, target, task)
+    if target is not None or task is not None:
+        raise BrodmannError(f"A target and a task are named for tables in .csv files alone, '{name}' is none.")
     if name == BUNDLED:
         return _load_digits()
     if name.lower().endswith(".npz"):
         return load_npz(_file(name, directory), name)
-    if name.lower().endswith(".csv"):
-        return load_csv(_file(name, directory), name)
     if name.startswith(PREFIX):
         return load_table(name, directory)
     own = _own_file(name, directory)

@@ -16,35 +16,41 @@ from numpy.typing import NDArray
 from brodmann.data.dataset import Dataset, with_fixed_test_part
 from brodmann.data.directory import one_line
 from brodmann.data.npz import put_there
-from brodmann.errors import BrodmannError, MissingDataError
+from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 
 Array = NDArray[Any]
 Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
+TASKS = ("classification", "regression")
 MISSING = ("", "na", "n/a", "nan", "null", "?")
 """What stands for a target that is not there."""
 
 
-def load_csv(path: Path, name: str) -> Dataset:
-    """Reads a data set from a ``.csv`` table whose last column is the target.
+def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
+    """Reads a data set from a ``.csv`` table of one example a line.
 
-    Targets of whole numbers or words are classes, all others (12.5, or 12.0) are real. A first line without any
-    number and without a name twice is a header, and so is one that counts 0, 1, 2 and on. A fixed fifth (seed 0, with
-    the class shares of the whole) is the test part: a table has none of its own.
+    A first line without any number and without a name twice is a header, and so is one that counts 0, 1, 2 and on. A
+    fixed fifth (seed 0, with the class shares of the whole) is the test part: a table has none of its own.
 
     Args:
         path: The file.
         name: Name for messages and results.
+        target: Name of the target's column. Default: the last one.
+        task: ``"classification"`` or ``"regression"``. Default: targets of whole numbers or words are classes, all
+            others (12.5, or 12.0) are real.
 
     Returns:
         The data set.
 
     Raises:
         MissingDataError: If there is no such file.
-        BrodmannError: If the file is unreadable, has fewer than two columns or five examples, an input is no finite
-            number, the first column is an index without a name, some targets are numbers and some are not, or they are
-            classes and there are more than 20 of them, and more than a quarter as many as examples.
+        BrodmannError: If the file is unreadable, has fewer than two columns or five examples, no column of that name,
+            an input is no finite number, the first column is an index without a name, some targets are numbers and some
+            are not, a real one is none, or the task is unknown. And, without a task, if targets are classes and there
+            are more than 20 of them, and more than a quarter as many as examples.
     """
+    if task is not None and task not in TASKS:
+        raise unknown_name("task", task, TASKS)
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
     names, lines = read_lines(path)
@@ -54,9 +60,14 @@ def load_csv(path: Path, name: str) -> Dataset:
             f"{path} must hold at least five examples of two columns, the last of them the target, separated by "
             f"commas; {len(lines)} of {width} came. Add what is missing, or: {put_there(path.with_suffix('.npz'))}"
         )
-    x = np.array([numbers(cells, line, path, width, targets=1) for line, cells in lines], dtype=np.float64)
-    data = with_fixed_test_part(name, x, _targets([(line, cells[-1].strip()) for line, cells in lines], path))
-    return replace(data, columns=names and names[:-1])
+    if target is None:
+        learned, where = width - 1, f"the last column of {path}"
+    else:
+        learned, where = _column(target, names, path), f"column '{target}' of {path}"
+    places = [place for place in range(width) if place != learned]
+    x = np.array([numbers(line, path, width, places) for line in lines])
+    y = _targets([(line, cells[learned].strip()) for line, cells in lines], where, task)
+    return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
 
 def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
@@ -88,53 +99,71 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
     return (None if names is None or _counts(names) else names), lines
 
 
-def numbers(cells: list[str], line: int, path: Path, width: int, *, targets: int = 0) -> list[float]:
-    """Returns the cells of a line as numbers, the last ones left out where they are targets.
+def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:
+    """Returns the cells of a line at some places as numbers.
 
     Raises:
-        BrodmannError: If there are not ``width`` cells, or one is no finite number.
+        BrodmannError: If there are not ``width`` cells, or one of those is no finite number.
     """
+    number, cells = line
     if len(cells) != width:
         raise BrodmannError(
-            f"{path} line {line} must have {width} values like the first; {len(cells)} came. Complete the line."
+            f"{path} line {number} must have {width} values like the first; {len(cells)} came. Complete the line."
         )
-    inputs = cells[: width - targets]
-    for column, cell in enumerate(inputs, start=1):
+    for place in places:
+        cell = cells[place]
         if not _is_number(cell) or not math.isfinite(float(cell)):
             came = cell if len(cell) <= 40 else f"{cell[:37]}..."
-            header = " A header holds no number, and no name twice." if line == 1 else ""
+            header = " A header holds no number, and no name twice." if number == 1 else ""
             raise BrodmannError(
-                f"{path} line {line} column {column} must be a finite number; '{came}' came. Write numbers only, "
+                f"{path} line {number} column {place + 1} must be a finite number; '{came}' came. Write numbers only, "
                 f"separated by commas.{header}"
             )
-    return [float(cell) for cell in inputs]
+    return [float(cells[place]) for place in places]
 
 
-def _targets(lines: list[tuple[int, str]], path: Path) -> Array:
+def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:
+    """Returns the place of the target's column."""
+    if names is None:
+        raise BrodmannError(
+            f"{path} names no columns, so none of them is '{target}': give it a header, or leave the target out, which "
+            "is the last column then."
+        )
+    if target not in names:
+        raise unknown_name("column", target, names)
+    return names.index(target)
+
+
+def _targets(lines: list[tuple[int, str]], where: str, task: str | None) -> Array:
+    """Returns real targets, (n,) float64, or classes, (n,) int64 or text."""
     cells = [cell for _, cell in lines]
     for line, cell in lines:
         if cell.lower() in MISSING:
             raise BrodmannError(
-                f"{path} line {line} has no target: '{cell}' came in its last column. Leave examples without a target "
-                "out; a class needs another name."
+                f"No target in line {line} of {where}: '{cell}' came. Leave examples without a target out; a class "
+                "needs another name."
             )
     words = [(line, cell) for line, cell in lines if not _is_number(cell)]
-    if words and len(words) < len(cells):
+    if words and task == "regression":
+        line, cell = words[0]
+        raise BrodmannError(f"Expected a number as target in line {line} of {where}, got '{cell}'.")
+    if words and len(words) < len(cells) and task is None:
         line, cell = words[0]
         raise BrodmannError(
-            f"{path} has numbers as targets in its last column, and '{cell}' in line {line}: write all of them as "
-            "numbers or all as words."
+            f"The targets in {where} are numbers, but for '{cell}' in line {line}: write all of them as numbers or all "
+            "as words, or name the task."
         )
-    if not words and not all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells):
+    whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
+    if task == "regression" or (task is None and not words and not whole):
         return np.array([float(cell) for cell in cells])
     distinct = len(set(cells))
-    if distinct > 20 and 4 * distinct > len(cells):
-        real = "" if words else f" Write real targets with a decimal point, such as {cells[0]}.0."
+    if task is None and distinct > 20 and 4 * distinct > len(cells):
         raise BrodmannError(
-            f"The targets in the last column of {path} are {'words' if words else 'whole numbers'}, and so classes, "
-            f"but there are {distinct} of them in {len(cells)} examples.{real}"
+            f"The targets in {where} are {'words' if words else 'whole numbers'}, and so classes, but there are "
+            f"{distinct} of them in {len(cells)} examples: name the task, classification"
+            f"{'' if words else ' or regression'}."
         )
-    if words or max(map(len, cells)) > 18:  # as many digits as int64 surely holds
+    if not whole or max(map(len, cells)) > 18:  # as many digits as int64 surely holds
         return np.array(cells)
     return np.array([int(cell) for cell in cells])
 

@@ -29,14 +29,15 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
             flattened, with the channels last or, for one channel, without the channel axis; a single example may come
             without the batch.
         preprocessing: What the training data went through.
-        columns: Names of the training data's columns, if it had them: those of a table must be the same then.
+        columns: Names of the training data's columns, if it had them. A table that names its own may have them in
+            another order, and more.
 
     Returns:
         Processed inputs, float32 of shape ``(n, *preprocessing.output_shape)``.
 
     Raises:
-        BrodmannError: If the file is absent, of another kind, unreadable, empty, not numeric, not finite, or its
-            shape or the names of its columns do not fit.
+        BrodmannError: If the file is absent, of another kind, unreadable, empty, not numeric, not finite, its shape
+            does not fit, or a column is missing.
     """
     path = Path(path).expanduser()
     reader = _READERS.get(path.suffix.lower())
@@ -93,15 +94,19 @@ def _read_npy(path: Path, _: Sequence[str] | None) -> Array:
 
 
 def _read_csv(path: Path, columns: Sequence[str] | None) -> Array:
+    """Reads a table; where it and the training data name their columns, those of the training data in their order."""
     names, lines = read_lines(path)
-    if names and columns and len(names) == len(columns) and list(names) != list(columns):
-        place = next(index for index, name in enumerate(names) if name != columns[index])
-        raise BrodmannError(
-            f"Column {place + 1} of {path} is '{names[place]}', in training it was '{columns[place]}': bring the "
-            "columns into the order of the training data."
-        )
     width = len(lines[0][1])
-    return np.array([numbers(cells, line, path, width) for line, cells in lines], dtype=np.float64)
+    places: Sequence[int] = range(width)
+    if names and columns:
+        absent = [column for column in columns if column not in names]
+        if absent:
+            raise BrodmannError(
+                f"{path} has no column '{absent[0]}', which the training data has, among {', '.join(names)}: add it, "
+                "or leave the header out where all columns stand in the order of training."
+            )
+        places = [names.index(column) for column in columns]
+    return np.array([numbers(line, path, width, places) for line in lines])
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str] | None], Array]] = {

@@ -115,7 +115,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 learning rate, schedule or decay, keeps the scale of inputs of its first call, and does not combine
                 with ``residual``, ``gated``, ``dropout``, ``pooling``, ``partition`` or ``early_stopping``.
             learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam, 0.3 with SGD.
-            schedule: ``"cosine"`` (default) or ``"constant"``; `partial_fit` is always constant.
+            schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
+                constant.
             decay: Decoupled weight decay. Default as on the command line: 0.2 with Adam, 0 with SGD.
             epochs: Passes over the data. Default 50: small tables need more than images.
             batch_size: Samples of a step. Default ``"auto"``: a sixteenth of the samples of the call, at least 8 and at
