@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -269,8 +268,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: mlp(4, 2, router={"lerned": False}),
-        "Unknown setting of a router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, dimension, "
-        "learned, novelty, partition, temperature.",
+        "Unknown setting of a router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, conflict, "
+        "dimension, learned, novelty, partition, temperature.",
     ),
     (lambda: mlp(4, 2, width="8"), "Expected width to be a whole number of at least 1, got '8'."),  # type: ignore[arg-type]
     (
@@ -332,7 +331,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: mlp(4, 2, gated="no"), "Expected gated to be True or False, got 'no'."),  # type: ignore[arg-type]
     (
         lambda: Network(nn.Linear(4, 2)),  # type: ignore[arg-type]
-        "Expected a body that learns, such as a Sequential of layers, got Linear.",
+        "The body of a Network is a Linear, which cannot learn: wrap parameter-free operations in Local, and use "
+        "AreaLinear for linear maps.",
     ),
     (
         lambda: Network(mlp(4, 2), 0.1),  # type: ignore[arg-type]
@@ -445,8 +445,9 @@ def test_limits_that_are_allowed_raise_nothing() -> None:
 def test_loading_says_what_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     Network(mlp(4, 2, width=3)).save(path)
-    with pytest.raises(BrodmannError, match=re.escape("was not made by a builder: pass the body, built by the code")):
-        Network.load(path)
+    Network(Sequential(mlp(4, 2, width=3))).save(tmp_path / "own.safetensors")
+    with pytest.raises(BrodmannError, match="does not say how its body was built: pass the body, built by the code"):
+        Network.load(tmp_path / "own.safetensors")
     with pytest.raises(BrodmannError, match="does not fit this body: size mismatch for body.layers.0.shared.value"):
         Network.load(path, body=mlp(4, 2, width=5))
     with pytest.raises(BrodmannError, match="does not fit this body: Missing key"):

@@ -269,3 +269,98 @@ def test_samples_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     whole = model.predict_proba(x)
     monkeypatch.setattr("brodmann.estimator.base.PART", 50)
     np.testing.assert_allclose(model.predict_proba(x), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_settings_changed_after_a_fit_change_nothing_that_was_fitted() -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(epochs=3, random_state=0).fit(x, y)
+    before = model.predict_proba(x)
+    model.set_params(optimiser="rls")
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+    model.partial_fit(x, y)  # goes on with the network that there is
+    assert not np.array_equal(model.predict_proba(x), before)
+    model.fit(x, y)  # from scratch, with the new settings
+    assert model.network_.lr == 1.0
+
+
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_weights_count_whatever_the_batch(batch: int) -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(400) < 0.5).astype(int)
+    x = rng.normal(size=(400, 2)) + 0.5 * y[:, None]
+    weight = np.where(y == 1, 20.0, 1.0)
+    shares = [
+        SALClassifier(areas=1, width=8, batch_size=batch, epochs=5, random_state=0)
+        .fit(x, y, sample_weight=of)
+        .predict(x)
+        for of in (None, weight, 1e-50 * weight, 1e37 * weight)
+    ]
+    assert shares[1].mean() > shares[0].mean() + 0.25
+    np.testing.assert_array_equal(shares[1], shares[2])
+    np.testing.assert_array_equal(shares[1], shares[3])
+
+
+def test_weights_count_from_call_to_call() -> None:
+    rng = np.random.default_rng(0)
+    y = np.r_[0, 1, (rng.random(300) < 0.5).astype(int)]
+    x = rng.normal(size=(302, 2)) + 0.5 * y[:, None]
+    models = [SALClassifier(areas=1, width=8, random_state=0) for _ in range(2)]
+    for model, heavy in zip(models, (1.0, 20.0), strict=True):
+        for row in range(302):
+            weight = [heavy if y[row] else 1.0]
+            model.partial_fit(x[row : row + 1], y[row : row + 1], classes=[0, 1], sample_weight=weight)
+    assert models[1].predict(x).mean() > models[0].predict(x).mean() + 0.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "act", "message"),
+    [
+        (
+            {"early_stopping": True, "patience": None},
+            "fit",
+            "Expected patience to be a whole number of at least 1, got",
+        ),
+        (
+            {"early_stopping": True},
+            "partial_fit",
+            "partial_fit goes on as long as it is called: leave early_stopping out",
+        ),
+    ],
+)
+def test_early_stopping_that_cannot_be(settings: dict, act: str, message: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(epochs=2, **settings)
+    with pytest.raises(BrodmannError, match=message):
+        getattr(model, act)(x, y)
+    assert not hasattr(model, "network_")
+
+
+def test_samples_with_a_weight_must_not_all_be_held_out() -> None:
+    x, y = load_wine(return_X_y=True)
+    weight = np.zeros(len(y))
+    weight[[0, 60]] = 1.0
+    seen = set()
+    for seed in range(12):
+        model = SALClassifier(epochs=1, early_stopping=True, validation_fraction=0.5, random_state=seed)
+        try:
+            model.fit(x, y, sample_weight=weight)
+            seen.add("fits")
+        except BrodmannError as error:
+            seen.add(str(error))
+    assert seen == {"fits", "All samples that have a weight were held out: lower the validation_fraction."}
+
+
+def test_what_diverged_predicts_nothing() -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(epochs=2, random_state=0).fit(x, y)
+    with pytest.raises(BrodmannError):
+        model.set_params(learning_rate=1e30).partial_fit(x, y)
+    with pytest.raises(BrodmannError, match="The outputs are not finite, as after a call that diverged: fit again"):
+        model.predict(x)
+    model.set_params(learning_rate=None).fit(x, y)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(x)), model.predict_proba(x))
+
+
+def test_a_scale_that_one_sample_cannot_give_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="takes the scale of targets from its first call, and here all are equal"):
+        SALRegressor().partial_fit([[1.0, 2.0]], [3.0])

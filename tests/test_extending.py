@@ -28,13 +28,15 @@ from brodmann import (
     FixedRandom,
     Local,
     Network,
+    Recomputed,
+    Residual,
     Routed,
     Router,
     Sequential,
     UpdateRule,
     mlp,
 )
-from brodmann.builders import design
+from brodmann.builders import FEEDBACKS, design
 from brodmann.feedback import Signal
 from brodmann.groups import Groups
 from brodmann.kernels.native import switched_off
@@ -214,6 +216,16 @@ def merged_once() -> Network:
     return network.merged()
 
 
+class Floating:
+    """A loss that knows its derivative, and returns a number that is no tensor."""
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        return output.sum()
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Any:
+        return 3.0, torch.ones_like(output)
+
+
 class Trained(nn.Module):
     """A loss with a parameter."""
 
@@ -326,6 +338,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Local(nn.ReLU),
         "Expected an operation of one tensor, such as nn.GELU(), got <class 'torch.nn.modules.activation.ReLU'>.",
+    ),
+    (
+        lambda: Network(body()).learn(X, Y, torch.full((20,), -1.0)),
+        "Expected weights of samples that are finite and at least 0: leave such samples out.",
+    ),
+    (
+        lambda: Network(body(), Floating()).learn(X, Y),
+        "Expected a loss that returns one number, a tensor, got 3.0.",
     ),
     (
         lambda: Trainer(Network(body()), torch.utils.data.DataLoader([0])),  # type: ignore[arg-type]
@@ -546,3 +566,144 @@ def test_a_refused_step_moves_nothing() -> None:
     with pytest.raises(BrodmannError):
         merged.learn(X, Y, lr=0.1)
     assert torch.equal(merged(X), before)
+
+
+@pytest.mark.parametrize("view", [lambda cell: torch.stack([cell, cell], 1)[:, 0], lambda cell: cell[:1].expand(20)])
+def test_a_choice_may_be_a_view(view: Callable[[Tensor], Tensor]) -> None:
+    networks = [routed(picking(pick)) for pick in (lambda x: view(by_sign(x)), lambda x: view(by_sign(x)).clone())]
+    for _ in range(3):
+        losses = [network.learn(X, Y, lr=0.1) for network in networks]
+        assert losses[0] == losses[1]
+    assert torch.equal(networks[0].body.router.projection.value, networks[1].body.router.projection.value)
+
+
+def test_a_body_that_drops_rows_of_its_route_is_refused_by_inference_too() -> None:
+    layers = Sequential(
+        AreaLinear(6, 5, areas=4, router=None, feedback=None),
+        Local(lambda h: h.reshape(-1, 2, 5)[:, 0]),
+        AreaLinear(5, 3, areas=4, router=None),
+    )
+    network = Network(Routed(Router(6, 4), layers))
+    for act in (lambda: network(X), lambda: network.learn(X, Y[::2].repeat(2))):
+        with pytest.raises(BrodmannError, match="The shared route has 20 rows, this layer got 10: keep rows apart"):
+            act()
+    with torch.enable_grad(), pytest.raises(BrodmannError, match="The shared route has 20 rows"):
+        network(X.clone().requires_grad_())
+
+
+class Scale(Layer):
+    """A learning layer of one's own: a factor for each feature."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(size), requires_grad=False)
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x * self.factor
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        return self(x), x
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        below = error * self.factor
+        self.factor.sub_((error * trace).sum(0), alpha=context.lr)
+        return below
+
+
+def test_a_learning_layer_of_ones_own_counts() -> None:
+    with pytest.raises(BrodmannError, match=r"Layer 1 \(AreaLinear\) sends no error down, and layers below it learn"):
+        Sequential(Scale(6), AreaLinear(6, 3, feedback=None))
+    below = Scale(6)
+    network = Network(Sequential(below, AreaLinear(6, 3, areas=1)))
+    assert network.active_parameters() == 6 + 7 * 3
+    assert network.total_parameters() == 6 + 7 * 3 + 6 * 3
+    network.learn(X, Y, lr=0.1)
+    assert not torch.equal(below.factor, torch.ones(6))
+    Sequential(Local(torch.tanh), AreaLinear(6, 3, feedback=None))  # nothing below it learns
+
+
+def test_layers_inside_a_further_routed_follow_that_one() -> None:
+    inner = Routed(Router(6, 2), AreaLinear(6, 6, areas=2, router=None))
+    body = Sequential(
+        AreaLinear(6, 6, areas=4, router=None, feedback=None), inner, AreaLinear(6, 3, areas=4, router=None)
+    )
+    network = Network(Routed(Router(6, 4, partition="adaptive"), body))
+    for _ in range(3):
+        network.learn(X, Y, lr=0.1)
+    followed = inner.body.areas
+    before = followed.weight.value.clone(), followed.slot.clone()
+    x = network(X)
+    network.body.split(0)
+    torch.testing.assert_close(network(X), x)
+    assert torch.equal(followed.weight.value, before[0])
+    assert torch.equal(followed.slot, before[1])
+    assert Routed(Router(6, 4), inner).split  # directly, too
+    names = list(area_choices(network, X))
+    assert names == ["", "body.layers.1"]
+
+
+def test_a_registered_path_may_ask_for_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(Direct):
+        pass
+
+    monkeypatch.setitem(FEEDBACKS, "own", Own)
+    for feedback in ("own", Own, partial(Direct)):
+        network = Network(mlp(6, 3, width=5, feedback=feedback))
+        network.learn(X, Y)
+        assert network.area_layers()[1][1].feedback.matrix.shape == (3, 5)
+
+
+def test_an_activation_that_changes_one_of_ours_is_not_taken_for_it() -> None:
+    class Leaky(nn.ReLU):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.leaky_relu(x, 0.3)
+
+    local = Local(Leaky())
+    y, trace = local.trace(X, Context())
+    assert torch.equal(y, local(X))
+    assert torch.equal(local.learn(trace, torch.ones(20, 6), Context()), torch.where(X > 0, 1.0, 0.3))
+
+
+def test_parts_that_return_several_things_do_not_hide_a_divergence() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pair(x)[0]
+
+    network = Network(Sequential(AreaLinear(6, 5, areas=1, feedback=None), Local(First()), AreaLinear(5, 3, areas=1)))
+    network.area_layers()[0][1].shared.value.fill_(torch.nan)
+    with pytest.raises(DivergenceError, match="first in layer 'body.layers.0'"):
+        network.learn(X, Y)
+
+
+def test_parts_that_share_their_weights_cannot_be_saved(tmp_path: Path) -> None:
+    again = AreaLinear(6, 6, areas=1)
+    network = Network(Sequential(AreaLinear(6, 6, areas=1, feedback=None), again, Local(nn.ReLU()), again))
+    with pytest.raises(BrodmannError, match="parts that share their weights cannot be saved, give each its own"):
+        network.save(tmp_path / "n.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "container", [lambda part: Residual(part), Recomputed, lambda part: Routed(Router(6, 2), part)]
+)
+def test_containers_take_layers_alone(container: Callable[[Any], Layer]) -> None:
+    with pytest.raises(BrodmannError, match=r"The body of \w+ is a Linear, which cannot learn: wrap parameter-free"):
+        container(nn.Linear(6, 6))
+
+
+def test_settings_of_conflict_reach_it() -> None:
+    network = Network(mlp(6, 3, router={"partition": "growing", "conflict": {"evidence": 64, "certainty": 9.0}}))
+    conflict = network.body.router.conflict
+    assert (conflict.evidence, conflict.certainty, conflict.opposition) == (64, 9.0, 0.03)
+    with pytest.raises(BrodmannError, match="go with partition='growing', got partition='fixed'"):
+        Router(6, 4, conflict={"evidence": 64})
+    with pytest.raises(BrodmannError, match="Expected evidence to be a whole number of at least 1, got 0"):
+        Router(6, 4, partition="growing", conflict={"evidence": 0})

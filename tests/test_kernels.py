@@ -21,7 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from brodmann import SGD, Adam, CrossEntropy, Network, Router, UpdateRule, mlp
+from brodmann import SGD, Adam, BrodmannError, CrossEntropy, Network, Router, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
 from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
@@ -497,3 +497,64 @@ def test_the_kernels_compile_for_other_processors(processor: str) -> None:
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x: Tensor, **others: Any) -> None:
+    slab.learn(groups, slot, delta, x, 0.1, 0.0, **others)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda slab, groups, rows: learn_slab(slab, groups.whole, None, rows[:, :3], rows),
+            "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (6, 5).",
+        ),
+        (
+            lambda slab, groups, rows: learn_slab(slab, groups.whole, None, rows[:, :4], rows[:, :3]),
+            "Expected (rows, out) of shape (6, 3) for these weights and groups of rows, got (6, 4).",
+        ),
+        (
+            lambda slab, groups, rows: slab.product(rows[:4, :4], groups.whole, None, None),
+            "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (4, 4).",
+        ),
+        (
+            lambda slab, groups, rows: slab.add_error(rows[:, :3], rows[:, :3], groups.whole, None),
+            "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (6, 3).",
+        ),
+        (
+            lambda slab, groups, rows: slab.product(rows[:, :4], groups, None, None),
+            "These weights have 1 slots, and the rows are in up to 3 areas: use groups.whole for weights that all rows "
+            "share.",
+        ),
+        (
+            lambda slab, groups, rows: learn_slab(
+                slab,
+                groups.whole,
+                None,
+                rows[:, :3],
+                rows[:, :4],
+                follower=Slab(torch.zeros(1, 4, 3), SGD()).target(1, 0),
+            ),
+            "Expected a follower of shape (1, 3, 4), as the weights that it follows, got (1, 4, 3).",
+        ),
+    ],
+)
+def test_what_kernels_would_read_past_its_end_is_refused(act: Callable[..., object], message: str) -> None:
+    slab, groups = Slab(torch.zeros(1, 3, 4), SGD()), Groups.of(torch.tensor([0, 2, 2, 0, 1, 0]), 3)
+    with pytest.raises(BrodmannError) as caught:
+        act(slab, groups, torch.randn(6, 5))
+    assert str(caught.value) == message
+    assert not slab.value.any()
+
+
+@needs_kernels
+def test_errors_are_added_to_rows_that_lie_apart() -> None:
+    case = case_of([3, 0, 4], 6, 5, torch.float64)
+    groups = Groups.of(case.area, case.areas)
+    start = torch.randn(6, 7, dtype=torch.float64).t()
+    ours, theirs = start.clone(memory_format=torch.preserve_format), start.contiguous()
+    assert not ours.is_contiguous()
+    native.Native().add_error(ours, case.delta, groups, case.slot, case.weight)
+    pure.Pure().add_error(theirs, case.delta, groups, case.slot, case.weight)
+    torch.testing.assert_close(ours, theirs)

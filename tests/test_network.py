@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from brodmann import (
     Adam,
     AreaLinear,
+    BrodmannError,
     CheckpointError,
     Context,
     CrossEntropy,
@@ -27,8 +30,11 @@ from brodmann import (
     SumOfSquares,
     mlp,
     residual_mlp,
+    stream_mlp,
 )
+from brodmann.baselines import Backpropagation
 from brodmann.builders import design
+from brodmann.files import read_tensors, write_tensors
 
 from .oracles.cases import LAYERS, PATHS
 
@@ -98,7 +104,7 @@ def test_the_rate_of_a_step_is_the_networks_own_unless_one_is_given() -> None:
         states.append(network.area_layers()[0][1].shared.value)
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
-    assert Network(mlp(5, 3)).lr == 1e-3
+    assert Network(mlp(5, 3)).lr == 3e-3
 
 
 def test_sample_weights_enter_the_step() -> None:
@@ -127,7 +133,15 @@ def test_cross_entropy_weights_classes_and_samples() -> None:
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
-    "loss", [CrossEntropy(), CrossEntropy(0.1), CrossEntropy(0.2, torch.tensor([1.0, 0.5, 3.0])), MeanSquaredError()]
+    "loss",
+    [
+        CrossEntropy(),
+        CrossEntropy(0.1),
+        CrossEntropy(0.2, torch.tensor([1.0, 0.5, 3.0])),
+        CrossEntropy(0.2, torch.tensor([1.0, 0.5, 3.0]), normalised=False),
+        MeanSquaredError(),
+        MeanSquaredError(normalised=False),
+    ],
 )
 def test_losses_know_their_own_derivative(loss: CrossEntropy | MeanSquaredError, weighted: bool) -> None:
     torch.manual_seed(0)
@@ -140,6 +154,8 @@ def test_losses_know_their_own_derivative(loss: CrossEntropy | MeanSquaredError,
     torch.testing.assert_close(error, torch.autograd.grad(expected, output)[0])
     nothing = loss(output, target, torch.zeros(4, 2))
     assert float(nothing.detach()) == 0.0
+    if weight is not None:  # twice the weights: the same, or twice as much
+        torch.testing.assert_close(loss(output, target, 2 * weight), expected * (1 if loss.normalised else 2))
 
 
 def test_clipping_bounds_the_error_and_leaves_small_ones_alone() -> None:
@@ -318,3 +334,103 @@ def test_real_targets_may_be_float64_as_numpys_are() -> None:
         network.learn(torch.ones(4, 5), torch.ones(4, 3, dtype=number))
         outcomes.append(network(torch.ones(2, 5)))
     assert torch.equal(*outcomes)
+
+
+def test_a_file_whose_slots_do_not_exist_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = trained(mlp(5, 3, width=6, areas=4))
+    network.save(tmp_path / "n.safetensors")
+    tensors, options = read_tensors(tmp_path / "n.safetensors")
+    name = next(name for name in tensors if name.endswith("slot"))
+    for wrong in (1 << 40, -1):
+        tensors[name] = torch.full_like(tensors[name], wrong)
+        write_tensors(tmp_path / "bad.safetensors", tensors, options)
+        with pytest.raises(CheckpointError, match=r"slot should hold slots from 0 to"):
+            Network.load(tmp_path / "bad.safetensors", mlp(5, 3, width=6, areas=4))
+
+
+def test_a_buffer_of_float64_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    def body() -> Sequential:
+        counting = Local(torch.tanh)
+        counting.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+        return Sequential(AreaLinear(5, 4, areas=1, feedback=None), counting, AreaLinear(4, 3, areas=1))
+
+    for number in (torch.float32, torch.float64):
+        network = Network(body()).to(number)
+        network.save(tmp_path / "n.safetensors")
+        assert Network.load(tmp_path / "n.safetensors", body()).dtype == number
+    write_tensors(tmp_path / "other.safetensors", {}, {"backpropagation": {}})
+    with pytest.raises(CheckpointError, match="holds no Network of this version; `Backpropagation.load` reads"):
+        Network.load(tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="holds no network by backpropagation: `Network.load` reads other ones"):
+        Backpropagation.load(tmp_path / "n.safetensors")
+
+
+def test_recursive_least_squares_warns_of_losses_that_hardly_move_it() -> None:
+    body = stream_mlp(5, 3, width=6, areas=2)
+    with pytest.warns(UserWarning, match="Recursive least squares asks for SumOfSquares"):
+        Network(body, MeanSquaredError())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Network(body)
+        Network(body, SumOfSquares())
+
+
+def test_areas_may_be_given_memory_at_once() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6, areas=4, feedback="kolen-pollack-per-area"))
+    x, before = torch.randn(40, 5), [torch.empty(0)]
+    before = network(x)
+    network.allocate()
+    assert torch.equal(network(x), before)
+    held = dict(network.named_parameters())
+    average = torch.optim.swa_utils.AveragedModel(network)
+    for rows in torch.arange(40).split(2):
+        network.learn(x[rows], rows % 3)
+        average.update_parameters(network)
+    assert all(parameter is held[name] for name, parameter in network.named_parameters())
+    assert all(layer.areas.existing == 4 for _, layer in network.area_layers())
+    assert torch.isfinite(average(x)).all()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: mlp(5, 3, width=6),
+        lambda: residual_mlp(5, 3, depth=3, width=6, update=Adam(decay=0.1), feedback="random"),
+        lambda: stream_mlp(5, 3, width=6, areas=2),
+        lambda: mlp(5, outputs=3, width=6, areas=1, router=None, storage="bfloat16"),
+    ],
+)
+def test_what_a_builder_built_is_loaded_without_it(body: Callable[[], Layer], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = trained(body())
+    network.save(tmp_path / "n.safetensors")
+    again = Network.load(tmp_path / "n.safetensors")
+    x, y = torch.randn(9, 5), torch.arange(9) % 3
+    assert torch.equal(again(x), network(x))
+    for one in (again, network):
+        torch.manual_seed(1)  # bfloat16 rounds by chance
+        one.learn(x, y)
+    assert torch.equal(again(x), network(x))
+
+
+def test_a_body_that_is_no_data_must_be_given_to_load(tmp_path: Path) -> None:
+    network = Network(mlp(5, 3, width=6, activation=nn.SiLU()))
+    network.save(tmp_path / "n.safetensors")
+    with pytest.raises(CheckpointError, match="does not say how its body was built: pass the body, built by the code"):
+        Network.load(tmp_path / "n.safetensors")
+    x = torch.randn(9, 5)
+    assert torch.equal(
+        Network.load(tmp_path / "n.safetensors", mlp(5, 3, width=6, activation=nn.SiLU()))(x), network(x)
+    )
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(class_weights=torch.ones(3)), SumOfSquares()])
+def test_weights_are_those_of_targets(loss: object) -> None:
+    network = Network(mlp(5, 3, width=6, areas=2), loss)
+    x, y = torch.randn(4, 7, 5), torch.zeros(4, 7, dtype=torch.int64)
+    network.learn(x, y, torch.ones(4, 7))
+    for weight, said in ((torch.ones(4), r"\(4,\)"), (torch.ones(4, 7, 3), r"\(4, 7, 3\)")):
+        with pytest.raises(BrodmannError, match=rf"Expected weights of shape .*, one for each target, got {said}"):
+            network.learn(x, y, weight)

@@ -265,7 +265,7 @@ def test_rates_that_are_not_given_suit_the_optimiser(rule: str, given: dict[str,
     assert chosen.training_schedule().lr == pytest.approx(lr)
     assert chosen.update().decay == decay
     data = load("digits")
-    learner = runs.build_learner(chosen, data, runs.split_data(chosen, data))
+    learner = runs.build_learner(chosen, 64, data.outputs)
     if isinstance(learner, Network):
         assert learner.lr == pytest.approx(lr)
         assert learner.area_layers()[0][1].update_rule.decay == decay
@@ -538,3 +538,51 @@ def test_divergence_names_the_layer(table: Path, tmp_path: Path, capsys: pytest.
         main(["train", str(table), *SMALL, "--optimiser", "sgd", "--lr", "1e30", "--out", str(tmp_path / "run")])
     message = capsys.readouterr().err.splitlines()[-1]
     assert re.search(r"Step \d+: The loss is (nan|inf): first in layer 'body\.", message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--rule", "backprop", "--activation", "swish"],
+            "Unknown activation 'swish'. Choose one of: gelu, relu, tanh",
+        ),
+        (["--rule", "backprop", "--clip", "1"], "A clip limits the errors that layers receive, which autograd's"),
+    ],
+)
+def test_what_the_baseline_cannot_do_leaves_no_folder(
+    arguments: list[str],
+    message: str,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(table), *arguments])
+    assert message in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_the_twin_of_a_clipped_run_is_not_clipped(table: Path, tmp_path: Path) -> None:
+    main(["train", str(table), *SMALL, "--clip", "1", "--compare", "--out", str(tmp_path / "run")])
+    config = json.loads((tmp_path / "run" / "backpropagation" / "config.json").read_text())
+    assert config["options"]["clip"] is None
+
+
+def test_lines_are_whole_and_every_terminal_can_show_them(table: Path, tmp_path: Path) -> None:
+    place = tmp_path / ("long name " * 12) / "unä"
+
+    def said(*arguments: str) -> tuple[list[str], str]:
+        command = [sys.executable, "-m", "brodmann", *arguments]
+        done = subprocess.run(
+            command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False
+        )
+        return done.stdout.decode("ascii").splitlines(), done.stderr.decode("ascii")
+
+    whole = str(place).encode("ascii", "backslashreplace").decode()
+    assert f"Everything is in {whole}" in said("train", str(table), *SMALL, "--out", str(place))[0]
+    (line,), _ = said("evaluate", str(place))
+    assert line.startswith(f"{table}, kolen-pollack: test_loss")
+    assert f"resume it with --resume '{whole}'," in said("train", str(table), "--out", str(place))[1]

@@ -7,9 +7,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from brodmann import Network, mlp, residual_mlp
-from brodmann.telemetry import alignment, area_choices, area_counts, area_usage
+from brodmann import AreaLinear, Local, Network, Sequential, mlp, residual_mlp
+from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
 
 from .oracles.cases import LAYERS, PATHS
 
@@ -60,3 +61,30 @@ def test_looking_changes_nothing(path: str) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
     if path == "kolen-pollack":
         assert abs(rows[0].cosine) < 0.9  # independent starts: far from the gradient
+
+
+@pytest.mark.parametrize("options", [{"storage": "bfloat16"}, {"feedback": "kolen-pollack-noisy"}])
+def test_looking_draws_nothing_from_the_generator(options: dict[str, str]) -> None:
+    network, x, y = trained(areas=4, **options), torch.randn(20, 5), torch.randint(0, 3, (20,))
+    state = torch.get_rng_state()
+    alignment(network, x, y)
+    class_conflict(network, x, y)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_every_kind_of_dropout_is_off() -> None:
+    torch.manual_seed(0)
+    layers = [AreaLinear(5, 8, areas=1, feedback=None), Local(nn.AlphaDropout(0.5)), AreaLinear(8, 3, areas=1)]
+    network = Network(Sequential(*layers))
+    x, y = torch.randn(20, 5), torch.randint(0, 3, (20,))
+    assert alignment(network, x, y) == alignment(network, x, y)
+
+
+def test_choices_belong_to_their_routers_in_whatever_order_they_are_asked() -> None:
+    class Upside(Sequential):
+        def forward(self, x: torch.Tensor, choice: object = None) -> torch.Tensor:
+            return self.layers[1](x) + self.layers[0](x)
+
+    network = Network(Upside(AreaLinear(5, 3, areas=2), AreaLinear(5, 3, areas=8)))
+    counts = area_counts(network, torch.randn(50, 5))
+    assert {name: len(count) for name, count in counts.items()} == {"layers.1": 8, "layers.0": 2}

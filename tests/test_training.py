@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rich.progress
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brodmann import BrodmannError, DivergenceError, Network, mlp
+from brodmann import BrodmannError, DivergenceError, MeanSquaredError, Network, mlp, stream_mlp
 from brodmann.baselines import Backpropagation, matching_width
 from brodmann.callbacks import ProgressBar
 from brodmann.checkpoints import checkpoint_names
@@ -31,9 +33,9 @@ def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(rows, 5, generator=generator) + 2 * torch.eye(3, 5)[target], target
 
 
-def network(**options: Any) -> Network:
+def network(loss: Any = None, lr: float | None = None, **options: Any) -> Network:
     torch.manual_seed(0)
-    return Network(mlp(5, 3, width=8, areas=4, **options))
+    return Network(mlp(5, 3, width=8, areas=4, **options), loss, lr=lr)
 
 
 class Remember(Callback):
@@ -178,9 +180,7 @@ def test_a_step_that_cannot_be_made_moves_nothing() -> None:
     before = {name: tensor.clone() for name, tensor in learner.learning_state().items()}
     with pytest.raises(DivergenceError, match=r"The loss is nan: samples hold NaN or infinite values, remove"):
         learner.learn(x.masked_fill(torch.arange(len(x))[:, None] == 3, math.nan), y)
-    with pytest.raises(
-        DivergenceError, match="The loss is nan: all outputs are finite, so look at targets and weights"
-    ):
+    with pytest.raises(BrodmannError, match="Expected weights of samples that are finite and at least 0"):
         learner.learn(x, y, torch.full((len(x),), math.nan))
     with pytest.raises(BrodmannError, match="from 0 to"):
         learner.learn(x, y + 100)
@@ -305,3 +305,150 @@ def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
     other = Trainer(Network(mlp(5, 3, width=9, areas=4)), blobs(), None, Schedule(epochs=1), folder=tmp_path)
     with pytest.raises(BrodmannError, match="holds checkpoints of another network: build it as before"):
         other.resume()
+
+
+def test_classes_in_a_column_of_their_own_are_scored_as_they_are() -> None:
+    x, y = blobs()
+    rows = [Trainer(network(), (x, of), (x, of), Schedule(epochs=2)).run().history[-1] for of in (y, y[:, None])]
+    for name in ("train_accuracy", "validation_accuracy", "train_loss"):
+        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-6)
+
+
+def test_early_stopping_follows_the_loss_of_real_targets() -> None:
+    x, y = blobs()
+    torch.manual_seed(0)
+    learner = Network(mlp(5, 1, width=8, areas=1), torch.nn.BCEWithLogitsLoss())
+    part = (x, (y == 0).float()[:, None])
+    progress = Trainer(learner, part, part, Schedule(epochs=12, lr=1e-2, patience=2, shape="constant")).run()
+    losses = [row["validation_loss"] for row in progress.history]
+    assert losses == sorted(losses, reverse=True)  # it falls all the way
+    assert progress.epoch == 12
+    assert progress.best == pytest.approx(-losses[-1])
+
+
+def test_checkpoints_of_another_network_stay(tmp_path: Path) -> None:
+    Trainer(network(), blobs(), None, Schedule(epochs=3), folder=tmp_path).run()
+    names = checkpoint_names(tmp_path)
+    state = torch.get_rng_state()
+    other = Network(mlp(5, 3, width=9, areas=4))
+    state = torch.get_rng_state()
+    with pytest.raises(BrodmannError, match="holds checkpoints of another network: build it as before"):
+        Trainer(other, blobs(), None, Schedule(epochs=3), folder=tmp_path).resume(names[0])
+    assert checkpoint_names(tmp_path) == names
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_run_goes_on_after_a_signal() -> None:
+    class Once(Callback):
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            if trainer.progress.step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = Trainer(network(), blobs(), None, Schedule(epochs=3, batch_size=30), callbacks=[Once()])
+    with pytest.raises(Interrupted):
+        trainer.run()
+    assert trainer.run().step == 9
+
+
+def test_a_run_leaves_the_generator_as_it_was() -> None:
+    def trained(dropout: float) -> torch.Tensor:
+        learner = Network(mlp(5, 3, width=8, areas=4, dropout=dropout))
+        state = torch.get_rng_state()
+        Trainer(learner, blobs(), None, Schedule(epochs=2)).run()
+        assert torch.equal(torch.get_rng_state(), state)
+        return learner(blobs()[0])
+
+    torch.manual_seed(1)
+    first, second = trained(0.3), trained(0.3)
+    assert not torch.equal(first, second)  # an ensemble is not one network several times
+    torch.manual_seed(1)
+    assert torch.equal(trained(0.3), first)
+
+
+def test_a_run_that_was_stopped_draws_on_where_it_stood() -> None:
+    class Once(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            if row["epoch"] == 2:
+                trainer.stop()
+
+    outputs = []
+    for callbacks in ([], [Once()]):
+        torch.manual_seed(0)
+        learner = Network(mlp(5, 3, width=8, areas=4, dropout=0.5))
+        trainer = Trainer(learner, blobs(), None, Schedule(epochs=4, batch_size=30), callbacks=callbacks)
+        trainer.run()
+        torch.rand(3)  # what others draw in between is nothing to it
+        outputs.append((trainer.run().step, learner(blobs()[0])))
+    assert outputs[0][0] == outputs[1][0] == 12
+    assert torch.equal(outputs[0][1], outputs[1][1])
+
+
+def test_the_rate_is_the_networks_own_unless_the_schedule_names_one() -> None:
+    learners = [network(lr=0.05), network(lr=1e-5), network(lr=1e-5)]
+    for learner, lr in zip(learners, (None, None, 0.05), strict=True):
+        Trainer(learner, blobs(), None, Schedule(epochs=1, lr=lr)).run()
+    state, slow, named = (learner.learning_state() for learner in learners)
+    name = "body.body.layers.0.shared.value"
+    assert torch.equal(state[name], named[name])
+    assert not torch.equal(state[name], slow[name])
+
+
+def test_recursive_least_squares_keeps_its_rate() -> None:
+    torch.manual_seed(0)
+    trainer = Trainer(Network(stream_mlp(5, 3, width=40, areas=1)), blobs(), None, Schedule(epochs=1))
+    assert (trainer.lr, trainer.shape) == (1.0, "constant")
+    assert Trainer(network(), blobs(), None, Schedule(lr=0.1)).shape == "cosine"
+    trainer.run()
+    assert evaluate(trainer.network, *blobs())["accuracy"] > 0.9
+
+
+def test_whole_numbers_that_are_no_classes_are_real_targets() -> None:
+    x, y = blobs()
+    targets = torch.stack([y, 2 * y], 1)
+    for of in (y[:, None], targets):
+        learner = Network(mlp(5, of.shape[1], width=8, areas=1), MeanSquaredError())
+        row = Trainer(learner, (x, of), (x, of), Schedule(epochs=2)).run().history[-1]
+        assert "train_accuracy" not in row
+        assert row["validation_r2"] < 1
+    own = Network(mlp(5, 1, width=8, areas=1), lambda output, target: ((output[:, 0] - target) ** 2).mean())
+    row = Trainer(own, (x, y), (x, y), Schedule(epochs=1)).run().history[-1]
+    assert {name for name in row if "accuracy" in name or "r2" in name} == set()
+
+
+@pytest.mark.parametrize("loss", [torch.nn.BCEWithLogitsLoss(), torch.nn.CrossEntropyLoss()])
+def test_losses_of_logits_have_no_r2(loss: torch.nn.Module) -> None:
+    x, y = blobs()
+    target = torch.nn.functional.one_hot(y, 3).float()
+    assert set(evaluate(network(loss=loss), x, target)) == {"loss"}
+    assert set(evaluate(network(loss=torch.nn.HuberLoss()), x, target)) == {"loss", "r2"}
+    assert set(evaluate(network(loss=torch.nn.functional.mse_loss), x, target)) == {"loss", "r2"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"validation": (torch.full((4, 5), math.nan), torch.zeros(4).long())},
+            "The validation samples hold NaN or inf",
+        ),
+        ({"callbacks": [Callback]}, "Expected callbacks to be a list of objects of `Callback`, got <class"),
+    ],
+)
+def test_what_a_trainer_cannot_take(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        Trainer(network(), blobs(), **{"validation": None, **change})
+
+
+def test_a_row_takes_numbers_of_every_kind_and_nothing_else(tmp_path: Path) -> None:
+    class Adds(Callback):
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            row["own"] = self.value
+
+    for place, value in enumerate((torch.tensor(1.5), np.float32(1.5), 1.5)):
+        trainer = Trainer(network(), blobs(), None, Schedule(1), folder=tmp_path / str(place), callbacks=Adds(value))
+        assert trainer.run().history[-1]["own"] == 1.5
+    with pytest.raises(BrodmannError, match="A callback put Tensor into the row as 'own': expected numbers, texts"):
+        Trainer(network(), blobs(), None, Schedule(1), callbacks=[Adds(torch.zeros(2))]).run()

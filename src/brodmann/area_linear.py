@@ -145,6 +145,11 @@ class AreaLinear(Layer):
         """Whether it has feedback."""
         return self.feedback is not None
 
+    @property
+    def learns(self) -> bool:
+        """Whether it still does: not once it was merged."""
+        return not self.merged
+
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
         check_input(x, self._map)
@@ -155,6 +160,8 @@ class AreaLinear(Layer):
             choice = self.router(rows)
         elif choice is None:
             raise _no_router()
+        if choice is not None:
+            _check_route(choice, rows)
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)
         else:
@@ -252,7 +259,7 @@ class AreaLinear(Layer):
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
         new = self._own_router().split(area, cells)
-        clone_area(self, area, new)
+        clone_area(self.children(), area, new)
         return new
 
     def merge(self, kept: int, gone: int) -> float:
@@ -262,7 +269,7 @@ class AreaLinear(Layer):
             How far apart the two maps were, relative to their size, see `AreaMap.merge`.
         """
         self._own_router().merge(kept, gone)
-        return merge_areas(self, kept, gone)
+        return merge_areas(self.children(), kept, gone)
 
     @unrecorded
     def merge_parts(self) -> None:
@@ -340,15 +347,11 @@ class AreaLinear(Layer):
             return None
         router = self.router
         if router is not None:
-            recruit_areas(router, self, rows)
+            recruit_areas(router, self.children(), rows)
             return router.route(rows)
         if context.route is None:
             raise _no_router()
-        if len(context.route.area) != len(rows):
-            raise BrodmannError(
-                f"The shared route has {len(context.route.area)} rows, this layer got {len(rows)}: "
-                "keep rows apart inside a Routed."
-            )
+        _check_route(context.route, rows)
         return context.route
 
     def _area_rate(self, context: Context) -> float:
@@ -368,6 +371,14 @@ class AreaLinear(Layer):
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:
     return Groups.single(rows.shape[0], rows.device) if route is None else route.groups
+
+
+def _check_route(route: Route | Choice, rows: Tensor) -> None:
+    if route.area.shape[0] != rows.shape[0]:
+        raise BrodmannError(
+            f"The shared route has {route.area.shape[0]} rows, this layer got {rows.shape[0]}: keep rows apart inside "
+            "a Routed."
+        )
 
 
 def _no_router() -> BrodmannError:

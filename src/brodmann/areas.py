@@ -130,6 +130,15 @@ class AreaMap(nn.Module):
         self.slot[self.slot == last] = gap
         self.slot[area] = 0
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Refuses slots that do not exist: the kernels would read past the end of the weights."""
+        slot, stored = state_dict.get(prefix + "slot"), state_dict.get(prefix + "weight.value")
+        if slot is not None and stored is not None and not bool(((slot >= 0) & (slot < len(stored))).all()):
+            errors: list[str] = args[-1]
+            errors.append(f"{prefix}slot should hold slots from 0 to {len(stored) - 1}.")
+            return
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def forward(self, x: Tensor, area: Tensor) -> Tensor:
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
         weight = self.weight.value

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .builders import ACTIVATIONS, check_residual_depth, dense_size
+from .builders import activation_named, check_residual_depth, dense_size
 from .checks import check_memory, check_whole
-from .errors import BrodmannError
+from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .local import RMSNorm
 from .losses import Loss, as_loss, one_number
+from .network import LEARNING_RATE
 
 
 class _Block(nn.Module):
@@ -22,7 +23,7 @@ class _Block(nn.Module):
         super().__init__()
         self.norm, self.activation, self.linear, self.alpha = (
             RMSNorm(),
-            ACTIVATIONS[activation](),
+            activation_named(activation),
             nn.Linear(width, width),
             alpha,
         )
@@ -68,8 +69,8 @@ class Backpropagation(nn.Module):
             loss: As that of a `Network`. Default cross-entropy.
 
         Raises:
-            BrodmannError: A size is not a positive whole number, the machine's memory is too small, or the optimiser is
-                unknown.
+            BrodmannError: A size is not a positive whole number, the machine's memory is too small, or the activation
+                or the optimiser is unknown.
         """
         super().__init__()
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
@@ -99,14 +100,14 @@ class Backpropagation(nn.Module):
             sizes = [in_features, *[width] * (depth - 1), outputs]
             for index, (size, following) in enumerate(itertools.pairwise(sizes)):
                 layers += [nn.Linear(size, following)]
-                layers += [ACTIVATIONS[activation](), nn.Dropout(dropout)] if index < depth - 1 else []
+                layers += [activation_named(activation), nn.Dropout(dropout)] if index < depth - 1 else []
         self.body = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
         self.eval()
-        self.loss = as_loss(loss)
+        self.loss, self.lr = as_loss(loss), LEARNING_RATE
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
@@ -177,8 +178,14 @@ class Backpropagation(nn.Module):
 
     @staticmethod
     def load(path: str | Path, loss: Loss | None = None) -> Backpropagation:
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote.
+
+        Raises:
+            CheckpointError: The file is missing, damaged, or holds something else.
+        """
         tensors, options = read_tensors(Path(path))
+        if "backpropagation" not in options:
+            raise CheckpointError(f"{path} holds no network by backpropagation: `Network.load` reads other ones.")
         network = Backpropagation(**options["backpropagation"], loss=loss)
         if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
             network.double()

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy
 import torch
@@ -21,7 +21,7 @@ from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, 
 from .layers import Layer
 from .local import Local, RMSNorm
 from .routing import Router
-from .updates import RLS, SGD, UPDATES, Adam, UpdateRule, check_rule, update_rule
+from .updates import RLS, UPDATES, Adam, UpdateRule, check_rule, update_rule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
@@ -34,22 +34,56 @@ FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "transpose": Transpose,
 }
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+P = ParamSpec("P")
+B = TypeVar("B", bound=Layer)
 ROUTING = ("layer", "network")
 STORAGES = {"bfloat16": torch.bfloat16}
 
 
-def feedback_path(name: str, outputs: int) -> Callable[[Shape], Feedback]:
-    """Returns the feedback path of a name, for a network with so many outputs.
+def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Callable[[Shape], Feedback]:
+    """Returns a feedback path, by its name or itself, for a network with so many outputs.
+
+    A path that asks for ``outputs``, as `Direct` does, is given them.
 
     Raises:
         BrodmannError: The name is unknown.
     """
-    if name not in FEEDBACKS:
-        raise unknown_name("feedback", name, FEEDBACKS, "brodmann.builders.FEEDBACKS")
-    path = FEEDBACKS[name]
-    return functools.partial(path, outputs=outputs) if path is Direct else path
+    if not callable(feedback) and feedback not in FEEDBACKS:
+        raise unknown_name("feedback", feedback, FEEDBACKS, "brodmann.builders.FEEDBACKS")
+    path = feedback if callable(feedback) else FEEDBACKS[feedback]
+    try:
+        asked = inspect.signature(path).parameters.get("outputs")
+    except (TypeError, ValueError):  # no class or function: `AreaLinear` says so
+        return path
+    return path if asked is None or asked.default is not asked.empty else functools.partial(path, outputs=outputs)
 
 
+def activation_named(name: str) -> nn.Module:
+    """Returns the activation of a name in `ACTIVATIONS`; raises a `BrodmannError` where it is unknown."""
+    if name not in ACTIVATIONS:
+        raise unknown_name("activation", name, ACTIVATIONS, "brodmann.builders.ACTIVATIONS")
+    return ACTIVATIONS[name]()
+
+
+def _described(builder: Callable[P, B]) -> Callable[P, B]:
+    """Notes on what a builder builds how it was built, see `design`: None where that is no data."""
+
+    @functools.wraps(builder)
+    def call(*args: P.args, **kwargs: P.kwargs) -> B:
+        body = builder(*args, **kwargs)
+        given = inspect.signature(builder).bind(*args, **kwargs).arguments
+        rule = given.pop("update", None)
+        try:
+            description: dict[str, Any] | None = design(builder.__name__, rule, **given)
+        except BrodmannError:
+            description = None
+        body.design = description  # type: ignore[assignment]
+        return body
+
+    return call
+
+
+@_described
 def mlp(
     in_features: int,
     outputs: int,
@@ -57,7 +91,7 @@ def mlp(
     depth: int = 2,
     width: int = 256,
     areas: int = 16,
-    feedback: str = "kolen-pollack",
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
     update: UpdateRule | None = None,
     activation: str | Callable[[Tensor], Tensor] = "relu",
     dropout: float = 0.0,
@@ -77,7 +111,8 @@ def mlp(
         depth: Number of linear layers, readout included. Default 2: one hidden layer.
         width: Units of a hidden layer. Default 256, as in the paper.
         areas: Budget of areas of every layer. Default 16, as in the paper.
-        feedback: A name in `FEEDBACKS`. The lowest layer sends nothing down and has none.
+        feedback: A name in `FEEDBACKS`, or a path as `AreaLinear` takes it. The lowest layer sends nothing down and has
+            none.
         update: Rule of every weight. Default Adam: its steps need no tuning to the width.
         activation: ``"relu"`` (default, as in the paper), ``"gelu"``, ``"tanh"``, or any operation that `Local` takes.
         dropout: Share of hidden units switched off while learning. Default 0.
@@ -110,6 +145,7 @@ def mlp(
     return wrap(Sequential(*layers))
 
 
+@_described
 def residual_mlp(
     in_features: int,
     outputs: int,
@@ -117,7 +153,7 @@ def residual_mlp(
     depth: int = 8,
     width: int = 256,
     areas: int = 16,
-    feedback: str = "kolen-pollack",
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
     update: UpdateRule | None = None,
     activation: str | Callable[[Tensor], Tensor] = "relu",
     dropout: float = 0.0,
@@ -177,6 +213,7 @@ def residual_mlp(
     return wrap(Sequential(*layers))
 
 
+@_described
 def stream_mlp(
     in_features: int,
     outputs: int,
@@ -184,7 +221,7 @@ def stream_mlp(
     depth: int = 2,
     width: int = 256,
     areas: int = 16,
-    feedback: str = "kolen-pollack",
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
     update: UpdateRule | None = None,
     activation: str | Callable[[Tensor], Tensor] = "relu",
     novelty: float = 0.4,
@@ -204,7 +241,7 @@ def stream_mlp(
         depth: Number of linear layers, readout included. Default 2.
         width: Units of a hidden layer. Default 256.
         areas: Budget of areas. Default 16.
-        feedback: A name in `FEEDBACKS`; its errors are scaled by `LeastChange`.
+        feedback: A name in `FEEDBACKS`, or a path; its errors are scaled by `LeastChange`.
         update: Rule of every weight. Default `RLS`.
         activation: As in `mlp`.
         novelty: See `Router`. Default 0.4, from a search on validation parts (docs/log.md).
@@ -214,7 +251,7 @@ def stream_mlp(
     Raises:
         BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
     """
-    path = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
+    path: Callable[[Shape], Feedback] = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
     router = {"learned": False, "novelty": novelty, "dimension": dimension}
     new_layer, wrap = _parts(
         in_features, outputs, depth, width, areas, path, update or RLS(), "network", "off", False, 0.0, router, None
@@ -233,21 +270,23 @@ def stream_mlp(
 BUILDERS: dict[str, Callable[..., Layer]] = {"mlp": mlp, "residual_mlp": residual_mlp, "stream_mlp": stream_mlp}
 
 
-def design(builder: str, update: UpdateRule, **arguments: Any) -> dict[str, Any]:
-    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule.
+def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[str, Any]:
+    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule, None for its default.
 
     Raises:
         BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument is no
             data, such as a feedback path that is not given by its name.
     """
-    check_rule(update)
-    name = type(update).__name__.lower()
-    if UPDATES.get(name) is not type(update):
-        raise BrodmannError(
-            f"A design names its rule: register yours first, brodmann.updates.UPDATES['{name}'] = "
-            f"{type(update).__name__}."
-        )
-    given = {**arguments, "update": {"name": name, **asdict(update)}}
+    given = {**arguments, "update": None}
+    if update is not None:
+        check_rule(update)
+        name = type(update).__name__.lower()
+        if UPDATES.get(name) is not type(update):
+            raise BrodmannError(
+                f"A design names its rule: register yours first, brodmann.updates.UPDATES['{name}'] = "
+                f"{type(update).__name__}."
+            )
+        given["update"] = {"name": name, **asdict(update)}
     try:
         description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=_number))
     except TypeError:
@@ -311,7 +350,7 @@ def _parts(
     if storage is not None and storage not in STORAGES:
         raise unknown_name("storage", storage, STORAGES)
     rule = update or Adam()
-    path = feedback if callable(feedback) else feedback_path(feedback, outputs)
+    path = feedback_path(feedback, outputs)
     new_router: Callable[..., Router] = functools.partial(Router, **settings)
     own = new_router if routing == "layer" else None
 
@@ -369,18 +408,14 @@ def _dropout(share: float) -> list[Layer]:
 
 
 def _activation(activation: str | Callable[[Tensor], Tensor]) -> Local:
-    if not isinstance(activation, str):
-        return Local(activation)
-    if activation not in ACTIVATIONS:
-        raise unknown_name("activation", activation, ACTIVATIONS, "brodmann.builders.ACTIVATIONS")
-    return Local(ACTIVATIONS[activation]())
+    return Local(activation_named(activation) if isinstance(activation, str) else activation)
 
 
 __all__ = [
     "ACTIVATIONS",
     "BUILDERS",
     "FEEDBACKS",
-    "SGD",
+    "activation_named",
     "build",
     "check_residual_depth",
     "dense_size",

@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from .checks import check_positive, check_whole
+
 SIZE = 64
 """Numbers of a sketch. Default 64: a step then costs a few per cent more, and the tests need dozens, not hundreds."""
 
@@ -29,7 +31,7 @@ def sketch(delta: Tensor, x: Tensor, place: int = 0) -> Tensor:
     return (delta @ _signs(delta.shape[1], 2 * place, delta)) * (x @ _signs(x.shape[1], 2 * place + 1, x))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)  # two a layer: fewer would be drawn anew at every step of a deep network
 def _drawn(size: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Draws signs from a seed of their own: they are part of no state, and touch no global generator."""
     generator = torch.Generator().manual_seed(seed)
@@ -74,8 +76,13 @@ class Conflict(nn.Module):
             opposition: Threshold. Default 0.03: planted conflicts reach 0.1 to 0.2, trained networks on real data stay
                 below 0.012 (docs/log.md).
             certainty: Threshold. Default 4 standard deviations.
+
+        Raises:
+            BrodmannError: A setting is not above 0.
         """
         super().__init__()
+        check_whole(cells=cells, evidence=evidence)
+        check_positive(opposition=opposition, certainty=certainty)
         self.evidence, self.opposition, self.certainty = evidence, opposition, certainty
         self.register_buffer("pull", torch.zeros(cells, SIZE))
         self.register_buffer("samples", torch.zeros(cells, dtype=torch.int64))

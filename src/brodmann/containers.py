@@ -11,9 +11,9 @@ from .area_linear import AreaLinear
 from .conflict import SIZE
 from .errors import BrodmannError
 from .graphs import unrecorded
-from .layers import Context, Layer, as_rows
+from .layers import Context, Layer, as_rows, check_layer
 from .routing import Choice, Route, Router
-from .splitting import clone_area, merge_areas, recruit_areas
+from .splitting import clone_area, followers, merge_areas, recruit_areas
 
 
 class Sequential(Layer):
@@ -27,12 +27,8 @@ class Sequential(Layer):
         """
         super().__init__()
         for index, layer in enumerate(layers):
-            if not isinstance(layer, Layer):
-                raise BrodmannError(
-                    f"Layer {index} of Sequential is a {type(layer).__name__}, which cannot learn: wrap parameter-free "
-                    "operations in Local, and use AreaLinear for linear maps."
-                )
-            if not layer.sends_down and any(_learns(lower) for lower in layers[:index]):
+            check_layer(layer, f"Layer {index} of Sequential")
+            if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)
 
@@ -40,6 +36,11 @@ class Sequential(Layer):
     def sends_down(self) -> bool:
         """Whether all of its layers do."""
         return all(layer.sends_down for layer in self.layers)
+
+    @property
+    def learns(self) -> bool:
+        """Whether one of its layers does."""
+        return any(layer.learns for layer in self.layers)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
@@ -61,14 +62,10 @@ class Sequential(Layer):
         layers = [*self.layers]  # a ModuleList itself goes backwards slowly
         while layers and below is not None:
             below = layers.pop().learn(trace.pop(), below, context)
-        if below is None and any(_learns(lower) for lower in layers):  # the layer on top is one of the user's own
+        if below is None and any(lower.learns for lower in layers):  # the layer on top is one of the user's own
             raise _without_feedback(self.layers[len(layers)], len(layers))
         trace.clear()
         return below
-
-
-def _learns(layer: Layer) -> bool:
-    return any(isinstance(part, AreaLinear) and not part.merged for part in layer.modules())
 
 
 def _without_feedback(layer: Any, index: int) -> BrodmannError:
@@ -90,7 +87,13 @@ class Residual(Layer):
                 variance with depth.
         """
         super().__init__()
+        check_layer(body, "The body of Residual")
         self.body, self.alpha = body, alpha
+
+    @property
+    def learns(self) -> bool:
+        """Whether its body does."""
+        return self.body.learns
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
@@ -126,12 +129,18 @@ class Recomputed(Layer):
     def __init__(self, body: Layer) -> None:
         """Wraps a body, such as the inside of a `Residual`."""
         super().__init__()
+        check_layer(body, "The body of Recomputed")
         self.body = body
 
     @property
     def sends_down(self) -> bool:
         """Whether its body does."""
         return self.body.sends_down
+
+    @property
+    def learns(self) -> bool:
+        """Whether its body does."""
+        return self.body.learns
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
@@ -177,12 +186,14 @@ class Routed(Layer):
     def __init__(self, router: Router, body: Layer) -> None:
         """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.
 
+        Layers inside a further `Routed`, or with a router of their own, follow that one.
+
         Raises:
             BrodmannError: A layer of the body has another number of areas.
         """
         super().__init__()
-        followers = [part for part in body.modules() if isinstance(part, AreaLinear) and part.routed]
-        for place, part in enumerate(followers):
+        check_layer(body, "The body of Routed")
+        for place, part in enumerate(part for part in followers(body, AreaLinear) if part.routed):
             if part.budget != router.areas:
                 raise BrodmannError(
                     f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal."
@@ -195,6 +206,11 @@ class Routed(Layer):
         """Whether its body does."""
         return self.body.sends_down
 
+    @property
+    def learns(self) -> bool:
+        """Whether its body or its router does."""
+        return self.body.learns or self.router.learned
+
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference; the body follows this router, not an outer one."""
         return self.body(x, self.router(as_rows(x)))  # type: ignore[no-any-return]
@@ -203,7 +219,7 @@ class Routed(Layer):
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
         rows = as_rows(x)
-        recruit_areas(self.router, self.body, rows)
+        recruit_areas(self.router, [self.body], rows)
         route = self.router.route(rows)
         y, trace = self.body.trace(x, context._replace(route=route))
         return y, (route, trace)
@@ -226,10 +242,10 @@ class Routed(Layer):
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
         new = self.router.split(area, cells)
-        clone_area(self.body, area, new)
+        clone_area([self.body], area, new)
         return new
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`."""
         self.router.merge(kept, gone)
-        return merge_areas(self.body, kept, gone)
+        return merge_areas([self.body], kept, gone)

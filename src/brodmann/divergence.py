@@ -75,7 +75,7 @@ def _first_not_finite(network: Any, x: Tensor) -> str | None:
 
     def look(name: str, output: Any) -> None:
         numbers = output.gate if isinstance(output, Route | Choice) else output
-        if not torch.isfinite(numbers).all():
+        if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # own parts may return anything
             found.append(_layer_of(name))
 
     hooks = [

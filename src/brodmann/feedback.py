@@ -148,7 +148,7 @@ class KolenPollack(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        below = torch.zeros_like(signal.x)
+        below = signal.x.new_zeros(signal.x.shape)
         if self.shared is not None:
             driver = signal.delta if self.follows_shared else signal.part_delta
             self.shared.add_error(below, driver, signal.groups.whole, None)
@@ -252,7 +252,7 @@ class Transpose(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        below = torch.zeros_like(signal.x)
+        below = signal.x.new_zeros(signal.x.shape)
         if signal.shared is not None:
             signal.shared.add_error(below, signal.delta, signal.groups.whole, None)
         if signal.areas is not None:
@@ -272,7 +272,7 @@ class LeastChange(Feedback):
     def __init__(self, shape: Shape, *, path: Callable[[Shape], Feedback] = KolenPollack) -> None:
         """Wraps ``path``, a feedback path or a `functools.partial` of one."""
         super().__init__()
-        self.path = path(shape)
+        self.path = build_feedback(path, shape)
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""

@@ -95,6 +95,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> None:
             save_file(contiguous, temporary, metadata={"brodmann": json.dumps(options)})
         except SafetensorError as error:
             raise BrodmannError(f"Cannot write {path}: {error}. Is there room on the disk?") from None
+        except RuntimeError as error:  # tensors that lie in the same memory
+            raise BrodmannError(
+                f"Cannot write {path}: parts that share their weights cannot be saved, give each its own ({error})."
+            ) from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

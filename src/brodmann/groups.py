@@ -70,6 +70,11 @@ class Groups:
         return Groups.single(self.rows, self.bounds.device)
 
     @cached_property
+    def slots(self) -> int:
+        """Slots that weights need whose slot g belongs to area g: one more than the last area that has rows."""
+        return int(self.present[-1]) + 1 if len(self.present) else 0
+
+    @cached_property
     def addresses(self) -> tuple[int, int, int, int | None]:
         """Number of groups, and where present, bounds and order lie: what compiled kernels ask for at every call."""
         order = None if self.order is None else self.order.data_ptr()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from .checks import check_real
+from .errors import BrodmannError
 from .routing import Choice, Route
 
 if TYPE_CHECKING:
@@ -88,6 +89,15 @@ def as_before(rows: Tensor, leading: tuple[int, ...]) -> Tensor:
     return rows if len(leading) == 1 else rows.reshape(*leading, rows.shape[-1])
 
 
+def check_layer(part: Any, place: str) -> None:
+    """Checks that a part of a network can learn; raises a `BrodmannError` that names its place."""
+    if not isinstance(part, Layer):
+        raise BrodmannError(
+            f"{place} is a {type(part).__name__}, which cannot learn: wrap parameter-free operations in Local, and use "
+            "AreaLinear for linear maps."
+        )
+
+
 class Layer(nn.Module, ABC):
     """Abstract: anything that can be traced and can learn."""
 
@@ -95,6 +105,11 @@ class Layer(nn.Module, ABC):
     def sends_down(self) -> bool:
         """Whether `learn` returns an error for the layer below. Default True."""
         return True
+
+    @property
+    def learns(self) -> bool:
+        """Whether `learn` moves anything in it, so that an error must come down. Default: whether it has parameters."""
+        return next(self.parameters(), None) is not None
 
     @abstractmethod
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:

@@ -25,5 +25,9 @@ class Learner(Protocol):
         """Takes it back."""
 
     @property
+    def lr(self) -> float:
+        """Learning rate where a schedule names none."""
+
+    @property
     def loss(self) -> Any:
         """The loss at the top."""

@@ -47,7 +47,7 @@ class Local(Layer):
                 )
             operation.eval()
         self.operation = operation
-        self._known = isinstance(operation, nn.ReLU | RMSNorm)  # of these the derivative is written out below
+        self._known = type(operation) in (nn.ReLU, RMSNorm)  # of these the derivative is written out below
 
     def train(self, mode: bool = True) -> Local:
         """Leaves the operation in inference mode: only `trace` draws dropout masks."""

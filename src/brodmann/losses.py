@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
-from .checks import check_share, check_tensors
+from .checks import check_share, check_switch, check_tensors
 from .errors import BrodmannError
 from .kernels import native
 
@@ -30,17 +30,22 @@ class CrossEntropy:
     ``w`` is the sample weight times the class weight of the target, 1 where there is none.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: Tensor | None = None, *, normalised: bool = True
+    ) -> None:
         """Stores the options.
 
         Args:
             label_smoothing: Share of the target that is spread over all classes. Default 0.
             class_weights: (classes,), or None for equal ones.
+            normalised: Whether ``sum_i w_i`` divides, as in PyTorch's own. Default True. Else the number of targets
+                does, so that a batch of heavy samples moves more than one of light ones.
         """
         check_share(label_smoothing=label_smoothing)
+        check_switch(normalised=normalised)
         if class_weights is not None:
             check_tensors(class_weights=class_weights)
-        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        self.label_smoothing, self.class_weights, self.normalised = label_smoothing, class_weights, normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...) or None; returns a scalar."""
@@ -78,12 +83,17 @@ class CrossEntropy:
                     f"{tuple(self.class_weights.shape)}."
                 )
             of_class = self.class_weights.to(values)[classes]
-            weight = of_class if weight is None else weight.reshape(-1, 1) * of_class
-        return log_probabilities, values, _share(values, weight)
+            weight = of_class if weight is None else _of_each(weight, values) * of_class
+        return log_probabilities, values, _share(values, weight, self.normalised)
 
 
 class MeanSquaredError:
     """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``."""
+
+    def __init__(self, *, normalised: bool = True) -> None:
+        """Stores whether ``sum_i w_i`` divides, see `CrossEntropy`. Default True."""
+        check_switch(normalised=normalised)
+        self.normalised = normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Output and target (batch, ..., outputs), weight (batch, ...) or None; returns a scalar."""
@@ -93,7 +103,7 @@ class MeanSquaredError:
         """Returns the loss and ``dL/d output = w_i (output - target) / (outputs sum w)``, shaped like the output."""
         error = output - _like(target, output)
         values = error.square().mean(-1, keepdim=True) / 2
-        share = _share(values, weight)
+        share = _share(values, weight, self.normalised)
         return (values * share).sum(), error * (share / error.shape[-1])
 
 
@@ -119,10 +129,12 @@ class SumOfSquares:
                 error = rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
             except RuntimeError:
                 raise _no_classes(output, target) from None
-        weighted = error if weight is None else error * weight.to(error).reshape(error.shape[:-1])[..., None]
+        weighted = error if weight is None else error * _of_each(weight, error[..., :1])
         return (weighted * error).sum() / 2, weighted
 
 
+_OF_VALUES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+_OF_VALUES_BY_NAME = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
 """What a network's file can make again."""
 
@@ -203,6 +215,13 @@ def as_loss(loss: Any) -> Loss:
     if not two and not weighted:
         raise BrodmannError(f"Expected a loss of (output, target) or of (output, target, weight), got {loss!r}.")
     return OwnLoss(loss, weighted=weighted) if two else loss
+
+
+def compares_values(loss: Loss) -> bool:
+    """Whether a loss asks for outputs like the real targets, so that R2 says how good they are: not for logits."""
+    if isinstance(loss, PyTorchLoss):
+        return isinstance(loss.loss, _OF_VALUES) or getattr(loss.loss, "__name__", "") in _OF_VALUES_BY_NAME
+    return isinstance(loss, MeanSquaredError | SumOfSquares)
 
 
 def describe_loss(loss: Loss) -> dict[str, Any]:
@@ -300,9 +319,18 @@ def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
     )
 
 
-def _share(values: Tensor, weight: Tensor | None) -> Tensor | float:
+def _share(values: Tensor, weight: Tensor | None, normalised: bool) -> Tensor | float:
     """Returns each value's share of the weighted mean, one number where all are equal; 0 where all weights are."""
     if weight is None:
         return 1 / values.numel()
-    weight = weight.to(values).reshape(values.shape)
-    return weight / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    weight = _of_each(weight, values)
+    return weight / (weight.sum().clamp_min(torch.finfo(values.dtype).tiny) if normalised else weight.numel())
+
+
+def _of_each(weight: Tensor, values: Tensor) -> Tensor:
+    """Returns the weights of samples in the shape of a value of each."""
+    if weight.numel() != values.numel():
+        raise BrodmannError(
+            f"Expected weights of shape {tuple(values.shape[:-1])}, one for each target, got {tuple(weight.shape)}."
+        )
+    return weight.to(values).reshape(values.shape)

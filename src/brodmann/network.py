@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -11,18 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from .area_linear import AreaLinear
+from .areas import AreaMap
 from .builders import build
 from .checks import check_positive, check_real, check_tensors
-from .containers import Routed
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .graphs import unrecorded
-from .layers import Context, Layer, Rates
+from .layers import Context, Layer, Rates, check_layer
 from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
 from .routing import Router
 from .updates import RLS
+
+LEARNING_RATE = 3e-3
+"""Default: better than 1e-3 with Adam on validation parts (docs/results.md)."""
 
 
 class Network(nn.Module):
@@ -44,23 +49,28 @@ class Network(nn.Module):
             body: The layers.
             loss: Any callable ``(output, target, weight or None) -> scalar``, or a loss of PyTorch. Default
                 cross-entropy; `SumOfSquares` for a body that follows `RLS`, which asks for it.
-            lr: Learning rate of `learn` where none is given. Default 1e-3, at home with Adam; 1 with `RLS`.
+            lr: Learning rate of `learn` where none is given. Default `LEARNING_RATE`, at home with Adam; 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
-            design: Name and arguments of the builder that made the body, so that `load` can make it again. Set by
-                `build`.
+            design: Name and arguments of the builder that made the body, so that `load` can make it again. Default what
+                `mlp` and the other builders noted on the body.
         """
         super().__init__()
-        if not isinstance(body, Layer):
-            raise BrodmannError(
-                f"Expected a body that learns, such as a Sequential of layers, got {type(body).__name__}."
-            )
+        check_layer(body, "The body of a Network")
         if clip is not None:
             check_positive(clip=clip)
-        recursive = any(isinstance(part, AreaLinear) and isinstance(part.update_rule, RLS) for part in body.modules())
-        self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and recursive else loss)
-        self.lr = (1.0 if recursive else 1e-3) if lr is None else lr
-        self.rates, self.clip, self.design = rates or Rates(), clip, design
+        self.recursive = any(
+            isinstance(part, AreaLinear) and isinstance(part.update_rule, RLS) for part in body.modules()
+        )
+        self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and self.recursive else loss)
+        if self.recursive and not isinstance(self.loss, SumOfSquares):
+            warnings.warn(
+                "Recursive least squares asks for SumOfSquares: other losses, such as a mean over the batch, make its "
+                "steps too small to learn from one pass.",
+                stacklevel=2,
+            )
+        self.lr = (1.0 if self.recursive else LEARNING_RATE) if lr is None else lr
+        self.rates, self.clip, self.design = rates or Rates(), clip, design or getattr(body, "design", None)
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
     @staticmethod
@@ -86,7 +96,7 @@ class Network(nn.Module):
         Args:
             x: (batch, ..., in).
             target: What the loss compares with.
-            weight: Weight of each sample, or None.
+            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None.
             lr: Learning rate of this step. Default the network's own.
             observe: Called by every `AreaLinear` with itself and the error that arrives, see `Context`.
 
@@ -116,6 +126,9 @@ class Network(nn.Module):
             if values is not None and values.shape[:1] != (samples,):
                 came = len(values) if values.ndim else "a single number"
                 raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
+        # Where the loss is looked at, see `_checked_error`, so are the weights: below 0 they would climb the loss.
+        if weight is not None and weight.is_cpu and not bool(((weight >= 0) & (weight < math.inf)).all()):
+            raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
         context = Context(lr=rate, rates=self.rates, weight=weight, clip=self.clip, observe=observe)
@@ -132,10 +145,21 @@ class Network(nn.Module):
             check_loss(self, loss, x)
         return error, loss
 
+    @unrecorded
+    def allocate(self) -> None:
+        """Gives memory to every area of the budget now, not when a sample first chooses it. No output changes.
+
+        Parameters then stay the objects that they are, of one shape: for averages of weights and compiled networks that
+        outlive a step. Their number is that of `total_parameters` from then on.
+        """
+        for part in self.body.modules():
+            if isinstance(part, AreaMap):
+                part.allocate(torch.arange(len(part.slot), device=part.slot.device))
+
     def merged(self) -> Network:
         """Returns a copy for inference in which every layer is one map per area, see `AreaLinear.merge_parts`."""
         copy = deepcopy(self)
-        copy.design = None
+        copy.design = copy.body.design = None  # type: ignore[assignment]
         for _, layer in copy.area_layers():
             layer.merge_parts()
         return copy
@@ -146,7 +170,7 @@ class Network(nn.Module):
         if exact is not None:
             with torch.no_grad():
                 loss, error = exact(output, target, weight)
-            return error, loss
+            return error, one_number(loss)
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _ordinary(output).detach().requires_grad_(True)
             loss = one_number(self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight)))
@@ -186,12 +210,11 @@ class Network(nn.Module):
         self.load_state_dict(state)
 
     def active_parameters(self) -> int:
-        """Counts everything read for one sample at inference: merged maps, biases, projections, prototypes."""
-        total = sum(layer.active_parameters() for _, layer in self.area_layers())
-        for part in self.body.modules():
-            if isinstance(part, Router):
-                total += part.projection.value.numel() + part.prototypes.numel()
-        return total
+        """Counts everything read for one sample at inference: merged maps, biases, projections, prototypes.
+
+        What layers of your own hold counts where it is an ``nn.Parameter``.
+        """
+        return _active(self.body)
 
     def total_parameters(self) -> int:
         """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state.
@@ -208,7 +231,7 @@ class Network(nn.Module):
         Of a loss that is not one of this package's only the name is written: pass it to `load` again.
         """
         options = {"lr": self.lr, "rates": vars(self.rates), "clip": self.clip, "design": self.design}
-        options["loss"] = describe_loss(self.loss)
+        options |= {"loss": describe_loss(self.loss), "dtype": str(self.dtype).removeprefix("torch.")}
         write_tensors(Path(path), self.body.state_dict(), options)
 
     @staticmethod
@@ -224,13 +247,17 @@ class Network(nn.Module):
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         tensors, options = read_tensors(Path(path))
+        if not {"lr", "rates", "clip", "dtype"} <= set(options):
+            raise CheckpointError(
+                f"{path} holds no Network of this version; `Backpropagation.load` reads the baseline's."
+            )
         if body is None:
             if options.get("design") is None:
                 raise CheckpointError(
-                    f"{path} was not made by a builder: pass the body, built by the code that built it first."
+                    f"{path} does not say how its body was built: pass the body, built by the code that built it first."
                 )
             body = build(options["design"])
-        if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
+        if options["dtype"] == "float64":
             body.double()
         try:
             body.load_state_dict(tensors)
@@ -245,15 +272,22 @@ class Network(nn.Module):
         return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"], design=options["design"])
 
 
+def _active(part: nn.Module) -> int:
+    """Counts what a part reads for one sample, its feedback left out."""
+    if isinstance(part, Router):
+        return part.projection.value.numel() + part.prototypes.numel()
+    if isinstance(part, AreaLinear):
+        return part.active_parameters() + (0 if part.router is None else _active(part.router))
+    own = sum(parameter.numel() for parameter in part.parameters(recurse=False))
+    return own + sum(_active(child) for child in part.children())
+
+
 def _ordinary(tensor: Tensor) -> Tensor:
     """Returns a tensor that autograd accepts: it refuses those made in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:
-    """Returns name and router of every routed place of a network: a layer of its own router, or a `Routed`."""
-    return [
-        (name, part.router)
-        for name, part in network.body.named_modules()
-        if isinstance(part, AreaLinear | Routed) and part.router is not None
-    ]
+    """Returns every router of a network by the name of the layer, or the `Routed`, that holds it as ``router``."""
+    found = [(name.split("."), part) for name, part in network.body.named_modules() if isinstance(part, Router)]
+    return [(".".join(name[:-1] if name[-1] == "router" else name), router) for name, router in found]

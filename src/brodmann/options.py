@@ -73,7 +73,7 @@ class RunOptions:
     decay: float | None = None
     """Decoupled weight decay (default: 0.2 with adam, 0 with sgd)."""
     clip: float | None = None
-    """Largest norm of an error that a layer accepts."""
+    """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
     epochs: int = 10
@@ -131,6 +131,8 @@ class RunOptions:
         check_real(lr_shared=self.lr_shared, lr_projection=self.lr_projection, lr_feedback=self.lr_feedback)
         if self.clip is not None:
             check_positive(clip=self.clip)
+            if self.rule in BASELINES:
+                raise BrodmannError("A clip limits the errors that layers receive, which autograd's baselines do not.")
         check_share(dropout=self.dropout, label_smoothing=self.label_smoothing)
         check_partition(self.partition)
         self.update()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -133,6 +133,7 @@ class Router(nn.Module):
         balance_rate: float = 0.0,
         partition: str = "fixed",
         novelty: float | None = None,
+        conflict: dict[str, Any] | None = None,
         update: UpdateRule | None = None,
     ) -> None:
         """Draws projection and prototypes from torch's global generator.
@@ -153,6 +154,8 @@ class Router(nn.Module):
                 see `Conflict`.
             novelty: Cosine in (-1, 1) below which a sample is new and recruits the next cell. Needs a projection that
                 does not learn. Default None: all prototypes are random and there from the start.
+            conflict: Settings of `Conflict` where the partition is growing: ``evidence``, ``opposition``,
+                ``certainty``. Default those that it has.
             update: Rule of the projection. Default plain SGD.
 
         Raises:
@@ -173,6 +176,8 @@ class Router(nn.Module):
             raise BrodmannError(f"Expected balance_rate to be at most 2, the range of a cosine, got {balance_rate}.")
         check_switch(learned=learned)
         areas = int(areas)  # one of NumPy overflows
+        if conflict is not None and partition != "growing":
+            raise BrodmannError(f"Settings of conflict go with partition='growing', got partition='{partition}'.")
         if novelty is not None and partition == "fixed" and count != areas:
             raise BrodmannError(
                 "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "
@@ -192,7 +197,7 @@ class Router(nn.Module):
         # Cell 0 is never vacant: it takes what comes before anything was recruited.
         self.register_buffer("vacant", None if novelty is None else torch.arange(count) > 0)
         self.register_buffer("balance", torch.zeros(count))
-        self.conflict = Conflict(count) if partition == "growing" else None
+        self.conflict = Conflict(count, **conflict or {}) if partition == "growing" else None
         every = torch.arange(count)
         self.register_buffer("partition", every % areas if partition == "fixed" else torch.zeros_like(every))
 
@@ -241,7 +246,7 @@ class Router(nn.Module):
                 f"{name}.choose should return cells from 0 to {self.cells - 1}, got {int(cell.min())} to "
                 f"{int(cell.max())}."
             )
-        return cell
+        return cell.contiguous()
 
     def forward(self, x: Tensor) -> Route | Choice:
         """Routes for inference: x (rows, in); returns what has an ``area`` (rows,) and a ``gate`` (rows,)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -67,9 +68,10 @@ def start_run(
         raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
     if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
         raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
-    build_learner(options, data, split)  # fail on bad sizes before anything is replaced
+    features = split.x_train.shape[1]
+    build_learner(options, features, data.outputs, data.is_classification)  # fail on bad sizes before we replace a run
     if compare and options.rule not in BASELINES:
-        build_learner(replace(options, rule="backprop", areas=1), data, split)  # and on what the twin cannot do
+        build_learner(_twin(options), features, data.outputs, data.is_classification)  # and on what the twin cannot do
     _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
     if folder.exists():
         empty(folder)
@@ -95,7 +97,8 @@ def _check_place(folder: Path, overwrite: bool) -> None:
         raise BrodmannError(f"{folder} is a file: choose another --out.")
     if not overwrite:
         raise BrodmannError(
-            f"{folder} exists: resume it with --resume {folder}, replace it with --overwrite, or choose another --out."
+            f"{folder} exists: resume it with --resume {shlex.quote(str(folder))}, replace it with --overwrite, or "
+            "choose another --out."
         )
     try:
         _config(folder)
@@ -135,7 +138,7 @@ def continue_run(
     if config["compare"] and options.rule not in BASELINES:
         active = learner.active_parameters()
         width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
-        twin = replace(options, rule="backprop", width=width, areas=1)
+        twin = replace(_twin(options), width=width)
         place = folder / "backpropagation"  # a run folder too
         write_json(place / "config.json", {**config, "options": asdict(twin), "compare": False})
         write_json(place / "environment.json", _environment())
@@ -150,7 +153,9 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
     config = _config(folder)
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise BrodmannError(f"{folder} is not finished: resume it with `brodmann train --resume {folder}`.")
+        raise BrodmannError(
+            f"{folder} is not finished: resume it with `brodmann train --resume {shlex.quote(str(folder))}`."
+        )
     options = RunOptions(**config["options"])
     preprocessing = Preprocessing.from_dict(read_json(folder / "preprocessing.json"))
     loss = _loss(options, not config["regression"])
@@ -182,7 +187,7 @@ def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]
 def _train(
     folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
-    learner = build_learner(options, data, split)
+    learner = build_learner(options, split.x_train.shape[1], data.outputs, data.is_classification)
     device = _device(options.device)
     learner.to(device)
     if DTYPES[options.dtype] == torch.float64:
@@ -230,15 +235,23 @@ def _train(
     }
 
 
-def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network | Backpropagation:
-    """Returns the untrained learner that the options describe; their seed decides its weights."""
+def build_learner(
+    options: RunOptions, features: int, outputs: int, classification: bool = True
+) -> Network | Backpropagation:
+    """Returns the untrained learner that the options describe; their seed decides its weights.
+
+    Args:
+        options: Of the training.
+        features: Size of a sample (flat).
+        outputs: Classes, or targets.
+        classification: Whether targets are classes. Default True.
+    """
     torch.manual_seed(options.seed)
-    loss = _loss(options, data.is_classification)
-    features = split.x_train.shape[1]
+    loss = _loss(options, classification)
     if options.rule in BASELINES:
         return Backpropagation(
             features,
-            data.outputs,
+            outputs,
             depth=options.layers,
             width=options.width,
             residual=options.residual,
@@ -254,7 +267,7 @@ def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network |
         "residual_mlp" if options.residual else "mlp",
         options.update(),
         in_features=features,
-        outputs=data.outputs,
+        outputs=outputs,
         depth=options.layers,
         width=options.width,
         areas=options.areas,
@@ -276,6 +289,11 @@ def build_learner(options: RunOptions, data: Dataset, split: Split) -> Network |
     )
     rates = Rates(options.lr_shared, options.lr_areas, options.lr_projection, options.lr_feedback)
     return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
+
+
+def _twin(options: RunOptions) -> RunOptions:
+    """Returns the options of the dense network by backpropagation that `--compare` trains beside a run."""
+    return replace(options, rule="backprop", areas=1, clip=None)
 
 
 def _loss(options: RunOptions, classification: bool) -> Loss:

@@ -27,34 +27,35 @@ class Schedule:
     Attributes:
         epochs: Passes over the training part. Default 10.
         batch_size: Samples of a step. Default 64.
-        lr: Largest learning rate. Default 3e-3, better than 1e-3 with Adam on validation parts (docs/results.md).
-        shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, or one registered in `SCHEDULES`. Default
-            cosine.
+        lr: Largest learning rate. Default None: the learner's own.
+        shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, or one registered in `SCHEDULES`. Default None:
+            cosine, but constant for recursive least squares, whose steps are exact.
         warmup: Steps over which the rate rises linearly from 0. Default 0.
         seed: Of the order of samples and of dropout. Default 0.
-        patience: Epochs without a better validation score before training stops and the best weights come back. Default
-            None: train to the end, keep the last weights.
+        patience: Epochs without a better accuracy on the validation part, or loss where targets are real, before
+            training stops and the best weights come back. Default None: train to the end, keep the last weights.
         checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60;
             infinite for none.
     """
 
     epochs: int = 10
     batch_size: int = 64
-    lr: float = 3e-3
-    shape: str = "cosine"
+    lr: float | None = None
+    shape: str | None = None
     warmup: int = 0
     seed: int = 0
     patience: int | None = None
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.shape not in SCHEDULES:
+        if self.shape is not None and self.shape not in SCHEDULES:
             raise unknown_name("schedule", self.shape, SCHEDULES, "brodmann.schedule.SCHEDULES")
         check_whole(epochs=self.epochs, batch_size=self.batch_size)
         check_whole(0, warmup=self.warmup, seed=self.seed)
         if self.patience is not None:
             check_whole(patience=self.patience)
-        check_positive(lr=self.lr)
+        if self.lr is not None:
+            check_positive(lr=self.lr)
         if self.checkpoint_seconds != math.inf:
             check_real(checkpoint_seconds=self.checkpoint_seconds)
 

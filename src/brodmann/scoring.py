@@ -7,12 +7,14 @@ from torch import Tensor
 
 from .checks import check_pairs
 from .learner import Learner
-from .losses import one_number
+from .losses import compares_values, one_number
 
 
 @torch.no_grad()
 def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
-    """Returns loss and ``accuracy`` (share of correct classes), or ``r2`` for real targets, see `score`; x (n, ...).
+    """Returns the loss, and the `score` if the outputs are classes, or such as real targets are; x (n, ...).
+
+    A loss that is not one of values, such as a binary cross-entropy, has no ``r2``: its outputs are logits.
 
     Raises:
         BrodmannError: There is nothing to score, or the numbers of samples and targets differ.
@@ -20,19 +22,31 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> d
     check_pairs(x, target)
     outputs = torch.cat([network(part) for part in torch.split(x, rows)])
     loss = float(one_number(network.loss(outputs, target, None)))
-    return {"loss": loss, **score(outputs, target)}
+    scored = are_classes(outputs, target) or (target.numel() == outputs.numel() and compares_values(network.loss))
+    return {"loss": loss, **(score(outputs, target) if scored else {})}
 
 
 def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
-    """Returns ``accuracy`` for integer targets, else ``r2``, the coefficient of determination (mean over targets).
+    """Returns ``accuracy`` for classes, else ``r2``, the coefficient of determination (mean over targets).
 
     That of a target which is the same for all samples is not defined and does not count; where none is, nothing is
     returned.
     """
-    if not target.is_floating_point():
-        return {"accuracy": float((outputs.argmax(-1) == target).double().mean())}
-    target = target.reshape(outputs.shape)
+    if are_classes(outputs, target):
+        return {"accuracy": float(correct(outputs, target).double().mean())}
+    target = target.reshape(outputs.shape).to(outputs.dtype)
     residual = (outputs - target).double().square().sum(0)
     total = (target - target.mean(0)).double().square().sum(0)
     varies = target.amin(0) < target.amax(0)
     return {"r2": float((1 - residual[varies] / total[varies]).mean())} if bool(varies.any()) else {}
+
+
+def are_classes(outputs: Tensor, target: Tensor) -> bool:
+    """Whether targets are classes: whole numbers, one for each row of several outputs (..., classes)."""
+    classes = outputs.shape[-1]
+    return not target.is_floating_point() and classes > 1 and target.numel() * classes == outputs.numel()
+
+
+def correct(outputs: Tensor, target: Tensor) -> Tensor:
+    """Returns which classes are right, (n, ...): outputs (n, ..., classes), target as many classes in any shape."""
+    return outputs.argmax(-1) == target.reshape(outputs.shape[:-1])

@@ -58,10 +58,12 @@ class Slab(nn.Module):
 
     def product(self, x: Tensor, groups: Groups, slot: Tensor | None, bias: Slab | None) -> Tensor:
         """Computes ``value[s] x + bias[s]``, s the slot of the row's area: x (rows, in); returns (rows, out)."""
+        self._check(groups, slot, None, x)
         return operations(self.value, x).forward(x, groups, slot, self.value, None if bias is None else bias.value)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None) -> None:
         """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
+        self._check(groups, slot, delta, below)
         operations(self.value, delta).add_error(below, delta, groups, slot, self.value)
 
     def learn(
@@ -88,9 +90,30 @@ class Slab(nn.Module):
             bias: Biases (slots, out) that move as well, under the same rule.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
+        self._check(groups, slot, delta, x)
+        if follower is not None and follower.weight.shape != self.value.shape:
+            raise BrodmannError(
+                f"Expected a follower of shape {tuple(self.value.shape)}, as the weights that it follows, got "
+                f"{tuple(follower.weight.shape)}."
+            )
         own = self.target(lr, decay)
         targets = (own,) if follower is None else (own, follower)
         operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
+
+    def _check(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> None:
+        """Checks what the kernels trust, which would read and write past the end of smaller tensors."""
+        slots, outputs, inputs = self.value.shape
+        for rows, size, what in ((delta, outputs, "(rows, out)"), (x, inputs, "(rows, in)")):
+            if rows is not None and rows.shape != (groups.rows, size):
+                raise BrodmannError(
+                    f"Expected {what} of shape ({groups.rows}, {size}) for these weights and groups of rows, got "
+                    f"{tuple(rows.shape)}."
+                )
+        if slot is None and groups.slots > slots:
+            raise BrodmannError(
+                f"These weights have {slots} slots, and the rows are in up to {groups.slots} areas: use groups.whole "
+                "for weights that all rows share."
+            )
 
     def target(self, lr: float, decay: float) -> Target:
         """Returns the weights with their state and rates, as what an update moves."""

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from .areas import AreaMap
 from .routing import Router
 
+Part = TypeVar("Part", bound=nn.Module)
 
-def clone_area(module: nn.Module, area: int, new: int) -> None:
-    """Copies an area's maps, feedback and optimiser state, in every layer below a module that shares its router."""
-    for part in _area_maps(module):
+
+def clone_area(modules: Iterable[nn.Module], area: int, new: int) -> None:
+    """Copies an area's maps, feedback and optimiser state, in all parts of some modules that share their router."""
+    for part in _area_maps(modules):
         part.clone(area, new)
 
 
-def recruit_areas(router: Router, module: nn.Module, x: Tensor) -> None:
+def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor) -> None:
     """Recruits areas for those samples of x (rows, in) that are new; each starts as a copy of its parent."""
-    for parent, new in router.recruit(x):
+    pairs = router.recruit(x)
+    parts = list(_area_maps(modules)) if pairs else []
+    for parent, new in pairs:
         if parent != new:
-            clone_area(module, parent, new)
+            for part in parts:
+                part.clone(parent, new)
 
 
-def merge_areas(module: nn.Module, kept: int, gone: int) -> float:
+def merge_areas(modules: Iterable[nn.Module], kept: int, gone: int) -> float:
     """Merges two areas' maps, feedback and optimiser state; returns the largest relative distance that it removed."""
-    return max((part.merge(kept, gone) for part in _area_maps(module)), default=0.0)
+    return max((part.merge(kept, gone) for part in _area_maps(modules)), default=0.0)
 
 
-def _area_maps(module: nn.Module) -> Iterator[AreaMap]:
-    """Yields the area maps that follow the router of `module`: not those of layers with a router of their own."""
-    if isinstance(module, AreaMap):
+def followers(module: nn.Module, kind: type[Part]) -> Iterator[Part]:
+    """Yields the parts of a kind, in and below a module, that follow a router outside: none below one of their own."""
+    if getattr(module, "router", None) is not None:
+        return
+    if isinstance(module, kind):
         yield module
         return
     for child in module.children():
-        if getattr(child, "router", None) is None:
-            yield from _area_maps(child)
+        yield from followers(child, kind)
+
+
+def _area_maps(modules: Iterable[nn.Module]) -> Iterator[AreaMap]:
+    for module in modules:
+        yield from followers(module, AreaMap)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from .area_linear import AreaLinear
+from .errors import BrodmannError
 from .network import Network, routers
 from .routing import Choice, Route
 
@@ -51,7 +55,7 @@ class Alignment:
 
 
 @dataclass(frozen=True)
-class Conflict:
+class ClassConflict:
     """How far the gradients of different classes pull one map in different directions.
 
     With ``G[c]`` the gradient of the samples of class ``c`` that use the map, the cancelled share is
@@ -91,10 +95,9 @@ def area_usage(network: Network, x: Tensor) -> list[AreaUsage]:
 @torch.no_grad()
 def area_counts(network: Network, x: Tensor) -> dict[str, Tensor]:
     """Returns for each router's layer the number of samples in each area, (areas,)."""
-    return {
-        name: torch.bincount(area, minlength=router.areas)
-        for (name, router), area in zip(routers(network), area_choices(network, x).values(), strict=True)
-    }
+    choices = area_choices(network, x)
+    of_name = dict(routers(network))
+    return {name: torch.bincount(area, minlength=of_name[name].areas) for name, area in choices.items()}
 
 
 @torch.no_grad()
@@ -129,14 +132,9 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
     Returns:
         One entry per `AreaLinear`, from input to output.
     """
-    with torch.inference_mode(False):
-        twin = copy.deepcopy(network)
-        for part in twin.modules():
-            if isinstance(part, nn.Dropout):
-                part.p = 0.0
+    with _quiet_copy(network) as twin:
         truth = _true_errors(twin, x.clone(), target)
         received: dict[AreaLinear, Tensor] = {}
-        twin.clip = None
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: received.update({layer: error}))
     rows = []
     for name, layer in twin.area_layers():
@@ -148,7 +146,7 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
     return rows
 
 
-def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[Conflict]:
+def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassConflict]:
     """Measures the conflict between classes inside areas and in a map that all would share, on a copy.
 
     Errors are those that the feedback carries; dropout is off. Our choice: the gradients of a linear map need not be
@@ -161,12 +159,16 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[Conflict
 
     Returns:
         One entry per `AreaLinear`, from input to output.
+
+    Raises:
+        BrodmannError: Targets are no classes, one for each sample.
     """
-    with torch.inference_mode(False):
-        twin = copy.deepcopy(network)
-        for part in twin.modules():
-            if isinstance(part, nn.Dropout):
-                part.p = 0.0
+    if x.ndim != 2 or target.shape != x.shape[:1] or target.is_floating_point():
+        raise BrodmannError(
+            f"Expected samples (n, in) and their classes (n,), whole numbers, got {tuple(x.shape)} and "
+            f"{tuple(target.shape)} {target.dtype}."
+        )
+    with _quiet_copy(network) as twin:
         inputs: dict[AreaLinear, Tensor] = {}
         areas: dict[AreaLinear, Tensor] = {}
 
@@ -186,7 +188,6 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[Conflict
         for hook in hooks:
             hook.remove()
         errors: dict[AreaLinear, Tensor] = {}
-        twin.clip = None
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
     rows = []
     for name, layer in twin.area_layers():
@@ -195,8 +196,21 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[Conflict
         everywhere = torch.zeros(len(h), dtype=torch.int64)
         pooled, opposed_pooled = _cancelled(products, everywhere, target)
         inside, opposed_inside = _cancelled(products, areas.get(layer, everywhere), target)
-        rows.append(Conflict(name, inside, pooled, opposed_inside, opposed_pooled))
+        rows.append(ClassConflict(name, inside, pooled, opposed_inside, opposed_pooled))
     return rows
+
+
+@contextmanager
+def _quiet_copy(network: Network) -> Iterator[Network]:
+    """Yields a copy without dropout and clip; what is drawn inside leaves PyTorch's generators as they were."""
+    devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
+    with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
+        twin = copy.deepcopy(network)
+        twin.clip = None
+        for part in twin.modules():
+            if isinstance(part, _DropoutNd):
+                part.p = 0.0
+        yield twin
 
 
 def _cancelled(products: Tensor, group: Tensor, target: Tensor) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import signal
 import threading
@@ -24,7 +25,7 @@ from .files import read_tensors, write_tensors
 from .kernels import native
 from .learner import Learner
 from .schedule import Schedule, batches, learning_rate
-from .scoring import evaluate
+from .scoring import are_classes, correct, evaluate
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -59,9 +60,10 @@ class Progress:
         step: Steps done in all.
         loss_sum: Sum of losses over the samples of the running epoch.
         score_sum: Sum of correct samples in it.
+        scored: Samples in it whose targets are classes.
         samples: Samples in it.
         seconds: Training time so far, evaluation left out.
-        best: Best validation score so far.
+        best: Best validation accuracy so far; of real targets minus the loss.
         best_epoch: Its epoch.
         history: A row per epoch.
     """
@@ -71,6 +73,7 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     score_sum: float = 0.0
+    scored: int = 0
     samples: int = 0
     seconds: float = 0.0
     best: float = -math.inf
@@ -114,19 +117,26 @@ class Trainer:
         self.network, self.train_data, self.schedule = network, train, schedule or Schedule()
         self.validation = validation if validation is not None and len(validation[0]) else None
         self.folder = None if folder is None else Path(folder)
-        self.callbacks, self.progress = list(callbacks), Progress()
+        self.callbacks = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
+        self.progress = Progress()
         if not hasattr(network, "learn_with_output"):
             raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
-        for samples, targets in (train, self.validation or train):
+        for name, (samples, targets) in {"training": train, "validation": self.validation or train}.items():
             check_tensors(samples=samples, targets=targets)
             check_pairs(samples, targets)
-        if not torch.isfinite(train[0]).all():
-            raise BrodmannError("The training samples hold NaN or infinite values: remove or fill them first.")
+            if not torch.isfinite(samples).all():
+                raise BrodmannError(f"The {name} samples hold NaN or infinite values: remove or fill them first.")
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise BrodmannError(
+                    f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it."
+                )
         if self.schedule.patience is not None and self.validation is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._stopping = False
         self._signal: int | None = None
         self._written = 0.0
+        self._drawn: tuple[Tensor, Tensor | None] | None = None  # where PyTorch's generators stood; None: at the seed
 
     @property
     def _accelerator(self) -> torch.device | None:
@@ -138,6 +148,16 @@ class Trainer:
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; the last one may be smaller."""
         return math.ceil(len(self.train_data[0]) / self.schedule.batch_size)
+
+    @property
+    def lr(self) -> float:
+        """Largest learning rate: the schedule's, or the learner's own."""
+        return self.network.lr if self.schedule.lr is None else self.schedule.lr
+
+    @property
+    def shape(self) -> str:
+        """Shape of the rate: the schedule's, or what suits the learner's rule."""
+        return self.schedule.shape or ("constant" if getattr(self.network, "recursive", False) else "cosine")
 
     @property
     def steps(self) -> int:
@@ -155,19 +175,17 @@ class Trainer:
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
         checkpoint = read_checkpoint(self.folder, name)
-        if name is not None:
-            # What lies after the chosen point is given up: else a damaged one would stay the newest.
-            drop_checkpoints_after(self.folder, name)
         tensors = dict(checkpoint.tensors)
-        torch.set_rng_state(tensors.pop("generator_state"))
-        on_device = tensors.pop("device_generator_state", None)
-        if on_device is not None and self._accelerator is not None:
-            torch.get_device_module(self._accelerator).set_rng_state(on_device, self._accelerator)
+        generator, on_device = tensors.pop("generator_state"), tensors.pop("device_generator_state", None)
         try:
             self.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
+        self._drawn = generator, on_device
         self.progress = Progress(**checkpoint.progress)
+        if name is not None:
+            # What lies after the chosen point is given up: else a damaged one would stay the newest.
+            drop_checkpoints_after(self.folder, name)
 
     def stop(self) -> None:
         """Ends the training after the running epoch: for callbacks that have seen enough."""
@@ -176,22 +194,22 @@ class Trainer:
     def run(self) -> Progress:
         """Trains to the end of the schedule, or until it is stopped.
 
+        The schedule's seed decides what is drawn, such as dropout; PyTorch's own generator stays as it was.
+
         Raises:
             BrodmannError: The folder holds checkpoints of another run.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
         """
-        progress, self._stopping = self.progress, False
-        if progress.step == 0:
-            if self.folder is not None and checkpoint_names(self.folder):
-                raise BrodmannError(
-                    f"{self.folder} holds checkpoints of an earlier run: go on with it by resume(), or choose another "
-                    "folder."
-                )
-            torch.manual_seed(self.schedule.seed)
+        progress, self._stopping, self._signal = self.progress, False, None
+        if progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
+            raise BrodmannError(
+                f"{self.folder} holds checkpoints of an earlier run: go on with it by resume(), or choose another "
+                "folder."
+            )
         native.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
-        with self._signals():
+        with self._signals(), self._generators():
             try:
                 while progress.epoch < self.schedule.epochs and not self._out_of_patience() and not self._stopping:
                     self._epoch()
@@ -211,7 +229,7 @@ class Trainer:
         watched = max(0, len(x) // schedule.batch_size - 1)
         for rows in order[progress.batch :]:
             began = time.perf_counter()
-            lr = learning_rate(schedule.lr, progress.step, self.steps, schedule.shape, schedule.warmup)
+            lr = learning_rate(self.lr, progress.step, self.steps, self.shape, schedule.warmup)
             watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
             samples, observe = x[rows], watch and watch.observe
@@ -226,8 +244,9 @@ class Trainer:
             progress.step += 1
             progress.samples += len(rows)
             progress.loss_sum += loss * len(rows)
-            if not target.is_floating_point():
-                progress.score_sum += int((output.argmax(-1) == target[rows]).sum())
+            if are_classes(output, target[rows]):
+                progress.score_sum += int(correct(output, target[rows]).sum())
+                progress.scored += len(rows)
             if watch is not None:
                 watch.check(self.network)
             for callback in self.callbacks:
@@ -242,12 +261,12 @@ class Trainer:
     def _end_epoch(self) -> None:
         progress = self.progress
         row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.samples}
-        if not self.train_data[1].is_floating_point():
-            row["train_accuracy"] = progress.score_sum / progress.samples
+        if progress.scored:
+            row["train_accuracy"] = progress.score_sum / progress.scored
         if self.validation is not None:
             scores = evaluate(self.network, *self.validation)
             row |= {f"validation_{name}": value for name, value in scores.items()}
-            achieved = scores.get("accuracy", scores.get("r2", -scores["loss"]))
+            achieved = scores.get("accuracy", -scores["loss"])
             if achieved > progress.best:
                 progress.best, progress.best_epoch = achieved, progress.epoch
                 if self.schedule.patience is not None:
@@ -255,9 +274,10 @@ class Trainer:
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
             callback.on_epoch(self, row)
+            row.update({name: _plain(name, value) for name, value in row.items()})
         progress.history.append(row)
         progress.epoch += 1
-        progress.batch = progress.samples = 0
+        progress.batch = progress.samples = progress.scored = 0
         progress.loss_sum = progress.score_sum = 0.0
         self._checkpoint()
 
@@ -280,12 +300,35 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         if self.folder is not None:
-            tensors = {**self.network.learning_state(), "generator_state": torch.get_rng_state()}
-            if self._accelerator is not None:
-                state = torch.get_device_module(self._accelerator).get_rng_state(self._accelerator)
-                tensors["device_generator_state"] = state
+            generator, on_device = self._generator_states()
+            tensors = {**self.network.learning_state(), "generator_state": generator}
+            if on_device is not None:
+                tensors["device_generator_state"] = on_device
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
+
+    def _generator_states(self) -> tuple[Tensor, Tensor | None]:
+        device = self._accelerator
+        return torch.get_rng_state(), None if device is None else torch.get_device_module(device).get_rng_state(device)
+
+    def _set_generators(self, state: Tensor, on_device: Tensor | None) -> None:
+        torch.set_rng_state(state)
+        if on_device is not None and self._accelerator is not None:
+            torch.get_device_module(self._accelerator).set_rng_state(on_device, self._accelerator)
+
+    @contextlib.contextmanager
+    def _generators(self) -> Iterator[None]:
+        """Lets the run draw from where it stands, and leaves the generators as they were outside."""
+        outside = self._generator_states()
+        if self._drawn is None:
+            torch.manual_seed(self.schedule.seed)
+        else:
+            self._set_generators(*self._drawn)
+        try:
+            yield
+        finally:
+            self._drawn = self._generator_states()
+            self._set_generators(*outside)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -303,3 +346,16 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Returns a number of PyTorch's or NumPy's as one of Python's; refuses what a row of metrics cannot hold."""
+    number = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+    try:
+        json.dumps(number)
+    except (TypeError, ValueError):
+        raise BrodmannError(
+            f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, texts, lists or "
+            "dictionaries of them, so that they can be written."
+        ) from None
+    return number

@@ -205,7 +205,8 @@ class RLS(UpdateRule):
             lower = torch.linalg.cholesky(torch.addmm(identity, seen, seen.t()))  # of I + X P X^T, (rows, rows)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise DivergenceError(
-                "Recursive least squares cannot go on: its inputs are too large. Standardise them, or raise the ridge."
+                "Recursive least squares cannot go on: its inputs are too large. Standardise them (an estimator takes "
+                "the scale of each feature from its first call), or raise the ridge of the rule."
             ) from None
         # S - S (X S)^T L^-T (L + I)^-1 X S is a root of the new P.
         part = torch.linalg.solve_triangular(lower + identity, seen, upper=False)

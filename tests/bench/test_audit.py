@@ -77,6 +77,11 @@ def cheat_no_choices(rows: list, trials: list, choices: dict, plan: dict) -> Non
     choices.clear()
 
 
+def cheat_one_choice_less(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    (methods,) = choices.values()
+    methods.pop("SAL, 16 areas")
+
+
 def cheat_no_plan(rows: list, trials: list, choices: dict, plan: dict) -> None:
     plan.clear()
 
@@ -94,7 +99,8 @@ def cheat_no_plan(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_seed_and_plan, "seed 1 is missing, which other methods have"),
         (cheat_code, "rows come from 2 versions of the code"),
         (cheat_no_trials, r"SAL, 16 areas: there are no trials of this search, so the choice \(lr .* is not borne out"),
-        (cheat_no_choices, "There are no choices, so the settings of tuned rows are not checked"),
+        (cheat_no_choices, "SAL, 16 areas: there is no choice, so that its settings are not checked"),
+        (cheat_one_choice_less, "SAL, 16 areas: there is no choice, so that its settings are not checked"),
         (cheat_no_plan, "There is no plan, so missing rows cannot be told"),
     ],
 )

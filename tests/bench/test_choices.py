@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from brodmann.bench.audit import audit
 from brodmann.bench.case import Case
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.recipes import Plan, ten
-from brodmann.bench.runner import searches
+from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.tasks import run_case
 from brodmann.bench.tuner import candidates, choose, settled, stored_choices, trials_of
 from brodmann.errors import BrodmannError
@@ -44,8 +44,19 @@ def test_equal_cases_have_equal_keys_and_others_do_not() -> None:
         replace(case, options=replace(case.options, seed=1)),
         replace(case, trial=True),
         replace(case, detail={"every": 5}),
+        replace(case, options=replace(case.options, clip=1.0)),
     ]
-    assert len({case.key, *(other.key for other in others)}) == 4
+    assert len({case.key, *(other.key for other in others)}) == 5
+
+
+def test_a_new_option_leaves_the_keys_of_older_rows_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("ten", "SAL", RunOptions("digits"))
+    key, settings = case.key, asdict(case)
+    settings["options"]["later"] = None
+    monkeypatch.setattr("brodmann.bench.case.asdict", lambda _: settings)
+    assert case.key == key
+    settings["options"]["later"] = 1
+    assert case.key != key
 
 
 def test_every_method_tries_the_same_settings_and_trials_leave_the_test_part_closed(blobs: str) -> None:
@@ -91,3 +102,15 @@ def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_a
         for dataset, methods in choices.items():
             newest.setdefault(dataset, {}).update(methods)
     assert newest == stored
+
+
+def test_a_later_call_keeps_the_choices_of_earlier_ones(blobs: str, tmp_path: Path) -> None:
+    for method in ("SAL, 1 area", "Kolen-Pollack"):
+        plan = Plan(quick=True, seeds=1, protocols=("tuned",), sets=(blobs,), methods=(method,))
+        run_recipes(["ten"], plan, tmp_path, trials=1, search=True)
+    choices, plan_of = (json.loads((tmp_path / name).read_text()) for name in ("choices.json", "plan.json"))
+    assert set(choices[blobs]) == {"SAL, 1 area", "Kolen-Pollack"}
+    rows, trials = read_journal(tmp_path / "rows.jsonl"), read_journal(tmp_path / "trials.jsonl")
+    assert audit(rows, trials, choices, plan_of) == []
+    next(row for row in rows if row["method"] == "SAL, 1 area")["options"]["lr"] = 0.5
+    assert any("a result used (lr 0.5" in problem for problem in audit(rows, trials, choices, plan_of))

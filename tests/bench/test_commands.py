@@ -21,6 +21,7 @@ from brodmann.bench.recipes import PAPER_METHODS, Plan, cases_of, ten
 from brodmann.bench.runner import run_recipes
 from brodmann.bench.tables import Table
 from brodmann.cli import main
+from brodmann.errors import BrodmannError
 
 TIMES = ("seconds", "step_seconds", "wall_seconds", "peak_rss_mb")
 
@@ -208,3 +209,11 @@ def test_a_table_is_markdown_and_html_and_keeps_its_bars() -> None:
     table = Table("T", ["a", "b"], [["x|y", "<1>"]], "Note.")
     assert "| x/y | <1> |" in table.markdown()
     assert "<td>&lt;1&gt;</td>" in table.html()
+
+
+def test_recipes_compare_classifiers(tmp_path: Path) -> None:
+    path = tmp_path / "real.npz"
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    np.savez(path, x_train=x, y_train=x[:, 0], x_test=x, y_test=x[:, 0])
+    with pytest.raises(BrodmannError, match="compare classifiers, and '.*real.npz' has real targets: leave it out"):
+        cases_of("ten", Plan(sets=(str(path),)))

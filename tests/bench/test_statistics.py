@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brodmann.bench.sections.comparisons import TWIN, against_twin
 from brodmann.bench.statistics import (
     average_ranks,
     critical_difference,
@@ -17,6 +18,7 @@ from brodmann.bench.statistics import (
     holm,
     interval,
     pack,
+    paired_p,
     unpack,
 )
 
@@ -68,3 +70,15 @@ def test_the_bootstrap_interval_of_a_mean_is_about_that_of_the_normal_distributi
     values = np.random.default_rng(2).normal(3.0, 2.0, 400)
     low, high = interval(values.tolist())
     assert high - low == pytest.approx(2 * 1.96 * 2.0 / math.sqrt(400), rel=0.15)
+
+
+def test_equal_gaps_are_judged_by_their_number() -> None:
+    assert paired_p(np.full(3, 0.28)) == 0.25  # of 8 ways to choose the signs two are as far from 0
+    assert paired_p(np.full(10, -0.28)) == 2**-9
+    assert paired_p(np.zeros(5)) == 1.0
+
+
+def test_methods_without_a_common_seed_are_not_compared() -> None:
+    rows = [{"dataset": "a", "method": "ours", "seed": 0}, {"dataset": "a", "method": TWIN, "seed": 1}]
+    table, said = against_twin(rows, "ours")
+    assert (table.rows, said) == ([], [])

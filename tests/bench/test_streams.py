@@ -85,9 +85,8 @@ def test_nearest_mean_and_streaming_discriminant_equal_scikit_learns(monkeypatch
 def test_the_reservoir_is_a_fair_sample(blobs: str) -> None:
     counts: Counter[int] = Counter()
     for seed in range(60):
-        torch.manual_seed(seed)
         case = stream_case(blobs, stream="split", tasks=1, memory=10)
-        case = replace(case, options=replace(case.options, rule="backprop", width=4))
+        case = replace(case, options=replace(case.options, rule="backprop", width=4, seed=seed))
         learner = stream_learners.Replay(case, 1, 2)
         for start in range(0, 40, 8):
             x = torch.arange(start, start + 8.0)[:, None] / 40
@@ -115,3 +114,13 @@ def test_consolidation_holds_weights_that_mattered(blobs: str) -> None:
         )
 
     assert moved(10.0) < 0.7 * moved(0.0)
+
+
+def test_a_network_of_areas_has_all_options_of_its_case(blobs: str) -> None:
+    case = stream_case(blobs, stream="split", tasks=1)
+    options = replace(case.options, routing="layer", lr_areas=0.7, gated=True, pooling=0.3, clip=2.0, activation="tanh")
+    network = stream_learners.stream_learner(replace(case, options=options), 9, 4).network
+    assert (network.rates.areas, network.clip) == (0.7, 2.0)
+    layers = [layer for _, layer in network.area_layers()]
+    assert all(layer.gated and layer.pooling == 0.3 and layer.router is not None for layer in layers)
+    assert isinstance(network.body.layers[1].operation, torch.nn.Tanh)

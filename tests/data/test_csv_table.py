@@ -79,11 +79,11 @@ def test_the_last_column_is_the_target(
         ("", "must hold at least one example; it is empty. Add a row."),
         (
             ",a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
-            "has no name and counts the lines, as an index does, which would be learned from: leave it out (pandas:",
+            "has no name and numbers the lines, as an index does, which would be learned from: leave it out (pandas:",
         ),
         (
             ",0,1,2\n" + "".join(f"{n},2,0.1,x\n" for n in range(9)),
-            "has no name and counts the lines, as an index does, which would be learned from: leave it out (pandas:",
+            "has no name and numbers the lines, as an index does, which would be learned from: leave it out (pandas:",
         ),
         (
             "".join(f"1,{n}\n" for n in range(100)),
@@ -137,7 +137,7 @@ def test_a_table_through_the_command_line(
     assert capsys.readouterr().out.split() == ["up", "down"]
     with pytest.raises(SystemExit):
         main(["predict", str(run), str(table)])
-    assert "must be a finite number; 'down' came" in (error := capsys.readouterr().err) or "'up' came" in error
+    assert "has 3 columns where 2 were learned from: leave the targets out" in capsys.readouterr().err
 
 
 def test_a_first_column_without_a_name_that_counts_nothing_is_an_input(tmp_path: Path) -> None:
@@ -234,3 +234,38 @@ def test_real_targets_that_are_all_equal_teach_nothing(tmp_path: Path, capsys: p
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["validation_r2"] is None  # of one sample
     assert result["test_r2"] is None or result["test_r2"] > -1e6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,label\n" + "1,2,3,x\n" * 9, "has 3 names, and line 2 4 values: name every column, or none."),
+        ("# exported 2026\n" + "1,2,3,x\n" * 9, "has 1 names, and line 2 4 values: name every column, or none."),
+        (
+            "2019,2020,2021,label\n" + "1,2,3,pos\n1,2,3,neg\n" * 9,
+            "Line 1 is no header, since it holds numbers, and its 'label' is found nowhere else in the last column of",
+        ),
+        (
+            ",a,kind\n" + "".join(f"{7 * n % 31},2,x\n" for n in range(9)),
+            "has no name and numbers the lines, as an index does, which would be learned from: leave it out",
+        ),
+        (
+            '"a,b,c,label\n' + "1,2,3,x\n" * 9,
+            "cannot be read as a table (unexpected end of data). Look for a stray quote.",
+        ),
+    ],
+)
+def test_first_lines_that_went_wrong(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(BrodmannError) as caught:
+        load(str(path))
+    assert message in str(caught.value)
+
+
+def test_predicting_the_table_itself_says_what_is_too_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, run = write(tmp_path / "t.csv", ["x", "y"] * 20), str(tmp_path / "run")
+    main(["train", str(path), "--epochs", "1", "--width", "4", "--no-figures", "--out", run])
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", run, str(path)])
+    assert "has 4 columns where 3 were learned from: leave the targets out." in capsys.readouterr().err

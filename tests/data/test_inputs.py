@@ -82,7 +82,8 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
         ("a.csv", b"1;2\n" * 2, "'1;2' came. Write numbers only, separated by commas"),
         ("a.csv", (b"1" + b";2" * 5000 + b"\n") * 2, r"number; '[1;2]{37}\.\.\.' came"),
         ("a.csv", b"1,2\n3,nan\n", "line 2 column 2 must be a finite number; 'nan' came"),
-        ("a.csv", b"1,2,3\n", r"must hold inputs of shape \(n, 2\); \(1, 3\) came"),
+        ("a.csv", b"1,2,3\n", "has 3 columns where 2 were learned from: leave the targets out"),
+        ("a.csv", b"1,2,3,4\n", r"must hold inputs of shape \(n, 2\); \(1, 4\) came"),
         ("a.csv", b"\xff\xfe1,2", "cannot be read as a table of text"),
         ("a.npy", b"", r"cannot be read as a \.npy array"),
         (

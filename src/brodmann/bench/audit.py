@@ -41,8 +41,12 @@ def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, pla
         for method, chosen in methods.items()
         if method not in tried.get(dataset, {}) and chosen != packaged.get(dataset, {}).get(method)
     ]
-    if not choices and any(row["protocol"] == "tuned" for row in rows):
-        found.append("There are no choices, so the settings of tuned rows are not checked.")
+    # Streams have methods without anything to search for.
+    tuned = [row for row in rows if row["protocol"] == "tuned" and row["task"] != "stream"]
+    lacking = dict.fromkeys((row["dataset"], row["method"]) for row in tuned if not _chosen(row, choices))
+    found += [
+        f"{dataset}, {method}: there is no choice, so that its settings are not checked." for dataset, method in lacking
+    ]
     if not plan:
         found.append("There is no plan, so missing rows cannot be told.")
     return found
@@ -64,14 +68,19 @@ def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]
 def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
     found: dict[str, None] = {}
     for row in rows:
-        dataset, method = search_name(row["dataset"], row["method"], row["detail"])
-        chosen = choices.get(dataset, {}).get(method)
+        chosen = _chosen(row, choices)
         if row["protocol"] == "tuned" and chosen and any(row["options"][name] != chosen[name] for name in SEARCHED):
+            _, method = search_name(row["dataset"], row["method"], row["detail"])
             found[
                 f"{row['dataset']}, {method}: a result used {_settings(row['options'])}, chosen was "
                 f"{_settings(chosen)}."
             ] = None
     return list(found)
+
+
+def _chosen(row: Row, choices: Choices) -> dict[str, Any] | None:
+    dataset, method = search_name(row["dataset"], row["method"], row["detail"])
+    return choices.get(dataset, {}).get(method)
 
 
 def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:

@@ -41,8 +41,13 @@ class Case:
 
     @property
     def key(self) -> str:
-        """Identifies the row: cases of equal settings are one and the same."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """Identifies the row: cases of equal settings are one and the same.
+
+        An option that is None counts as one that is not there, so that a new one leaves older rows valid.
+        """
+        settings = asdict(self)
+        settings["options"] = {name: value for name, value in settings["options"].items() if value is not None}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def row(self) -> Row:
         """Returns the part of its row that is known before it runs."""

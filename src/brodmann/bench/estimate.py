@@ -81,7 +81,7 @@ def _step_seconds(
         optimiser=optimiser,
         routing=routing,
     )
-    learner = build_learner(options, load(dataset), split)
+    learner = build_learner(options, split.x_train.shape[1], split.outputs)
     times = []
     for _ in range(TIMED_STEPS):
         rows = torch.randint(len(split.x_train), (batch,))

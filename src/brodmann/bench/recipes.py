@@ -61,6 +61,8 @@ class Plan:
     def datasets(self, usual: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the wanted data sets; of the usual ones those that are on this machine."""
         if self.sets is not None:
+            for name in self.sets:
+                _check_classes(name)
             return self.sets
         return tuple(name for name in (QUICK if self.quick else usual) if _is_here(name))
 
@@ -314,6 +316,14 @@ def _is_here(dataset: str) -> bool:
     except BrodmannError:
         return False
     return True
+
+
+@cache
+def _check_classes(dataset: str) -> None:
+    if not load(dataset).is_classification:
+        raise BrodmannError(
+            f"The recipes compare classifiers, and '{dataset}' has real targets: leave it out of --sets."
+        )
 
 
 @cache

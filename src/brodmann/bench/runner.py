@@ -56,10 +56,16 @@ def run_recipes(
     tried = {case.key for case in wanted}
     for dataset, methods in choose(row for row in journal.rows() if row["key"] in tried).items():
         choices.setdefault(dataset, {}).update(methods)
-    write_json(folder / CHOICES, choices)
+    write_json(folder / CHOICES, _merged(folder / CHOICES, choices))
     final = [settled(case, choices) for case in cases]
     _note_plan(folder, final)
     carry_out(final, Journal(folder / ROWS), jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
+
+
+def _merged(path: Path, choices: Choices) -> Choices:
+    """Returns the choices with those that earlier calls wrote for other sets and methods."""
+    earlier: Choices = read_json(path) if path.is_file() else {}
+    return {name: earlier.get(name, {}) | choices.get(name, {}) for name in dict.fromkeys([*earlier, *choices])}
 
 
 def searches(cases: Iterable[Case], trials: int, known: Choices) -> tuple[list[Case], Choices]:

@@ -28,8 +28,8 @@ class Difference:
         mean: Mean difference, in points of accuracy.
         low: Lower end of its 95 % bootstrap interval over seeds and test samples.
         high: Upper end.
-        p: Two-sided p-value of a paired t-test over seeds; 1 where all differences are 0, NaN for fewer than 3
-            seeds.
+        p: Two-sided p-value of a paired t-test over seeds, of a sign-flip test where all differences are equal (1 where
+            all are 0); NaN for fewer than 3 seeds.
         pairs: Number of seeds.
     """
 
@@ -63,8 +63,8 @@ def paired_p(gaps: NDArray[np.float64]) -> float:
     """Returns the two-sided p-value of a paired t-test; NaN for fewer than 3 pairs, whose spread says nothing."""
     if len(gaps) < 3:
         return math.nan
-    if np.allclose(gaps, gaps[0]):
-        return 1.0 if gaps[0] == 0 else 0.0
+    if np.allclose(gaps, gaps[0]):  # they have no spread: what turning their signs says instead
+        return 1.0 if gaps[0] == 0 else 2.0 ** (1 - len(gaps))
     return float(_scipy().ttest_1samp(gaps, 0.0).pvalue)
 
 

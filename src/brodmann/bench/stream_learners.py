@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
-from brodmann.builders import design, stream_mlp
+from brodmann.builders import stream_mlp
 from brodmann.errors import unknown_name
 from brodmann.feedback import FixedRandom
 from brodmann.losses import SumOfSquares
 from brodmann.network import Network
-from brodmann.options import RunOptions
+from brodmann.runs import build_learner
 
 
 class StreamLearner(Protocol):
@@ -42,23 +42,10 @@ class Areas:
     """A network of areas; knows of no tasks."""
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
-        """Builds the network of the case's options, all layers with one route."""
-        options = case.options
-        description = design(
-            "mlp",
-            options.update(),
-            in_features=features,
-            outputs=outputs,
-            depth=options.layers,
-            width=options.width,
-            areas=options.areas,
-            feedback=options.rule,
-            dropout=options.dropout,
-            routing=options.routing,
-            shared=options.shared,
-            router={"learned": options.learn_projection, "temperature": options.temperature},
-        )
-        self.network, self.lr = Network.from_design(description), options.learning_rate
+        """Builds the network of the case's options."""
+        network = build_learner(case.options, features, outputs)
+        assert isinstance(network, Network)
+        self.network, self.lr = network, case.options.learning_rate
         self.active_parameters, self.total_parameters = self.network.active_parameters, self.network.total_parameters
 
     def learn(self, x: Tensor, y: Tensor) -> None:
@@ -102,8 +89,9 @@ class Dense:
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
         """Builds it from the case's options."""
-        options = case.options
-        self.network, self.lr = _dense(options, features, outputs), options.learning_rate
+        network = build_learner(case.options, features, outputs)
+        assert isinstance(network, Backpropagation)
+        self.network, self.lr = network, case.options.learning_rate
         self.active_parameters, self.total_parameters = self.network.active_parameters, self.network.total_parameters
 
     def learn(self, x: Tensor, y: Tensor) -> None:
@@ -293,16 +281,3 @@ def stream_learner(case: Case, features: int, outputs: int) -> StreamLearner:
     if name not in LEARNERS:
         raise unknown_name("stream learner", name, LEARNERS)
     return LEARNERS[name](case, features, outputs)
-
-
-def _dense(options: RunOptions, features: int, outputs: int) -> Backpropagation:
-    return Backpropagation(
-        features,
-        outputs,
-        depth=options.layers,
-        width=options.width,
-        dropout=options.dropout,
-        optimiser=options.optimiser,
-        momentum=options.momentum,
-        decay=options.weight_decay,
-    )

@@ -157,7 +157,7 @@ def _train(
     options = case.options
     data = load(options.dataset)
     split = split_data(options, data)
-    learner = build_learner(options, data, split)
+    learner = build_learner(options, split.x_train.shape[1], split.outputs)
     if initialise is not None:
         initialise(learner, options.seed)
     curve = Curve(split, case.detail.get("every"))

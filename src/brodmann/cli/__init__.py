@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -33,6 +34,9 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _without_imports(sys.argv[1:] if arguments is None else arguments)
         import_extensions()

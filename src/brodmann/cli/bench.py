@@ -15,7 +15,7 @@ from brodmann.bench.tuner import TRIALS
 from brodmann.errors import BrodmannError, unknown_name
 from brodmann.training import Interrupted
 
-from .output import OUT
+from .output import say
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Bench:
             cases = [case for name in names for case in bench.cases_of(name, plan)]
             hours = core_hours(cases, self.trials, search=self.search or self.quick)
             for name, value in hours.items():
-                OUT.print(f"{name:14} {value:8.2f} core-hours")
-            OUT.print(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
+                say(f"{name:14} {value:8.2f} core-hours")
+            say(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
             return
         folder = self.out or Path("runs") / ("bench-quick" if self.quick else "bench")
         try:
@@ -88,7 +88,7 @@ class Report:
 
 def _print_report(report: bench.Report) -> None:
     for problem in report.problems:
-        OUT.print(f"problem: {problem}", soft_wrap=True, highlight=False)
+        say(f"problem: {problem}")
     for path in (report.page, report.markdown, report.figures):
         if path.exists():  # some recipes draw nothing
-            OUT.print(str(path), soft_wrap=True, highlight=False)
+            say(str(path))

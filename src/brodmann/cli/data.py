@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from brodmann.data import available, fetch
 
-from .output import OUT
+from .output import OUT, say
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DataFetch:
 
     def run(self) -> None:
         """Downloads."""
-        OUT.print(f"{self.name} is in {fetch(self.name, self.data_dir)}")
+        say(f"{self.name} is in {fetch(self.name, self.data_dir)}")
 
 
 DataCommand = Annotated[DataList, tyro.conf.subcommand("list")] | Annotated[DataFetch, tyro.conf.subcommand("fetch")]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from brodmann.doctor import diagnose
 
-from .output import OUT
+from .output import say
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,4 @@ class Doctor:
             print(json.dumps(findings))
             return
         for name, finding in findings.items():
-            OUT.print(f"{name:17} {finding}", soft_wrap=True, highlight=False)
+            say(f"{name:17} {finding}")

@@ -17,7 +17,7 @@ from brodmann.inspection import inspect_run
 from brodmann.runs import read_run, read_targets, run_data
 from brodmann.scoring import evaluate
 
-from .output import OUT
+from .output import OUT, say
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Evaluate:
         if self.json:
             print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(self.run_folder)}))
             return
-        OUT.print(f"{options.dataset}, {options.rule}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        say(f"{options.dataset}, {options.rule}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
 
 
 @dataclass(frozen=True)
@@ -107,4 +107,4 @@ class Inspect:
                 table.add_row(line.layer, f"{line.cosine:.4f}", f"{line.norm_ratio:.3g}", f"{line.error_norm:.3g}")
             OUT.print(table)
         for path in inspection.figures:
-            OUT.print(f"figure: {path}", soft_wrap=True)
+            say(f"figure: {path}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +20,7 @@ from brodmann.options import RunOptions
 from brodmann.runs import continue_run, read_options, start_run
 from brodmann.training import Callback, Interrupted
 
-from .output import OUT
+from .output import OUT, say
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ class Train(RunOptions):
             folder = self.out or free_folder(options)
             try:
                 start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
-            except BrodmannError:
+            except BaseException:
                 if self.out is None:
-                    folder.rmdir()  # claimed in vain
+                    with contextlib.suppress(OSError):  # something is in it already
+                        folder.rmdir()  # claimed in vain
                 raise
 
         def watchers(place: Path, options: RunOptions) -> list[Callback]:
@@ -70,12 +73,15 @@ class Train(RunOptions):
         try:
             result = continue_run(folder, checkpoint=self.checkpoint, callbacks=watchers, data_dir=self.data_dir)
         except Interrupted as stop:
-            print(f"{stop} after a whole step; go on with `brodmann train --resume {folder}`.", file=sys.stderr)
+            print(
+                f"{stop} after a whole step; go on with `brodmann train --resume {shlex.quote(str(folder))}`.",
+                file=sys.stderr,
+            )
             sys.exit(128 + stop.number)
         _print_results([result, result["backpropagation"]] if "backpropagation" in result else [result])
         if self.figures:
             _draw(folder, self.data_dir)
-        OUT.print(f"Everything is in {folder}")
+        say(f"Everything is in {folder}")
         if self.json:
             print(json.dumps(result))
 
@@ -116,7 +122,7 @@ def _draw(folder: Path, data_dir: str | None) -> None:
     try:
         inspect_run(folder, data_dir)
     except BrodmannError as error:
-        OUT.print(f"No figures: {error}")
+        say(f"No figures: {error}")
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
@@ -138,11 +144,10 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             f"{row['train_seconds']:.2f}",
         )
     OUT.print(table)
-    OUT.print(
-        f"{metric.removeprefix('test_')} on test and validation part; active and total are numbers of parameters",
-        style="dim",
+    say(
+        f"{metric.removeprefix('test_')} on test and validation part; active and total are numbers of parameters", "dim"
     )
     use = results[0]["effective_areas"]
     if use:
         where = "" if len(use) == 1 else " per layer"
-        OUT.print(f"effective areas{where}: " + ", ".join(f"{value:.1f}" for value in use))
+        say(f"effective areas{where}: " + ", ".join(f"{value:.1f}" for value in use))

@@ -78,21 +78,27 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise BrodmannError(
             f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
         ) from error
+    except csv.Error as error:
+        raise BrodmannError(f"{path} cannot be read as a table ({one_line(error)}). Look for a stray quote.") from error
     names = None
     if lines and _is_header(lines[0][1]):
         names = tuple(cell.strip() for cell in lines[0][1])
-        unnamed = not names[0]
         lines = lines[1:]
-        if unnamed and len(lines) > 1 and _counts([cells[0] for _, cells in lines]):
+        if not names[0] and len(lines) > 1 and _is_index([cells[0].strip() for _, cells in lines]):
             raise BrodmannError(
-                f"The first column of {path} has no name and counts the lines, as an index does, which would be "
+                f"The first column of {path} has no name and numbers the lines, as an index does, which would be "
                 "learned from: leave it out (pandas: to_csv(..., index=False)), or give it a name."
+            )
+        if lines and len(lines[0][1]) != len(names):
+            raise BrodmannError(
+                f"The header of {path} has {len(names)} names, and line {lines[0][0]} {len(lines[0][1])} values: name "
+                "every column, or none."
             )
     if not lines:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
@@ -163,6 +169,11 @@ def _targets(lines: list[tuple[int, str]], where: str, task: str | None) -> Arra
             f"{distinct} of them in {len(cells)} examples: name the task, classification"
             f"{'' if words else ' or regression'}."
         )
+    if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and len(set(cells)) > 2:
+        raise BrodmannError(
+            f"Line 1 is no header, since it holds numbers, and its '{cells[0]}' is found nowhere else in {where}: "
+            "write names that are no numbers, or leave that line out."
+        )
     if not whole or max(map(len, cells)) > 18:  # as many digits as int64 surely holds
         return np.array(cells)
     return np.array([int(cell) for cell in cells])
@@ -178,6 +189,11 @@ def _is_header(cells: list[str]) -> bool:
         return True
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
     return not any(_is_number(part) for part in parts) and len(set(cells)) == len(cells)
+
+
+def _is_index(cells: Sequence[str]) -> bool:
+    """Whether cells are whole numbers, each there once."""
+    return all(re.fullmatch(r"\d+", cell) for cell in cells) and len(set(cells)) == len(cells)
 
 
 def _counts(cells: Sequence[str]) -> bool:

@@ -45,7 +45,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         raise unknown_name("kind of input file", path.suffix or path.name, _READERS)
     if not path.is_file():
         raise BrodmannError(f"A file with inputs was expected at {path}; no file is there. Check the path.")
-    array = reader(path, columns)
+    array = reader(path, columns, math.prod(preprocessing.shape))
     check_numeric(array, str(path))
     if array.size == 0:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
@@ -70,7 +70,7 @@ def _arranged(array: Array, shape: tuple[int, ...], path: Path) -> Array:
     )
 
 
-def _read_npz(path: Path, _: Sequence[str] | None) -> Array:
+def _read_npz(path: Path, *_: Any) -> Array:
     with open_archive(path) as archive:
         key = next((key for key in ("x", "x_test") if key in archive.files), None)
         if key is None:
@@ -81,7 +81,7 @@ def _read_npz(path: Path, _: Sequence[str] | None) -> Array:
         return read_array(archive, key, path)
 
 
-def _read_npy(path: Path, _: Sequence[str] | None) -> Array:
+def _read_npy(path: Path, *_: Any) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, MemoryError) as error:
@@ -93,7 +93,7 @@ def _read_npy(path: Path, _: Sequence[str] | None) -> Array:
     return array
 
 
-def _read_csv(path: Path, columns: Sequence[str] | None) -> Array:
+def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array:
     """Reads a table; where it and the training data name their columns, those of the training data in their order."""
     names, lines = read_lines(path)
     width = len(lines[0][1])
@@ -106,10 +106,12 @@ def _read_csv(path: Path, columns: Sequence[str] | None) -> Array:
                 "or leave the header out where all columns stand in the order of training."
             )
         places = [names.index(column) for column in columns]
+    elif width == features + 1:
+        raise BrodmannError(f"{path} has {width} columns where {features} were learned from: leave the targets out.")
     return np.array([numbers(line, path, width, places) for line in lines])
 
 
-_READERS: dict[str, Callable[[Path, Sequence[str] | None], Array]] = {
+_READERS: dict[str, Callable[[Path, Sequence[str] | None, int], Array]] = {
     ".npz": _read_npz,
     ".npy": _read_npy,
     ".csv": _read_csv,

@@ -51,7 +51,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
     """As the method, but an estimator whose call is refused stays as it was: an earlier fit, or none.
 
-    Only the steps of a `partial_fit` stay made that came before one that diverges.
+    Only what a `partial_fit` had moved before a step diverged stays moved.
     """
 
     @wraps(method)
@@ -160,6 +160,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         rate, decay = self._rates
         check_real(learning_rate=rate, decay=decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._is_recursive = self.optimiser == "rls"
         sizes: dict[str, Any] = {
             "in_features": features,
             "outputs": outputs,
@@ -170,7 +171,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "activation": self.activation,
         }
         with _seeded(self._seed):
-            if self._recursive:
+            if self._is_recursive:
                 self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
             else:
                 builder = residual_mlp if self.residual else mlp
@@ -178,6 +179,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 own: dict[str, Any] = {"gated": self.gated, "dropout": self.dropout, "pooling": self.pooling}
                 body = builder(**sizes, **own, router={"partition": self.partition}, update=update)
                 self.network_ = Network(body, loss, lr=rate)
+        self._weights_seen = (0.0, 0)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = StandardScaler() if self.standardise else None
@@ -197,7 +199,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     @property
     def _recursive(self) -> bool:
-        return self.optimiser == "rls"
+        """Whether the fitted network learns by recursive least squares; before there is one, whether it will."""
+        return self._is_recursive if hasattr(self, "network_") else self.optimiser == "rls"
 
     def _schedule(self, samples: int) -> Schedule:
         """Returns the plan for so many samples."""
@@ -216,6 +219,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                     "early_stopping: leave them out."
                 )
             return Schedule(1, batch, 1.0, "constant")
+        if self.early_stopping:
+            check_whole(patience=self.patience)
         patience = self.patience if self.early_stopping else None
         schedule = Schedule(self.epochs, batch, self._rates[0], self.schedule, patience=patience)
         check_real(validation_fraction=self.validation_fraction)
@@ -274,11 +279,13 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 raise BrodmannError(
                     f"Cannot hold out a validation_fraction of {self.validation_fraction} of {len(x)} samples: {error}"
                 ) from None
+        if weight is not None and not weight[training].any():
+            raise BrodmannError("All samples that have a weight were held out: lower the validation_fraction.")
         schedule = self._schedule(len(training))
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
         inputs = self._scaled(x)
-        weights = None if weight is None else torch.from_numpy(weight.astype(np.float32))
+        weights = self._relative(weight, len(x))
         steps = schedule.epochs * -(-len(training) // schedule.batch_size)
         step, best, best_epoch, kept = 0, -np.inf, 0, None
         for epoch in range(schedule.epochs):
@@ -305,7 +312,22 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         x = validate_data(self, X, reset=False, dtype=np.float64)
         parts = [self.network_(part) for part in torch.split(self._scaled(x), PART)]
         outputs: Array = torch.cat(parts).numpy().astype(np.float64)
+        if not np.isfinite(outputs).all():
+            raise BrodmannError("The outputs are not finite, as after a call that diverged: fit again.")
         return outputs
+
+    def _relative(self, weight: Array | None, samples: int) -> torch.Tensor | None:
+        """Returns weights (samples,) as multiples of their mean over all samples so far; counts remain counts."""
+        total, count = self._weights_seen
+        total, count = total + (samples if weight is None else weight.sum()), count + samples
+        self._weights_seen = total, count
+        if weight is None:
+            return None
+        return torch.from_numpy(weight if self._recursive else weight * (count / total)).float()
+
+    def _check_partial(self) -> None:
+        if self.early_stopping:
+            raise BrodmannError("partial_fit goes on as long as it is called: leave early_stopping out.")
 
     def _weights(self, sample_weight: ArrayLike | None, x: Array) -> Array | None:
         if sample_weight is None:

@@ -37,7 +37,8 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         Args:
             X: (samples, features).
             y: (samples,) labels of any kind.
-            sample_weight: (samples,), not negative, or None.
+            sample_weight: (samples,), not negative, or None. Weights count within a batch and from batch to batch; with
+                ``"rls"`` a sample of weight w counts as w samples.
 
         Raises:
             BrodmannError: A setting is out of range or unknown, or there is one class alone.
@@ -48,7 +49,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]}.")
         weight = self._weights(sample_weight, x)
-        self._start(x.shape[1], len(self.classes_), CrossEntropy())
+        self._start(x.shape[1], len(self.classes_), CrossEntropy(normalised=False))
         self._train(x, torch.from_numpy(indices.astype(np.int64)), weight, indices)
         return self
 
@@ -66,11 +67,12 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
             X: (samples, features).
             y: (samples,) labels.
             classes: All labels that will ever come; needed at the first call unless ``y`` holds them all.
-            sample_weight: (samples,), or None.
+            sample_weight: As for `fit`; weighed against those of all calls so far.
 
         Raises:
             BrodmannError: A label is not among the classes of the first call. Nothing has changed then.
         """
+        self._check_partial()
         first = not hasattr(self, "network_")
         x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
         check_classification_targets(labels)
@@ -85,13 +87,12 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if len(unknown):
             raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
         if first:
-            self._start(x.shape[1], len(known), CrossEntropy())
+            self._start(x.shape[1], len(known), CrossEntropy(normalised=False))
             self.classes_ = known
         if first or not self._recursive:
             self._widen_scale(x)
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
-        weights = None if weight is None else torch.from_numpy(weight).float()
-        self._epoch(self._scaled(x), indices, weights, batch)
+        self._epoch(self._scaled(x), indices, self._relative(weight, len(x)), batch)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -107,6 +108,12 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
         return probabilities
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Returns the logarithm of `predict_proba`, (samples, classes)."""
+        with np.errstate(divide="ignore"):  # of what is impossible: minus infinity
+            logarithms: Array = np.log(self.predict_proba(X))
+        return logarithms
 
     def predict(self, X: ArrayLike) -> Array:
         """Returns the most probable label of each sample, (samples,)."""

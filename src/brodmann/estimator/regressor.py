@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -38,7 +39,8 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         Args:
             X: (samples, features).
             y: (samples,) or (samples, targets).
-            sample_weight: (samples,), not negative, or None.
+            sample_weight: (samples,), not negative, or None. Weights count within a batch and from batch to batch; with
+                ``"rls"`` a sample of weight w counts as w samples.
 
         Raises:
             BrodmannError: A setting is out of range or unknown.
@@ -53,6 +55,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
     @all_or_nothing
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Makes one pass over the given samples at a constant rate; the targets' scale is that of the first call."""
+        self._check_partial()
         first = not hasattr(self, "network_")
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
         weight = self._weights(sample_weight, x)
@@ -61,13 +64,18 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         if first:
             begun = self._begin(x, y)
             self._targets.fit(begun)
+            if (begun == begun[:1]).all():
+                warnings.warn(
+                    "partial_fit takes the scale of targets from its first call, and here all are equal: begin with "
+                    "more samples, or scale targets yourself.",
+                    stacklevel=3,
+                )
         elif targets.shape[1] != self._targets.n_features_in_:
             expected = self._targets.n_features_in_
             raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
         if first or not self._recursive:
             self._widen_scale(x)
-        weights = None if weight is None else torch.from_numpy(weight).float()
-        self._epoch(self._scaled(x), self._target_tensor(targets), weights, batch)
+        self._epoch(self._scaled(x), self._target_tensor(targets), self._relative(weight, len(x)), batch)
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -89,7 +97,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         self._one_target = targets.ndim == 1
         targets = targets.reshape(len(x), -1)
         self._targets = StandardScaler()
-        self._start(x.shape[1], targets.shape[1], MeanSquaredError())
+        self._start(x.shape[1], targets.shape[1], MeanSquaredError(normalised=False))
         return targets
 
     def _target_tensor(self, targets: Array) -> torch.Tensor:

@@ -201,7 +201,10 @@ class Cuda(Operations):
         if len(delta):
             tiles = _tiles(groups, slot)
             grid = (len(tiles[0]), triton.cdiv(inputs, BLOCK_IN))
-            _error[grid](below, delta.contiguous(), weight, _order(groups), *tiles, inputs, outputs, **_blocks())
+            sums = below.contiguous()
+            _error[grid](sums, delta.contiguous(), weight, _order(groups), *tiles, inputs, outputs, **_blocks())
+            if sums is not below:
+                below.copy_(sums)
 
     def update(
         self,

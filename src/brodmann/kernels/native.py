@@ -152,6 +152,7 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
     Takes u (rows, dimension), prototypes (cells, dimension), cell and gate_error (rows,); returns (rows, dimension).
     """
     u, prototypes, gate_error = u.contiguous(), prototypes.contiguous(), gate_error.contiguous()
+    cell = cell.contiguous()
     error = torch.empty_like(u)
     functions()["gate_down_" + NUMBERS[u.dtype]](
         len(u),
@@ -203,10 +204,12 @@ class Native(Operations):
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
         """See `Operations.add_error`."""
-        delta = delta.contiguous()
+        delta, sums = delta.contiguous(), below.contiguous()
         functions()["error_" + NUMBERS[weight.dtype]](
-            *_arguments(groups, slot, weight), delta.data_ptr(), weight.data_ptr(), below.data_ptr()
+            *_arguments(groups, slot, weight), delta.data_ptr(), weight.data_ptr(), sums.data_ptr()
         )
+        if sums is not below:
+            below.copy_(sums)
 
     def update(
         self,

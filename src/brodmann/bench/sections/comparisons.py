@@ -40,6 +40,8 @@ def against_twin(rows: list[Row], ours: str) -> tuple[Table, list[str]]:
             lost.append(f"{dataset} ({entry.mean:+.2f} points, {verdict})")
         if verdict == "undecided":
             unknown.append(dataset)
+    if not found:
+        return Table(f"{ours} against {TWIN}", ["set"], [], "No seed of both is there."), []
     pairs = _pairs(rows, ours, TWIN)
     ratio, low, high = error_ratio(pairs)
     table = Table(
