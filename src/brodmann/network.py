@@ -106,7 +106,8 @@ class Network(nn.Module):
         Raises:
             BrodmannError: The batch is empty, a shape or a target does not fit, or the learning rate is negative.
             DivergenceError: The loss is not finite, as where a sample holds NaN. Nothing has moved then. Checked on the
-                CPU alone: elsewhere it would make every step wait for the device.
+                CPU alone: elsewhere it would make every step wait for the device. With `RLS` also where the inputs of a
+                layer are too large to be told apart: layers above it have moved then.
         """
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
