@@ -349,13 +349,13 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Trainer(Network(body()), torch.utils.data.DataLoader([0])),  # type: ignore[arg-type]
-        "Expected samples and targets, two tensors in memory, got DataLoader: batches from a DataLoader, and weights "
-        "of samples, go into a loop of your own, network.learn(*batch).",
+        "Expected samples and targets, two tensors in memory, got DataLoader: batches from a DataLoader go into a loop "
+        "of your own, network.learn(*batch).",
     ),
     (
         lambda: Trainer(Network(body()), (X, Y), (X, Y, Y)),  # type: ignore[arg-type]
-        "Expected samples and targets, two tensors in memory, got tuple: batches from a DataLoader, and weights of "
-        "samples, go into a loop of your own, network.learn(*batch).",
+        "Expected samples and targets, two tensors in memory, got tuple: batches from a DataLoader go into a loop of "
+        "your own, network.learn(*batch).",
     ),
     (
         lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]

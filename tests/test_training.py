@@ -452,3 +452,18 @@ def test_a_row_takes_numbers_of_every_kind_and_nothing_else(tmp_path: Path) -> N
         assert trainer.run().history[-1]["own"] == 1.5
     with pytest.raises(BrodmannError, match="A callback put Tensor into the row as 'own': expected numbers, texts"):
         Trainer(network(), blobs(), None, Schedule(1), callbacks=[Adds(torch.zeros(2))]).run()
+
+
+def test_weights_of_samples_go_with_the_training_part(tmp_path: Path) -> None:
+    x, y = blobs()
+    kept = y != 2
+    learners = [network(), network(), network()]
+    parts = [(x, y, kept.float()), (x, y, torch.ones(len(x))), (x, y)]
+    for learner, part in zip(learners, parts, strict=True):
+        Trainer(learner, part, (x, y), Schedule(epochs=8, batch_size=15, lr=0.05)).run()
+    without, ones, plain = (learner(x).argmax(1) for learner in learners)
+    assert not (without == 2).any()
+    assert torch.equal(ones, plain)
+    assert (plain == 2).any()
+    with pytest.raises(BrodmannError, match="Expected samples with one target each, got 90 samples and 3"):
+        Trainer(network(), (x, y, torch.ones(3)))

@@ -87,7 +87,7 @@ class Trainer:
     def __init__(
         self,
         network: Learner,
-        train: tuple[Tensor, Tensor],
+        train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor],
         validation: tuple[Tensor, Tensor] | None = None,
         schedule: Schedule | None = None,
         *,
@@ -98,8 +98,9 @@ class Trainer:
 
         Args:
             network: The learner.
-            train: Samples (n, ...) and targets (n, ...).
-            validation: The same for validation, or None.
+            train: Samples (n, ...) and targets (n, ...), and where they count differently weights (n, ...), as for
+                `Network.learn`.
+            validation: Samples and targets for validation, or None.
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
             callbacks: Seen in turn.
@@ -108,20 +109,25 @@ class Trainer:
             BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
                 a validation part.
         """
-        for part in (train, validation or train):
-            if not isinstance(part, tuple | list) or len(part) != 2:
+        for part, most in ((train, 3), *([] if validation is None else [(validation, 2)])):
+            if not isinstance(part, tuple | list) or not 2 <= len(part) <= most:
                 raise BrodmannError(
                     f"Expected samples and targets, two tensors in memory, got {type(part).__name__}: batches from a "
-                    "DataLoader, and weights of samples, go into a loop of your own, network.learn(*batch)."
+                    "DataLoader go into a loop of your own, network.learn(*batch)."
                 )
-        self.network, self.train_data, self.schedule = network, train, schedule or Schedule()
+        self.network, self.schedule = network, schedule or Schedule()
+        self.train_data, self.weight = train[:2], train[2] if len(train) == 3 else None
         self.validation = validation if validation is not None and len(validation[0]) else None
         self.folder = None if folder is None else Path(folder)
         self.callbacks = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
         self.progress = Progress()
         if not hasattr(network, "learn_with_output"):
             raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
-        for name, (samples, targets) in {"training": train, "validation": self.validation or train}.items():
+        if self.weight is not None:
+            check_tensors(weight=self.weight)
+            check_pairs(train[0], self.weight)
+        parts = {"training": self.train_data, "validation": self.validation or self.train_data}
+        for name, (samples, targets) in parts.items():
             check_tensors(samples=samples, targets=targets)
             check_pairs(samples, targets)
             if not torch.isfinite(samples).all():
@@ -233,8 +239,11 @@ class Trainer:
             watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
             samples, observe = x[rows], watch and watch.observe
+            weight = None if self.weight is None else self.weight[rows]
             try:
-                loss_tensor, output = self.network.learn_with_output(samples, target[rows], lr=lr, observe=observe)
+                loss_tensor, output = self.network.learn_with_output(
+                    samples, target[rows], weight, lr=lr, observe=observe
+                )
                 check_loss(self.network, loss_tensor, samples)
             except DivergenceError as error:
                 raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
