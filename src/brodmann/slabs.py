@@ -103,12 +103,10 @@ class Slab(nn.Module):
     def _check(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> None:
         """Checks what the kernels trust, which would read and write past the end of smaller tensors."""
         slots, outputs, inputs = self.value.shape
-        for rows, size, what in ((delta, outputs, "(rows, out)"), (x, inputs, "(rows, in)")):
-            if rows is not None and rows.shape != (groups.rows, size):
-                raise BrodmannError(
-                    f"Expected {what} of shape ({groups.rows}, {size}) for these weights and groups of rows, got "
-                    f"{tuple(rows.shape)}."
-                )
+        if delta is not None and delta.shape != (groups.rows, outputs):
+            raise _misfit("(rows, out)", (groups.rows, outputs), delta)
+        if x.shape != (groups.rows, inputs):
+            raise _misfit("(rows, in)", (groups.rows, inputs), x)
         if slot is None and groups.slots > slots:
             raise BrodmannError(
                 f"These weights have {slots} slots, and the rows are in up to {groups.slots} areas: use groups.whole "
@@ -167,3 +165,9 @@ class Slab(nn.Module):
         if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
             self.resize(len(stored))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _misfit(what: str, shape: tuple[int, int], rows: Tensor) -> BrodmannError:
+    return BrodmannError(
+        f"Expected {what} of shape {shape} for these weights and groups of rows, got {tuple(rows.shape)}."
+    )
