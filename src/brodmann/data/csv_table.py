@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brodmann.data.csv_targets import TASKS, column_targets, is_number
 from brodmann.data.dataset import Dataset, with_fixed_test_part
 from brodmann.data.directory import one_line
 from brodmann.data.npz import put_there
@@ -21,9 +22,6 @@ from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 Array = NDArray[Any]
 Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
-TASKS = ("classification", "regression")
-MISSING = ("", "na", "n/a", "nan", "null", "?")
-"""What stands for a target that is not there."""
 
 
 def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
@@ -66,7 +64,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
         learned, where = _column(target, names, path), f"column '{target}' of {path}"
     places = [place for place in range(width) if place != learned]
     x = np.array([numbers(line, path, width, places) for line in lines])
-    y = _targets([(line, cells[learned].strip()) for line, cells in lines], where, task)
+    y = column_targets([(line, cells[learned].strip()) for line, cells in lines], where, task)
     return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
 
@@ -118,7 +116,7 @@ def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[f
         )
     for place in places:
         cell = cells[place]
-        if not _is_number(cell) or not math.isfinite(float(cell)):
+        if not is_number(cell) or not math.isfinite(float(cell)):
             came = cell if len(cell) <= 40 else f"{cell[:37]}..."
             header = " A header holds no number, and no name twice." if number == 1 else ""
             raise BrodmannError(
@@ -140,45 +138,6 @@ def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:
     return names.index(target)
 
 
-def _targets(lines: list[tuple[int, str]], where: str, task: str | None) -> Array:
-    """Returns real targets, (n,) float64, or classes, (n,) int64 or text."""
-    cells = [cell for _, cell in lines]
-    for line, cell in lines:
-        if cell.lower() in MISSING:
-            raise BrodmannError(
-                f"No target in line {line} of {where}: '{cell}' came. Leave examples without a target out; a class "
-                "needs another name."
-            )
-    words = [(line, cell) for line, cell in lines if not _is_number(cell)]
-    if words and task == "regression":
-        line, cell = words[0]
-        raise BrodmannError(f"Expected a number as target in line {line} of {where}, got '{cell}'.")
-    if words and len(words) < len(cells) and task is None:
-        line, cell = words[0]
-        raise BrodmannError(
-            f"The targets in {where} are numbers, but for '{cell}' in line {line}: write all of them as numbers or all "
-            "as words, or name the task."
-        )
-    whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
-    if task == "regression" or (task is None and not words and not whole):
-        return np.array([float(cell) for cell in cells])
-    distinct = len(set(cells))
-    if task is None and distinct > 20 and 4 * distinct > len(cells):
-        raise BrodmannError(
-            f"The targets in {where} are {'words' if words else 'whole numbers'}, and so classes, but there are "
-            f"{distinct} of them in {len(cells)} examples: name the task, classification"
-            f"{'' if words else ' or regression'}."
-        )
-    if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and len(set(cells)) > 2:
-        raise BrodmannError(
-            f"Line 1 is no header, since it holds numbers, and its '{cells[0]}' is found nowhere else in {where}: "
-            "write names that are no numbers, or leave that line out."
-        )
-    if not whole or max(map(len, cells)) > 18:  # as many digits as int64 surely holds
-        return np.array(cells)
-    return np.array([int(cell) for cell in cells])
-
-
 def _is_header(cells: list[str]) -> bool:
     """Whether a first line names columns: no number, and no name twice, as what marks missing values would be.
 
@@ -188,7 +147,7 @@ def _is_header(cells: list[str]) -> bool:
     if len(named) > 2 and _counts(named):
         return True
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
-    return not any(_is_number(part) for part in parts) and len(set(cells)) == len(cells)
+    return not any(is_number(part) for part in parts) and len(set(cells)) == len(cells)
 
 
 def _is_index(cells: Sequence[str]) -> bool:
@@ -198,11 +157,3 @@ def _is_index(cells: Sequence[str]) -> bool:
 
 def _counts(cells: Sequence[str]) -> bool:
     return [cell.strip() for cell in cells] == [str(number) for number in range(len(cells))]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # Python reads 1_0 as 10

@@ -1,0 +1,73 @@
+"""Targets of a table of text: which are classes, which are real, and which are neither."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brodmann.errors import BrodmannError
+
+TASKS = ("classification", "regression")
+MISSING = ("", "na", "n/a", "nan", "null", "?")
+"""What stands for a target that is not there."""
+
+
+def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -> NDArray[Any]:
+    """Returns real targets, (n,) float64, or classes, (n,) int64 or text.
+
+    Args:
+        lines: Number of each line, and its target.
+        where: Name of the column for messages.
+        task: One of `TASKS`, or None: then whole numbers and words are classes.
+
+    Raises:
+        BrodmannError: One is missing, or they are not of one kind, or not of the task; or they seem to be classes, and
+            there are too many, or the first looks like part of a header.
+    """
+    cells = [cell for _, cell in lines]
+    for line, cell in lines:
+        if cell.lower() in MISSING:
+            raise BrodmannError(
+                f"No target in line {line} of {where}: '{cell}' came. Leave examples without a target out; a class "
+                "needs another name."
+            )
+    words = [(line, cell) for line, cell in lines if not is_number(cell)]
+    if words and task == "regression":
+        line, cell = words[0]
+        raise BrodmannError(f"Expected a number as target in line {line} of {where}, got '{cell}'.")
+    if words and len(words) < len(cells) and task is None:
+        line, cell = words[0]
+        raise BrodmannError(
+            f"The targets in {where} are numbers, but for '{cell}' in line {line}: write all of them as numbers or all "
+            "as words, or name the task."
+        )
+    whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
+    if task == "regression" or (task is None and not words and not whole):
+        return np.array([float(cell) for cell in cells])
+    distinct = len(set(cells))
+    if task is None and distinct > 20 and 4 * distinct > len(cells):
+        raise BrodmannError(
+            f"The targets in {where} are {'words' if words else 'whole numbers'}, and so classes, but there are "
+            f"{distinct} of them in {len(cells)} examples: name the task, classification"
+            f"{'' if words else ' or regression'}."
+        )
+    if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and len(set(cells)) > 2:
+        raise BrodmannError(
+            f"Line 1 is no header, since it holds numbers, and its '{cells[0]}' is found nowhere else in {where}: "
+            "write names that are no numbers, or leave that line out."
+        )
+    if not whole or max(map(len, cells)) > 18:  # as many digits as int64 surely holds
+        return np.array(cells)
+    return np.array([int(cell) for cell in cells])
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number as people write it."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # Python reads 1_0 as 10
