@@ -1,6 +1,7 @@
 // Drives every kernel over shapes that divide nothing, from buffers that end where their numbers end, with one thread
 // and with several. Built with a sanitiser (tests/test_sanitisers.py), it finds reads and writes beyond a buffer,
-// undefined arithmetic, and two threads that touch one number.
+// undefined arithmetic, and two threads that touch one number. Named a file, it writes there what came out: results of
+// other processors can be compared (tests/test_processors.py).
 
 #include "grouped.cpp"
 
@@ -11,6 +12,7 @@
 namespace {
 
 std::mt19937 generator(1);
+std::FILE* results = nullptr;
 
 int64_t below(int64_t limit) { return std::uniform_int_distribution<int64_t>(0, limit - 1)(generator); }
 
@@ -34,6 +36,14 @@ void same(const std::vector<T>& ours, const std::vector<T>& theirs, const char* 
   if (std::memcmp(ours.data(), theirs.data(), ours.size() * sizeof(T)) != 0) {
     std::printf("%s depends on the number of threads\n", what);
     std::exit(1);
+  }
+}
+
+template <class T>
+void write(const std::vector<T>& found) {
+  for (const T& value : found) {
+    const double number = widen(value);
+    if (results) std::fwrite(&number, sizeof number, 1, results);
   }
 }
 
@@ -110,12 +120,15 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     same(moved[0][k].weight, moved[1][k].weight, "update");
     same(moved[0][k].first, moved[1][k].first, "the first moment");
     same(moved[0][k].second, moved[1][k].second, "the second moment");
+    write(moved[0][k].weight);
   }
+  for (const auto* found : {&out[0], &down[0], &moved_bias[0].weight, &error_of_gate, &error_of_loss}) write(*found);
 }
 
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
+  if (count > 1) results = std::fopen(arguments[1], "wb");
   const int64_t sizes[] = {1, 2, 3, 7, 8, 15, 16, 17, 33, 64, 65, 130};
   const auto size = [&] { return sizes[below(std::size(sizes))]; };
   for (int turn = 0; turn < 60; ++turn) {
@@ -131,5 +144,6 @@ int main() {
   }
   batch<float, float>(1100, 1, 33, 17);
   batch<double, double>(1100, 1, 17, 33);
+  if (results) std::fclose(results);
   std::printf("clean\n");
 }

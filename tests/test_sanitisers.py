@@ -12,7 +12,7 @@ from brodmann.kernels.build import SOURCE, find_compiler
 SOURCES = {path.name: path.read_text() for path in (SOURCE, *SOURCE.parent.glob("*.h"))}
 DRIVER = Path(__file__).with_name("sanitise.cpp")
 KINDS = {
-    "addresses and arithmetic": ["-fsanitize=address,undefined", "-fopenmp"],
+    "addresses and arithmetic": ["-fsanitize=address,undefined", "-fopenmp", "-DBRODMANN_OPENMP"],
     # The file hands its tiles to plain threads here: those of OpenMP wait for each other unseen.
     "threads": ["-fsanitize=thread"],
 }

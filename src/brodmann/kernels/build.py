@@ -94,8 +94,6 @@ def compiled(source: Path, compiler: str) -> Path:
     """
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     openmp = _openmp()
-    if openmp is not None and "clang" in version and "gomp" in openmp.name:
-        openmp = None  # clang's parallel regions call another library than GNU's: one thread
     texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
     parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -105,7 +103,7 @@ def compiled(source: Path, compiler: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
-        parallel = ["-fopenmp"] if openmp else []
+        parallel = ["-DBRODMANN_OPENMP"] if openmp else []
         _run([compiler, *FLAGS, *parallel, "-c", str(source), "-o", str(half)])
         _run([compiler, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
         os.replace(whole, target)  # atomic: another process sees all of it or nothing
@@ -120,7 +118,12 @@ def _openmp() -> Path | None:
     """Returns PyTorch's own OpenMP library: a second one would bring a second pool of threads to fight with."""
     folder = Path(torch.__file__).parent
     places = [folder / "lib", folder.parent / "torch.libs"]
-    return next((path for place in places for path in sorted(place.glob("lib*omp*.so*"))), None)
+    return next((path for place in places for path in sorted(place.glob("lib*omp*.so*")) if _is_openmp(path)), None)
+
+
+def _is_openmp(path: Path) -> bool:
+    """Whether a library is GNU's, Intel's or LLVM's OpenMP: others have such a name as libbackend_with_compiler."""
+    return path.name.startswith(("libgomp", "libiomp", "libomp"))
 
 
 def _processor() -> str:

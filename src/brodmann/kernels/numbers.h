@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-#ifdef __AVX512BF16__
+#ifdef __FMA__
 #include <immintrin.h>
 #endif
 
@@ -28,10 +28,13 @@ struct Lanes {
 template <class C>
 using Vector = typename Lanes<C>::Vector;
 
-// bfloat16: the upper half of a float32.
+// bfloat16: the upper half of a float32. There are no vectors of them: they are widened when they are loaded.
 struct BFloat16 {
   uint16_t bits;
 };
+
+template <>
+struct Lanes<BFloat16> {};
 
 template <class C>
 inline C widen(C value) {
@@ -125,6 +128,24 @@ template <class V>
 inline void multiply_add(V& sum, const V& a, const V& b) {
   sum += a * b;
 }
+
+// By name: left alone, GCC fuses or does not by what else is in a loop, so that a tile of one row would round otherwise
+// than one of six, and results would depend on how threads cut the rows.
+#if defined(__AVX512F__)
+inline void multiply_add(Vector<float>& sum, const Vector<float>& a, const Vector<float>& b) {
+  sum = (Vector<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+}
+inline void multiply_add(Vector<double>& sum, const Vector<double>& a, const Vector<double>& b) {
+  sum = (Vector<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
+}
+#elif defined(__FMA__)
+inline void multiply_add(Vector<float>& sum, const Vector<float>& a, const Vector<float>& b) {
+  sum = (Vector<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+}
+inline void multiply_add(Vector<double>& sum, const Vector<double>& a, const Vector<double>& b) {
+  sum = (Vector<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
+}
+#endif
 
 template <class C, class W>
 inline C product(C a, W b) {

@@ -6,16 +6,12 @@
 #include <atomic>
 #include <vector>
 
-#ifdef __SANITIZE_THREAD__
-#include <thread>
-#endif
-
 #include "groups.h"
+#include "threads.h"
 
 namespace {
 
 constexpr int64_t kPiece = 64;       // outputs (inputs) that stay with one thread: no tile of any operation is wider
-constexpr int64_t kSmall = 1 << 15;  // multiply-adds below which one thread is faster than waking the others
 
 struct Item {
   int64_t group, begin, end;
@@ -53,19 +49,6 @@ Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step
   }
   shares.bounds.push_back(int64_t(shares.items.size()));
   return shares;
-}
-
-// Calls body(0) .. body(threads - 1), each on its own thread where `work`, the multiply-adds of all, is worth it.
-template <class Body>
-void team(int64_t work, int threads, const Body& body) {
-#ifdef __SANITIZE_THREAD__  // which cannot see how OpenMP's threads wait for each other
-  std::vector<std::thread> others;
-  for (int thread = 0; thread < threads; ++thread) others.emplace_back([&body, thread] { body(thread); });
-  for (auto& other : others) other.join();
-#else
-#pragma omp parallel for schedule(static, 1) num_threads(threads) if (work > kSmall)
-  for (int thread = 0; thread < threads; ++thread) body(thread);
-#endif
 }
 
 // Calls body(0) .. body(count - 1), whichever thread is free the next.

@@ -1,0 +1,50 @@
+// How threads are called: those of PyTorch's own OpenMP library, which are there anyway.
+
+#pragma once
+
+#include <cstdint>
+
+#ifdef __SANITIZE_THREAD__
+#include <thread>
+#include <vector>
+#endif
+
+// What a parallel region is compiled to, called by name: compilers would else bring an OpenMP library of their own, and a
+// second pool of threads beside PyTorch's. LLVM's and Intel's libraries have these functions as well as GNU's.
+extern "C" {
+void GOMP_parallel(void (*run)(void*), void* data, unsigned threads, unsigned flags);
+int omp_get_thread_num();
+int omp_get_num_threads();
+}
+
+namespace {
+
+constexpr int64_t kSmall = 1 << 15;  // multiply-adds below which one thread is faster than waking the others
+
+// Calls body(0) .. body(threads - 1), each on its own thread where `work`, the multiply-adds of all, is worth it.
+template <class Body>
+void team(int64_t work, int threads, const Body& body) {
+#if defined(__SANITIZE_THREAD__)  // which cannot see how OpenMP's threads wait for each other
+  std::vector<std::thread> others;
+  for (int thread = 0; thread < threads; ++thread) others.emplace_back([&body, thread] { body(thread); });
+  for (auto& other : others) other.join();
+#else
+#if defined(BRODMANN_OPENMP)
+  if (threads > 1 && work > kSmall) {
+    struct Call {
+      const Body& body;
+      int threads;
+    } call{body, threads};
+    const auto run = [](void* of) {  // there may be fewer threads than were asked for
+      const Call& me = *static_cast<const Call*>(of);
+      for (int thread = omp_get_thread_num(); thread < me.threads; thread += omp_get_num_threads()) me.body(thread);
+    };
+    return GOMP_parallel(run, &call, unsigned(threads), 0);
+  }
+#endif
+  (void)work;
+  for (int thread = 0; thread < threads; ++thread) body(thread);
+#endif
+}
+
+}  // namespace
