@@ -23,7 +23,7 @@ from torch import Tensor
 from brodmann import SGD, Adam, BrodmannError, CrossEntropy, Network, Router, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
-from brodmann.kernels.build import build
+from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
 from brodmann.slabs import Slab
 from brodmann.updates import Factors
 
@@ -367,7 +367,7 @@ def test_other_kinds_of_number_go_the_way_of_pure_pytorch() -> None:
 TRAIN = """
 import json, torch, warnings
 from brodmann import Network, mlp
-from brodmann.kernels.build import build
+from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
 torch.manual_seed(0)
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
@@ -449,7 +449,7 @@ def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
 
 @needs_kernels
 def test_results_do_not_depend_on_threads_as_the_kernels_are_compiled(tmp_path: Path) -> None:
-    """Every operation of random shapes, by one thread and by three: compilers fuse as they like unless they are told."""
+    """Every operation, random shapes, by one thread and by three: compilers fuse as they like unless they are told."""
     compiler, program = find_compiler(), tmp_path / "driver"
     assert compiler is not None
     driver = Path(__file__).with_name("sanitise.cpp")
