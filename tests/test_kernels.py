@@ -367,7 +367,7 @@ def test_other_kinds_of_number_go_the_way_of_pure_pytorch() -> None:
 TRAIN = """
 import json, torch, warnings
 from brodmann import Network, mlp
-from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
+from brodmann.kernels.build import build
 torch.manual_seed(0)
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
