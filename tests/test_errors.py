@@ -75,7 +75,7 @@ OTHER_NUMBERS = (
 NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "
 WITHOUT_FEEDBACK = (
     "Layer {} sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let a layer of "
-    "your own return the error from `learn`."
+    "your own return the error from `learn`. One whose parameters stay as they are says so: learns = False."
 )
 NO_ROUTER = "This AreaLinear has no router of its own: put it into a Routed, or give it one."
 CASES: list[tuple[Callable[[], object], str]] = [

@@ -364,3 +364,16 @@ def test_what_diverged_predicts_nothing() -> None:
 def test_a_scale_that_one_sample_cannot_give_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="takes the scale of targets from its first call, and here all are equal"):
         SALRegressor().partial_fit([[1.0, 2.0]], [3.0])
+
+
+def test_no_weights_are_weights_of_one_and_no_schedule_the_usual_one() -> None:
+    x, y = load_wine(return_X_y=True)
+    outputs = []
+    for later in (None, np.ones(len(y))):
+        model = SALClassifier(areas=2, width=8, random_state=0)
+        model.partial_fit(x, y, sample_weight=np.full(len(y), 100.0))
+        outputs.append(model.partial_fit(x, y, sample_weight=later).predict_proba(x))
+    np.testing.assert_allclose(outputs[0], outputs[1])
+    models = [SALClassifier(areas=2, width=8, epochs=2, random_state=0, schedule=of) for of in (None, "cosine")]
+    one, other = (model.fit(x, y).predict_proba(x) for model in models)
+    np.testing.assert_array_equal(one, other)

@@ -304,7 +304,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Network(Sequential(body(), Silent())).learn(X, Y),
         "Layer 1 (Silent) sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let "
-        "a layer of your own return the error from `learn`.",
+        "a layer of your own return the error from `learn`. One whose parameters stay as they are says so: learns = "
+        "False.",
     ),
     (
         lambda: merged_once().learn(X, Y),
@@ -349,12 +350,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Trainer(Network(body()), torch.utils.data.DataLoader([0])),  # type: ignore[arg-type]
-        "Expected samples and targets, two tensors in memory, got DataLoader: batches from a DataLoader go into a loop "
+        "Expected samples and targets, tensors in memory, got DataLoader: batches from a DataLoader go into a loop "
         "of your own, network.learn(*batch).",
     ),
     (
         lambda: Trainer(Network(body()), (X, Y), (X, Y, Y)),  # type: ignore[arg-type]
-        "Expected samples and targets, two tensors in memory, got tuple: batches from a DataLoader go into a loop of "
+        "Expected samples and targets, tensors in memory, got tuple: batches from a DataLoader go into a loop of "
         "your own, network.learn(*batch).",
     ),
     (
@@ -621,6 +622,11 @@ def test_a_learning_layer_of_ones_own_counts() -> None:
     assert not torch.equal(below.factor, torch.ones(6))
     Sequential(Local(torch.tanh), AreaLinear(6, 3, feedback=None))  # nothing below it learns
 
+    class Frozen(Scale):
+        learns = False
+
+    Sequential(Frozen(6), AreaLinear(6, 3, feedback=None))
+
 
 def test_layers_inside_a_further_routed_follow_that_one() -> None:
     inner = Routed(Router(6, 2), AreaLinear(6, 6, areas=2, router=None))
@@ -637,7 +643,9 @@ def test_layers_inside_a_further_routed_follow_that_one() -> None:
     torch.testing.assert_close(network(X), x)
     assert torch.equal(followed.weight.value, before[0])
     assert torch.equal(followed.slot, before[1])
-    assert Routed(Router(6, 4), inner).split  # directly, too
+    outer = Routed(Router(6, 4, partition="adaptive"), inner)  # directly, too
+    outer.split(0)
+    assert torch.equal(followed.weight.value, before[0])
     names = list(area_choices(network, X))
     assert names == ["", "body.layers.1"]
 

@@ -33,7 +33,7 @@ from brodmann import (
     stream_mlp,
 )
 from brodmann.baselines import Backpropagation
-from brodmann.builders import design
+from brodmann.builders import BUILDERS, design
 from brodmann.files import read_tensors, write_tensors
 
 from .oracles.cases import LAYERS, PATHS
@@ -360,7 +360,7 @@ def test_a_buffer_of_float64_leaves_the_network_as_it_was(tmp_path: Path) -> Non
         network.save(tmp_path / "n.safetensors")
         assert Network.load(tmp_path / "n.safetensors", body()).dtype == number
     write_tensors(tmp_path / "other.safetensors", {}, {"backpropagation": {}})
-    with pytest.raises(CheckpointError, match="holds no Network of this version; `Backpropagation.load` reads"):
+    with pytest.raises(CheckpointError, match="holds no Network: `Backpropagation.load` reads"):
         Network.load(tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="holds no network by backpropagation: `Network.load` reads other ones"):
         Backpropagation.load(tmp_path / "n.safetensors")
@@ -379,7 +379,7 @@ def test_recursive_least_squares_warns_of_losses_that_hardly_move_it() -> None:
 def test_areas_may_be_given_memory_at_once() -> None:
     torch.manual_seed(0)
     network = Network(mlp(5, 3, width=6, areas=4, feedback="kolen-pollack-per-area"))
-    x, before = torch.randn(40, 5), [torch.empty(0)]
+    x = torch.randn(40, 5)
     before = network(x)
     network.allocate()
     assert torch.equal(network(x), before)
@@ -432,5 +432,39 @@ def test_weights_are_those_of_targets(loss: object) -> None:
     x, y = torch.randn(4, 7, 5), torch.zeros(4, 7, dtype=torch.int64)
     network.learn(x, y, torch.ones(4, 7))
     for weight, said in ((torch.ones(4), r"\(4,\)"), (torch.ones(4, 7, 3), r"\(4, 7, 3\)")):
-        with pytest.raises(BrodmannError, match=rf"Expected weights of shape .*, one for each target, got {said}"):
+        with pytest.raises(
+            BrodmannError, match=rf"Expected a weight for each of the \d+ targets, got weights of shape {said}"
+        ):
             network.learn(x, y, weight)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.layers.append(Local(nn.Tanh())),
+        lambda body: setattr(body.layers, "1", Local(nn.Tanh())),
+        lambda body: setattr(body.layers[1], "alpha", 0.1),
+    ],
+)
+def test_a_body_that_was_changed_is_not_described_by_its_builder(
+    change: Callable[[Layer], None], tmp_path: Path
+) -> None:
+    body = residual_mlp(5, 3, depth=3, width=6, areas=1)
+    assert Network(body).design is not None
+    change(body)
+    network = Network(body)
+    assert network.design is None
+    network.save(tmp_path / "n.safetensors")
+    with pytest.raises(CheckpointError, match="does not say how its body was built"):
+        Network.load(tmp_path / "n.safetensors")
+
+
+def test_a_registered_builder_needs_no_rule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def pair(size: int) -> Sequential:
+        return Sequential(AreaLinear(5, size, areas=1, feedback=None), AreaLinear(size, 3, areas=1))
+
+    monkeypatch.setitem(BUILDERS, "pair", pair)
+    network = Network.from_design(design("pair", None, size=4))
+    network.save(tmp_path / "n.safetensors")
+    x = torch.randn(6, 5)
+    assert torch.equal(Network.load(tmp_path / "n.safetensors")(x), network(x))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import math
 import os
 import signal
@@ -184,6 +186,9 @@ def test_a_step_that_cannot_be_made_moves_nothing() -> None:
         learner.learn(x, y, torch.full((len(x),), math.nan))
     with pytest.raises(BrodmannError, match="from 0 to"):
         learner.learn(x, y + 100)
+    real = network(loss=MeanSquaredError())
+    with pytest.raises(DivergenceError, match="all outputs are finite, so look at targets and weights"):
+        real.learn(x, torch.full((len(x), 3), math.nan))
     after = learner.learning_state()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -329,7 +334,6 @@ def test_early_stopping_follows_the_loss_of_real_targets() -> None:
 def test_checkpoints_of_another_network_stay(tmp_path: Path) -> None:
     Trainer(network(), blobs(), None, Schedule(epochs=3), folder=tmp_path).run()
     names = checkpoint_names(tmp_path)
-    state = torch.get_rng_state()
     other = Network(mlp(5, 3, width=9, areas=4))
     state = torch.get_rng_state()
     with pytest.raises(BrodmannError, match="holds checkpoints of another network: build it as before"):
@@ -422,6 +426,12 @@ def test_losses_of_logits_have_no_r2(loss: torch.nn.Module) -> None:
     assert set(evaluate(network(loss=loss), x, target)) == {"loss"}
     assert set(evaluate(network(loss=torch.nn.HuberLoss()), x, target)) == {"loss", "r2"}
     assert set(evaluate(network(loss=torch.nn.functional.mse_loss), x, target)) == {"loss", "r2"}
+    huber = functools.partial(torch.nn.functional.huber_loss, delta=0.5)
+    own = lambda output, target: ((output - target) ** 2).mean()  # noqa: E731
+    for regression in (huber, own):
+        assert set(evaluate(network(loss=regression), x, target)) == {"loss", "r2"}
+    binary = functools.partial(torch.nn.functional.binary_cross_entropy_with_logits, reduction="sum")
+    assert set(evaluate(network(loss=binary), x, target)) == {"loss"}
 
 
 @pytest.mark.parametrize(
@@ -467,3 +477,21 @@ def test_weights_of_samples_go_with_the_training_part(tmp_path: Path) -> None:
     assert (plain == 2).any()
     with pytest.raises(BrodmannError, match="Expected samples with one target each, got 90 samples and 3"):
         Trainer(network(), (x, y, torch.ones(3)))
+
+
+def test_accuracy_of_sequences_is_a_share_of_their_targets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(20, 7, 5, generator=generator), torch.zeros(20, 7, dtype=torch.int64)
+    row = Trainer(network(), (x, y), (x, y), Schedule(epochs=4, batch_size=6, lr=0.05)).run().history[-1]
+    assert 0.5 < row["train_accuracy"] <= 1
+    assert row["validation_accuracy"] == 1
+
+
+def test_checkpoints_of_another_version_are_refused(tmp_path: Path) -> None:
+    Trainer(network(), blobs(), None, Schedule(epochs=1), folder=tmp_path).run()
+    path = tmp_path / f"{checkpoint_names(tmp_path)[-1]}.json"
+    record = json.loads(path.read_text())
+    del record["progress"]["scored"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(BrodmannError, match="holds checkpoints of another version of this package: begin anew"):
+        Trainer(network(), blobs(), None, Schedule(epochs=2), folder=tmp_path).resume()

@@ -74,10 +74,9 @@ def _described(builder: Callable[P, B]) -> Callable[P, B]:
         given = inspect.signature(builder).bind(*args, **kwargs).arguments
         rule = given.pop("update", None)
         try:
-            description: dict[str, Any] | None = design(builder.__name__, rule, **given)
+            body._built = design(builder.__name__, rule, **given), repr(body)
         except BrodmannError:
-            description = None
-        body.design = description  # type: ignore[assignment]
+            body._built = None
         return body
 
     return call
@@ -277,7 +276,7 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
         BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument is no
             data, such as a feedback path that is not given by its name.
     """
-    given = {**arguments, "update": None}
+    given = dict(arguments)
     if update is not None:
         check_rule(update)
         name = type(update).__name__.lower()
@@ -317,9 +316,19 @@ def build(description: dict[str, Any]) -> Layer:
     if isinstance(arguments.get("update"), dict):
         arguments["update"] = update_rule(**arguments["update"])
     try:
-        return BUILDERS[name](**arguments)
+        body = BUILDERS[name](**arguments)
     except TypeError as error:
         raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
+    body._built = description, repr(body)
+    return body
+
+
+def built_from(body: Layer) -> dict[str, Any] | None:
+    """Returns the design that a body was built from; None if it was composed, or parts of it were replaced since."""
+    if body._built is None:
+        return None
+    description, looks = body._built
+    return description if repr(body) == looks else None
 
 
 def _parts(
@@ -417,6 +426,7 @@ __all__ = [
     "FEEDBACKS",
     "activation_named",
     "build",
+    "built_from",
     "check_residual_depth",
     "dense_size",
     "design",

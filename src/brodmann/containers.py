@@ -71,7 +71,8 @@ class Sequential(Layer):
 def _without_feedback(layer: Any, index: int) -> BrodmannError:
     return BrodmannError(
         f"Layer {index} ({type(layer).__name__}) sends no error down, and layers below it learn: give an AreaLinear a "
-        "feedback path, and let a layer of your own return the error from `learn`."
+        "feedback path, and let a layer of your own return the error from `learn`. One whose parameters stay as they "
+        "are says so: learns = False."
     )
 
 
@@ -89,6 +90,10 @@ class Residual(Layer):
         super().__init__()
         check_layer(body, "The body of Residual")
         self.body, self.alpha = body, alpha
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"alpha={self.alpha}"
 
     @property
     def learns(self) -> bool:

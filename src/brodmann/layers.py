@@ -101,6 +101,9 @@ def check_layer(part: Any, place: str) -> None:
 class Layer(nn.Module, ABC):
     """Abstract: anything that can be traced and can learn."""
 
+    _built: tuple[dict[str, Any], str] | None = None
+    """Design that a builder built it from, and how it then looked; see `brodmann.builders.built_from`."""
+
     @property
     def sends_down(self) -> bool:
         """Whether `learn` returns an error for the layer below. Default True."""
@@ -108,7 +111,10 @@ class Layer(nn.Module, ABC):
 
     @property
     def learns(self) -> bool:
-        """Whether `learn` moves anything in it, so that an error must come down. Default: whether it has parameters."""
+        """Whether `learn` moves anything in it, so that an error must come down. Default: whether it has parameters.
+
+        A layer of your own whose parameters stay as they are returns False.
+        """
         return next(self.parameters(), None) is not None
 
     @abstractmethod

@@ -133,8 +133,15 @@ class SumOfSquares:
         return (weighted * error).sum() / 2, weighted
 
 
-_OF_VALUES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
-_OF_VALUES_BY_NAME = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+_OF_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.NLLLoss, nn.KLDivLoss, nn.PoissonNLLLoss, nn.SoftMarginLoss)
+_FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
+    functional.cross_entropy,
+    functional.binary_cross_entropy_with_logits,
+    functional.nll_loss,
+    functional.kl_div,
+    functional.poisson_nll_loss,
+    functional.soft_margin_loss,
+)
 OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
 """What a network's file can make again."""
 
@@ -217,11 +224,12 @@ def as_loss(loss: Any) -> Loss:
     return OwnLoss(loss, weighted=weighted) if two else loss
 
 
-def compares_values(loss: Loss) -> bool:
-    """Whether a loss asks for outputs like the real targets, so that R2 says how good they are: not for logits."""
-    if isinstance(loss, PyTorchLoss):
-        return isinstance(loss.loss, _OF_VALUES) or getattr(loss.loss, "__name__", "") in _OF_VALUES_BY_NAME
-    return isinstance(loss, MeanSquaredError | SumOfSquares)
+def takes_logits(loss: Loss) -> bool:
+    """Whether a loss is known to take outputs for logits, or their like: then R2 says nothing about them."""
+    if not isinstance(loss, PyTorchLoss):
+        return isinstance(loss, CrossEntropy)
+    inner = loss.loss.func if isinstance(loss.loss, partial) else loss.loss
+    return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
 
 
 def describe_loss(loss: Loss) -> dict[str, Any]:
@@ -331,6 +339,6 @@ def _of_each(weight: Tensor, values: Tensor) -> Tensor:
     """Returns the weights of samples in the shape of a value of each."""
     if weight.numel() != values.numel():
         raise BrodmannError(
-            f"Expected weights of shape {tuple(values.shape[:-1])}, one for each target, got {tuple(weight.shape)}."
+            f"Expected a weight for each of the {values.numel()} targets, got weights of shape {tuple(weight.shape)}."
         )
     return weight.to(values).reshape(values.shape)

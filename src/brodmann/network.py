@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .areas import AreaMap
-from .builders import build
+from .builders import build, built_from
 from .checks import check_positive, check_real, check_tensors
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
@@ -41,7 +41,6 @@ class Network(nn.Module):
         lr: float | None = None,
         rates: Rates | None = None,
         clip: float | None = None,
-        design: dict[str, Any] | None = None,
     ) -> None:
         """Puts a loss on top of a body.
 
@@ -52,8 +51,6 @@ class Network(nn.Module):
             lr: Learning rate of `learn` where none is given. Default `LEARNING_RATE`, at home with Adam; 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
-            design: Name and arguments of the builder that made the body, so that `load` can make it again. Default what
-                `mlp` and the other builders noted on the body.
         """
         super().__init__()
         check_layer(body, "The body of a Network")
@@ -70,7 +67,7 @@ class Network(nn.Module):
                 stacklevel=2,
             )
         self.lr = (1.0 if self.recursive else LEARNING_RATE) if lr is None else lr
-        self.rates, self.clip, self.design = rates or Rates(), clip, design or getattr(body, "design", None)
+        self.rates, self.clip = rates or Rates(), clip
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
     @staticmethod
@@ -82,7 +79,16 @@ class Network(nn.Module):
             loss: Of the network.
             **options: Further arguments of `Network`.
         """
-        return Network(build(design), loss, design=design, **options)
+        return Network(build(design), loss, **options)
+
+    @property
+    def design(self) -> dict[str, Any] | None:
+        """Name and arguments of the builder that made the body, so that `load` can make it again.
+
+        None for a body that was composed, or of which parts were replaced since. Numbers that were changed by hand in
+        a part, such as a temperature, are not noted.
+        """
+        return built_from(self.body)
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier."""
@@ -160,7 +166,7 @@ class Network(nn.Module):
     def merged(self) -> Network:
         """Returns a copy for inference in which every layer is one map per area, see `AreaLinear.merge_parts`."""
         copy = deepcopy(self)
-        copy.design = copy.body.design = None  # type: ignore[assignment]
+        copy.body._built = None
         for _, layer in copy.area_layers():
             layer.merge_parts()
         return copy
@@ -248,17 +254,16 @@ class Network(nn.Module):
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         tensors, options = read_tensors(Path(path))
-        if not {"lr", "rates", "clip", "dtype"} <= set(options):
-            raise CheckpointError(
-                f"{path} holds no Network of this version; `Backpropagation.load` reads the baseline's."
-            )
+        if not {"lr", "rates", "clip"} <= set(options):
+            raise CheckpointError(f"{path} holds no Network: `Backpropagation.load` reads the baseline's.")
         if body is None:
             if options.get("design") is None:
                 raise CheckpointError(
                     f"{path} does not say how its body was built: pass the body, built by the code that built it first."
                 )
             body = build(options["design"])
-        if options["dtype"] == "float64":
+        wide = any(tensor.dtype == torch.float64 for tensor in tensors.values())
+        if options.get("dtype", "float64" if wide else "float32") == "float64":  # older files do not say
             body.double()
         try:
             body.load_state_dict(tensors)
@@ -270,7 +275,7 @@ class Network(nn.Module):
             if loss is None:
                 raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
         rates = Rates(**options["rates"])
-        return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"], design=options["design"])
+        return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"])
 
 
 def _active(part: nn.Module) -> int:

@@ -62,6 +62,8 @@ class Schedule:
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
     """Returns the rate of a step in [0, steps): it rises linearly over the warm-up, then follows the shape."""
+    if shape not in SCHEDULES:
+        raise unknown_name("schedule", shape, SCHEDULES, "brodmann.schedule.SCHEDULES")
     if step < warmup:
         return base * (step + 1) / warmup
     return base * SCHEDULES[shape]((step - warmup) / max(1, steps - warmup))

@@ -7,14 +7,15 @@ from torch import Tensor
 
 from .checks import check_pairs
 from .learner import Learner
-from .losses import compares_values, one_number
+from .losses import OwnLoss, one_number, takes_logits
 
 
 @torch.no_grad()
 def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
     """Returns the loss, and the `score` if the outputs are classes, or such as real targets are; x (n, ...).
 
-    A loss that is not one of values, such as a binary cross-entropy, has no ``r2``: its outputs are logits.
+    There is no ``r2`` where the loss takes outputs for logits, such as a binary cross-entropy, or where whole numbers
+    may be anything: a loss of your own.
 
     Raises:
         BrodmannError: There is nothing to score, or the numbers of samples and targets differ.
@@ -22,7 +23,9 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> d
     check_pairs(x, target)
     outputs = torch.cat([network(part) for part in torch.split(x, rows)])
     loss = float(one_number(network.loss(outputs, target, None)))
-    scored = are_classes(outputs, target) or (target.numel() == outputs.numel() and compares_values(network.loss))
+    values = target.numel() == outputs.numel() and not takes_logits(network.loss)
+    known = target.is_floating_point() or not isinstance(network.loss, OwnLoss)
+    scored = are_classes(outputs, target) or (values and known)
     return {"loss": loss, **(score(outputs, target) if scored else {})}
 
 

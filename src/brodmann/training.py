@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -60,7 +60,7 @@ class Progress:
         step: Steps done in all.
         loss_sum: Sum of losses over the samples of the running epoch.
         score_sum: Sum of correct samples in it.
-        scored: Samples in it whose targets are classes.
+        scored: Targets in it that are classes.
         samples: Samples in it.
         seconds: Training time so far, evaluation left out.
         best: Best validation accuracy so far; of real targets minus the loss.
@@ -92,7 +92,7 @@ class Trainer:
         schedule: Schedule | None = None,
         *,
         folder: str | Path | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Iterable[Callback] | Callback = (),
     ) -> None:
         """Stores what it is given; nothing runs yet.
 
@@ -103,7 +103,7 @@ class Trainer:
             validation: Samples and targets for validation, or None.
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
-            callbacks: Seen in turn.
+            callbacks: Called in turn, objects of `Callback`.
 
         Raises:
             BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
@@ -112,14 +112,14 @@ class Trainer:
         for part, most in ((train, 3), *([] if validation is None else [(validation, 2)])):
             if not isinstance(part, tuple | list) or not 2 <= len(part) <= most:
                 raise BrodmannError(
-                    f"Expected samples and targets, two tensors in memory, got {type(part).__name__}: batches from a "
+                    f"Expected samples and targets, tensors in memory, got {type(part).__name__}: batches from a "
                     "DataLoader go into a loop of your own, network.learn(*batch)."
                 )
         self.network, self.schedule = network, schedule or Schedule()
         self.train_data, self.weight = train[:2], train[2] if len(train) == 3 else None
         self.validation = validation if validation is not None and len(validation[0]) else None
         self.folder = None if folder is None else Path(folder)
-        self.callbacks = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
+        self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         self.progress = Progress()
         if not hasattr(network, "learn_with_output"):
             raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
@@ -181,6 +181,8 @@ class Trainer:
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
         checkpoint = read_checkpoint(self.folder, name)
+        if set(checkpoint.progress) != set(vars(self.progress)):
+            raise CheckpointError(f"{self.folder} holds checkpoints of another version of this package: begin anew.")
         tensors = dict(checkpoint.tensors)
         generator, on_device = tensors.pop("generator_state"), tensors.pop("device_generator_state", None)
         try:
@@ -255,7 +257,7 @@ class Trainer:
             progress.loss_sum += loss * len(rows)
             if are_classes(output, target[rows]):
                 progress.score_sum += int(correct(output, target[rows]).sum())
-                progress.scored += len(rows)
+                progress.scored += target[rows].numel()
             if watch is not None:
                 watch.check(self.network)
             for callback in self.callbacks:
@@ -330,7 +332,9 @@ class Trainer:
         """Lets the run draw from where it stands, and leaves the generators as they were outside."""
         outside = self._generator_states()
         if self._drawn is None:
-            torch.manual_seed(self.schedule.seed)
+            torch.default_generator.manual_seed(self.schedule.seed)
+            if self._accelerator is not None:
+                torch.get_device_module(self._accelerator).manual_seed(self.schedule.seed)
         else:
             self._set_generators(*self._drawn)
         try:

@@ -108,3 +108,18 @@ def test_planted_cheats_are_flagged(small_bench: Path, cheat, message: str) -> N
     state = parts(small_bench)
     cheat(*state)
     assert any(re.search(message, problem) for problem in audit(*state)), audit(*state)
+
+
+def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:
+    bench = Path(__file__).parents[2] / "docs" / "bench" / "interference"
+    rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
+    plan = json.loads((bench / "plan.json").read_text())
+    problems = audit(rows, trials, {}, plan)
+    assert "digits, SAL, pooled, 16 areas: there is no choice, so that its settings are not checked." in problems
+    choices = json.loads((bench / "choices.json").read_text())
+    assert audit(rows, trials, choices, plan) == []
+    kept = [row for row in trials if row["method"] != "backpropagation" or row["options"]["seed"] == 1000]
+    assert any(
+        re.search("backpropagation: the search has 6 trials, that of other methods 12", problem)
+        for problem in audit(rows, kept, choices, plan)
+    )

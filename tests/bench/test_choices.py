@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,13 @@ def test_equal_cases_have_equal_keys_and_others_do_not() -> None:
     assert len({case.key, *(other.key for other in others)}) == 5
 
 
-def test_a_new_option_leaves_the_keys_of_older_rows_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case("ten", "SAL", RunOptions("digits"))
-    key, settings = case.key, asdict(case)
-    settings["options"]["later"] = None
-    monkeypatch.setattr("brodmann.bench.case.asdict", lambda _: settings)
-    assert case.key == key
-    settings["options"]["later"] = 1
-    assert case.key != key
+@pytest.mark.parametrize("name", ["ten", "ten-today", "interference"])
+def test_new_options_leave_the_keys_of_older_rows_valid(name: str) -> None:
+    for row in read_journal(Path(__file__).parents[2] / "docs" / "bench" / name / "trials.jsonl.gz")[::40]:
+        options = RunOptions(**row["options"])
+        place = (row["recipe"], row["method"], options, row["protocol"], row["task"])
+        assert Case(*place, trial=True, detail=row["detail"]).key == row["key"]
+        assert Case(*place[:2], replace(options, task="regression"), *place[3:], trial=True).key != row["key"]
 
 
 def test_every_method_tries_the_same_settings_and_trials_leave_the_test_part_closed(blobs: str) -> None:

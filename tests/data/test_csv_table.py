@@ -204,7 +204,7 @@ def test_the_target_is_a_column_by_name(tmp_path: Path, capsys: pytest.CaptureFi
         ("", {"target": "kind"}, "names no columns, so none of them is 'kind': give it a header, or leave the target"),
         ("", {"task": "regresion"}, "Unknown task 'regresion'. Did you mean 'regression'? Choose one of: class"),
         ("", {"task": "regression"}, "Expected a number as target in line 2 of the last column of"),
-        ("a,b,c,kind", {"target": "a", "task": "classification"}, "y_test holds"),  # of 40 different numbers
+        ("a,b,c,kind", {"target": "a", "task": "classification"}, "are to be classes, and there are 40 of them in 40"),
     ],
 )
 def test_targets_and_tasks_that_do_not_fit(tmp_path: Path, header: str, options: dict[str, str], message: str) -> None:
@@ -269,3 +269,29 @@ def test_predicting_the_table_itself_says_what_is_too_much(tmp_path: Path, capsy
     with pytest.raises(SystemExit, match="2"):
         main(["predict", run, str(path)])
     assert "has 4 columns where 3 were learned from: leave the targets out." in capsys.readouterr().err
+
+
+def test_names_that_are_equal_but_for_blanks_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a, a,kind\n" + "1,2,x\n3,4,y\n" * 9)
+    with pytest.raises(BrodmannError, match="line 1 column 1 must be a finite number; 'a' came.*no name twice"):
+        load(str(path))
+
+
+def test_a_blank_beside_a_quote_is_no_stray_quote(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('"1" ,"2","x"\n3,4,"y" \n' * 9)
+    assert load(str(path)).classes == ("x", "y")
+
+
+def test_predicting_passes_an_index_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, run = write(tmp_path / "t.csv", ["x", "y"] * 20, "a,b,c,kind"), str(tmp_path / "run")
+    main(["train", str(path), "--epochs", "1", "--width", "4", "--no-figures", "--out", run])
+    (tmp_path / "plain.csv").write_text("a,b,c\n1,-2,3\n-3,1,2\n")
+    (tmp_path / "pandas.csv").write_text(",c,b,a\n0,3,-2,1\n1,2,1,-3\n")
+    said = []
+    for name in ("plain", "pandas"):
+        capsys.readouterr()
+        main(["predict", run, str(tmp_path / f"{name}.csv")])
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]

@@ -24,6 +24,7 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
     return [
         *_not_there(rows, trials, choices, plan),
         *_choices_not_borne_out(trials, choices),
+        *_searches_cut_short(trials),
         *_settings_not_chosen(rows, choices),
         *_tests_read(rows, trials),
         *_other_data([*rows, *trials]),
@@ -41,8 +42,12 @@ def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, pla
         for method, chosen in methods.items()
         if method not in tried.get(dataset, {}) and chosen != packaged.get(dataset, {}).get(method)
     ]
-    # Streams have methods without anything to search for.
-    tuned = [row for row in rows if row["protocol"] == "tuned" and row["task"] != "stream"]
+    # Streams have methods without anything to search for: nobody has searched for them anywhere.
+    tuned = [
+        row
+        for row in rows
+        if row["protocol"] == "tuned" and (row["task"] != "stream" or _chosen(row, tried) or _chosen(row, packaged))
+    ]
     lacking = dict.fromkeys((row["dataset"], row["method"]) for row in tuned if not _chosen(row, choices))
     found += [
         f"{dataset}, {method}: there is no choice, so that its settings are not checked." for dataset, method in lacking
@@ -63,6 +68,20 @@ def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]
                     f"which is {_settings(best)}."
                 )
     return found
+
+
+def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
+    """Every method has the same trials: one that has fewer than others on its set was not searched to the end."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in trials:
+        dataset, method = search_name(row["dataset"], row["method"], row["detail"])
+        counts[dataset][method] += 1
+    return [
+        f"{dataset}, {method}: the search has {count} trials, that of other methods {max(methods.values())}."
+        for dataset, methods in counts.items()
+        for method, count in methods.items()
+        if count < max(methods.values())
+    ]
 
 
 def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 from brodmann.options import RunOptions
 
 Row = dict[str, Any]
+LATER = ("target", "task")
+"""Options that rows in the first journals do not have: where they are not given, keys go without them."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,11 @@ class Case:
 
     @property
     def key(self) -> str:
-        """Identifies the row: cases of equal settings are one and the same.
-
-        An option that is None counts as one that is not there, so that a new one leaves older rows valid.
-        """
+        """Identifies the row: cases of equal settings are one and the same."""
         settings = asdict(self)
-        settings["options"] = {name: value for name, value in settings["options"].items() if value is not None}
+        for name in LATER:
+            if settings["options"][name] is None:
+                del settings["options"][name]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def row(self) -> Row:

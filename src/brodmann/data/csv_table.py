@@ -52,6 +52,11 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
     names, lines = read_lines(path)
+    if names and not names[0] and len(lines) > 1 and _is_index([cells[0].strip() for _, cells in lines]):
+        raise BrodmannError(
+            f"The first column of {path} has no name and numbers the lines, as an index does, which would be learned "
+            "from: leave it out (pandas: to_csv(..., index=False)), or give it a name."
+        )
     width = len(lines[0][1])
     if width < 2 or len(lines) < 5:
         raise BrodmannError(
@@ -72,12 +77,10 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
     """Returns the names of the columns, None where they have none, and the lines below that are not empty.
 
     Raises:
-        BrodmannError: If the file cannot be read, holds no example, or begins with an index without a name.
+        BrodmannError: If the file cannot be read, holds no example, or its header has another length.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        lines = _cells(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BrodmannError(
             f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
@@ -88,11 +91,6 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
     if lines and _is_header(lines[0][1]):
         names = tuple(cell.strip() for cell in lines[0][1])
         lines = lines[1:]
-        if not names[0] and len(lines) > 1 and _is_index([cells[0].strip() for _, cells in lines]):
-            raise BrodmannError(
-                f"The first column of {path} has no name and numbers the lines, as an index does, which would be "
-                "learned from: leave it out (pandas: to_csv(..., index=False)), or give it a name."
-            )
         if lines and len(lines[0][1]) != len(names):
             raise BrodmannError(
                 f"The header of {path} has {len(names)} names, and line {lines[0][0]} {len(lines[0][1])} values: name "
@@ -101,6 +99,19 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
     if not lines:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
     return (None if names is None or _counts(names) else names), lines
+
+
+def _cells(path: Path) -> list[Line]:
+    """Returns the cells of each line that is not empty. A quote that is never closed raises a `csv.Error`."""
+    for strict in (True, False):
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=strict)
+            try:
+                return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+            except csv.Error as error:
+                if not strict or "unexpected end" in str(error):  # else only something beside a quote
+                    raise
+    raise AssertionError
 
 
 def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:
@@ -147,7 +158,7 @@ def _is_header(cells: list[str]) -> bool:
     if len(named) > 2 and _counts(named):
         return True
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
-    return not any(is_number(part) for part in parts) and len(set(cells)) == len(cells)
+    return not any(is_number(part) for part in parts) and len({cell.strip() for cell in cells}) == len(cells)
 
 
 def _is_index(cells: Sequence[str]) -> bool:

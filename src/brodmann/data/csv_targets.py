@@ -48,6 +48,11 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
     if task == "regression" or (task is None and not words and not whole):
         return np.array([float(cell) for cell in cells])
     distinct = len(set(cells))
+    if task == "classification" and 2 * distinct > len(cells):
+        raise BrodmannError(
+            f"The targets in {where} are to be classes, and there are {distinct} of them in {len(cells)} examples: too "
+            "few of each to learn from."
+        )
     if task is None and distinct > 20 and 4 * distinct > len(cells):
         raise BrodmannError(
             f"The targets in {where} are {'words' if words else 'whole numbers'}, and so classes, but there are "

@@ -257,7 +257,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             if self._recursive:
                 total += float(self.network_.learn(x[rows], y[rows], part))  # a sum already
                 continue
-            rate = learning_rate(largest, step, steps, self.schedule) if steps else largest
+            rate = learning_rate(largest, step, steps, self.schedule or "cosine") if steps else largest
             total += float(self.network_.learn(x[rows], y[rows], part, lr=rate)) * len(rows)
             step += 1
         self.loss_curve_.append(total / len(x))
@@ -321,9 +321,11 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         total, count = self._weights_seen
         total, count = total + (samples if weight is None else weight.sum()), count + samples
         self._weights_seen = total, count
-        if weight is None:
+        if self._recursive:
+            return None if weight is None else torch.from_numpy(weight).float()
+        if weight is None and total == count:  # nobody has given any
             return None
-        return torch.from_numpy(weight if self._recursive else weight * (count / total)).float()
+        return torch.from_numpy((np.ones(samples) if weight is None else weight) * (count / total)).float()
 
     def _check_partial(self) -> None:
         if self.early_stopping:
