@@ -242,7 +242,6 @@ def test_float64_and_single_areas_inside_a_routed_body_survive_saving(tmp_path: 
     network = Network(mlp(5, 3, areas=4, width=6)).double()
     x = torch.randn(9, 5, dtype=torch.float64)
     network.learn(x, torch.zeros(9, dtype=torch.long), lr=0.1)
-    network.design = {"builder": "mlp", "in_features": 5, "outputs": 3, "areas": 4, "width": 6}
     network.save(tmp_path / "network.safetensors")
     assert torch.equal(Network.load(tmp_path / "network.safetensors")(x), network(x))
     layer = AreaLinear(5, 5, areas=1, shared="off", gated=True, router=None).double()
