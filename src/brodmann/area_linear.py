@@ -160,7 +160,7 @@ class AreaLinear(Layer):
             choice = self.router(rows)
         elif choice is None:
             raise _no_router()
-        if choice is not None:
+        else:
             _check_route(choice, rows)
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)

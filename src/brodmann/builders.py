@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .checks import check_memory, check_share, check_whole
 from .containers import Recomputed, Residual, Routed, Sequential
+from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, Shape, SignSymmetric, Transpose
 from .layers import Layer
 from .local import Local, RMSNorm
 from .routing import Router
-from .updates import RLS, UPDATES, Adam, UpdateRule, check_rule, update_rule
+from .updates import RLS, Adam, UpdateRule, update_rule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
@@ -34,8 +32,6 @@ FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "transpose": Transpose,
 }
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
-P = ParamSpec("P")
-B = TypeVar("B", bound=Layer)
 ROUTING = ("layer", "network")
 STORAGES = {"bfloat16": torch.bfloat16}
 
@@ -65,24 +61,7 @@ def activation_named(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def _described(builder: Callable[P, B]) -> Callable[P, B]:
-    """Notes on what a builder builds how it was built, see `design`: None where that is no data."""
-
-    @functools.wraps(builder)
-    def call(*args: P.args, **kwargs: P.kwargs) -> B:
-        body = builder(*args, **kwargs)
-        given = inspect.signature(builder).bind(*args, **kwargs).arguments
-        rule = given.pop("update", None)
-        try:
-            body._built = design(builder.__name__, rule, **given), repr(body)
-        except BrodmannError:
-            body._built = None
-        return body
-
-    return call
-
-
-@_described
+@described
 def mlp(
     in_features: int,
     outputs: int,
@@ -144,7 +123,7 @@ def mlp(
     return wrap(Sequential(*layers))
 
 
-@_described
+@described
 def residual_mlp(
     in_features: int,
     outputs: int,
@@ -212,7 +191,7 @@ def residual_mlp(
     return wrap(Sequential(*layers))
 
 
-@_described
+@described
 def stream_mlp(
     in_features: int,
     outputs: int,
@@ -269,40 +248,6 @@ def stream_mlp(
 BUILDERS: dict[str, Callable[..., Layer]] = {"mlp": mlp, "residual_mlp": residual_mlp, "stream_mlp": stream_mlp}
 
 
-def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[str, Any]:
-    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule, None for its default.
-
-    Raises:
-        BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument is no
-            data, such as a feedback path that is not given by its name.
-    """
-    given = dict(arguments)
-    if update is not None:
-        check_rule(update)
-        name = type(update).__name__.lower()
-        if UPDATES.get(name) is not type(update):
-            raise BrodmannError(
-                f"A design names its rule: register yours first, brodmann.updates.UPDATES['{name}'] = "
-                f"{type(update).__name__}."
-            )
-        given["update"] = {"name": name, **asdict(update)}
-    try:
-        description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=_number))
-    except TypeError:
-        raise BrodmannError(
-            "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
-            f"brodmann.builders.FEEDBACKS and give its name; got {arguments}."
-        ) from None
-    return description
-
-
-def _number(value: Any) -> Any:
-    """Returns a number of NumPy's as one of Python's."""
-    if not isinstance(value, numpy.generic):
-        raise TypeError
-    return value.item()
-
-
 def build(description: dict[str, Any]) -> Layer:
     """Builds the body that `design` describes.
 
@@ -319,16 +264,8 @@ def build(description: dict[str, Any]) -> Layer:
         body = BUILDERS[name](**arguments)
     except TypeError as error:
         raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
-    body._built = description, repr(body)
+    note(body, description)
     return body
-
-
-def built_from(body: Layer) -> dict[str, Any] | None:
-    """Returns the design that a body was built from; None if it was composed, or parts of it were replaced since."""
-    if body._built is None:
-        return None
-    description, looks = body._built
-    return description if repr(body) == looks else None
 
 
 def _parts(
@@ -426,7 +363,6 @@ __all__ = [
     "FEEDBACKS",
     "activation_named",
     "build",
-    "built_from",
     "check_residual_depth",
     "dense_size",
     "design",

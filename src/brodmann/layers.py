@@ -102,7 +102,7 @@ class Layer(nn.Module, ABC):
     """Abstract: anything that can be traced and can learn."""
 
     _built: tuple[dict[str, Any], str] | None = None
-    """Design that a builder built it from, and how it then looked; see `brodmann.builders.built_from`."""
+    """Design that a builder built it from, and how it then looked; see `brodmann.designs.built_from`."""
 
     @property
     def sends_down(self) -> bool:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .areas import AreaMap
-from .builders import build, built_from
+from .builders import build
 from .checks import check_positive, check_real, check_tensors
+from .designs import built_from
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
 from .feedback import Direct, FixedRandom

@@ -90,6 +90,20 @@ def test_the_last_column_is_the_target(
             "are whole numbers, and so classes, but there are 100 of them in 100 examples: name the task, "
             "classification or regression.",
         ),
+        ("a,b,label\n" + "1,2,3,x\n" * 9, "has 3 names, and line 2 4 values: name every column, or none."),
+        ("# exported 2026\n" + "1,2,3,x\n" * 9, "has 1 names, and line 2 4 values: name every column, or none."),
+        (
+            "2019,2020,2021,label\n" + "1,2,3,pos\n1,2,3,neg\n" * 9,
+            "Line 1 is no header, since it holds numbers, and its 'label' is found nowhere else in the last column of",
+        ),
+        (
+            ",a,kind\n" + "".join(f"{7 * n % 31},2,x\n" for n in range(9)),
+            "has no name and numbers the lines, as an index does, which would be learned from: leave it out",
+        ),
+        (
+            '"a,b,c,label\n' + "1,2,3,x\n" * 9,
+            "cannot be read as a table (unexpected end of data). Look for a stray quote.",
+        ),
     ],
 )
 def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
@@ -234,33 +248,6 @@ def test_real_targets_that_are_all_equal_teach_nothing(tmp_path: Path, capsys: p
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["validation_r2"] is None  # of one sample
     assert result["test_r2"] is None or result["test_r2"] > -1e6
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a,b,label\n" + "1,2,3,x\n" * 9, "has 3 names, and line 2 4 values: name every column, or none."),
-        ("# exported 2026\n" + "1,2,3,x\n" * 9, "has 1 names, and line 2 4 values: name every column, or none."),
-        (
-            "2019,2020,2021,label\n" + "1,2,3,pos\n1,2,3,neg\n" * 9,
-            "Line 1 is no header, since it holds numbers, and its 'label' is found nowhere else in the last column of",
-        ),
-        (
-            ",a,kind\n" + "".join(f"{7 * n % 31},2,x\n" for n in range(9)),
-            "has no name and numbers the lines, as an index does, which would be learned from: leave it out",
-        ),
-        (
-            '"a,b,c,label\n' + "1,2,3,x\n" * 9,
-            "cannot be read as a table (unexpected end of data). Look for a stray quote.",
-        ),
-    ],
-)
-def test_first_lines_that_went_wrong(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(BrodmannError) as caught:
-        load(str(path))
-    assert message in str(caught.value)
 
 
 def test_predicting_the_table_itself_says_what_is_too_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

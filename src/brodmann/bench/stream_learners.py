@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
 from brodmann.builders import stream_mlp
 from brodmann.errors import unknown_name
@@ -38,19 +37,17 @@ class StreamLearner(Protocol):
         """Numbers stored."""
 
 
-class Areas:
-    """A network of areas; knows of no tasks."""
+class Trained:
+    """What the options of its case describe, by gradients: areas, or a dense network. Knows of no tasks."""
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
-        """Builds the network of the case's options."""
-        network = build_learner(case.options, features, outputs)
-        assert isinstance(network, Network)
-        self.network, self.lr = network, case.options.learning_rate
+        """Builds it."""
+        self.network, self.lr = build_learner(case.options, features, outputs), case.options.learning_rate
         self.active_parameters, self.total_parameters = self.network.active_parameters, self.network.total_parameters
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """One step."""
-        self.network.learn(x, y, lr=self.lr)
+        self.network.learn_with_output(x, y, lr=self.lr)
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Nothing."""
@@ -62,7 +59,7 @@ class Areas:
         return output.argmax(1)
 
 
-class Recursive(Areas):
+class Recursive(Trained):
     """Exclusive areas that new samples recruit, with `RLS` inside; knows of no tasks and has nothing to tune."""
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
@@ -84,31 +81,7 @@ class Recursive(Areas):
         return sum(tensor.numel() for tensor in self.network.state_dict().values())
 
 
-class Dense:
-    """A dense network by backpropagation: forgets."""
-
-    def __init__(self, case: Case, features: int, outputs: int) -> None:
-        """Builds it from the case's options."""
-        network = build_learner(case.options, features, outputs)
-        assert isinstance(network, Backpropagation)
-        self.network, self.lr = network, case.options.learning_rate
-        self.active_parameters, self.total_parameters = self.network.active_parameters, self.network.total_parameters
-
-    def learn(self, x: Tensor, y: Tensor) -> None:
-        """One step."""
-        self.network.learn_with_output(x, y, lr=self.lr)
-
-    def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Nothing."""
-
-    @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        """Returns the class of every sample."""
-        output: Tensor = self.network(x)
-        return output.argmax(1)
-
-
-class ElasticConsolidation(Dense):
+class ElasticConsolidation(Trained):
     """Elastic weight consolidation (Kirkpatrick et al. 2017): weights that mattered are held.
 
     The loss gains ``strength / 2 * sum_k F_k (w_k - w*_k)^2`` with the Fisher information F, summed over tasks, and the
@@ -147,7 +120,7 @@ class ElasticConsolidation(Dense):
         self.anchors = [weight.detach().clone() for weight in self.network.parameters()]
 
 
-class Replay(Dense):
+class Replay(Trained):
     """A dense network that repeats samples from a small reservoir (Vitter 1985) beside every new batch."""
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
@@ -261,9 +234,9 @@ class StreamingDiscriminant:
 
 
 LEARNERS: dict[str, Callable[[Case, int, int], StreamLearner]] = {
-    "areas": Areas,
+    "areas": Trained,
     "recursive": Recursive,
-    "dense": Dense,
+    "dense": Trained,
     "elastic": ElasticConsolidation,
     "replay": Replay,
     "nearest-mean": NearestMean,

@@ -101,17 +101,16 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
     return (None if names is None or _counts(names) else names), lines
 
 
-def _cells(path: Path) -> list[Line]:
+def _cells(path: Path, *, strict: bool = True) -> list[Line]:
     """Returns the cells of each line that is not empty. A quote that is never closed raises a `csv.Error`."""
-    for strict in (True, False):
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=strict)
-            try:
-                return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-            except csv.Error as error:
-                if not strict or "unexpected end" in str(error):  # else only something beside a quote
-                    raise
-    raise AssertionError
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=strict)
+        try:
+            return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        except csv.Error as error:
+            if not strict or "unexpected end" in str(error):
+                raise
+    return _cells(path, strict=False)  # there was only something beside a quote
 
 
 def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:

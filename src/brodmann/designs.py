@@ -1,0 +1,83 @@
+"""Designs: a body as data, the builder that made it and its arguments, so that a file can hold it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, ParamSpec, TypeVar
+
+import numpy
+
+from .errors import BrodmannError
+from .layers import Layer
+from .updates import UPDATES, UpdateRule, check_rule
+
+P = ParamSpec("P")
+B = TypeVar("B", bound=Layer)
+
+
+def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[str, Any]:
+    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule, None for its default.
+
+    Raises:
+        BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument is no
+            data, such as a feedback path that is not given by its name.
+    """
+    given = dict(arguments)
+    if update is not None:
+        check_rule(update)
+        name = type(update).__name__.lower()
+        if UPDATES.get(name) is not type(update):
+            raise BrodmannError(
+                f"A design names its rule: register yours first, brodmann.updates.UPDATES['{name}'] = "
+                f"{type(update).__name__}."
+            )
+        given["update"] = {"name": name, **asdict(update)}
+    try:
+        description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=_number))
+    except TypeError:
+        raise BrodmannError(
+            "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
+            f"brodmann.builders.FEEDBACKS and give its name; got {arguments}."
+        ) from None
+    return description
+
+
+def _number(value: Any) -> Any:
+    """Returns a number of NumPy's as one of Python's."""
+    if not isinstance(value, numpy.generic):
+        raise TypeError
+    return value.item()
+
+
+def described(builder: Callable[P, B]) -> Callable[P, B]:
+    """Notes on what a builder builds how it was built, see `design`: None where that is no data."""
+
+    @functools.wraps(builder)
+    def call(*args: P.args, **kwargs: P.kwargs) -> B:
+        body = builder(*args, **kwargs)
+        given = inspect.signature(builder).bind(*args, **kwargs).arguments
+        rule = given.pop("update", None)
+        try:
+            note(body, design(builder.__name__, rule, **given))
+        except BrodmannError:
+            body._built = None
+        return body
+
+    return call
+
+
+def note(body: Layer, description: dict[str, Any]) -> None:
+    """Notes on a body the design that it was built from, and how it looks now."""
+    body._built = description, repr(body)
+
+
+def built_from(body: Layer) -> dict[str, Any] | None:
+    """Returns the design that a body was built from; None if it was composed, or parts of it were replaced since."""
+    if body._built is None:
+        return None
+    description, looks = body._built
+    return description if repr(body) == looks else None
