@@ -52,7 +52,7 @@ MUTANTS = [
     ("kernels/forward.h", "to[k] = bias ? bias[o + k] : C(0)", "to[k] = C(0)", "no bias where rows are many"),
     ("kernels/error.h", "lay_out<V>(weight + (o + k) * inputs + i", "lay_out<V>(weight + k * inputs + i", "the weights of other outputs"),
     ("kernels/update.h", "load(from[r] + i + v * lanes, here)", "load(from[r] + v * lanes, here)", "the inputs of the first tile"),
-    ("kernels/update.h", "* rows + k] = from[o]", "* rows + k] = from[item.begin]", "the delta of another output"),
+    ("kernels/update.h", "outputs + o;\n      if (here", "outputs + item.begin;\n      if (here", "the delta of another output"),
     ("kernels/update.h", "errors[r] = delta + groups.row(first + r) * outputs", "errors[r] = delta + (first + r) * outputs", "the deltas of other rows"),
     ("kernels/moves.h", "put(keep * load(weight, here) - lr * g", "put(load(weight, here) - lr * g", "no decay"),
     ("kernels/moves.h", "double(++target.steps", "double(target.steps", "steps that are not counted"),

@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from brodmann import SGD, Adam, BrodmannError, CrossEntropy, Network, Router, UpdateRule, mlp
+from brodmann import SGD, Adam, AreaLinear, BrodmannError, CrossEntropy, Network, Router, UpdateRule, mlp
 from brodmann.groups import Groups
 from brodmann.kernels import native, operations, pure
 from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
@@ -422,7 +422,9 @@ def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> 
     none = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
     fails = train_elsewhere(CXX=str(broken), BRODMANN_CACHE=str(tmp_path))
     off = train_elsewhere(BRODMANN_KERNELS="off")
-    assert none["why"] == "No C++ compiler was found: install g++ or clang++, or name one in CXX."
+    assert none["why"] == (
+        "The compiler that CXX names was not found: no-such-compiler. Install g++ or clang++, or name one in CXX."
+    )
     assert fails["why"] == f"{broken} failed: no such processor The kernels need g++ 12, or clang++."
     assert off["why"] == "Switched off by BRODMANN_KERNELS=off."
     for run in (none, fails):
@@ -517,3 +519,44 @@ def test_errors_are_added_to_rows_that_lie_apart() -> None:
     native.Native().add_error(ours, case.delta, groups, case.slot, case.weight)
     pure.Pure().add_error(theirs, case.delta, groups, case.slot, case.weight)
     torch.testing.assert_close(ours, theirs)
+
+
+def test_cxx_may_hold_options_and_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = find_compiler()
+    assert own is not None
+    monkeypatch.setenv("CXX", f"env {own} -O1")
+    found = find_compiler()
+    assert found is not None
+    assert found.endswith(f"/env {own} -O1")
+
+
+@pytest.mark.parametrize("script", ["", "printf 'caf\\351\\n' >&2; exit 1", "printf 'caf\\351\\n'"])
+def test_a_strange_compiler_is_no_reason_to_fail(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that writes nothing, and messages that are no UTF-8."""
+    compiler = tmp_path / "strange"
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path / "cache"))
+    build.cache_clear()
+    try:
+        found = build()
+    finally:
+        build.cache_clear()
+    assert found.library is None
+    assert found.why.startswith(f"{compiler} failed: ")
+
+
+def test_a_target_on_another_device_is_refused_by_pytorch_and_not_read() -> None:
+    network = Network(mlp(4, 3, width=5))
+    with pytest.raises(RuntimeError):
+        network.learn(torch.randn(6, 4), torch.zeros(6, dtype=torch.int64, device="meta"))
+
+
+def test_a_bias_of_another_kind_of_number_is_converted() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(64, 32, areas=1)
+    layer.shared_bias.value.normal_()  # type: ignore[union-attr]
+    x = torch.randn(5, 64)
+    expected = layer(x)
+    torch.testing.assert_close(layer.bfloat16()(x), expected, rtol=0.05, atol=0.05)

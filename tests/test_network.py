@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from brodmann import (
+    SGD,
     Adam,
     AreaLinear,
     BrodmannError,
@@ -26,6 +29,7 @@ from brodmann import (
     Network,
     Rates,
     Residual,
+    Router,
     Sequential,
     SumOfSquares,
     mlp,
@@ -160,18 +164,22 @@ def test_losses_know_their_own_derivative(loss: CrossEntropy | MeanSquaredError,
 
 def test_clipping_bounds_the_error_and_leaves_small_ones_alone() -> None:
     torch.manual_seed(0)
-    layer = AreaLinear(4, 3, areas=1)
-    seen: list[torch.Tensor] = []
-    _, trace = layer.trace(torch.randn(5, 4), Context())
-    error = torch.randn(5, 3)
+    x, error = torch.randn(5, 4), torch.randn(5, 3)
     error /= error.norm()
-    for clip in (0.5, 2.0):
-        layer.learn(trace, error, Context(clip=clip, observe=lambda _, e: seen.append(e)))
-    torch.testing.assert_close(seen[0], 0.5 * error)
-    torch.testing.assert_close(seen[1], error)
-    network = Network(mlp(4, 3, areas=1), clip=0.25)
-    network.learn(torch.randn(5, 4), torch.zeros(5, dtype=torch.long), observe=lambda _, e: seen.append(e))
-    assert seen[2].norm() == pytest.approx(0.25)
+    start = AreaLinear(4, 3, areas=1)
+    for clip, scale in ((0.5, 0.5), (2.0, 1.0)):
+        layers = [copy.deepcopy(start) for _ in range(2)]
+        belows = []
+        for layer, given, e in ((layers[0], clip, error), (layers[1], None, scale * error)):
+            _, trace = layer.trace(x, Context())
+            belows.append(layer.learn(trace, e, Context(lr=0.1, clip=given)))
+        torch.testing.assert_close(*belows)
+        torch.testing.assert_close(layers[0].state_dict(), layers[1].state_dict())
+    for clip, moves in ((1e-9, False), (None, True)):
+        network = Network(mlp(4, 3, areas=1, update=SGD()), lr=0.1, clip=clip)
+        before = network(x)
+        network.learn(x, torch.zeros(5, dtype=torch.long))
+        assert bool((network(x) - before).abs().max() > 1e-6) == moves
 
 
 def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) -> None:
@@ -468,3 +476,65 @@ def test_a_registered_builder_needs_no_rule(monkeypatch: pytest.MonkeyPatch, tmp
     network.save(tmp_path / "n.safetensors")
     x = torch.randn(6, 5)
     assert torch.equal(Network.load(tmp_path / "n.safetensors")(x), network(x))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), SumOfSquares()])
+def test_fewer_targets_than_rows_are_refused(loss: CrossEntropy | SumOfSquares) -> None:
+    output = torch.randn(8, 5, 3)
+    for target in (torch.zeros(8, dtype=torch.int64), torch.zeros(8, 6, dtype=torch.int64)):
+        with pytest.raises(BrodmannError, match=r"Expected targets of shape \(8, 5\)"):
+            loss.value_and_error(output, target)
+        with pytest.raises(BrodmannError, match=r"Expected targets of shape \(8, 5\)"):
+            loss(output, target)
+
+
+@pytest.mark.parametrize("loss", [nn.PoissonNLLLoss(), nn.MSELoss(), nn.HuberLoss(), functional.l1_loss])
+def test_losses_of_pytorch_take_whole_targets_as_real_ones(loss: Callable[..., torch.Tensor]) -> None:
+    """PyTorch itself would stretch (n,) over outputs (n, 1): every sample against every target."""
+    torch.manual_seed(0)
+    network = Network(mlp(4, 1, width=5), loss)
+    x, counts = torch.randn(6, 4), torch.arange(6)
+    errors = [network.output_error(network(x), target) for target in (counts, counts.float(), counts.float()[:, None])]
+    for error, value in errors[1:]:
+        torch.testing.assert_close(error, errors[0][0])
+        torch.testing.assert_close(value, errors[0][1])
+
+
+def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:
+    rates = Rates(areas=np.float32(0.5))  # type: ignore[arg-type]
+    loss = CrossEntropy(np.float64(0.1), normalised=np.bool_(True))  # type: ignore[arg-type]
+    network = Network(mlp(5, 3, width=6), loss, lr=np.float32(0.25), rates=rates, clip=np.float64(2))  # type: ignore[arg-type]
+    network.save(tmp_path / "n.safetensors")
+    again = Network.load(tmp_path / "n.safetensors")
+    assert (again.lr, again.rates.areas, again.clip, again.loss.label_smoothing) == (0.25, 0.5, 2, 0.1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layers: setattr(layers, "2", AreaLinear(6, 3, areas=4, update=SGD(), start_scale=0.1)),
+        lambda layers: setattr(layers, "2", AreaLinear(6, 3, areas=4, update=Adam(), pooling=2.0, start_scale=0.1)),
+        lambda layers: setattr(layers[2], "router", Router(6, 4, temperature=0.7, update=Adam())),
+    ],
+)
+def test_a_design_does_not_outlive_a_part_of_other_settings(change: Callable[[nn.ModuleList], None]) -> None:
+    body = mlp(5, 3, width=6, areas=4, update=Adam(), routing="layer")
+    assert Network(body).design is not None
+    change(body.layers)
+    assert Network(body).design is None
+
+
+def test_errors_are_observed_as_they_arrive() -> None:
+    """A clip would else hide an explosion from who looks for one."""
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6), clip=1e-3)
+    seen: list[float] = []
+    network.learn(
+        torch.randn(8, 5), torch.randint(0, 3, (8,)), observe=lambda _, error: seen.append(float(error.norm()))
+    )
+    assert seen[0] > 0.05
+
+
+def test_a_router_that_recruits_keeps_no_balance() -> None:
+    with pytest.raises(BrodmannError, match="leave balance_rate or novelty out"):
+        Router(4, 8, learned=False, novelty=0.5, balance_rate=0.1)

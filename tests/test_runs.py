@@ -586,3 +586,25 @@ def test_lines_are_whole_and_every_terminal_can_show_them(table: Path, tmp_path:
     (line,), _ = said("evaluate", str(place))
     assert line.startswith(f"{table}, kolen-pollack: test_loss")
     assert f"resume it with --resume '{whole}'," in said("train", str(table), "--out", str(place))[1]
+
+
+def test_numbers_of_numpy_are_settings_and_an_old_run_stays_where_a_new_one_cannot_begin(
+    table: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = RunOptions(dataset=str(table), epochs=1, width=np.int64(8), areas=2)  # type: ignore[arg-type]
+    continue_run(start_run(options, folder))
+    with pytest.raises(TypeError):
+        start_run(replace(options, cells=torch.tensor(8)), folder, overwrite=True)  # type: ignore[arg-type]
+    assert (folder / "result.json").is_file()
+
+
+def test_what_callbacks_put_into_a_row_is_written(table: Path, tmp_path: Path) -> None:
+    class Mine(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            row["mine"] = row["epoch"] * 10
+
+    folder = start_run(RunOptions(dataset=str(table), epochs=2, width=8, areas=2), tmp_path / "run")
+    continue_run(folder, callbacks=lambda *_: [Mine()])
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["mine"] for row in rows] == [10, 20]

@@ -88,3 +88,12 @@ def test_choices_belong_to_their_routers_in_whatever_order_they_are_asked() -> N
     network = Network(Upside(AreaLinear(5, 3, areas=2), AreaLinear(5, 3, areas=8)))
     counts = area_counts(network, torch.randn(50, 5))
     assert {name: len(count) for name, count in counts.items()} == {"layers.1": 8, "layers.0": 2}
+
+
+def test_measuring_recruits_nothing() -> None:
+    """Else the second of two passes over a stream network would go other ways than the first."""
+    torch.manual_seed(0)
+    network = Network(mlp(6, 3, width=8, areas=32, feedback="transpose", router={"learned": False, "novelty": 0.8}))
+    network.learn(torch.randn(4, 6), torch.randint(0, 3, (4,)))
+    for row in alignment(network, torch.randn(40, 6), torch.randint(0, 3, (40,))):
+        assert row.cosine == pytest.approx(1.0, abs=1e-6)

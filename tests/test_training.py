@@ -475,7 +475,7 @@ def test_weights_of_samples_go_with_the_training_part(tmp_path: Path) -> None:
     assert not (without == 2).any()
     assert torch.equal(ones, plain)
     assert (plain == 2).any()
-    with pytest.raises(BrodmannError, match="Expected samples with one target each, got 90 samples and 3"):
+    with pytest.raises(BrodmannError, match="Expected a weight for each sample, got 3 for 90 samples"):
         Trainer(network(), (x, y, torch.ones(3)))
 
 
@@ -495,3 +495,56 @@ def test_checkpoints_of_another_version_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(record))
     with pytest.raises(BrodmannError, match="holds checkpoints of another version of this package: begin anew"):
         Trainer(network(), blobs(), None, Schedule(epochs=2), folder=tmp_path).resume()
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_going_on_after_a_stop_is_training_without_one(on_disk: bool, tmp_path: Path) -> None:
+    """With patience a stop leaves the best weights, and going on begins from the last."""
+
+    class StopAt(Callback):
+        def __init__(self, *epochs: int) -> None:
+            self.epochs = epochs
+
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            if row["epoch"] in self.epochs:
+                trainer.stop()
+
+    histories = []
+    for name, callback in (("whole", Callback()), ("parts", StopAt(2, 4, 5))):
+        trainer = Trainer(
+            network(lr=0.05), blobs(), blobs(30, 1), Schedule(epochs=7, batch_size=16, patience=7),
+            folder=tmp_path / name if on_disk else None, callbacks=callback,
+        )  # fmt: skip
+        while trainer.run().epoch < 7:
+            pass
+        histories.append([(row["train_loss"], row["validation_loss"]) for row in trainer.progress.history])
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_targets_that_are_no_numbers_are_refused(part: str) -> None:
+    x, y = torch.randn(6, 5), torch.randn(6, 3)
+    broken = y.clone()
+    broken[2, 1] = math.nan
+    parts = [(x, broken if part == name else y) for name in ("training", "validation")]
+    with pytest.raises(BrodmannError, match=f"The {part} targets hold NaN"):
+        Trainer(network(MeanSquaredError()), *parts)
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed(tmp_path: Path) -> None:
+    Trainer(network(), blobs(), schedule=Schedule(epochs=1), folder=tmp_path).run()
+    left = [tmp_path / ".checkpoint-000000009.safetensors.ab12cd", tmp_path / "checkpoint-000000009.safetensors"]
+    for path in left:
+        path.write_bytes(b"half")
+    trainer = Trainer(network(), blobs(), schedule=Schedule(epochs=2), folder=tmp_path)
+    trainer.resume()
+    assert not any(path.exists() for path in left)
+    assert trainer.run().epoch == 2
+
+
+def test_a_seed_may_be_a_number_of_numpy() -> None:
+    losses = [
+        Trainer(network(), blobs(), schedule=Schedule(epochs=1, seed=seed)).run().history[0]["train_loss"]
+        for seed in (3, np.int64(3))  # type: ignore[arg-type]
+    ]
+    assert losses[0] == losses[1]

@@ -95,8 +95,8 @@ class AreaLinear(Layer):
             start_scale: The shared part starts normal with a standard deviation of this times ``1 / sqrt(in)``, and so
                 do feedback weights that learn. Default 1: outputs as large as inputs. Readouts start smaller, see
                 `mlp`. With 0 the shared part starts at zero, feedback weights as with 1.
-            storage: Kind of number that weights (feedback weights too) are stored in. Default None: as the rest.
-                ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
+            storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
+                rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
 
         Raises:
@@ -220,11 +220,11 @@ class AreaLinear(Layer):
                 f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
                 f"got {tuple(error.shape)} {error.dtype}."
             )
+        if context.observe is not None:
+            context.observe(self, error)
         if context.clip is not None:
             norm = error.norm()
             error = error * (context.clip / norm.clamp_min(context.clip))
-        if context.observe is not None:
-            context.observe(self, error)
         route, groups, rates = trace.route, trace.groups, context.rates
         feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
         delta = part_delta = as_rows(error)
@@ -258,9 +258,9 @@ class AreaLinear(Layer):
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
-        new = self._own_router().split(area, cells)
-        clone_area(self.children(), area, new)
-        return new
+        _, new = self._own_router().planned(area, cells)
+        clone_area(self.children(), area, new)  # first, since memory may run out
+        return self._own_router().split(area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas into their mean. See `Router.merge`.
@@ -268,15 +268,17 @@ class AreaLinear(Layer):
         Returns:
             How far apart the two maps were, relative to their size, see `AreaMap.merge`.
         """
+        self._own_router().check_merge(kept, gone)
+        apart = merge_areas(self.children(), kept, gone)
         self._own_router().merge(kept, gone)
-        return merge_areas(self.children(), kept, gone)
+        return apart
 
     @unrecorded
     def merge_parts(self) -> None:
         """Folds the shared part into the areas' maps, ``W0 + D[g]``, for inference: one product per sample, not two.
 
-        No output changes beyond rounding. The layer no longer learns: its feedback is dropped. Does nothing to a gated
-        layer, or to one without areas, which has nothing to fold.
+        No output changes beyond rounding. The layer no longer learns: its feedback and the rule's buffers are dropped.
+        Does nothing to a gated layer, or to one without areas, which has nothing to fold.
         """
         if self.shared is None or self.shared_bias is None or self.areas is None or self.gated:
             return
@@ -285,6 +287,7 @@ class AreaLinear(Layer):
         self.areas.bias.value.add_(self.shared_bias.value)
         self.shared = self.shared_bias = self.feedback = None
         self.shared_mode, self.merged = "off", True
+        self.areas.forget()
 
     def active_parameters(self) -> int:
         """Counts what inference reads for one sample, without the router: the merged map, or both where gated."""
@@ -366,7 +369,7 @@ class AreaLinear(Layer):
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
-        return f"{sizes}, shared={self.shared_mode}, gated={self.gated}"
+        return f"{sizes}, shared={self.shared_mode}, gated={self.gated}, pooling={self.pooling}, {self.update_rule}"
 
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:

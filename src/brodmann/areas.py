@@ -65,6 +65,8 @@ class AreaMap(nn.Module):
             return
         missing = areas[slots == 0]
         first = self.existing + 1
+        for slab in self._slabs():  # all of them, before one has grown
+            slab.make_room(first + len(missing))
         for slab in self._slabs():
             slab.resize(first + len(missing))
         self.slot[missing] = torch.arange(first, first + len(missing), device=self.slot.device)
@@ -82,6 +84,11 @@ class AreaMap(nn.Module):
         self.allocate(groups.present)
         bias = None if self.bias is None else self.bias.target(lr, 0.0)
         self.weight.learn(groups, self.slot, delta, x, lr, decay, bias=bias)
+
+    def forget(self) -> None:
+        """Drops the rule's buffers, see `Slab.forget`."""
+        for slab in self._slabs():
+            slab.forget()
 
     def clone(self, area: int, new: int) -> None:
         """Makes area ``new`` a copy of ``area``, optimiser state included."""
@@ -131,11 +138,28 @@ class AreaMap(nn.Module):
         self.slot[area] = 0
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Refuses slots that do not exist: the kernels would read past the end of the weights."""
-        slot, stored = state_dict.get(prefix + "slot"), state_dict.get(prefix + "weight.value")
-        if slot is not None and stored is not None and not bool(((slot >= 0) & (slot < len(stored))).all()):
-            errors: list[str] = args[-1]
-            errors.append(f"{prefix}slot should hold slots from 0 to {len(stored) - 1}.")
+        """Takes slots and weights together or not at all: kernels would read past the end of weights without a slot."""
+        own = {"slot": self.slot, "weight.value": self.weight.value}
+        if self.bias is not None:
+            own["bias.value"] = self.bias.value
+        given = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
+        problem = None
+        if given and given.keys() != own.keys():
+            problem = f"{prefix}* should hold {', '.join(own)}, got {', '.join(given)} alone."
+        elif given:
+            slots = len(given["weight.value"])
+            if any(tensor.shape[1:] != own[name].shape[1:] for name, tensor in given.items()):
+                sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
+                problem = f"{prefix}* is of other sizes: {sizes}."
+            elif given["slot"].shape != self.slot.shape or len(given.get("bias.value", given["weight.value"])) != slots:
+                problem = f"{prefix}* is of another number of areas, or its weights and biases of different ones."
+            elif not bool(((given["slot"] >= 0) & (given["slot"] < slots)).all()):
+                problem = f"{prefix}slot should hold slots from 0 to {slots - 1}."
+        if problem is not None:
+            args[-1].append(problem)  # errors, which PyTorch raises
+            for name, tensor in self.state_dict(prefix=prefix).items():
+                if name in state_dict:
+                    state_dict[name] = tensor  # so that the slabs stay as they are too
             return
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -171,7 +195,7 @@ def _grouped_linear_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, No
     # Made from the error, which may hold several of them at once (`torch.func.vmap`).
     below = error.new_zeros(x.shape) if needs_x else None
     of_weight = error.new_zeros(weight.shape, dtype=weight.dtype) if needs_weight else None
-    of_bias = error.new_zeros(weight.shape[:2], dtype=weight.dtype) if needs_bias else None
+    of_bias = error.new_zeros(weight.shape[:2]) if needs_bias else None
     for index in slot.unique().tolist():
         rows = slot == index
         if below is not None:

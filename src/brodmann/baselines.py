@@ -157,7 +157,8 @@ class Backpropagation(nn.Module):
         for name, value in state.items():
             if name.startswith("optimiser."):
                 _, index, buffer = name.split(".")
-                self.optimiser.state[parameters[int(index)]][buffer] = value.clone()
+                parameter = parameters[int(index)]
+                self.optimiser.state[parameter][buffer] = value.clone() if buffer == "step" else value.to(parameter)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -36,6 +36,14 @@ def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
         _remove(folder, old)
 
 
+def drop_halves(folder: Path) -> None:
+    """Removes what a process that was killed while it wrote a checkpoint left behind."""
+    names = set(checkpoint_names(folder))
+    for path in [*folder.glob(".checkpoint-*"), *folder.glob("checkpoint-*.safetensors")]:
+        if path.stem not in names:
+            path.unlink(missing_ok=True)
+
+
 def checkpoint_names(folder: Path) -> list[str]:
     """Returns the names of the finished checkpoints in a folder, oldest first."""
     return sorted(path.stem for path in folder.glob("checkpoint-*.json"))

@@ -246,11 +246,13 @@ class Routed(Layer):
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
-        new = self.router.split(area, cells)
-        clone_area([self.body], area, new)
-        return new
+        _, new = self.router.planned(area, cells)
+        clone_area([self.body], area, new)  # first, since memory may run out
+        return self.router.split(area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`."""
+        self.router.check_merge(kept, gone)
+        apart = merge_areas([self.body], kept, gone)
         self.router.merge(kept, gone)
-        return merge_areas([self.body], kept, gone)
+        return apart

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, ParamSpec, TypeVar
 
-import numpy
-
 from .errors import BrodmannError
+from .files import plain
 from .layers import Layer
 from .updates import UPDATES, UpdateRule, check_rule
 
@@ -37,20 +36,13 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
             )
         given["update"] = {"name": name, **asdict(update)}
     try:
-        description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=_number))
+        description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=plain))
     except TypeError:
         raise BrodmannError(
             "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
             f"brodmann.builders.FEEDBACKS and give its name; got {arguments}."
         ) from None
     return description
-
-
-def _number(value: Any) -> Any:
-    """Returns a number of NumPy's as one of Python's."""
-    if not isinstance(value, numpy.generic):
-        raise TypeError
-    return value.item()
 
 
 def described(builder: Callable[P, B]) -> Callable[P, B]:

@@ -146,6 +146,10 @@ class KolenPollack(Feedback):
             self.areas = AreaMap(shape.areas, origin, None, shape.update)
         self.follows_shared = shape.shared
 
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"per_area={self.areas is not None}, noise={self.noise}"
+
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
         below = signal.x.new_zeros(signal.x.shape)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -53,6 +54,17 @@ def replacing(path: Path) -> Iterator[Path]:
         raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
 
 
+def plain(value: Any) -> Any:
+    """Returns a number of NumPy's as one of Python's: for JSON, which knows no other.
+
+    Raises:
+        TypeError: It is anything else, as `json.dumps` expects of what it calls.
+    """
+    if not isinstance(value, numpy.generic):
+        raise TypeError(f"expected data that JSON can hold, got {type(value).__name__}")
+    return value.item()
+
+
 def empty(folder: Path) -> None:
     """Removes everything inside a folder, which stays itself: somebody may stand in it, or reach it through a link."""
     for path in folder.iterdir():
@@ -70,7 +82,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON atomically, indented for people."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_bytes(path, (json.dumps(content, indent=2, default=plain) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
@@ -92,7 +104,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> None:
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={"brodmann": json.dumps(options)})
+            save_file(contiguous, temporary, metadata={"brodmann": json.dumps(options, default=plain)})
         except SafetensorError as error:
             raise BrodmannError(f"Cannot write {path}: {error}. Is there room on the disk?") from None
         except RuntimeError as error:  # tensors that lie in the same memory

@@ -65,7 +65,7 @@ class Context(NamedTuple):
         weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
         clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that;
             None for no limit.
-        observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived.
+        observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived, before it is clipped.
     """
 
     lr: float = 0.0

@@ -70,6 +70,8 @@ class CrossEntropy:
         """Returns log-probabilities (rows, classes), the loss of each row (rows, 1), and its share of the mean."""
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
         classes = target.reshape(-1, 1)
+        if len(classes) != len(log_probabilities):
+            raise _no_classes(output, target)
         try:
             values = -log_probabilities.gather(1, classes)
         except RuntimeError:
@@ -125,6 +127,8 @@ class SumOfSquares:
         else:
             rows = output.reshape(-1, output.shape[-1])
             minus_one = rows.new_full((len(rows), 1), -1.0)
+            if target.numel() != len(rows):
+                raise _no_classes(output, target)
             try:
                 error = rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
             except RuntimeError:
@@ -169,7 +173,8 @@ class PyTorchLoss:
             raise _takes_no_weights(self.loss)
         _follow(self.loss, output)
         # PyTorch would stretch a target of another shape over the output, and wants classes second.
-        if target.is_floating_point():
+        names_classes = isinstance(self.loss, nn.MultiLabelMarginLoss) or self.loss is functional.multilabel_margin_loss
+        if target.is_floating_point() or (target.numel() == output.numel() and not names_classes):
             target = _like(target, output).reshape(-1, output.shape[-1])
         elif output.ndim > 2:
             target = target.reshape(-1)
@@ -248,9 +253,16 @@ def described_loss(description: dict[str, Any]) -> Loss | None:
     kind = {loss.__name__: loss for loss in OURS}.get(options.pop("name", ""))
     if kind is None:
         return None
-    given = {name: torch.tensor(value) if isinstance(value, list) else value for name, value in options.items()}
-    loss: Loss = kind(**given)
+    loss: Loss = kind(
+        **{name: _as_tensor(value) if isinstance(value, list) else value for name, value in options.items()}
+    )
     return loss
+
+
+def _as_tensor(values: list[float]) -> Tensor:
+    """Returns numbers as float32, if they were such, else as float64."""
+    wide = torch.tensor(values, dtype=torch.float64)
+    return wide.float() if torch.equal(wide.float().double(), wide) else wide
 
 
 def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:

@@ -197,6 +197,10 @@ class Network(nn.Module):
                 f"A network computes in float32 or float64, not in {number}: leave that out, or build it with "
                 "storage='bfloat16', which stores its weights so."
             )
+        if number == torch.float64 and any(parameter.dtype == torch.bfloat16 for parameter in self.parameters()):
+            raise BrodmannError(
+                "Weights stored as bfloat16 go with float32 alone: leave .double() out, or build it without a storage."
+            )
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     @property

@@ -145,10 +145,10 @@ class Router(nn.Module):
                 to split.
             dimension: Size of the projection. Default 16: cosine in 16 dimensions tells hundreds of prototypes apart,
                 and costs a sixteenth of a map of 256 units.
-            temperature: tau of the gate. Default 0.3, from a search on validation splits (docs/decisions.md).
+            temperature: tau of the gate. Default 0.3, from a search on validation splits (docs/results.md).
             learned: Whether the projection learns. Default True.
             balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate; at most 2.
-                Default 0, off: on real data it cost accuracy.
+                Default 0, off: on real data it cost accuracy. Not for a router that recruits.
             partition: ``"fixed"`` (cell mod G), ``"adaptive"`` (all cells in area 0 until areas are split by hand) or
                 ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
                 see `Conflict`.
@@ -175,6 +175,8 @@ class Router(nn.Module):
         if balance_rate > 2:
             raise BrodmannError(f"Expected balance_rate to be at most 2, the range of a cosine, got {balance_rate}.")
         check_switch(learned=learned)
+        if novelty is not None and balance_rate:
+            raise BrodmannError("A router that recruits keeps no balance: leave balance_rate or novelty out.")
         areas = int(areas)  # one of NumPy overflows
         if conflict is not None and partition != "growing":
             raise BrodmannError(f"Settings of conflict go with partition='growing', got partition='{partition}'.")
@@ -351,6 +353,12 @@ class Router(nn.Module):
         Raises:
             BrodmannError: The budget is used up, or the area has no cells to give away.
         """
+        taken, new = self.planned(area, cells)
+        self.partition[taken] = new
+        return new
+
+    def planned(self, area: int, cells: list[int] | None = None) -> tuple[list[int], int]:
+        """Returns the cells that `split` would move and the area that would take them; raises as it does."""
         own = self._cells_of(area)
         taken = own[len(own) // 2 :] if cells is None else cells
         if len(own) < 2 or not taken or len(taken) >= len(own) or not set(taken) <= set(own):
@@ -362,8 +370,7 @@ class Router(nn.Module):
         free = [index for index in range(self.areas) if index not in used]
         if not free:
             raise BrodmannError(f"All {self.areas} areas are in use: merge two first, or give the router more areas.")
-        self.partition[taken] = free[0]
-        return free[0]
+        return taken, free[0]
 
     def merge(self, kept: int, gone: int) -> None:
         """Hands all cells of area ``gone`` to ``kept``. Changes the partition alone, see `split`.
@@ -371,9 +378,21 @@ class Router(nn.Module):
         Raises:
             BrodmannError: Both are the same area, or one has no cells.
         """
+        self.check_merge(kept, gone)
+        self.partition[self.partition == gone] = kept
+
+    def check_merge(self, kept: int, gone: int) -> None:
+        """Raises where `merge` would."""
         if kept == gone or not self._cells_of(kept) or not self._cells_of(gone):
             raise BrodmannError(f"Cannot merge areas {kept} and {gone}: expected two different areas that hold cells.")
-        self.partition[self.partition == gone] = kept
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        kind = "learned" if self.learned else "fixed"
+        numbers = f"cells={self.cells}, temperature={self.temperature}, balance_rate={self.balance_rate}"
+        return (
+            f"areas={self.areas}, {numbers}, novelty={self.novelty}, projection={kind}, {self.projection.update_rule}"
+        )
 
     def _cells_of(self, area: int) -> list[int]:
         if not 0 <= area < self.areas:

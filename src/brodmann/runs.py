@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -33,7 +34,7 @@ from .data.catalogue import is_own_file
 from .data.targets import TargetScale
 from .errors import BrodmannError, MissingDataError
 from .extensions import import_extensions
-from .files import empty, read_json, write_json
+from .files import empty, plain, read_json, write_json
 from .layers import Rates
 from .losses import CrossEntropy, Loss, MeanSquaredError
 from .network import Network
@@ -72,9 +73,6 @@ def start_run(
     build_learner(options, features, data.outputs, data.is_classification)  # fail on bad sizes before we replace a run
     if compare and options.rule not in BASELINES:
         build_learner(_twin(options), features, data.outputs, data.is_classification)  # and on what the twin cannot do
-    _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
-    if folder.exists():
-        empty(folder)
     config = {
         "options": asdict(options),
         "data_dir": data_dir and str(Path(data_dir).resolve()),
@@ -84,6 +82,10 @@ def start_run(
         "classes": data.classes,
         "columns": data.columns,
     }
+    json.dumps(config, default=plain)  # an old run goes only where the new one can be written
+    _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
+    if folder.exists():
+        empty(folder)
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", _environment())
     return folder
@@ -199,8 +201,8 @@ def _train(
 
     train = place(split.x_train, split.y_train)
     validation = place(split.x_validation, split.y_validation)
-    watchers: list[Callback] = [AreaUse(train[0][:1024]), MetricsFile(folder / "metrics.jsonl")]
-    watchers += callbacks(folder, options) if callbacks else []
+    watchers: list[Callback] = [AreaUse(train[0][:1024]), *(callbacks(folder, options) if callbacks else [])]
+    watchers.append(MetricsFile(folder / "metrics.jsonl"))  # last: it writes what the others put into the row
     trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
     if split.targets is not None:

@@ -71,5 +71,5 @@ def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", war
 
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
     """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    generator = torch.Generator().manual_seed((int(seed) * 1_000_003 + epoch) % 2**63)
     return list(torch.split(torch.randperm(rows, generator=generator), int(size)))

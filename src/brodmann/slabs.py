@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,22 +12,23 @@ from .errors import BrodmannError
 from .groups import Groups
 from .kernels import Target, operations
 from .pages import ask_for_large_pages
-from .updates import UpdateRule
+from .updates import SGD, UpdateRule
 
 
 class Slab(nn.Module):
     """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
 
     Room for `reserve` slots is asked of the system at the first growth, and taken when a slot is first written:
-    growing moves nothing, and capacity that nobody uses takes no memory. Where the system promises less than that, room
-    doubles as it fills.
+    growing moves nothing, and on the processor capacity that nobody uses takes no memory. Where the system promises
+    less than that, room doubles as it fills.
     """
 
     def __init__(self, value: Tensor, update: UpdateRule, reserve: int = 0) -> None:
         """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""
         super().__init__()
         self.update_rule, self.reserve = update, reserve
-        self._keep(value.contiguous())  # the kernels walk through it in order
+        self._rooms: dict[str, Tensor] = {}  # what the value and the buffers grow in, by name
+        self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
         for name, shape in update.state_shapes(tuple(value.shape[1:])).items():
             dtype = torch.int64 if name == "steps" else number
@@ -45,8 +47,8 @@ class Slab(nn.Module):
         except KeyError:  # as every attribute that is not there
             raise AttributeError("value") from None
 
-    def _keep(self, value: Tensor) -> None:
-        self._parameters["value"] = nn.Parameter(value, requires_grad=False)
+    def _keep(self, value: Tensor, requires_grad: bool) -> None:
+        self._parameters["value"] = nn.Parameter(value, requires_grad=requires_grad)
 
     def states(self) -> dict[str, Tensor]:
         """Returns the rule's buffers, each with the slot as its first dimension."""
@@ -97,6 +99,11 @@ class Slab(nn.Module):
                 f"{tuple(follower.weight.shape)}."
             )
         own = self.target(lr, decay)
+        if follower is not None and follower.state.keys() != own.state.keys():
+            raise BrodmannError(
+                f"Expected a follower under the rule of the weights that it follows, {self.update_rule}, got one that "
+                f"keeps {', '.join(follower.state) or 'nothing'}: build it with Slab(..., shape.update)."
+            )
         targets = (own,) if follower is None else (own, follower)
         operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
 
@@ -107,6 +114,8 @@ class Slab(nn.Module):
             raise _misfit("(rows, out)", (groups.rows, outputs), delta)
         if x.shape != (groups.rows, inputs):
             raise _misfit("(rows, in)", (groups.rows, inputs), x)
+        if delta is not None and delta.dtype != x.dtype:
+            raise BrodmannError(f"Expected delta and rows of one kind of number, got {delta.dtype} and {x.dtype}.")
         if slot is None and groups.slots > slots:
             raise BrodmannError(
                 f"These weights have {slots} slots, and the rows are in up to {groups.slots} areas: use groups.whole "
@@ -117,31 +126,54 @@ class Slab(nn.Module):
         """Returns the weights with their state and rates, as what an update moves."""
         return Target(self.value, self.states(), lr, decay)
 
+    def make_room(self, slots: int) -> None:
+        """Gets the memory that so many slots need, so that `resize` cannot fail.
+
+        Raises:
+            BrodmannError: There is not so much.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            self._hold({name: self._with_room(name, tensor, slots) for name, tensor in self.tensors().items()})
+
     def resize(self, slots: int) -> None:
         """Keeps the first slots and adds new ones: a copy of slot 0 with fresh state of the rule."""
+        self.make_room(slots)
         with torch.inference_mode(False), torch.no_grad():
+            sized = {}
             for name, old in self.tensors().items():
-                new = self._with_room(old, slots)
+                sized[name] = new = _first(self._rooms[name], slots)
                 if slots > len(old):
                     new[len(old) :] = old[0] if name == "value" else 0
-                if name == "value":
-                    self._keep(new)
-                else:
-                    setattr(self, name, new)
+            self._hold(sized)
 
-    def _with_room(self, old: Tensor, slots: int) -> Tensor:
-        """Returns a tensor of so many slots that starts with the old ones, in the same memory where it has room."""
-        shape = (slots, *old.shape[1:])
-        needed = slots * old[0].numel() * old.element_size()
-        if old.is_contiguous() and old.storage_offset() == 0 and old.untyped_storage().nbytes() >= needed:
-            return old.detach().as_strided(shape, old.stride())
-        try:
-            room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
-        except RuntimeError:  # the system does not even promise so much: ask for what is needed now and as much again
-            room = self._twice(old, slots)
-        ask_for_large_pages(room)
-        room[: len(old)] = old
-        return room[:slots]
+    def forget(self) -> None:
+        """Drops the rule's buffers: for weights that learn no more."""
+        self.update_rule = SGD()
+        for name in self.states():
+            del self._buffers[name]
+            self._rooms.pop(name, None)
+
+    def _hold(self, tensors: dict[str, Tensor]) -> None:
+        """Takes these tensors for the value and the rule's buffers."""
+        for name, tensor in tensors.items():
+            if name == "value":
+                self._keep(tensor, self.value.requires_grad)
+            else:
+                setattr(self, name, tensor)
+
+    def _with_room(self, name: str, old: Tensor, slots: int) -> Tensor:
+        """Returns a tensor that lies at the start of room for so many slots."""
+        room = self._rooms.get(name)
+        # Elsewhere lies what was moved to another device, or assigned: memory that is not ours to grow in.
+        if room is None or room.data_ptr() != old.data_ptr() or room.dtype != old.dtype or len(room) < slots:
+            try:
+                room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
+            except RuntimeError:  # the system does not even promise so much: ask for what is needed and as much again
+                room = self._twice(old, slots)
+            ask_for_large_pages(room)
+            room[: len(old)] = old
+            self._rooms[name] = room
+        return _first(room, len(old))
 
     @staticmethod
     def _twice(old: Tensor, slots: int) -> Tensor:
@@ -153,18 +185,35 @@ class Slab(nn.Module):
                 f"There is no memory for {slots} areas of {shape} weights: use fewer areas or units."
             ) from None
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Slab:
+        """Keeps weights that are stored as bfloat16 so where float32 is asked for: what computes is float32 already."""
+        stored = self.value.dtype
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._rooms.clear()
+        if stored == torch.bfloat16 and self.value.dtype == torch.float32:
+            self._keep(self.value.detach().to(stored), self.value.requires_grad)
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the slots that exist, not the room that is kept for more."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        state["_parameters"] = {"value": nn.Parameter(self.value.detach().clone(), requires_grad=False)}
-        state["_buffers"] = {name: tensor.clone() for name, tensor in self.states().items()}
-        return state
+        return {**state, "_rooms": {}}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         stored = state_dict.get(prefix + "value")
         if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
             self.resize(len(stored))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _first(room: Tensor, slots: int) -> Tensor:
+    """Returns the first slots of a room, as a tensor whose storage ends where they end.
+
+    So files and copies of it, such as those of a ``state_dict``, hold the slots alone.
+    """
+    size = slots * room[0].numel() * room.element_size()
+    shape = (slots, *room.shape[1:])
+    return room.new_empty(0).set_(room.untyped_storage()[:size], 0, shape, room.stride())
 
 
 def _misfit(what: str, shape: tuple[int, int], rows: Tensor) -> BrodmannError:

@@ -36,7 +36,7 @@ def merge_areas(modules: Iterable[nn.Module], kept: int, gone: int) -> float:
 
 def followers(module: nn.Module, kind: type[Part]) -> Iterator[Part]:
     """Yields the parts of a kind, in and below a module, that follow a router outside: none below one of their own."""
-    if getattr(module, "router", None) is not None:
+    if isinstance(getattr(module, "router", None), Router):
         return
     if isinstance(module, kind):
         yield module

@@ -15,7 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from .area_linear import AreaLinear
 from .errors import BrodmannError
 from .network import Network, routers
-from .routing import Choice, Route
+from .routing import Choice, Route, Router
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
 
 @contextmanager
 def _quiet_copy(network: Network) -> Iterator[Network]:
-    """Yields a copy without dropout and clip; what is drawn inside leaves PyTorch's generators as they were."""
+    """Yields a copy without dropout, clip and recruiting; what it draws leaves PyTorch's generators as they were."""
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         twin = copy.deepcopy(network)
@@ -210,6 +210,8 @@ def _quiet_copy(network: Network) -> Iterator[Network]:
         for part in twin.modules():
             if isinstance(part, _DropoutNd):
                 part.p = 0.0
+            if isinstance(part, Router):
+                part.novelty = None
         yield twin
 
 

@@ -17,7 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints import Checkpoint, checkpoint_names, drop_checkpoints_after, read_checkpoint, write_checkpoint
+from .checkpoints import (
+    Checkpoint,
+    checkpoint_names,
+    drop_checkpoints_after,
+    drop_halves,
+    read_checkpoint,
+    write_checkpoint,
+)
 from .checks import check_pairs, check_tensors
 from .divergence import Watch, check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError
@@ -124,14 +131,18 @@ class Trainer:
         if not hasattr(network, "learn_with_output"):
             raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
         if self.weight is not None:
-            check_tensors(weight=self.weight)
-            check_pairs(train[0], self.weight)
+            check_tensors(samples=train[0], weight=self.weight)
+            if len(self.weight) != len(train[0]):
+                raise BrodmannError(
+                    f"Expected a weight for each sample, got {len(self.weight)} for {len(train[0])} samples."
+                )
         parts = {"training": self.train_data, "validation": self.validation or self.train_data}
         for name, (samples, targets) in parts.items():
             check_tensors(samples=samples, targets=targets)
             check_pairs(samples, targets)
-            if not torch.isfinite(samples).all():
-                raise BrodmannError(f"The {name} samples hold NaN or infinite values: remove or fill them first.")
+            for kind, values in (("samples", samples), ("targets", targets)):
+                if not torch.isfinite(values).all():
+                    raise BrodmannError(f"The {name} {kind} hold NaN or infinite values: remove or fill them first.")
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise BrodmannError(
@@ -142,6 +153,7 @@ class Trainer:
         self._stopping = False
         self._signal: int | None = None
         self._written = 0.0
+        self._last: dict[str, Tensor] | None = None  # weights of a stopped run, while the best ones are in their place
         self._drawn: tuple[Tensor, Tensor | None] | None = None  # where PyTorch's generators stood; None: at the seed
 
     @property
@@ -176,7 +188,8 @@ class Trainer:
         The network, the data and the schedule are those of this trainer: give it the same ones as before.
 
         Raises:
-            CheckpointError: There is none, it is damaged, or it is of another network.
+            CheckpointError: There is none, it is damaged, or it is of another network; parts of that which fit may
+                have been taken then, so build yours anew.
         """
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
@@ -191,6 +204,8 @@ class Trainer:
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         self._drawn = generator, on_device
         self.progress = Progress(**checkpoint.progress)
+        self._last = None
+        drop_halves(self.folder)
         if name is not None:
             # What lies after the chosen point is given up: else a damaged one would stay the newest.
             drop_checkpoints_after(self.folder, name)
@@ -219,6 +234,9 @@ class Trainer:
         self._written = time.monotonic()
         with self._signals(), self._generators():
             try:
+                if self._last is not None:
+                    self.network.load_learning_state(self._last)
+                    self._last = None
                 while progress.epoch < self.schedule.epochs and not self._out_of_patience() and not self._stopping:
                     self._epoch()
                 self._finish()
@@ -305,6 +323,8 @@ class Trainer:
     def _finish(self) -> None:
         if self.schedule.patience is None or self.progress.best_epoch < 0:
             return
+        if self.progress.epoch < self.schedule.epochs and not self._out_of_patience():
+            self._last = {name: tensor.clone() for name, tensor in self.network.learning_state().items()}
         self.network.load_learning_state(
             self._best if self.folder is None else read_tensors(self.folder / "best.safetensors")[0]
         )
@@ -332,9 +352,9 @@ class Trainer:
         """Lets the run draw from where it stands, and leaves the generators as they were outside."""
         outside = self._generator_states()
         if self._drawn is None:
-            torch.default_generator.manual_seed(self.schedule.seed)
+            torch.default_generator.manual_seed(int(self.schedule.seed))
             if self._accelerator is not None:
-                torch.get_device_module(self._accelerator).manual_seed(self.schedule.seed)
+                torch.get_device_module(self._accelerator).manual_seed(int(self.schedule.seed))
         else:
             self._set_generators(*self._drawn)
         try:

@@ -37,7 +37,10 @@ PUBLISHED = {
     "digits": (38.53, 71.63),
     "semeion": (35.16, 72.03),
 }
-"""Baseline and 16 areas as the paper prints them (for CIFAR-10 itself); its splits and preprocessing are unknown."""
+"""Baseline and 16 areas as published for the paper (for CIFAR-10 itself), known from its abstract and descriptions.
+
+Its splits and preprocessing are unknown.
+"""
 
 
 @dataclass(frozen=True)

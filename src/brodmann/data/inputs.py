@@ -27,7 +27,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
             separated by commas, one example a line. A header is left out, see `load_csv`. Images may also come
             flattened, with the channels last or, for one channel, without the channel axis; a single example may come
-            without the batch.
+            without the batch where its axes are those of training.
         preprocessing: What the training data went through.
         columns: Names of the training data's columns, if it had them. A table that names its own may have them in
             another order, and more.

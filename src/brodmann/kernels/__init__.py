@@ -21,7 +21,7 @@ def operations(weight: Tensor, rows: Tensor) -> Operations:
     """Returns what computes with this weight (slots, out, in) and these rows of a batch."""
     if native.supports(weight, rows):
         return _NATIVE
-    return _on_cuda() if weight.is_cuda and rows.dtype == torch.float32 else _PURE
+    return _on_cuda() if weight.is_cuda and rows.dtype == torch.float32 and weight.is_contiguous() else _PURE
 
 
 @cache

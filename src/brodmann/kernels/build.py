@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -41,7 +42,7 @@ class Build:
 
 @cache
 def build() -> Build:
-    """Loads the kernels, after compiling them (a few seconds) where this machine has not yet done so.
+    """Loads the kernels, after compiling them (ten seconds or more) where this machine has not yet done so.
 
     The file's name holds a digest of the source, the compiler, its flags, the processor and PyTorch's version, so that
     a changed machine builds its own. Never raises: see `Build.why`.
@@ -50,7 +51,9 @@ def build() -> Build:
         return Build(None, None, f"Switched off by {SWITCH}=off.", intended=True)
     compiler = find_compiler()
     if compiler is None:
-        return Build(None, None, "No C++ compiler was found: install g++ or clang++, or name one in CXX.")
+        named = os.environ.get("CXX")
+        missing = f"The compiler that CXX names was not found: {named}." if named else "No C++ compiler was found."
+        return Build(None, None, f"{missing} Install g++ or clang++, or name one in CXX.")
     try:
         path = compiled(SOURCE, compiler)
     except subprocess.SubprocessError as error:
@@ -60,12 +63,13 @@ def build() -> Build:
     try:
         return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
     except OSError as error:
-        return Build(None, None, f"The kernels could not be loaded: {error}.")
+        return Build(None, None, f"The kernels could not be loaded: {error}. Remove that file to compile them anew.")
 
 
 def _complaint(error: subprocess.SubprocessError) -> str:
     """Returns the line in which a compiler says what is wrong; its first lines only say where."""
-    lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+    said = getattr(error, "stderr", None) or str(error)
+    lines = (said.decode(errors="replace") if isinstance(said, bytes) else said).strip().splitlines()
     return next((line for line in lines if "error:" in line), lines[0] if lines else str(error))
 
 
@@ -73,14 +77,20 @@ def cache_folder() -> Path:
     """Where compiled kernels lie: BRODMANN_CACHE, else the user's cache folder."""
     named = os.environ.get(WHERE)
     if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brodmann"
+        return Path(named).expanduser().absolute()  # the system's loader looks for a bare name elsewhere
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "brodmann"
 
 
 def find_compiler() -> str | None:
-    """Returns the path of the C++ compiler: the one named by CXX, else the first of g++, clang++ and c++."""
-    named = os.environ.get("CXX")
-    return next((found for name in ([named] if named else COMPILERS) if (found := shutil.which(name))), None)
+    """Returns the C++ compiler's path: the one that CXX names, else the first of g++, clang++ and c++.
+
+    CXX may hold options, or a launcher, before and behind the name: ``ccache g++``, ``g++ -m64``.
+    """
+    named = shlex.split(os.environ.get("CXX", ""))
+    if named:
+        found = shutil.which(named[0])
+        return found and shlex.join([found, *named[1:]])
+    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
 
 
 def compiled(source: Path, compiler: str) -> Path:
@@ -92,7 +102,8 @@ def compiled(source: Path, compiler: str) -> Path:
         subprocess.SubprocessError: The compiler failed.
         OSError: The cache cannot be written.
     """
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
+    command = shlex.split(compiler)
+    version = _run([*command, "--version"], 30)
     openmp = _openmp()
     texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
     parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
@@ -104,14 +115,17 @@ def compiled(source: Path, compiler: str) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
         parallel = ["-DBRODMANN_OPENMP"] if openmp else []
-        _run([compiler, *FLAGS, *parallel, "-c", str(source), "-o", str(half)])
-        _run([compiler, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
+        _run([*command, *FLAGS, *parallel, "-c", str(source), "-o", str(half)])
+        _run([*command, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
+        if not whole.is_file():
+            raise subprocess.SubprocessError("it ended without an error and wrote nothing.")
         os.replace(whole, target)  # atomic: another process sees all of it or nothing
     return target
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+def _run(command: list[str], timeout: int = 300) -> str:
+    """Runs a command and returns what it prints; its names of files may be in any encoding."""
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=timeout).stdout
 
 
 def _openmp() -> Path | None:

@@ -48,7 +48,7 @@ def _forward(
     slot, start, stop = tl.load(tile_slot + tile), tl.load(tile_start + tile), tl.load(tile_stop + tile)
     place = start + tl.arange(0, BN)  # (BN,)
     row = tl.load(order + place, mask=place < stop, other=0)
-    o = tl.program_id(1) * BO + tl.arange(0, BO)  # (BO,)
+    o = (tl.program_id(1) * BO + tl.arange(0, BO)).to(tl.int64)  # (BO,); times the inputs it may pass 2^31
     total = tl.zeros((BN, BO), dtype=tl.float32)
     for first in range(0, inputs, BI):
         i = first + tl.arange(0, BI)
@@ -89,7 +89,7 @@ def _error(
     i = tl.program_id(1) * BI + tl.arange(0, BI)
     total = tl.zeros((BN, BI), dtype=tl.float32)
     for first in range(0, outputs, BO):
-        o = first + tl.arange(0, BO)
+        o = (first + tl.arange(0, BO)).to(tl.int64)
         part = tl.load(
             delta + row[:, None] * outputs + o[None, :],
             mask=(place < stop)[:, None] & (o < outputs)[None, :],
@@ -111,7 +111,8 @@ def _update(
     weight,  # (S, O, I), moved
     first,  # (S, O, I): velocity or first moment, moved; anything where the rule has none
     second,  # (S, O, I): second moment, moved
-    steps,  # (S,) int64: steps of each slot, this one counted
+    size,  # (groups,): rate over the correction of the first moment
+    scale,  # (groups,): one over the root of that of the second
     delta,  # (N, O)
     x,  # (N, I)
     order,
@@ -122,7 +123,9 @@ def _update(
     lr,
     keep,  # 1 - lr * decay
     beta1,  # momentum of SGD
+    rest1,  # 1 - beta1, which float32 would round away
     beta2,
+    rest2,
     epsilon,
     seed,
     RULE: tl.constexpr,
@@ -135,7 +138,7 @@ def _update(
     group = tl.program_id(0)
     slot = tl.load(group_slot + group)
     start, stop = tl.load(bounds + group), tl.load(bounds + group + 1)
-    o = tl.program_id(1) * BO + tl.arange(0, BO)
+    o = (tl.program_id(1) * BO + tl.arange(0, BO)).to(tl.int64)
     i = tl.program_id(2) * BI + tl.arange(0, BI)
     gradient = tl.zeros((BO, BI), dtype=tl.float32)
     for base in range(start, stop, BN):
@@ -159,15 +162,13 @@ def _update(
         step = beta1 * tl.load(first + at, mask=here, other=0.0) + gradient
         tl.store(first + at, step, mask=here)
     else:
-        count = tl.load(steps + slot).to(tl.float32)
         one = tl.load(first + at, mask=here, other=0.0)
-        one += (1.0 - beta1) * (gradient - one)
-        two = beta2 * tl.load(second + at, mask=here, other=0.0) + (1.0 - beta2) * gradient * gradient
+        one += rest1 * (gradient - one)
+        two = beta2 * tl.load(second + at, mask=here, other=0.0) + rest2 * gradient * gradient
         tl.store(first + at, one, mask=here)
         tl.store(second + at, two, mask=here)
-        debias1 = 1.0 - tl.exp(count * tl.log(tl.maximum(beta1, 1e-30)))  # a beta of 0 has no logarithm
-        debias2 = 1.0 - tl.exp(count * tl.log(tl.maximum(beta2, 1e-30)))
-        step = (one / debias1) / (tl.sqrt(two / debias2) + epsilon)
+        lr = tl.load(size + group)
+        step = one / (tl.sqrt(two) * tl.load(scale + group) + epsilon)
     value = keep * value - lr * step
     if ROUND:  # to bfloat16, up with a probability equal to the share that rounding down would lose
         bits = value.to(tl.int32, bitcast=True)
@@ -190,9 +191,10 @@ class Cuda(Operations):
         tiles = _tiles(groups, slot)
         grid = (len(tiles[0]), triton.cdiv(outputs, BLOCK_OUT))
         given = weight if bias is None else bias
-        _forward[grid](
-            x, weight, given, out, _order(groups), *tiles, inputs, outputs, bias is not None, **_blocks()
-        )  # fmt: skip
+        with torch.cuda.device_of(x):
+            _forward[grid](
+                x, weight, given, out, _order(groups), *tiles, inputs, outputs, bias is not None, **_blocks()
+            )  # fmt: skip
         return out
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
@@ -202,7 +204,8 @@ class Cuda(Operations):
             tiles = _tiles(groups, slot)
             grid = (len(tiles[0]), triton.cdiv(inputs, BLOCK_IN))
             sums = below.contiguous()
-            _error[grid](sums, delta.contiguous(), weight, _order(groups), *tiles, inputs, outputs, **_blocks())
+            with torch.cuda.device_of(delta):
+                _error[grid](sums, delta.contiguous(), weight, _order(groups), *tiles, inputs, outputs, **_blocks())
             if sums is not below:
                 below.copy_(sums)
 
@@ -226,29 +229,33 @@ class Cuda(Operations):
             return
         slots = groups.present if slot is None else slot[groups.present]
         delta, x, one = delta.contiguous(), x.contiguous(), delta.new_ones(len(delta), 1)
-        for target in moved:
-            _move(rule, target, groups, slots, delta, one if target is bias else x)
+        with torch.cuda.device_of(delta):
+            for target in moved:
+                _move(rule, target, groups, slots, delta, one if target is bias else x)
 
 
 def _move(rule: UpdateRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
     """Moves the slots, (groups,), of one target by the rows of each group: delta (rows, out), x (rows, in)."""
     weight, state = target.weight, target.state
-    first, second, steps = weight, weight, slots
+    first, second, size, scale = weight, weight, weight, weight
     if isinstance(rule, Adam):
         kind, beta1, beta2, epsilon = "adam", rule.beta1, rule.beta2, rule.epsilon
         first, second, steps = state["first"], state["second"], state["steps"]
         steps[slots] += 1
+        count = steps[slots].double()
+        size, scale = (target.lr / (1.0 - beta1**count)).float(), (1.0 - beta2**count).rsqrt().float()
     else:
         assert isinstance(rule, SGD)
         kind, beta1, beta2, epsilon = "momentum" if rule.momentum else "sgd", rule.momentum, 0.0, 0.0
-        first = state.get("velocity", weight)
+        first = state["velocity"] if rule.momentum else weight
     outputs, inputs = weight.shape[1], x.shape[1]
     rounds = weight.dtype == torch.bfloat16
-    seed = int(torch.randint(1 << 31, ())) if rounds else 0
+    seed = int(torch.randint(1 << 31, (), device="cpu")) if rounds else 0
     grid = (len(slots), triton.cdiv(outputs, BLOCK_OUT), triton.cdiv(inputs, BLOCK_IN))
     _update[grid](
-        weight, first, second, steps, delta, x, _order(groups), slots, groups.bounds,
-        inputs, outputs, target.lr, 1.0 - target.lr * target.decay, beta1, beta2, epsilon, seed, _RULES[kind], rounds,
+        weight, first, second, size, scale, delta, x, _order(groups), slots, groups.bounds,
+        inputs, outputs, target.lr, 1.0 - target.lr * target.decay, beta1, 1.0 - beta1, beta2, 1.0 - beta2, epsilon,
+        seed, _RULES[kind], rounds,
         **_blocks(),
     )  # fmt: skip
 

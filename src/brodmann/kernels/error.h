@@ -9,19 +9,20 @@
 
 namespace {
 
-// below[r][0 .. V vectors) += sum over o of delta[r][o] weight[o][0 .. V vectors). On its own: see dot_tile.
-template <int R, int V, class C, class W>
+// below[r][0 .. V vectors) += sum over o of delta[r][o] weight[o][0 .. V vectors), of the last vector `here` numbers alone
+// (V = 1). On its own: see dot_tile.
+template <int R, int V, class C, class W, class Count>
 __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight, int64_t inputs, int64_t outputs,
-                                          C* const* below) {
+                                          C* const* below, Count here) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[R][V];
   UNROLLED for (int r = 0; r < R; ++r) {
-    UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(below[r] + v * lanes);
+    UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(below[r] + v * lanes, here);
   }
   for (int64_t o = 0; o < outputs; ++o) {
     Vector<C> w[V];
     UNROLLED for (int v = 0; v < V; ++v) {
-      w[v] = load(weight + o * inputs + v * lanes);
+      w[v] = load(weight + o * inputs + v * lanes, here);
       pin(w[v]);
       __builtin_prefetch(weight + (o + 8) * inputs + v * lanes);
     }
@@ -32,7 +33,7 @@ __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight
     }
   }
   UNROLLED for (int r = 0; r < R; ++r) {
-    UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], below[r] + v * lanes, lanes);
+    UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], below[r] + v * lanes, here);
   }
 }
 
@@ -51,6 +52,7 @@ template <class C, class W>
 void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* deltas, const W* weights,
            C* belows) {
   constexpr int64_t lanes = Lanes<C>::count;
+  constexpr std::integral_constant<int64_t, lanes> full;
   const auto shares = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
   each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
@@ -79,20 +81,18 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
       };
       for (; i + kVectors * lanes <= item.end; advance(kVectors * lanes)) {
         as_constant<kRows>(height, [&](auto rows) {
-          error_tile<rows, kVectors>(delta, weight + i, inputs, outputs, below);
+          error_tile<rows, kVectors>(delta, weight + i, inputs, outputs, below, full);
         });
       }
       for (; i + lanes <= item.end; advance(lanes)) {
         as_constant<kRows>(height, [&](auto rows) {
-          error_tile<rows, 1>(delta, weight + i, inputs, outputs, below);
+          error_tile<rows, 1>(delta, weight + i, inputs, outputs, below, full);
         });
       }
-      for (; i < item.end; advance(1)) {
-        for (int64_t r = 0; r < height; ++r) {
-          C rest = *below[r];
-          for (int64_t o = 0; o < outputs; ++o) rest += delta[r][o] * widen(weight[o * inputs + i]);
-          *below[r] = rest;
-        }
+      if (i < item.end) {
+        as_constant<kRows>(height, [&](auto rows) {
+          error_tile<rows, 1>(delta, weight + i, inputs, outputs, below, item.end - i);
+        });
       }
     });
   });

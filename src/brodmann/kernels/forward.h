@@ -23,6 +23,15 @@ constexpr int outputs_beside(int64_t rows) {
 template <int R, int O, class C, class X, class W>
 __attribute__((noinline)) void dot_tile(const X* const* x, const W* weight, int64_t inputs, C* out) {
   Vector<C> sums[R][O] = {};
+  if (const int64_t left = inputs % Lanes<C>::count) {  // behind the loop it would cost the loop registers
+    const int64_t i = inputs - left;
+    decltype(load(weight)) w[O];
+    UNROLLED for (int o = 0; o < O; ++o) w[o] = load(weight + o * inputs + i, left);
+    UNROLLED for (int r = 0; r < R; ++r) {
+      const auto value = load(x[r] + i, left);
+      UNROLLED for (int o = 0; o < O; ++o) multiply_add(sums[r][o], value, w[o]);
+    }
+  }
   int64_t i = 0;
   for (; i + Lanes<C>::count <= inputs; i += Lanes<C>::count) {
     decltype(load(weight)) w[O];
@@ -38,11 +47,6 @@ __attribute__((noinline)) void dot_tile(const X* const* x, const W* weight, int6
     }
   }
   sum_lanes<R * O>(&sums[0][0], out);
-  for (; i < inputs; ++i) {
-    for (int r = 0; r < R; ++r) {
-      for (int o = 0; o < O; ++o) out[r * O + o] += product(x[r][i], weight[o * inputs + i]);
-    }
-  }
 }
 
 // Outputs o .. o + O - 1 of a group whose tiles have Rows rows at most.

@@ -99,7 +99,13 @@ def multiplies_bfloat16() -> bool:
 
 def supports(weight: Tensor, rows: Tensor) -> bool:
     """Whether the kernels take these: on the processor, of kinds of number that they know."""
-    return weight.is_cpu and rows.is_cpu and _OF_ROWS.get(weight.dtype) == rows.dtype and active()
+    return (
+        weight.is_cpu
+        and rows.is_cpu
+        and _OF_ROWS.get(weight.dtype) == rows.dtype
+        and weight.is_contiguous()  # one that was assigned, or called functionally, may be a view
+        and active()
+    )
 
 
 def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -175,6 +181,7 @@ def takes_loss(output: Tensor, target: Tensor) -> bool:
         and output.dtype in (torch.float32, torch.float64)
         and target.dtype == torch.int64
         and target.shape == output.shape[:-1]
+        and target.is_cpu
         and active()
     )
 
@@ -196,6 +203,7 @@ class Native(Operations):
     def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See `Operations.forward`."""
         x = x.contiguous()
+        bias = None if bias is None else bias.to(x.dtype).contiguous()
         out = torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device="cpu")
         functions()["forward_" + NUMBERS[weight.dtype]](
             *_arguments(groups, slot, weight), x.data_ptr(), weight.data_ptr(), _address(bias), out.data_ptr()
@@ -223,7 +231,7 @@ class Native(Operations):
     ) -> None:
         """See `Operations.update`."""
         weight = targets[0].weight
-        if type(rule) not in (SGD, Adam) or len(targets) > 2 or not _fit(targets, bias, delta):
+        if type(rule) not in (SGD, Adam) or len(targets) > 2 or not _fit(rule, targets, bias, delta, x):
             Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
         if isinstance(rule, Adam):
@@ -251,7 +259,7 @@ def _given(target: Target) -> tuple[Any, ...]:
     """Returns a target as the kernels take it."""
     weight, state = target.weight, target.state
     # Stochastic rounding draws its bits from a hash of this seed and the weight's place.
-    seed = int(torch.randint(1 << 31, ())) if weight.dtype == torch.bfloat16 else 0
+    seed = int(torch.randint(1 << 31, (), device="cpu")) if weight.dtype == torch.bfloat16 else 0
     if not state:
         return weight.data_ptr(), None, None, None, target.lr, target.decay, seed
     first = state["first"] if "first" in state else state["velocity"]
@@ -259,13 +267,26 @@ def _given(target: Target) -> tuple[Any, ...]:
     return weight.data_ptr(), first.data_ptr(), second, steps, target.lr, target.decay, seed
 
 
-def _fit(targets: Sequence[Target], bias: Target | None, delta: Tensor) -> bool:
-    """Whether all weights are of one kind of number, and states and bias of that which the kernels sum in."""
-    stored, summed = targets[0].weight.dtype, (delta.dtype, torch.int64)
+def _fit(rule: UpdateRule, targets: Sequence[Target], bias: Target | None, delta: Tensor, x: Tensor) -> bool:
+    """Whether the kernels can move these: what they hold is of the kinds of number they sum in, and lies in order."""
+    names = rule.state_shapes((1, 1)).keys()
+    stored, summed = targets[0].weight.dtype, delta.dtype
+    if x.dtype != summed or not x.is_cpu:
+        return False
     for target in targets:
-        if target.weight.dtype != stored or any(state.dtype not in summed for state in target.state.values()):
+        if target.weight.dtype != stored or not _walkable(target, names, summed):
             return False
-    return bias is None or all(tensor.dtype in summed for tensor in (bias.weight, *bias.state.values()))
+    return bias is None or (bias.weight.dtype == summed and _walkable(bias, names, summed))
+
+
+def _walkable(target: Target, names: Any, summed: torch.dtype) -> bool:
+    state = target.state
+    if state.keys() != names or not target.weight.is_contiguous():
+        return False
+    for name, tensor in state.items():
+        if tensor.dtype != (torch.int64 if name == "steps" else summed) or not tensor.is_contiguous():
+            return False
+    return True
 
 
 def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | None, ...]:

@@ -67,31 +67,6 @@ inline Vector<float> load(const BFloat16* from) {
   return wide;
 }
 
-// The first `count` numbers; the others are zero.
-template <class W, class Count>
-inline auto load(const W* from, Count count) -> decltype(load(from)) {
-  constexpr int64_t lanes = sizeof(load(from)) / sizeof(widen(*from));
-  if (count >= lanes) return load(from);
-  W some[lanes] = {};
-  std::memcpy(some, from, count * sizeof(W));
-  const W* const start = some;
-  return load(start);
-}
-
-template <class V, class C, class Count>
-inline void store(const V& vector, C* to, Count count) {
-  std::memcpy(to, &vector, count * sizeof(C));
-}
-
-template <class V>
-inline V root(V vector) {
-  decltype(vector[0] + vector[0]) numbers[sizeof(V) / sizeof(vector[0])];
-  std::memcpy(numbers, &vector, sizeof vector);
-  for (auto& number : numbers) number = std::sqrt(number);
-  std::memcpy(&vector, numbers, sizeof vector);
-  return vector;
-}
-
 // Two bfloat16 numbers in one word, the first in its lower half. Processors with AVX512-BF16 multiply and add sixteen
 // pairs at once, each product exact, the sum in float32: twice the multiply-adds of float32.
 struct Pair {
@@ -107,6 +82,78 @@ inline Words load(const Pair* from) {
   Words words;
   std::memcpy(&words, from, sizeof words);
   return words;
+}
+
+// Copies fewer than `Room` numbers, in pieces whose sizes the compiler knows: a call of memcpy would take longer.
+template <int64_t Room, class T>
+inline void copy_some(const T* from, T* to, int64_t count) {
+  if constexpr (Room > 1) {
+    if (count & (Room / 2)) {
+      std::memcpy(to, from, Room / 2 * sizeof(T));
+      from += Room / 2, to += Room / 2;
+    }
+    copy_some<Room / 2>(from, to, count);
+  }
+}
+
+// The first `count` numbers, fewer than a vector; the others are zero.
+template <class W>
+inline auto load_some(const W* from, int64_t count) -> decltype(load(from)) {
+  constexpr int64_t lanes = sizeof(load(from)) / sizeof(load(from)[0]);
+  W some[lanes] = {};
+  copy_some<lanes>(from, some, count);
+  const W* const start = some;
+  return load(start);
+}
+
+#if defined(__AVX512F__)
+inline Vector<float> load_some(const float* from, int64_t count) {
+  return (Vector<float>)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+}
+inline Vector<double> load_some(const double* from, int64_t count) {
+  return (Vector<double>)_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), from);
+}
+inline Words load_some(const Pair* from, int64_t count) {
+  return (Words)_mm512_maskz_loadu_epi32(__mmask16((1u << count) - 1), from);
+}
+#elif defined(__AVX__)
+inline Vector<float> load_some(const float* from, int64_t count) {
+  static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return (Vector<float>)_mm256_maskload_ps(from, _mm256_loadu_si256((const __m256i*)(mask + 8 - count)));
+}
+inline Vector<double> load_some(const double* from, int64_t count) {
+  static const int64_t mask[8] = {-1, -1, -1, -1};
+  return (Vector<double>)_mm256_maskload_pd(from, _mm256_loadu_si256((const __m256i*)(mask + 4 - count)));
+}
+#endif
+
+// The first `count` numbers; the others are zero.
+template <class W, class Count>
+inline auto load(const W* from, Count count) -> decltype(load(from)) {
+  constexpr int64_t lanes = sizeof(load(from)) / sizeof(load(from)[0]);
+  if (count >= lanes) return load(from);
+  return load_some(from, int64_t(count));
+}
+
+template <class V, class C, class Count>
+inline void store(const V& vector, C* to, Count count) {
+  constexpr int64_t lanes = sizeof(V) / sizeof(C);
+  if (count >= lanes) {
+    std::memcpy(to, &vector, sizeof vector);
+    return;
+  }
+  C numbers[lanes];
+  std::memcpy(numbers, &vector, sizeof vector);
+  copy_some<lanes>(numbers, to, int64_t(count));
+}
+
+template <class V>
+inline V root(V vector) {
+  decltype(vector[0] + vector[0]) numbers[sizeof(V) / sizeof(vector[0])];
+  std::memcpy(numbers, &vector, sizeof vector);
+  for (auto& number : numbers) number = std::sqrt(number);
+  std::memcpy(&vector, numbers, sizeof vector);
+  return vector;
 }
 
 inline Vector<float> everywhere(float value) { return value - Vector<float>{}; }
@@ -146,16 +193,6 @@ inline void multiply_add(Vector<double>& sum, const Vector<double>& a, const Vec
   sum = (Vector<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
 }
 #endif
-
-template <class C, class W>
-inline C product(C a, W b) {
-  return a * widen(b);
-}
-
-inline float product(Pair a, Pair b) {
-  const auto half = [](Pair pair, int shift) { return widen(BFloat16{uint16_t(pair.bits >> shift)}); };
-  return half(a, 0) * half(b, 0) + half(a, 16) * half(b, 16);
-}
 
 #ifdef __AVX512BF16__
 inline void multiply_add(Vector<float>& sum, const Words& a, const Words& b) {
@@ -219,7 +256,7 @@ inline void round_stochastically(const Vector<float>& from, BFloat16* to, Count 
   const Words noise = (places + (index + seed)) * 0x9E3779B1u >> 16;
   const Words kept = (bits & 0x7F800000u) == 0x7F800000u ? bits : bits + noise;  // what is not finite stays as it is
   const Halves rounded = __builtin_convertvector(kept >> 16, Halves);
-  std::memcpy(to, &rounded, count * sizeof(BFloat16));
+  store(rounded, to, count);
 }
 
 }  // namespace

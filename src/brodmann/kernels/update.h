@@ -1,5 +1,5 @@
-// Update: weights move by their gradient delta^T x, tile by tile, as soon as a tile of it is known. Weights that receive
-// the same factors move together: their gradient is computed once.
+// Update: weights move by their gradient delta^T x, stretch by stretch, as soon as one of it is known. Weights that
+// receive the same factors move together: their gradient is computed once.
 
 #pragma once
 
@@ -9,12 +9,14 @@
 #include "groups.h"
 #include "moves.h"
 #include "numbers.h"
-#include "products.h"
 #include "shares.h"
 
 namespace {
 
-constexpr int64_t kAhead = 256;  // weights
+// Rows of an area (or pairs of them) from which on laying them out pays.
+constexpr int64_t kFew = 4;
+constexpr int64_t kNear = 1 << 17;    // bytes of rows that one output after the other finds in a core's own cache
+constexpr int64_t kStretch = 3 << 10;  // bytes of an output's weights that move in one go, as memory likes it
 
 // Few rows: moves V vectors of the weights of one output, `here` numbers of each. factors[r] and from[r] are what row r
 // has of the output's delta and of x.
@@ -23,10 +25,6 @@ __attribute__((always_inline)) inline void update_tile(const Moves<C, W>& moves,
                                                        int64_t rows, const X* factors, const X* const* from, int64_t i,
                                                        Count here) {
   constexpr int64_t lanes = Lanes<C>::count;
-  if (rows > 4) {  // with fewer the processor itself looks ahead far enough
-    const W* next = moves.weight() + at + i + kAhead;
-    for (int64_t k = 0; k < V * lanes; k += 64 / sizeof(W)) __builtin_prefetch(next + k, 1);
-  }
   Vector<C> sums[V] = {};
   for (int64_t r = 0; r < rows; ++r) {
     const auto factor = everywhere(factors[r]);
@@ -45,80 +43,139 @@ void update_few(const Moves<C, W>& moves, const Groups& groups, const Item& item
   constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
   constexpr int V = 4 * kVectors;
   const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
-  const X *from[kMany], *errors[kMany];
+  const X *from[kFew], *errors[kFew];
   for (int64_t r = 0; r < rows; ++r) {
     from[r] = x + groups.row(first + r) * inputs;
     errors[r] = delta + groups.row(first + r) * outputs;
   }
   for (int64_t o = item.begin; o < item.end; ++o, at += inputs) {
-    X factors[kMany];
+    X factors[kFew];
     for (int64_t r = 0; r < rows; ++r) factors[r] = errors[r][o];
     int64_t i = 0;
     for (; i + V * lanes <= inputs; i += V * lanes) {
       update_tile<V>(moves, item.group, at, rows, factors, from, i, lanes);
-    }
-    for (; i + kVectors * lanes <= inputs; i += kVectors * lanes) {
-      update_tile<kVectors>(moves, item.group, at, rows, factors, from, i, lanes);
     }
     for (; i + lanes <= inputs; i += lanes) update_tile<1>(moves, item.group, at, rows, factors, from, i, lanes);
     if (i < inputs) update_tile<1>(moves, item.group, at, rows, factors, from, i, inputs - i);
   }
 }
 
-// Returns the deltas of some outputs of a group, (outputs, rows of the group).
 template <class X>
-inline const X* transposed(const Groups& groups, const Item& item, int64_t outputs, const X* delta) {
+constexpr int64_t kWidth = kVectors * Lanes<X>::count;  // inputs of a block
+
+// Where the blocks of a group begin: they lie in the order of the rows.
+template <class X>
+inline int64_t blocks_before(const Groups& groups, int64_t group, int64_t inputs) {
+  return groups.bounds[group] * ((inputs + kWidth<X> - 1) / kWidth<X>) * kWidth<X>;
+}
+
+// Lays out the rows of the groups that have more than a few as blocks of inputs, (blocks, rows, kWidth): once for all
+// outputs, and so that a block lies in one piece, where rows of x may lie in the same few places of a cache. What the
+// last block has too much is zero.
+template <class X>
+const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x) {
   static thread_local std::vector<X> kept;
-  const int64_t rows = groups.rows(item.group);
-  kept.resize((item.end - item.begin) * rows);
-  for (int64_t k = 0; k < rows; ++k) {
-    const X* from = delta + groups.row(groups.bounds[item.group] + k) * outputs;
-    for (int64_t o = item.begin; o < item.end; ++o) kept[(o - item.begin) * rows + k] = from[o];
+  constexpr int64_t width = kWidth<X>, together = 16;
+  std::vector<Item> strips;
+  for (int64_t group = 0; group < groups.count; ++group) {
+    const int64_t rows = groups.rows(group);
+    for (int64_t k = 0; rows >= kFew && k < rows; k += together) {
+      strips.push_back({group, k, std::min(k + together, rows)});
+    }
+  }
+  if (strips.empty()) return nullptr;
+  kept.resize(blocks_before<X>(groups, groups.count, inputs));
+  X* const blocks = kept.data();
+  each(int64_t(strips.size()), groups.rows() * inputs, threads, [&](int64_t index) {
+    const auto [group, begin, end] = strips[index];
+    for (int64_t k = begin; k < end; ++k) {
+      const X* from = x + groups.row(groups.bounds[group] + k) * inputs;
+      X* to = blocks + blocks_before<X>(groups, group, inputs) + k * width;
+      int64_t i = 0;
+      for (; i + width <= inputs; i += width, to += groups.rows(group) * width) {
+        std::memcpy(to, from + i, width * sizeof(X));
+      }
+      if (i < inputs) std::fill(std::copy(from + i, from + inputs, to), to + width, X{});
+    }
+  });
+  return blocks;
+}
+
+// Lays out the deltas of an item's outputs as tiles, (tiles, rows, kRows). What the last tile has too much is zero.
+template <class X>
+const X* in_tiles(const Groups& groups, const Item& item, int64_t outputs, const X* delta) {
+  static thread_local std::vector<X> kept;
+  const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
+  kept.resize((item.end - item.begin + kRows - 1) / kRows * kRows * rows);
+  X* to = kept.data();
+  for (int64_t o = item.begin; o < item.end; o += kRows) {
+    const int64_t here = std::min(kRows, item.end - o);
+    for (int64_t k = 0; k < rows; ++k, to += kRows) {
+      const X* from = delta + groups.row(first + k) * outputs + o;
+      if (here == kRows) {
+        std::memcpy(to, from, kRows * sizeof(X));
+      } else {
+        std::fill(std::copy(from, from + here, to), to + kRows, X{});
+      }
+    }
   }
   return kept.data();
 }
 
-// Many rows: moves the weights of an item's outputs, from input i on, V vectors of inputs at a time and then one.
-template <int V, class C, class X, class W>
-inline void update_many(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t base, int64_t i,
-                        int64_t inputs, const X* deltas, const X* x) {
-  constexpr std::integral_constant<int64_t, V * Lanes<C>::count> width;
-  static thread_local std::vector<C> gradient;
-  const int64_t height = item.end - item.begin, bounds[] = {0, height};
-  const Groups outputs{1, nullptr, bounds, nullptr, nullptr};
-  const auto advance = [&](auto count) {
-    for (int64_t o = 0; o < height; ++o) __builtin_prefetch(moves.weight() + base + o * inputs + i, 1);
-    gradient.assign(height * width, C(0));
-    const auto copy = [&](int64_t k, int64_t here, X* block) {
-      const int64_t first = groups.bounds[item.group] + k;
-      for (int64_t position = first; position < first + here; ++position) {
-        block = lay_out<V>(x + groups.row(position) * inputs + i, count, block);
+// gradient[r * stride + i] = sum over k of delta[k][r] block[k][i], for the outputs r of a tile and the inputs i of a
+// block. On its own: see dot_tile.
+template <class C, class X>
+__attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int64_t rows, C* gradient,
+                                             int64_t stride) {
+  constexpr int64_t lanes = Lanes<C>::count;
+  Vector<C> sums[kRows][kVectors] = {};
+  for (int64_t k = 0; k < rows; ++k) {
+    decltype(load(block)) x[kVectors];
+    UNROLLED for (int v = 0; v < kVectors; ++v) x[v] = load(block + (k * kVectors + v) * lanes);
+    UNROLLED for (int r = 0; r < kRows; ++r) {
+      const auto value = everywhere(delta[k * kRows + r]);
+      UNROLLED for (int v = 0; v < kVectors; ++v) multiply_add(sums[r][v], value, x[v]);
+    }
+  }
+  UNROLLED for (int r = 0; r < kRows; ++r) {
+    UNROLLED for (int v = 0; v < kVectors; ++v) store(sums[r][v], gradient + r * stride + v * lanes, lanes);
+  }
+}
+
+// More rows: moves long stretches of a tile's outputs, whose weights are on their way while the gradient is computed.
+template <class C, class X, class W>
+void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t at, int64_t inputs,
+                  const X* tiles, const X* blocks) {
+  constexpr int64_t width = kWidth<C>, longest = kStretch / int64_t(sizeof(C)) / width * width;
+  const int64_t rows = groups.rows(item.group), height = item.end - item.begin;
+  const int64_t stretch = std::clamp<int64_t>(kNear / (rows * sizeof(X)), width, longest) / width * width;
+  alignas(64) C gradient[kRows * longest];
+  for (int64_t begin = 0; begin < inputs; begin += stretch) {
+    const int64_t end = std::min(begin + stretch, inputs);
+    for (int64_t o = 0; o < height; o += kRows) {
+      for (int64_t i = begin; i < end; i += width) {
+        for (int64_t r = 0; r < kRows; ++r) __builtin_prefetch(moves.weight() + at + (o + r) * inputs + i, 1);
+        gradient_tile(tiles + o * rows, blocks + i * rows, rows, gradient + i - begin, stretch);
       }
-    };
-    add_product<V>(outputs, 0, groups.rows(item.group), deltas, copy, gradient.data(), width);
-    moves(item.group, base + i, {gradient.data(), height, width, inputs, count});
-    i += count;
-  };
-  while (i + width <= inputs) advance(width);
-  if constexpr (V > 1) {
-    update_many<1>(moves, groups, item, base, i, inputs, deltas, x);
-  } else if (i < inputs) {
-    advance(inputs - i);
+      const int64_t here = std::min(kRows, height - o);
+      moves(item.group, at + o * inputs + begin, {gradient, here, stretch, inputs, end - begin});
+    }
   }
 }
 
 template <class C, class X, class W>
 void update_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
                 const Moves<C, W>& moves) {
-  const auto step = [](int64_t rows) { return rows < kMany ? 1 : kRows; };
+  const auto step = [](int64_t rows) { return rows < kFew ? 1 : kRows; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
+  const X* blocks = in_blocks(threads, groups, inputs, x);
   each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t at = (groups.slot(item.group) * outputs + item.begin) * inputs;
-    if (groups.rows(item.group) < kMany) {
+    if (groups.rows(item.group) < kFew) {
       return update_few<C>(moves, groups, item, at, inputs, outputs, delta, x);
     }
-    const X* deltas = transposed(groups, item, outputs, delta);
-    update_many<kVectors>(moves, groups, item, at, 0, inputs, deltas, x);
+    const X* tiles = in_tiles(groups, item, outputs, delta);
+    update_tiles(moves, groups, item, at, inputs, tiles, blocks + blocks_before<X>(groups, item.group, inputs));
   });
 }
 

@@ -1,0 +1,181 @@
+"""Slabs and areas hold what they hold: no room in files and copies, nobody else's memory, all of a state or nothing."""
+
+from __future__ import annotations
+
+import copy
+import io
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from brodmann import SGD, Adam, AreaLinear, BrodmannError, CheckpointError, Network, Router, UpdateRule, mlp
+from brodmann.groups import Groups
+from brodmann.kernels import native
+from brodmann.schedule import Schedule
+from brodmann.slabs import Slab
+from brodmann.training import Trainer
+
+
+def trained(areas: int = 64, width: int = 16, steps: int = 3) -> Network:
+    torch.manual_seed(0)
+    network = Network(mlp(8, 3, width=width, areas=areas, shared="off"))
+    for _ in range(steps):
+        network.learn(torch.randn(16, 8), torch.randint(0, 3, (16,)))
+    return network
+
+
+def numbers(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def test_files_and_copies_of_a_state_hold_no_room_for_more() -> None:
+    network = trained(areas=4096)
+    state = network.state_dict()
+    file = io.BytesIO()
+    torch.save(state, file)
+    assert file.tell() < 2 * numbers(state) + 10_000
+    for tensor in copy.deepcopy(state).values():
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def test_growing_moves_nothing_where_there_is_room_and_keeps_what_was_learned() -> None:
+    torch.manual_seed(0)
+    slab = Slab(torch.randn(2, 3, 4), Adam(), reserve=16)
+    before = {name: tensor.clone() for name, tensor in slab.tensors().items()}
+    slab.resize(3)
+    place = slab.value.data_ptr()
+    slab.resize(16)
+    assert slab.value.data_ptr() == place
+    slab.resize(2)
+    for name, tensor in slab.tensors().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_growing_leaves_other_parameters_alone_where_all_lie_in_one_vector() -> None:
+    network = trained(steps=0)
+    vector = nn.utils.parameters_to_vector(network.parameters())
+    nn.utils.vector_to_parameters(vector, network.parameters())
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    network.learn(torch.randn(16, 8), torch.randint(0, 3, (16,)), lr=0.0)  # gives memory to areas
+    for name, tensor in network.named_parameters():
+        torch.testing.assert_close(tensor[: len(before[name])], before[name], rtol=0, atol=0)
+
+
+def test_weights_that_ask_for_gradients_still_do_after_growing() -> None:
+    network = trained(steps=0).requires_grad_()
+    network.learn(torch.randn(16, 8), torch.randint(0, 3, (16,)))
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(parameter.requires_grad for parameter in copy.deepcopy(network).parameters())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("width", [16, 24])
+def test_areas_take_all_of_a_state_or_nothing(strict: bool, width: int) -> None:
+    """Slots without their weights would let the kernels read past the end."""
+    network, other = trained(steps=0), trained(width=width)
+    own = network.state_dict()
+    fitting = {name: value for name, value in other.state_dict().items() if value.shape == own[name].shape}
+    with pytest.raises(RuntimeError, match=r"areas\.\* should hold slot, weight\.value, bias\.value, got slot"):
+        network.load_state_dict(fitting, strict=strict)
+    x = torch.randn(5, 8)
+    with native.switched_off():
+        expected = network(x)
+    torch.testing.assert_close(network(x), expected)
+    for _, layer in network.area_layers():
+        assert layer.areas is not None
+        assert int(layer.areas.slot.max()) <= layer.areas.existing
+
+
+def test_a_resume_from_another_network_is_refused_and_leaves_no_slot_without_weights(tmp_path: Path) -> None:
+    x, y = torch.randn(32, 8), torch.randint(0, 3, (32,))
+    Trainer(trained(width=24), (x, y), schedule=Schedule(epochs=1), folder=tmp_path).run()
+    network = trained(steps=0)
+    with pytest.raises(CheckpointError, match="another network"):
+        Trainer(network, (x, y), schedule=Schedule(epochs=1), folder=tmp_path).resume()
+    assert torch.isfinite(network(x)).all()
+
+
+@pytest.mark.parametrize(
+    "rules", [(Adam(), SGD()), (Adam(), SGD(momentum=0.9)), (SGD(momentum=0.9), Adam()), (SGD(), Adam())]
+)
+def test_a_follower_under_another_rule_is_refused(rules: tuple[UpdateRule, UpdateRule]) -> None:
+    slab, follower = (Slab(torch.zeros(1, 3, 4), rule) for rule in rules)
+    with pytest.raises(BrodmannError, match="Expected a follower under the rule"):
+        slab.learn(
+            Groups.single(2), None, torch.ones(2, 3), torch.ones(2, 4), 0.1, 0.0, follower=follower.target(0.1, 0.0)
+        )
+
+
+def test_rows_of_two_kinds_of_number_are_refused() -> None:
+    slab = Slab(torch.zeros(1, 3, 4), SGD())
+    with pytest.raises(BrodmannError, match="one kind of number"):
+        slab.learn(Groups.single(2), None, torch.ones(2, 3), torch.ones(2, 4, dtype=torch.float64), 0.1, 0.0)
+    with pytest.raises(BrodmannError, match="one kind of number"):
+        slab.add_error(torch.zeros(2, 4, dtype=torch.float64), torch.ones(2, 3), Groups.single(2), None)
+
+
+def test_weights_that_are_views_are_read_as_they_lie() -> None:
+    network = trained()
+    state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    strided = {
+        name: tensor.transpose(-1, -2).contiguous().transpose(-1, -2) if tensor.ndim > 2 else tensor
+        for name, tensor in state.items()
+    }
+    assert not all(tensor.is_contiguous() for tensor in strided.values())
+    x = torch.randn(7, 8)
+    expected = network(x)
+    torch.testing.assert_close(torch.func.functional_call(network, strided, x), expected)
+    network.load_state_dict(strided, assign=True)
+    torch.testing.assert_close(network(x), expected)
+    network.learn(x, torch.zeros(7, dtype=torch.int64))
+
+
+def test_running_out_of_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(4, 3, areas=4, router=partial(Router, partition="adaptive"))
+    network = Network(layer, lr=0.1)
+    network.learn(torch.randn(16, 4), torch.randint(0, 3, (16,)))
+    assert layer.router is not None
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+
+    def refuse(self: Slab, slots: int) -> None:
+        raise BrodmannError("There is no memory.")
+
+    monkeypatch.setattr(Slab, "make_room", refuse)
+    with pytest.raises(BrodmannError, match="no memory"):
+        layer.split(0)
+    for name, tensor in layer.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_float_leaves_weights_stored_as_bfloat16_and_double_is_refused() -> None:
+    network = Network(mlp(8, 3, width=8, areas=4, storage="bfloat16"))
+    kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    assert torch.bfloat16 in kinds.values()
+    before = network(torch.ones(2, 8))
+    network.float()
+    assert {name: tensor.dtype for name, tensor in network.state_dict().items()} == kinds
+    torch.testing.assert_close(network(torch.ones(2, 8)), before, rtol=0, atol=0)
+    with pytest.raises(BrodmannError, match="bfloat16 go with float32 alone"):
+        network.double()
+
+
+def test_a_merged_network_keeps_no_state_of_its_rule() -> None:
+    network = trained()
+    merged = Network(mlp(8, 3, width=16, areas=4, update=Adam())).merged()
+    assert not any("first" in name or "steps" in name for name in merged.state_dict() if ".areas." in name)
+    assert any("first" in name for name in network.state_dict())
+
+
+def test_bfloat16_weights_learn_beside_another_default_device() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(8, 3, width=8, areas=4, storage="bfloat16"))
+    x, y = torch.randn(16, 8), torch.randint(0, 3, (16,))
+    torch.set_default_device("meta")
+    try:
+        network.learn(x, y)
+    finally:
+        torch.set_default_device("cpu")
