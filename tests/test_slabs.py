@@ -179,3 +179,13 @@ def test_bfloat16_weights_learn_beside_another_default_device() -> None:
         network.learn(x, y)
     finally:
         torch.set_default_device("cpu")
+
+
+def _outputs(_: int, network: Network, outputs: Tensor) -> None:
+    outputs.copy_(network(torch.ones(2, 8)).detach())
+
+
+def test_a_network_can_be_handed_to_another_process() -> None:
+    network, outputs = trained(), torch.zeros(2, 3).share_memory_()
+    torch.multiprocessing.spawn(_outputs, args=(network, outputs))
+    torch.testing.assert_close(outputs, network(torch.ones(2, 8)))

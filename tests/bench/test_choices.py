@@ -65,6 +65,8 @@ def test_every_method_tries_the_same_settings_and_trials_leave_the_test_part_clo
     assert tried[0] == tried[1]
     assert len(set(tried[0])) == 5
     assert candidates(3) == candidates(9)[:3]
+    assert candidates(3, stream=True) == candidates(9, stream=True)[:3]
+    assert min(each["lr"] for each in candidates(8, stream=True)) < 1e-4 < min(each["lr"] for each in candidates(8))
     row = run_case(trials_of(one, 1)[0])
     assert row["test_reads"] == 0
     assert not {"test", "correct"} & row.keys()

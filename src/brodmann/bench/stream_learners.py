@@ -96,6 +96,7 @@ class ElasticConsolidation(Trained):
         super().__init__(case, features, outputs)
         self.strength = float(case.detail["strength"])
         self.anchors: list[Tensor] = []
+        self.total_parameters = lambda: 3 * self.network.total_parameters()  # weights, anchors and Fisher information
         self.fisher = [torch.zeros_like(weight) for weight in self.network.parameters()]
         plain = self.network.loss
         self.plain = plain
@@ -128,6 +129,7 @@ class Replay(Trained):
         super().__init__(case, features, outputs)
         self.size, self.seen = int(case.detail["memory"]), 0
         self.x, self.y = torch.empty(self.size, features), torch.empty(self.size, dtype=torch.int64)
+        self.total_parameters = lambda: self.network.total_parameters() + self.x.numel() + self.y.numel()
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """One step on new and remembered samples; then the new ones may be remembered."""
