@@ -42,7 +42,7 @@ from brodmann.groups import Groups
 from brodmann.kernels.native import switched_off
 from brodmann.layers import Layer
 from brodmann.options import RunOptions
-from brodmann.routing import Route
+from brodmann.routes import Route
 from brodmann.runs import start_run
 from brodmann.schedule import Schedule
 from brodmann.telemetry import area_choices

@@ -9,7 +9,8 @@ from .layers import Context, Layer, Rates
 from .local import Local, RMSNorm
 from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Network
-from .routing import Route, Router
+from .routes import Route
+from .routing import Router
 from .updates import RLS, SGD, Adam, UpdateRule
 
 __version__ = "0.1.0"

@@ -17,7 +17,8 @@ from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, che
 from .graphs import followed, unrecorded
 from .groups import Groups
 from .layers import Context, Layer, as_before, as_rows
-from .routing import Choice, Route, Router
+from .routes import Choice, Route
+from .routing import Router
 from .slabs import Slab
 from .splitting import clone_area, merge_areas, recruit_areas
 from .updates import SGD, UpdateRule, check_rule

@@ -12,7 +12,8 @@ from .conflict import SIZE
 from .errors import BrodmannError
 from .graphs import unrecorded
 from .layers import Context, Layer, as_rows, check_layer
-from .routing import Choice, Route, Router
+from .routes import Choice, Route
+from .routing import Router
 from .splitting import clone_area, followers, merge_areas, recruit_areas
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .errors import DivergenceError
-from .routing import Choice, Route, Router
+from .routes import Choice, Route
+from .routing import Router
 
 EXPLODED, VANISHED = 1e12, 1e-20
 """Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .checks import check_real
 from .errors import BrodmannError
-from .routing import Choice, Route
+from .routes import Choice, Route
 
 if TYPE_CHECKING:
     from .area_linear import AreaLinear

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .errors import BrodmannError
 from .graphs import unrecorded
 from .layers import Context, Layer
-from .routing import Choice, Route
+from .routes import Choice, Route
 
 
 class Local(Layer):

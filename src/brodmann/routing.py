@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,87 +14,11 @@ from .errors import BrodmannError, unknown_name
 from .graphs import followed, unrecorded
 from .groups import Groups
 from .kernels import native
+from .routes import Choice, Route, length_of
 from .slabs import Slab
 from .updates import SGD, UpdateRule
 
 PARTITIONS = ("fixed", "adaptive", "growing")
-
-
-@dataclass(frozen=True)
-class Route:
-    """The choice made for each row of a batch, and what the router needs to learn from it, computed when asked for.
-
-    Attributes:
-        x: What was routed, (rows, in).
-        u: Its projection, (rows, dimension).
-        prototypes: What it was compared with, (cells, dimension).
-        products: Of both, ``|u| s``, (rows, cells); None where the choice did not need them all.
-        cell: Chosen cell, (rows,) int64.
-        area: Its area, (rows,) int64.
-        temperature: Of the gate.
-        areas: Budget of areas.
-        learned: Whether the projection learns from how useful the choice was.
-    """
-
-    x: Tensor
-    u: Tensor
-    prototypes: Tensor
-    products: Tensor | None
-    cell: Tensor
-    area: Tensor
-    temperature: float
-    areas: int
-    learned: bool
-
-    @cached_property
-    def length(self) -> Tensor:
-        """``|u|``, (rows, 1); infinite where ``u = 0``, which has no direction: so all its scores are 0."""
-        return _length(self.u)
-
-    @cached_property
-    def scores(self) -> Tensor:
-        """Cosine of projection and prototype, (rows, cells)."""
-        products = self.u @ self.prototypes.t() if self.products is None else self.products
-        return products / self.length
-
-    @cached_property
-    def groups(self) -> Groups:
-        """The rows of each area."""
-        return Groups.of(self.area, self.areas)
-
-    @cached_property
-    def probabilities(self) -> Tensor:
-        """Softmax of the scores over the temperature, (rows, cells)."""
-        return (self.scores / self.temperature).softmax(1)
-
-    @cached_property
-    def gate(self) -> Tensor:
-        """That softmax at the chosen cell, (rows,)."""
-        return self.probabilities.gather(1, self.cell[:, None])[:, 0]
-
-    def gate_down(self, gate_error: Tensor) -> Tensor:
-        """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
-        if native.takes_gate(self.u, self.prototypes, gate_error):
-            return native.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
-        # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
-        scale = (gate_error * self.gate / self.temperature)[:, None]
-        score_error = -scale * self.probabilities
-        score_error.scatter_add_(1, self.cell[:, None], scale)
-        # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
-        along = (score_error * self.scores).sum(1, keepdim=True) * (self.u / self.length)
-        return (score_error @ self.prototypes - along) / self.length
-
-
-class Choice(NamedTuple):
-    """What inference needs of a route, where autograd or a compiler follows: neither traces a cached property.
-
-    Attributes:
-        area: Of each row, (rows,) int64.
-        gate: Of each row, (rows,).
-    """
-
-    area: Tensor
-    gate: Tensor
 
 
 class Router(nn.Module):
@@ -224,7 +146,7 @@ class Router(nn.Module):
         """Returns the nearest cell, the balance considered, (rows,)."""
         if not self.balance_rate:
             return products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
-        length = _length(u)
+        length = length_of(u)
         return (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
 
     def choose(self, x: Tensor) -> Tensor | None:
@@ -259,7 +181,7 @@ class Router(nn.Module):
         products, cell = self._products(u), self._own_choice(x)
         if cell is None:
             cell = self._best(products, u)
-        probabilities = (products / _length(u) / self.temperature).softmax(1)
+        probabilities = (products / length_of(u) / self.temperature).softmax(1)
         return Choice(self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0])
 
     @unrecorded
@@ -398,8 +320,3 @@ class Router(nn.Module):
         if not 0 <= area < self.areas:
             raise BrodmannError(f"Area {area} does not exist: expected 0 to {self.areas - 1}.")
         return (self.partition == area).nonzero()[:, 0].tolist()
-
-
-def _length(u: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(u, dim=1, keepdim=True)
-    return length.masked_fill(length == 0, torch.inf)

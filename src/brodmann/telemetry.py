@@ -15,7 +15,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from .area_linear import AreaLinear
 from .errors import BrodmannError
 from .network import Network, routers
-from .routing import Choice, Route, Router
+from .routes import Choice, Route
+from .routing import Router
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""Routes: what a router chose for each row, and what learning and inference need of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .groups import Groups
+from .kernels import native
+
+
+@dataclass(frozen=True)
+class Route:
+    """The choice made for each row of a batch, and what the router needs to learn from it, computed when asked for.
+
+    Attributes:
+        x: What was routed, (rows, in).
+        u: Its projection, (rows, dimension).
+        prototypes: What it was compared with, (cells, dimension).
+        products: Of both, ``|u| s``, (rows, cells); None where the choice did not need them all.
+        cell: Chosen cell, (rows,) int64.
+        area: Its area, (rows,) int64.
+        temperature: Of the gate.
+        areas: Budget of areas.
+        learned: Whether the projection learns from how useful the choice was.
+    """
+
+    x: Tensor
+    u: Tensor
+    prototypes: Tensor
+    products: Tensor | None
+    cell: Tensor
+    area: Tensor
+    temperature: float
+    areas: int
+    learned: bool
+
+    @cached_property
+    def length(self) -> Tensor:
+        """``|u|``, (rows, 1); infinite where ``u = 0``, which has no direction: so all its scores are 0."""
+        return length_of(self.u)
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """Cosine of projection and prototype, (rows, cells)."""
+        products = self.u @ self.prototypes.t() if self.products is None else self.products
+        return products / self.length
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The rows of each area."""
+        return Groups.of(self.area, self.areas)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Softmax of the scores over the temperature, (rows, cells)."""
+        return (self.scores / self.temperature).softmax(1)
+
+    @cached_property
+    def gate(self) -> Tensor:
+        """That softmax at the chosen cell, (rows,)."""
+        return self.probabilities.gather(1, self.cell[:, None])[:, 0]
+
+    def gate_down(self, gate_error: Tensor) -> Tensor:
+        """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
+        if native.takes_gate(self.u, self.prototypes, gate_error):
+            return native.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
+        # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
+        scale = (gate_error * self.gate / self.temperature)[:, None]
+        score_error = -scale * self.probabilities
+        score_error.scatter_add_(1, self.cell[:, None], scale)
+        # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
+        along = (score_error * self.scores).sum(1, keepdim=True) * (self.u / self.length)
+        return (score_error @ self.prototypes - along) / self.length
+
+
+class Choice(NamedTuple):
+    """What inference needs of a route, where autograd or a compiler follows: neither traces a cached property.
+
+    Attributes:
+        area: Of each row, (rows,) int64.
+        gate: Of each row, (rows,).
+    """
+
+    area: Tensor
+    gate: Tensor
+
+
+def length_of(u: Tensor) -> Tensor:
+    """Returns ``|u|`` of each row, (rows, 1); infinite where ``u = 0``."""
+    length: Tensor = torch.linalg.vector_norm(u, dim=1, keepdim=True)
+    return length.masked_fill(length == 0, torch.inf)
