@@ -21,6 +21,7 @@ COMMANDS = [
     "inference.py --threads 1 --repeats 2 --json",
     "defaults.py --sets digits --variants default growing --seeds 2 --epochs 1",
     "depth.py --depth 3 --seeds 1 --epochs 1",
+    "convolutions.py --channels 2 --seeds 1 --epochs 1",
 ]
 
 

@@ -39,8 +39,9 @@ from brodmann.losses import Loss
 from brodmann.options import RunOptions
 from brodmann.schedule import Schedule
 from brodmann.scoring import evaluate
+from brodmann.telemetry import alignment, area_usage, class_conflict
 from brodmann.training import Trainer
-from brodmann.updates import update_rule
+from brodmann.updates import Factors, UpdateRule, update_rule
 
 
 def learn(layer: Sequential | Routed | AreaLinear | Residual, x: torch.Tensor, outputs: int) -> None:
@@ -64,6 +65,14 @@ def route_of_other_rows() -> None:
     layer.trace(torch.randn(3, 4), Context(route=route))
 
 
+class KeepsValue(UpdateRule):
+    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        return {"value": shape}
+
+    def apply(self, weight: torch.Tensor, state: object, factors: Factors, lr: float, decay: float) -> None:
+        weight.sub_(factors.dense(), alpha=lr)
+
+
 def split_router() -> Router:
     return Router(4, 3, cells=6)
 
@@ -72,6 +81,11 @@ OTHER_NUMBERS = (
     "Expected an input of torch.float32, as the weights are, got {}: convert it with x.to(torch.float32), or the "
     "network with .to(...)."
 )
+WITH_BATCH_NORM = (
+    "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: use RMSNorm() of "
+    "brodmann.local, or nn.LayerNorm with elementwise_affine=False."
+)
+NO_NETWORK = "Expected a Network, got Routed: put the body into one."
 NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "
 WITHOUT_FEEDBACK = (
     "Layer {} sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let a layer of "
@@ -92,6 +106,52 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: update_rule("adamm"),
         "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, rls, sgd.",
+    ),
+    (
+        lambda: update_rule("adam", decai=1.0),
+        "Unknown setting of adam 'decai'. Did you mean 'decay'? Choose one of: beta1, beta2, decay, epsilon.",
+    ),
+    (
+        lambda: Router(4, 3, partition="growing", conflict={"evidnce": 3}),
+        "Unknown setting of conflict 'evidnce'. Did you mean 'evidence'? Choose one of: certainty, evidence, "
+        "opposition.",
+    ),
+    (
+        lambda: AreaLinear(4, 2, update=KeepsValue()),
+        "KeepsValue calls a buffer 'value', which its place beside the weights has another use for: choose another "
+        "name, such as 'velocity'.",
+    ),
+    (
+        lambda: Local(nn.Sequential(nn.BatchNorm1d(4, affine=False, track_running_stats=False))),
+        WITH_BATCH_NORM,
+    ),
+    (
+        lambda: learn(Sequential(Local(nn.functional.relu_)), torch.zeros(3, 4), 4),
+        "Local cannot carry errors through relu_: a leaf Variable that requires grad is being used in an in-place "
+        "operation. Expected an operation that takes one tensor, leaves it as it was, and returns another that PyTorch "
+        "can follow.",
+    ),
+    (
+        lambda: learn(Sequential(Local(lambda x: (x, x))), torch.zeros(3, 4), 4),  # type: ignore[arg-type,return-value]
+        "Local cannot carry errors through <lambda>: it returned tuple. Expected an operation that takes one tensor, "
+        "leaves it as it was, and returns another that PyTorch can follow.",
+    ),
+    (
+        lambda: learn_from(torch.zeros(3, dtype=torch.int64), nn.BCEWithLogitsLoss()),
+        "BCEWithLogitsLoss does not take an output of shape (3, 2) with targets of shape (3,), torch.int64: Target "
+        "size (torch.Size([3])) must be the same as input size (torch.Size([3, 2]))",
+    ),
+    (
+        lambda: alignment(Network(mlp(4, 2)), torch.ones(0, 4), torch.zeros(0)),
+        "Expected samples with one target each, got 0 samples and 0 targets.",
+    ),
+    *(
+        (lambda look=look: look(mlp(4, 2), torch.ones(3, 4), torch.zeros(3)), NO_NETWORK)  # type: ignore[misc]
+        for look in (alignment, class_conflict, evaluate, lambda network, x, _: area_usage(network, x))
+    ),
+    (
+        lambda: area_usage(Network(mlp(4, 2)), [[0.0] * 4]),  # type: ignore[arg-type]
+        "Expected x to be a tensor, got list: convert it with torch.as_tensor(...).",
     ),
     (lambda: Router(0, 3), "Expected in_features to be a whole number of at least 1, got 0."),
     (lambda: Router(4, 0, cells=0), "Expected areas to be a whole number of at least 1, got 0."),
@@ -176,7 +236,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: AreaLinear(4, 2, router=None).merge(0, 1),
         "This layer has no router of its own: split or merge on the Routed that holds it.",
     ),
-    (route_of_other_rows, "The shared route has 5 rows, this layer got 3: keep rows apart inside a Routed."),
+    (
+        route_of_other_rows,
+        "The shared route has 5 rows, this layer got 3: keep rows apart inside a Routed, or give the layer (samples, "
+        "..., in).",
+    ),
     (
         lambda: learn_with_output_error(0),
         "Direct feedback needs the output error: train through Network.learn, or set it in the context.",
@@ -185,12 +249,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Local(nn.LayerNorm(4)),
         "Local takes operations without parameters or buffers; LayerNorm holds 2. Use elementwise_affine=False, "
-        "affine=False with track_running_stats=False, or an AreaLinear.",
+        "affine=False, or an AreaLinear.",
     ),
     (
-        lambda: Local(nn.BatchNorm1d(4, affine=False)),
-        "Local takes operations without parameters or buffers; BatchNorm1d holds 3. Use elementwise_affine=False, "
-        "affine=False with track_running_stats=False, or an AreaLinear.",
+        lambda: Local(nn.BatchNorm1d(4)),
+        WITH_BATCH_NORM,
     ),
     (
         lambda: Local(nn.Sequential(nn.LeakyReLU(inplace=True))),
@@ -268,7 +331,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: mlp(4, 2, router={"lerned": False}),
-        "Unknown setting of a router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, conflict, "
+        "Unknown setting of router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, conflict, "
         "dimension, learned, novelty, partition, temperature.",
     ),
     (lambda: mlp(4, 2, width="8"), "Expected width to be a whole number of at least 1, got '8'."),  # type: ignore[arg-type]
@@ -290,7 +353,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: build({"builder": "mpl"}),
-        "Unknown builder 'mpl'. Did you mean 'mlp'? Choose one of: mlp, residual_mlp, stream_mlp.",
+        "Unknown builder 'mpl'. Did you mean 'mlp'? Choose one of: convnet, mlp, residual_mlp, stream_mlp.",
     ),
     (
         lambda: build({"builder": "mlp", "in_features": 4, "outputs": 2, "colour": 1}),
@@ -381,7 +444,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: mlp(4, 2, router=Router(4, 16)),  # type: ignore[arg-type]
-        "Expected router to be a dictionary of a Router's settings, got Router.",
+        "Expected router to be a dictionary of settings, got Router.",
     ),
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), [0, 1, 1]),  # type: ignore[arg-type]
@@ -389,7 +452,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Trainer(mlp(4, 2), (torch.zeros(3, 4), torch.zeros(3))),  # type: ignore[arg-type]
-        "Expected a Network, got Routed: put the body into one.",
+        NO_NETWORK,
     ),
     (
         lambda: Trainer(Network(mlp(4, 2)), (np.zeros((3, 4)), torch.zeros(3))),  # type: ignore[arg-type]

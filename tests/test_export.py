@@ -14,7 +14,12 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import cross_entropy
 
-from brodmann import Network, mlp, residual_mlp
+from brodmann import Layer, Network, convnet, mlp, residual_mlp
+
+
+def images_of_six_pixels(features: int, outputs: int, *, width: int, areas: int, **options: Any) -> Layer:
+    return convnet((1, 2, features // 2), outputs, channels=(width,), areas=areas, **options)
+
 
 CASES = {
     "plain": (mlp, {}),
@@ -22,6 +27,7 @@ CASES = {
     "one route": (mlp, {"routing": "network"}),
     "shared part off": (mlp, {"shared": "off"}),
     "residual": (residual_mlp, {"depth": 4}),
+    "convolutional": (images_of_six_pixels, {"gated": True}),
 }
 
 

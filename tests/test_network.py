@@ -39,6 +39,9 @@ from brodmann import (
 from brodmann.baselines import Backpropagation
 from brodmann.builders import BUILDERS, design
 from brodmann.files import read_tensors, write_tensors
+from brodmann.options import RunOptions
+from brodmann.training import Trainer
+from brodmann.updates import UpdateRule
 
 from .oracles.cases import LAYERS, PATHS
 
@@ -108,7 +111,27 @@ def test_the_rate_of_a_step_is_the_networks_own_unless_one_is_given() -> None:
         states.append(network.area_layers()[0][1].shared.value)
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
+
+
+def test_the_rate_of_a_network_is_that_of_its_rules() -> None:
+    def body(*rules: UpdateRule | None) -> Sequential:
+        return Sequential(*(AreaLinear(5, 5, areas=2, update=rule) for rule in rules))
+
     assert Network(mlp(5, 3)).lr == 3e-3
+    assert Network(body(None)).lr == 0.3
+    assert Network(body(SGD(momentum=0.9))).lr == pytest.approx(0.03)
+    assert Network(body(SGD(), Adam(), SGD())).lr == 3e-3
+    assert Network(stream_mlp(5, 3)).lr == 1.0
+    assert Network(Sequential(Local(nn.ReLU()))).lr == 3e-3
+    assert Backpropagation(5, 3, depth=2, width=4, optimiser="sgd").lr == RunOptions(optimiser="sgd").learning_rate
+
+
+def test_a_composed_network_learns_without_settings() -> None:
+    torch.manual_seed(0)
+    target = torch.arange(90) % 3
+    x = torch.randn(90, 5) + 2 * torch.eye(3, 5)[target]
+    network = Network(Sequential(AreaLinear(5, 16, feedback=None), Local(nn.ReLU()), AreaLinear(16, 3)))
+    assert Trainer(network, (x, target)).run().history[-1]["train_accuracy"] > 0.9
 
 
 def test_sample_weights_enter_the_step() -> None:

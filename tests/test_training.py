@@ -19,10 +19,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brodmann import BrodmannError, DivergenceError, MeanSquaredError, Network, mlp, stream_mlp
+from brodmann import BrodmannError, DivergenceError, MeanSquaredError, Network, SumOfSquares, mlp, stream_mlp
 from brodmann.baselines import Backpropagation, matching_width
 from brodmann.callbacks import ProgressBar
 from brodmann.checkpoints import checkpoint_names
+from brodmann.options import RunOptions
 from brodmann.schedule import SCHEDULES, Schedule, batches, learning_rate
 from brodmann.scoring import evaluate, score
 from brodmann.slabs import Slab
@@ -38,6 +39,9 @@ def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def network(loss: Any = None, lr: float | None = None, **options: Any) -> Network:
     torch.manual_seed(0)
     return Network(mlp(5, 3, width=8, areas=4, **options), loss, lr=lr)
+
+
+SUMMED = functools.partial(torch.nn.functional.cross_entropy, reduction="sum")
 
 
 class Remember(Callback):
@@ -397,11 +401,33 @@ def test_the_rate_is_the_networks_own_unless_the_schedule_names_one() -> None:
     assert not torch.equal(state[name], slow[name])
 
 
+@pytest.mark.parametrize(
+    ("samples", "epochs", "batch"),
+    [(1, 60, 8), (150, 60, 9), (1300, 60, 64), (16_000, 25, 64), (54_000, 10, 64), (10**7, 10, 64)],
+)
+def test_a_schedule_suits_the_number_of_samples(samples: int, epochs: int, batch: int) -> None:
+    assert Schedule().pace(samples) == (epochs, batch, "cosine")
+    assert Schedule().pace(samples, recursive=True) == (1, batch, "constant")
+    assert Schedule(3, 5, shape="linear").pace(samples, recursive=True) == (3, 5, "linear")
+    assert RunOptions().pace(samples) == (epochs, batch, "cosine")
+
+
+@pytest.mark.parametrize("loss", [SumOfSquares(), torch.nn.CrossEntropyLoss(reduction="sum"), SUMMED])
+def test_losses_that_sum_are_reported_per_sample(loss: Any) -> None:
+    x, target = blobs()
+    learner = network(loss, lr=0.0)
+    whole = evaluate(learner, x, target)["loss"]
+    assert whole == pytest.approx(float(learner.loss(learner(x), target, None)) / 90)
+    assert whole == pytest.approx(evaluate(learner, x[:30].repeat(3, 1), target[:30].repeat(3))["loss"], rel=0.5)
+    row = Trainer(learner, (x, target), (x, target), Schedule(1, 7)).run().history[-1]
+    assert row["train_loss"] == pytest.approx(row["validation_loss"], rel=1e-5)
+
+
 def test_recursive_least_squares_keeps_its_rate() -> None:
     torch.manual_seed(0)
     trainer = Trainer(Network(stream_mlp(5, 3, width=40, areas=1)), blobs(), None, Schedule(epochs=1))
-    assert (trainer.lr, trainer.shape) == (1.0, "constant")
-    assert Trainer(network(), blobs(), None, Schedule(lr=0.1)).shape == "cosine"
+    assert (trainer.lr, trainer.pace.shape) == (1.0, "constant")
+    assert Trainer(network(), blobs(), None, Schedule(lr=0.1)).pace.shape == "cosine"
     trainer.run()
     assert evaluate(trainer.network, *blobs())["accuracy"] > 0.9
 

@@ -1,7 +1,7 @@
 """Brodmann: deep networks without backpropagation, by Selective Adaptive Learning."""
 
 from .area_linear import AreaLinear
-from .builders import mlp, residual_mlp, stream_mlp
+from .builders import convnet, mlp, residual_mlp, stream_mlp
 from .containers import Recomputed, Residual, Routed, Sequential
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
@@ -9,6 +9,7 @@ from .layers import Context, Layer, Rates
 from .local import Local, RMSNorm
 from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Network
+from .patches import ChannelsLast, Patches
 from .routes import Route
 from .routing import Router
 from .updates import RLS, SGD, Adam, UpdateRule
@@ -21,6 +22,7 @@ __all__ = [
     "Adam",
     "AreaLinear",
     "BrodmannError",
+    "ChannelsLast",
     "CheckpointError",
     "Context",
     "CrossEntropy",
@@ -35,6 +37,7 @@ __all__ = [
     "MeanSquaredError",
     "MissingDataError",
     "Network",
+    "Patches",
     "RMSNorm",
     "Rates",
     "Recomputed",
@@ -47,6 +50,7 @@ __all__ = [
     "SumOfSquares",
     "Transpose",
     "UpdateRule",
+    "convnet",
     "mlp",
     "residual_mlp",
     "stream_mlp",

@@ -17,10 +17,10 @@ from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, che
 from .graphs import followed, unrecorded
 from .groups import Groups
 from .layers import Context, Layer, as_before, as_rows
-from .routes import Choice, Route
+from .routes import Choice, Route, gathered, spread
 from .routing import Router
 from .slabs import Slab
-from .splitting import clone_area, merge_areas, recruit_areas
+from .splitting import merge_areas, recruit_areas, split_area
 from .updates import SGD, UpdateRule, check_rule
 
 SHARED = ("learned", "frozen", "off")
@@ -162,7 +162,7 @@ class AreaLinear(Layer):
         elif choice is None:
             raise _no_router()
         else:
-            _check_route(choice, rows)
+            _check_route(choice, x, rows)
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)
         else:
@@ -175,10 +175,11 @@ class AreaLinear(Layer):
         if self.shared is not None and self.shared_bias is not None:
             out = F.linear(rows, self.shared.value[0].to(rows.dtype), self.shared_bias.value[0])
         if self.areas is not None:
-            area = rows.new_zeros(rows.shape[0], dtype=torch.int64) if choice is None else choice.area
+            count = rows.shape[0]
+            area = rows.new_zeros(count, dtype=torch.int64) if choice is None else spread(choice.area, count)
             own = self.areas(rows, area)
             if self.gated and choice is not None:
-                own = choice.gate[:, None] * own
+                own = spread(choice.gate, count)[:, None] * own
             out = own if out is None else out + own
         assert out is not None
         return out
@@ -193,7 +194,7 @@ class AreaLinear(Layer):
             own = areas.product(rows, groups)
             part = own
             if self.gated and route is not None:
-                part = route.gate[:, None] * own
+                part = spread(route.gate, own.shape[0])[:, None] * own
             # `own` is what the router learns from: never add into it.
             out = part if out is None else out.add_(part)
         assert out is not None
@@ -206,7 +207,7 @@ class AreaLinear(Layer):
             raise BrodmannError("This layer was merged for inference: learn with the network that it was made from.")
         check_input(x, self._map)
         rows = as_rows(x)
-        route = self._route(rows, context)
+        route = self._route(x, rows, context)
         groups = _groups(rows, route)
         out, own = self._output(rows, route, groups)
         needed = own if route is not None and route.learned else None
@@ -230,7 +231,7 @@ class AreaLinear(Layer):
         feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
         delta = part_delta = as_rows(error)
         if self.gated and route is not None:
-            part_delta = route.gate[:, None] * delta
+            part_delta = spread(route.gate, len(delta))[:, None] * delta
         gate_error = None if trace.own is None else (delta * trace.own).sum(1)
 
         output_error = context.output_error
@@ -249,7 +250,7 @@ class AreaLinear(Layer):
             self._move(signal, context)
         if router is None:
             if gate_error is not None and context.gate_error is not None:
-                context.gate_error.add_(gate_error)
+                context.gate_error.add_(gathered(gate_error, len(context.gate_error)))
             return below
         if route is not None:
             router.learn(route, gate_error, context.lr * rates.projection)
@@ -259,9 +260,7 @@ class AreaLinear(Layer):
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
-        _, new = self._own_router().planned(area, cells)
-        clone_area(self.children(), area, new)  # first, since memory may run out
-        return self._own_router().split(area, cells)
+        return split_area(self._own_router(), self.children(), area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas into their mean. See `Router.merge`.
@@ -269,10 +268,7 @@ class AreaLinear(Layer):
         Returns:
             How far apart the two maps were, relative to their size, see `AreaMap.merge`.
         """
-        self._own_router().check_merge(kept, gone)
-        apart = merge_areas(self.children(), kept, gone)
-        self._own_router().merge(kept, gone)
-        return apart
+        return merge_areas(self._own_router(), self.children(), kept, gone)
 
     @unrecorded
     def merge_parts(self) -> None:
@@ -337,7 +333,7 @@ class AreaLinear(Layer):
         router = self.router
         if router is None:
             if context.pulls is not None and self.routed:
-                context.pulls.add_(sketch(delta, trace.x, self.place))
+                context.pulls.add_(gathered(sketch(delta, trace.x, self.place), len(context.pulls)))
         elif router.conflict is not None and trace.route is not None:
             router.conflict.add(trace.route.cell, sketch(delta, trace.x))
 
@@ -346,7 +342,7 @@ class AreaLinear(Layer):
             raise BrodmannError("This layer has no router of its own: split or merge on the Routed that holds it.")
         return self.router
 
-    def _route(self, rows: Tensor, context: Context) -> Route | None:
+    def _route(self, x: Tensor, rows: Tensor, context: Context) -> Route | None:
         if self.budget == 1:
             return None
         router = self.router
@@ -355,7 +351,7 @@ class AreaLinear(Layer):
             return router.route(rows)
         if context.route is None:
             raise _no_router()
-        _check_route(context.route, rows)
+        _check_route(context.route, x, rows)
         return context.route
 
     def _area_rate(self, context: Context) -> float:
@@ -374,14 +370,16 @@ class AreaLinear(Layer):
 
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:
-    return Groups.single(rows.shape[0], rows.device) if route is None else route.groups
+    return Groups.single(rows.shape[0], rows.device) if route is None else route.groups_of(rows.shape[0])
 
 
-def _check_route(route: Route | Choice, rows: Tensor) -> None:
-    if route.area.shape[0] != rows.shape[0]:
+def _check_route(route: Route | Choice, x: Tensor, rows: Tensor) -> None:
+    """A route has a choice for each row, or for each sample of (samples, ..., in)."""
+    routed, there = route.area.shape[0], rows.shape[0]
+    if routed != there and (x.ndim == 2 or routed != x.shape[0]):
         raise BrodmannError(
-            f"The shared route has {route.area.shape[0]} rows, this layer got {rows.shape[0]}: keep rows apart inside "
-            "a Routed."
+            f"The shared route has {routed} rows, this layer got {there}: keep rows apart inside a Routed, or give the "
+            "layer (samples, ..., in)."
         )
 
 

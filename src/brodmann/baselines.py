@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .builders import activation_named, check_residual_depth, dense_size
+from .builders import activation_named, check_residual_depth, convolution_sizes, dense_size
 from .checks import check_memory, check_whole
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .local import RMSNorm
 from .losses import Loss, as_loss, one_number
-from .network import LEARNING_RATE
+from .updates import SGD, Adam
 
 
 class _Block(nn.Module):
@@ -34,7 +35,7 @@ class _Block(nn.Module):
 
 
 class Backpropagation(nn.Module):
-    """The dense twin of `mlp` or `residual_mlp`, trained by autograd; same initialisation, no areas."""
+    """The twin of `mlp`, `residual_mlp` or `convnet`, trained by autograd; same initialisation, no areas."""
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class Backpropagation(nn.Module):
         momentum: float = 0.0,
         decay: float = 0.0,
         readout_only: bool = False,
+        shape: Sequence[int] | None = None,
+        channels: Sequence[int] | None = None,
         loss: Loss | None = None,
     ) -> None:
         """Draws the weights from torch's global generator: normal with variance ``1 / in``, biases zero.
@@ -66,6 +69,9 @@ class Backpropagation(nn.Module):
             momentum: Of SGD.
             decay: Decoupled decay of the weights for Adam, of the gradient (L2) for SGD.
             readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
+            shape: Of an image, (channels, height, width), where ``channels`` are given.
+            channels: Of convolutions of 3 x 3 pixels, as the twin of `convnet`; depth and width then do not count.
+                Default None: linear layers alone.
             loss: As that of a `Network`. Default cross-entropy.
 
         Raises:
@@ -76,7 +82,8 @@ class Backpropagation(nn.Module):
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
         if residual:
             check_residual_depth(depth)
-        check_memory(4 * dense_size(in_features, outputs, depth, width))
+        if channels is None:
+            check_memory(4 * dense_size(in_features, outputs, depth, width))
         self.design = {
             "in_features": in_features,
             "outputs": outputs,
@@ -89,9 +96,13 @@ class Backpropagation(nn.Module):
             "momentum": momentum,
             "decay": decay,
             "readout_only": readout_only,
+            "shape": shape and [int(count) for count in shape],
+            "channels": channels and [int(count) for count in channels],
         }
         layers: list[nn.Module] = []
-        if residual:
+        if channels is not None:
+            layers = _convolutions(shape or (), channels, outputs, activation, dropout)
+        elif residual:
             blocks = depth - 2
             layers = [nn.Linear(in_features, width)]
             layers += [_Block(width, activation, dropout, blocks**-0.5) for _ in range(blocks)]
@@ -103,11 +114,13 @@ class Backpropagation(nn.Module):
                 layers += [activation_named(activation), nn.Dropout(dropout)] if index < depth - 1 else []
         self.body = nn.Sequential(*layers)
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
         self.eval()
-        self.loss, self.lr = as_loss(loss), LEARNING_RATE
+        self.loss = as_loss(loss)
+        self.lr = (SGD(momentum=momentum) if optimiser == "sgd" else Adam()).default_lr
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
@@ -192,6 +205,17 @@ class Backpropagation(nn.Module):
             network.double()
         network.load_state_dict(tensors)
         return network
+
+
+def _convolutions(
+    shape: Sequence[int], channels: Sequence[int], outputs: int, activation: str, dropout: float
+) -> list[nn.Module]:
+    """Returns what `convnet` computes, in PyTorch's own modules."""
+    _, features = convolution_sizes(shape, channels)
+    layers: list[nn.Module] = [nn.Unflatten(1, tuple(shape))]
+    for before, count in itertools.pairwise([shape[0], *channels]):
+        layers += [nn.Conv2d(before, count, 3, padding=1), activation_named(activation), nn.MaxPool2d(2)]
+    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, outputs)]
 
 
 def matching_width(active: int, in_features: int, outputs: int, depth: int) -> int:

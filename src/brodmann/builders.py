@@ -1,64 +1,23 @@
-"""Ready-made bodies: plain and residual multi-layer networks of areas."""
+"""Ready-made bodies: plain, residual, streaming and convolutional networks of areas."""
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .area_linear import AreaLinear
-from .checks import check_memory, check_share, check_whole
+from .checks import check_whole
 from .containers import Recomputed, Residual, Routed, Sequential
 from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
-from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, Shape, SignSymmetric, Transpose
+from .feedback import Feedback, LeastChange, Shape
 from .layers import Layer
 from .local import Local, RMSNorm
-from .routing import Router
-from .updates import RLS, Adam, UpdateRule, update_rule
-
-FEEDBACKS: dict[str, Callable[..., Feedback]] = {
-    "kolen-pollack": KolenPollack,
-    "kolen-pollack-per-area": functools.partial(KolenPollack, per_area=True),
-    "kolen-pollack-equal": functools.partial(KolenPollack, start="equal"),
-    "kolen-pollack-noisy": functools.partial(KolenPollack, noise=0.1),
-    "random": FixedRandom,
-    "sign": SignSymmetric,
-    "direct": Direct,
-    "transpose": Transpose,
-}
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
-ROUTING = ("layer", "network")
-STORAGES = {"bfloat16": torch.bfloat16}
-
-
-def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Callable[[Shape], Feedback]:
-    """Returns a feedback path, by its name or itself, for a network with so many outputs.
-
-    A path that asks for ``outputs``, as `Direct` does, is given them.
-
-    Raises:
-        BrodmannError: The name is unknown.
-    """
-    if not callable(feedback) and feedback not in FEEDBACKS:
-        raise unknown_name("feedback", feedback, FEEDBACKS, "brodmann.builders.FEEDBACKS")
-    path = feedback if callable(feedback) else FEEDBACKS[feedback]
-    try:
-        asked = inspect.signature(path).parameters.get("outputs")
-    except (TypeError, ValueError):  # no class or function: `AreaLinear` says so
-        return path
-    return path if asked is None or asked.default is not asked.empty else functools.partial(path, outputs=outputs)
-
-
-def activation_named(name: str) -> nn.Module:
-    """Returns the activation of a name in `ACTIVATIONS`; raises a `BrodmannError` where it is unknown."""
-    if name not in ACTIVATIONS:
-        raise unknown_name("activation", name, ACTIVATIONS, "brodmann.builders.ACTIVATIONS")
-    return ACTIVATIONS[name]()
+from .parts import ACTIVATIONS, FEEDBACKS, STORAGES, Parts, activation_named, activation_of, dropout_of, feedback_path
+from .patches import ChannelsLast, Images, Patches
+from .updates import RLS, UpdateRule, update_rule
 
 
 @described
@@ -109,18 +68,29 @@ def mlp(
     Raises:
         BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
     """
-    new_layer, wrap = _parts(
-        in_features, outputs, depth, width, areas, feedback, update, routing, shared, gated, pooling, router, storage
+    parts = Parts(
+        in_features,
+        outputs,
+        areas,
+        feedback,
+        update=update,
+        routing=routing,
+        shared=shared,
+        gated=gated,
+        pooling=pooling,
+        router=router,
+        storage=storage,
     )
+    parts.check(depth, dense_size(in_features, outputs, depth, width))
     sizes = [in_features, *[width] * (depth - 1), outputs]
     layers: list[Layer] = []
     for index in range(depth):
         scale = readout_scale if index == depth - 1 else 1.0
-        layers.append(new_layer(sizes[index], sizes[index + 1], lowest=index == 0, start_scale=scale))
+        layers.append(parts.layer(sizes[index], sizes[index + 1], lowest=index == 0, start_scale=scale))
         if index < depth - 1:
-            layers.append(_activation(activation))
-            layers += _dropout(dropout)
-    return wrap(Sequential(*layers))
+            layers.append(activation_of(activation))
+            layers += dropout_of(dropout)
+    return parts.wrap(Sequential(*layers))
 
 
 @described
@@ -176,19 +146,30 @@ def residual_mlp(
             or a name is unknown.
     """
     check_residual_depth(depth)
-    new_layer, wrap = _parts(
-        in_features, outputs, depth, width, areas, feedback, update, routing, shared, gated, pooling, router, storage
+    parts = Parts(
+        in_features,
+        outputs,
+        areas,
+        feedback,
+        update=update,
+        routing=routing,
+        shared=shared,
+        gated=gated,
+        pooling=pooling,
+        router=router,
+        storage=storage,
     )
+    parts.check(depth, dense_size(in_features, outputs, depth, width))
     blocks = depth - 2
-    layers: list[Layer] = [new_layer(in_features, width, lowest=True, start_scale=1.0)]
+    layers: list[Layer] = [parts.layer(in_features, width, lowest=True)]
     for _ in range(blocks):
-        body: list[Layer] = [Local(RMSNorm()), _activation(activation)]
-        body += _dropout(dropout)
-        body.append(new_layer(width, width, lowest=False, start_scale=1.0))
+        body: list[Layer] = [Local(RMSNorm()), activation_of(activation)]
+        body += dropout_of(dropout)
+        body.append(parts.layer(width, width))
         inside = Sequential(*body)
         layers.append(Residual(Recomputed(inside) if recompute else inside, alpha=blocks**-0.5))
-    layers += [Local(RMSNorm()), new_layer(width, outputs, lowest=False, start_scale=readout_scale)]
-    return wrap(Sequential(*layers))
+    layers += [Local(RMSNorm()), parts.layer(width, outputs, start_scale=readout_scale)]
+    return parts.wrap(Sequential(*layers))
 
 
 @described
@@ -232,21 +213,131 @@ def stream_mlp(
     """
     path: Callable[[Shape], Feedback] = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
     router = {"learned": False, "novelty": novelty, "dimension": dimension}
-    new_layer, wrap = _parts(
-        in_features, outputs, depth, width, areas, path, update or RLS(), "network", "off", False, 0.0, router, None
-    )
+    parts = Parts(in_features, outputs, areas, path, update=update or RLS(), shared="off", router=router)
+    parts.check(depth, dense_size(in_features, outputs, depth, width))
     sizes = [in_features, *[width] * (depth - 1), outputs]
     layers: list[Layer] = []
     for index in range(depth):
         last = index == depth - 1
         layers.append(Local(nn.ConstantPad1d((0, 1), 1.0)))  # biases, as one more input: RLS moves no others
         scale = 0.0 if last else 1.0
-        layers.append(new_layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, start_scale=scale))
-        layers += [] if last else [_activation(activation)]
-    return wrap(Sequential(*layers))
+        layers.append(parts.layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, start_scale=scale))
+        layers += [] if last else [activation_of(activation)]
+    return parts.wrap(Sequential(*layers))
 
 
-BUILDERS: dict[str, Callable[..., Layer]] = {"mlp": mlp, "residual_mlp": residual_mlp, "stream_mlp": stream_mlp}
+@described
+def convnet(
+    shape: Sequence[int],
+    outputs: int,
+    *,
+    channels: Sequence[int] = (32, 64),
+    size: int = 3,
+    pool: int = 2,
+    areas: int = 16,
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str | Callable[[Tensor], Tensor] = "relu",
+    dropout: float = 0.0,
+    routing: str = "network",
+    shared: str = "learned",
+    gated: bool = False,
+    pooling: float = 0.0,
+    router: dict[str, Any] | None = None,
+    storage: str | None = None,
+    readout_scale: float = 0.1,
+) -> Sequential | Routed:
+    """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
+
+    A convolution is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. Its steps cost
+    what those of a dense network on so many rows do, and its patches memory, ``size^2`` times that of their images.
+
+    Args:
+        shape: Of an image, (channels, height, width); samples come flat in this order, (batch, channels * height *
+            width), as data sets of this package do.
+        outputs: Classes, or targets of a regression.
+        channels: Of every convolution. Default 32 and 64.
+        size: Height and width of a patch; images are padded by half of it, so that odd sizes keep theirs. Default 3.
+        pool: Height and width of what the largest number is taken of after every convolution; 1 for none. Default 2.
+        areas: As in `mlp`.
+        feedback: As in `mlp`. Not ``"direct"``, whose matrices know outputs of whole samples alone.
+        update: As in `mlp`.
+        activation: As in `mlp`.
+        dropout: As in `mlp`, before the readout.
+        routing: ``"network"``: one area for a whole image in all layers (default); ``"layer"``: every patch chooses an
+            area of its own in every layer.
+        shared: As in `mlp`.
+        gated: As in `mlp`.
+        pooling: As in `mlp`, that of areas.
+        router: As in `mlp`.
+        storage: As in `mlp`.
+        readout_scale: As in `mlp`.
+
+    Raises:
+        BrodmannError: A size is not a positive whole number, images are too small for so many poolings, the machine's
+            memory is too small, or a name is unknown.
+    """
+    if feedback == "direct":
+        raise BrodmannError("Direct feedback has no path from an output to a patch: choose another for convolutions.")
+    maps, readout = convolution_sizes(shape, channels, size, pool)
+    parts = Parts(
+        shape[0] * shape[1] * shape[2],
+        outputs,
+        areas,
+        feedback,
+        update=update,
+        routing=routing,
+        shared=shared,
+        gated=gated,
+        pooling=pooling,
+        router=router,
+        storage=storage,
+    )
+    parts.check(len(maps) + 1, sum((inputs + 1) * count for inputs, count in [*maps, (readout, outputs)]))
+    layers: list[Layer] = [Local(Images(*shape))]
+    for index, (inputs, count) in enumerate(maps):
+        layers += [Patches(size, padding=size // 2), parts.layer(inputs, count, lowest=index == 0)]
+        layers.append(activation_of(activation))
+        layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
+    layers += [Local(nn.Flatten()), *dropout_of(dropout)]
+    layers.append(parts.layer(readout, outputs, start_scale=readout_scale))
+    return parts.wrap(Sequential(*layers))
+
+
+def convolution_sizes(
+    shape: Sequence[int], channels: Sequence[int], size: int = 3, pool: int = 2
+) -> tuple[list[tuple[int, int]], int]:
+    """Returns inputs and outputs of the map of every convolution, and the number of features under the readout.
+
+    Raises:
+        BrodmannError: A size is no positive whole number, or images are too small.
+    """
+    if not isinstance(shape, Sequence) or len(shape) != 3:
+        raise BrodmannError(f"Expected the shape of an image, (channels, height, width), got {shape!r}.")
+    for count in shape:
+        check_whole(shape=count)
+    check_channels(channels)
+    check_whole(size=size, pool=pool)
+    before, height, width = shape
+    maps = []
+    for count in channels:
+        maps.append((size * size * before, count))
+        before = count
+        height, width = ((side + 2 * (size // 2) - size + 1) // pool for side in (height, width))
+        if height < 1 or width < 1:
+            raise BrodmannError(
+                f"Images of {shape[1]} x {shape[2]} pixels are too small for {len(channels)} convolutions of size "
+                f"{size} with poolings of {pool}: use fewer, or smaller ones."
+            )
+    return maps, before * height * width
+
+
+BUILDERS: dict[str, Callable[..., Layer]] = {
+    "mlp": mlp,
+    "residual_mlp": residual_mlp,
+    "stream_mlp": stream_mlp,
+    "convnet": convnet,
+}
 
 
 def build(description: dict[str, Any]) -> Layer:
@@ -269,59 +360,12 @@ def build(description: dict[str, Any]) -> Layer:
     return body
 
 
-def _parts(
-    in_features: int,
-    outputs: int,
-    depth: int,
-    width: int,
-    areas: int,
-    feedback: str | Callable[[Shape], Feedback],
-    update: UpdateRule | None,
-    routing: str,
-    shared: str,
-    gated: bool,
-    pooling: float,
-    router: dict[str, Any] | None,
-    storage: str | None,
-) -> tuple[Callable[..., AreaLinear], Callable[[Sequential], Sequential | Routed]]:
-    """Returns what builds one layer, and what wraps the whole in a common route where wanted."""
-    if not isinstance(router, dict | None):
-        raise BrodmannError(f"Expected router to be a dictionary of a Router's settings, got {type(router).__name__}.")
-    settings = router or {}
-    check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width, areas=areas)
-    _check_router(settings)
-    tables = areas * (8 * depth + 4 * settings.get("dimension", 16))  # slots of areas, prototypes
-    check_memory(dense_size(in_features, outputs, depth, width) * (2 if storage else 4) + tables)
-    if routing not in ROUTING:
-        raise unknown_name("routing", routing, ROUTING)
-    if storage is not None and storage not in STORAGES:
-        raise unknown_name("storage", storage, STORAGES)
-    rule = update or Adam()
-    path = feedback_path(feedback, outputs)
-    new_router: Callable[..., Router] = functools.partial(Router, **settings)
-    own = new_router if routing == "layer" else None
-
-    def new_layer(inputs: int, size: int, *, lowest: bool, start_scale: float) -> AreaLinear:
-        return AreaLinear(
-            inputs,
-            size,
-            areas=areas,
-            shared=shared,
-            gated=gated,
-            feedback=None if lowest else path,
-            update=rule,
-            pooling=pooling,
-            router=own,
-            start_scale=start_scale,
-            storage=None if storage is None else STORAGES[storage],
-        )
-
-    def wrap(body: Sequential) -> Sequential | Routed:
-        if routing == "layer" or areas == 1:
-            return body
-        return Routed(new_router(in_features, areas, update=rule), body)
-
-    return new_layer, wrap
+def check_channels(channels: Any) -> None:
+    """Checks that there is a number of channels for each convolution; raises a `BrodmannError`."""
+    if not isinstance(channels, Sequence) or not channels:
+        raise BrodmannError(f"Expected channels to be a list, one number for each convolution, got {channels!r}.")
+    for count in channels:
+        check_whole(channels=count)
 
 
 def check_residual_depth(depth: int) -> None:
@@ -337,34 +381,23 @@ def check_residual_depth(depth: int) -> None:
 
 def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
     """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
+    check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
     if depth == 1:
         return (in_features + 1) * outputs
     return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs
-
-
-def _check_router(settings: dict[str, Any]) -> None:
-    known = set(inspect.signature(Router).parameters) - {"in_features", "areas", "update"}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise unknown_name("setting of a router", unknown[0], known)
-
-
-def _dropout(share: float) -> list[Layer]:
-    check_share(dropout=share)
-    return [Local(nn.Dropout(share))] if share else []
-
-
-def _activation(activation: str | Callable[[Tensor], Tensor]) -> Local:
-    return Local(activation_named(activation) if isinstance(activation, str) else activation)
 
 
 __all__ = [
     "ACTIVATIONS",
     "BUILDERS",
     "FEEDBACKS",
+    "STORAGES",
     "activation_named",
     "build",
+    "check_channels",
     "check_residual_depth",
+    "convnet",
+    "convolution_sizes",
     "dense_size",
     "design",
     "feedback_path",

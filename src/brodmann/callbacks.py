@@ -83,7 +83,7 @@ class ProgressBar(Callback):
         if self.bar is None:
             self.bar = self._start(trainer)
             return
-        self.samples += trainer.schedule.batch_size
+        self.samples += trainer.pace.batch_size
         if trainer.progress.step % 20 == 0:
             self._show(self.bar, trainer, loss)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from .errors import BrodmannError
+from .errors import BrodmannError, unknown_name
 
 
 def check_whole(least: int = 1, **settings: Any) -> None:
@@ -49,6 +50,26 @@ def _check(kind: str, fits: Callable[[Any], bool], settings: dict[str, Any]) -> 
     for name, value in settings.items():
         if not fits(value):
             raise BrodmannError(f"Expected {name} to be {kind}, got {value!r}.")
+
+
+def check_settings(kind: str, settings: Any, maker: Callable[..., Any], *, without: Iterable[str] = ()) -> None:
+    """Checks that settings are a dictionary of arguments that a class or function takes.
+
+    Args:
+        kind: What they are settings of, for the message.
+        settings: Name -> value.
+        maker: What takes them.
+        without: Its arguments that are none of the settings.
+
+    Raises:
+        BrodmannError: It is no dictionary, or a name is unknown.
+    """
+    if not isinstance(settings, dict):
+        raise BrodmannError(f"Expected {kind} to be a dictionary of settings, got {type(settings).__name__}.")
+    known = set(inspect.signature(maker).parameters) - set(without)
+    for name in settings:
+        if name not in known:
+            raise unknown_name(f"setting of {kind}", str(name), known)
 
 
 def check_tensors(**tensors: Any) -> None:

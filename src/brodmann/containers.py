@@ -14,7 +14,7 @@ from .graphs import unrecorded
 from .layers import Context, Layer, as_rows, check_layer
 from .routes import Choice, Route
 from .routing import Router
-from .splitting import clone_area, followers, merge_areas, recruit_areas
+from .splitting import followers, merge_areas, recruit_areas, split_area
 
 
 class Sequential(Layer):
@@ -247,13 +247,8 @@ class Routed(Layer):
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
         """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
-        _, new = self.router.planned(area, cells)
-        clone_area([self.body], area, new)  # first, since memory may run out
-        return self.router.split(area, cells)
+        return split_area(self.router, [self.body], area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`."""
-        self.router.check_merge(kept, gone)
-        apart = merge_areas([self.body], kept, gone)
-        self.router.merge(kept, gone)
-        return apart
+        return merge_areas(self.router, [self.body], kept, gone)

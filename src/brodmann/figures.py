@@ -178,7 +178,7 @@ def areas_by_class(
     path: Path,
     choices: Mapping[str, Tensor],
     target: Tensor,
-    classes: Sequence[str],
+    classes: Sequence[str] | None = None,
     *,
     panels: int = 4,
 ) -> None:
@@ -192,7 +192,7 @@ def areas_by_class(
         choices: Area of every sample by layer, (rows,), from input to output, see
             `brodmann.telemetry.area_choices`.
         target: Class of every sample, (rows,) int64.
-        classes: Names of the classes.
+        classes: Names of the classes. Default their numbers.
         panels: Most layers to draw; of more, evenly spaced ones with the first and the last. Default 4.
 
     Raises:
@@ -200,6 +200,7 @@ def areas_by_class(
     """
     _require(choices, "a routed layer")
     names = list(choices)
+    classes = [str(number) for number in range(int(target.max()) + 1)] if classes is None else classes
     shown = _evenly(len(names), max(1, panels))
     tables = [_class_table(choices[names[index]], target, len(classes)) for index in shown]
     columns = min(len(shown), 2 if len(shown) != 3 else 3)

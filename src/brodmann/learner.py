@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from .errors import BrodmannError
+
 
 class Learner(Protocol):
     """What the loop trains: `Network`, or the baseline `Backpropagation`."""
@@ -31,3 +33,9 @@ class Learner(Protocol):
     @property
     def loss(self) -> Any:
         """The loss at the top."""
+
+
+def check_learner(network: Any) -> None:
+    """Checks that something is a network with a loss on top, not its body; raises a `BrodmannError`."""
+    if not hasattr(network, "learn_with_output"):
+        raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")

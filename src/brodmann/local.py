@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import BrodmannError
 from .graphs import unrecorded
@@ -27,18 +28,24 @@ class Local(Layer):
             operation: A module or function of one tensor.
 
         Raises:
-            BrodmannError: It is a class, a module with parameters or buffers, or one that overwrites its input.
+            BrodmannError: It is a class, or a module that has parameters or buffers, overwrites its input, or mixes the
+                samples of a batch.
         """
         super().__init__()
         if not callable(operation) or isinstance(operation, type):
             raise BrodmannError(f"Expected an operation of one tensor, such as nn.GELU(), got {operation!r}.")
         if isinstance(operation, nn.Module):
+            if any(isinstance(part, _BatchNorm) for part in operation.modules()):
+                raise BrodmannError(
+                    "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: "
+                    "use RMSNorm() of brodmann.local, or nn.LayerNorm with elementwise_affine=False."
+                )
             held = [*operation.parameters(), *operation.buffers()]
             if held:
                 raise BrodmannError(
                     f"Local takes operations without parameters or buffers; {type(operation).__name__} holds "
                     f"{len(held)}. "
-                    "Use elementwise_affine=False, affine=False with track_running_stats=False, or an AreaLinear."
+                    "Use elementwise_affine=False, affine=False, or an AreaLinear."
                 )
             if any(getattr(part, "inplace", False) for part in operation.modules()):
                 raise BrodmannError(
@@ -73,10 +80,21 @@ class Local(Layer):
                 module.train()
             try:
                 y, pull_back = torch.func.vjp(self.operation, x)[:2]
+            except (RuntimeError, AttributeError) as error:
+                raise self._cannot_follow(str(error)) from None
             finally:
                 if module is not None:
                     module.eval()
+        if not isinstance(y, Tensor):
+            raise self._cannot_follow(f"it returned {type(y).__name__}")
         return y, pull_back
+
+    def _cannot_follow(self, reason: str) -> BrodmannError:
+        name = getattr(self.operation, "__name__", type(self.operation).__name__)
+        return BrodmannError(
+            f"Local cannot carry errors through {name}: {reason.rstrip('.')}. Expected an operation that takes one "
+            "tensor, leaves it as it was, and returns another that PyTorch can follow."
+        )
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:

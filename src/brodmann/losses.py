@@ -153,7 +153,7 @@ OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
 class PyTorchLoss:
     """``loss(output, target)``, a loss of PyTorch, which counts all samples alike.
 
-    With ``reduction="sum"`` errors, and the losses that are reported, grow with the number of samples in a batch.
+    With ``reduction="sum"`` errors, and what `Network.learn` returns, grow with the number of samples in a batch.
     """
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
@@ -178,7 +178,13 @@ class PyTorchLoss:
             target = _like(target, output).reshape(-1, output.shape[-1])
         elif output.ndim > 2:
             target = target.reshape(-1)
-        return self.loss(output.reshape(-1, output.shape[-1]), target)
+        try:
+            return self.loss(output.reshape(-1, output.shape[-1]), target)
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise BrodmannError(
+                f"{_name_of(self.loss)} does not take an output of shape {tuple(output.shape)} with targets of shape "
+                f"{tuple(target.shape)}, {target.dtype}: {error}"
+            ) from None
 
 
 class OwnLoss:
@@ -237,6 +243,13 @@ def takes_logits(loss: Loss) -> bool:
     return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
 
 
+def per_sample(loss: Loss, value: float, samples: int) -> float:
+    """Returns the value of a loss as reports give it: a sum over samples becomes their mean."""
+    inner = loss.loss if isinstance(loss, PyTorchLoss) else None
+    reduction = inner.keywords.get("reduction") if isinstance(inner, partial) else getattr(inner, "reduction", "mean")
+    return value / samples if isinstance(loss, SumOfSquares) or reduction == "sum" else value
+
+
 def describe_loss(loss: Loss) -> dict[str, Any]:
     """Returns what a file says of a loss: name and options of one of ours, of any other its name as ``other``."""
     if type(loss) in OURS:
@@ -244,7 +257,7 @@ def describe_loss(loss: Loss) -> dict[str, Any]:
         return {"name": type(loss).__name__, **options}
     if isinstance(loss, PyTorchLoss | OwnLoss):
         loss = loss.loss
-    return {"other": getattr(loss, "__name__", type(loss).__name__)}
+    return {"other": _name_of(loss)}
 
 
 def described_loss(description: dict[str, Any]) -> Loss | None:
@@ -289,11 +302,14 @@ def _binds(signature: inspect.Signature, arguments: int) -> bool:
     return True
 
 
+def _name_of(loss: Any) -> str:
+    return str(getattr(loss, "__name__", type(loss).__name__))
+
+
 def _takes_no_weights(loss: Any) -> BrodmannError:
-    name = getattr(loss, "__name__", type(loss).__name__)
     return BrodmannError(
-        f"{name} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, target, "
-        "weight)."
+        f"{_name_of(loss)} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
+        "target, weight)."
     )
 
 

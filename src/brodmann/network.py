@@ -25,10 +25,7 @@ from .graphs import unrecorded
 from .layers import Context, Layer, Rates, check_layer
 from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
 from .routing import Router
-from .updates import RLS
-
-LEARNING_RATE = 3e-3
-"""Default: better than 1e-3 with Adam on validation parts (docs/results.md)."""
+from .updates import LEARNING_RATE, RLS
 
 
 class Network(nn.Module):
@@ -49,7 +46,8 @@ class Network(nn.Module):
             body: The layers.
             loss: Any callable ``(output, target, weight or None) -> scalar``, or a loss of PyTorch. Default
                 cross-entropy; `SumOfSquares` for a body that follows `RLS`, which asks for it.
-            lr: Learning rate of `learn` where none is given. Default `LEARNING_RATE`, at home with Adam; 1 with `RLS`.
+            lr: Learning rate of `learn` where none is given. Default that of the layers' update rules, the smallest
+                where they differ: 3e-3 with `Adam`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
         """
@@ -57,9 +55,8 @@ class Network(nn.Module):
         check_layer(body, "The body of a Network")
         if clip is not None:
             check_positive(clip=clip)
-        self.recursive = any(
-            isinstance(part, AreaLinear) and isinstance(part.update_rule, RLS) for part in body.modules()
-        )
+        rules = [part.update_rule for part in body.modules() if isinstance(part, AreaLinear)]
+        self.recursive = any(isinstance(rule, RLS) for rule in rules)
         self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and self.recursive else loss)
         if self.recursive and not isinstance(self.loss, SumOfSquares):
             warnings.warn(
@@ -67,7 +64,7 @@ class Network(nn.Module):
                 "steps too small to learn from one pass.",
                 stacklevel=2,
             )
-        self.lr = (1.0 if self.recursive else LEARNING_RATE) if lr is None else lr
+        self.lr = min((rule.default_lr for rule in rules), default=LEARNING_RATE) if lr is None else lr
         self.rates, self.clip = rates or Rates(), clip
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
@@ -296,6 +293,12 @@ def _active(part: nn.Module) -> int:
 def _ordinary(tensor: Tensor) -> Tensor:
     """Returns a tensor that autograd accepts: it refuses those made in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def check_network(network: Any) -> None:
+    """Checks that something is a `Network`, not its body, nor a baseline; raises a `BrodmannError`."""
+    if not isinstance(network, Network):
+        raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .builders import FEEDBACKS, STORAGES
+from .builders import FEEDBACKS, STORAGES, check_channels
 from .checks import check_positive, check_real, check_share, check_whole
 from .errors import BrodmannError, unknown_name
-from .schedule import Schedule
+from .schedule import Pace, Schedule
 from .updates import SGD, UPDATES, UpdateRule, update_rule
 
 BASELINES = ("backprop", "last-layer")
@@ -34,6 +34,9 @@ class RunOptions:
     """Units of a hidden layer."""
     residual: bool = False
     """Residual blocks instead of plain layers (at least 3 layers)."""
+    channels: tuple[int, ...] | None = None
+    """Of images: channels of convolutions of 3 x 3 pixels, such as 16 32, each with a pooling of 2, under one linear
+    layer; layers and width then do not count (default: none, a dense network)."""
     shared: str = "learned"
     """Shared part: learned, frozen or off."""
     gated: bool = False
@@ -76,10 +79,10 @@ class RunOptions:
     """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
-    epochs: int = 10
-    """Passes over the training part."""
-    batch_size: int = 64
-    """Samples of a step."""
+    epochs: int | None = None
+    """Passes over the training part (default: 4e5 samples in all, but 10 to 60 passes)."""
+    batch_size: int | None = None
+    """Samples of a step (default: a sixteenth of the training part, but 8 to 64)."""
     schedule: str = "cosine"
     """Shape of the rate: cosine, linear or constant, or one registered in `brodmann.schedule.SCHEDULES`."""
     warmup: int = 0
@@ -116,6 +119,10 @@ class RunOptions:
         if self.rule not in (*FEEDBACKS, *BASELINES):
             raise unknown_name("rule", self.rule, (*FEEDBACKS, *BASELINES), "brodmann.builders.FEEDBACKS")
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
+        if self.channels is not None:
+            check_channels(self.channels)
+            if self.residual:
+                raise BrodmannError("Convolutions are plain: leave --residual or --channels out.")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
         if self.storage is not None and self.storage not in STORAGES:
@@ -144,15 +151,19 @@ class RunOptions:
             self.epochs, self.batch_size, self.learning_rate, self.schedule, self.warmup, self.seed, self.patience
         )
 
+    def pace(self, samples: int) -> Pace:
+        """Returns epochs, batch size and shape of the rate for so many training samples."""
+        return self.training_schedule().pace(samples)
+
     @property
     def learning_rate(self) -> float:
         """``lr``, or its default."""
-        return default_rates(self.optimiser, self.momentum)[0] if self.lr is None else self.lr
+        return self.update().default_lr if self.lr is None else self.lr
 
     @property
     def weight_decay(self) -> float:
         """``decay``, or its default."""
-        return default_rates(self.optimiser, self.momentum)[1] if self.decay is None else self.decay
+        return default_decay(self.optimiser) if self.decay is None else self.decay
 
     def update(self) -> UpdateRule:
         """Returns the update rule.
@@ -180,10 +191,6 @@ def check_partition(name: str) -> None:
         raise unknown_name("partition", name, ("fixed", "growing"))
 
 
-def default_rates(optimiser: str, momentum: float = 0.0) -> tuple[float, float]:
-    """Returns the learning rate and the decay where none are given.
-
-    3e-3 and 0.2 for Adam, from a search on validation parts (docs/results.md); 0.3 and 0 for gradient descent, whose
-    momentum multiplies a step by ``1 / (1 - momentum)`` (docs/log.md).
-    """
-    return (0.3 * (1 - momentum), 0.0) if optimiser == "sgd" else (3e-3, 0.2)
+def default_decay(optimiser: str) -> float:
+    """Returns the decay where none is given: 0 for gradient descent, else 0.2, chosen for Adam on validation parts."""
+    return 0.0 if optimiser == "sgd" else 0.2

@@ -55,6 +55,23 @@ class Route:
         """The rows of each area."""
         return Groups.of(self.area, self.areas)
 
+    def groups_of(self, rows: int) -> Groups:
+        """The rows of each area in a layer that sees several of every sample, such as the patches of an image.
+
+        Args:
+            rows: Of the layer, those of a sample together: a multiple of the number of samples.
+        """
+        if rows == len(self.area):
+            return self.groups
+        if rows not in self._spread:
+            self._spread[rows] = Groups.of(spread(self.area, rows), self.areas)
+        return self._spread[rows]
+
+    @cached_property
+    def _spread(self) -> dict[int, Groups]:
+        """Number of rows -> groups: layers of one size ask for the same."""
+        return {}
+
     @cached_property
     def probabilities(self) -> Tensor:
         """Softmax of the scores over the temperature, (rows, cells)."""
@@ -88,6 +105,17 @@ class Choice(NamedTuple):
 
     area: Tensor
     gate: Tensor
+
+
+def spread(of_samples: Tensor, rows: int) -> Tensor:
+    """Returns what each sample has, (samples,), for each of its rows, (rows,), which lie together."""
+    samples = of_samples.shape[0]  # len() would fix the batch of an exported graph
+    return of_samples if rows == samples else of_samples.repeat_interleave(rows // samples, output_size=rows)
+
+
+def gathered(of_rows: Tensor, samples: int) -> Tensor:
+    """Returns the sum over the rows of each sample, (samples, ...), of what each row has, (rows, ...): see `spread`."""
+    return of_rows if len(of_rows) == samples else of_rows.reshape(samples, -1, *of_rows.shape[1:]).sum(1)
 
 
 def length_of(u: Tensor) -> Tensor:

@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_input, check_memory, check_positive, check_real, check_switch, check_whole
+from .checks import (
+    check_input,
+    check_memory,
+    check_positive,
+    check_real,
+    check_settings,
+    check_switch,
+    check_whole,
+)
 from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
 from .graphs import followed, unrecorded
@@ -102,6 +110,8 @@ class Router(nn.Module):
         areas = int(areas)  # one of NumPy overflows
         if conflict is not None and partition != "growing":
             raise BrodmannError(f"Settings of conflict go with partition='growing', got partition='{partition}'.")
+        if conflict is not None:
+            check_settings("conflict", conflict, Conflict, without=("cells",))
         if novelty is not None and partition == "fixed" and count != areas:
             raise BrodmannError(
                 "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "

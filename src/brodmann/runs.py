@@ -70,9 +70,10 @@ def start_run(
     if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
         raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
     features = split.x_train.shape[1]
-    build_learner(options, features, data.outputs, data.is_classification)  # fail on bad sizes before we replace a run
+    sizes = features, data.outputs, data.is_classification, _image_shape(options, data)
+    build_learner(options, *sizes)  # fail on bad sizes before we replace a run
     if compare and options.rule not in BASELINES:
-        build_learner(_twin(options), features, data.outputs, data.is_classification)  # and on what the twin cannot do
+        build_learner(_twin(options), *sizes)  # and on what the twin cannot do
     config = {
         "options": asdict(options),
         "data_dir": data_dir and str(Path(data_dir).resolve()),
@@ -129,7 +130,7 @@ def continue_run(
         Interrupted: A signal came; a later call goes on from there.
     """
     config = _config(folder)
-    options = RunOptions(**config["options"])
+    options = _options(config)
     if checkpoint is None and _is_whole(folder):
         return read_json(folder / "result.json")  # type: ignore[no-any-return]
     data = _data(config, data_dir)
@@ -139,8 +140,10 @@ def continue_run(
     learner, result = _train(folder, options, data, split, checkpoint, callbacks)
     if config["compare"] and options.rule not in BASELINES:
         active = learner.active_parameters()
-        width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
-        twin = replace(_twin(options), width=width)
+        twin = _twin(options)
+        if options.channels is None:
+            width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
+            twin = replace(twin, width=width)
         place = folder / "backpropagation"  # a run folder too
         write_json(place / "config.json", {**config, "options": asdict(twin), "compare": False})
         write_json(place / "environment.json", _environment())
@@ -158,7 +161,7 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
         raise BrodmannError(
             f"{folder} is not finished: resume it with `brodmann train --resume {shlex.quote(str(folder))}`."
         )
-    options = RunOptions(**config["options"])
+    options = _options(config)
     preprocessing = Preprocessing.from_dict(read_json(folder / "preprocessing.json"))
     loss = _loss(options, not config["regression"])
     if options.rule in BASELINES:
@@ -169,7 +172,7 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
 def read_options(folder: Path) -> tuple[RunOptions, bool]:
     """Returns the options of a run, and whether it trains its twin too."""
     config = _config(folder)
-    return RunOptions(**config["options"]), config["compare"]
+    return _options(config), config["compare"]
 
 
 def read_targets(folder: Path) -> TargetScale | None:
@@ -181,7 +184,7 @@ def read_targets(folder: Path) -> TargetScale | None:
 def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]:
     """Returns the data of a run, split as it was."""
     config = _config(folder)
-    options = RunOptions(**config["options"])
+    options = _options(config)
     data = _data(config, data_dir)
     return data, split_data(options, data)
 
@@ -189,7 +192,8 @@ def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]
 def _train(
     folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
-    learner = build_learner(options, split.x_train.shape[1], data.outputs, data.is_classification)
+    sizes = split.x_train.shape[1], data.outputs, data.is_classification, _image_shape(options, data)
+    learner = build_learner(options, *sizes)
     device = _device(options.device)
     learner.to(device)
     if DTYPES[options.dtype] == torch.float64:
@@ -223,6 +227,7 @@ def _train(
         "areas": 1 if options.rule in BASELINES else options.areas,
         "layers": options.layers,
         "width": options.width,
+        "channels": options.channels,
         f"test_{metric}": test.get(metric),
         "test_loss": test["loss"],
         f"validation_{metric}": held_out.get(metric),
@@ -238,7 +243,11 @@ def _train(
 
 
 def build_learner(
-    options: RunOptions, features: int, outputs: int, classification: bool = True
+    options: RunOptions,
+    features: int,
+    outputs: int,
+    classification: bool = True,
+    shape: tuple[int, ...] | None = None,
 ) -> Network | Backpropagation:
     """Returns the untrained learner that the options describe; their seed decides its weights.
 
@@ -247,6 +256,7 @@ def build_learner(
         features: Size of a sample (flat).
         outputs: Classes, or targets.
         classification: Whether targets are classes. Default True.
+        shape: Of an image, (channels, height, width): for convolutions alone. Default None.
     """
     torch.manual_seed(options.seed)
     loss = _loss(options, classification)
@@ -263,15 +273,19 @@ def build_learner(
             momentum=options.momentum,
             decay=options.weight_decay,
             readout_only=options.rule == "last-layer",
+            shape=shape,
+            channels=options.channels,
             loss=loss,
         )
+    sizes: dict[str, Any] = {"in_features": features, "depth": options.layers, "width": options.width}
+    builder = "residual_mlp" if options.residual else "mlp"
+    if options.channels is not None:
+        sizes, builder = {"shape": shape, "channels": options.channels}, "convnet"
     description = design(
-        "residual_mlp" if options.residual else "mlp",
+        builder,
         options.update(),
-        in_features=features,
+        **sizes,
         outputs=outputs,
-        depth=options.layers,
-        width=options.width,
         areas=options.areas,
         feedback=options.rule,
         activation=options.activation,
@@ -291,6 +305,17 @@ def build_learner(
     )
     rates = Rates(options.lr_shared, options.lr_areas, options.lr_projection, options.lr_feedback)
     return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
+
+
+def _image_shape(options: RunOptions, data: Dataset) -> tuple[int, ...] | None:
+    """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
+    if options.channels is None:
+        return None
+    if len(data.shape) != 3:
+        raise BrodmannError(
+            f"--channels asks for images, and a sample of '{options.dataset}' has the shape {data.shape}: leave it out."
+        )
+    return (1, *data.shape[1:]) if options.grey else data.shape
 
 
 def _twin(options: RunOptions) -> RunOptions:
@@ -322,7 +347,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _data(config: dict[str, Any], data_dir: str | None) -> Dataset:
     """Loads the data of a run."""
-    options = RunOptions(**config["options"])
+    options = _options(config)
     try:
         data = load(options.dataset, data_dir or config["data_dir"], target=options.target, task=options.task)
     except MissingDataError as error:
@@ -345,6 +370,13 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(options, dict) or not keys <= set(config) or not set(options) <= known:
         raise BrodmannError(f"{folder / 'config.json'} is damaged, or not that of a run by this version.")
     return config  # type: ignore[no-any-return]
+
+
+def _options(config: dict[str, Any]) -> RunOptions:
+    """Returns the options of a run's configuration, in which tuples became lists."""
+    options: dict[str, Any] = config["options"]
+    channels = options.get("channels")
+    return RunOptions(**options | {"channels": None if channels is None else tuple(channels)})
 
 
 def _device(name: str) -> torch.device:

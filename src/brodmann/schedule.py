@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +21,29 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Shapes by name: the rate as a share of the largest, when a share in [0, 1) of the steps after warm-up is done."""
 
 
+class Pace(NamedTuple):
+    """What a `Schedule` comes to for a number of samples.
+
+    Attributes:
+        epochs: Passes over the training part.
+        batch_size: Samples of a step.
+        shape: Of the rate, a name of `SCHEDULES`.
+    """
+
+    epochs: int
+    batch_size: int
+    shape: str
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How long to train and how fast.
 
     Attributes:
-        epochs: Passes over the training part. Default 10.
-        batch_size: Samples of a step. Default 64.
+        epochs: Passes over the training part. Default None: so many that 4e5 samples are seen, but 10 to 60; one with
+            recursive least squares, which learns all there is in one.
+        batch_size: Samples of a step. Default None: a sixteenth of the training part, but 8 to 64, so that a table of
+            150 rows also makes steps enough (docs/log.md).
         lr: Largest learning rate. Default None: the learner's own.
         shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, or one registered in `SCHEDULES`. Default None:
             cosine, but constant for recursive least squares, whose steps are exact.
@@ -38,8 +55,8 @@ class Schedule:
             infinite for none.
     """
 
-    epochs: int = 10
-    batch_size: int = 64
+    epochs: int | None = None
+    batch_size: int | None = None
     lr: float | None = None
     shape: str | None = None
     warmup: int = 0
@@ -50,7 +67,9 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.shape is not None and self.shape not in SCHEDULES:
             raise unknown_name("schedule", self.shape, SCHEDULES, "brodmann.schedule.SCHEDULES")
-        check_whole(epochs=self.epochs, batch_size=self.batch_size)
+        for name in ("epochs", "batch_size"):
+            if (value := getattr(self, name)) is not None:
+                check_whole(**{name: value})
         check_whole(0, warmup=self.warmup, seed=self.seed)
         if self.patience is not None:
             check_whole(patience=self.patience)
@@ -58,6 +77,19 @@ class Schedule:
             check_positive(lr=self.lr)
         if self.checkpoint_seconds != math.inf:
             check_real(checkpoint_seconds=self.checkpoint_seconds)
+
+    def pace(self, samples: int, *, recursive: bool = False) -> Pace:
+        """Returns what the schedule comes to for so many samples, its defaults filled in.
+
+        Args:
+            samples: Of the training part.
+            recursive: Whether the learner follows recursive least squares. Default False.
+        """
+        return Pace(
+            self.epochs or (1 if recursive else max(10, min(60, round(4e5 / samples)))),
+            self.batch_size or max(8, min(64, samples // 16)),
+            self.shape or ("constant" if recursive else "cosine"),
+        )
 
 
 def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:

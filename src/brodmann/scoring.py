@@ -5,24 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .checks import check_pairs
-from .learner import Learner
-from .losses import OwnLoss, one_number, takes_logits
+from .checks import check_pairs, check_tensors
+from .learner import Learner, check_learner
+from .losses import OwnLoss, one_number, per_sample, takes_logits
 
 
 @torch.no_grad()
 def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
     """Returns the loss, and the `score` if the outputs are classes, or such as real targets are; x (n, ...).
 
+    Of a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size compare.
     There is no ``r2`` where the loss takes outputs for logits, such as a binary cross-entropy, or where whole numbers
     may be anything: a loss of your own.
 
     Raises:
-        BrodmannError: There is nothing to score, or the numbers of samples and targets differ.
+        BrodmannError: There is nothing to score, the numbers of samples and targets differ, or it is no network.
     """
+    check_learner(network)
+    check_tensors(x=x, target=target)
     check_pairs(x, target)
     outputs = torch.cat([network(part) for part in torch.split(x, rows)])
-    loss = float(one_number(network.loss(outputs, target, None)))
+    loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, None))), len(x))
     values = target.numel() == outputs.numel() and not takes_logits(network.loss)
     known = target.is_floating_point() or not isinstance(network.loss, OwnLoss)
     scored = are_classes(outputs, target) or (values and known)

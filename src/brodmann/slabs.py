@@ -31,6 +31,11 @@ class Slab(nn.Module):
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
         for name, shape in update.state_shapes(tuple(value.shape[1:])).items():
+            if not name.isidentifier() or hasattr(self, name):
+                raise BrodmannError(
+                    f"{type(update).__name__} calls a buffer '{name}', which its place beside the weights has another "
+                    "use for: choose another name, such as 'velocity'."
+                )
             dtype = torch.int64 if name == "steps" else number
             self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
 

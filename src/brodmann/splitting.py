@@ -1,4 +1,4 @@
-"""Cloning, recruiting and merging areas in every layer that follows one router."""
+"""Splitting, recruiting and merging areas: the router and every layer that follows it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from .routing import Router
 Part = TypeVar("Part", bound=nn.Module)
 
 
-def clone_area(modules: Iterable[nn.Module], area: int, new: int) -> None:
-    """Copies an area's maps, feedback and optimiser state, in all parts of some modules that share their router."""
-    for part in _area_maps(modules):
+def split_area(router: Router, modules: Iterable[nn.Module], area: int, cells: list[int] | None) -> int:
+    """Splits an area by cloning its maps, feedback and optimiser state in all that follow; returns the new area."""
+    _, new = router.planned(area, cells)
+    for part in _area_maps(modules):  # first, since memory may run out
         part.clone(area, new)
+    return router.split(area, cells)
 
 
 def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor) -> None:
@@ -29,9 +31,12 @@ def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor) -> No
                 part.clone(parent, new)
 
 
-def merge_areas(modules: Iterable[nn.Module], kept: int, gone: int) -> float:
+def merge_areas(router: Router, modules: Iterable[nn.Module], kept: int, gone: int) -> float:
     """Merges two areas' maps, feedback and optimiser state; returns the largest relative distance that it removed."""
-    return max((part.merge(kept, gone) for part in _area_maps(modules)), default=0.0)
+    router.check_merge(kept, gone)
+    apart = max((part.merge(kept, gone) for part in _area_maps(modules)), default=0.0)
+    router.merge(kept, gone)
+    return apart
 
 
 def followers(module: nn.Module, kind: type[Part]) -> Iterator[Part]:

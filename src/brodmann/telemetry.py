@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from .area_linear import AreaLinear
+from .checks import check_pairs, check_tensors
 from .errors import BrodmannError
-from .network import Network, routers
+from .network import Network, check_network, routers
 from .routes import Choice, Route
 from .routing import Router
 
@@ -104,6 +105,8 @@ def area_counts(network: Network, x: Tensor) -> dict[str, Tensor]:
 @torch.no_grad()
 def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
     """Returns for each router's layer the area of every row, (rows,)."""
+    check_network(network)
+    check_tensors(x=x)
     choices: dict[str, Tensor] = {}
     hooks = []
     for name, router in routers(network):
@@ -132,7 +135,13 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
 
     Returns:
         One entry per `AreaLinear`, from input to output.
+
+    Raises:
+        BrodmannError: There are no samples, not as many targets, or it is no network.
     """
+    check_network(network)
+    check_tensors(x=x, target=target)
+    check_pairs(x, target)
     with _quiet_copy(network) as twin:
         truth = _true_errors(twin, x.clone(), target)
         received: dict[AreaLinear, Tensor] = {}
@@ -162,8 +171,11 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         One entry per `AreaLinear`, from input to output.
 
     Raises:
-        BrodmannError: Targets are no classes, one for each sample.
+        BrodmannError: Targets are no classes, one for each sample; it is no network; or its layers see several rows of
+            each sample, as in a convolution.
     """
+    check_network(network)
+    check_tensors(x=x, target=target)
     if x.ndim != 2 or target.shape != x.shape[:1] or target.is_floating_point():
         raise BrodmannError(
             f"Expected samples (n, in) and their classes (n,), whole numbers, got {tuple(x.shape)} and "
@@ -190,6 +202,8 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             hook.remove()
         errors: dict[AreaLinear, Tensor] = {}
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
+    if any(h.ndim != 2 for h in inputs.values()):
+        raise BrodmannError("The conflict of classes is known of layers with one row per sample, not of convolutions.")
     rows = []
     for name, layer in twin.area_layers():
         delta, h = errors[layer].double(), inputs[layer].double()

@@ -30,8 +30,9 @@ from .divergence import Watch, check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError
 from .files import read_tensors, write_tensors
 from .kernels import native
-from .learner import Learner
-from .schedule import Schedule, batches, learning_rate
+from .learner import Learner, check_learner
+from .losses import per_sample
+from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import are_classes, correct, evaluate
 
 
@@ -128,8 +129,7 @@ class Trainer:
         self.folder = None if folder is None else Path(folder)
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         self.progress = Progress()
-        if not hasattr(network, "learn_with_output"):
-            raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+        check_learner(network)
         if self.weight is not None:
             check_tensors(samples=train[0], weight=self.weight)
             if len(self.weight) != len(train[0]):
@@ -163,9 +163,15 @@ class Trainer:
         return None if device.type == "cpu" else device
 
     @property
+    def pace(self) -> Pace:
+        """Epochs, batch size and shape of the rate: the schedule's, or what suits the data and the learner's rule."""
+        recursive = bool(getattr(self.network, "recursive", False))
+        return self.schedule.pace(len(self.train_data[0]), recursive=recursive)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; the last one may be smaller."""
-        return math.ceil(len(self.train_data[0]) / self.schedule.batch_size)
+        return math.ceil(len(self.train_data[0]) / self.pace.batch_size)
 
     @property
     def lr(self) -> float:
@@ -173,14 +179,9 @@ class Trainer:
         return self.network.lr if self.schedule.lr is None else self.schedule.lr
 
     @property
-    def shape(self) -> str:
-        """Shape of the rate: the schedule's, or what suits the learner's rule."""
-        return self.schedule.shape or ("constant" if getattr(self.network, "recursive", False) else "cosine")
-
-    @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return self.steps_per_epoch * self.schedule.epochs
+        return self.steps_per_epoch * self.pace.epochs
 
     def resume(self, name: str | None = None) -> None:
         """Goes back to a checkpoint in the folder, by default the newest.
@@ -237,7 +238,7 @@ class Trainer:
                 if self._last is not None:
                     self.network.load_learning_state(self._last)
                     self._last = None
-                while progress.epoch < self.schedule.epochs and not self._out_of_patience() and not self._stopping:
+                while progress.epoch < self.pace.epochs and not self._out_of_patience() and not self._stopping:
                     self._epoch()
                 self._finish()
                 if self._signal is not None:  # it came after the last step
@@ -248,14 +249,14 @@ class Trainer:
         return progress
 
     def _epoch(self) -> None:
-        progress, schedule = self.progress, self.schedule
+        progress, schedule, (_, batch_size, shape) = self.progress, self.schedule, self.pace
         x, target = self.train_data
-        order = batches(len(x), schedule.batch_size, schedule.seed, progress.epoch)
+        order = batches(len(x), batch_size, schedule.seed, progress.epoch)
         # The last full batch: of a few samples all units may be off.
-        watched = max(0, len(x) // schedule.batch_size - 1)
+        watched = max(0, len(x) // batch_size - 1)
         for rows in order[progress.batch :]:
             began = time.perf_counter()
-            lr = learning_rate(self.lr, progress.step, self.steps, self.shape, schedule.warmup)
+            lr = learning_rate(self.lr, progress.step, self.steps, shape, schedule.warmup)
             watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
             samples, observe = x[rows], watch and watch.observe
@@ -267,7 +268,7 @@ class Trainer:
                 check_loss(self.network, loss_tensor, samples)
             except DivergenceError as error:
                 raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
-            loss = float(loss_tensor)
+            loss = per_sample(self.network.loss, float(loss_tensor), len(rows))
             progress.seconds += time.perf_counter() - began
             progress.batch += 1
             progress.step += 1
@@ -323,7 +324,7 @@ class Trainer:
     def _finish(self) -> None:
         if self.schedule.patience is None or self.progress.best_epoch < 0:
             return
-        if self.progress.epoch < self.schedule.epochs and not self._out_of_patience():
+        if self.progress.epoch < self.pace.epochs and not self._out_of_patience():
             self._last = {name: tensor.clone() for name, tensor in self.network.learning_state().items()}
         self.network.load_learning_state(
             self._best if self.folder is None else read_tensors(self.folder / "best.safetensors")[0]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .checks import check_positive, check_real
+from .checks import check_positive, check_real, check_settings
 from .errors import BrodmannError, DivergenceError, unknown_name
 
 
@@ -44,6 +44,10 @@ class Factors:
         target.add_(self.delta.sum(0), alpha=scale)
 
 
+LEARNING_RATE = 3e-3
+"""Where neither a caller nor a rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
+
+
 @dataclass(frozen=True)
 class UpdateRule(ABC):
     """How one weight moves in place.
@@ -60,6 +64,11 @@ class UpdateRule(ABC):
     decay: float = 0.0
     repeats: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
+
+    @property
+    def default_lr(self) -> float:
+        """Learning rate of a network that follows the rule, where none is given."""
+        return LEARNING_RATE
 
     @abstractmethod
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -98,6 +107,11 @@ class SGD(UpdateRule):
     def __post_init__(self) -> None:
         check_real(decay=self.decay)
         _require(0 <= self.momentum < 1, "a momentum in [0, 1)", self.momentum)
+
+    @property
+    def default_lr(self) -> float:
+        """``0.3 (1 - momentum)``, since momentum multiplies a step by ``1 / (1 - momentum)`` (docs/log.md)."""
+        return 0.3 * (1.0 - self.momentum)
 
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """One velocity per weight, none without momentum."""
@@ -189,6 +203,11 @@ class RLS(UpdateRule):
         check_real(decay=self.decay)
         check_positive(ridge=self.ridge)
 
+    @property
+    def default_lr(self) -> float:
+        """1: a whole step, which is exact."""
+        return 1.0
+
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """``E``: what of each input direction is explained, 0 (nothing) to I (everything). None for a bias."""
         return {"explained": (shape[1], shape[1])} if len(shape) == 2 else {}
@@ -228,4 +247,5 @@ def update_rule(name: str, **options: float) -> UpdateRule:
     """Builds an update rule by name (``"sgd"``, ``"adam"`` or ``"rls"``) for command lines and configurations."""
     if name not in UPDATES:
         raise unknown_name("update rule", name, UPDATES, "brodmann.updates.UPDATES")
+    check_settings(name, options, UPDATES[name])
     return UPDATES[name](**options)

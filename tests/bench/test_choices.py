@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.recipes import Plan, ten
 from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.tasks import run_case
-from brodmann.bench.tuner import candidates, choose, settled, stored_choices, trials_of
+from brodmann.bench.tuner import at_edge, candidates, choose, next_settings, settled, stored_choices, trials_of
 from brodmann.errors import BrodmannError
 from brodmann.options import RunOptions
 
@@ -61,13 +62,16 @@ def test_new_options_leave_the_keys_of_older_rows_valid(name: str) -> None:
 def test_every_method_tries_the_same_settings_and_trials_leave_the_test_part_closed(blobs: str) -> None:
     one = Case("ten", "a", RunOptions(blobs, width=8, areas=2, epochs=1), searched=True)
     other = replace(one, method="b", options=replace(one.options, rule="backprop"))
-    tried = [[(t.options.lr, t.options.decay, t.options.dropout) for t in trials_of(case, 5)] for case in (one, other)]
+    tried = [
+        [(t.options.lr, t.options.decay, t.options.dropout) for t in trials_of(case, candidates(5))]
+        for case in (one, other)
+    ]
     assert tried[0] == tried[1]
     assert len(set(tried[0])) == 5
     assert candidates(3) == candidates(9)[:3]
     assert candidates(3, stream=True) == candidates(9, stream=True)[:3]
     assert min(each["lr"] for each in candidates(8, stream=True)) < 1e-4 < min(each["lr"] for each in candidates(8))
-    row = run_case(trials_of(one, 1)[0])
+    row = run_case(trials_of(one, candidates(1))[0])
     assert row["test_reads"] == 0
     assert not {"test", "correct"} & row.keys()
     assert run_case(settled(one, {blobs: {"a": candidates(1)[0]}}))["test_reads"] == 1
@@ -84,6 +88,48 @@ def test_the_best_mean_validation_score_is_chosen_and_the_first_of_equals() -> N
     assert (chosen["trials"], chosen["validation"]) == (3, 0.8)
 
 
+def scored(entries: list[dict[str, float]], best_rate: float) -> dict[tuple[float, ...], list[float]]:
+    """Scores of settings: the nearer the rate to the best one, the better; dropout 0.1 is a little better than none."""
+    return {
+        tuple(entry.values()): [-abs(math.log(entry["lr"] / best_rate)) + 0.01 * (entry["dropout"] == 0.1)]
+        for entry in entries
+    }
+
+
+@pytest.mark.parametrize(("best_rate", "expected"), [(0.08, 0.076), (1e-4, 0.00011), (0.004, 0.0038)])
+def test_a_search_goes_on_from_its_best_beyond_the_rates_that_are_drawn(best_rate: float, expected: float) -> None:
+    tried: list[dict[str, float]] = []
+    while more := next_settings(scored(tried, best_rate), 15):
+        assert len(tried) in (0, 10, 11, 12, 13, 14)
+        tried += more
+    assert len({tuple(entry.values()) for entry in tried}) == len(tried) == 15
+    assert tried[:10] == candidates(10)
+    best = max(scored(tried, best_rate).items(), key=lambda entry: entry[1])[0]
+    assert best[0] == pytest.approx(expected, rel=0.3)
+
+
+def test_a_search_on_a_plateau_tries_all_neighbours_then_what_would_be_drawn_next() -> None:
+    tried: list[dict[str, float]] = []
+    while more := next_settings({tuple(entry.values()): [1.0] for entry in tried}, 18):
+        tried += more
+    first = candidates(1)[0]
+    changes = [{"lr": 0.006}, {"lr": 0.0015}, {"decay": 0.07}, {"dropout": 0.1}]
+    assert tried[12:16] == [first | change for change in changes]
+    assert tried[16:] == candidates(14)[12:]
+
+
+def test_searches_that_end_at_an_edge_are_named() -> None:
+    def trials(best_rate: float) -> list[dict[str, Any]]:
+        return [
+            {"dataset": "d", "method": "m", "detail": {}, "options": entry, "validation": score[0]}
+            for entry, score in zip(candidates(8), scored(candidates(8), best_rate).values(), strict=True)
+        ]
+
+    assert at_edge(trials(0.5)) == [("d", "m", 0.019, "largest")]
+    assert at_edge(trials(1e-5)) == [("d", "m", 0.00084, "smallest")]
+    assert at_edge(trials(0.005)) == []
+
+
 SEARCHES = ("ten", "ten-today", "interference", "interference-mnist", "interference-mixture")
 """Folders of docs/bench whose searches chose the settings that come with the package; the last one counts."""
 
@@ -91,8 +137,8 @@ SEARCHES = ("ten", "ten-today", "interference", "interference-mnist", "interfere
 def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_audit() -> None:
     stored = stored_choices()
     cases = ten(Plan(seeds=1, protocols=("tuned",), sets=("digits",)))
-    wanted, known = searches(cases, 8, stored)
-    assert wanted == []
+    wanted, known = searches(cases, stored)
+    assert wanted == {}
     assert known["digits"].keys() == {case.method for case in cases}
     newest: dict[str, dict[str, Any]] = {}
     for name in SEARCHES:

@@ -12,10 +12,11 @@ from sklearn.neighbors import NearestCentroid
 
 from brodmann.bench import stream_learners
 from brodmann.bench.case import Case
-from brodmann.bench.streams import continual_scores, tasks_of
+from brodmann.bench.streams import tasks_of
 from brodmann.bench.tasks import run_case
 from brodmann.errors import BrodmannError
 from brodmann.options import RunOptions
+from brodmann.streams import continual_scores
 
 
 def test_scores_of_a_stream_follow_their_definitions() -> None:
@@ -40,6 +41,28 @@ def test_a_split_stream_shows_every_class_once_and_a_trial_sees_no_test_part(blo
         tasks_of(stream_case(blobs, stream="split", tasks=3))
     with pytest.raises(BrodmannError, match="Unknown stream 'spilt'. Did you mean 'split'"):
         tasks_of(stream_case(blobs, stream="spilt", tasks=2))
+
+
+def test_seed_0_has_the_usual_order_of_classes_and_others_their_own(blobs: str) -> None:
+    def order(seed: int) -> list[int]:
+        case = stream_case(blobs, stream="split", tasks=4)
+        stream = tasks_of(replace(case, options=replace(case.options, seed=seed)))
+        return [int(task.y[0]) for task in stream.tasks]
+
+    assert order(0) == [0, 1, 2, 3]
+    assert order(1) == order(1)
+    assert sorted(order(1)) == [0, 1, 2, 3]
+    assert len({tuple(order(seed)) for seed in range(1, 8)}) > 2
+
+
+def test_replay_in_the_memory_of_areas_stores_as_many_numbers(blobs: str) -> None:
+    case = stream_case(blobs, stream="split", tasks=1)
+    areas = replace(case, detail={"learner": "recursive"}, options=replace(case.options, areas=3))
+    rival = stream_learners.stream_learner(areas, 9, 4)
+    rival.network.allocate()
+    replayed = replace(case, detail={"learner": "replay", "areas": 3}, options=replace(case.options, rule="backprop"))
+    replay = stream_learners.stream_learner(replayed, 9, 4)
+    assert 0 <= rival.total_parameters() - replay.total_parameters() < 10
 
 
 def test_permuted_tasks_hold_the_same_numbers_in_other_places(blobs: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from brodmann import RLS, SGD, Adam
+from brodmann import RLS, SGD, Adam, Layer, convnet, mlp, residual_mlp
 from brodmann.builders import FEEDBACKS
 
 RULES = {
@@ -35,4 +37,9 @@ LAYERS: dict[str, dict[str, Any]] = {
     "tanh": {"areas": 4, "routing": "layer", "activation": "tanh"},
     "gelu": {"areas": 4, "routing": "layer", "activation": "gelu"},
 }
-BODIES = ("mlp", "residual_mlp")
+BODIES: dict[str, Callable[..., Layer]] = {
+    "mlp": partial(mlp, 5, 3, depth=3, width=6),
+    "residual_mlp": partial(residual_mlp, 5, 3, depth=4, width=6),
+    "convnet": partial(convnet, (1, 1, 5), 3, channels=(2, 3), pool=1),
+}
+"""Five features, three outputs."""

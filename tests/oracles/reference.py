@@ -5,13 +5,14 @@ Every area is its own Parameter with its own optimiser, stepped only when chosen
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brodmann import RLS, SGD, Adam, AreaLinear, Layer, Local, Network, Residual, Routed, Sequential
+from brodmann import RLS, SGD, Adam, AreaLinear, Layer, Local, Network, Patches, Residual, Routed, Sequential
 from brodmann.routing import Router
 from brodmann.updates import UpdateRule
 
@@ -68,6 +69,19 @@ class Choice:
         projection.used = router.learned
         projection.see(x)
 
+    def repeated(self, times: int) -> Choice:
+        found = copy.copy(self)
+        found.area, found.gate = self.area.repeat_interleave(times), self.gate.repeat_interleave(times)
+        return found
+
+
+def patches(layer: Patches, x: Tensor) -> Tensor:
+    """PyTorch's own unfold, which has channels first and outermost."""
+    columns = F.unfold(x.permute(0, 3, 1, 2), layer.size, padding=layer.padding, stride=layer.stride)
+    by_channel = columns.unflatten(1, (x.shape[3], -1)).permute(0, 3, 2, 1).flatten(2)
+    height = (x.shape[1] + 2 * layer.padding - layer.size) // layer.stride + 1
+    return by_channel.unflatten(1, (height, -1))
+
 
 class Reference:
     """Follows a network step by step."""
@@ -104,10 +118,16 @@ class Reference:
             return self.run(layer.body, x, Choice(layer.router, self.parts[layer.router, "P"], x))
         if isinstance(layer, Local):
             return layer.operation(x)
+        if isinstance(layer, Patches):
+            return patches(layer, x)
         assert isinstance(layer, AreaLinear)
         return self.linear(layer, x, choice)
 
     def linear(self, layer: AreaLinear, x: Tensor, choice: Choice | None) -> Tensor:
+        if x.ndim > 2:  # several rows of each sample, which share its choice unless the layer routes them itself
+            rows = x.reshape(-1, x.shape[-1])
+            shared = None if choice is None or layer.router is not None else choice.repeated(len(rows) // len(x))
+            return self.linear(layer, rows, shared).reshape(*x.shape[:-1], layer.out_features)
         if layer.router is not None:
             choice = Choice(layer.router, self.parts[layer.router, "P"], x)
         out: Tensor | float = 0.0

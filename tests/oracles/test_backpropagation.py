@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from brodmann import AreaLinear, Network, Router, mlp, residual_mlp
+from brodmann import AreaLinear, Network, Router
 
 from .cases import BODIES, LAYERS, RULES
 from .reference import Reference
-
-BUILDERS = {"mlp": mlp, "residual_mlp": residual_mlp}
 
 
 @pytest.mark.usefixtures("double")
@@ -19,9 +17,7 @@ BUILDERS = {"mlp": mlp, "residual_mlp": residual_mlp}
 @pytest.mark.parametrize("layer", LAYERS)
 def test_transpose_feedback_is_backpropagation(body: str, rule: str, layer: str) -> None:
     torch.manual_seed(0)
-    depth = 3 if body == "mlp" else 4
-    options = {**LAYERS[layer], "feedback": "transpose", "update": RULES[rule]}
-    network = Network(BUILDERS[body](5, 3, depth=depth, width=6, **options))
+    network = Network(BODIES[body](feedback="transpose", update=RULES[rule], **LAYERS[layer]))
     reference = Reference(network)
     for step in range(6):
         x, target = torch.randn(12, 5), torch.randint(0, 3, (12,))

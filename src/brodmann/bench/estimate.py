@@ -13,7 +13,7 @@ import torch
 
 from brodmann.bench.case import Case
 from brodmann.bench.runner import searches
-from brodmann.bench.tuner import stored_choices
+from brodmann.bench.tuner import candidates, stored_choices, trials_of
 from brodmann.data import Split, load
 from brodmann.options import RunOptions
 from brodmann.runs import build_learner, split_data
@@ -29,12 +29,14 @@ def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> d
     A few steps of every distinct network are timed on one thread, and multiplied by the number of steps.
     """
     cases = list(cases)
-    wanted, _ = searches(cases, trials, {} if search else stored_choices())
+    wanted, _ = searches(cases, {} if search else stored_choices())
+    # Which settings a search tries is not known before; how many is, and none changes the time of a step.
+    tried = [trial for case in wanted.values() for trial in trials_of(case, candidates(trials))]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         total: dict[str, float] = defaultdict(float)
-        for case in [*wanted, *cases]:
+        for case in [*tried, *cases]:
             total[case.recipe] += _seconds(case) / 3600.0
     finally:
         torch.set_num_threads(threads)
@@ -45,9 +47,10 @@ def _seconds(case: Case) -> float:
     options = case.options
     passes = case.detail["tasks"] if case.detail.get("stream") == "permuted" else 1
     samples = passes * len(_parts(options.dataset).x_train)
-    steps = options.epochs * math.ceil(samples / options.batch_size)
+    pace = options.pace(samples)
+    steps = pace.epochs * math.ceil(samples / pace.batch_size)
     sizes = (options.dataset, options.rule, options.areas, options.layers, options.width, options.residual)
-    return START_SECONDS + steps * _step_seconds(*sizes, options.batch_size, options.optimiser, options.routing)
+    return START_SECONDS + steps * _step_seconds(*sizes, pace.batch_size, options.optimiser, options.routing)
 
 
 @cache

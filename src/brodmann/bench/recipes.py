@@ -14,6 +14,7 @@ from brodmann.data import load
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 from brodmann.network import Network
 from brodmann.options import RunOptions
+from brodmann.schedule import Schedule
 
 TEN = (
     "digits",
@@ -196,7 +197,7 @@ def interference(plan: Plan) -> list[Case]:
         for seed in seeds:
             base = replace(_options(dataset, quick=plan.quick), seed=seed)
             for method, changes in CONFLICTING.items():
-                brief = replace(base, **changes, epochs=min(base.epochs, 5))
+                brief = replace(base, **changes, epochs=4 if plan.quick else 5)
                 cases.append(Case("interference", method, brief, task="conflict"))
             streams: list[dict[str, Any]] = [{"stream": "split", "tasks": 5}]
             if dataset != "cifar10-jpeg":
@@ -244,6 +245,8 @@ STREAMED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "elastic consolidation, 100": ({"rule": "backprop", "areas": 1}, {"learner": "elastic", "strength": 100}),
     "elastic consolidation, 10000": ({"rule": "backprop", "areas": 1}, {"learner": "elastic", "strength": 10000}),
     "replay of 200 samples": ({"rule": "backprop", "areas": 1}, {"learner": "replay", "memory": 200}),
+    "replay of 2000 samples": ({"rule": "backprop", "areas": 1}, {"learner": "replay", "memory": 2000}),
+    "replay, memory of 16 areas": ({"rule": "backprop", "areas": 1}, {"learner": "replay", "areas": 16}),
     "nearest class mean": (_FREE, {"learner": "nearest-mean"}),
     "random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant"}),
     "1024 random features, streaming LDA": (_FREE, {"learner": "streaming-discriminant", "width": 1024}),
@@ -281,10 +284,9 @@ def cases_of(name: str, plan: Plan) -> list[Case]:
 
 
 def _options(dataset: str, *, quick: bool) -> RunOptions:
-    """Returns the settings that all methods share: about 4e5 samples seen, between 10 and 60 epochs; quick: 4."""
-    samples = len(load(dataset).y_train)
-    epochs = 4 if quick else max(10, min(60, round(4e5 / samples)))
-    return RunOptions(dataset, epochs=epochs, grey=_is_coloured(dataset))
+    """Returns the settings that all methods share: as many epochs as a schedule takes by default; quick: 4."""
+    epochs = 4 if quick else Schedule().pace(len(load(dataset).y_train)).epochs
+    return RunOptions(dataset, epochs=epochs, batch_size=64, grey=_is_coloured(dataset))
 
 
 def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:

@@ -15,6 +15,7 @@ from brodmann.bench.journal import read_journal
 from brodmann.bench.runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
 from brodmann.bench.sections import Section, section
 from brodmann.bench.tables import Table, grouped
+from brodmann.bench.tuner import at_edge
 from brodmann.errors import BrodmannError
 from brodmann.files import read_json, write_bytes
 
@@ -58,9 +59,9 @@ def write_report(folder: Path) -> Report:
         for plot in part.plots:
             for kind in FORMATS:
                 plot.draw(figures / f"{plot.name}.{kind}")
-    ran = _what_ran(rows, trials)
-    write_bytes(folder / "report.md", _markdown(sections, ran, problems).encode())
-    write_bytes(folder / "report.html", _page(sections, ran, problems, figures, rows).encode())
+    closing = [_what_ran(rows, trials), *_edges(trials)]
+    write_bytes(folder / "report.md", _markdown(sections, closing, problems).encode())
+    write_bytes(folder / "report.html", _page(sections, closing, problems, figures, rows).encode())
     return Report(folder / "report.html", folder / "report.md", figures, problems)
 
 
@@ -93,7 +94,17 @@ def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:
     )
 
 
-def _markdown(sections: Sequence[Section], ran: Table, problems: Sequence[str]) -> str:
+def _edges(trials: Sequence[Row]) -> list[Table]:
+    """Says which searches found no rate that is worse on one side of their best; no table if none did."""
+    lines = [
+        [f"{dataset}, {method}", f"{rate:g}", f"the {end} that was tried"]
+        for dataset, method, rate, end in at_edge(trials)
+    ]
+    note = "A better rate may lie beyond it; more --trials go on from there."
+    return [Table("Searches that ended at an edge", ["search", "chosen rate", ""], lines, note)] if lines else []
+
+
+def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: Sequence[str]) -> str:
     parts = ["# Benchmark", _verdict(problems)]
     parts += [f"- {problem}" for problem in problems]
     for part in sections:
@@ -101,7 +112,7 @@ def _markdown(sections: Sequence[Section], ran: Table, problems: Sequence[str]) 
         parts += [text for text in part.text if text]
         parts += [table.markdown() for table in part.tables]
         parts += [f"![{plot.caption}](figures/{plot.name}.png)" for plot in part.plots]
-    return "\n\n".join([*parts, ran.markdown()]) + "\n"
+    return "\n\n".join([*parts, *(table.markdown() for table in closing)]) + "\n"
 
 
 def _verdict(problems: Sequence[str]) -> str:
@@ -113,7 +124,9 @@ def _verdict(problems: Sequence[str]) -> str:
     )
 
 
-def _page(sections: Sequence[Section], ran: Table, problems: Sequence[str], figures: Path, rows: Sequence[Row]) -> str:
+def _page(
+    sections: Sequence[Section], closing: Sequence[Table], problems: Sequence[str], figures: Path, rows: Sequence[Row]
+) -> str:
     links = "".join(f'<a href="#{part.recipe}">{html.escape(part.title)}</a>' for part in sections)
     kind = "bad" if problems else "good"
     found = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
@@ -124,7 +137,8 @@ def _page(sections: Sequence[Section], ran: Table, problems: Sequence[str], figu
         body += [_drawing(figures / f"{plot.name}.svg", plot.caption) for plot in part.plots]
         body += [table.html() for table in part.tables]
         body.append("</section>")
-    body.append(f"<section><h2>What ran</h2>{ran.html()}{_settings(rows)}</section>")
+    tables = "".join(table.html() for table in closing)
+    body.append(f"<section><h2>What ran</h2>{tables}{_settings(rows)}</section>")
     return _PAGE.replace("{links}", links).replace("{body}", "\n".join(body))
 
 

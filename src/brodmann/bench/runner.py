@@ -22,7 +22,17 @@ from brodmann.bench.case import Case, Row
 from brodmann.bench.journal import Journal
 from brodmann.bench.recipes import Plan, cases_of
 from brodmann.bench.tasks import run_case
-from brodmann.bench.tuner import TRIALS, Choices, choose, search_name, settled, stored_choices, trials_of
+from brodmann.bench.tuner import (
+    TRIALS,
+    Choices,
+    choose,
+    next_settings,
+    scores_of,
+    search_name,
+    settled,
+    stored_choices,
+    trials_of,
+)
 from brodmann.errors import BrodmannError
 from brodmann.extensions import import_extensions
 from brodmann.files import read_json, write_json
@@ -50,12 +60,8 @@ def run_recipes(
         Interrupted: Stopped by a signal; a later call goes on.
     """
     cases = [case for name in names for case in cases_of(name, plan)]
-    wanted, choices = searches(cases, trials, {} if search or plan.quick else stored_choices())
     journal = Journal(folder / TRIAL_ROWS)
-    carry_out(wanted, journal, jobs, "search")
-    tried = {case.key for case in wanted}
-    for dataset, methods in choose(row for row in journal.rows() if row["key"] in tried).items():
-        choices.setdefault(dataset, {}).update(methods)
+    choices = settle(cases, {} if search or plan.quick else stored_choices(), journal, trials, jobs)
     write_json(folder / CHOICES, _merged(folder / CHOICES, choices))
     final = [settled(case, choices) for case in cases]
     _note_plan(folder, final)
@@ -68,19 +74,42 @@ def _merged(path: Path, choices: Choices) -> Choices:
     return {name: earlier.get(name, {}) | choices.get(name, {}) for name in dict.fromkeys([*earlier, *choices])}
 
 
-def searches(cases: Iterable[Case], trials: int, known: Choices) -> tuple[list[Case], Choices]:
-    """Returns the trials that the cases still need, and the choices that are known for them."""
-    wanted: dict[str, Case] = {}
+def searches(cases: Iterable[Case], known: Choices) -> tuple[dict[tuple[str, str], Case], Choices]:
+    """Returns a case of every search that the cases still need, and the choices that are known for the others."""
+    wanted: dict[tuple[str, str], Case] = {}
     choices: Choices = {}
     for case in cases:
         if not case.searched:
             continue
-        dataset, method = search_name(case.options.dataset, case.method, case.detail)
+        dataset, method = name = search_name(case.options.dataset, case.method, case.detail)
         if method in known.get(dataset, {}):
             choices.setdefault(dataset, {})[method] = known[dataset][method]
         else:
-            wanted |= {trial.key: trial for trial in trials_of(case, trials)}
-    return list(wanted.values()), choices
+            wanted.setdefault(name, case)
+    return wanted, choices
+
+
+def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int, jobs: int) -> Choices:
+    """Searches for the settings of the cases that are not known: in rounds, each of which runs what searches ask for.
+
+    Trials that the journal holds are not run again, and count only where this search would make them.
+    """
+    wanted, choices = searches(cases, known)
+    asked: dict[str, Case] = {}
+    while True:
+        scores = scores_of(row for row in journal.rows() if row["key"] in asked)
+        more = {
+            trial.key: trial
+            for name, case in wanted.items()
+            for trial in trials_of(case, next_settings(scores[name], trials, stream="stream" in case.detail))
+        }
+        if not more:
+            break
+        carry_out(list(more.values()), journal, jobs, "search")
+        asked |= more
+    for dataset, methods in choose(row for row in journal.rows() if row["key"] in asked).items():
+        choices.setdefault(dataset, {}).update(methods)
+    return choices
 
 
 def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
 from brodmann.builders import stream_mlp
 from brodmann.errors import unknown_name
@@ -16,19 +18,11 @@ from brodmann.feedback import FixedRandom
 from brodmann.losses import SumOfSquares
 from brodmann.network import Network
 from brodmann.runs import build_learner
+from brodmann.streams import NetworkLearner, StreamLearner
 
 
-class StreamLearner(Protocol):
-    """Sees every sample once."""
-
-    def learn(self, x: Tensor, y: Tensor) -> None:
-        """One step: x (batch, in), y (batch,)."""
-
-    def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Called where a task ends, for baselines that are told; networks of areas ignore it."""
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Returns the class of every sample."""
+class Counted(StreamLearner, Protocol):
+    """A learner that says what it reads and stores."""
 
     def active_parameters(self) -> int:
         """Numbers read for one sample."""
@@ -37,30 +31,21 @@ class StreamLearner(Protocol):
         """Numbers stored."""
 
 
-class Trained:
+class Trained(NetworkLearner):
     """What the options of its case describe, by gradients: areas, or a dense network. Knows of no tasks."""
+
+    network: Network | Backpropagation
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
         """Builds it."""
-        self.network, self.lr = build_learner(case.options, features, outputs), case.options.learning_rate
+        super().__init__(build_learner(case.options, features, outputs), case.options.learning_rate)
         self.active_parameters, self.total_parameters = self.network.active_parameters, self.network.total_parameters
-
-    def learn(self, x: Tensor, y: Tensor) -> None:
-        """One step."""
-        self.network.learn_with_output(x, y, lr=self.lr)
-
-    def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Nothing."""
-
-    @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        """Returns the class of every sample."""
-        output: Tensor = self.network(x)
-        return output.argmax(1)
 
 
 class Recursive(Trained):
     """Exclusive areas that new samples recruit, with `RLS` inside; knows of no tasks and has nothing to tune."""
+
+    network: Network
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
         """Builds the network; the detail ``"frozen"`` leaves its hidden layer as it was drawn."""
@@ -70,7 +55,7 @@ class Recursive(Trained):
         body = stream_mlp(
             features, outputs, depth=options.layers, width=options.width, areas=options.areas, feedback=path
         )
-        self.network, self.lr = Network(body, SumOfSquares()), 1.0
+        NetworkLearner.__init__(self, Network(body, SumOfSquares()), 1.0)
         for part in self.network.modules():
             if frozen and isinstance(part, FixedRandom):
                 part.matrix.zero_()  # no error comes down
@@ -122,12 +107,23 @@ class ElasticConsolidation(Trained):
 
 
 class Replay(Trained):
-    """A dense network that repeats samples from a small reservoir (Vitter 1985) beside every new batch."""
+    """A dense network that repeats samples from a reservoir (Vitter 1985) beside every new batch."""
 
     def __init__(self, case: Case, features: int, outputs: int) -> None:
-        """Builds the dense network and an empty reservoir."""
+        """Builds the dense network and an empty reservoir.
+
+        It holds the detail's ``"memory"`` samples, or so many that it stores as many numbers as a full budget of
+        ``"areas"`` recursive areas does: what is stored is what the two are compared by.
+        """
         super().__init__(case, features, outputs)
-        self.size, self.seen = int(case.detail["memory"]), 0
+        self.seen = 0
+        if "areas" in case.detail:
+            options = replace(case.options, rule="kolen-pollack", areas=case.detail["areas"])
+            rival = Recursive(replace(case, options=options), features, outputs)
+            rival.network.allocate()
+            self.size = (rival.total_parameters() - self.network.total_parameters()) // (features + 1)
+        else:
+            self.size = int(case.detail["memory"])
         self.x, self.y = torch.empty(self.size, features), torch.empty(self.size, dtype=torch.int64)
         self.total_parameters = lambda: self.network.total_parameters() + self.x.numel() + self.y.numel()
 
@@ -235,7 +231,7 @@ class StreamingDiscriminant:
         return self.active_parameters() + self.squares.numel()
 
 
-LEARNERS: dict[str, Callable[[Case, int, int], StreamLearner]] = {
+LEARNERS: dict[str, Callable[[Case, int, int], Counted]] = {
     "areas": Trained,
     "recursive": Recursive,
     "dense": Trained,
@@ -246,7 +242,7 @@ LEARNERS: dict[str, Callable[[Case, int, int], StreamLearner]] = {
 }
 
 
-def stream_learner(case: Case, features: int, outputs: int) -> StreamLearner:
+def stream_learner(case: Case, features: int, outputs: int) -> Counted:
     """Builds the learner that the case's detail names.
 
     Raises:

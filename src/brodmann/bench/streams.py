@@ -1,4 +1,4 @@
-"""Streams of tasks, learned in one pass without task labels, and what is forgotten on the way."""
+"""The streams of the recipe `interference`: classes in groups, permuted pixels, mixtures of sets."""
 
 from __future__ import annotations
 
@@ -15,25 +15,11 @@ from brodmann.bench.stream_learners import stream_learner
 from brodmann.data import load
 from brodmann.errors import BrodmannError, unknown_name
 from brodmann.runs import split_data
+from brodmann.streams import Task, continual_scores, learn_stream
 
 STREAMS = ("split", "permuted", "mixture")
 TUNED_ON = 3
 """Trials see so many tasks, the first ones: who learns a stream cannot tune on its end (Chaudhry et al. 2019)."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One stretch of a stream.
-
-    Attributes:
-        x: Samples to learn from, in the order of the stream, (n, in).
-        y: Their classes, (n,).
-        parts: Samples and classes to be scored by: one pair, or one per data set in a mixture.
-    """
-
-    x: Tensor
-    y: Tensor
-    parts: list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -54,34 +40,24 @@ class Stream:
 
 
 def stream(case: Case) -> Row:
-    """Learns a stream; the row holds the matrix of accuracies, task by task.
+    """Learns a stream; the row holds the matrix of accuracies, see `learn_stream`.
 
-    ``matrix[i][j]`` is the accuracy on task j after learning task i. Average accuracy is the mean of the last row;
-    forgetting the mean drop of a task from its best earlier accuracy; backward transfer the mean change since it was
-    learned (Lopez-Paz and Ranzato 2017, section 3). A mixture is one task whose row has an accuracy per data set.
+    A mixture is one task whose row has an accuracy per data set.
     """
     options = case.options
     torch.manual_seed(options.seed)
     tasks = tasks_of(case)
+    samples = [len(task.x) for task in tasks.tasks]
     learner = stream_learner(case, tasks.tasks[0].x.shape[1], tasks.outputs)
-    generator = torch.Generator().manual_seed(options.seed)
-    matrix: list[list[float]] = []
-    steps = 0
+    batch = options.pace(sum(samples)).batch_size
     began = time.perf_counter()
-    for task in tasks.tasks:
-        for rows in torch.split(torch.randperm(len(task.x), generator=generator), options.batch_size):
-            learner.learn(task.x[rows], task.y[rows])
-            steps += 1
-        learner.end_task(task.x, task.y)
-        matrix.append(
-            [float((learner.predict(x) == y).double().mean()) for other in tasks.tasks for x, y in other.parts]
-        )
+    matrix = learn_stream(learner, tasks.tasks, batch_size=batch, seed=options.seed)
     seconds = time.perf_counter() - began
     scores = continual_scores(matrix)
     score = scores["average_accuracy"]
     row: Row = {
         "digest": tasks.digest,
-        "steps": steps,
+        "steps": sum(math.ceil(count / batch) for count in samples),
         "seconds": round(seconds, 3),
         "test_reads": tasks.reads,
         "active": learner.active_parameters(),
@@ -92,19 +68,6 @@ def stream(case: Case) -> Row:
     if case.trial:
         return row  # a trial saw validation parts alone
     return row | {"test": score, "matrix": [[round(value, 5) for value in line] for line in matrix], **scores}
-
-
-def continual_scores(matrix: list[list[float]]) -> dict[str, float]:
-    """Returns average accuracy, forgetting and backward transfer of a matrix of accuracies (tasks, tasks)."""
-    last = matrix[-1]
-    # A mixture is one task with several parts: nothing comes before it, so nothing can be forgotten.
-    earlier = range(len(matrix) - 1)
-    count = max(1, len(matrix) - 1)
-    return {
-        "average_accuracy": sum(last) / len(last),
-        "forgetting": sum(max(matrix[i][j] for i in range(j, len(matrix) - 1)) - last[j] for j in earlier) / count,
-        "backward_transfer": sum(last[j] - matrix[j][j] for j in earlier) / count,
-    }
 
 
 def tasks_of(case: Case) -> Stream:
@@ -133,10 +96,15 @@ def tasks_of(case: Case) -> Stream:
     if split.outputs % count:
         raise BrodmannError(f"{split.outputs} classes cannot be split into {count} tasks of equal size.")
     tasks = []
-    for classes in torch.arange(split.outputs).chunk(count)[: TUNED_ON if case.trial else count]:
+    for classes in _order_of_classes(split.outputs, options.seed).chunk(count)[: TUNED_ON if case.trial else count]:
         own, judged = torch.isin(split.y_train, classes), torch.isin(held[1], classes)
         tasks.append(Task(split.x_train[own], split.y_train[own], [(held[0][judged], held[1][judged])]))
     return Stream(tasks, split.outputs, split.digest, split.test.reads)
+
+
+def _order_of_classes(outputs: int, seed: int) -> Tensor:
+    """Seed 0 has the usual order (0 and 1, then 2 and 3 ...), every other one of its own: luck of the order counts."""
+    return torch.randperm(outputs, generator=torch.Generator().manual_seed(seed)) if seed else torch.arange(outputs)
 
 
 def _mixture(case: Case) -> Stream:

@@ -103,15 +103,16 @@ def train_scikit_learn(case: Case) -> Row:
     options = case.options
     data = load(options.dataset)
     split = split_data(options, data)
+    pace = options.pace(len(split.x_train))
     network: Any = importlib.import_module("sklearn.neural_network")
     model = network.MLPClassifier(
         (options.width,) * (options.layers - 1),
         solver="adam",
         learning_rate_init=options.learning_rate,
         alpha=options.weight_decay,
-        batch_size=min(options.batch_size, len(split.x_train)),
-        max_iter=options.epochs,
-        n_iter_no_change=options.epochs,
+        batch_size=min(pace.batch_size, len(split.x_train)),
+        max_iter=pace.epochs,
+        n_iter_no_change=pace.epochs,
         random_state=options.seed,
     )
     began = time.perf_counter()
@@ -125,7 +126,7 @@ def train_scikit_learn(case: Case) -> Row:
         "digest": data.digest,
         "validation": float(correct.double().mean()),
         "seconds": round(seconds, 4),
-        "steps": model.t_ // max(1, options.batch_size),
+        "steps": model.t_ // pace.batch_size,
         "active": size,
         "total": size,
         "curve": [],

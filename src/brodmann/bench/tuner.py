@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from importlib import resources
 from typing import Any
 
 from brodmann.bench.case import Case, Row
 from brodmann.files import read_json
 
-TRIALS = 8
-"""Settings that each method may try on each data set."""
+TRIALS = 12
+"""Settings that each method may try on each data set: two thirds drawn at random, then steps from the best."""
 TRIAL_SEEDS = (1000, 1001)
 """Seeds of a trial, kept apart from those of the results."""
 SEARCHED = ("lr", "decay", "dropout")
+Settings = tuple[float, ...]
+"""Values of `SEARCHED`."""
+Tried = dict[Settings, list[float]]
+"""Settings -> validation score of every seed."""
 Choices = dict[str, dict[str, dict[str, Any]]]
 """Data set -> method -> chosen settings."""
 
 
-def candidates(count: int, *, stream: bool = False) -> list[dict[str, Any]]:
-    """Returns the settings to try: the same for every method and data set.
+def candidates(count: int, *, stream: bool = False) -> list[dict[str, float]]:
+    """Returns the settings that every search begins with: the same for every method and data set.
 
     The first is the package's default; the others are drawn once: the learning rate log-uniformly from 5e-4 to 2e-2,
     decay from 0, 0.1, 0.3, 1, dropout from 0, 0.2, 0.4. On streams rates begin at 2e-5: what one pass over changing
     tasks teaches is kept best at rates far below those that suit many passes over one (docs/log.md).
     """
     draw, lowest = random.Random(0), 2e-5 if stream else 5e-4
-    found: list[dict[str, Any]] = [{"lr": 3e-3, "decay": 0.2, "dropout": 0.0}]
+    found: list[dict[str, float]] = [{"lr": 3e-3, "decay": 0.2, "dropout": 0.0}]
     while len(found) < count:
         found.append(
             {
@@ -42,13 +48,40 @@ def candidates(count: int, *, stream: bool = False) -> list[dict[str, Any]]:
     return found[:count]
 
 
-def trials_of(case: Case, count: int) -> list[Case]:
-    """Returns the trials that choose the settings of a case."""
+def next_settings(tried: Tried, count: int, *, stream: bool = False) -> list[dict[str, float]]:
+    """Returns what a search tries next, given the validation scores so far; nothing once it has tried ``count``.
+
+    First all settings that are drawn (`candidates`), two thirds of the count; then one step at a time from the best so
+    far: the first of its neighbours that was not tried. So a search whose best rate was the largest drawn goes on
+    beyond it, and every method has the same number of trials.
+    """
+    if left := [entry for entry in candidates(count - count // 3, stream=stream) if _tuple(entry) not in tried]:
+        return left
+    if len(tried) >= count:
+        return []
+    steps = itertools.chain(_neighbours(_best(tried)), candidates(2 * count, stream=stream))
+    return [next(entry for entry in steps if _tuple(entry) not in tried)]
+
+
+def _neighbours(best: Settings) -> Iterator[dict[str, float]]:
+    """Yields the settings that differ in one from the best: twice and half its rate, less decay, another dropout."""
+    lr, decay, dropout = best
+    for changed in (
+        (float(f"{2.0 * lr:.2g}"), decay, dropout),
+        (float(f"{0.5 * lr:.2g}"), decay, dropout),
+        (lr, float(f"{decay / 3.0:.1g}"), dropout),
+        (lr, decay, round(abs(dropout - 0.1), 1)),
+    ):
+        yield dict(zip(SEARCHED, changed, strict=True))
+
+
+def trials_of(case: Case, settings: Iterable[dict[str, Any]]) -> list[Case]:
+    """Returns the trials of some settings, which are to be those of a case."""
     detail = {name: value for name, value in case.detail.items() if name != "every"}
     trial = replace(case, recipe="search", searched=False, trial=True, detail=detail)
     return [
-        replace(trial, options=replace(case.options, seed=seed, **settings))
-        for settings in candidates(count, stream="stream" in case.detail)
+        replace(trial, options=replace(case.options, seed=seed, **values))
+        for values in settings
         for seed in TRIAL_SEEDS
     ]
 
@@ -60,24 +93,54 @@ def search_name(dataset: str, method: str, detail: dict[str, Any]) -> tuple[str,
 
 def choose(rows: Iterable[Row]) -> Choices:
     """Chooses for each data set and method the settings with the best mean validation score; the first of equals."""
-    scores: dict[tuple[str, str], dict[tuple[float, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        settings = tuple(row["options"][name] for name in SEARCHED)
-        scores[search_name(row["dataset"], row["method"], row["detail"])][settings].append(row["validation"])
-    order = {
-        tuple(entry[name] for name in SEARCHED): place
-        for stream in (True, False)
-        for place, entry in enumerate(candidates(1000, stream=stream))
-    }
     choices: Choices = {}
-    for (dataset, method), tried in sorted(scores.items()):
-        best = max(tried, key=lambda entry: (statistics.mean(tried[entry]), -order.get(entry, 1000)))
+    for (dataset, method), tried in sorted(scores_of(rows).items()):
+        best = _best(tried)
         choices.setdefault(dataset, {})[method] = {
             **dict(zip(SEARCHED, best, strict=True)),
             "trials": len(tried),
             "validation": round(statistics.mean(tried[best]), 6),
         }
     return choices
+
+
+def scores_of(rows: Iterable[Row]) -> dict[tuple[str, str], Tried]:
+    """Returns the validation scores of every search, by data set and method."""
+    scores: dict[tuple[str, str], Tried] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        scores[search_name(row["dataset"], row["method"], row["detail"])][_tuple(row["options"])].append(
+            row["validation"]
+        )
+    return scores
+
+
+def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, float, str]]:
+    """Returns the searches whose best rate is the largest or the smallest that they tried: a better may lie beyond.
+
+    Data set, method, the rate, and which of the two it is.
+    """
+    found = []
+    for (dataset, method), tried in sorted(scores_of(rows).items()):
+        rates, best = {entry[0] for entry in tried}, _best(tried)[0]
+        if len(rates) > 1 and best in (min(rates), max(rates)):
+            found.append((dataset, method, best, "smallest" if best == min(rates) else "largest"))
+    return found
+
+
+def _best(tried: Tried) -> Settings:
+    """Returns the settings of the best mean score; of equals the first in the order in which searches begin."""
+    order = _order()
+    return max(sorted(tried), key=lambda entry: (statistics.mean(tried[entry]), -order.get(entry, len(order))))
+
+
+@cache
+def _order() -> dict[Settings, int]:
+    every = [*candidates(1000, stream=True), *candidates(1000)]
+    return {_tuple(entry): place % 1000 for place, entry in enumerate(every)}
+
+
+def _tuple(values: dict[str, Any]) -> Settings:
+    return tuple(values[name] for name in SEARCHED)
 
 
 def stored_choices() -> Choices:

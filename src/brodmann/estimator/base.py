@@ -23,15 +23,13 @@ from brodmann.checks import check_real, check_switch, check_whole
 from brodmann.errors import BrodmannError
 from brodmann.losses import Loss, SumOfSquares
 from brodmann.network import Network
-from brodmann.options import check_partition, default_rates
-from brodmann.schedule import Schedule, batches, learning_rate
+from brodmann.options import check_partition, default_decay
+from brodmann.schedule import Pace, Schedule, batches, learning_rate
 from brodmann.updates import update_rule
 
 Array = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
-BATCHES = (8, 64)
-"""Smallest and largest batch of ``batch_size="auto"``."""
 PART = 4096
 """Samples that are predicted at a time."""
 _one_thread = threading.RLock()
@@ -194,21 +192,19 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     @property
     def _rates(self) -> tuple[float, float]:
         """Learning rate and decay."""
-        rate, decay = default_rates(self.optimiser)
-        return rate if self.learning_rate is None else self.learning_rate, decay if self.decay is None else self.decay
+        decay = default_decay(self.optimiser) if self.decay is None else self.decay
+        rate = update_rule(self.optimiser).default_lr if self.learning_rate is None else self.learning_rate
+        return rate, decay
 
     @property
     def _recursive(self) -> bool:
         """Whether the fitted network learns by recursive least squares; before there is one, whether it will."""
         return self._is_recursive if hasattr(self, "network_") else self.optimiser == "rls"
 
-    def _schedule(self, samples: int) -> Schedule:
-        """Returns the plan for so many samples."""
+    def _pace(self, samples: int) -> Pace:
+        """Checks the settings of the loop, and returns what they come to for so many samples."""
         check_switch(early_stopping=self.early_stopping)
-        smallest, largest = BATCHES
-        batch = self.batch_size
-        if batch == "auto":
-            batch = min(largest, max(smallest, samples // 16))
+        batch = None if self.batch_size == "auto" else self.batch_size
         if isinstance(batch, str):
             raise BrodmannError(f"Expected batch_size to be 'auto' or a whole number, got {batch!r}.")
         if self._recursive:
@@ -218,7 +214,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                     "optimiser='rls' does not combine with residual, gated, dropout, pooling, partition or "
                     "early_stopping: leave them out."
                 )
-            return Schedule(1, batch, 1.0, "constant")
+            return Schedule(batch_size=batch).pace(samples, recursive=True)
         if self.early_stopping:
             check_whole(patience=self.patience)
         patience = self.patience if self.early_stopping else None
@@ -226,7 +222,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         check_real(validation_fraction=self.validation_fraction)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
-        return schedule
+        return schedule.pace(samples)
 
     def _scaled(self, x: Array) -> torch.Tensor:
         scaled = x if self._scaler is None else self._scaler.transform(x)
@@ -270,7 +266,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         training: Any = np.arange(len(x))
         held_out: Any = None
         if self.early_stopping:
-            self._schedule(len(x))  # says what is wrong with the settings before the split does
+            self._pace(len(x))  # says what is wrong with the settings before the split does
             try:
                 training, held_out = train_test_split(
                     training, test_size=self.validation_fraction, random_state=self._seed, stratify=stratify
@@ -281,16 +277,16 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 ) from None
         if weight is not None and not weight[training].any():
             raise BrodmannError("All samples that have a weight were held out: lower the validation_fraction.")
-        schedule = self._schedule(len(training))
+        pace = self._pace(len(training))
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
         inputs = self._scaled(x)
         weights = self._relative(weight, len(x))
-        steps = schedule.epochs * -(-len(training) // schedule.batch_size)
+        steps = pace.epochs * -(-len(training) // pace.batch_size)
         step, best, best_epoch, kept = 0, -np.inf, 0, None
-        for epoch in range(schedule.epochs):
+        for epoch in range(pace.epochs):
             part = None if weights is None else weights[training]
-            step = self._epoch(inputs[training], y[training], part, schedule.batch_size, step, steps)
+            step = self._epoch(inputs[training], y[training], part, pace.batch_size, step, steps)
             if held_out is None:
                 continue
             achieved = self._held_out_score(inputs[held_out], y[held_out])

@@ -77,7 +77,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
         check_classification_targets(labels)
         weight = self._weights(sample_weight, x)
-        batch = self._schedule(len(x)).batch_size
+        batch = self._pace(len(x)).batch_size
         known = unique_labels(labels if classes is None else classes) if first else self.classes_
         if len(known) < 2:
             raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")

@@ -59,7 +59,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         first = not hasattr(self, "network_")
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
         weight = self._weights(sample_weight, x)
-        batch = self._schedule(len(x)).batch_size
+        batch = self._pace(len(x)).batch_size
         targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         if first:
             begun = self._begin(x, y)

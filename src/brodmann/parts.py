@@ -1,0 +1,145 @@
+"""Parts of builders: choices by name, and what turns a builder's arguments into layers of areas."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .area_linear import AreaLinear
+from .checks import check_memory, check_settings, check_share, check_whole
+from .containers import Routed, Sequential
+from .errors import unknown_name
+from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
+from .layers import Layer
+from .local import Local
+from .routing import Router
+from .updates import Adam, UpdateRule
+
+FEEDBACKS: dict[str, Callable[..., Feedback]] = {
+    "kolen-pollack": KolenPollack,
+    "kolen-pollack-per-area": functools.partial(KolenPollack, per_area=True),
+    "kolen-pollack-equal": functools.partial(KolenPollack, start="equal"),
+    "kolen-pollack-noisy": functools.partial(KolenPollack, noise=0.1),
+    "random": FixedRandom,
+    "sign": SignSymmetric,
+    "direct": Direct,
+    "transpose": Transpose,
+}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+ROUTING = ("layer", "network")
+STORAGES = {"bfloat16": torch.bfloat16}
+
+
+def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Callable[[Shape], Feedback]:
+    """Returns a feedback path, by its name or itself, for a network with so many outputs.
+
+    A path that asks for ``outputs``, as `Direct` does, is given them.
+
+    Raises:
+        BrodmannError: The name is unknown.
+    """
+    if not callable(feedback) and feedback not in FEEDBACKS:
+        raise unknown_name("feedback", feedback, FEEDBACKS, "brodmann.builders.FEEDBACKS")
+    path = feedback if callable(feedback) else FEEDBACKS[feedback]
+    try:
+        asked = inspect.signature(path).parameters.get("outputs")
+    except (TypeError, ValueError):  # no class or function: `AreaLinear` says so
+        return path
+    return path if asked is None or asked.default is not asked.empty else functools.partial(path, outputs=outputs)
+
+
+def activation_named(name: str) -> nn.Module:
+    """Returns the activation of a name in `ACTIVATIONS`; raises a `BrodmannError` where it is unknown."""
+    if name not in ACTIVATIONS:
+        raise unknown_name("activation", name, ACTIVATIONS, "brodmann.builders.ACTIVATIONS")
+    return ACTIVATIONS[name]()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the layers of one network have in common: those arguments of a builder that all of them follow.
+
+    Attributes:
+        in_features: Size of a sample (flat).
+        outputs: Of the network.
+        areas: As the other attributes, see `brodmann.builders.mlp`.
+    """
+
+    in_features: int
+    outputs: int
+    areas: int
+    feedback: str | Callable[[Shape], Feedback]
+    update: UpdateRule | None = None
+    routing: str = "network"
+    shared: str = "learned"
+    gated: bool = False
+    pooling: float = 0.0
+    router: dict[str, Any] | None = None
+    storage: str | None = None
+
+    def check(self, depth: int, weights: int) -> None:
+        """Checks all that no layer checks itself, before one is built.
+
+        Args:
+            depth: Layers that have areas.
+            weights: Numbers in all layers, each with one area: what the network holds from the start.
+
+        Raises:
+            BrodmannError: A size is no whole number, a name is unknown, or the machine's memory is too small.
+        """
+        check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
+        settings = {} if self.router is None else self.router
+        check_settings("router", settings, Router, without=("in_features", "areas", "update"))
+        tables = self.areas * (8 * depth + 4 * settings.get("dimension", 16))  # slots of areas, prototypes
+        check_memory(weights * (2 if self.storage else 4) + tables)
+        if self.routing not in ROUTING:
+            raise unknown_name("routing", self.routing, ROUTING)
+        if self.storage is not None and self.storage not in STORAGES:
+            raise unknown_name("storage", self.storage, STORAGES)
+
+    def layer(self, inputs: int, size: int, *, lowest: bool = False, start_scale: float = 1.0) -> AreaLinear:
+        """Builds a layer; the lowest has no feedback."""
+        return AreaLinear(
+            inputs,
+            size,
+            areas=self.areas,
+            shared=self.shared,
+            gated=self.gated,
+            feedback=None if lowest else feedback_path(self.feedback, self.outputs),
+            update=self._rule,
+            pooling=self.pooling,
+            router=self._new_router if self.routing == "layer" else None,
+            start_scale=start_scale,
+            storage=None if self.storage is None else STORAGES[self.storage],
+        )
+
+    def wrap(self, body: Sequential) -> Sequential | Routed:
+        """Puts the body under a common route, where there is one."""
+        if self.routing == "layer" or self.areas == 1:
+            return body
+        return Routed(self._new_router(self.in_features, self.areas, update=self._rule), body)
+
+    @property
+    def _rule(self) -> UpdateRule:
+        return self.update or Adam()
+
+    @property
+    def _new_router(self) -> Callable[..., Router]:
+        return functools.partial(Router, **self.router or {})
+
+
+def dropout_of(share: float) -> list[Layer]:
+    """Returns dropout as a layer, none where the share is 0."""
+    check_share(dropout=share)
+    return [Local(nn.Dropout(share))] if share else []
+
+
+def activation_of(activation: str | Callable[[Tensor], Tensor]) -> Local:
+    """Returns an activation, by its name or itself, as a layer."""
+    return Local(activation_named(activation) if isinstance(activation, str) else activation)

@@ -1,0 +1,133 @@
+"""Streams of tasks, learned in one pass without task labels, and what is forgotten on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .checks import check_pairs, check_tensors, check_whole
+from .errors import BrodmannError
+from .learner import Learner, check_learner
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stretch of a stream.
+
+    Attributes:
+        x: Samples to learn from, (n, ...).
+        y: Their classes, (n,) int64.
+        parts: Samples and classes to be scored by: one pair, or several that are scored apart.
+    """
+
+    x: Tensor
+    y: Tensor
+    parts: Sequence[tuple[Tensor, Tensor]]
+
+
+class StreamLearner(Protocol):
+    """What learns a stream: sees every sample once."""
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """One step: x (batch, ...), y (batch,)."""
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Called where a task ends, with its samples, for learners that want to be told; others do nothing."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Returns the class of every sample, (n,)."""
+
+
+class NetworkLearner:
+    """A network that learns a stream step by step at a constant rate; knows of no tasks."""
+
+    def __init__(self, network: Learner, lr: float | None = None) -> None:
+        """Takes a network, or a baseline, and the rate of its steps. Default the network's own."""
+        check_learner(network)
+        self.network, self.lr = network, network.lr if lr is None else lr
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """One step."""
+        self.network.learn_with_output(x, y, lr=self.lr)
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Nothing."""
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Returns the class of every sample."""
+        return self.network(x).argmax(-1)
+
+
+def learn_stream(
+    learner: StreamLearner | Learner, tasks: Sequence[Task], *, batch_size: int = 16, seed: int = 0
+) -> list[list[float]]:
+    """Learns tasks one after the other, each sample once, and scores every task after each.
+
+    Args:
+        learner: A `Network`, which then learns at its own rate (`NetworkLearner` takes another), or a learner of your
+            own.
+        tasks: In their order; the samples of each are shuffled.
+        batch_size: Samples of a step. Default 16: a stream is short, and steps are what it has to learn by.
+        seed: Of the order inside a task. Default 0.
+
+    Returns:
+        The matrix of accuracies: ``matrix[i][j]`` is that on part j (of all parts of all tasks, in order) after task i.
+        `continual_scores` sums it up.
+
+    Raises:
+        BrodmannError: There is no task, one has no samples or nothing to be scored by, or the learner is none.
+    """
+    if hasattr(learner, "learn_with_output") or not hasattr(learner, "predict"):
+        learner = NetworkLearner(learner)  # type: ignore[arg-type]
+    check_whole(batch_size=batch_size)
+    check_whole(0, seed=seed)
+    if not tasks:
+        raise BrodmannError("Expected at least one task.")
+    for task in tasks:
+        if not task.parts:
+            raise BrodmannError("Expected parts in every task, pairs of samples and classes to be scored by.")
+        for x, y in ((task.x, task.y), *task.parts):
+            check_tensors(x=x, y=y)
+            check_pairs(x, y)
+    parts = [part for task in tasks for part in task.parts]
+    generator = torch.Generator().manual_seed(seed)
+    matrix = []
+    for task in tasks:
+        for rows in torch.split(torch.randperm(len(task.x), generator=generator), batch_size):
+            learner.learn(task.x[rows], task.y[rows])
+        learner.end_task(task.x, task.y)
+        matrix.append([float((learner.predict(x) == y).double().mean()) for x, y in parts])
+    return matrix
+
+
+def continual_scores(matrix: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Returns average accuracy, forgetting and backward transfer of a matrix of accuracies, see `learn_stream`.
+
+    Average accuracy is the mean of the last row; forgetting the mean drop of a task from its best earlier accuracy;
+    backward transfer the mean change since it was learned (Lopez-Paz and Ranzato 2017, section 3).
+
+    Args:
+        matrix: A row for each task, with a score for each; or a single row of the scores of several parts.
+
+    Raises:
+        BrodmannError: Some tasks have more parts than one: which of them a score is of is not known.
+    """
+    if len(matrix) > 1 and any(len(row) != len(matrix) for row in matrix):
+        raise BrodmannError(
+            f"Expected a score for each of the {len(matrix)} tasks in every row, got {len(matrix[0])}: give each task "
+            "one part."
+        )
+    last = matrix[-1]
+    # A mixture is one task with several parts: nothing comes before it, so nothing can be forgotten.
+    earlier = range(len(matrix) - 1)
+    count = max(1, len(matrix) - 1)
+    return {
+        "average_accuracy": sum(last) / len(last),
+        "forgetting": sum(max(matrix[i][j] for i in range(j, len(matrix) - 1)) - last[j] for j in earlier) / count,
+        "backward_transfer": sum(last[j] - matrix[j][j] for j in earlier) / count,
+    }

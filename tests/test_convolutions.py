@@ -1,0 +1,241 @@
+"""Convolutions: patches are those of PyTorch, and all patches of an image follow the image's area."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional
+
+from brodmann import (
+    SGD,
+    Adam,
+    AreaLinear,
+    BrodmannError,
+    ChannelsLast,
+    Context,
+    Local,
+    Network,
+    Patches,
+    Routed,
+    Router,
+    Sequential,
+    convnet,
+)
+from brodmann.baselines import Backpropagation
+from brodmann.builders import FEEDBACKS
+from brodmann.cli import main
+from brodmann.schedule import Schedule
+from brodmann.scoring import evaluate
+from brodmann.telemetry import alignment, area_usage, class_conflict
+from brodmann.training import Trainer
+
+from .blobs import write_blobs
+from .oracles.cases import LAYERS
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[int, int, int, tuple[int, int, int, int]]:
+    size, stride, padding = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(0, 2))
+    smallest = max(1, size - 2 * padding)
+    sides = st.integers(smallest, smallest + 5)
+    return size, stride, padding, (draw(st.integers(0, 3)), draw(st.integers(1, 3)), draw(sides), draw(sides))
+
+
+@pytest.mark.usefixtures("double")
+@settings(deadline=None)
+@given(window=windows(), seed=st.integers(0, 100))
+def test_patches_and_a_map_are_a_convolution_and_errors_go_down_its_transpose(
+    window: tuple[int, int, int, tuple[int, int, int, int]], seed: int
+) -> None:
+    size, stride, padding, shape = window
+    torch.manual_seed(seed)
+    images, weight = torch.randn(shape, dtype=torch.float64), torch.randn(5, shape[1], size, size, dtype=torch.float64)
+    patches = Patches(size, stride=stride, padding=padding)
+    x = images.movedim(1, -1).requires_grad_()
+    rows = patches(x)
+    found = rows @ weight.movedim(1, -1).flatten(1).t()
+    if len(images):
+        expected = functional.conv2d(images, weight, stride=stride, padding=padding).movedim(1, -1)
+        torch.testing.assert_close(found, expected)
+    error = torch.randn_like(rows)
+    traced, trace = patches.trace(x.detach(), Context())
+    assert torch.equal(traced, rows)
+    torch.testing.assert_close(patches.learn(trace, error, Context()), torch.autograd.grad(rows, x, error)[0])
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("path", [name for name in FEEDBACKS if name != "direct"])
+def test_inference_computes_what_learning_does_and_survives_saving(path: str, layer: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(6, 32), torch.arange(6) % 3
+    network = Network(convnet((2, 4, 4), 3, channels=(3,), feedback=path, update=SGD(), **LAYERS[layer]), lr=0.05)
+    losses = [float(network.learn(x, y)) for _ in range(8)]
+    assert losses[-1] < losses[0]
+    torch.testing.assert_close(network(x), network.body.trace(x, Context())[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(network.merged()(x), network(x), rtol=1e-4, atol=1e-5)
+    followed = network(x.clone().requires_grad_())
+    assert followed.requires_grad
+    torch.testing.assert_close(followed.detach(), network(x), rtol=1e-5, atol=1e-6)
+    network.save(tmp_path / "network.safetensors")
+    loaded = Network.load(tmp_path / "network.safetensors")
+    assert torch.equal(loaded.learn(x, y), network.learn(x, y))
+    assert torch.equal(loaded(x), network(x))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_the_twin_of_a_convolutional_network_is_pytorchs_own_convolutions(optimiser: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    twin = Backpropagation(50, 3, shape=(2, 5, 5), channels=(3, 4), optimiser=optimiser)
+    assert sum(isinstance(part, nn.Conv2d) for part in twin.modules()) == 2
+    rule = SGD() if optimiser == "sgd" else Adam()
+    network = Network(convnet((2, 5, 5), 3, channels=(3, 4), areas=1, feedback="transpose", update=rule))
+    maps = [part for part in twin.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    for (_, layer), map_ in zip(network.area_layers(), maps, strict=True):
+        weight = map_.weight.detach()
+        if weight.ndim == 2:  # of the readout: features lie channels last
+            weight = weight.unflatten(1, (4, 1, 1))
+        layer.shared.value[0] = weight.movedim(1, -1).flatten(1)
+    x, y = torch.randn(12, 50), torch.arange(12) % 3
+    torch.testing.assert_close(network(x), twin(x))
+    for _ in range(5):
+        torch.testing.assert_close(
+            network.learn(x, y, lr=0.01), twin.learn_with_output(x, y, lr=0.01)[0], rtol=1e-9, atol=1e-11
+        )
+    assert network.active_parameters() == twin.active_parameters()
+    twin.save(tmp_path / "twin.safetensors")
+    assert torch.equal(Backpropagation.load(tmp_path / "twin.safetensors")(x), twin(x))
+
+
+def test_the_command_line_trains_convolutions_beside_their_twin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    arguments = ["train", "digits", "--channels", "4", "6", "--areas", "3", "--epochs", "2", "--out", out]
+    main([*arguments, "--compare", "--no-figures", "--json"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["channels"] == [4, 6]
+    assert result["backpropagation"]["channels"] == [4, 6]
+    assert result["backpropagation"]["total_parameters"] == 4 * 10 + 6 * 37 + 10 * 25
+    main(["evaluate", out])
+    assert f"{result['test_accuracy']:.4f}" in capsys.readouterr().out
+    main(["train", "--resume", out, "--channels", "4", "6", "--no-figures"])
+    for wrong, message in (
+        (["--resume", out, "--channels", "4"], "there --channels is (4, 6): leave (4,) out"),
+        (["digits", "--channels", "4", "--residual"], "Convolutions are plain: leave --residual or --channels out."),
+        (["digits", "--channels", "4", "--rule", "direct"], "Direct feedback has no path from an output to a patch"),
+        ([str(write_blobs(tmp_path / "blobs.npz", 40, 9, 4)), "--channels", "4"], "has the shape (9,): leave it out."),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", *wrong])
+        assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_all_patches_of_an_image_follow_its_area_and_no_other_area_moves() -> None:
+    torch.manual_seed(0)
+    network = Network(convnet((1, 6, 6), 3, channels=(4, 5), areas=4, shared="off"))
+    network.allocate()
+    x, y = torch.randn(200, 36), torch.randint(0, 3, (200,))
+    area = network.body.router(x).area  # type: ignore[union-attr,operator]
+    chosen = int(area[0])
+    before = copy.deepcopy(network.learning_state())
+    network.learn(x[area == chosen], y[area == chosen])
+    maps = 0
+    for name, part in network.area_layers():
+        assert part.areas is not None
+        old = before[f"body.{name}.areas.weight.value"]
+        for other in range(4):
+            slot = int(part.areas.slot[other])
+            same = torch.equal(part.areas.weight.value[slot], old[slot])
+            assert same == (other != chosen)
+            maps += not same
+    assert maps == 3
+
+
+def test_a_route_of_samples_serves_rows_of_samples_alone() -> None:
+    inner = AreaLinear(3, 2, areas=2, router=None, feedback=None)
+    route = Router(4, 2).route(torch.randn(5, 4))
+    with pytest.raises(BrodmannError, match=r"has 5 rows, this layer got 10: .*, or give the layer \(samples, \.\.\."):
+        inner.trace(torch.randn(10, 3), Context(route=route))
+    out, _ = inner.trace(torch.randn(5, 2, 3), Context(route=route))
+    assert out.shape == (5, 2, 2)
+    assert route.groups_of(10) is route.groups_of(10)
+
+
+def test_sequences_may_follow_one_area_each() -> None:
+    torch.manual_seed(0)
+    body = Sequential(
+        Local(lambda x: x.reshape(-1, 3, 4)),
+        AreaLinear(4, 6, areas=4, router=None, feedback=None),
+        Local(lambda h: h.relu().mean(1)),
+        AreaLinear(6, 2, areas=4, router=None),
+    )
+    network = Network(Routed(Router(12, 4), body))
+    x = torch.randn(300, 12)
+    network_loss = [float(network.learn(x, (x.sum(1) > 0).long())) for _ in range(200)]
+    assert network_loss[-1] < 0.5 * network_loss[0]
+
+
+def test_a_convolutional_network_reads_digits() -> None:
+    x, y = load_digits(return_X_y=True)
+    samples, target = torch.from_numpy(x).float() / 16, torch.from_numpy(y).long()
+    torch.manual_seed(0)
+    network = Network(convnet((1, 8, 8), 10, channels=(16, 32)))
+    Trainer(network, (samples[:1400], target[:1400]), schedule=Schedule(epochs=8)).run()
+    assert evaluate(network, samples[1400:], target[1400:])["accuracy"] > 0.88
+
+
+def test_what_describes_networks_describes_convolutional_ones() -> None:
+    torch.manual_seed(0)
+    network = Network(convnet((1, 4, 4), 3, channels=(4,), areas=4, feedback="transpose"))
+    x, y = torch.randn(20, 16), torch.arange(20) % 3
+    network.learn(x, y)
+    assert [round(line.cosine, 5) for line in alignment(network, x, y)] == [1.0, 1.0]
+    assert [sum(line.counts) for line in area_usage(network, x)] == [20]
+    with pytest.raises(BrodmannError, match="known of layers with one row per sample, not of convolutions"):
+        class_conflict(network, x, y)
+
+
+def test_pooling_takes_channels_last() -> None:
+    x = torch.randn(2, 4, 6, 3)
+    expected = functional.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    assert torch.equal(ChannelsLast(nn.MaxPool2d(2))(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (8, 8)}, "Expected the shape of an image, (channels, height, width), got (8, 8)."),
+        ({"shape": (1, 0, 8)}, "Expected shape to be a whole number of at least 1, got 0."),
+        ({"channels": 8}, "Expected channels to be a list, one number for each convolution, got 8."),
+        ({"channels": ()}, "Expected channels to be a list, one number for each convolution, got ()."),
+        ({"channels": (8, 0)}, "Expected channels to be a whole number of at least 1, got 0."),
+        ({"feedback": "direct"}, "Direct feedback has no path from an output to a patch: choose another for "),
+        ({"shape": (1, 3, 8)}, "Images of 3 x 8 pixels are too small for 2 convolutions of size 3 with poolings of 2"),
+        ({"channels": (10**7, 10**7)}, "This network needs at least "),
+        ({"pool": 0}, "Expected pool to be a whole number of at least 1, got 0."),
+    ],
+)
+def test_what_a_convolutional_network_cannot_be(arguments: dict, message: str) -> None:
+    with pytest.raises(BrodmannError) as caught:
+        convnet(**{"shape": (1, 8, 8), "outputs": 3} | arguments)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("areas", [1, 4])
+def test_samples_of_another_size_are_refused(areas: int) -> None:
+    network = Network(convnet((1, 4, 4), 3, channels=(4,), areas=areas))
+    with pytest.raises(BrodmannError, match=r"Expected (flat images \(samples, 16\)|an input of shape \(\.\.\., 16\))"):
+        network(torch.randn(3, 15))
+    with pytest.raises(BrodmannError, match=r"Expected (flat images|an input of shape)"):
+        network.learn(torch.randn(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(BrodmannError, match=r"of at least 3 x 3 pixels, their padding of 0 included, got \(2, 8, 8\)"):
+        Patches(3)(torch.randn(2, 8, 8))

@@ -1,0 +1,99 @@
+"""Streams of one's own: every sample once, every task scored after each."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from brodmann import BrodmannError, Network, mlp
+from brodmann.baselines import Backpropagation
+from brodmann.streams import NetworkLearner, Task, continual_scores, learn_stream
+
+
+def task(seed: int, rows: int = 20, parts: int = 1) -> Task:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 5, generator=generator)
+    y = torch.arange(rows) % 3
+    return Task(x, y, [(x[:7], y[:7])] * parts)
+
+
+class Remembers:
+    """Knows every sample that it saw, and answers with the class of the nearest."""
+
+    def __init__(self) -> None:
+        self.x, self.y, self.ends, self.sizes = torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), [], []
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = torch.cat([self.x, x]), torch.cat([self.y, y])
+        self.sizes.append(len(x))
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        self.ends.append(len(self.x))
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self.y[torch.cdist(x, self.x).argmin(1)]
+
+
+def test_a_learner_of_ones_own_sees_every_sample_once_in_the_order_of_tasks() -> None:
+    tasks = [task(0), task(1, rows=17), task(2)]
+    learner = Remembers()
+    matrix = learn_stream(learner, tasks, batch_size=8)
+    assert learner.ends == [20, 37, 57]
+    assert learner.sizes == [8, 8, 4, 8, 8, 1, 8, 8, 4]
+    for (start, stop), each in zip(((0, 20), (20, 37), (37, 57)), tasks, strict=True):
+        assert sorted(learner.x[start:stop, 0].tolist()) == sorted(each.x[:, 0].tolist())
+    assert not torch.equal(learner.x[:20], tasks[0].x)  # shuffled
+    assert [len(row) for row in matrix] == [3, 3, 3]
+    assert [matrix[i][j] for i in range(3) for j in range(i + 1)] == [1.0] * 6
+    assert continual_scores(matrix) == {"average_accuracy": 1.0, "forgetting": 0.0, "backward_transfer": 0.0}
+
+
+def test_a_network_learns_at_its_own_rate_and_the_seed_decides_the_order() -> None:
+    torch.manual_seed(0)
+    networks = [Network(mlp(5, 3, width=8, areas=2), lr=0.01)]
+    networks += [copy.deepcopy(networks[0]) for _ in range(3)]
+    tasks = [task(0), task(1)]
+    learn_stream(networks[0], tasks, seed=3)
+    learn_stream(NetworkLearner(networks[1], lr=0.01), tasks, seed=3)
+    learn_stream(networks[2], tasks, seed=4)
+    order = torch.Generator().manual_seed(3)
+    for each in tasks:
+        for rows in torch.randperm(20, generator=order).split(16):
+            networks[3].learn(each.x[rows], each.y[rows])
+    x = torch.randn(6, 5)
+    assert torch.equal(networks[0](x), networks[1](x))
+    assert torch.equal(networks[0](x), networks[3](x))
+    assert not torch.equal(networks[0](x), networks[2](x))
+    assert len(learn_stream(Backpropagation(5, 3, depth=2, width=4), tasks)) == 2
+
+
+def test_a_mixture_is_one_task_of_several_parts() -> None:
+    matrix = learn_stream(Remembers(), [task(0, parts=3)])
+    assert continual_scores(matrix) == {"average_accuracy": 1.0, "forgetting": 0.0, "backward_transfer": 0.0}
+    with pytest.raises(BrodmannError, match="Expected a score for each of the 2 tasks in every row, got 3: give each"):
+        continual_scores(learn_stream(Remembers(), [task(0), task(1, parts=2)]))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([], "Expected at least one task."),
+        ([task(0, parts=0)], "Expected parts in every task, pairs of samples and classes to be scored by."),
+        ([Task(torch.zeros(3, 5), torch.zeros(2), [])], "Expected parts in every task"),
+        ([Task(torch.zeros(3, 5), torch.zeros(2), task(0).parts)], "got 3 samples and 2 targets"),
+        ([Task(torch.zeros(0, 5), torch.zeros(0), task(0).parts)], "got 0 samples and 0 targets"),
+    ],
+)
+def test_streams_that_cannot_be_learned(tasks: list[Task], message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        learn_stream(Remembers(), tasks)
+
+
+def test_what_is_no_learner_is_refused() -> None:
+    with pytest.raises(BrodmannError, match="Expected a Network, got Routed: put the body into one"):
+        learn_stream(mlp(5, 3), [task(0)])  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="Expected batch_size to be a whole number of at least 1, got 0"):
+        learn_stream(Remembers(), [task(0)], batch_size=0)
