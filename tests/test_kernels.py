@@ -79,6 +79,7 @@ def cases(draw: st.DrawFn, bfloat16: bool = False) -> Case:
 def also_long(*numbers: torch.dtype, **others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds what is longer than one tile of inputs, one block of terms, one block of rows, for few rows and many."""
     shapes = [((3,), 600, 20), ((17,), 600, 20), ((17,), 1100, 20), ((3, 20), 20, 1100), ((1100, 2), 30, 20)]
+    shapes += [((8000,), 80, 80), ((0, 8000), 60, 110)]  # which a BLAS does
 
     def add(test: Callable[..., None]) -> Callable[..., None]:
         for shape, number in itertools.product(shapes, numbers):
@@ -235,6 +236,7 @@ def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: Upd
 @needs_kernels
 @settings(max_examples=40, deadline=None)
 @given(case=cases(), rule=st.sampled_from(RULES), count=st.integers(1, 3))
+@also_long(torch.float32, rule=RULES[-1], count=2)
 def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRule, count: int) -> None:
     groups, rates = Groups.of(case.area, case.areas), [0.05, 0.1, 0.02][:count]
     together, alone = ([Slab(case.weight * k, rule) for k in range(1, count + 1)] for _ in range(2))

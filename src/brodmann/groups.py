@@ -69,6 +69,10 @@ class Groups:
         """The same rows, all in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)
 
+    def resized(self, rows: int) -> Groups:
+        """Returns another number of rows, above 0, for the one area that has all of them."""
+        return Groups(self.present, self.bounds.new_tensor([0, rows]), None, rows)
+
     @cached_property
     def slots(self) -> int:
         """Slots that weights need whose slot g belongs to area g: one more than the last area that has rows."""
