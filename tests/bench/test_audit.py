@@ -120,6 +120,6 @@ def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:
     assert audit(rows, trials, choices, plan) == []
     kept = [row for row in trials if row["method"] != "backpropagation" or row["options"]["seed"] == 1000]
     assert any(
-        re.search("backpropagation: the search has 6 trials, that of other methods 12", problem)
+        re.search("backpropagation: the search has 12 trials, that of other methods 24", problem)
         for problem in audit(rows, kept, choices, plan)
     )
