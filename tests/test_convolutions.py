@@ -30,8 +30,12 @@ from brodmann import (
     convnet,
 )
 from brodmann.baselines import Backpropagation
+from brodmann.bench.case import Case
+from brodmann.bench.estimate import core_hours
+from brodmann.bench.tasks import run_case
 from brodmann.builders import FEEDBACKS
 from brodmann.cli import main
+from brodmann.options import RunOptions
 from brodmann.schedule import Schedule
 from brodmann.scoring import evaluate
 from brodmann.telemetry import alignment, area_usage, class_conflict
@@ -137,6 +141,14 @@ def test_the_command_line_trains_convolutions_beside_their_twin(
         with pytest.raises(SystemExit, match="2"):
             main(["train", *wrong])
         assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_case_of_the_benchmark_may_ask_for_convolutions() -> None:
+    case = Case("own", "convolutions", RunOptions("digits", areas=2, channels=(4,), epochs=1))
+    row = run_case(case)
+    assert row["total"] > 0
+    assert row["test"] > 0.1
+    assert core_hours([case], 1)["own"] > 0
 
 
 def test_all_patches_of_an_image_follow_its_area_and_no_other_area_moves() -> None:

@@ -70,7 +70,7 @@ def start_run(
     if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
         raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
     features = split.x_train.shape[1]
-    sizes = features, data.outputs, data.is_classification, _image_shape(options, data)
+    sizes = features, data.outputs, data.is_classification, image_shape(options, data)
     build_learner(options, *sizes)  # fail on bad sizes before we replace a run
     if compare and options.rule not in BASELINES:
         build_learner(_twin(options), *sizes)  # and on what the twin cannot do
@@ -192,7 +192,7 @@ def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]
 def _train(
     folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
-    sizes = split.x_train.shape[1], data.outputs, data.is_classification, _image_shape(options, data)
+    sizes = split.x_train.shape[1], data.outputs, data.is_classification, image_shape(options, data)
     learner = build_learner(options, *sizes)
     device = _device(options.device)
     learner.to(device)
@@ -307,7 +307,7 @@ def build_learner(
     return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
 
 
-def _image_shape(options: RunOptions, data: Dataset) -> tuple[int, ...] | None:
+def image_shape(options: RunOptions, data: Dataset) -> tuple[int, ...] | None:
     """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
     if options.channels is None:
         return None

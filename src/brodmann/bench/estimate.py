@@ -7,6 +7,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -16,7 +17,7 @@ from brodmann.bench.runner import searches
 from brodmann.bench.tuner import candidates, stored_choices, trials_of
 from brodmann.data import Split, load
 from brodmann.options import RunOptions
-from brodmann.runs import build_learner, split_data
+from brodmann.runs import build_learner, image_shape, split_data
 
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""
@@ -46,45 +47,25 @@ def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> d
 def _seconds(case: Case) -> float:
     options = case.options
     passes = case.detail["tasks"] if case.detail.get("stream") == "permuted" else 1
-    samples = passes * len(_parts(options.dataset).x_train)
+    samples = passes * len(_parts(options.dataset, options.grey).x_train)
     pace = options.pace(samples)
     steps = pace.epochs * math.ceil(samples / pace.batch_size)
-    sizes = (options.dataset, options.rule, options.areas, options.layers, options.width, options.residual)
-    return START_SECONDS + steps * _step_seconds(*sizes, pace.batch_size, options.optimiser, options.routing)
+    # What no step's time hangs on is left out: networks of one kind are timed once.
+    kind = replace(options, seed=0, lr=None, decay=None, dropout=0.0, epochs=None, batch_size=pace.batch_size)
+    return START_SECONDS + steps * _step_seconds(kind)
 
 
 @cache
-def _parts(dataset: str) -> Split:
-    data = load(dataset)
-    coloured = len(data.shape) == 3 and data.shape[0] == 3
-    return split_data(RunOptions(dataset, grey=coloured), data)
+def _parts(dataset: str, grey: bool) -> Split:
+    return split_data(RunOptions(dataset, grey=grey), load(dataset))
 
 
 @cache
-def _step_seconds(
-    dataset: str,
-    rule: str,
-    areas: int,
-    layers: int,
-    width: int,
-    residual: bool,
-    batch: int,
-    optimiser: str,
-    routing: str,
-) -> float:
-    split = _parts(dataset)
-    options = RunOptions(
-        dataset,
-        rule,
-        areas,
-        layers,
-        width,
-        residual,
-        batch_size=batch,
-        optimiser=optimiser,
-        routing=routing,
-    )
-    learner = build_learner(options, split.x_train.shape[1], split.outputs)
+def _step_seconds(options: RunOptions) -> float:
+    split = _parts(options.dataset, options.grey)
+    shape = image_shape(options, load(options.dataset))
+    learner = build_learner(options, split.x_train.shape[1], split.outputs, shape=shape)
+    batch = options.pace(len(split.x_train)).batch_size
     times = []
     for _ in range(TIMED_STEPS):
         rows = torch.randint(len(split.x_train), (batch,))

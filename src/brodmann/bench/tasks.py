@@ -23,7 +23,7 @@ from brodmann.data import Split, load
 from brodmann.errors import DivergenceError
 from brodmann.local import Local
 from brodmann.network import Network
-from brodmann.runs import build_learner, peak_rss_mb, split_data
+from brodmann.runs import build_learner, image_shape, peak_rss_mb, split_data
 from brodmann.scoring import evaluate
 from brodmann.telemetry import alignment, area_usage, class_conflict
 from brodmann.training import Callback, Trainer
@@ -158,7 +158,7 @@ def _train(
     options = case.options
     data = load(options.dataset)
     split = split_data(options, data)
-    learner = build_learner(options, split.x_train.shape[1], split.outputs)
+    learner = build_learner(options, split.x_train.shape[1], split.outputs, shape=image_shape(options, data))
     if initialise is not None:
         initialise(learner, options.seed)
     curve = Curve(split, case.detail.get("every"))
