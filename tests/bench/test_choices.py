@@ -125,8 +125,10 @@ def test_searches_that_end_at_an_edge_are_named() -> None:
             for entry, score in zip(candidates(8), scored(candidates(8), best_rate).values(), strict=True)
         ]
 
-    assert at_edge(trials(0.5)) == [("d", "m", 0.019, "largest")]
-    assert at_edge(trials(1e-5)) == [("d", "m", 0.00084, "smallest")]
+    smallest_decay = ("d", "m", "decay", 0.1, "smallest")
+    assert at_edge(trials(0.5)) == [("d", "m", "lr", 0.019, "largest"), smallest_decay]
+    assert at_edge(trials(1e-5)) == [("d", "m", "lr", 0.00084, "smallest"), smallest_decay]
+    assert at_edge(trials(0.011)) == [("d", "m", "decay", 1.0, "largest")]
     assert at_edge(trials(0.005)) == []
 
 

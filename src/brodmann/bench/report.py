@@ -95,13 +95,13 @@ def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:
 
 
 def _edges(trials: Sequence[Row]) -> list[Table]:
-    """Says which searches found no rate that is worse on one side of their best; no table if none did."""
+    """Says which searches found nothing that is worse on one side of their best; no table if all did."""
     lines = [
-        [f"{dataset}, {method}", f"{rate:g}", f"the {end} that was tried"]
-        for dataset, method, rate, end in at_edge(trials)
+        [f"{dataset}, {method}", f"{name} {value:g}", f"the {end} that was tried"]
+        for dataset, method, name, value, end in at_edge(trials)
     ]
-    note = "A better rate may lie beyond it; more --trials go on from there."
-    return [Table("Searches that ended at an edge", ["search", "chosen rate", ""], lines, note)] if lines else []
+    note = "A better one may lie beyond it; more --trials go on from there."
+    return [Table("Searches that ended at an edge", ["search", "chosen", ""], lines, note)] if lines else []
 
 
 def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: Sequence[str]) -> str:

@@ -114,16 +114,18 @@ def scores_of(rows: Iterable[Row]) -> dict[tuple[str, str], Tried]:
     return scores
 
 
-def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, float, str]]:
-    """Returns the searches whose best rate is the largest or the smallest that they tried: a better may lie beyond.
+def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, str, float, str]]:
+    """Returns the searches whose best rate or decay is the largest or the smallest of those that they tried.
 
-    Data set, method, the rate, and which of the two it is.
+    A better one may lie beyond; a decay of 0 has nothing below it. Data set, method, the setting's name, its value, and
+    which of the two it is.
     """
     found = []
     for (dataset, method), tried in sorted(scores_of(rows).items()):
-        rates, best = {entry[0] for entry in tried}, _best(tried)[0]
-        if len(rates) > 1 and best in (min(rates), max(rates)):
-            found.append((dataset, method, best, "smallest" if best == min(rates) else "largest"))
+        for place, name in enumerate(SEARCHED[:2]):
+            values, best = {entry[place] for entry in tried}, _best(tried)[place]
+            if len(values) > 1 and best and best in (min(values), max(values)):
+                found.append((dataset, method, name, best, "smallest" if best == min(values) else "largest"))
     return found
 
 
