@@ -22,7 +22,7 @@ from brodmann.schedule import Schedule
 from brodmann.scoring import evaluate
 from brodmann.training import Callback, Trainer
 
-GRID = (1e-3, 3e-3)
+GRID = (1e-3, 3e-3, 1e-2)
 
 
 class StepTimes(Callback):
@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     data = load(options.set)
-    shape = data.shape if len(data.shape) == 3 else (1, *data.shape) if len(data.shape) == 2 else (1, 8, 8)
+    shape = data.shape
+    if len(shape) != 3:
+        parser.error(f"--set asks for images, and a sample of '{options.set}' has the shape {shape}")
     features, rule = shape[0] * shape[1] * shape[2], Adam(decay=0.2)
 
     def areas(path: str, count: int, routing: str = "network") -> Callable[[], Network]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,15 @@ from torch import nn
 from torch.nn import functional
 
 from brodmann import (
+    RLS,
     SGD,
     Adam,
     AreaLinear,
     BrodmannError,
     ChannelsLast,
     Context,
+    Direct,
+    LeastChange,
     Local,
     Network,
     Patches,
@@ -40,6 +44,7 @@ from brodmann.schedule import Schedule
 from brodmann.scoring import evaluate
 from brodmann.telemetry import alignment, area_usage, class_conflict
 from brodmann.training import Trainer
+from brodmann.updates import Factors
 
 from .blobs import write_blobs
 from .oracles.cases import LAYERS
@@ -132,10 +137,31 @@ def test_the_command_line_trains_convolutions_beside_their_twin(
     main(["evaluate", out])
     assert f"{result['test_accuracy']:.4f}" in capsys.readouterr().out
     main(["train", "--resume", out, "--channels", "4", "6", "--no-figures"])
+    patchwise = str(tmp_path / "patchwise")
+    main(
+        [
+            "train",
+            "digits",
+            "--channels",
+            "4",
+            "--areas",
+            "3",
+            "--epochs",
+            "1",
+            "--routing",
+            "layer",
+            "--out",
+            patchwise,
+        ]
+    )
+    assert (Path(patchwise) / "figures" / "classes.png").is_file()
     for wrong, message in (
         (["--resume", out, "--channels", "4"], "there --channels is (4, 6): leave (4,) out"),
         (["digits", "--channels", "4", "--residual"], "Convolutions are plain: leave --residual or --channels out."),
-        (["digits", "--channels", "4", "--rule", "direct"], "Direct feedback has no path from an output to a patch"),
+        (
+            ["digits", "--channels", "4", "6", "--rule", "direct"],
+            "Direct feedback has no path from an output to a patch",
+        ),
         ([str(write_blobs(tmp_path / "blobs.npz", 40, 9, 4)), "--channels", "4"], "has the shape (9,): leave it out."),
     ):
         with pytest.raises(SystemExit, match="2"):
@@ -149,6 +175,65 @@ def test_a_case_of_the_benchmark_may_ask_for_convolutions() -> None:
     assert row["total"] > 0
     assert row["test"] > 0.1
     assert core_hours([case], 1)["own"] > 0
+
+
+@pytest.mark.parametrize("areas", [1, 4])
+def test_images_may_come_as_images_or_flat(areas: int) -> None:
+    torch.manual_seed(0)
+    network = Network(convnet((2, 4, 4), 3, channels=(4,), areas=areas))
+    x = torch.randn(6, 32)
+    assert torch.equal(network(x.reshape(6, 2, 4, 4)), network(x))
+    other = copy.deepcopy(network)
+    assert torch.equal(network.learn(x, torch.arange(6) % 3), other.learn(x.reshape(6, 2, 4, 4), torch.arange(6) % 3))
+    assert torch.equal(network(x), other(x))
+
+
+def test_a_router_of_whole_samples_gives_their_rows_one_area() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 6, 4)
+    of_samples = Network(Routed(Router(24, 8), AreaLinear(4, 3, areas=8, router=None, feedback=None)))
+    of_rows = Network(Routed(Router(4, 8), AreaLinear(4, 3, areas=8, router=None, feedback=None)))
+    assert [sum(line.counts) for network in (of_samples, of_rows) for line in area_usage(network, x)] == [5, 30]
+    assert of_samples(x).shape == of_rows(x).shape == (5, 6, 3)
+    of_samples.learn(x, torch.arange(30).reshape(5, 6) % 3)
+    with pytest.raises(
+        BrodmannError, match=r"an input of shape \(\.\.\., 24\), or \(samples, \.\.\.\) of 24 numbers each"
+    ):
+        of_samples(torch.randn(5, 7, 4))
+
+
+@pytest.mark.usefixtures("double")
+def test_least_squares_of_many_rows_are_those_of_a_few_at_a_time() -> None:
+    torch.manual_seed(0)
+    rule, x, delta = RLS(ridge=2.0), torch.randn(500, 5), torch.randn(500, 3)
+    weight, state = torch.zeros(3, 5), {"explained": torch.zeros(5, 5)}
+    rule.apply(weight, state, Factors(delta, x), 1.0, 0.0)
+    expected = -delta.t() @ x @ torch.linalg.inv(2.0 * torch.eye(5) + x.t() @ x)
+    torch.testing.assert_close(weight, expected)
+
+
+def test_weights_of_samples_count_for_all_their_rows() -> None:
+    torch.manual_seed(0)
+    network = Network(convnet((1, 4, 4), 3, channels=(4, 5), pool=1, update=RLS(), areas=1))
+    twin = copy.deepcopy(network)
+    x, y = torch.randn(6, 16), torch.arange(6) % 3
+    network.learn(x, y, torch.tensor([2.0, 1, 1, 1, 1, 1]))
+    twin.learn(torch.cat([x[:1], x]), torch.cat([y[:1], y]))
+    torch.testing.assert_close(network(x), twin(x), rtol=1e-4, atol=1e-4)
+
+
+def test_direct_feedback_to_patches_is_refused_however_it_is_given() -> None:
+    for path in ("direct", Direct, partial(LeastChange, path=partial(Direct, outputs=3))):
+        with pytest.raises(BrodmannError, match="Direct feedback has no path from an output to a patch"):
+            convnet((1, 8, 8), 3, channels=(4, 5), feedback=path)
+        Network(convnet((1, 8, 8), 3, channels=(4,), feedback=path)).learn(torch.randn(6, 64), torch.arange(6) % 3)
+
+
+def test_the_twin_must_fit_machine_and_images() -> None:
+    with pytest.raises(BrodmannError, match="This network needs at least"):
+        Backpropagation(64, 3, shape=(1, 8, 8), channels=(10**7, 10**7))
+    with pytest.raises(BrodmannError, match=r"Expected images of 50 numbers, got the shape \(1, 8, 8\)"):
+        Backpropagation(50, 3, shape=(1, 8, 8), channels=(3,))
 
 
 def test_all_patches_of_an_image_follow_its_area_and_no_other_area_moves() -> None:
@@ -233,6 +318,8 @@ def test_pooling_takes_channels_last() -> None:
         ({"feedback": "direct"}, "Direct feedback has no path from an output to a patch: choose another for "),
         ({"shape": (1, 3, 8)}, "Images of 3 x 8 pixels are too small for 2 convolutions of size 3 with poolings of 2"),
         ({"channels": (10**7, 10**7)}, "This network needs at least "),
+        ({"outputs": None}, "Expected outputs to be a whole number of at least 1, got None."),
+        ({"router": {"dimension": "8"}}, "Expected dimension to be a whole number of at least 1, got '8'."),
         ({"pool": 0}, "Expected pool to be a whole number of at least 1, got 0."),
     ],
 )
@@ -245,9 +332,11 @@ def test_what_a_convolutional_network_cannot_be(arguments: dict, message: str) -
 @pytest.mark.parametrize("areas", [1, 4])
 def test_samples_of_another_size_are_refused(areas: int) -> None:
     network = Network(convnet((1, 4, 4), 3, channels=(4,), areas=areas))
-    with pytest.raises(BrodmannError, match=r"Expected (flat images \(samples, 16\)|an input of shape \(\.\.\., 16\))"):
+    with pytest.raises(BrodmannError, match=r"Expected (images \(samples, 16\)|an input of shape \(\.\.\., 16\))"):
         network(torch.randn(3, 15))
-    with pytest.raises(BrodmannError, match=r"Expected (flat images|an input of shape)"):
-        network.learn(torch.randn(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(BrodmannError, match=r"Expected (images|an input of shape)"):
+        network.learn(torch.randn(3, 1, 4, 5), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(BrodmannError, match="Expected x to be a tensor, got ndarray"):
+        network(torch.randn(3, 16).numpy())
     with pytest.raises(BrodmannError, match=r"of at least 3 x 3 pixels, their padding of 0 included, got \(2, 8, 8\)"):
         Patches(3)(torch.randn(2, 8, 8))

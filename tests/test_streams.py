@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from sklearn.naive_bayes import GaussianNB
 from torch import Tensor
 
 from brodmann import BrodmannError, Network, mlp
@@ -35,6 +37,31 @@ class Remembers:
 
     def predict(self, x: Tensor) -> Tensor:
         return self.y[torch.cdist(x, self.x).argmin(1)]
+
+
+class Blurts(Remembers):
+    """Answers with what it was given."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self.answer  # type: ignore[return-value]
+
+
+def test_tasks_may_come_one_by_one_and_batches_be_numbers_of_numpy() -> None:
+    matrix = learn_stream(Remembers(), (task(seed) for seed in range(2)), batch_size=np.int64(4), seed=np.int64(1))
+    assert len(matrix) == 2
+
+
+def test_of_one_output_the_sign_is_the_class() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(200, 5)
+    y = (x[:, 0] > 0).long()
+    network = Network(mlp(5, 1), torch.nn.BCEWithLogitsLoss())
+    matrix = learn_stream(network, [Task(x, y, [(x[:150], y[:150])])], batch_size=4)
+    assert matrix[0][0] > 0.8
 
 
 def test_a_learner_of_ones_own_sees_every_sample_once_in_the_order_of_tasks() -> None:
@@ -81,8 +108,17 @@ def test_a_mixture_is_one_task_of_several_parts() -> None:
     ("tasks", "message"),
     [
         ([], "Expected at least one task."),
-        ([task(0, parts=0)], "Expected parts in every task, pairs of samples and classes to be scored by."),
+        ([task(0, parts=0)], "Expected parts in every task, a list of pairs of samples and classes to be scored by."),
         ([Task(torch.zeros(3, 5), torch.zeros(2), [])], "Expected parts in every task"),
+        (
+            [Task(torch.zeros(3, 5), torch.zeros(3, dtype=torch.int64), task(0).parts[0])],
+            "Expected parts in every task",
+        ),
+        ([(torch.zeros(3, 5), torch.zeros(3))], "Expected tasks of the class Task, got tuple."),
+        (
+            [Task(torch.zeros(3, 5), torch.zeros(3), task(0).parts)],
+            r"Expected classes \(n,\), whole numbers, got \(3,\)",
+        ),
         ([Task(torch.zeros(3, 5), torch.zeros(2), task(0).parts)], "got 3 samples and 2 targets"),
         ([Task(torch.zeros(0, 5), torch.zeros(0), task(0).parts)], "got 0 samples and 0 targets"),
     ],
@@ -93,7 +129,18 @@ def test_streams_that_cannot_be_learned(tasks: list[Task], message: str) -> None
 
 
 def test_what_is_no_learner_is_refused() -> None:
-    with pytest.raises(BrodmannError, match="Expected a Network, got Routed: put the body into one"):
-        learn_stream(mlp(5, 3), [task(0)])  # type: ignore[arg-type]
+    for other, name in ((mlp(5, 3), "Routed"), (Network, "Network"), (GaussianNB(), "GaussianNB"), (Blurts, "Blurts")):
+        with pytest.raises(
+            BrodmannError, match=rf"Expected a Network, or an object with learn\(x, y\), .*, got {name}"
+        ):
+            learn_stream(other, [task(0)])  # type: ignore[arg-type]
+    for answer, came in ((torch.zeros(7, 1), r"\(7, 1\)"), (torch.tensor(0), r"\(\)"), ([0] * 7, "list")):
+        with pytest.raises(
+            BrodmannError, match=rf"Expected predict to return a class for each of 7 samples.*got {came}"
+        ):
+            learn_stream(Blurts(answer), [task(0)])
+    for nothing in ([], [[]]):
+        with pytest.raises(BrodmannError, match="Expected a matrix of accuracies, as learn_stream returns it"):
+            continual_scores(nothing)
     with pytest.raises(BrodmannError, match="Expected batch_size to be a whole number of at least 1, got 0"):
         learn_stream(Remembers(), [task(0)], batch_size=0)

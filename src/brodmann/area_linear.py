@@ -246,7 +246,8 @@ class AreaLinear(Layer):
         self._measure_conflict(trace, part_delta, context)
         if groups.rows:
             if context.weight is not None and self.update_rule.repeats:
-                signal = signal.repeated(context.weight)
+                of_rows = context.weight.numel() == groups.rows
+                signal = signal.repeated(context.weight if of_rows else _of_rows(context.weight, trace))
             self._move(signal, context)
         if router is None:
             if gate_error is not None and context.gate_error is not None:
@@ -371,6 +372,12 @@ class AreaLinear(Layer):
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:
     return Groups.single(rows.shape[0], rows.device) if route is None else route.groups_of(rows.shape[0])
+
+
+def _of_rows(weight: Tensor, trace: AreaTrace) -> Tensor:
+    """Returns the weights of samples for each of their rows, where a layer sees several of every sample."""
+    samples = trace.leading[0] if trace.leading else 1
+    return spread(weight, trace.groups.rows) if weight.ndim == 1 and len(weight) == samples else weight
 
 
 def _check_route(route: Route | Choice, x: Tensor, rows: Tensor) -> None:

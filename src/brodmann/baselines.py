@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,13 @@ class Backpropagation(nn.Module):
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
         if residual:
             check_residual_depth(depth)
-        if channels is None:
-            check_memory(4 * dense_size(in_features, outputs, depth, width))
+        size = dense_size(in_features, outputs, depth, width)
+        if channels is not None:
+            maps, features = convolution_sizes(shape or (), channels)
+            if math.prod(shape or ()) != in_features:
+                raise BrodmannError(f"Expected images of {in_features} numbers, got the shape {shape}.")
+            size = sum((inputs + 1) * count for inputs, count in [*maps, (features, outputs)])
+        check_memory(4 * size)
         self.design = {
             "in_features": in_features,
             "outputs": outputs,

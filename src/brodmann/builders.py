@@ -12,7 +12,7 @@ from .checks import check_whole
 from .containers import Recomputed, Residual, Routed, Sequential
 from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
-from .feedback import Feedback, LeastChange, Shape
+from .feedback import Direct, Feedback, LeastChange, Shape
 from .layers import Layer
 from .local import Local, RMSNorm
 from .parts import ACTIVATIONS, FEEDBACKS, STORAGES, Parts, activation_named, activation_of, dropout_of, feedback_path
@@ -253,14 +253,15 @@ def convnet(
     what those of a dense network on so many rows do, and its patches memory, ``size^2`` times that of their images.
 
     Args:
-        shape: Of an image, (channels, height, width); samples come flat in this order, (batch, channels * height *
-            width), as data sets of this package do.
+        shape: Of an image, (channels, height, width); samples come as images or flat in this order, (batch, channels *
+            height * width), as data sets of this package do.
         outputs: Classes, or targets of a regression.
         channels: Of every convolution. Default 32 and 64.
         size: Height and width of a patch; images are padded by half of it, so that odd sizes keep theirs. Default 3.
         pool: Height and width of what the largest number is taken of after every convolution; 1 for none. Default 2.
         areas: As in `mlp`.
-        feedback: As in `mlp`. Not ``"direct"``, whose matrices know outputs of whole samples alone.
+        feedback: As in `mlp`. Not ``"direct"``, whose matrices know outputs of whole samples alone; the lowest
+            convolution and the readout could do with it.
         update: As in `mlp`.
         activation: As in `mlp`.
         dropout: As in `mlp`, before the readout.
@@ -277,8 +278,7 @@ def convnet(
         BrodmannError: A size is not a positive whole number, images are too small for so many poolings, the machine's
             memory is too small, or a name is unknown.
     """
-    if feedback == "direct":
-        raise BrodmannError("Direct feedback has no path from an output to a patch: choose another for convolutions.")
+    check_whole(outputs=outputs)
     maps, readout = convolution_sizes(shape, channels, size, pool)
     parts = Parts(
         shape[0] * shape[1] * shape[2],
@@ -297,6 +297,10 @@ def convnet(
     layers: list[Layer] = [Local(Images(*shape))]
     for index, (inputs, count) in enumerate(maps):
         layers += [Patches(size, padding=size // 2), parts.layer(inputs, count, lowest=index == 0)]
+        if any(isinstance(part, Direct) for part in layers[-1].modules()):
+            raise BrodmannError(
+                "Direct feedback has no path from an output to a patch: choose another for convolutions."
+            )
         layers.append(activation_of(activation))
         layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]

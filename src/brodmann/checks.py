@@ -58,7 +58,7 @@ def check_settings(kind: str, settings: Any, maker: Callable[..., Any], *, witho
     Args:
         kind: What they are settings of, for the message.
         settings: Name -> value.
-        maker: What takes them.
+        maker: What takes them; one that takes any is left to check them.
         without: Its arguments that are none of the settings.
 
     Raises:
@@ -66,7 +66,10 @@ def check_settings(kind: str, settings: Any, maker: Callable[..., Any], *, witho
     """
     if not isinstance(settings, dict):
         raise BrodmannError(f"Expected {kind} to be a dictionary of settings, got {type(settings).__name__}.")
-    known = set(inspect.signature(maker).parameters) - set(without)
+    arguments = inspect.signature(maker).parameters
+    if any(argument.kind == inspect.Parameter.VAR_KEYWORD for argument in arguments.values()):
+        return
+    known = set(arguments) - set(without)
     for name in settings:
         if name not in known:
             raise unknown_name(f"setting of {kind}", str(name), known)

@@ -192,6 +192,9 @@ class Routed(Layer):
     def __init__(self, router: Router, body: Layer) -> None:
         """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.
 
+        The router looks at the rows of an input (..., in), each of which gets an area of its own; or, where a whole
+        sample has as many numbers as the router has inputs, at the samples of (samples, ...), whose rows then share it.
+
         Layers inside a further `Routed`, or with a router of their own, follow that one.
 
         Raises:
@@ -219,12 +222,24 @@ class Routed(Layer):
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference; the body follows this router, not an outer one."""
-        return self.body(x, self.router(as_rows(x)))  # type: ignore[no-any-return]
+        return self.body(x, self.router(self._rows(x)))  # type: ignore[no-any-return]
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Returns what is routed: every row of (..., in), or every sample of (samples, ...) of so many numbers."""
+        inputs = self.router.projection.value.shape[-1]
+        if x.shape[-1] == inputs or x.ndim < 3:
+            return as_rows(x)
+        if x.shape[1:].numel() != inputs:
+            raise BrodmannError(
+                f"Expected an input of shape (..., {inputs}), or (samples, ...) of {inputs} numbers each, got "
+                f"{tuple(x.shape)}."
+            )
+        return x.flatten(1)
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
-        rows = as_rows(x)
+        rows = self._rows(x)
         recruit_areas(self.router, [self.body], rows)
         route = self.router.route(rows)
         y, trace = self.body.trace(x, context._replace(route=route))

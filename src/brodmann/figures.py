@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import check_tensors
 from .drawing import (
     COLOURS,
     GREY,
@@ -29,6 +30,7 @@ from .drawing import (
     write_figure,
 )
 from .errors import BrodmannError
+from .routes import spread
 from .telemetry import Alignment, AreaUsage
 
 BARS = 3
@@ -189,9 +191,9 @@ def areas_by_class(
 
     Args:
         path: PNG file to write.
-        choices: Area of every sample by layer, (rows,), from input to output, see
-            `brodmann.telemetry.area_choices`.
-        target: Class of every sample, (rows,) int64.
+        choices: Area of every row by layer, (rows,), from input to output, see `brodmann.telemetry.area_choices`:
+            a row for each sample, or as many for each as another, those of a sample together.
+        target: Class of every sample, (samples,) int64.
         classes: Names of the classes. Default their numbers.
         panels: Most layers to draw; of more, evenly spaced ones with the first and the last. Default 4.
 
@@ -200,6 +202,11 @@ def areas_by_class(
     """
     _require(choices, "a routed layer")
     names = list(choices)
+    check_tensors(target=target)
+    if target.numel() == 0 or target.is_floating_point():
+        raise BrodmannError(
+            f"Expected the class of every sample, whole numbers, got {target.dtype} of shape {tuple(target.shape)}."
+        )
     classes = [str(number) for number in range(int(target.max()) + 1)] if classes is None else classes
     shown = _evenly(len(names), max(1, panels))
     tables = [_class_table(choices[names[index]], target, len(classes)) for index in shown]
@@ -330,6 +337,8 @@ def _shares(row: AreaUsage) -> list[float]:
 def _class_table(area: Tensor, target: Tensor, classes: int) -> tuple[list[int], Tensor]:
     """Returns the areas in use, ordered by their main class, and samples by class and area, in that order."""
     area, target = area.reshape(-1).cpu(), target.reshape(-1).cpu()
+    if len(area) % len(target) == 0:
+        target = spread(target, len(area))  # of samples with several rows, such as patches of an image
     if len(area) != len(target) or len(area) == 0:
         raise BrodmannError(f"Expected one class per sample, got {len(target)} classes for {len(area)} samples.")
     if int(target.min()) < 0 or int(target.max()) >= classes:

@@ -80,7 +80,7 @@ class Local(Layer):
                 module.train()
             try:
                 y, pull_back = torch.func.vjp(self.operation, x)[:2]
-            except (RuntimeError, AttributeError) as error:
+            except (RuntimeError, AttributeError, IndexError, TypeError) as error:
                 raise self._cannot_follow(str(error)) from None
             finally:
                 if module is not None:

@@ -180,7 +180,7 @@ class PyTorchLoss:
             target = target.reshape(-1)
         try:
             return self.loss(output.reshape(-1, output.shape[-1]), target)
-        except (ValueError, RuntimeError, IndexError) as error:
+        except (ValueError, RuntimeError, IndexError, TypeError) as error:
             raise BrodmannError(
                 f"{_name_of(self.loss)} does not take an output of shape {tuple(output.shape)} with targets of shape "
                 f"{tuple(target.shape)}, {target.dtype}: {error}"

@@ -110,6 +110,10 @@ class RunOptions:
     threads: int | None = None
     """Threads of PyTorch (default: its own choice)."""
 
+    def __post_init__(self) -> None:
+        if self.channels is not None and not isinstance(self.channels, int):
+            object.__setattr__(self, "channels", tuple(self.channels))  # a configuration's are a list
+
     def check(self) -> None:
         """Checks the settings that no part of the network checks itself; the constructor only stores.
 

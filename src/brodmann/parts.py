@@ -96,7 +96,9 @@ class Parts:
         check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
         settings = {} if self.router is None else self.router
         check_settings("router", settings, Router, without=("in_features", "areas", "update"))
-        tables = self.areas * (8 * depth + 4 * settings.get("dimension", 16))  # slots of areas, prototypes
+        dimension = settings.get("dimension", 16)
+        check_whole(dimension=dimension)
+        tables = self.areas * (8 * depth + 4 * dimension)  # slots of areas, prototypes
         check_memory(weights * (2 if self.storage else 4) + tables)
         if self.routing not in ROUTING:
             raise unknown_name("routing", self.routing, ROUTING)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .checks import check_whole
+from .checks import check_tensors, check_whole
 from .errors import BrodmannError
 from .graphs import unrecorded
 from .layers import Context, Layer
@@ -46,6 +46,7 @@ class Patches(Layer):
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (samples, height, width, channels); returns (samples, rows, columns, k * k * channels)."""
+        check_tensors(x=x)
         if x.ndim != 4 or min(x.shape[1:3]) + 2 * self.padding < self.size:
             raise BrodmannError(
                 f"Expected images (samples, height, width, channels) of at least {self.size} x {self.size} pixels, "
@@ -97,7 +98,7 @@ class ChannelsLast(nn.Module):
 
 
 class Images(nn.Module):
-    """Brings flat samples, (samples, channels * height * width), into the form (samples, height, width, channels)."""
+    """Brings images, (samples, channels, height, width) or flat, into the form (samples, height, width, channels)."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         """Stores the shape of an image."""
@@ -110,10 +111,11 @@ class Images(nn.Module):
         Raises:
             BrodmannError: Samples are of another size.
         """
-        if x.ndim != 2 or x.shape[1] != self.channels * self.height * self.width:
+        check_tensors(x=x)
+        shape, size = (self.channels, self.height, self.width), self.channels * self.height * self.width
+        if x.shape[1:] not in (torch.Size([size]), torch.Size(shape)):
             raise BrodmannError(
-                f"Expected flat images (samples, {self.channels * self.height * self.width}), as x.flatten(1) makes "
-                f"them, got {tuple(x.shape)}."
+                f"Expected images (samples, {size}) or (samples, {', '.join(map(str, shape))}), got {tuple(x.shape)}."
             )
         return x.reshape(-1, self.channels, self.height, self.width).movedim(1, -1)
 

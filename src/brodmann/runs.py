@@ -130,7 +130,7 @@ def continue_run(
         Interrupted: A signal came; a later call goes on from there.
     """
     config = _config(folder)
-    options = _options(config)
+    options = RunOptions(**config["options"])
     if checkpoint is None and _is_whole(folder):
         return read_json(folder / "result.json")  # type: ignore[no-any-return]
     data = _data(config, data_dir)
@@ -161,7 +161,7 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
         raise BrodmannError(
             f"{folder} is not finished: resume it with `brodmann train --resume {shlex.quote(str(folder))}`."
         )
-    options = _options(config)
+    options = RunOptions(**config["options"])
     preprocessing = Preprocessing.from_dict(read_json(folder / "preprocessing.json"))
     loss = _loss(options, not config["regression"])
     if options.rule in BASELINES:
@@ -172,7 +172,7 @@ def read_run(folder: Path) -> tuple[Network | Backpropagation, RunOptions, Prepr
 def read_options(folder: Path) -> tuple[RunOptions, bool]:
     """Returns the options of a run, and whether it trains its twin too."""
     config = _config(folder)
-    return _options(config), config["compare"]
+    return RunOptions(**config["options"]), config["compare"]
 
 
 def read_targets(folder: Path) -> TargetScale | None:
@@ -184,7 +184,7 @@ def read_targets(folder: Path) -> TargetScale | None:
 def run_data(folder: Path, data_dir: str | None = None) -> tuple[Dataset, Split]:
     """Returns the data of a run, split as it was."""
     config = _config(folder)
-    options = _options(config)
+    options = RunOptions(**config["options"])
     data = _data(config, data_dir)
     return data, split_data(options, data)
 
@@ -225,8 +225,8 @@ def _train(
         "dataset": options.dataset,
         "rule": options.rule,
         "areas": 1 if options.rule in BASELINES else options.areas,
-        "layers": options.layers,
-        "width": options.width,
+        "layers": options.layers if options.channels is None else len(options.channels) + 1,
+        "width": options.width if options.channels is None else None,
         "channels": options.channels,
         f"test_{metric}": test.get(metric),
         "test_loss": test["loss"],
@@ -347,7 +347,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _data(config: dict[str, Any], data_dir: str | None) -> Dataset:
     """Loads the data of a run."""
-    options = _options(config)
+    options = RunOptions(**config["options"])
     try:
         data = load(options.dataset, data_dir or config["data_dir"], target=options.target, task=options.task)
     except MissingDataError as error:
@@ -370,13 +370,6 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(options, dict) or not keys <= set(config) or not set(options) <= known:
         raise BrodmannError(f"{folder / 'config.json'} is damaged, or not that of a run by this version.")
     return config  # type: ignore[no-any-return]
-
-
-def _options(config: dict[str, Any]) -> RunOptions:
-    """Returns the options of a run's configuration, in which tuples became lists."""
-    options: dict[str, Any] = config["options"]
-    channels = options.get("channels")
-    return RunOptions(**options | {"channels": None if channels is None else tuple(channels)})
 
 
 def _device(name: str) -> torch.device:

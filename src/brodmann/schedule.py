@@ -85,6 +85,7 @@ class Schedule:
             samples: Of the training part.
             recursive: Whether the learner follows recursive least squares. Default False.
         """
+        check_whole(samples=samples)
         return Pace(
             self.epochs or (1 if recursive else max(10, min(60, round(4e5 / samples)))),
             self.batch_size or max(8, min(64, samples // 16)),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from .checks import check_pairs, check_tensors, check_whole
 from .errors import BrodmannError
 from .learner import Learner, check_learner
+
+ROWS = 1024
+"""Samples that are predicted at a time."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Task:
     parts: Sequence[tuple[Tensor, Tensor]]
 
 
+@runtime_checkable
 class StreamLearner(Protocol):
     """What learns a stream: sees every sample once."""
 
@@ -59,12 +63,13 @@ class NetworkLearner:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """Returns the class of every sample."""
-        return self.network(x).argmax(-1)
+        """Returns the class of every sample: that of the largest output; of a single one whether it is above 0."""
+        outputs = torch.cat([self.network(part) for part in torch.split(x, ROWS)])
+        return outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
 
 
 def learn_stream(
-    learner: StreamLearner | Learner, tasks: Sequence[Task], *, batch_size: int = 16, seed: int = 0
+    learner: StreamLearner | Learner, tasks: Iterable[Task], *, batch_size: int = 16, seed: int = 0
 ) -> list[list[float]]:
     """Learns tasks one after the other, each sample once, and scores every task after each.
 
@@ -80,29 +85,57 @@ def learn_stream(
         `continual_scores` sums it up.
 
     Raises:
-        BrodmannError: There is no task, one has no samples or nothing to be scored by, or the learner is none.
+        BrodmannError: There is no task, one has no samples, no classes or nothing to be scored by, the learner is none,
+            or predicts something else than a class for each sample.
     """
-    if hasattr(learner, "learn_with_output") or not hasattr(learner, "predict"):
-        learner = NetworkLearner(learner)  # type: ignore[arg-type]
+    learner = _as_learner(learner)
     check_whole(batch_size=batch_size)
     check_whole(0, seed=seed)
+    tasks = list(tasks)
     if not tasks:
         raise BrodmannError("Expected at least one task.")
     for task in tasks:
-        if not task.parts:
-            raise BrodmannError("Expected parts in every task, pairs of samples and classes to be scored by.")
-        for x, y in ((task.x, task.y), *task.parts):
-            check_tensors(x=x, y=y)
-            check_pairs(x, y)
+        _check_task(task)
     parts = [part for task in tasks for part in task.parts]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     matrix = []
     for task in tasks:
-        for rows in torch.split(torch.randperm(len(task.x), generator=generator), batch_size):
+        for rows in torch.split(torch.randperm(len(task.x), generator=generator), int(batch_size)):
             learner.learn(task.x[rows], task.y[rows])
         learner.end_task(task.x, task.y)
-        matrix.append([float((learner.predict(x) == y).double().mean()) for x, y in parts])
+        matrix.append([_accuracy(learner, x, y) for x, y in parts])
     return matrix
+
+
+def _as_learner(learner: Any) -> StreamLearner:
+    if hasattr(learner, "learn_with_output") and not isinstance(learner, type):
+        return NetworkLearner(learner)
+    if not isinstance(learner, StreamLearner) or isinstance(learner, type):
+        name = learner.__name__ if isinstance(learner, type) else type(learner).__name__
+        raise BrodmannError(
+            f"Expected a Network, or an object with learn(x, y), end_task(x, y) and predict(x), got {name}."
+        )
+    return learner
+
+
+def _check_task(task: Any) -> None:
+    if not isinstance(task, Task):
+        raise BrodmannError(f"Expected tasks of the class Task, got {type(task).__name__}.")
+    if not task.parts or not all(isinstance(part, tuple | list) and len(part) == 2 for part in task.parts):
+        raise BrodmannError("Expected parts in every task, a list of pairs of samples and classes to be scored by.")
+    for x, y in ((task.x, task.y), *task.parts):
+        check_tensors(x=x, y=y)
+        check_pairs(x, y)
+        if y.ndim != 1 or y.is_floating_point():
+            raise BrodmannError(f"Expected classes (n,), whole numbers, got {tuple(y.shape)} {y.dtype}.")
+
+
+def _accuracy(learner: StreamLearner, x: Tensor, y: Tensor) -> float:
+    predicted = learner.predict(x)
+    if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
+        came = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
+        raise BrodmannError(f"Expected predict to return a class for each of {len(y)} samples, got {came}.")
+    return float((predicted == y).double().mean())
 
 
 def continual_scores(matrix: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -115,8 +148,10 @@ def continual_scores(matrix: Sequence[Sequence[float]]) -> dict[str, float]:
         matrix: A row for each task, with a score for each; or a single row of the scores of several parts.
 
     Raises:
-        BrodmannError: Some tasks have more parts than one: which of them a score is of is not known.
+        BrodmannError: There is nothing, or some tasks have more parts than one: which task a score is of is not known.
     """
+    if not len(matrix) or not len(matrix[0]):
+        raise BrodmannError("Expected a matrix of accuracies, as learn_stream returns it, got nothing.")
     if len(matrix) > 1 and any(len(row) != len(matrix) for row in matrix):
         raise BrodmannError(
             f"Expected a score for each of the {len(matrix)} tasks in every row, got {len(matrix[0])}: give each task "

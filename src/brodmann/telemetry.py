@@ -26,7 +26,7 @@ class AreaUsage:
 
     Attributes:
         layer: Name of the routed layer.
-        counts: Samples of each area.
+        counts: Samples of each area; rows, where a layer routes several rows of each sample.
         entropy: ``-sum_g q_g log q_g`` of the shares q, in nats.
         effective: Effective areas, ``exp(entropy)``: 1 if one area takes all, G if all take the same.
         dead: Areas that no sample chose.

@@ -49,7 +49,7 @@ class Callback:
     """Sees the training go by. Default: does nothing."""
 
     def on_step(self, trainer: Trainer, loss: float) -> None:
-        """Called after every step."""
+        """Called after every step, with its loss (of a sum over samples their mean)."""
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """Called after every epoch with its row of metrics, before the checkpoint; may add to the row."""

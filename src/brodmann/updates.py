@@ -217,6 +217,18 @@ class RLS(UpdateRule):
         if factors.x is None:
             return
         x, explained, root_ridge = factors.x, state["explained"], math.sqrt(self.ridge)
+        most = max(64, x.shape[1])
+        if len(x) <= most:
+            gain = self._see(x, explained, root_ridge)
+        else:  # such as patches: what a step costs would grow with the square of its rows
+            for part in torch.split(x, most):
+                self._see(part, explained, root_ridge)
+            seen = torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)
+            gain = torch.addmm(seen, seen, explained.t(), alpha=-1.0).div_(root_ridge)
+        weight.addmm_(factors.delta.t(), gain, beta=1.0 - lr * decay, alpha=-lr)
+
+    def _see(self, x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
+        """Takes rows (rows, in) into ``E``, in place; returns ``X P`` with the new P, (rows, in)."""
         seen = torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)  # X S, (rows, in)
         back = torch.addmm(seen, seen, explained.t(), alpha=-1.0)  # sqrt(ridge) X P, (rows, in)
         identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
@@ -230,8 +242,7 @@ class RLS(UpdateRule):
         # S - S (X S)^T L^-T (L + I)^-1 X S is a root of the new P.
         part = torch.linalg.solve_triangular(lower + identity, seen, upper=False)
         explained.addmm_(back.t(), torch.linalg.solve_triangular(lower.t(), part, upper=True))
-        gain = torch.cholesky_solve(back, lower).div_(root_ridge)  # X P with the new P, (rows, in)
-        weight.addmm_(factors.delta.t(), gain, beta=1.0 - lr * decay, alpha=-lr)
+        return torch.cholesky_solve(back, lower).div_(root_ridge)
 
 
 UPDATES: dict[str, type[UpdateRule]] = {"sgd": SGD, "adam": Adam, "rls": RLS}

@@ -100,22 +100,22 @@ def scored(entries: list[dict[str, float]], best_rate: float) -> dict[tuple[floa
 def test_a_search_goes_on_from_its_best_beyond_the_rates_that_are_drawn(best_rate: float, expected: float) -> None:
     tried: list[dict[str, float]] = []
     while more := next_settings(scored(tried, best_rate), 15):
-        assert len(tried) in (0, 10, 11, 12, 13, 14)
+        assert len(tried) in (0, *range(8, 15))
         tried += more
     assert len({tuple(entry.values()) for entry in tried}) == len(tried) == 15
-    assert tried[:10] == candidates(10)
+    assert tried[:8] == candidates(8)
     best = max(scored(tried, best_rate).items(), key=lambda entry: entry[1])[0]
     assert best[0] == pytest.approx(expected, rel=0.3)
 
 
 def test_a_search_on_a_plateau_tries_all_neighbours_then_what_would_be_drawn_next() -> None:
     tried: list[dict[str, float]] = []
-    while more := next_settings({tuple(entry.values()): [1.0] for entry in tried}, 18):
+    while more := next_settings({tuple(entry.values()): [1.0] for entry in tried}, 15):
         tried += more
     first = candidates(1)[0]
-    changes = [{"lr": 0.006}, {"lr": 0.0015}, {"decay": 0.07}, {"dropout": 0.1}]
-    assert tried[12:16] == [first | change for change in changes]
-    assert tried[16:] == candidates(14)[12:]
+    changes = [{"lr": 0.006}, {"lr": 0.0015}, {"decay": 0.07}, {"dropout": 0.1}, {"decay": 0.6}]
+    assert tried[8:13] == [first | change for change in changes]
+    assert tried[13:] == candidates(10)[8:]
 
 
 def test_searches_that_end_at_an_edge_are_named() -> None:

@@ -100,7 +100,7 @@ def _edges(trials: Sequence[Row]) -> list[Table]:
         [f"{dataset}, {method}", f"{name} {value:g}", f"the {end} that was tried"]
         for dataset, method, name, value, end in at_edge(trials)
     ]
-    note = "A better one may lie beyond it; more --trials go on from there."
+    note = "A better one may lie beyond it: --search with more --trials, and another --out, goes on from there."
     return [Table("Searches that ended at an edge", ["search", "chosen", ""], lines, note)] if lines else []
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,8 +24,10 @@ from brodmann.bench.journal import Journal
 from brodmann.bench.recipes import Plan, cases_of
 from brodmann.bench.tasks import run_case
 from brodmann.bench.tuner import (
+    TRIAL_SEEDS,
     TRIALS,
     Choices,
+    Tried,
     choose,
     next_settings,
     scores_of,
@@ -92,12 +95,14 @@ def searches(cases: Iterable[Case], known: Choices) -> tuple[dict[tuple[str, str
 def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int, jobs: int) -> Choices:
     """Searches for the settings of the cases that are not known: in rounds, each of which runs what searches ask for.
 
-    Trials that the journal holds are not run again, and count only where this search would make them.
+    Trials that the journal holds are not run again, and count, also those of a longer search.
     """
     wanted, choices = searches(cases, known)
-    asked: dict[str, Case] = {}
+    scores: dict[tuple[str, str], Tried]
     while True:
-        scores = scores_of(row for row in journal.rows() if row["key"] in asked)
+        scores = defaultdict(dict)
+        for name, tried in scores_of(journal.rows()).items():
+            scores[name] = {entry: values for entry, values in tried.items() if len(values) == len(TRIAL_SEEDS)}
         more = {
             trial.key: trial
             for name, case in wanted.items()
@@ -106,9 +111,9 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
         if not more:
             break
         carry_out(list(more.values()), journal, jobs, "search")
-        asked |= more
-    for dataset, methods in choose(row for row in journal.rows() if row["key"] in asked).items():
-        choices.setdefault(dataset, {}).update(methods)
+    found = choose(journal.rows())
+    for dataset, method in wanted:
+        choices.setdefault(dataset, {})[method] = found[dataset][method]
     return choices
 
 

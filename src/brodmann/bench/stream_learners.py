@@ -119,7 +119,8 @@ class Replay(Trained):
         self.seen = 0
         if "areas" in case.detail:
             options = replace(case.options, rule="kolen-pollack", areas=case.detail["areas"])
-            rival = Recursive(replace(case, options=options), features, outputs)
+            with torch.random.fork_rng(devices=[]):  # what it is compared with must not change what is drawn
+                rival = Recursive(replace(case, options=options), features, outputs)
             rival.network.allocate()
             self.size = (rival.total_parameters() - self.network.total_parameters()) // (features + 1)
         else:

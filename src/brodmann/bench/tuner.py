@@ -16,7 +16,9 @@ from brodmann.bench.case import Case, Row
 from brodmann.files import read_json
 
 TRIALS = 12
-"""Settings that each method may try on each data set: two thirds drawn at random, then steps from the best."""
+"""Settings that each method may try on each data set."""
+DRAWN = 8
+"""So many of them are drawn at random; the others are steps from the best."""
 TRIAL_SEEDS = (1000, 1001)
 """Seeds of a trial, kept apart from those of the results."""
 SEARCHED = ("lr", "decay", "dropout")
@@ -51,11 +53,11 @@ def candidates(count: int, *, stream: bool = False) -> list[dict[str, float]]:
 def next_settings(tried: Tried, count: int, *, stream: bool = False) -> list[dict[str, float]]:
     """Returns what a search tries next, given the validation scores so far; nothing once it has tried ``count``.
 
-    First all settings that are drawn (`candidates`), two thirds of the count; then one step at a time from the best so
-    far: the first of its neighbours that was not tried. So a search whose best rate was the largest drawn goes on
-    beyond it, and every method has the same number of trials.
+    First all settings that are drawn (`candidates`), `DRAWN` of them; then one step at a time from the best so far: the
+    first of its neighbours that was not tried. So a search whose best rate was the largest drawn goes on beyond it,
+    every method has the same number of trials, and a longer search begins as a shorter one.
     """
-    if left := [entry for entry in candidates(count - count // 3, stream=stream) if _tuple(entry) not in tried]:
+    if left := [entry for entry in candidates(min(count, DRAWN), stream=stream) if _tuple(entry) not in tried]:
         return left
     if len(tried) >= count:
         return []
@@ -64,13 +66,14 @@ def next_settings(tried: Tried, count: int, *, stream: bool = False) -> list[dic
 
 
 def _neighbours(best: Settings) -> Iterator[dict[str, float]]:
-    """Yields the settings that differ in one from the best: twice and half its rate, less decay, another dropout."""
+    """Yields what differs in one setting from the best: twice and half its rate, less decay, another dropout, more."""
     lr, decay, dropout = best
     for changed in (
         (float(f"{2.0 * lr:.2g}"), decay, dropout),
         (float(f"{0.5 * lr:.2g}"), decay, dropout),
         (lr, float(f"{decay / 3.0:.1g}"), dropout),
         (lr, decay, round(abs(dropout - 0.1), 1)),
+        (lr, float(f"{3.0 * decay:.1g}"), dropout),
     ):
         yield dict(zip(SEARCHED, changed, strict=True))
 
