@@ -44,7 +44,6 @@ from brodmann.schedule import Schedule
 from brodmann.scoring import evaluate
 from brodmann.telemetry import alignment, area_usage, class_conflict
 from brodmann.training import Trainer
-from brodmann.updates import Factors
 
 from .blobs import write_blobs
 from .oracles.cases import LAYERS
@@ -200,16 +199,6 @@ def test_a_router_of_whole_samples_gives_their_rows_one_area() -> None:
         BrodmannError, match=r"an input of shape \(\.\.\., 24\), or \(samples, \.\.\.\) of 24 numbers each"
     ):
         of_samples(torch.randn(5, 7, 4))
-
-
-@pytest.mark.usefixtures("double")
-def test_least_squares_of_many_rows_are_those_of_a_few_at_a_time() -> None:
-    torch.manual_seed(0)
-    rule, x, delta = RLS(ridge=2.0), torch.randn(500, 5), torch.randn(500, 3)
-    weight, state = torch.zeros(3, 5), {"explained": torch.zeros(5, 5)}
-    rule.apply(weight, state, Factors(delta, x), 1.0, 0.0)
-    expected = -delta.t() @ x @ torch.linalg.inv(2.0 * torch.eye(5) + x.t() @ x)
-    torch.testing.assert_close(weight, expected)
 
 
 def test_weights_of_samples_count_for_all_their_rows() -> None:

@@ -223,13 +223,13 @@ class RLS(UpdateRule):
         else:  # such as patches: what a step costs would grow with the square of its rows
             for part in torch.split(x, most):
                 self._see(part, explained, root_ridge)
-            seen = torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)
+            seen = _times_root(x, explained, root_ridge)
             gain = torch.addmm(seen, seen, explained.t(), alpha=-1.0).div_(root_ridge)
         weight.addmm_(factors.delta.t(), gain, beta=1.0 - lr * decay, alpha=-lr)
 
     def _see(self, x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
         """Takes rows (rows, in) into ``E``, in place; returns ``X P`` with the new P, (rows, in)."""
-        seen = torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)  # X S, (rows, in)
+        seen = _times_root(x, explained, root_ridge)  # X S, (rows, in)
         back = torch.addmm(seen, seen, explained.t(), alpha=-1.0)  # sqrt(ridge) X P, (rows, in)
         identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
         try:
@@ -243,6 +243,11 @@ class RLS(UpdateRule):
         part = torch.linalg.solve_triangular(lower + identity, seen, upper=False)
         explained.addmm_(back.t(), torch.linalg.solve_triangular(lower.t(), part, upper=True))
         return torch.cholesky_solve(back, lower).div_(root_ridge)
+
+
+def _times_root(x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
+    """Returns ``X S = X (I - E) / sqrt(ridge)``, (rows, in)."""
+    return torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)
 
 
 UPDATES: dict[str, type[UpdateRule]] = {"sgd": SGD, "adam": Adam, "rls": RLS}

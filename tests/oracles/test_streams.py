@@ -41,6 +41,16 @@ def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> Tensor:
     return torch.linalg.solve(x.t() @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype), x.t() @ y).t()
 
 
+@pytest.mark.usefixtures("double")
+def test_least_squares_of_many_rows_are_those_of_a_few_at_a_time() -> None:
+    torch.manual_seed(0)
+    rule, x, delta = RLS(ridge=2.0), torch.randn(500, 5), torch.randn(500, 3)
+    weight, state = torch.zeros(3, 5), {"explained": torch.zeros(5, 5)}
+    rule.apply(weight, state, Factors(delta, x), 1.0, 0.0)
+    expected = -delta.t() @ x @ torch.linalg.inv(2.0 * torch.eye(5) + x.t() @ x)
+    torch.testing.assert_close(weight, expected)
+
+
 @few
 @given(seed=st.integers(0, 1000), ridge=st.floats(0.1, 100), cuts=st.lists(st.integers(1, 30), max_size=5))
 def test_rls_is_ridge_regression_on_everything_seen_whatever_the_batches(
