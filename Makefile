@@ -40,7 +40,7 @@ mutants: $(READY)  ## Plants faults and checks that the tests find them
 	$(BIN)/python tests/mutants.py
 
 bench-quick: $(READY)  ## Runs a small version of every benchmark, writes a report
-	$(BIN)/brodmann bench all --quick --seeds 2 --jobs 2 --out runs/bench-quick
+	$(BIN)/brodmann bench all --quick --seeds 2 --jobs 2 --trials 6 --out runs/bench-quick
 
 bench-speed: $(READY)  ## Measures speed and memory beside the machine's limits and PyTorch, renews docs/results.md
 	$(BIN)/python benchmarks/refresh.py
