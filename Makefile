@@ -51,7 +51,7 @@ gpu-check: $(READY)  ## Checks and times the Triton kernels on a CUDA device
 	$(BIN)/python benchmarks/gpu.py
 
 MODULES := $(addprefix brodmann.,bench builders callbacks conflict data estimator extensions feedback figures losses \
-	options parts patches routes runs schedule scoring slabs streams telemetry training updates)
+	options parts patches routes runs schedule scoring sizes slabs streams telemetry training updates)
 api: $(READY)  ## Writes the reference of all public classes and functions: build/api/index.html
 	$(BIN)/pip install --quiet 'pdoc>=15'
 	@PYTHONWARNINGS=ignore $(BIN)/pdoc --docformat google --no-show-source --output-directory build/api brodmann $(MODULES)

@@ -246,8 +246,7 @@ class AreaLinear(Layer):
         self._measure_conflict(trace, part_delta, context)
         if groups.rows:
             if context.weight is not None and self.update_rule.repeats:
-                of_rows = context.weight.numel() == groups.rows
-                signal = signal.repeated(context.weight if of_rows else _of_rows(context.weight, trace))
+                signal = signal.repeated(_of_rows(context.weight, trace))
             self._move(signal, context)
         if router is None:
             if gate_error is not None and context.gate_error is not None:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .builders import activation_named, check_residual_depth, convolution_sizes, dense_size
+from .builders import activation_named
 from .checks import check_memory, check_whole
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .local import RMSNorm
 from .losses import Loss, as_loss, one_number
+from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
 from .updates import SGD, Adam
 
 
@@ -83,12 +84,12 @@ class Backpropagation(nn.Module):
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
         if residual:
             check_residual_depth(depth)
-        size = dense_size(in_features, outputs, depth, width)
+        size, maps = dense_size(in_features, outputs, depth, width), []
         if channels is not None:
-            maps, features = convolution_sizes(shape or (), channels)
+            maps = convolution_sizes(shape or (), channels, outputs)
             if math.prod(shape or ()) != in_features:
                 raise BrodmannError(f"Expected images of {in_features} numbers, got the shape {shape}.")
-            size = sum((inputs + 1) * count for inputs, count in [*maps, (features, outputs)])
+            size = weights_of(maps)
         check_memory(4 * size)
         self.design = {
             "in_features": in_features,
@@ -107,7 +108,7 @@ class Backpropagation(nn.Module):
         }
         layers: list[nn.Module] = []
         if channels is not None:
-            layers = _convolutions(shape or (), channels, outputs, activation, dropout)
+            layers = _convolutions(shape or (), channels, maps[-1], activation, dropout)
         elif residual:
             blocks = depth - 2
             layers = [nn.Linear(in_features, width)]
@@ -214,14 +215,13 @@ class Backpropagation(nn.Module):
 
 
 def _convolutions(
-    shape: Sequence[int], channels: Sequence[int], outputs: int, activation: str, dropout: float
+    shape: Sequence[int], channels: Sequence[int], readout: tuple[int, int], activation: str, dropout: float
 ) -> list[nn.Module]:
-    """Returns what `convnet` computes, in PyTorch's own modules."""
-    _, features = convolution_sizes(shape, channels)
+    """Returns what `convnet` computes, in PyTorch's own modules; the readout is given by its inputs and outputs."""
     layers: list[nn.Module] = [nn.Unflatten(1, tuple(shape))]
     for before, count in itertools.pairwise([shape[0], *channels]):
         layers += [nn.Conv2d(before, count, 3, padding=1), activation_named(activation), nn.MaxPool2d(2)]
-    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, outputs)]
+    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(*readout)]
 
 
 def matching_width(active: int, in_features: int, outputs: int, depth: int) -> int:

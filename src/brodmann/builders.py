@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .checks import check_whole
 from .containers import Recomputed, Residual, Routed, Sequential
 from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
@@ -17,6 +16,7 @@ from .layers import Layer
 from .local import Local, RMSNorm
 from .parts import ACTIVATIONS, FEEDBACKS, STORAGES, Parts, activation_named, activation_of, dropout_of, feedback_path
 from .patches import ChannelsLast, Images, Patches
+from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
 from .updates import RLS, UpdateRule, update_rule
 
 
@@ -278,8 +278,7 @@ def convnet(
         BrodmannError: A size is not a positive whole number, images are too small for so many poolings, the machine's
             memory is too small, or a name is unknown.
     """
-    check_whole(outputs=outputs)
-    maps, readout = convolution_sizes(shape, channels, size, pool)
+    *maps, readout = sizes = convolution_sizes(shape, channels, outputs, size, pool)
     parts = Parts(
         shape[0] * shape[1] * shape[2],
         outputs,
@@ -293,7 +292,7 @@ def convnet(
         router=router,
         storage=storage,
     )
-    parts.check(len(maps) + 1, sum((inputs + 1) * count for inputs, count in [*maps, (readout, outputs)]))
+    parts.check(len(sizes), weights_of(sizes))
     layers: list[Layer] = [Local(Images(*shape))]
     for index, (inputs, count) in enumerate(maps):
         layers += [Patches(size, padding=size // 2), parts.layer(inputs, count, lowest=index == 0)]
@@ -304,36 +303,8 @@ def convnet(
         layers.append(activation_of(activation))
         layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]
-    layers.append(parts.layer(readout, outputs, start_scale=readout_scale))
+    layers.append(parts.layer(*readout, start_scale=readout_scale))
     return parts.wrap(Sequential(*layers))
-
-
-def convolution_sizes(
-    shape: Sequence[int], channels: Sequence[int], size: int = 3, pool: int = 2
-) -> tuple[list[tuple[int, int]], int]:
-    """Returns inputs and outputs of the map of every convolution, and the number of features under the readout.
-
-    Raises:
-        BrodmannError: A size is no positive whole number, or images are too small.
-    """
-    if not isinstance(shape, Sequence) or len(shape) != 3:
-        raise BrodmannError(f"Expected the shape of an image, (channels, height, width), got {shape!r}.")
-    for count in shape:
-        check_whole(shape=count)
-    check_channels(channels)
-    check_whole(size=size, pool=pool)
-    before, height, width = shape
-    maps = []
-    for count in channels:
-        maps.append((size * size * before, count))
-        before = count
-        height, width = ((side + 2 * (size // 2) - size + 1) // pool for side in (height, width))
-        if height < 1 or width < 1:
-            raise BrodmannError(
-                f"Images of {shape[1]} x {shape[2]} pixels are too small for {len(channels)} convolutions of size "
-                f"{size} with poolings of {pool}: use fewer, or smaller ones."
-            )
-    return maps, before * height * width
 
 
 BUILDERS: dict[str, Callable[..., Layer]] = {
@@ -364,33 +335,6 @@ def build(description: dict[str, Any]) -> Layer:
     return body
 
 
-def check_channels(channels: Any) -> None:
-    """Checks that there is a number of channels for each convolution; raises a `BrodmannError`."""
-    if not isinstance(channels, Sequence) or not channels:
-        raise BrodmannError(f"Expected channels to be a list, one number for each convolution, got {channels!r}.")
-    for count in channels:
-        check_whole(channels=count)
-
-
-def check_residual_depth(depth: int) -> None:
-    """Checks that there is room for a stem, a block and a readout.
-
-    Raises:
-        BrodmannError: There is not.
-    """
-    check_whole(depth=depth)
-    if depth < 3:
-        raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
-
-
-def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
-    """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
-    check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
-    if depth == 1:
-        return (in_features + 1) * outputs
-    return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs
-
-
 __all__ = [
     "ACTIVATIONS",
     "BUILDERS",
@@ -398,11 +342,7 @@ __all__ = [
     "STORAGES",
     "activation_named",
     "build",
-    "check_channels",
-    "check_residual_depth",
     "convnet",
-    "convolution_sizes",
-    "dense_size",
     "design",
     "feedback_path",
     "mlp",

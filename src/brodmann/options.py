@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .builders import FEEDBACKS, STORAGES, check_channels
+from .builders import FEEDBACKS, STORAGES
 from .checks import check_positive, check_real, check_share, check_whole
 from .errors import BrodmannError, unknown_name
 from .schedule import Pace, Schedule
+from .sizes import check_channels
 from .updates import SGD, UPDATES, UpdateRule, update_rule
 
 BASELINES = ("backprop", "last-layer")
