@@ -156,7 +156,7 @@ def test_the_command_line_trains_convolutions_beside_their_twin(
     assert (Path(patchwise) / "figures" / "classes.png").is_file()
     for wrong, message in (
         (["--resume", out, "--channels", "4"], "there --channels is (4, 6): leave (4,) out"),
-        (["digits", "--channels", "4", "--residual"], "Convolutions are plain: leave --residual or --channels out."),
+        (["digits", "--channels", "4", "--residual"], "--residual does not go with --channels: leave one of them out."),
         (
             ["digits", "--channels", "4", "6", "--rule", "direct"],
             "Direct feedback has no path from an output to a patch",

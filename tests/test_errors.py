@@ -203,8 +203,28 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Unknown storage 'float16'. Did you mean 'bfloat16'? Choose one of: bfloat16.",
     ),
     (
-        lambda: RunOptions(storage="bfloat16", rule="backprop").check(),
-        "A storage of its own goes with areas and dtype float32: leave it out otherwise.",
+        lambda: RunOptions(storage="bfloat16", dtype="float64").check(),
+        "A storage of its own goes with dtype float32: leave one of them out.",
+    ),
+    (
+        lambda: RunOptions(rule="backprop", gated=True).check(),
+        "--gated does not go with the baseline 'backprop', which has no areas: leave one of them out.",
+    ),
+    (
+        lambda: RunOptions(rule="last-layer", lr_areas=0.5).check(),
+        "--lr-areas does not go with the baseline 'last-layer', which has no areas: leave one of them out.",
+    ),
+    (
+        lambda: RunOptions(rule="backprop", learn_projection=False).check(),
+        "--no-learn-projection does not go with the baseline 'backprop', which has no areas: leave one of them out.",
+    ),
+    (
+        lambda: RunOptions(rule="backprop", areas=4).check(),
+        "--areas 4 does not go with the baseline 'backprop': leave it out.",
+    ),
+    (
+        lambda: RunOptions(channels=(4,), width=64).check(),
+        "--width does not go with --channels: leave one of them out.",
     ),
     (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling to be a number of at least 0, got -1.0."),
     (lambda: AreaLinear(4, 2, start_scale=-1.0), "Expected start_scale to be a number of at least 0, got -1.0."),

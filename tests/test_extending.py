@@ -37,13 +37,13 @@ from brodmann import (
     mlp,
 )
 from brodmann.builders import FEEDBACKS, design
+from brodmann.execution import start_run
 from brodmann.feedback import Signal
 from brodmann.groups import Groups
 from brodmann.kernels.native import switched_off
 from brodmann.layers import Layer
 from brodmann.options import RunOptions
 from brodmann.routes import Route
-from brodmann.runs import start_run
 from brodmann.schedule import Schedule
 from brodmann.telemetry import area_choices
 from brodmann.training import Callback, Trainer

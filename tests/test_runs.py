@@ -20,13 +20,14 @@ import torch
 from safetensors.torch import load_file
 
 import brodmann
-from brodmann import BrodmannError, Network, runs
+from brodmann import BrodmannError, Network, execution
+from brodmann.assembly import build_learner
 from brodmann.checkpoints import checkpoint_names
 from brodmann.cli import main
 from brodmann.cli.train import free_folder
 from brodmann.data import load
+from brodmann.execution import continue_run, start_run
 from brodmann.options import RunOptions
-from brodmann.runs import continue_run, start_run
 from brodmann.training import Callback, Interrupted, Trainer
 
 from .blobs import write_blobs
@@ -265,7 +266,7 @@ def test_rates_that_are_not_given_suit_the_optimiser(rule: str, given: dict[str,
     assert chosen.training_schedule().lr == pytest.approx(lr)
     assert chosen.update().decay == decay
     data = load("digits")
-    learner = runs.build_learner(chosen, 64, data.outputs)
+    learner = build_learner(chosen, 64, data.outputs)
     if isinstance(learner, Network):
         assert learner.lr == pytest.approx(lr)
         assert learner.area_layers()[0][1].update_rule.decay == decay
@@ -493,14 +494,14 @@ def test_a_run_that_begins_elsewhere_meanwhile_is_never_replaced(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    load = runs.load
+    load = execution.load
 
     def slow(*arguments: Any, **named: Any) -> object:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
         return load(*arguments, **named)
 
-    monkeypatch.setattr(runs, "load", slow)
+    monkeypatch.setattr(execution, "load", slow)
     with pytest.raises(BrodmannError, match="exists: resume it"):
         start_run(options(table), folder)
     assert (folder / "config.json").read_text() == "{}"
@@ -547,7 +548,7 @@ def test_divergence_names_the_layer(table: Path, tmp_path: Path, capsys: pytest.
             ["--rule", "backprop", "--activation", "swish"],
             "Unknown activation 'swish'. Choose one of: gelu, relu, tanh",
         ),
-        (["--rule", "backprop", "--clip", "1"], "A clip limits the errors that layers receive, which autograd's"),
+        (["--rule", "backprop", "--clip", "1"], "--clip does not go with the baseline 'backprop'"),
     ],
 )
 def test_what_the_baseline_cannot_do_leaves_no_folder(

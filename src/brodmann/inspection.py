@@ -9,7 +9,7 @@ from typing import Any
 from . import figures
 from .files import read_rows
 from .network import Network
-from .runs import read_run, run_data
+from .runs import Run
 from .telemetry import Alignment, AreaUsage, alignment, area_choices, area_usage
 
 SAMPLES = 512
@@ -45,7 +45,8 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     Raises:
         BrodmannError: The run is not finished, its data has changed, or matplotlib is missing.
     """
-    network, _, _, config = read_run(folder)
+    run = Run.read(folder)
+    network = run.learner()
     history = read_rows(folder / "metrics.jsonl")
     place = folder / "figures"
     twin = folder / "backpropagation" / "metrics.jsonl"
@@ -54,7 +55,7 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     drawn = [place / "curves.png"]
     if not isinstance(network, Network):
         return Inspection([], [], history, drawn)
-    _, split = run_data(folder, data_dir)
+    split = run.split(data_dir)
     dtype = network.dtype
     x, y = split.x_test.to(dtype), split.y_test
     if any("tension" in row for row in history):
@@ -67,7 +68,7 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     if usage:
         figures.area_usage(place / "areas.png", usage)
         drawn.append(place / "areas.png")
-        if config["classes"]:
-            figures.areas_by_class(place / "classes.png", area_choices(network, x), y, config["classes"])
+        if run.classes:
+            figures.areas_by_class(place / "classes.png", area_choices(network, x), y, run.classes)
             drawn.append(place / "classes.png")
     return Inspection(usage, aligned, history, drawn)

@@ -14,6 +14,13 @@ from .sizes import check_channels
 from .updates import SGD, UPDATES, UpdateRule, update_rule
 
 BASELINES = ("backprop", "last-layer")
+OF_AREAS = (
+    *("shared", "gated", "routing", "partition", "cells", "temperature", "learn_projection", "balance", "pooling"),
+    *("lr_shared", "lr_areas", "lr_projection", "lr_feedback", "clip", "storage"),
+)
+"""Options that baselines do not have; every one counts for whatever learns by areas."""
+OF_DENSE = ("layers", "width", "residual")
+"""Options that convolutions do not have."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -37,7 +44,7 @@ class RunOptions:
     """Residual blocks instead of plain layers (at least 3 layers)."""
     channels: tuple[int, ...] | None = None
     """Of images: channels of convolutions of 3 x 3 pixels, such as 16 32, each with a pooling of 2, under one linear
-    layer; layers and width then do not count (default: none, a dense network)."""
+    layer, in place of layers and width (default: none, a dense network)."""
     shared: str = "learned"
     """Shared part: learned, frozen or off."""
     gated: bool = False
@@ -126,14 +133,17 @@ class RunOptions:
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
         if self.channels is not None:
             check_channels(self.channels)
-            if self.residual:
-                raise BrodmannError("Convolutions are plain: leave --residual or --channels out.")
+            self._refuse(OF_DENSE, "--channels")
+        if self.rule in BASELINES:
+            self._refuse(OF_AREAS, f"the baseline '{self.rule}', which has no areas")
+            if self.areas not in (1, RunOptions.areas):
+                raise BrodmannError(f"--areas {self.areas} does not go with the baseline '{self.rule}': leave it out.")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
         if self.storage is not None and self.storage not in STORAGES:
             raise unknown_name("storage", self.storage, STORAGES)
-        if self.storage is not None and (self.rule in BASELINES or self.dtype != "float32"):
-            raise BrodmannError("A storage of its own goes with areas and dtype float32: leave it out otherwise.")
+        if self.storage is not None and self.dtype != "float32":
+            raise BrodmannError("A storage of its own goes with dtype float32: leave one of them out.")
         if self.threads is not None:
             check_whole(threads=self.threads)
             if self.threads > 4096:
@@ -143,12 +153,17 @@ class RunOptions:
         check_real(lr_shared=self.lr_shared, lr_projection=self.lr_projection, lr_feedback=self.lr_feedback)
         if self.clip is not None:
             check_positive(clip=self.clip)
-            if self.rule in BASELINES:
-                raise BrodmannError("A clip limits the errors that layers receive, which autograd's baselines do not.")
         check_share(dropout=self.dropout, label_smoothing=self.label_smoothing)
         check_partition(self.partition)
         self.update()
         self.training_schedule()
+
+    def _refuse(self, names: tuple[str, ...], what: str) -> None:
+        """Raises where one of some options was given that would silently count for nothing."""
+        for name in names:
+            if getattr(self, name) != getattr(RunOptions, name):
+                option = "no-learn-projection" if name == "learn_projection" else name.replace("_", "-")
+                raise BrodmannError(f"--{option} does not go with {what}: leave one of them out.")
 
     def training_schedule(self) -> Schedule:
         """Returns the loop's part of the options."""

@@ -12,12 +12,12 @@ from functools import cache
 
 import torch
 
+from brodmann.assembly import build_learner, image_shape, split_data
 from brodmann.bench.case import Case
 from brodmann.bench.runner import searches
 from brodmann.bench.tuner import candidates, stored_choices, trials_of
 from brodmann.data import Split, load
 from brodmann.options import RunOptions
-from brodmann.runs import build_learner, image_shape, split_data
 
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""

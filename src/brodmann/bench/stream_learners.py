@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from brodmann.assembly import build_learner
 from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
 from brodmann.builders import stream_mlp
@@ -17,7 +18,6 @@ from brodmann.errors import unknown_name
 from brodmann.feedback import FixedRandom
 from brodmann.losses import SumOfSquares
 from brodmann.network import Network
-from brodmann.runs import build_learner
 from brodmann.streams import NetworkLearner, StreamLearner
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from brodmann.assembly import split_data
 from brodmann.bench.case import Case, Row
 from brodmann.bench.stream_learners import stream_learner
 from brodmann.data import load
 from brodmann.errors import BrodmannError, unknown_name
-from brodmann.runs import split_data
 from brodmann.streams import Task, continual_scores, learn_stream
 
 STREAMS = ("split", "permuted", "mixture")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from brodmann.assembly import build_learner, image_shape, split_data
 from brodmann.baselines import Backpropagation
 from brodmann.bench import paper
 from brodmann.bench.case import Case, Row
@@ -21,9 +22,9 @@ from brodmann.bench.statistics import pack
 from brodmann.bench.streams import stream
 from brodmann.data import Split, load
 from brodmann.errors import DivergenceError
+from brodmann.execution import peak_rss_mb
 from brodmann.local import Local
 from brodmann.network import Network
-from brodmann.runs import build_learner, image_shape, peak_rss_mb, split_data
 from brodmann.scoring import evaluate
 from brodmann.telemetry import alignment, area_usage, class_conflict
 from brodmann.training import Callback, Trainer

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import tyro
 from rich.table import Table
 
 from brodmann.data import load_inputs
-from brodmann.errors import CheckpointError
 from brodmann.inspection import inspect_run
-from brodmann.runs import read_run, read_targets, run_data
+from brodmann.runs import Run
 from brodmann.scoring import evaluate
 
 from .output import OUT, say
@@ -33,13 +31,13 @@ class Evaluate:
 
     def run(self) -> None:
         """Prints loss and accuracy."""
-        network, options, _, _ = read_run(self.run_folder)
-        _, split = run_data(self.run_folder, self.data_dir)
+        run = Run.read(self.run_folder)
+        options, network, split = run.options, run.learner(), run.split(self.data_dir)
         dtype = network.dtype
         target = split.y_test.to(dtype) if split.y_test.is_floating_point() else split.y_test
         scores = {f"test_{name}": value for name, value in evaluate(network, split.x_test.to(dtype), target).items()}
         if self.json:
-            print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(self.run_folder)}))
+            print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(run.folder)}))
             return
         say(f"{options.dataset}, {options.rule}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
 
@@ -55,22 +53,10 @@ class Predict:
     json: bool = False
     """Print one JSON object instead of a line per sample."""
 
-    @torch.no_grad()
     def run(self) -> None:
         """Prints a class name (or the target values) per sample."""
-        network, _, preprocessing, config = read_run(self.run_folder)
-        x = load_inputs(self.file, preprocessing, config.get("columns"))
-        outputs = network(x.to(network.dtype))
-        if config["regression"]:
-            scale = read_targets(self.run_folder)
-            predictions: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
-        else:
-            classes = config["classes"]
-            if not isinstance(classes, list) or len(classes) != outputs.shape[1]:
-                raise CheckpointError(
-                    f"{self.run_folder / 'config.json'} is damaged: expected the names of {outputs.shape[1]} classes."
-                )
-            predictions = [classes[index] for index in outputs.argmax(1).tolist()]
+        run = Run.read(self.run_folder)
+        predictions = run.predict(load_inputs(self.file, run.preprocessing(), run.columns))
         if self.json:
             print(json.dumps({"run": str(self.run_folder), "predictions": predictions}))
             return

@@ -15,9 +15,10 @@ from rich.table import Table
 
 from brodmann.callbacks import ProgressBar, TensorBoard
 from brodmann.errors import BrodmannError
+from brodmann.execution import continue_run, start_run
 from brodmann.inspection import inspect_run
 from brodmann.options import RunOptions
-from brodmann.runs import continue_run, read_options, start_run
+from brodmann.runs import Run
 from brodmann.training import Callback, Interrupted
 
 from .output import OUT, say
@@ -52,7 +53,7 @@ class Train(RunOptions):
         """Trains, prints the result, draws the figures."""
         if self.resume is not None:
             folder = self.resume
-            self._check_resumed(*read_options(folder))
+            self._check_resumed(Run.read(folder))
         else:
             if self.checkpoint is not None:
                 raise BrodmannError("--checkpoint goes with --resume: name the run folder that holds it.")
@@ -88,17 +89,17 @@ class Train(RunOptions):
     def _options(self) -> RunOptions:
         return RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
 
-    def _check_resumed(self, stored: RunOptions, compared: bool) -> None:
+    def _check_resumed(self, run: Run) -> None:
         """Raises where an option was given that the run to be resumed does not have."""
         for name, value in vars(self._options()).items():
-            own = getattr(stored, name)
+            own = getattr(run.options, name)
             if value not in (own, getattr(RunOptions, name)):
                 option = "the data set" if name == "dataset" else f"--{name.replace('_', '-')}"
                 raise BrodmannError(
                     f"--resume goes on with the run's own options, and there {option} is {own}: leave {value} out, or "
                     "start a new run."
                 )
-        if self.out not in (None, self.resume) or self.overwrite or self.compare > compared:
+        if self.out not in (None, self.resume) or self.overwrite or self.compare > run.compare:
             raise BrodmannError("--resume goes on with the run as it is: leave --out, --overwrite and --compare out.")
 
 

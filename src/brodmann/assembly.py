@@ -1,0 +1,111 @@
+"""What options describe: the parts of the data, the learner, the twin it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from .baselines import Backpropagation
+from .builders import design
+from .data import Dataset, Split
+from .errors import BrodmannError
+from .layers import Rates
+from .losses import CrossEntropy, Loss, MeanSquaredError
+from .network import Network
+from .options import BASELINES, RunOptions
+
+
+def split_data(options: RunOptions, data: Dataset) -> Split:
+    """Returns the parts of a data set as the options ask for them; where inputs are normalised, so are real targets."""
+    split = data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
+    return split if data.is_classification or options.normalise == "none" else split.standardised()
+
+
+def build_learner(
+    options: RunOptions,
+    features: int,
+    outputs: int,
+    classification: bool = True,
+    shape: tuple[int, ...] | None = None,
+) -> Network | Backpropagation:
+    """Returns the untrained learner that the options describe; their seed decides its weights.
+
+    Args:
+        options: Of the training.
+        features: Size of a sample (flat).
+        outputs: Classes, or targets.
+        classification: Whether targets are classes. Default True.
+        shape: Of an image, (channels, height, width): for convolutions alone. Default None.
+    """
+    torch.manual_seed(options.seed)
+    loss = loss_of(options, classification)
+    if options.rule in BASELINES:
+        return Backpropagation(
+            features,
+            outputs,
+            depth=options.layers,
+            width=options.width,
+            residual=options.residual,
+            activation=options.activation,
+            dropout=options.dropout,
+            optimiser=options.optimiser,
+            momentum=options.momentum,
+            decay=options.weight_decay,
+            readout_only=options.rule == "last-layer",
+            shape=shape,
+            channels=options.channels,
+            loss=loss,
+        )
+    sizes: dict[str, Any] = {"in_features": features, "depth": options.layers, "width": options.width}
+    builder = "residual_mlp" if options.residual else "mlp"
+    if options.channels is not None:
+        sizes, builder = {"shape": shape, "channels": options.channels}, "convnet"
+    description = design(
+        builder,
+        options.update(),
+        **sizes,
+        outputs=outputs,
+        areas=options.areas,
+        feedback=options.rule,
+        activation=options.activation,
+        dropout=options.dropout,
+        routing=options.routing,
+        shared=options.shared,
+        gated=options.gated,
+        pooling=options.pooling,
+        storage=options.storage,
+        router={
+            "partition": options.partition,
+            "cells": options.cells,
+            "temperature": options.temperature,
+            "learned": options.learn_projection,
+            "balance_rate": options.balance,
+        },
+    )
+    rates = Rates(options.lr_shared, options.lr_areas, options.lr_projection, options.lr_feedback)
+    return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
+
+
+def image_shape(options: RunOptions, data: Dataset) -> tuple[int, ...] | None:
+    """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
+    if options.channels is None:
+        return None
+    if len(data.shape) != 3:
+        raise BrodmannError(
+            f"--channels asks for images, and a sample of '{options.dataset}' has the shape {data.shape}: leave it out."
+        )
+    return (1, *data.shape[1:]) if options.grey else data.shape
+
+
+def twin_of(options: RunOptions) -> RunOptions:
+    """Returns the options of the dense network by backpropagation that `--compare` trains beside a run."""
+    return replace(options, rule="backprop", areas=1, clip=None)
+
+
+def loss_of(options: RunOptions, classification: bool) -> Loss:
+    """Returns cross entropy for classes, the mean squared error for real targets."""
+    if options.label_smoothing and not classification:
+        raise BrodmannError("A label smoothing goes with classes, and these targets are real numbers: leave it out.")
+    return CrossEntropy(options.label_smoothing) if classification else MeanSquaredError()

@@ -1,0 +1,200 @@
+"""Trains a run from its options to its result, through every interruption."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .assembly import build_learner, image_shape, split_data, twin_of
+from .baselines import Backpropagation, matching_width
+from .callbacks import AreaUse, MetricsFile
+from .checkpoints import checkpoint_names
+from .data import Dataset, Split, load
+from .data.catalogue import is_own_file
+from .errors import BrodmannError
+from .files import empty, plain, write_json
+from .network import Network
+from .options import BASELINES, DTYPES, RunOptions
+from .runs import Run
+from .scoring import evaluate
+from .training import Callback, Trainer
+
+Watchers = Callable[[Path, RunOptions], list[Callback]]
+
+
+def start_run(
+    options: RunOptions,
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+    compare: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Prepares a new run folder; `continue_run` then trains.
+
+    Raises:
+        BrodmannError: The folder exists and ``overwrite`` is off, or it cannot be written, or the data is missing.
+    """
+    options.check()
+    _check_place(folder, overwrite)
+    data = load(options.dataset, data_dir, target=options.target, task=options.task)
+    if is_own_file(options.dataset) and Path(options.dataset).is_file():
+        options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
+    _device(options.device)
+    split = split_data(options, data)
+    if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
+        raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
+    if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
+        raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
+    features = split.x_train.shape[1]
+    sizes = features, data.outputs, data.is_classification, image_shape(options, data)
+    with torch.random.fork_rng(devices=[]):
+        build_learner(options, *sizes)  # fail on bad sizes before we replace a run
+        if compare and options.rule not in BASELINES:
+            build_learner(twin_of(options), *sizes)  # and on what the twin cannot do
+    place = data_dir and str(Path(data_dir).resolve())
+    run = Run(folder, options, place, compare, data.digest, not data.is_classification, data.classes, data.columns)
+    json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
+    _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
+    if folder.exists():
+        empty(folder)
+    run.write()
+    return folder
+
+
+def _check_place(folder: Path, overwrite: bool) -> None:
+    """Raises where a new run would not have the folder to itself, or would replace what is no run."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        raise BrodmannError(f"{folder} is a file: choose another --out.")
+    if not overwrite:
+        raise BrodmannError(
+            f"{folder} exists: resume it with --resume {shlex.quote(str(folder))}, replace it with --overwrite, or "
+            "choose another --out."
+        )
+    try:
+        Run.read(folder)
+    except BrodmannError:
+        raise BrodmannError(
+            f"{folder} is no run folder (it has no config.json of a run): choose another --out."
+        ) from None
+
+
+def continue_run(
+    folder: Path, *, checkpoint: str | None = None, callbacks: Watchers | None = None, data_dir: str | None = None
+) -> dict[str, Any]:
+    """Trains a prepared run from where it stands to its end; a finished one returns its result.
+
+    Args:
+        folder: Of the run.
+        checkpoint: Name of the checkpoint to go back to. Default the newest.
+        callbacks: Gives the further callbacks of a training in a folder with options, such as a progress bar.
+        data_dir: Where the data lies, if not where it lay at the start.
+
+    Returns:
+        The outcome, as in ``result.json``; with a comparison the twin's under ``"backpropagation"``.
+
+    Raises:
+        BrodmannError: The folder is no run, its data changed, or a checkpoint is damaged.
+        Interrupted: A signal came; a later call goes on from there.
+    """
+    run = Run.read(folder)
+    options = run.options
+    if checkpoint is None and (known := run.result()) is not None:
+        return known
+    data = run.data(data_dir)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    split = split_data(options, data)
+    learner, result = _train(folder, options, data, split, checkpoint, callbacks)
+    if run.compare and options.rule not in BASELINES:
+        twin = twin_of(options)
+        if options.channels is None:
+            active = learner.active_parameters()
+            width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
+            twin = replace(twin, width=width)
+        place = folder / "backpropagation"  # a run folder too
+        replace(run, folder=place, options=twin, compare=False).write()
+        _, result["backpropagation"] = _train(place, twin, data, split, None, callbacks)
+        write_json(place / "result.json", result["backpropagation"])
+    write_json(folder / "result.json", result)
+    return result
+
+
+def _train(
+    folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
+) -> tuple[Network | Backpropagation, dict[str, Any]]:
+    sizes = split.x_train.shape[1], data.outputs, data.is_classification, image_shape(options, data)
+    learner = build_learner(options, *sizes)
+    device = _device(options.device)
+    learner.to(device)
+    if DTYPES[options.dtype] == torch.float64:
+        learner.double()
+
+    def place(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        dtype = DTYPES[options.dtype]
+        return x.to(device, dtype), (y.to(device, dtype) if y.is_floating_point() else y.to(device))
+
+    train = place(split.x_train, split.y_train)
+    validation = place(split.x_validation, split.y_validation)
+    watchers: list[Callback] = [AreaUse(train[0][:1024]), *(callbacks(folder, options) if callbacks else [])]
+    watchers.append(MetricsFile(folder / "metrics.jsonl"))  # last: it writes what the others put into the row
+    trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
+    write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
+    if split.targets is not None:
+        write_json(folder / "targets.json", split.targets.as_dict())
+    if checkpoint is not None or checkpoint_names(folder):
+        trainer.resume(checkpoint)
+    if checkpoint is not None:
+        for name in ("result.json", "model.safetensors"):  # what came of the part that is given up
+            (folder / name).unlink(missing_ok=True)
+    progress = trainer.run()
+    learner.save(folder / "model.safetensors")
+    test = evaluate(learner, *place(split.x_test, split.y_test))
+    held_out = evaluate(learner, *validation) if len(validation[0]) else {}
+    metric = "accuracy" if data.is_classification else "r2"
+    return learner, {
+        "dataset": options.dataset,
+        "rule": options.rule,
+        "areas": 1 if options.rule in BASELINES else options.areas,
+        "layers": options.layers if options.channels is None else len(options.channels) + 1,
+        "width": options.width if options.channels is None else None,
+        "channels": options.channels,
+        f"test_{metric}": test.get(metric),
+        "test_loss": test["loss"],
+        f"validation_{metric}": held_out.get(metric),
+        "train_seconds": round(progress.seconds, 3),
+        "epochs": progress.epoch,
+        "effective_areas": progress.history[-1].get("effective_areas", []) if progress.history else [],
+        "active_parameters": learner.active_parameters(),
+        "total_parameters": learner.total_parameters(),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "digest": data.digest,
+        "run": str(folder),
+    }
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type == "meta":
+        raise BrodmannError(f"The device '{name}' is not available here: use cpu, or check the installation.")
+    return device
+
+
+def peak_rss_mb() -> float:
+    """Returns the largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
