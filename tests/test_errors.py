@@ -219,10 +219,6 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "--no-learn-projection does not go with the baseline 'backprop', which has no areas: leave one of them out.",
     ),
     (
-        lambda: RunOptions(rule="backprop", areas=4).check(),
-        "--areas 4 does not go with the baseline 'backprop': leave it out.",
-    ),
-    (
         lambda: RunOptions(channels=(4,), width=64).check(),
         "--width does not go with --channels: leave one of them out.",
     ),

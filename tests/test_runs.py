@@ -28,6 +28,7 @@ from brodmann.cli.train import free_folder
 from brodmann.data import load
 from brodmann.execution import continue_run, start_run
 from brodmann.options import RunOptions
+from brodmann.runs import Run
 from brodmann.training import Callback, Interrupted, Trainer
 
 from .blobs import write_blobs
@@ -607,3 +608,27 @@ def test_what_callbacks_put_into_a_row_is_written(table: Path, tmp_path: Path) -
     continue_run(folder, callbacks=lambda *_: [Mine()])
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["mine"] for row in rows] == [10, 20]
+
+
+def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    start_run(RunOptions(str(table), width=12, areas=4, epochs=3), folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    run = Run.read(folder)
+    assert run.result() is None
+    with pytest.raises(BrodmannError, match="is not finished: resume it with `brodmann train --resume"):
+        run.predict(np.zeros((1, 6)))
+    assert continue_run(folder) == run.result()
+    data = np.load(table)
+    assert run.options == RunOptions(str(table), width=12, areas=4, epochs=3)
+    np.save(tmp_path / "x.npy", data["x_test"])
+    named = run.predict(tmp_path / "x.npy")
+    assert named == run.predict(data["x_test"]) == run.predict(torch.from_numpy(data["x_test"]))
+    right = np.mean([name == run.classes[label] for name, label in zip(named, data["y_test"], strict=True)])
+    assert right == pytest.approx(run.result()["test_accuracy"])
+    assert torch.equal(run.split().x_test, run.preprocessing()(torch.from_numpy(data["x_test"])))
+    for samples, message in ((np.zeros((2, 5)), r"x must hold inputs of shape \(n, 6\)"), ([["a"] * 6], "numeric")):
+        with pytest.raises(BrodmannError, match=message):
+            run.predict(samples)

@@ -212,6 +212,14 @@ def test_a_small_last_batch_is_no_sign_of_divergence() -> None:
         Trainer(Network(mlp(5, 3, width=4, areas=1)), (x, y), None, Schedule(epochs=3, batch_size=16)).run()
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_small_batches_may_leave_all_units_silent(batch_size: int) -> None:
+    x, y = blobs(64)
+    for seed in range(12):
+        torch.manual_seed(seed)
+        Trainer(Network(mlp(5, 3, width=2, areas=1)), (x, y), None, Schedule(epochs=2, batch_size=batch_size)).run()
+
+
 def test_a_new_training_refuses_a_folder_that_holds_checkpoints(tmp_path: Path) -> None:
     Trainer(network(), blobs(), None, Schedule(epochs=1), folder=tmp_path).run()
     names = checkpoint_names(tmp_path)

@@ -29,6 +29,17 @@ def _umask() -> int:
 _UMASK = _umask()
 
 
+def user_cache() -> Path:
+    """Returns the package's folder in the user's cache, which need not exist.
+
+    Raises:
+        RuntimeError: There is no home.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG rules say to ignore a relative path there.
+    return (Path(named) if os.path.isabs(named) else Path("~/.cache").expanduser()) / "brodmann"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and puts it in its place at the end: readers never see a part.

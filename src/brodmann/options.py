@@ -18,7 +18,7 @@ OF_AREAS = (
     *("shared", "gated", "routing", "partition", "cells", "temperature", "learn_projection", "balance", "pooling"),
     *("lr_shared", "lr_areas", "lr_projection", "lr_feedback", "clip", "storage"),
 )
-"""Options that baselines do not have; every one counts for whatever learns by areas."""
+"""Options that baselines do not have. The number of areas is none of them: whoever compares rules gives it to all."""
 OF_DENSE = ("layers", "width", "residual")
 """Options that convolutions do not have."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -35,7 +35,7 @@ class RunOptions:
     sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a baseline by PyTorch autograd:
     backprop, or last-layer, which leaves the hidden layers as they were drawn."""
     areas: int = 16
-    """Budget of areas of every layer."""
+    """Budget of areas of every layer; baselines have one, whatever it is."""
     layers: int = 2
     """Linear layers, readout included."""
     width: int = 256
@@ -136,8 +136,6 @@ class RunOptions:
             self._refuse(OF_DENSE, "--channels")
         if self.rule in BASELINES:
             self._refuse(OF_AREAS, f"the baseline '{self.rule}', which has no areas")
-            if self.areas not in (1, RunOptions.areas):
-                raise BrodmannError(f"--areas {self.areas} does not go with the baseline '{self.rule}': leave it out.")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
         if self.storage is not None and self.storage not in STORAGES:

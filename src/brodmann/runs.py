@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 import brodmann
 
 from .assembly import loss_of, split_data
 from .baselines import Backpropagation
-from .data import Dataset, Preprocessing, Split, load
+from .data import Dataset, Preprocessing, Split, load, load_inputs
+from .data.inputs import process
 from .data.targets import TargetScale
 from .errors import BrodmannError, CheckpointError, MissingDataError
 from .extensions import import_extensions
@@ -146,16 +147,20 @@ class Run:
         path = self.folder / "targets.json"
         return TargetScale.from_dict(read_json(path)) if path.is_file() else None
 
-    def predict(self, x: Tensor) -> list[Any]:
+    def predict(self, samples: str | Path | ArrayLike) -> list[Any]:
         """Returns what the trained learner says of samples: names of classes, or target values in their own units.
 
         Args:
-            x: Samples as its preprocessing leaves them, ``(n, features)``; `brodmann.data.load_inputs` reads files.
+            samples: Raw ones, as in the data set: a file, see `brodmann.data.load_inputs`, or numbers ``(n, ...)``.
 
         Raises:
-            BrodmannError: The run is not finished, or damaged.
+            BrodmannError: The run is not finished or damaged, or the samples are not such as it was trained on.
         """
-        network = self.learner()
+        network, preprocessing = self.learner(), self.preprocessing()
+        if isinstance(samples, str | Path):
+            x = load_inputs(samples, preprocessing, self.columns)
+        else:
+            x = process(numpy.asarray(samples), preprocessing)
         with torch.no_grad():
             outputs = network(x.to(network.dtype))
         if self.regression:

@@ -49,8 +49,9 @@ class Schedule:
             cosine, but constant for recursive least squares, whose steps are exact.
         warmup: Steps over which the rate rises linearly from 0. Default 0.
         seed: Of the order of samples and of dropout. Default 0.
-        patience: Epochs without a better accuracy on the validation part, or loss where targets are real, before
-            training stops and the best weights come back. Default None: train to the end, keep the last weights.
+        patience: Epochs without a better accuracy on the validation part (of equals the least loss counts), or loss
+            where targets are real, before training stops and the best weights come back. Default None: train to the
+            end, keep the last weights.
         checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60;
             infinite for none.
     """

@@ -72,6 +72,7 @@ class Progress:
         samples: Samples in it.
         seconds: Training time so far, evaluation left out.
         best: Best validation accuracy so far; of real targets minus the loss.
+        best_loss: Validation loss there.
         best_epoch: Its epoch.
         history: A row per epoch.
     """
@@ -85,6 +86,7 @@ class Progress:
     samples: int = 0
     seconds: float = 0.0
     best: float = -math.inf
+    best_loss: float = math.inf
     best_epoch: int = -1
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -296,9 +298,10 @@ class Trainer:
         if self.validation is not None:
             scores = evaluate(self.network, *self.validation)
             row |= {f"validation_{name}": value for name, value in scores.items()}
-            achieved = scores.get("accuracy", -scores["loss"])
-            if achieved > progress.best:
-                progress.best, progress.best_epoch = achieved, progress.epoch
+            achieved, loss = scores.get("accuracy", -scores["loss"]), scores["loss"]
+            # Of equals the one of the least loss: ten samples are soon all right.
+            if (achieved, -loss) > (progress.best, -progress.best_loss):
+                progress.best, progress.best_loss, progress.best_epoch = achieved, loss, progress.epoch
                 if self.schedule.patience is not None:
                     self._keep_best()
         row["seconds"] = progress.seconds

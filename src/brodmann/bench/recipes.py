@@ -197,7 +197,7 @@ def interference(plan: Plan) -> list[Case]:
         for seed in seeds:
             base = replace(_options(dataset, quick=plan.quick), seed=seed)
             for method, changes in CONFLICTING.items():
-                brief = replace(base, **changes, epochs=4 if plan.quick else 5)
+                brief = replace(base, **changes, epochs=base.epochs if plan.quick else 5)
                 cases.append(Case("interference", method, brief, task="conflict"))
             streams: list[dict[str, Any]] = [{"stream": "split", "tasks": 5}]
             if dataset != "cifar10-jpeg":

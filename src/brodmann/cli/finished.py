@@ -10,7 +10,6 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from brodmann.data import load_inputs
 from brodmann.inspection import inspect_run
 from brodmann.runs import Run
 from brodmann.scoring import evaluate
@@ -56,7 +55,7 @@ class Predict:
     def run(self) -> None:
         """Prints a class name (or the target values) per sample."""
         run = Run.read(self.run_folder)
-        predictions = run.predict(load_inputs(self.file, run.preprocessing(), run.columns))
+        predictions = run.predict(self.file)
         if self.json:
             print(json.dumps({"run": str(self.run_folder), "predictions": predictions}))
             return

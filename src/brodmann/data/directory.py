@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from brodmann.errors import MissingDataError
+from brodmann.files import user_cache
 
 
 def data_directory(data_dir: str | Path | None = None) -> Path:
@@ -21,12 +22,7 @@ def data_directory(data_dir: str | Path | None = None) -> Path:
         The path of the folder, which need not exist.
     """
     chosen = data_dir or os.environ.get("BRODMANN_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG rules say to ignore a relative path there.
-    root = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
-    return root / "brodmann"
+    return Path(chosen).expanduser() if chosen else user_cache()
 
 
 def fetch_command(name: str, directory: Path) -> str:

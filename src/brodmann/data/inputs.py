@@ -1,4 +1,4 @@
-"""Inputs of a file, for prediction."""
+"""Raw inputs, of a file or in memory, for prediction."""
 
 from __future__ import annotations
 
@@ -45,14 +45,27 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         raise unknown_name("kind of input file", path.suffix or path.name, _READERS)
     if not path.is_file():
         raise BrodmannError(f"A file with inputs was expected at {path}; no file is there. Check the path.")
-    array = reader(path, columns, math.prod(preprocessing.shape))
-    check_numeric(array, str(path))
+    return process(reader(path, columns, math.prod(preprocessing.shape)), preprocessing, str(path))
+
+
+def process(array: Array, preprocessing: Preprocessing, label: str = "x") -> Tensor:
+    """Processes raw inputs as in training; they may be arranged as those of a file, see `load_inputs`.
+
+    Args:
+        array: Numbers, (n, *preprocessing.shape).
+        preprocessing: What the training data went through.
+        label: What errors call them. Default ``"x"``.
+
+    Raises:
+        BrodmannError: If they are empty, not numeric, not finite, or their shape does not fit.
+    """
+    check_numeric(array, label)
     if array.size == 0:
-        raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
-    return preprocessing(finite_tensor(_arranged(array, preprocessing.shape, path), str(path)))
+        raise BrodmannError(f"{label} must hold at least one example; it is empty. Add a row.")
+    return preprocessing(finite_tensor(_arranged(array, preprocessing.shape, label), label))
 
 
-def _arranged(array: Array, shape: tuple[int, ...], path: Path) -> Array:
+def _arranged(array: Array, shape: tuple[int, ...], label: str) -> Array:
     """Brings the array to ``(n, *shape)`` in the first way that fits."""
     if array.shape == shape:
         return array[None]
@@ -65,7 +78,7 @@ def _arranged(array: Array, shape: tuple[int, ...], path: Path) -> Array:
         if (channels == 1 and array.shape[1:] == tuple(plane)) or array.shape[1:] == (math.prod(shape),):
             return array.reshape(len(array), *shape)
     raise BrodmannError(
-        f"{path} must hold inputs of shape (n, {', '.join(map(str, shape))}); {array.shape} came. "
+        f"{label} must hold inputs of shape (n, {', '.join(map(str, shape))}); {array.shape} came. "
         "Use inputs like those of the training data, without the targets."
     )
 

@@ -1,11 +1,14 @@
-"""What both estimators share: settings, network, loop, scaling of inputs."""
+"""What both estimators share: settings, network, training, scaling of inputs."""
 
 from __future__ import annotations
 
+import math
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,7 +27,8 @@ from brodmann.errors import BrodmannError
 from brodmann.losses import Loss, SumOfSquares
 from brodmann.network import Network
 from brodmann.options import check_partition, default_decay
-from brodmann.schedule import Pace, Schedule, batches, learning_rate
+from brodmann.schedule import Schedule
+from brodmann.training import Callback, Interrupted, Trainer
 from brodmann.updates import update_rule
 
 Array = NDArray[Any]
@@ -66,8 +70,23 @@ def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+class _Account(Callback):
+    """Keeps an estimator's account of its epochs."""
+
+    def __init__(self, estimator: SALEstimator) -> None:
+        self.estimator = estimator
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """Notes the loss, and prints it where that is asked for."""
+        model = self.estimator
+        model.loss_curve_.append(row["train_loss"])
+        model.n_iter_ += 1
+        if model.verbose:
+            print(f"epoch {model.n_iter_}: loss {row['train_loss']:.5f}")
+
+
 class SALEstimator(BaseEstimator):  # type: ignore[misc]
-    """What both estimators share: the network, the loop, the scaling of inputs. The constructor only stores."""
+    """What both estimators share: the network, its training, the scaling of inputs. The constructor only stores."""
 
     def __init__(
         self,
@@ -121,7 +140,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 most 64. With 64 for all, a table of 150 rows makes two steps an epoch and does not get far
                 (docs/log.md).
             standardise: Whether inputs are brought to mean 0 and variance 1 first. Default True: raw tables work.
-            early_stopping: Whether to hold out a part and keep the weights of its best score. Default False.
+            early_stopping: Whether to hold out a part and keep the weights of its best accuracy (of equals the
+                least loss counts), or least squared error. Default False.
             validation_fraction: Share held out for it. Default 0.1.
             patience: Epochs without a better score before stopping early. Default 10.
             random_state: Integer, `numpy.random.RandomState` or None.
@@ -183,12 +203,6 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self._scaler = StandardScaler() if self.standardise else None
         self.__dict__.pop("best_validation_score_", None)
 
-    def _widen_scale(self, x: Array) -> None:
-        """Takes the samples of a `partial_fit` into the scale of the inputs."""
-        if self._scaler is not None:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
-                self._scaler = deepcopy(self._scaler).partial_fit(x)
-
     @property
     def _rates(self) -> tuple[float, float]:
         """Learning rate and decay."""
@@ -201,8 +215,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         """Whether the fitted network learns by recursive least squares; before there is one, whether it will."""
         return self._is_recursive if hasattr(self, "network_") else self.optimiser == "rls"
 
-    def _pace(self, samples: int) -> Pace:
-        """Checks the settings of the loop, and returns what they come to for so many samples."""
+    def _schedule(self) -> Schedule:
+        """Checks the settings of the loop and returns it."""
         check_switch(early_stopping=self.early_stopping)
         batch = None if self.batch_size == "auto" else self.batch_size
         if isinstance(batch, str):
@@ -214,7 +228,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                     "optimiser='rls' does not combine with residual, gated, dropout, pooling, partition or "
                     "early_stopping: leave them out."
                 )
-            return Schedule(batch_size=batch).pace(samples, recursive=True)
+            return Schedule(batch_size=batch)
         if self.early_stopping:
             check_whole(patience=self.patience)
         patience = self.patience if self.early_stopping else None
@@ -222,7 +236,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         check_real(validation_fraction=self.validation_fraction)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
-        return schedule.pace(samples)
+        return schedule
 
     def _scaled(self, x: Array) -> torch.Tensor:
         scaled = x if self._scaler is None else self._scaler.transform(x)
@@ -232,41 +246,13 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             raise BrodmannError("Expected inputs that float32 can hold, got larger ones: scale them down.")
         return inputs
 
-    def _epoch(
-        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, batch: int, step: int = 0, steps: int = 0
-    ) -> int:
-        """Makes one pass; returns the number of steps made so far. With ``steps`` 0 the rate is constant.
-
-        What dropout draws hangs on the random state and the epoch; torch's global generator stays as it was.
-        """
-        with _seeded(self._seed + self.n_iter_):
-            return self._pass(x, y, weight, batch, step, steps)
-
-    def _pass(
-        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, batch: int, step: int, steps: int
-    ) -> int:
-        total, largest = 0.0, self._rates[0]
-        for rows in batches(len(x), batch, self._seed, self.n_iter_):
-            part = None if weight is None else weight[rows]
-            if part is not None and not bool(part.any()):
-                continue  # a batch without weight teaches nothing
-            if self._recursive:
-                total += float(self.network_.learn(x[rows], y[rows], part))  # a sum already
-                continue
-            rate = learning_rate(largest, step, steps, self.schedule or "cosine") if steps else largest
-            total += float(self.network_.learn(x[rows], y[rows], part, lr=rate)) * len(rows)
-            step += 1
-        self.loss_curve_.append(total / len(x))
-        self.n_iter_ += 1
-        if self.verbose:
-            print(f"epoch {self.n_iter_}: loss {self.loss_curve_[-1]:.5f}")
-        return step
-
     def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
+        """Trains from scratch on (samples, features); ``stratify`` are the classes by which a part is held out."""
+        schedule = replace(self._schedule(), seed=self._seed)
+        x, y, weight, stratify = _present(weight, x, y, weight, stratify)
         training: Any = np.arange(len(x))
-        held_out: Any = None
+        held_out: Any = training[:0]
         if self.early_stopping:
-            self._pace(len(x))  # says what is wrong with the settings before the split does
             try:
                 training, held_out = train_test_split(
                     training, test_size=self.validation_fraction, random_state=self._seed, stratify=stratify
@@ -275,32 +261,39 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 raise BrodmannError(
                     f"Cannot hold out a validation_fraction of {self.validation_fraction} of {len(x)} samples: {error}"
                 ) from None
-        if weight is not None and not weight[training].any():
-            raise BrodmannError("All samples that have a weight were held out: lower the validation_fraction.")
-        pace = self._pace(len(training))
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
-        inputs = self._scaled(x)
-        weights = self._relative(weight, len(x))
-        steps = pace.epochs * -(-len(training) // pace.batch_size)
-        step, best, best_epoch, kept = 0, -np.inf, 0, None
-        for epoch in range(pace.epochs):
-            part = None if weights is None else weights[training]
-            step = self._epoch(inputs[training], y[training], part, pace.batch_size, step, steps)
-            if held_out is None:
-                continue
-            achieved = self._held_out_score(inputs[held_out], y[held_out])
-            if achieved > best:
-                best, best_epoch = achieved, epoch
-                kept = {name: tensor.clone() for name, tensor in self.network_.state_dict().items()}
-            elif epoch - best_epoch >= self.patience:
-                break
-        if kept is not None:
-            self.network_.load_state_dict(kept)
-            self.best_validation_score_ = best
+        inputs, weights = self._scaled(x), self._relative(weight, len(x))
+        part = (inputs[training], y[training], None if weights is None else weights[training])
+        self._learn(part, schedule, (inputs[held_out], y[held_out]))
 
-    def _held_out_score(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        return -float(self.network_.loss(self.network_(x), y, None))
+    def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None) -> None:
+        """Makes one pass over further samples at a constant rate."""
+        schedule = replace(self._schedule(), epochs=1, shape="constant", seed=self._seed + self.n_iter_)
+        x, y, weight = _present(weight, x, y, weight)
+        if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
+            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
+                self._scaler = deepcopy(self._scaler).partial_fit(x)
+        self._learn((self._scaled(x), y, self._relative(weight, len(x))), schedule)
+
+    def _learn(
+        self,
+        part: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
+        schedule: Schedule,
+        held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
+        x, y, weight = part
+        train = (x, y) if weight is None else (x, y, weight)
+        trainer = Trainer(self.network_, train, held_out, schedule, callbacks=_Account(self))
+        try:
+            with _one_thread:
+                progress = trainer.run()
+        except Interrupted as stop:
+            signal.raise_signal(stop.number)  # what it does is for the caller to say, now that the step is whole
+            raise
+        if schedule.patience is not None:
+            row = progress.history[progress.best_epoch]
+            self.best_validation_score_ = row.get("validation_accuracy", row.get("validation_r2", math.nan))
 
     @torch.no_grad()
     def _outputs(self, X: ArrayLike) -> Array:
@@ -334,3 +327,11 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if not weight.any():
             raise BrodmannError("All sample weights are zero: expected at least one above 0.")
         return weight
+
+
+def _present(weight: Array | None, *arrays: Any) -> Any:
+    """Returns the rows of arrays that have a weight: what counts for nothing is as if it were not there."""
+    if weight is None or weight.all():
+        return arrays
+    rows = np.flatnonzero(weight)
+    return tuple(None if array is None else array[rows] for array in arrays)

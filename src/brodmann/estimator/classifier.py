@@ -26,7 +26,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch.
         n_iter_: Epochs made.
-        best_validation_score_: With early stopping, minus the loss of the held-out part where the weights were kept.
+        best_validation_score_: With early stopping, the accuracy on the held-out part where the weights were kept.
         n_features_in_: Number of features.
     """
 
@@ -77,7 +77,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
         check_classification_targets(labels)
         weight = self._weights(sample_weight, x)
-        batch = self._pace(len(x)).batch_size
+        self._schedule()  # says what is wrong with the settings before anything is built
         known = unique_labels(labels if classes is None else classes) if first else self.classes_
         if len(known) < 2:
             raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
@@ -89,10 +89,8 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if first:
             self._start(x.shape[1], len(known), CrossEntropy(normalised=False))
             self.classes_ = known
-        if first or not self._recursive:
-            self._widen_scale(x)
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
-        self._epoch(self._scaled(x), indices, self._relative(weight, len(x)), batch)
+        self._train_on(x, indices, weight)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:

@@ -28,7 +28,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch, of standardised targets.
         n_iter_: Epochs made.
-        best_validation_score_: With early stopping, minus the loss of the held-out part where the weights were kept.
+        best_validation_score_: With early stopping, R^2 on the held-out part where the weights were kept.
         n_features_in_: Number of features.
     """
 
@@ -59,11 +59,11 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         first = not hasattr(self, "network_")
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
         weight = self._weights(sample_weight, x)
-        batch = self._pace(len(x)).batch_size
+        self._schedule()  # says what is wrong with the settings before anything is built
         targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         if first:
             begun = self._begin(x, y)
-            self._targets.fit(begun)
+            self._targets.fit(begun, sample_weight=weight)
             if (begun == begun[:1]).all():
                 warnings.warn(
                     "partial_fit takes the scale of targets from its first call, and here all are equal: begin with "
@@ -73,9 +73,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         elif targets.shape[1] != self._targets.n_features_in_:
             expected = self._targets.n_features_in_
             raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
-        if first or not self._recursive:
-            self._widen_scale(x)
-        self._epoch(self._scaled(x), self._target_tensor(targets), self._relative(weight, len(x)), batch)
+        self._train_on(x, self._target_tensor(targets), weight)
         return self
 
     def predict(self, X: ArrayLike) -> Array:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from brodmann.files import user_cache
+
 SOURCE = Path(__file__).with_name("grouped.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
 COMPILERS = ("g++", "clang++", "c++")
@@ -76,9 +78,8 @@ def _complaint(error: subprocess.SubprocessError) -> str:
 def cache_folder() -> Path:
     """Where compiled kernels lie: BRODMANN_CACHE, else the user's cache folder."""
     named = os.environ.get(WHERE)
-    if named:
-        return Path(named).expanduser().absolute()  # the system's loader looks for a bare name elsewhere
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "brodmann"
+    # Absolute: the system's loader looks for a bare name elsewhere.
+    return Path(named).expanduser().absolute() if named else user_cache()
 
 
 def find_compiler() -> str | None:
