@@ -50,7 +50,7 @@ gpu-check: $(READY)  ## Checks and times the Triton kernels on a CUDA device
 	$(BIN)/python -m pytest tests/test_cuda.py
 	$(BIN)/python benchmarks/gpu.py
 
-MODULES := $(addprefix brodmann.,bench builders callbacks conflict data estimator extensions feedback figures losses \
+MODULES := $(addprefix brodmann.,assembly bench builders callbacks conflict conversion data estimator execution extensions feedback figures losses \
 	options parts patches routes runs schedule scoring sizes slabs streams telemetry training updates)
 api: $(READY)  ## Writes the reference of all public classes and functions: build/api/index.html
 	$(BIN)/pip install --quiet 'pdoc>=15'

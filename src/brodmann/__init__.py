@@ -3,6 +3,7 @@
 from .area_linear import AreaLinear
 from .builders import convnet, mlp, residual_mlp, stream_mlp
 from .containers import Recomputed, Residual, Routed, Sequential
+from .conversion import from_torch
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
 from .layers import Context, Layer, Rates
@@ -51,6 +52,7 @@ __all__ = [
     "Transpose",
     "UpdateRule",
     "convnet",
+    "from_torch",
     "mlp",
     "residual_mlp",
     "stream_mlp",

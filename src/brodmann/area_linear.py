@@ -75,6 +75,7 @@ class AreaLinear(Layer):
         pooling: float = 0.0,
         router: Callable[..., Router] | None = Router,
         start_scale: float = 1.0,
+        start: nn.Linear | None = None,
         storage: torch.dtype | None = None,
     ) -> None:
         """Draws the weights from torch's global generator.
@@ -96,12 +97,15 @@ class AreaLinear(Layer):
             start_scale: The shared part starts normal with a standard deviation of this times ``1 / sqrt(in)``, and so
                 do feedback weights that learn. Default 1: outputs as large as inputs. Readouts start smaller, see
                 `mlp`. With 0 the shared part starts at zero, feedback weights as with 1.
+            start: A map whose weights and biases the layer starts as, such as one of a trained network; its output is
+                then that map's, whatever the area. Feedback weights start independently of it, but as large; instead of
+                ``start_scale``. Default None.
             storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
                 rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
 
         Raises:
-            BrodmannError: A size is not a positive whole number, or a choice is unknown.
+            BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes.
         """
         super().__init__()
         check_whole(in_features=in_features, out_features=out_features, areas=areas)
@@ -120,21 +124,24 @@ class AreaLinear(Layer):
         in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
-        start = torch.zeros(out_features, in_features)
-        if start_scale:
-            start.normal_(std=start_scale * in_features**-0.5)
+        weight, bias = torch.zeros(out_features, in_features), torch.zeros(out_features)
+        if start is not None:
+            weight, bias = _values(start, weight.shape)
+            start_scale = float(weight.square().mean() * in_features) ** 0.5
+        elif start_scale:
+            weight.normal_(std=start_scale * in_features**-0.5)
         shape = Shape(
-            in_features, out_features, areas, shared == "learned", start, rule, storage, scale=start_scale or 1.0
+            in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=start_scale or 1.0
         )
         self.shared: Slab | None = None
         self.shared_bias: Slab | None = None
         self.areas: AreaMap | None = None
         if shared != "off":
-            self.shared = Slab(shape.stored(start[None].clone()), rule)
-            self.shared_bias = Slab(torch.zeros(1, out_features), rule)
+            self.shared = Slab(shape.stored(weight[None].clone()), rule)
+            self.shared_bias = Slab(bias[None].clone(), rule)
         if areas > 1 or shared != "learned":
-            origin = start if shared == "off" else torch.zeros_like(start)
-            self.areas = AreaMap(areas, shape.stored(origin), torch.zeros(out_features), rule)
+            origin = (weight, bias) if shared == "off" else (torch.zeros_like(weight), torch.zeros_like(bias))
+            self.areas = AreaMap(areas, shape.stored(origin[0]), origin[1], rule)
         self.router = router(in_features, areas, update=rule) if router is not None and areas > 1 else None
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
@@ -367,6 +374,16 @@ class AreaLinear(Layer):
         """Shown by print(network)."""
         sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
         return f"{sizes}, shared={self.shared_mode}, gated={self.gated}, pooling={self.pooling}, {self.update_rule}"
+
+
+def _values(start: nn.Linear, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Returns weights (out, in) and biases (out,) of a map; 0 where it has no biases."""
+    if not isinstance(start, nn.Linear) or start.weight.shape != shape:
+        came = f"one of {tuple(start.weight.shape)}" if isinstance(start, nn.Linear) else type(start).__name__
+        raise BrodmannError(f"Expected to start as an nn.Linear with weights {tuple(shape)}, got {came}.")
+    weight = start.weight.detach()
+    bias = weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach()
+    return weight, bias
 
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:

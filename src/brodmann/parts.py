@@ -105,7 +105,15 @@ class Parts:
         if self.storage is not None and self.storage not in STORAGES:
             raise unknown_name("storage", self.storage, STORAGES)
 
-    def layer(self, inputs: int, size: int, *, lowest: bool = False, start_scale: float = 1.0) -> AreaLinear:
+    def layer(
+        self,
+        inputs: int,
+        size: int,
+        *,
+        lowest: bool = False,
+        start_scale: float = 1.0,
+        start: nn.Linear | None = None,
+    ) -> AreaLinear:
         """Builds a layer; the lowest has no feedback."""
         return AreaLinear(
             inputs,
@@ -118,6 +126,7 @@ class Parts:
             pooling=self.pooling,
             router=self._new_router if self.routing == "layer" else None,
             start_scale=start_scale,
+            start=start,
             storage=None if self.storage is None else STORAGES[self.storage],
         )
 

@@ -83,7 +83,8 @@ class Patches(Layer):
 class ChannelsLast(nn.Module):
     """Applies one of PyTorch's operations for images, (samples, channels, height, width), to channels that come last.
 
-    As in ``Local(ChannelsLast(nn.MaxPool2d(2)))``.
+    As in ``Local(ChannelsLast(nn.MaxPool2d(2)))``. Tensors of other dimensions come and go as they are: that of
+    ``nn.Flatten()`` is then in PyTorch's order, and ``nn.Unflatten`` makes images whose channels come last.
     """
 
     def __init__(self, operation: nn.Module) -> None:
@@ -93,8 +94,8 @@ class ChannelsLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """X (samples, height, width, channels); returns the same order."""
-        result: Tensor = self.operation(x.permute(0, 3, 1, 2))
-        return result.permute(0, 2, 3, 1)
+        result: Tensor = self.operation(x.permute(0, 3, 1, 2) if x.ndim == 4 else x)
+        return result.permute(0, 2, 3, 1) if result.ndim == 4 else result
 
 
 class Images(nn.Module):
