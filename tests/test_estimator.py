@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from brodmann import BrodmannError
 from brodmann.estimator import SALClassifier, SALRegressor
+from brodmann.training import Trainer
 
 EXCUSED = {
     "check_sample_weight_equivalence_on_dense_data": (
@@ -140,7 +141,7 @@ def test_a_fit_that_is_stopped_stops_as_any_other_code(number: int, monkeypatch:
     def terminated(*_: object) -> None:
         raise SystemExit(3)
 
-    monkeypatch.setattr("brodmann.estimator.base._Account.on_epoch", come)
+    monkeypatch.setattr("brodmann.estimator.base._Epoch.on_epoch", come)
     held = signal.signal(signal.SIGTERM, terminated)
     try:
         with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
@@ -148,6 +149,51 @@ def test_a_fit_that_is_stopped_stops_as_any_other_code(number: int, monkeypatch:
     finally:
         signal.signal(signal.SIGTERM, held)
     np.testing.assert_array_equal(model.predict_proba(x), before)
+
+
+def test_a_signal_that_nobody_minds_does_not_end_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = load_wine(return_X_y=True)
+    expected = SALClassifier(epochs=6, random_state=0, dropout=0.2).fit(x, y)
+    came: list[int] = []
+
+    def come(self: object, trainer: Trainer, loss: float) -> None:
+        if trainer.progress.step % 8 == 3:
+            signal.raise_signal(signal.SIGINT)  # ignored, as in the workers of many pools
+            signal.raise_signal(signal.SIGTERM)  # its handler takes note and returns
+
+    held = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda n, _: came.append(n))
+    monkeypatch.setattr("brodmann.estimator.base._Epoch.on_step", come)
+    try:
+        model = SALClassifier(epochs=6, random_state=0, dropout=0.2).fit(x, y)
+    finally:
+        signal.signal(signal.SIGINT, held[0])
+        signal.signal(signal.SIGTERM, held[1])
+    assert model.n_iter_ == 6
+    assert signal.SIGTERM in came
+    np.testing.assert_array_equal(model.predict_proba(x), expected.predict_proba(x))
+
+
+@pytest.mark.parametrize("width", [1, 128])
+def test_samples_that_are_all_alike_are_no_divergence(width: int) -> None:
+    y = np.arange(96) % 3
+    for seed in range(4):
+        settings = {"random_state": seed, "epochs": 2, "width": width}
+        for x in (np.ones((96, 1)), np.zeros((96, 3)), (np.arange(96)[:, None] == 7).astype(float)):
+            assert np.isfinite(SALClassifier(**settings).fit(x, y).partial_fit(x[:9], y[:9]).predict_proba(x)).all()
+            assert np.isfinite(SALRegressor(**settings).partial_fit(x[:10], y[:10]).fit(x, y).predict(x)).all()
+
+
+def test_a_regressor_passes_samples_without_weight_over() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    weight = np.where(np.arange(len(y)) % 4 == 0, 0.0, 1.0)
+    kept, other = weight > 0, np.where(weight > 0, y, 1e300)
+    settings = {"random_state": 0, "epochs": 2, "width": 16}
+    for act in ("fit", "partial_fit"):
+        one = getattr(SALRegressor(**settings), act)(x, other, sample_weight=weight)
+        two = getattr(SALRegressor(**settings), act)(x[kept], y[kept], sample_weight=weight[kept])
+        np.testing.assert_array_equal(one.predict(x), two.predict(x))
+    with pytest.warns(UserWarning, match="here all are equal"):
+        SALRegressor(**settings).partial_fit(x[:3], [1.0, 1.0, 2.0], sample_weight=[1.0, 1.0, 0.0])
 
 
 def test_early_stopping_keeps_the_best() -> None:

@@ -614,13 +614,13 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
     folder = tmp_path / "run"
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    start_run(RunOptions(str(table), width=12, areas=4, epochs=3), folder)
-    assert torch.equal(torch.get_rng_state(), before)
-    run = Run.read(folder)
+    start_run(RunOptions(str(table), width=12, areas=4, epochs=3), str(folder))
+    run = Run.read(str(folder))
     assert run.result() is None
     with pytest.raises(BrodmannError, match="is not finished: resume it with `brodmann train --resume"):
         run.predict(np.zeros((1, 6)))
-    assert continue_run(folder) == run.result()
+    assert continue_run(str(folder)) == run.result()
+    assert torch.equal(torch.get_rng_state(), before)
     data = np.load(table)
     assert run.options == RunOptions(str(table), width=12, areas=4, epochs=3)
     np.save(tmp_path / "x.npy", data["x_test"])
@@ -629,6 +629,22 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
     right = np.mean([name == run.classes[label] for name, label in zip(named, data["y_test"], strict=True)])
     assert right == pytest.approx(run.result()["test_accuracy"])
     assert torch.equal(run.split().x_test, run.preprocessing()(torch.from_numpy(data["x_test"])))
-    for samples, message in ((np.zeros((2, 5)), r"x must hold inputs of shape \(n, 6\)"), ([["a"] * 6], "numeric")):
+    halves = torch.from_numpy(data["x_test"]).bfloat16().requires_grad_()
+    assert len(run.predict(halves)) == len(named)
+    for samples, message in (
+        (np.zeros((2, 5)), r"x must hold inputs of shape \(n, 6\)"),
+        ([["a"] * 6], "numeric"),
+        ([[1.0], [1.0, 2.0]], "Expected samples of equal length"),
+    ):
         with pytest.raises(BrodmannError, match=message):
             run.predict(samples)
+
+
+def test_the_twin_is_a_run_like_any_other(table: Path, tmp_path: Path) -> None:
+    chosen = RunOptions(str(table), width=12, areas=4, epochs=1, gated=True, storage="bfloat16", clip=1.0)
+    continue_run(start_run(chosen, tmp_path / "run", compare=True))
+    twin = Run.read(tmp_path / "run" / "backpropagation")
+    assert twin.options.rule == "backprop"
+    continue_run(start_run(twin.options, tmp_path / "again"))
+    with pytest.raises(BrodmannError, match="'backprop' has none: leave it out"):
+        start_run(twin.options, tmp_path / "third", compare=True)

@@ -99,13 +99,14 @@ class AreaLinear(Layer):
                 `mlp`. With 0 the shared part starts at zero, feedback weights as with 1.
             start: A map whose weights and biases the layer starts as, such as one of a trained network; its output is
                 then that map's, whatever the area. Feedback weights start independently of it, but as large; instead of
-                ``start_scale``. Default None.
+                ``start_scale``. One of float64 makes a layer of float64, one of fewer bits a usual one. Default None.
             storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
                 rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
 
         Raises:
-            BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes.
+            BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes, is
+                no plain `nn.Linear`, or would be scaled by a gate.
         """
         super().__init__()
         check_whole(in_features=in_features, out_features=out_features, areas=areas)
@@ -126,7 +127,11 @@ class AreaLinear(Layer):
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
         weight, bias = torch.zeros(out_features, in_features), torch.zeros(out_features)
         if start is not None:
-            weight, bias = _values(start, weight.shape)
+            if gated and shared == "off" and areas > 1:
+                raise BrodmannError("A gate without a shared part would scale the start: leave one of them out.")
+            weight, bias = _values(start, weight)
+            if storage is not None and weight.dtype == torch.float64:
+                raise BrodmannError("A storage of its own goes with float32, and the start is float64: leave it out.")
             start_scale = float(weight.square().mean() * in_features) ** 0.5
         elif start_scale:
             weight.normal_(std=start_scale * in_features**-0.5)
@@ -147,6 +152,8 @@ class AreaLinear(Layer):
         self.place = 0  # among the layers that follow one `Routed`
         self.merged = False
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
+        if weight.dtype != torch.get_default_dtype():
+            self.to(weight.dtype)
 
     @property
     def sends_down(self) -> bool:
@@ -376,14 +383,18 @@ class AreaLinear(Layer):
         return f"{sizes}, shared={self.shared_mode}, gated={self.gated}, pooling={self.pooling}, {self.update_rule}"
 
 
-def _values(start: nn.Linear, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Returns weights (out, in) and biases (out,) of a map; 0 where it has no biases."""
-    if not isinstance(start, nn.Linear) or start.weight.shape != shape:
-        came = f"one of {tuple(start.weight.shape)}" if isinstance(start, nn.Linear) else type(start).__name__
-        raise BrodmannError(f"Expected to start as an nn.Linear with weights {tuple(shape)}, got {came}.")
-    weight = start.weight.detach()
-    bias = weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach()
-    return weight, bias
+def _values(start: nn.Linear, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns weights (out, in) and biases (out,) of a map, the latter 0 where it has none."""
+    if not isinstance(start, nn.Linear) or type(start).forward is not nn.Linear.forward:
+        raise BrodmannError(f"Expected to start as an nn.Linear, got {type(start).__name__}.")
+    if isinstance(start.weight, nn.UninitializedParameter) or start.weight.shape != like.shape:
+        came = "one that is not initialised" if start.in_features == 0 else f"one of {tuple(start.weight.shape)}"
+        raise BrodmannError(f"Expected to start as an nn.Linear with weights {tuple(like.shape)}, got {came}.")
+    if not start.weight.is_floating_point() or start.weight.is_meta:
+        raise BrodmannError(f"Expected to start as numbers, got {start.weight.dtype} on {start.weight.device}.")
+    kind = torch.promote_types(start.weight.dtype, like.dtype)
+    weight = start.weight.detach().to(like.device, kind)
+    return weight, weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach().to(weight)
 
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:

@@ -14,7 +14,7 @@ from .errors import BrodmannError
 from .layers import Rates
 from .losses import CrossEntropy, Loss, MeanSquaredError
 from .network import Network
-from .options import BASELINES, RunOptions
+from .options import BASELINES, OF_AREAS, RunOptions
 
 
 def split_data(options: RunOptions, data: Dataset) -> Split:
@@ -101,7 +101,8 @@ def image_shape(options: RunOptions, data: Dataset) -> tuple[int, ...] | None:
 
 def twin_of(options: RunOptions) -> RunOptions:
     """Returns the options of the dense network by backpropagation that `--compare` trains beside a run."""
-    return replace(options, rule="backprop", areas=1, clip=None)
+    without: dict[str, Any] = {name: getattr(RunOptions, name) for name in OF_AREAS}
+    return replace(options, rule="backprop", areas=1, **without)
 
 
 def loss_of(options: RunOptions, classification: bool) -> Loss:

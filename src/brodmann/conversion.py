@@ -10,16 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
+from .area_linear import AreaLinear
 from .checks import check_whole
 from .containers import Routed, Sequential
 from .errors import BrodmannError
 from .feedback import Direct, Feedback, Shape
 from .layers import Layer
 from .local import Local
-from .parts import ACTIVATIONS, Parts
+from .parts import Parts
 from .patches import ChannelsLast, Images, Patches
 from .updates import UpdateRule
+
+PROBES = 3
+"""Random samples that go through model and body, to see what comes to each layer and that both return the same."""
 
 
 def from_torch(
@@ -42,11 +47,12 @@ def from_torch(
     area; all else must hold no parameters and becomes a `Local`. The model is left as it was. A map without biases gets
     some, which start at 0; images that come out have their channels last, as losses here take them. With ``areas=1``
     and ``feedback="transpose"`` the body also learns as the model would under autograd, where all its maps have biases.
+    Parameters learn whether or not they asked for gradients. A model of float64 stays so, others become float32.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: An `nn.Sequential` of layers, which may hold others.
+        model: An `nn.Sequential` of layers, which may hold others, or one layer.
         shape: Of a sample, (features,) or (channels, height, width). Default None: what the model's first layer takes,
             if that is an `nn.Linear`. Images may also come flat.
         areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
@@ -62,21 +68,17 @@ def from_torch(
 
     Raises:
         BrodmannError: A layer is of a kind that cannot be converted, the shape does not fit, a choice is unknown, or a
-            gate would change what the network computes.
+            gate without a shared part would change what the network computes.
     """
     layers = list(_layers_of(model))
     maps = [layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)]
     if not maps:
         raise BrodmannError("Expected an nn.Sequential with an nn.Linear or an nn.Conv2d in it, got none.")
-    if len(set(map(id, maps))) < len(maps):
-        raise BrodmannError("Expected layers with weights of their own, got one that stands in the model twice.")
-    if gated and shared == "off":
-        raise BrodmannError("A gate without a shared part would scale what the model computes: leave one of them out.")
+    for mapped in maps:
+        _check_map(mapped)
+    if len({id(mapped.weight) for mapped in maps}) < len(maps):
+        raise BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")
     shape = _shape_of(layers[0]) if shape is None else _checked(shape)
-    dtype = torch.promote_types(maps[0].weight.dtype, torch.float32)
-    if storage is not None and dtype != torch.float32:
-        raise BrodmannError(f"A storage of its own goes with float32, and the model is of {dtype}: leave it out.")
-    sample = torch.zeros(1, *shape, dtype=dtype)
     parts = Parts(
         math.prod(shape),
         _size_of(maps[-1]),
@@ -91,25 +93,76 @@ def from_torch(
         storage=storage,
     )
     parts.check(len(maps), sum(layer.weight.numel() for layer in maps))
+    kind = torch.promote_types(maps[0].weight.dtype, torch.get_default_dtype())
+    sample = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(kind)
     converted: list[Layer] = [Local(Images(*shape))] if len(shape) == 3 else []
+    for layer, before, after in _run(layers, sample):
+        converted += _convert(layer, before, after, parts, lowest=not _has_map(converted))
+    body = parts.wrap(Sequential(*converted))
+    if kind == torch.float64:
+        body.double()  # its routers
+    _check_equal(body, sample, deepcopy(model).to("cpu", kind).eval()(sample))
+    return body.to(maps[0].weight.device)
+
+
+def _run(layers: Sequence[nn.Module], sample: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+    """Yields a copy of each layer, what comes to it of samples, and what it makes of that."""
+    after = sample
     for layer in layers:
-        twin = deepcopy(layer).to("cpu", dtype).eval()
-        before = sample
+        before = after
         try:
-            sample = twin(before).detach()
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            twin = deepcopy(layer).to("cpu", sample.dtype).eval()
+            after = twin(before)
+        except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
             raise BrodmannError(
-                f"{_named(layer)} does not take what comes to it, {tuple(before.shape)}: check shape={shape}. ({error})"
+                f"{_named(layer)} does not take what comes to it, {tuple(before.shape[1:])} a sample: check "
+                f"shape={tuple(sample.shape[1:])}. ({error})"
             ) from None
-        converted += _convert(twin, before, sample, parts, lowest=layer is maps[0])
-    body = parts.wrap(Sequential(*converted)).to(maps[0].weight.device)
-    return body.double() if dtype == torch.float64 else body
+        if not isinstance(after, Tensor) or len(after) != PROBES:
+            raise BrodmannError(f"{_named(layer)} cannot be converted: it does not return one tensor of samples.")
+        yield twin, before, after
+
+
+def _has_map(layers: Sequence[Layer]) -> bool:
+    return any(isinstance(layer, AreaLinear) for layer in layers)
+
+
+def _check_map(layer: nn.Linear | nn.Conv2d) -> None:
+    """Raises where a map's output is not that of its weights alone, or they are no numbers yet."""
+    weight = layer.weight
+    if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
+        raise BrodmannError(f"{_named(layer)} cannot be converted: it has no weights yet, or no real ones.")
+    plain = nn.Linear.forward if isinstance(layer, nn.Linear) else nn.Conv2d.forward
+    hooks = [*layer._forward_hooks, *layer._forward_pre_hooks]
+    if type(layer).forward is not plain or hooks:
+        what = "hooks" if hooks else "a forward of its own"
+        raise BrodmannError(f"{_named(layer)} cannot be converted: {type(layer).__name__} has {what}.")
+
+
+@torch.no_grad()
+def _check_equal(body: Layer, sample: Tensor, output: Tensor) -> None:
+    """Raises where the body does not return what the model does for samples."""
+    ours = body(sample)
+    theirs = output.movedim(1, -1) if output.ndim == 4 else output
+    stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
+    tolerance = 0.1 if stored else 1e-3
+    size = float(theirs.abs().max()) + 1e-6
+    if ours.shape != theirs.shape or not float((ours - theirs).abs().max()) <= tolerance * size:
+        raise BrodmannError(
+            "The converted network does not return what the model does: one of its layers treats samples in a way that "
+            "does not show, such as by hooks. Compose it by brodmann.Sequential."
+        )
 
 
 def _layers_of(model: nn.Module) -> Iterator[nn.Module]:
     """Yields the layers of nested `nn.Sequential` in their order."""
     if not isinstance(model, nn.Module):
         raise BrodmannError(f"Expected an nn.Sequential, got {type(model).__name__}.")
+    if is_parametrized(model):
+        raise BrodmannError(
+            f"{type(model).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
+            "torch.nn.utils.parametrize.remove_parametrizations."
+        )
     if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
         for part in model:
             yield from _layers_of(part)
@@ -151,8 +204,12 @@ def _size_of(last: nn.Linear | nn.Conv2d) -> int:
 def _convert(layer: nn.Module, before: Tensor, after: Tensor, parts: Parts, *, lowest: bool) -> list[Layer]:
     """Returns the layers that stand for one of the model's, which makes ``after`` of ``before``, a sample each."""
     if isinstance(layer, nn.Linear):
+        if before.ndim == 4:
+            raise BrodmannError(f"{layer} would map the width of images: put an nn.Flatten() before it.")
         return [parts.layer(layer.in_features, layer.out_features, lowest=lowest, start=layer)]
     if isinstance(layer, nn.Conv2d):
+        if before.ndim != 4:
+            raise BrodmannError(f"{layer} takes images, and what comes to it is {tuple(before.shape[1:])} a sample.")
         patches, linear = _patches(layer), _linear(layer)
         mapped = parts.layer(linear.in_features, linear.out_features, lowest=lowest, start=linear)
         if isinstance(mapped.feedback, Direct):
@@ -164,12 +221,17 @@ def _convert(layer: nn.Module, before: Tensor, after: Tensor, parts: Parts, *, l
         return []
     if isinstance(layer, _BatchNorm):
         raise BrodmannError(
-            f"{layer} cannot be converted, since it mixes the samples of a batch: fold it into the map below it by "
-            "torch.nn.utils.fuse_conv_bn_eval or fuse_linear_bn_eval first."
+            f"{layer} cannot be converted, since it mixes the samples of a batch. Right above a map, fold it into that "
+            "first, by torch.nn.utils.fuse_conv_bn_eval or fuse_linear_bn_eval."
+        )
+    if any(True for _ in layer.parameters()):
+        raise BrodmannError(
+            f"{layer} cannot be converted: of layers with parameters nn.Linear and nn.Conv2d alone can. A norm goes "
+            "without, by elementwise_affine=False or affine=False."
         )
     if getattr(layer, "inplace", False):
         layer.inplace = False  # type: ignore[assignment]
-    elementwise = isinstance(layer, (*ACTIVATIONS.values(), nn.Dropout))
+    elementwise = type(layer) in (nn.ReLU, nn.GELU, nn.Tanh, nn.Dropout)
     images = 4 in (before.ndim, after.ndim) and not elementwise
     try:
         return [Local(ChannelsLast(layer) if images else layer)]

@@ -13,9 +13,8 @@ from .routes import Choice, Route
 from .routing import Router
 
 EXPLODED, VANISHED = 1e12, 1e-20
-"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more."""
-FEW = 8
-"""Rows: of fewer, all units may be silent by chance, and no error comes down that ought to."""
+"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. Exactly
+0 is another thing: of a narrow layer, or of samples that are all alike, all units may be silent by chance."""
 
 
 class Watch:
@@ -24,12 +23,11 @@ class Watch:
     def __init__(self) -> None:
         """Starts with nothing seen."""
         self.norms: list[tuple[Any, float]] = []
-        self.rows = 0
 
     def observe(self, layer: Any, error: Tensor) -> None:
         """Notes the error that arrives at a layer."""
-        self.norms.append((layer, float(error.norm())))
-        self.rows = max(self.rows, len(error))
+        # The squares of what has vanished are 0 in float32.
+        self.norms.append((layer, float(error.norm()) or float(error.abs().sum())))
 
     def check(self, network: Any) -> None:
         """Raises where an error is not finite, or far from the output error, which comes first, or a router is lost."""
@@ -47,7 +45,7 @@ class Watch:
                 problem = f"is {norm}"
             elif top > 0 and norm > EXPLODED * top:
                 problem = f"has exploded to {norm:.1e} (output error {top:.1e})"
-            elif self.rows >= FEW and top > VANISHED and norm < VANISHED * top:
+            elif top > VANISHED and 0 < norm < VANISHED * top:
                 problem = f"has vanished to {norm:.1e} (output error {top:.1e})"
             else:
                 continue

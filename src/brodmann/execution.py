@@ -33,7 +33,7 @@ Watchers = Callable[[Path, RunOptions], list[Callback]]
 
 def start_run(
     options: RunOptions,
-    folder: Path,
+    folder: str | Path,
     *,
     data_dir: str | None = None,
     compare: bool = False,
@@ -45,6 +45,11 @@ def start_run(
         BrodmannError: The folder exists and ``overwrite`` is off, or it cannot be written, or the data is missing.
     """
     options.check()
+    if compare and options.rule in BASELINES:
+        raise BrodmannError(
+            f"--compare trains backpropagation beside areas, and '{options.rule}' has none: leave it out."
+        )
+    folder = Path(folder)
     _check_place(folder, overwrite)
     data = load(options.dataset, data_dir, target=options.target, task=options.task)
     if is_own_file(options.dataset) and Path(options.dataset).is_file():
@@ -59,7 +64,7 @@ def start_run(
     sizes = features, data.outputs, data.is_classification, image_shape(options, data)
     with torch.random.fork_rng(devices=[]):
         build_learner(options, *sizes)  # fail on bad sizes before we replace a run
-        if compare and options.rule not in BASELINES:
+        if compare:
             build_learner(twin_of(options), *sizes)  # and on what the twin cannot do
     place = data_dir and str(Path(data_dir).resolve())
     run = Run(folder, options, place, compare, data.digest, not data.is_classification, data.classes, data.columns)
@@ -91,7 +96,7 @@ def _check_place(folder: Path, overwrite: bool) -> None:
 
 
 def continue_run(
-    folder: Path, *, checkpoint: str | None = None, callbacks: Watchers | None = None, data_dir: str | None = None
+    folder: str | Path, *, checkpoint: str | None = None, callbacks: Watchers | None = None, data_dir: str | None = None
 ) -> dict[str, Any]:
     """Trains a prepared run from where it stands to its end; a finished one returns its result.
 
@@ -109,7 +114,7 @@ def continue_run(
         Interrupted: A signal came; a later call goes on from there.
     """
     run = Run.read(folder)
-    options = run.options
+    folder, options = run.folder, run.options
     if checkpoint is None and (known := run.result()) is not None:
         return known
     data = run.data(data_dir)
@@ -117,7 +122,7 @@ def continue_run(
         torch.set_num_threads(options.threads)
     split = split_data(options, data)
     learner, result = _train(folder, options, data, split, checkpoint, callbacks)
-    if run.compare and options.rule not in BASELINES:
+    if run.compare:
         twin = twin_of(options)
         if options.channels is None:
             active = learner.active_parameters()
@@ -135,7 +140,8 @@ def _train(
     folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
     sizes = split.x_train.shape[1], data.outputs, data.is_classification, image_shape(options, data)
-    learner = build_learner(options, *sizes)
+    with torch.random.fork_rng(devices=[]):
+        learner = build_learner(options, *sizes)
     device = _device(options.device)
     learner.to(device)
     if DTYPES[options.dtype] == torch.float64:

@@ -15,8 +15,21 @@ from .updates import SGD, UPDATES, UpdateRule, update_rule
 
 BASELINES = ("backprop", "last-layer")
 OF_AREAS = (
-    *("shared", "gated", "routing", "partition", "cells", "temperature", "learn_projection", "balance", "pooling"),
-    *("lr_shared", "lr_areas", "lr_projection", "lr_feedback", "clip", "storage"),
+    "shared",
+    "gated",
+    "routing",
+    "partition",
+    "cells",
+    "temperature",
+    "learn_projection",
+    "balance",
+    "pooling",
+    "lr_shared",
+    "lr_areas",
+    "lr_projection",
+    "lr_feedback",
+    "clip",
+    "storage",
 )
 """Options that baselines do not have. The number of areas is none of them: whoever compares rules gives it to all."""
 OF_DENSE = ("layers", "width", "residual")

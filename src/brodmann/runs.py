@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
 import brodmann
@@ -32,6 +32,9 @@ from .extensions import import_extensions
 from .files import read_json, write_json
 from .network import Network
 from .options import BASELINES, DTYPES, RunOptions
+
+PART = 1024
+"""Samples that are predicted at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,13 @@ class Run:
     columns: tuple[str, ...] | None = None
 
     @classmethod
-    def read(cls, folder: Path) -> Run:
+    def read(cls, folder: str | Path) -> Run:
         """Returns the run of a folder, finished or not.
 
         Raises:
             BrodmannError: The folder is no run, or its configuration is damaged.
         """
+        folder = Path(folder)
         path = folder / "config.json"
         if not path.is_file():
             raise BrodmannError(f"{folder} is no run folder: expected {path}.")
@@ -160,9 +164,9 @@ class Run:
         if isinstance(samples, str | Path):
             x = load_inputs(samples, preprocessing, self.columns)
         else:
-            x = process(numpy.asarray(samples), preprocessing)
+            x = process(_numbers(samples), preprocessing)
         with torch.no_grad():
-            outputs = network(x.to(network.dtype))
+            outputs = torch.cat([network(part.to(network.dtype)) for part in torch.split(x, PART)])
         if self.regression:
             scale = self.targets()
             values: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
@@ -183,6 +187,16 @@ class Run:
                 return result if whole else None
         except (BrodmannError, SafetensorError, OSError, TypeError):
             return None
+
+
+def _numbers(samples: ArrayLike) -> NDArray[Any]:
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.is_floating_point() else samples  # NumPy knows no bfloat16
+    try:
+        return numpy.asarray(samples)
+    except ValueError as error:
+        raise BrodmannError(f"Expected samples of equal length, as an array or a tensor: {error}") from None
 
 
 def _environment() -> dict[str, Any]:

@@ -369,7 +369,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Lets SIGINT and SIGTERM wait for the end of the step. Only the main thread may do so."""
+        """Lets SIGINT and SIGTERM wait for the end of the step, unless they are ignored. Only the main thread may."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -377,7 +377,9 @@ class Trainer:
         def ask(number: int, _: FrameType | None) -> None:
             self._signal = number
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        # None: not installed from Python, which could not put it back.
+        minded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (None, signal.SIG_IGN)]
+        before = {number: signal.signal(number, ask) for number in minded}
         try:
             yield
         finally:

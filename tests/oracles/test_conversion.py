@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
 from brodmann import SGD, Adam, BrodmannError, Network, from_torch
 from brodmann.area_linear import AreaLinear
@@ -110,6 +111,13 @@ def test_every_convolution_that_is_converted_is_the_models(
     torch.testing.assert_close(from_torch(model, x.shape[1:], areas=2)(x), model(x).detach())
 
 
+def test_an_activation_of_ones_own_is_followed_where_it_looks() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), Odd(), nn.Softmax(1), nn.Flatten(2), nn.Linear(36, 2), nn.Flatten())
+    x = torch.randn(4, 1, 8, 8)
+    torch.testing.assert_close(from_torch(model, (1, 8, 8), areas=2)(x), model(x).detach())
+
+
 def test_a_trained_network_goes_on_without_backpropagation() -> None:
     torch.manual_seed(0)
     centres = 2.0 * torch.randn(3, 6)
@@ -163,7 +171,34 @@ class Own(nn.Module):
         return x + self.inside(x)
 
 
+class Scaled(nn.Linear):
+    """A map with a forward of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Odd(nn.ReLU):
+    """An activation with a forward of its own, which is no operation on each number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1)
+
+
+def tied() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    return model
+
+
+def hooked(place: int) -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4)))
+    model[place].register_forward_hook(lambda _layer, _inputs, output: 2 * output + 1)
+    return model
+
+
 TWICE = nn.Linear(4, 4)
+IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
 
 
 @pytest.mark.parametrize(
@@ -176,13 +211,13 @@ TWICE = nn.Linear(4, 4)
             {},
             "Expected nn.Sequential alone to hold layers, got Own, whose forward is its own",
         ),
-        (nn.Sequential(TWICE, nn.ReLU(), TWICE), {}, "got one that stands in the model twice."),
+        (nn.Sequential(TWICE, nn.ReLU(), TWICE), {}, "got weights that stand in the model twice."),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), {}, "torch.nn.utils.fuse_conv_bn_eval or fuse_linear_bn_"),
-        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), {}, "Local takes operations without parameters or buffers"),
+        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), {}, "A norm goes without, by elementwise_affine=False"),
         (
             nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)),
             {},
-            "does not take what comes to it, (1, 4): check shape",
+            "does not take what comes to it, (4,) a sample: check shape=(4,).",
         ),
         (nn.Conv2d(1, 2, 3), {}, "name the shape of a sample, such as shape=(3, 32, 32)."),
         (
@@ -192,9 +227,31 @@ TWICE = nn.Linear(4, 4)
         ),
         (nn.Conv2d(2, 2, (3, 2)), {"shape": (2, 8, 8)}, "expected square kernels, strides and paddings"),
         (nn.Conv2d(2, 2, 2, padding="same"), {"shape": (2, 8, 8)}, "expected square kernels, strides and paddings"),
+        (tied(), {}, "got weights that stand in the model twice."),
+        (hooked(0), {}, "Linear has hooks."),
+        (hooked(2), {}, "The converted network does not return what the model does"),
+        (nn.Sequential(Scaled(4, 4)), {}, "Scaled has a forward of its own."),
+        (nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Linear(6, 3)), IMAGES, "would map the width of images"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(36, 2)),
+            {"shape": (8, 8)},
+            "check shape=(8, 8)",
+        ),
+        (nn.Sequential(nn.Linear(4, 4), nn.Flatten(0)), {}, "it does not return one tensor of samples."),
+        (nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), {}, "it does not return one tensor of samples."),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),
+        (nn.Sequential(nn.LazyLinear(4)), {"shape": (4,)}, "it has no weights yet, or no real ones."),
+        (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),
+        (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "it has no weights yet, or no real ones."),
+        (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
+        (nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 2)), IMAGES, "nn.Conv2d alone can."),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
         (nn.Linear(4, 4), {"shape": (0,)}, "Expected shape to be a whole number of at least 1, got 0."),
-        (nn.Linear(4, 4), {"gated": True, "shared": "off"}, "A gate without a shared part would scale what the model"),
+        (
+            nn.Linear(4, 4),
+            {"gated": True, "shared": "off"},
+            "A gate without a shared part would scale the start: leave",
+        ),
         (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A storage of its own goes with float32"),
         (nn.Linear(4, 4), {"routing": "none"}, "Unknown routing 'none'"),
         (
@@ -211,9 +268,27 @@ def test_what_cannot_be_converted_is_named(model: Any, options: dict[str, Any], 
 
 
 def test_a_start_must_fit() -> None:
-    with pytest.raises(
-        BrodmannError, match=r"Expected to start as an nn.Linear with weights \(3, 4\), got one of \(4, 3\)"
+    halves = nn.Linear(4, 3)
+    for start, options, message in (
+        (nn.Linear(3, 4), {}, r"an nn.Linear with weights \(3, 4\), got one of \(4, 3\)"),
+        (nn.LazyLinear(3), {}, r"weights \(3, 4\), got one that is not initialised"),
+        (torch.zeros(3, 4), {}, "an nn.Linear, got Tensor"),
+        (Scaled(4, 3), {}, "an nn.Linear, got Scaled"),
+        (nn.Linear(4, 3, device="meta"), {}, "Expected to start as numbers, got torch.float32 on meta"),
+        (halves, {"gated": True, "shared": "off"}, "A gate without a shared part would scale the start"),
+        (copy.deepcopy(halves).double(), {"storage": torch.bfloat16}, "A storage of its own goes with float32"),
     ):
-        AreaLinear(4, 3, start=nn.Linear(3, 4))
-    with pytest.raises(BrodmannError, match=r"Expected to start as an nn.Linear with weights \(3, 4\), got Tensor"):
-        AreaLinear(4, 3, start=torch.zeros(3, 4))
+        with pytest.raises(BrodmannError, match=message):
+            AreaLinear(4, 3, start=start, **options)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_layer_computes_in_the_numbers_of_its_start_or_the_usual_ones(kind: torch.dtype) -> None:
+    start = nn.Linear(4, 3).to(kind)
+    layer = AreaLinear(4, 3, areas=3, start=start, update=Adam())
+    expected = torch.float64 if kind == torch.float64 else torch.float32
+    assert {parameter.dtype for parameter in layer.parameters()} == {expected}
+    network = Network(layer)
+    x = torch.randn(5, 4, dtype=expected)
+    torch.testing.assert_close(network(x), functional.linear(x, start.weight.to(x), start.bias.to(x)).detach())
+    network.learn(x, torch.zeros(5, dtype=torch.int64))

@@ -53,7 +53,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
     """As the method, but an estimator whose call is refused stays as it was: an earlier fit, or none.
 
-    Only what a `partial_fit` had moved before a step diverged stays moved.
+    Only what a `partial_fit` had moved before a step diverged, or before it was interrupted, stays moved.
     """
 
     @wraps(method)
@@ -70,16 +70,17 @@ def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-class _Account(Callback):
-    """Keeps an estimator's account of its epochs."""
+class _Epoch(Callback):
+    """Keeps an estimator's account of an epoch, and ends the training there."""
 
     def __init__(self, estimator: SALEstimator) -> None:
         self.estimator = estimator
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """Notes the loss, and prints it where that is asked for."""
+        trainer.stop()
         model = self.estimator
-        model.loss_curve_.append(row["train_loss"])
+        model.loss_curve_ = [*model.loss_curve_, row["train_loss"]]
         model.n_iter_ += 1
         if model.verbose:
             print(f"epoch {model.n_iter_}: loss {row['train_loss']:.5f}")
@@ -178,7 +179,6 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         rate, decay = self._rates
         check_real(learning_rate=rate, decay=decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._is_recursive = self.optimiser == "rls"
         sizes: dict[str, Any] = {
             "in_features": features,
             "outputs": outputs,
@@ -189,7 +189,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "activation": self.activation,
         }
         with _seeded(self._seed):
-            if self._is_recursive:
+            if self.optimiser == "rls":
                 self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
             else:
                 builder = residual_mlp if self.residual else mlp
@@ -213,7 +213,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     @property
     def _recursive(self) -> bool:
         """Whether the fitted network learns by recursive least squares; before there is one, whether it will."""
-        return self._is_recursive if hasattr(self, "network_") else self.optimiser == "rls"
+        return self.network_.recursive if hasattr(self, "network_") else self.optimiser == "rls"
 
     def _schedule(self) -> Schedule:
         """Checks the settings of the loop and returns it."""
@@ -249,7 +249,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
         """Trains from scratch on (samples, features); ``stratify`` are the classes by which a part is held out."""
         schedule = replace(self._schedule(), seed=self._seed)
-        x, y, weight, stratify = _present(weight, x, y, weight, stratify)
+        x, y, weight, stratify = present(weight, x, y, weight, stratify)
         training: Any = np.arange(len(x))
         held_out: Any = training[:0]
         if self.early_stopping:
@@ -267,10 +267,10 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         part = (inputs[training], y[training], None if weights is None else weights[training])
         self._learn(part, schedule, (inputs[held_out], y[held_out]))
 
-    def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None) -> None:
+    def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
-        schedule = replace(self._schedule(), epochs=1, shape="constant", seed=self._seed + self.n_iter_)
-        x, y, weight = _present(weight, x, y, weight)
+        schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
+        x, y, weight = present(weight, x, y, weight)
         if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
                 self._scaler = deepcopy(self._scaler).partial_fit(x)
@@ -284,13 +284,17 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         x, y, weight = part
         train = (x, y) if weight is None else (x, y, weight)
-        trainer = Trainer(self.network_, train, held_out, schedule, callbacks=_Account(self))
-        try:
-            with _one_thread:
-                progress = trainer.run()
-        except Interrupted as stop:
-            signal.raise_signal(stop.number)  # what it does is for the caller to say, now that the step is whole
-            raise
+        trainer = Trainer(self.network_, train, held_out, schedule, callbacks=_Epoch(self))
+        progress, epochs = trainer.progress, -1
+        while progress.epoch > epochs:  # another thread may have an epoch in between
+            epochs, came = progress.epoch, None
+            try:
+                with _one_thread:
+                    trainer.run()
+            except Interrupted as stop:
+                came, epochs = stop.number, -1
+            if came is not None:
+                signal.raise_signal(came)  # what it does is for the caller to say; if nothing, we go on
         if schedule.patience is not None:
             row = progress.history[progress.best_epoch]
             self.best_validation_score_ = row.get("validation_accuracy", row.get("validation_r2", math.nan))
@@ -329,9 +333,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         return weight
 
 
-def _present(weight: Array | None, *arrays: Any) -> Any:
-    """Returns the rows of arrays that have a weight: what counts for nothing is as if it were not there."""
-    if weight is None or weight.all():
+def present(weight: Array | None, *arrays: Any) -> Any:
+    """Returns the rows of arrays that have a weight in float32: what counts for nothing is as if it were not there."""
+    rows = None if weight is None else np.flatnonzero((weight / weight.mean()).astype(np.float32))
+    if rows is None or len(rows) == len(arrays[0]):
         return arrays
-    rows = np.flatnonzero(weight)
     return tuple(None if array is None else array[rows] for array in arrays)

@@ -77,7 +77,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
         check_classification_targets(labels)
         weight = self._weights(sample_weight, x)
-        self._schedule()  # says what is wrong with the settings before anything is built
+        schedule = self._schedule()
         known = unique_labels(labels if classes is None else classes) if first else self.classes_
         if len(known) < 2:
             raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
@@ -90,7 +90,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
             self._start(x.shape[1], len(known), CrossEntropy(normalised=False))
             self.classes_ = known
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
-        self._train_on(x, indices, weight)
+        self._train_on(x, indices, weight, schedule)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from brodmann.errors import BrodmannError
 from brodmann.losses import MeanSquaredError
 
-from .base import Array, SALEstimator, all_or_nothing
+from .base import Array, SALEstimator, all_or_nothing, present
 
 
 class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
@@ -28,7 +28,8 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch, of standardised targets.
         n_iter_: Epochs made.
-        best_validation_score_: With early stopping, R^2 on the held-out part where the weights were kept.
+        best_validation_score_: With early stopping, R^2 on the held-out part where the weights were kept
+            (those of the least squared error); NaN where it is not defined, as of one sample.
         n_features_in_: Number of features.
     """
 
@@ -46,8 +47,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             BrodmannError: A setting is out of range or unknown.
         """
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        targets = self._begin(x, y)
         weight = self._weights(sample_weight, x)
+        x, y, weight = present(weight, x, y, weight)
+        targets = self._begin(x, y)
         self._targets.fit(targets, sample_weight=weight)
         self._train(x, self._target_tensor(targets), weight, None)
         return self
@@ -59,7 +61,8 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         first = not hasattr(self, "network_")
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
         weight = self._weights(sample_weight, x)
-        self._schedule()  # says what is wrong with the settings before anything is built
+        x, y, weight = present(weight, x, y, weight)
+        schedule = self._schedule()
         targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         if first:
             begun = self._begin(x, y)
@@ -73,7 +76,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         elif targets.shape[1] != self._targets.n_features_in_:
             expected = self._targets.n_features_in_
             raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
-        self._train_on(x, self._target_tensor(targets), weight)
+        self._train_on(x, self._target_tensor(targets), weight, schedule)
         return self
 
     def predict(self, X: ArrayLike) -> Array:

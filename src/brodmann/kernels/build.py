@@ -79,7 +79,7 @@ def cache_folder() -> Path:
     """Where compiled kernels lie: BRODMANN_CACHE, else the user's cache folder."""
     named = os.environ.get(WHERE)
     # Absolute: the system's loader looks for a bare name elsewhere.
-    return Path(named).expanduser().absolute() if named else user_cache()
+    return (Path(named).expanduser() if named else user_cache()).absolute()
 
 
 def find_compiler() -> str | None:
