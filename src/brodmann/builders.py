@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .containers import Recomputed, Residual, Routed, Sequential
 from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
-from .feedback import Direct, Feedback, LeastChange, Shape
+from .feedback import Feedback, LeastChange, Shape
 from .layers import Layer
 from .local import Local, RMSNorm
 from .parts import ACTIVATIONS, FEEDBACKS, STORAGES, Parts, activation_named, activation_of, dropout_of, feedback_path
@@ -295,11 +295,7 @@ def convnet(
     parts.check(len(sizes), weights_of(sizes))
     layers: list[Layer] = [Local(Images(*shape))]
     for index, (inputs, count) in enumerate(maps):
-        layers += [Patches(size, padding=size // 2), parts.layer(inputs, count, lowest=index == 0)]
-        if any(isinstance(part, Direct) for part in layers[-1].modules()):
-            raise BrodmannError(
-                "Direct feedback has no path from an output to a patch: choose another for convolutions."
-            )
+        layers += parts.convolution(Patches(size, padding=size // 2), inputs, count, lowest=index == 0)
         layers.append(activation_of(activation))
         layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]

@@ -16,7 +16,7 @@ from .area_linear import AreaLinear
 from .checks import check_whole
 from .containers import Routed, Sequential
 from .errors import BrodmannError
-from .feedback import Direct, Feedback, Shape
+from .feedback import Feedback, Shape
 from .layers import Layer
 from .local import Local
 from .parts import Parts
@@ -210,13 +210,8 @@ def _convert(layer: nn.Module, before: Tensor, after: Tensor, parts: Parts, *, l
     if isinstance(layer, nn.Conv2d):
         if before.ndim != 4:
             raise BrodmannError(f"{layer} takes images, and what comes to it is {tuple(before.shape[1:])} a sample.")
-        patches, linear = _patches(layer), _linear(layer)
-        mapped = parts.layer(linear.in_features, linear.out_features, lowest=lowest, start=linear)
-        if isinstance(mapped.feedback, Direct):
-            raise BrodmannError(
-                "Direct feedback has no path from an output to a patch: choose another for convolutions."
-            )
-        return [patches, mapped]
+        linear = _linear(layer)
+        return parts.convolution(_patches(layer), linear.in_features, linear.out_features, lowest=lowest, start=linear)
     if isinstance(layer, nn.Identity):
         return []
     if isinstance(layer, _BatchNorm):
