@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
             "`brodmann --import FILE COMMAND` first imports a file or module that registers rules of your own.",
             args=arguments,
         )
+        if isinstance(command, Train) and command.resume is not None:
+            command.check_resumed(arguments[1:])
         command.run()
         sys.stdout.flush()
     except BrodmannError as error:

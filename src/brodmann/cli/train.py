@@ -53,7 +53,6 @@ class Train(RunOptions):
         """Trains, prints the result, draws the figures."""
         if self.resume is not None:
             folder = self.resume
-            self._check_resumed(Run.read(folder))
         else:
             if self.checkpoint is not None:
                 raise BrodmannError("--checkpoint goes with --resume: name the run folder that holds it.")
@@ -89,11 +88,17 @@ class Train(RunOptions):
     def _options(self) -> RunOptions:
         return RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
 
-    def _check_resumed(self, run: Run) -> None:
-        """Raises where an option was given that the run to be resumed does not have."""
-        for name, value in vars(self._options()).items():
+    def check_resumed(self, arguments: list[str]) -> None:
+        """Raises where the arguments of the command ask for what the run to be resumed does not have.
+
+        They are read once more with the run's own options as the defaults: what differs then was given.
+        """
+        assert self.resume is not None
+        run = Run.read(self.resume)
+        given = tyro.cli(Train, args=arguments, default=Train(**vars(run.options)))
+        for name, value in vars(given._options()).items():
             own = getattr(run.options, name)
-            if value not in (own, getattr(RunOptions, name)):
+            if value != own:
                 option = "the data set" if name == "dataset" else f"--{name.replace('_', '-')}"
                 raise BrodmannError(
                     f"--resume goes on with the run's own options, and there {option} is {own}: leave {value} out, or "
