@@ -39,7 +39,7 @@ MUTANTS = [
     ("routes.py", "*of_rows.shape[1:]).sum(1)", "*of_rows.shape[1:]).mean(1)", "usefulness of one row alone"),
     ("patches.py", "below[:, down, across] += by_place[:, :, :, i, j]", "below[:, down, across] = by_place[:, :, :, i, j]", "pixels that hear of one patch alone"),
     ("conversion.py", "permute(0, 2, 3, 1).flatten(1)", "flatten(1)", "a convolution's weights in another order"),
-    ("area_linear.py", "weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach()", "weight.new_zeros(len(weight))", "biases that are not taken over"),
+    ("starts.py", "weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach()", "weight.new_zeros(len(weight))", "biases that are not taken over"),
     ("area_linear.py", "self._area_rate(context), decay + self.pooling", "self._area_rate(context), decay", "a forgotten pooling"),
     ("area_linear.py", "follower.target(feedback_lr, decay)", "follower.target(lr, decay)", "feedback at the rate of others"),
     ("area_linear.py", "follower.learn(whole, None, delta, x, feedback_lr, decay)", "pass", "feedback frozen with the shared part"),

@@ -21,6 +21,7 @@ from .routes import Choice, Route, gathered, spread
 from .routing import Router
 from .slabs import Slab
 from .splitting import merge_areas, recruit_areas, split_area
+from .starts import start_of
 from .updates import SGD, UpdateRule, check_rule
 
 SHARED = ("learned", "frozen", "off")
@@ -125,19 +126,12 @@ class AreaLinear(Layer):
         in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
-        weight, bias = torch.zeros(out_features, in_features), torch.zeros(out_features)
-        if start is not None:
-            if gated and shared == "off" and areas > 1:
-                raise BrodmannError("A gate without a shared part would scale the start: leave one of them out.")
-            weight, bias = _values(start, weight)
-            if storage is not None and weight.dtype == torch.float64:
-                raise BrodmannError("A storage of its own goes with float32, and the start is float64: leave it out.")
-            start_scale = float(weight.square().mean() * in_features) ** 0.5
-        elif start_scale:
-            weight.normal_(std=start_scale * in_features**-0.5)
-        shape = Shape(
-            in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=start_scale or 1.0
-        )
+        if start is not None and gated and shared == "off" and areas > 1:
+            raise BrodmannError("A gate without a shared part would scale the start: leave one of them out.")
+        weight, bias, scale = start_of(in_features, out_features, start_scale, start)
+        if start is not None and storage is not None and weight.dtype == torch.float64:
+            raise BrodmannError("A storage of its own goes with float32, and the start is float64: leave it out.")
+        shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
         self.shared: Slab | None = None
         self.shared_bias: Slab | None = None
         self.areas: AreaMap | None = None
@@ -381,20 +375,6 @@ class AreaLinear(Layer):
         """Shown by print(network)."""
         sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
         return f"{sizes}, shared={self.shared_mode}, gated={self.gated}, pooling={self.pooling}, {self.update_rule}"
-
-
-def _values(start: nn.Linear, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns weights (out, in) and biases (out,) of a map, the latter 0 where it has none."""
-    if not isinstance(start, nn.Linear) or type(start).forward is not nn.Linear.forward:
-        raise BrodmannError(f"Expected to start as an nn.Linear, got {type(start).__name__}.")
-    if isinstance(start.weight, nn.UninitializedParameter) or start.weight.shape != like.shape:
-        came = "one that is not initialised" if start.in_features == 0 else f"one of {tuple(start.weight.shape)}"
-        raise BrodmannError(f"Expected to start as an nn.Linear with weights {tuple(like.shape)}, got {came}.")
-    if not start.weight.is_floating_point() or start.weight.is_meta:
-        raise BrodmannError(f"Expected to start as numbers, got {start.weight.dtype} on {start.weight.device}.")
-    kind = torch.promote_types(start.weight.dtype, like.dtype)
-    weight = start.weight.detach().to(like.device, kind)
-    return weight, weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach().to(weight)
 
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:

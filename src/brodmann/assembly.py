@@ -88,6 +88,16 @@ def build_learner(
     return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
 
 
+def learner_for(options: RunOptions, data: Dataset, split: Split) -> Network | Backpropagation:
+    """Returns the untrained learner for the samples and targets of a data set, see `build_learner`.
+
+    Raises:
+        BrodmannError: A size or choice does not fit, or convolutions are asked for and samples are no images.
+    """
+    features, shape = split.x_train.shape[1], image_shape(options, data)
+    return build_learner(options, features, data.outputs, data.is_classification, shape)
+
+
 def image_shape(options: RunOptions, data: Dataset) -> tuple[int, ...] | None:
     """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
     if options.channels is None:

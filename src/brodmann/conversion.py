@@ -97,7 +97,8 @@ def from_torch(
     sample = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(kind)
     converted: list[Layer] = [Local(Images(*shape))] if len(shape) == 3 else []
     for layer, before, after in _run(layers, sample):
-        converted += _convert(layer, before, after, parts, lowest=not _has_map(converted))
+        lowest = not any(isinstance(below, AreaLinear) for below in converted)
+        converted += _convert(layer, before, after, parts, lowest=lowest)
     body = parts.wrap(Sequential(*converted))
     if kind == torch.float64:
         body.double()  # its routers
@@ -121,10 +122,6 @@ def _run(layers: Sequence[nn.Module], sample: Tensor) -> Iterator[tuple[nn.Modul
         if not isinstance(after, Tensor) or len(after) != PROBES:
             raise BrodmannError(f"{_named(layer)} cannot be converted: it does not return one tensor of samples.")
         yield twin, before, after
-
-
-def _has_map(layers: Sequence[Layer]) -> bool:
-    return any(isinstance(layer, AreaLinear) for layer in layers)
 
 
 def _check_map(layer: nn.Linear | nn.Conv2d) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assembly import build_learner, image_shape, split_data, twin_of
+from .assembly import learner_for, split_data, twin_of
 from .baselines import Backpropagation, matching_width
 from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
@@ -60,12 +60,10 @@ def start_run(
         raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
     if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
         raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
-    features = split.x_train.shape[1]
-    sizes = features, data.outputs, data.is_classification, image_shape(options, data)
     with torch.random.fork_rng(devices=[]):
-        build_learner(options, *sizes)  # fail on bad sizes before we replace a run
+        learner_for(options, data, split)  # fail on bad sizes before we replace a run
         if compare:
-            build_learner(twin_of(options), *sizes)  # and on what the twin cannot do
+            learner_for(twin_of(options), data, split)  # and on what the twin cannot do
     place = data_dir and str(Path(data_dir).resolve())
     run = Run(folder, options, place, compare, data.digest, not data.is_classification, data.classes, data.columns)
     json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
@@ -139,9 +137,8 @@ def continue_run(
 def _train(
     folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
-    sizes = split.x_train.shape[1], data.outputs, data.is_classification, image_shape(options, data)
     with torch.random.fork_rng(devices=[]):
-        learner = build_learner(options, *sizes)
+        learner = learner_for(options, data, split)
     device = _device(options.device)
     learner.to(device)
     if DTYPES[options.dtype] == torch.float64:

@@ -32,9 +32,7 @@ from .extensions import import_extensions
 from .files import read_json, write_json
 from .network import Network
 from .options import BASELINES, DTYPES, RunOptions
-
-PART = 1024
-"""Samples that are predicted at a time."""
+from .scoring import outputs_of
 
 
 @dataclass(frozen=True)
@@ -165,8 +163,7 @@ class Run:
             x = load_inputs(samples, preprocessing, self.columns)
         else:
             x = process(_numbers(samples), preprocessing)
-        with torch.no_grad():
-            outputs = torch.cat([network(part.to(network.dtype)) for part in torch.split(x, PART)])
+        outputs = outputs_of(network, x.to(network.dtype))
         if self.regression:
             scale = self.targets()
             values: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()

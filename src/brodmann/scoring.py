@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,18 @@ from .checks import check_pairs, check_tensors
 from .learner import Learner, check_learner
 from .losses import OwnLoss, one_number, per_sample, takes_logits
 
+ROWS = 1024
+"""Samples that go through a network at a time: enough for its products, and memory for few."""
+
 
 @torch.no_grad()
-def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> dict[str, float]:
+def outputs_of(network: Callable[[Tensor], Tensor], x: Tensor, rows: int = ROWS) -> Tensor:
+    """Returns the outputs of all samples, x (n, ...), so many at a time."""
+    return torch.cat([network(part) for part in torch.split(x, rows)])
+
+
+@torch.no_grad()
+def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = ROWS) -> dict[str, float]:
     """Returns the loss, and the `score` if the outputs are classes, or such as real targets are; x (n, ...).
 
     Of a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size compare.
@@ -24,7 +35,7 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = 1024) -> d
     check_learner(network)
     check_tensors(x=x, target=target)
     check_pairs(x, target)
-    outputs = torch.cat([network(part) for part in torch.split(x, rows)])
+    outputs = outputs_of(network, x, rows)
     loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, None))), len(x))
     values = target.numel() == outputs.numel() and not takes_logits(network.loss)
     known = target.is_floating_point() or not isinstance(network.loss, OwnLoss)

@@ -12,9 +12,7 @@ from torch import Tensor
 from .checks import check_pairs, check_tensors, check_whole
 from .errors import BrodmannError
 from .learner import Learner, check_learner
-
-ROWS = 1024
-"""Samples that are predicted at a time."""
+from .scoring import outputs_of
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,9 @@ class NetworkLearner:
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Nothing."""
 
-    @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class of every sample: that of the largest output; of a single one whether it is above 0."""
-        outputs = torch.cat([self.network(part) for part in torch.split(x, ROWS)])
+        outputs = outputs_of(self.network, x)
         return outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
 
 

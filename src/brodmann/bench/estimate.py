@@ -12,7 +12,7 @@ from functools import cache
 
 import torch
 
-from brodmann.assembly import build_learner, image_shape, split_data
+from brodmann.assembly import learner_for, split_data
 from brodmann.bench.case import Case
 from brodmann.bench.runner import searches
 from brodmann.bench.tuner import candidates, stored_choices, trials_of
@@ -63,8 +63,7 @@ def _parts(dataset: str, grey: bool) -> Split:
 @cache
 def _step_seconds(options: RunOptions) -> float:
     split = _parts(options.dataset, options.grey)
-    shape = image_shape(options, load(options.dataset))
-    learner = build_learner(options, split.x_train.shape[1], split.outputs, shape=shape)
+    learner = learner_for(options, load(options.dataset), split)
     batch = options.pace(len(split.x_train)).batch_size
     times = []
     for _ in range(TIMED_STEPS):

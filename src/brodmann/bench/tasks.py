@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brodmann.assembly import build_learner, image_shape, split_data
+from brodmann.assembly import learner_for, split_data
 from brodmann.baselines import Backpropagation
 from brodmann.bench import paper
 from brodmann.bench.case import Case, Row
@@ -25,7 +25,7 @@ from brodmann.errors import DivergenceError
 from brodmann.execution import peak_rss_mb
 from brodmann.local import Local
 from brodmann.network import Network
-from brodmann.scoring import evaluate
+from brodmann.scoring import evaluate, outputs_of
 from brodmann.telemetry import alignment, area_usage, class_conflict
 from brodmann.training import Callback, Trainer
 
@@ -159,7 +159,7 @@ def _train(
     options = case.options
     data = load(options.dataset)
     split = split_data(options, data)
-    learner = build_learner(options, split.x_train.shape[1], split.outputs, shape=image_shape(options, data))
+    learner = learner_for(options, data, split)
     if initialise is not None:
         initialise(learner, options.seed)
     curve = Curve(split, case.detail.get("every"))
@@ -190,14 +190,8 @@ def _train(
         use = area_usage(learner, split.x_validation)
         row["effective_areas"] = [round(line.effective, 2) for line in use]
     if not case.trial:
-        row |= _test_scores(predictions(learner, split.x_test) == split.y_test)
+        row |= _test_scores(outputs_of(learner, split.x_test).argmax(-1) == split.y_test)
     return learner, row | {"test_reads": split.test.reads}, split
-
-
-@torch.no_grad()
-def predictions(learner: Callable[[Tensor], Tensor], x: Tensor, rows: int = 1024) -> Tensor:
-    """Returns the class of every sample."""
-    return torch.cat([learner(part).argmax(-1) for part in torch.split(x, rows)])
 
 
 @torch.no_grad()

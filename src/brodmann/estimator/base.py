@@ -28,6 +28,7 @@ from brodmann.losses import Loss, SumOfSquares
 from brodmann.network import Network
 from brodmann.options import check_partition, default_decay
 from brodmann.schedule import Schedule
+from brodmann.scoring import outputs_of
 from brodmann.training import Callback, Interrupted, Trainer
 from brodmann.updates import update_rule
 
@@ -299,12 +300,10 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             row = progress.history[progress.best_epoch]
             self.best_validation_score_ = row.get("validation_accuracy", row.get("validation_r2", math.nan))
 
-    @torch.no_grad()
     def _outputs(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "network_")
         x = validate_data(self, X, reset=False, dtype=np.float64)
-        parts = [self.network_(part) for part in torch.split(self._scaled(x), PART)]
-        outputs: Array = torch.cat(parts).numpy().astype(np.float64)
+        outputs: Array = outputs_of(self.network_, self._scaled(x), PART).numpy().astype(np.float64)
         if not np.isfinite(outputs).all():
             raise BrodmannError("The outputs are not finite, as after a call that diverged: fit again.")
         return outputs
