@@ -286,8 +286,10 @@ def test_what_describes_networks_describes_convolutional_ones() -> None:
     network.learn(x, y)
     assert [round(line.cosine, 5) for line in alignment(network, x, y)] == [1.0, 1.0]
     assert [sum(line.counts) for line in area_usage(network, x)] == [20]
-    with pytest.raises(BrodmannError, match="known of layers with one row per sample, not of convolutions"):
-        class_conflict(network, x, y)
+    for routing in ("network", "layer"):
+        network = Network(convnet((1, 4, 4), 3, channels=(4,), areas=4, routing=routing))
+        with pytest.raises(BrodmannError, match="known of layers with one row per sample, not of convolutions"):
+            class_conflict(network, x, y)
 
 
 def test_pooling_takes_channels_last() -> None:

@@ -384,6 +384,16 @@ def test_weights_count_whatever_the_batch(batch: int) -> None:
     np.testing.assert_array_equal(shares[1], shares[3])
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_the_scale_of_inputs_counts_weights(method: str) -> None:
+    x, y = np.array([[0.0], [1.0], [5.0]]), np.array([0.0, 1.0, 2.0])
+    models = [SALRegressor(areas=1, width=4, random_state=0) for _ in range(2)]
+    getattr(models[0], method)(x, y, sample_weight=[1.0, 2.0, 3.0])
+    getattr(models[1], method)(x.repeat([1, 2, 3], 0), y.repeat([1, 2, 3]))
+    np.testing.assert_allclose(*(model._scaler.mean_ for model in models))
+    np.testing.assert_allclose(*(model._scaler.scale_ for model in models))
+
+
 def test_weights_count_from_call_to_call() -> None:
     rng = np.random.default_rng(0)
     y = np.r_[0, 1, (rng.random(300) < 0.5).astype(int)]

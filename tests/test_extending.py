@@ -36,7 +36,7 @@ from brodmann import (
     UpdateRule,
     mlp,
 )
-from brodmann.builders import FEEDBACKS, design
+from brodmann.builders import FEEDBACKS, build, design
 from brodmann.execution import start_run
 from brodmann.feedback import Signal
 from brodmann.groups import Groups
@@ -237,6 +237,12 @@ class Trained(nn.Module):
         return self.scale * functional.cross_entropy(output, target)
 
 
+class Incomplete(nn.Module):
+    """A learner that forgets most of it."""
+
+    def learn_with_output(self) -> None: ...
+
+
 CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: routed(picking(lambda x: x[:, 0] > 0)).learn(X, Y),
@@ -361,6 +367,25 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]
         "Expected feedback to build a Feedback, got int.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, areas=2, router=lambda size, areas, update: Router(size, 4, update=update)),
+        "Expected router to build a Router of 2 areas, as its layer has, got 4.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, areas=2, router=lambda size, areas, update: nn.Linear(size, areas)),  # type: ignore[arg-type,return-value]
+        "Expected router to build a Router, got Linear.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, areas=2, router=None)(X, Router(6, 4000).route(X)),
+        "These weights serve 2 areas, and the rows choose among 4000: route them by a router of as many areas, and use "
+        "groups.whole for weights that all rows share.",
+    ),
+    (lambda: Network(body(), lr=-1.0), "Expected lr to be a number of at least 0, got -1.0."),
+    (
+        lambda: Trainer(Incomplete(), (X, Y)),  # type: ignore[arg-type]
+        "Expected a learner, which has all that brodmann.learner.Learner names; Incomplete lacks learning_state, "
+        "load_learning_state, lr, loss, recursive.",
     ),
 ]
 
@@ -554,6 +579,17 @@ def test_parts_of_a_merged_network_make_a_network() -> None:
     merged = merged_once()
     again = Routed(merged.body.router, Sequential(*merged.body.body.layers))
     assert torch.equal(again(X), merged(X))
+
+
+def test_a_design_is_told_in_data_and_keeps_to_itself(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"builder": "mlp", "in_features": 6, "outputs": 3, "update": Adam(decay=0.1), "router": {}}
+    network = Network(build(given))
+    network.save(tmp_path / "network")
+    assert Network.load(tmp_path / "network").design == network.design
+    given["router"]["cells"] = 7
+    assert network.design is not None
+    assert network.design["router"] == {}
+    assert Network(build({**given, "router": None, "feedback": FixedRandom})).design is None
 
 
 def test_numbers_of_numpy_in_a_design() -> None:

@@ -163,8 +163,8 @@ def test_what_a_projection_learns_equals_pure_pytorch(
     x[::3] = 0  # no direction
     route = router.route(x)
     gate_error = torch.randn(rows, generator=generator, dtype=number)
-    assert native.takes_gate(route.u, router.prototypes, gate_error)
-    found = route.gate_down(gate_error)
+    found = native.gate_down(route.u, router.prototypes, route.cell, gate_error, temperature)
+    assert found is not None
     with native.switched_off():
         expected = route.gate_down(gate_error)
     tolerance = 1e-4 if number == torch.float32 else 1e-11
@@ -190,8 +190,9 @@ def test_the_loss_equals_that_of_pure_pytorch(
     output = size * torch.randn(classes, *leading, generator=generator, dtype=number).movedim(0, -1)  # strided
     target = torch.randint(0, classes, leading, generator=generator)
     cross_entropy = CrossEntropy(smoothing)
-    assert native.takes_loss(output, target)
-    loss, error = cross_entropy.value_and_error(output, target)
+    found = native.cross_entropy(output, target, smoothing)
+    assert found is not None
+    loss, error = found
     with native.switched_off():
         expected = cross_entropy.value_and_error(output, target)
     tolerance = 1e-5 if number == torch.float32 else 1e-13
@@ -532,6 +533,17 @@ def test_cxx_may_hold_options_and_a_launcher(monkeypatch: pytest.MonkeyPatch) ->
     assert found.endswith(f"/env {own} -O1")
 
 
+def test_a_compiler_that_cannot_be_read_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", 'g++ "')
+    build.cache_clear()
+    try:
+        found = build()
+    finally:
+        build.cache_clear()
+    assert found.library is None
+    assert found.why == 'CXX cannot be read: g++ " (No closing quotation). Name one compiler in it, or leave it out.'
+
+
 @pytest.mark.parametrize("script", ["", "printf 'caf\\351\\n' >&2; exit 1", "printf 'caf\\351\\n'"])
 def test_a_strange_compiler_is_no_reason_to_fail(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that writes nothing, and messages that are no UTF-8."""
@@ -551,8 +563,8 @@ def test_a_strange_compiler_is_no_reason_to_fail(script: str, tmp_path: Path, mo
 
 def test_a_target_on_another_device_is_not_read() -> None:
     output, target = torch.randn(6, 3), torch.zeros(6, dtype=torch.int64)
-    assert native.takes_loss(output, target)
-    assert not native.takes_loss(output, target.to("meta"))
+    assert native.cross_entropy(output, target, 0.0) is not None
+    assert native.cross_entropy(output, target.to("meta"), 0.0) is None
 
 
 def test_a_bias_of_another_kind_of_number_is_converted() -> None:

@@ -19,10 +19,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brodmann import BrodmannError, DivergenceError, MeanSquaredError, Network, SumOfSquares, mlp, stream_mlp
+from brodmann import (
+    BrodmannError,
+    DivergenceError,
+    MeanSquaredError,
+    Network,
+    SumOfSquares,
+    checkpoints,
+    mlp,
+    stream_mlp,
+)
 from brodmann.baselines import Backpropagation, matching_width
 from brodmann.callbacks import ProgressBar
-from brodmann.checkpoints import checkpoint_names
+from brodmann.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
 from brodmann.options import RunOptions
 from brodmann.schedule import SCHEDULES, Schedule, batches, learning_rate
 from brodmann.scoring import evaluate, score
@@ -131,6 +140,22 @@ def make(kind: str) -> Network | Backpropagation:
     if kind == "network":
         return network(dropout=0.3)
     return Backpropagation(5, 3, width=8, dropout=0.3, optimiser=kind, momentum=0.9 if kind == "sgd" else 0.0)
+
+
+def test_a_checkpoint_of_the_same_step_once_more_is_whole_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of an epoch whose last step had written one already."""
+    for number in (1, 2):
+        write_checkpoint(tmp_path, number, Checkpoint({"a": torch.zeros(number)}, {}))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(tmp_path, 2, Checkpoint({"a": torch.ones(2)}, {}))
+    assert len(read_checkpoint(tmp_path).tensors["a"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["network", "adam", "sgd"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from .graphs import followed, unrecorded
 from .groups import Groups
 from .layers import Context, Layer, as_before, as_rows
 from .routes import Choice, Route, gathered, spread
-from .routing import Router
+from .routing import Router, build_router
 from .slabs import Slab
 from .splitting import merge_areas, recruit_areas, split_area
 from .starts import start_of
@@ -29,8 +29,7 @@ BESIDE_SHARED = 0.1
 """Rate of areas under Adam beside a shared part that learns, see `Rates`."""
 
 
-@dataclass
-class AreaTrace:
+class AreaTrace(NamedTuple):
     """What an `AreaLinear` remembers of one forward pass.
 
     Attributes:
@@ -141,7 +140,7 @@ class AreaLinear(Layer):
         if areas > 1 or shared != "learned":
             origin = (weight, bias) if shared == "off" else (torch.zeros_like(weight), torch.zeros_like(bias))
             self.areas = AreaMap(areas, shape.stored(origin[0]), origin[1], rule)
-        self.router = router(in_features, areas, update=rule) if router is not None and areas > 1 else None
+        self.router = build_router(router, in_features, areas, rule) if router is not None and areas > 1 else None
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
         self.merged = False

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from .builders import activation_named
 from .checks import check_memory, check_whole
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
+from .layers import Observer
 from .local import RMSNorm
 from .losses import Loss, as_loss, one_number
 from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
@@ -38,6 +38,9 @@ class _Block(nn.Module):
 
 class Backpropagation(nn.Module):
     """The twin of `mlp`, `residual_mlp` or `convnet`, trained by autograd; same initialisation, no areas."""
+
+    recursive = False
+    """As of a `Network` that follows `RLS`: no optimiser here does."""
 
     def __init__(
         self,
@@ -82,6 +85,8 @@ class Backpropagation(nn.Module):
         """
         super().__init__()
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
+        if optimiser not in ("adam", "sgd"):
+            raise BrodmannError(f"Autograd's baselines know the optimisers 'adam' and 'sgd', got '{optimiser}'.")
         if residual:
             check_residual_depth(depth)
         size, maps = dense_size(in_features, outputs, depth, width), []
@@ -116,8 +121,8 @@ class Backpropagation(nn.Module):
             layers += [RMSNorm(), nn.Linear(width, outputs)]
         else:
             sizes = [in_features, *[width] * (depth - 1), outputs]
-            for index, (size, following) in enumerate(itertools.pairwise(sizes)):
-                layers += [nn.Linear(size, following)]
+            for index, (before, after) in enumerate(itertools.pairwise(sizes)):
+                layers += [nn.Linear(before, after)]
                 layers += [activation_named(activation), nn.Dropout(dropout)] if index < depth - 1 else []
         self.body = nn.Sequential(*layers)
         for module in self.modules():
@@ -136,17 +141,15 @@ class Backpropagation(nn.Module):
         groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
         if optimiser == "adam":
             self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups)
-        elif optimiser == "sgd":
-            self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
         else:
-            raise BrodmannError(f"Autograd's baselines know the optimisers 'adam' and 'sgd', got '{optimiser}'.")
+            self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in); returns (batch, outputs)."""
         return self.body(x)  # type: ignore[no-any-return]
 
     def learn_with_output(
-        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Any = None
+        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Observer | None = None
     ) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; same signature as `Network.learn_with_output`."""
         for group in self.optimiser.param_groups:

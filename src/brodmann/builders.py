@@ -258,10 +258,10 @@ def convnet(
         outputs: Classes, or targets of a regression.
         channels: Of every convolution. Default 32 and 64.
         size: Height and width of a patch; images are padded by half of it, so that odd sizes keep theirs. Default 3.
-        pool: Height and width of what the largest number is taken of after every convolution; 1 for none. Default 2.
+        pool: Height and width of the max-pooling window after every convolution; 1 for none. Default 2.
         areas: As in `mlp`.
         feedback: As in `mlp`. Not ``"direct"``, whose matrices know outputs of whole samples alone; the lowest
-            convolution and the readout could do with it.
+            convolution and the readout could use it.
         update: As in `mlp`.
         activation: As in `mlp`.
         dropout: As in `mlp`, before the readout.
@@ -327,7 +327,7 @@ def build(description: dict[str, Any]) -> Layer:
         body = BUILDERS[name](**arguments)
     except TypeError as error:
         raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
-    note(body, description)
+    note(body, name, arguments)
     return body
 
 

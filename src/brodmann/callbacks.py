@@ -17,6 +17,8 @@ from .network import Network, routers
 from .telemetry import area_usage
 from .training import Callback, Trainer
 
+_SHOWN = ("validation_accuracy", "validation_r2")
+
 
 class AreaUse(Callback):
     """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row.
@@ -107,9 +109,6 @@ class ProgressBar(Callback):
         """See `Callback`."""
         if self.bar is not None:
             self.bar.stop()
-
-
-_SHOWN = ("validation_accuracy", "validation_r2")
 
 
 class TensorBoard(Callback):

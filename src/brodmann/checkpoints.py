@@ -15,7 +15,7 @@ from .files import read_json, read_tensors, write_json, write_tensors
 KEPT = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """One moment of a training run: `tensors` by name, and JSON-safe `progress`."""
 
@@ -24,14 +24,16 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
-    """Writes checkpoint ``number`` (it must grow), then removes all but the last two.
+    """Writes checkpoint ``number`` (which must not fall), then removes all but the last two.
 
     The JSON is written last and names the digest of the tensors, so that a checkpoint cut short at any moment does
     not count.
     """
     tensors = folder / f"checkpoint-{number:09d}.safetensors"
+    record = tensors.with_suffix(".json")
+    record.unlink(missing_ok=True)  # the same step once more: its old digest is not that of the new tensors
     write_tensors(tensors, checkpoint.tensors, {})
-    write_json(tensors.with_suffix(".json"), {"sha256": _digest(tensors), "progress": checkpoint.progress})
+    write_json(record, {"sha256": _digest(tensors), "progress": checkpoint.progress})
     for old in checkpoint_names(folder)[:-KEPT]:
         _remove(folder, old)
 

@@ -48,11 +48,13 @@ class Conflict(nn.Module):
 
     In every window of ``evidence`` samples the sketches of each cell are added up. At its end, each area's cells are
     parted in two along the direction in which their mean pulls differ most. That parting is judged in the *next*
-    window, on samples that had no part in choosing it: with ``a`` and ``b`` the summed pulls of both sides, n and m
-    their samples, S the mean square of a sketch, (SIZE, SIZE),
+    window, on samples that had no part in choosing it: with ``sum_1`` and ``sum_2`` the summed pulls of both sides,
+    ``n_1`` and ``n_2`` their samples, T the mean square of a sketch, (SIZE, SIZE),
 
-    - opposition ``-(a . b) / (n m |S|)``: how strongly they pull apart, beside how much single samples scatter;
-    - certainty ``-(a . b) / (sqrt(n m) |S|)``: the same in standard deviations of pulls that have no direction.
+    - opposition ``-(sum_1 . sum_2) / (n_1 n_2 |T|)``: how strongly they pull apart, beside how much single samples
+      scatter;
+    - certainty ``-(sum_1 . sum_2) / (sqrt(n_1 n_2) |T|)``: the same in standard deviations of pulls that
+      have no direction.
 
     An area is split if both exceed their thresholds. Its *tension* is the smaller of the two, each divided by its
     threshold: above 1 it splits. ``tension`` holds the largest of the last window, 0 before one was judged. Samples
@@ -120,11 +122,11 @@ class Conflict(nn.Module):
         for area in torch.unique(partition[self.apart]).tolist():
             own = partition == area
             sides = own & ~self.apart, own & self.apart
-            first, second = (float(self.samples[side].sum()) for side in sides)
-            a, b = (self.pull[side].sum(0) for side in sides)
-            if not (first and second and scatter):
+            count_1, count_2 = (float(self.samples[side].sum()) for side in sides)
+            sum_1, sum_2 = (self.pull[side].sum(0) for side in sides)
+            if not (count_1 and count_2 and scatter):
                 continue
-            against, pairs = -float(a @ b) / scatter, first * second
+            against, pairs = -float(sum_1 @ sum_2) / scatter, count_1 * count_2
             tension = min(against / (self.opposition * pairs), against / (self.certainty * pairs**0.5))
             yield area, sides[1].nonzero()[:, 0].tolist(), tension
 

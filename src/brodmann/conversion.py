@@ -102,7 +102,7 @@ def from_torch(
     body = parts.wrap(Sequential(*converted))
     if kind == torch.float64:
         body.double()  # its routers
-    _check_equal(body, sample, deepcopy(model).to("cpu", kind).eval()(sample))
+    _check_equal(body, sample, deepcopy(model).to("cpu", kind).eval()(sample.clone()))
     return body.to(maps[0].weight.device)
 
 
@@ -113,7 +113,7 @@ def _run(layers: Sequence[nn.Module], sample: Tensor) -> Iterator[tuple[nn.Modul
         before = after
         try:
             twin = deepcopy(layer).to("cpu", sample.dtype).eval()
-            after = twin(before)
+            after = twin(before.clone())  # it may work in place
         except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
             raise BrodmannError(
                 f"{_named(layer)} does not take what comes to it, {tuple(before.shape[1:])} a sample: check "

@@ -51,20 +51,19 @@ def described(builder: Callable[P, B]) -> Callable[P, B]:
     @functools.wraps(builder)
     def call(*args: P.args, **kwargs: P.kwargs) -> B:
         body = builder(*args, **kwargs)
-        given = inspect.signature(builder).bind(*args, **kwargs).arguments
-        rule = given.pop("update", None)
-        try:
-            note(body, design(builder.__name__, rule, **given))
-        except BrodmannError:
-            body._built = None
+        note(body, builder.__name__, inspect.signature(builder).bind(*args, **kwargs).arguments)
         return body
 
     return call
 
 
-def note(body: Layer, description: dict[str, Any]) -> None:
-    """Notes on a body the design that it was built from, and how it looks now."""
-    body._built = description, repr(body)
+def note(body: Layer, builder: str, arguments: dict[str, Any]) -> None:
+    """Notes on a body the builder and the arguments that it was built by, and how it looks now."""
+    given = dict(arguments)
+    try:
+        body._built = design(builder, given.pop("update", None), **given), repr(body)
+    except BrodmannError:  # it cannot be told in data
+        body._built = None
 
 
 def built_from(body: Layer) -> dict[str, Any] | None:

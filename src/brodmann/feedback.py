@@ -40,7 +40,7 @@ class Signal(NamedTuple):
     areas: AreaMap | None
 
     def repeated(self, weight: Tensor) -> Signal:
-        """Returns what is to a rule of squares as if each sample came ``weight`` times over: weight (rows,).
+        """Returns the signal by which a rule of squares counts each sample ``weight`` times: weight (rows,).
 
         ``sqrt(w) x`` and ``sqrt(w) e``; the delta that came is ``w e``.
 
@@ -58,18 +58,26 @@ class Signal(NamedTuple):
         return self._replace(x=self.x * root, delta=delta, part_delta=part_delta)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
-    """What a feedback path must know of its layer: sizes, what learns, the rule that moves it, how it is stored.
+    """What a feedback path must know of its layer.
 
-    ``scale`` is the standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
+    Attributes:
+        in_features: Size of what comes to the layer, and of the error below.
+        out_features: Size of what it returns, and of the error that arrives.
+        areas: Budget of areas.
+        shared: Whether a shared part learns, whose factors a path can follow, see `Feedback.follower`.
+        equal_start: The forward weights at the start, (out, in), for a path that begins as their copy.
+        update: Rule of the layer's weights.
+        storage: Kind of number that weights are stored in, or None: that in which the layer computes.
+        scale: Standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
     """
 
     in_features: int
     out_features: int
     areas: int
     shared: bool
-    equal_start: Tensor | None
+    equal_start: Tensor
     update: UpdateRule
     storage: torch.dtype | None = None
     scale: float = 1.0
@@ -135,9 +143,7 @@ class KolenPollack(Feedback):
         if start not in ("independent", "equal"):
             raise BrodmannError(f"Expected a start of 'independent' or 'equal', got '{start}'.")
         matrix = shape.draw().mul_(shape.scale)
-        if start == "equal" and shape.equal_start is not None:
-            matrix = shape.equal_start.clone()
-        matrix = shape.stored(matrix)
+        matrix = shape.stored(shape.equal_start.clone() if start == "equal" else matrix)
         own_only = per_area and not shape.shared
         self.shared = None if own_only else Slab(matrix[None], shape.update)
         self.areas = None

@@ -36,6 +36,8 @@ from .telemetry import Alignment, AreaUsage
 BARS = 3
 """Layers up to which the use of areas is drawn as bars; above it is a heat map."""
 Row = Mapping[str, Any]
+_PARTS = {"train": "--", "validation": "-"}
+_AXES = {"loss": "loss", "accuracy": "accuracy (%)", "r2": "R²"}
 
 
 def learning_curves(
@@ -273,10 +275,6 @@ def alignment(path: Path, rows: Sequence[Alignment]) -> None:
     below.set_xlim(0.5, len(rows) + 0.5)
     figure.align_ylabels([above, below])
     write_figure(path, figure)
-
-
-_PARTS = {"train": "--", "validation": "-"}
-_AXES = {"loss": "loss", "accuracy": "accuracy (%)", "r2": "R²"}
 
 
 def _usage_bars(path: Path, rows: Sequence[AreaUsage]) -> None:

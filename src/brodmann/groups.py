@@ -12,7 +12,7 @@ from .errors import BrodmannError
 from .kernels import native
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Groups:
     """The rows of a batch by area. Rows stay where they lie; the groups say which belong together.
 
@@ -21,19 +21,21 @@ class Groups:
         bounds: Group k owns the places ``bounds[k]`` to ``bounds[k + 1] - 1`` of the order, (groups + 1,) int64.
         order: Row at each place, (rows,) int64; None where every row lies at its own place (one area).
         rows: Number of rows in all.
+        areas: How many areas there are to choose from; `present` lie below.
     """
 
     present: Tensor
     bounds: Tensor
     order: Tensor | None
     rows: int
+    areas: int
 
     @staticmethod
     @lru_cache(maxsize=64)  # a training run has one size of batch, or two
     def single(rows: int, device: torch.device | None = None) -> Groups:
         """All rows in area 0."""
         numbers = torch.tensor([0, 0, rows], device=device)
-        return Groups(numbers[:1], numbers[1:], None, rows) if rows else Groups(numbers[:0], numbers[:1], None, 0)
+        return Groups(numbers[:1], numbers[1:], None, rows, 1) if rows else Groups(numbers[:0], numbers[:1], None, 0, 1)
 
     @staticmethod
     def of(area: Tensor, areas: int) -> Groups:
@@ -62,7 +64,7 @@ class Groups:
             present = counts.nonzero()[:, 0]
             bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
             order = torch.argsort(area, stable=True)
-        return Groups(present, bounds, None if present.shape[0] <= 1 else order, area.shape[0])
+        return Groups(present, bounds, None if present.shape[0] <= 1 else order, area.shape[0], areas)
 
     @property
     def whole(self) -> Groups:
@@ -71,12 +73,7 @@ class Groups:
 
     def resized(self, rows: int) -> Groups:
         """Returns another number of rows, above 0, for the one area that has all of them."""
-        return Groups(self.present, self.bounds.new_tensor([0, rows]), None, rows)
-
-    @cached_property
-    def slots(self) -> int:
-        """Slots that weights need whose slot g belongs to area g: one more than the last area that has rows."""
-        return int(self.present[-1]) + 1 if len(self.present) else 0
+        return Groups(self.present, self.bounds.new_tensor([0, rows]), None, rows, self.areas)
 
     @cached_property
     def addresses(self) -> tuple[int, int, int, int | None]:

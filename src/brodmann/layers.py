@@ -25,6 +25,9 @@ from .routes import Choice, Route
 if TYPE_CHECKING:
     from .area_linear import AreaLinear
 
+Observer = Callable[["AreaLinear", Tensor], None]
+"""What is called with every `AreaLinear` and the error that arrives there."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -76,11 +79,11 @@ class Context(NamedTuple):
     pulls: Tensor | None = None
     weight: Tensor | None = None
     clip: float | None = None
-    observe: Callable[[AreaLinear, Tensor], None] | None = None
+    observe: Observer | None = None
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """Returns (..., n) as (rows, n). What is that already is not reshaped: a small step would notice."""
+    """Returns (..., n) as (rows, n). What is so already is left alone: a reshape shows in a small step."""
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 

@@ -111,7 +111,7 @@ class RMSNorm(nn.Module):
     """Root-mean-square norm without weights, ``x / sqrt(mean(x^2) + 1e-6)`` over the last dimension."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (..., n); returns the same shape."""
+        """Takes x (..., n); returns the same shape."""
         return x * self._scale(x)
 
     def with_pull_back(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

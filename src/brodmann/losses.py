@@ -48,17 +48,16 @@ class CrossEntropy:
         self.label_smoothing, self.class_weights, self.normalised = label_smoothing, class_weights, normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...) or None; returns a scalar."""
+        """Takes output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...); returns a scalar."""
         _, values, share = self._parts(output, target, weight)
         return (values * share).sum()
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (softmax(output_i) - q_i) / sum w``, shaped like the output."""
-        if weight is None and self.class_weights is None and native.takes_loss(output, target):
+        if weight is None and self.class_weights is None:
             found = native.cross_entropy(output, target, self.label_smoothing)
-            if found is None:
-                raise _no_classes(output, target)
-            return found
+            if found is not None:
+                return found
         log_probabilities, values, share = self._parts(output, target, weight)
         error = log_probabilities.exp()
         if self.label_smoothing:
@@ -98,7 +97,7 @@ class MeanSquaredError:
         self.normalised = normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Output and target (batch, ..., outputs), weight (batch, ...) or None; returns a scalar."""
+        """Takes output and target (batch, ..., outputs), weight (batch, ...) or None; returns a scalar."""
         return self.value_and_error(output, target, weight)[0]
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -117,7 +116,7 @@ class SumOfSquares:
     """
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Output (batch, ..., outputs), target of that shape or (batch, ...) int64; returns a scalar."""
+        """Takes output (batch, ..., outputs), target of that shape or (batch, ...) int64; returns a scalar."""
         return self.value_and_error(output, target, weight)[0]
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -164,7 +163,7 @@ class PyTorchLoss:
         self.loss = loss
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
+        """Takes output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
 
         Raises:
             BrodmannError: There are weights of samples, which PyTorch's losses do not take.
@@ -195,7 +194,7 @@ class OwnLoss:
         self.loss, self.weighted = loss, weighted
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Output (batch, ..., outputs), target as the loss takes it, weight (batch, ...) or None; returns a scalar.
+        """Takes output (batch, ..., outputs), the loss's target, weight (batch, ...) or None; returns a scalar.
 
         Raises:
             BrodmannError: There are weights of samples, and the loss takes none.

@@ -22,7 +22,7 @@ from .errors import BrodmannError, CheckpointError
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .graphs import unrecorded
-from .layers import Context, Layer, Rates, check_layer
+from .layers import Context, Layer, Observer, Rates, check_layer
 from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
 from .routing import Router
 from .updates import LEARNING_RATE, RLS
@@ -53,6 +53,8 @@ class Network(nn.Module):
         """
         super().__init__()
         check_layer(body, "The body of a Network")
+        if lr is not None:
+            check_real(lr=lr)
         if clip is not None:
             check_positive(clip=clip)
         rules = [part.update_rule for part in body.modules() if isinstance(part, AreaLinear)]
@@ -93,7 +95,13 @@ class Network(nn.Module):
         return self.body(x)  # type: ignore[no-any-return]
 
     def learn(
-        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float | None = None, observe: Any = None
+        self,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
     ) -> Tensor:
         """Makes one step on one mini-batch; takes any DataLoader batch as ``network.learn(*batch)``.
 
@@ -118,7 +126,13 @@ class Network(nn.Module):
 
     @unrecorded
     def learn_with_output(
-        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float | None = None, observe: Any = None
+        self,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
         check_tensors(x=x, target=target)
@@ -170,7 +184,7 @@ class Network(nn.Module):
         return copy
 
     def output_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns ``dL/d output`` and the loss. Where autograd is asked, it sees the loss alone, no weight."""
+        """Returns ``dL/d output`` and the loss. Autograd, where it is used, follows the loss alone, no layer."""
         exact = getattr(self.loss, "value_and_error", None)
         if exact is not None:
             with torch.no_grad():
@@ -187,7 +201,7 @@ class Network(nn.Module):
             return error, loss.detach()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
-        """Refuses what `to`, `half` and `bfloat16` would else do to routers, biases and the rule's buffers as well."""
+        """Refuses what `to`, `half` and `bfloat16` would otherwise do to routers, biases and the rule's buffers too."""
         number = fn(torch.zeros((), dtype=self.dtype)).dtype
         if number not in (torch.float32, torch.float64):
             raise BrodmannError(
@@ -256,7 +270,7 @@ class Network(nn.Module):
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         tensors, options = read_tensors(Path(path))
-        if not {"lr", "rates", "clip"} <= set(options):
+        if not {"lr", "rates", "clip", "dtype"} <= set(options):
             raise CheckpointError(f"{path} holds no Network: `Backpropagation.load` reads the baseline's.")
         if body is None:
             if options.get("design") is None:
@@ -264,8 +278,7 @@ class Network(nn.Module):
                     f"{path} does not say how its body was built: pass the body, built by the code that built it first."
                 )
             body = build(options["design"])
-        wide = any(tensor.dtype == torch.float64 for tensor in tensors.values())
-        if options.get("dtype", "float64" if wide else "float32") == "float64":  # older files do not say
+        if options["dtype"] == "float64":
             body.double()
         try:
             body.load_state_dict(tensors)

@@ -213,7 +213,7 @@ class RunOptions:
 
 
 def check_partition(name: str) -> None:
-    """Checks that a partition needs no hand: an adaptive one would stay one area, since nobody splits it.
+    """Checks that a partition works without splits by hand: an adaptive one would stay a single area.
 
     Raises:
         BrodmannError: It is unknown, or adaptive.

@@ -19,7 +19,7 @@ from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSy
 from .layers import Layer
 from .local import Local
 from .patches import Patches
-from .routing import Router
+from .routing import DIMENSION, Router, cell_count
 from .updates import Adam, UpdateRule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
@@ -97,9 +97,10 @@ class Parts:
         check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
         settings = {} if self.router is None else self.router
         check_settings("router", settings, Router, without=("in_features", "areas", "update"))
-        dimension = settings.get("dimension", 16)
-        check_whole(dimension=dimension)
-        tables = self.areas * (8 * depth + 4 * dimension)  # slots of areas, prototypes
+        dimension = settings.get("dimension", DIMENSION)
+        cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
+        check_whole(dimension=dimension, cells=cells)
+        tables = 8 * self.areas * depth + 4 * cells * dimension  # slots of areas, prototypes
         check_memory(weights * (2 if self.storage else 4) + tables)
         if self.routing not in ROUTING:
             raise unknown_name("routing", self.routing, ROUTING)

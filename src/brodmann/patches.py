@@ -93,7 +93,7 @@ class ChannelsLast(nn.Module):
         self.operation = operation
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (samples, height, width, channels); returns the same order."""
+        """Takes x (samples, height, width, channels); returns the same order."""
         result: Tensor = self.operation(x.permute(0, 3, 1, 2) if x.ndim == 4 else x)
         return result.permute(0, 2, 3, 1) if result.ndim == 4 else result
 

@@ -13,7 +13,7 @@ from .groups import Groups
 from .kernels import native
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
     """The choice made for each row of a batch, and what the router needs to learn from it, computed when asked for.
 
@@ -84,8 +84,9 @@ class Route:
 
     def gate_down(self, gate_error: Tensor) -> Tensor:
         """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
-        if native.takes_gate(self.u, self.prototypes, gate_error):
-            return native.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
+        found = native.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
+        if found is not None:
+            return found
         # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
         scale = (gate_error * self.gate / self.temperature)[:, None]
         score_error = -scale * self.probabilities

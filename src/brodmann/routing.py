@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from .slabs import Slab
 from .updates import SGD, UpdateRule
 
 PARTITIONS = ("fixed", "adaptive", "growing")
+DIMENSION = 16
+"""Size of the projection: cosine in 16 dimensions tells hundreds of prototypes apart, for little work."""
 
 
 class Router(nn.Module):
@@ -57,7 +60,7 @@ class Router(nn.Module):
         areas: int,
         *,
         cells: int | None = None,
-        dimension: int = 16,
+        dimension: int = DIMENSION,
         temperature: float = 0.3,
         learned: bool = True,
         balance_rate: float = 0.0,
@@ -96,7 +99,7 @@ class Router(nn.Module):
         super().__init__()
         if partition not in PARTITIONS:
             raise unknown_name("partition", partition, PARTITIONS)
-        count = cells if cells is not None else areas if partition == "fixed" else 4 * areas
+        count = cell_count(areas, partition, cells)
         check_whole(in_features=in_features, areas=areas, dimension=dimension)
         check_whole(areas, cells=count)
         check_memory(4 * count * dimension)
@@ -330,3 +333,20 @@ class Router(nn.Module):
         if not 0 <= area < self.areas:
             raise BrodmannError(f"Area {area} does not exist: expected 0 to {self.areas - 1}.")
         return (self.partition == area).nonzero()[:, 0].tolist()
+
+
+def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -> int:
+    """Returns how many cells a `Router` has: those asked for, else one for each area, or four where areas split."""
+    if cells is not None:
+        return cells
+    return areas if partition == "fixed" else 4 * areas
+
+
+def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:
+    """Builds the router of a layer; raises a `BrodmannError` where that gives none of so many areas."""
+    built = router(in_features, areas, update=update)
+    if not isinstance(built, Router):
+        raise BrodmannError(f"Expected router to build a Router, got {type(built).__name__}.")
+    if built.areas != areas:
+        raise BrodmannError(f"Expected router to build a Router of {areas} areas, as its layer has, got {built.areas}.")
+    return built

@@ -23,7 +23,7 @@ def outputs_of(network: Callable[[Tensor], Tensor], x: Tensor, rows: int = ROWS)
 
 @torch.no_grad()
 def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = ROWS) -> dict[str, float]:
-    """Returns the loss, and the `score` if the outputs are classes, or such as real targets are; x (n, ...).
+    """Returns the loss, and the `score` where targets are classes or real values like the outputs; x (n, ...).
 
     Of a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size compare.
     There is no ``r2`` where the loss takes outputs for logits, such as a binary cross-entropy, or where whole numbers

@@ -121,10 +121,11 @@ class Slab(nn.Module):
             raise _misfit("(rows, in)", (groups.rows, inputs), x)
         if delta is not None and delta.dtype != x.dtype:
             raise BrodmannError(f"Expected delta and rows of one kind of number, got {delta.dtype} and {x.dtype}.")
-        if slot is None and groups.slots > slots:
+        served = slots if slot is None else len(slot)
+        if groups.areas > served:
             raise BrodmannError(
-                f"These weights have {slots} slots, and the rows are in up to {groups.slots} areas: use groups.whole "
-                "for weights that all rows share."
+                f"These weights serve {served} areas, and the rows choose among {groups.areas}: route them by a router "
+                "of as many areas, and use groups.whole for weights that all rows share."
             )
 
     def target(self, lr: float, decay: float) -> Target:

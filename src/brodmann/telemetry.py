@@ -187,6 +187,10 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
 
         def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
             assert isinstance(layer, AreaLinear)
+            if arguments[0].ndim != 2:
+                raise BrodmannError(
+                    "The conflict of classes is known of layers with one row per sample, not of convolutions."
+                )
             inputs[layer] = arguments[0]
             choice = arguments[1] if len(arguments) > 1 else None
             routed = layer.areas is not None and layer.budget > 1
@@ -202,8 +206,6 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             hook.remove()
         errors: dict[AreaLinear, Tensor] = {}
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
-    if any(h.ndim != 2 for h in inputs.values()):
-        raise BrodmannError("The conflict of classes is known of layers with one row per sample, not of convolutions.")
     rows = []
     for name, layer in twin.area_layers():
         delta, h = errors[layer].double(), inputs[layer].double()

@@ -167,8 +167,7 @@ class Trainer:
     @property
     def pace(self) -> Pace:
         """Epochs, batch size and shape of the rate: the schedule's, or what suits the data and the learner's rule."""
-        recursive = bool(getattr(self.network, "recursive", False))
-        return self.schedule.pace(len(self.train_data[0]), recursive=recursive)
+        return self.schedule.pace(len(self.train_data[0]), recursive=self.network.recursive)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -253,20 +252,20 @@ class Trainer:
     def _epoch(self) -> None:
         progress, schedule, (_, batch_size, shape) = self.progress, self.schedule, self.pace
         x, target = self.train_data
+        largest, steps = self.lr, self.steps
         order = batches(len(x), batch_size, schedule.seed, progress.epoch)
         # The last full batch: of a few samples all units may be off.
         watched = max(0, len(x) // batch_size - 1)
         for rows in order[progress.batch :]:
             began = time.perf_counter()
-            lr = learning_rate(self.lr, progress.step, self.steps, shape, schedule.warmup)
+            lr = learning_rate(largest, progress.step, steps, shape, schedule.warmup)
             watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
-            samples, observe = x[rows], watch and watch.observe
+            samples, wanted = x[rows], target[rows]
+            observe = None if watch is None else watch.observe
             weight = None if self.weight is None else self.weight[rows]
             try:
-                loss_tensor, output = self.network.learn_with_output(
-                    samples, target[rows], weight, lr=lr, observe=observe
-                )
+                loss_tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=lr, observe=observe)
                 check_loss(self.network, loss_tensor, samples)
             except DivergenceError as error:
                 raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
@@ -276,9 +275,9 @@ class Trainer:
             progress.step += 1
             progress.samples += len(rows)
             progress.loss_sum += loss * len(rows)
-            if are_classes(output, target[rows]):
-                progress.score_sum += int(correct(output, target[rows]).sum())
-                progress.scored += target[rows].numel()
+            if are_classes(output, wanted):
+                progress.score_sum += int(correct(output, wanted).sum())
+                progress.scored += wanted.numel()
             if watch is not None:
                 watch.check(self.network)
             for callback in self.callbacks:

@@ -177,8 +177,8 @@ class Adam(UpdateRule):
 class RLS(UpdateRule):
     """Recursive least squares: the gradient times the inverse covariance of every input the weight has ever seen.
 
-    ``P = (ridge I + sum over all rows so far of x x^T)^-1``, this step's rows included, and ``W = (1 - lr * decay) W -
-    lr * (delta^T x) P``. What a direction of the input has already determined is hardly moved by later samples, so
+    ``C = (ridge I + sum over all rows so far of x x^T)^-1``, this step's rows included, and ``W = (1 - lr * decay) W -
+    lr * (delta^T x) C``. What a direction of the input has already determined is hardly moved by later samples, so
     that a stream that changes does not overwrite it: little is forgotten, nobody needs to say where a task ends.
 
     With an output layer, `SumOfSquares` and ``lr = 1``, every step leaves exactly the ridge regression on all samples
@@ -186,7 +186,7 @@ class RLS(UpdateRule):
     Gauss-Newton step on the side of the inputs. Biases stay where they are, since what they could correct the weights
     have corrected: give the layer a constant input instead, as `stream_mlp` does.
 
-    ``P = S S^T`` is carried by its root, ``S = (I - E) / sqrt(ridge)``, which no rounding makes negative: about 3 rows
+    ``C = R R^T`` is carried by its root, ``R = (I - N) / sqrt(ridge)``, which no rounding makes negative: about 3 rows
     in^2 multiplications a step and in^2 numbers an area. A sample of weight w counts as w samples. Source: Plackett
     (1950), the root by Andrews (1968); in hidden layers Shah, Palmieri and Datum (1992); to hold what was learned Zeng
     et al. (2019), who are told where tasks end. Per area: our choice.
@@ -209,7 +209,7 @@ class RLS(UpdateRule):
         return 1.0
 
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """``E``: what of each input direction is explained, 0 (nothing) to I (everything). None for a bias."""
+        """``N``: what of each input direction is explained, 0 (nothing) to I (everything). None for a bias."""
         return {"explained": (shape[1], shape[1])} if len(shape) == 2 else {}
 
     def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
@@ -228,25 +228,25 @@ class RLS(UpdateRule):
         weight.addmm_(factors.delta.t(), gain, beta=1.0 - lr * decay, alpha=-lr)
 
     def _see(self, x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
-        """Takes rows (rows, in) into ``E``, in place; returns ``X P`` with the new P, (rows, in)."""
-        seen = _times_root(x, explained, root_ridge)  # X S, (rows, in)
-        back = torch.addmm(seen, seen, explained.t(), alpha=-1.0)  # sqrt(ridge) X P, (rows, in)
+        """Takes rows (rows, in) into ``N``, in place; returns ``X C`` with the new C, (rows, in)."""
+        seen = _times_root(x, explained, root_ridge)  # F = X R, (rows, in)
+        back = torch.addmm(seen, seen, explained.t(), alpha=-1.0)  # sqrt(ridge) X C, (rows, in)
         identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
         try:
-            lower = torch.linalg.cholesky(torch.addmm(identity, seen, seen.t()))  # of I + X P X^T, (rows, rows)
+            lower = torch.linalg.cholesky(torch.addmm(identity, seen, seen.t()))  # K, of I + F F^T, (rows, rows)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise DivergenceError(
                 "Recursive least squares cannot go on: its inputs are too large. Standardise them (an estimator takes "
                 "the scale of each feature from its first call), or raise the ridge of the rule."
             ) from None
-        # S - S (X S)^T L^-T (L + I)^-1 X S is a root of the new P.
+        # R - R F^T K^-T (K + I)^-1 F is a root of the new C.
         part = torch.linalg.solve_triangular(lower + identity, seen, upper=False)
         explained.addmm_(back.t(), torch.linalg.solve_triangular(lower.t(), part, upper=True))
         return torch.cholesky_solve(back, lower).div_(root_ridge)
 
 
 def _times_root(x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
-    """Returns ``X S = X (I - E) / sqrt(ridge)``, (rows, in)."""
+    """Returns ``F = X R = X (I - N) / sqrt(ridge)``, (rows, in)."""
     return torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)
 
 

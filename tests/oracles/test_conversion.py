@@ -111,6 +111,12 @@ def test_every_convolution_that_is_converted_is_the_models(
     torch.testing.assert_close(from_torch(model, x.shape[1:], areas=2)(x), model(x).detach())
 
 
+def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
+    model = nn.Sequential(nn.ELU(inplace=True), nn.Linear(6, 3), nn.Hardswish(inplace=True))
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(from_torch(model, (6,))(x), model(x.clone()))
+
+
 def test_an_activation_of_ones_own_is_followed_where_it_looks() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), Odd(), nn.Softmax(1), nn.Flatten(2), nn.Linear(36, 2), nn.Flatten())

@@ -50,7 +50,7 @@ def _seconds(case: Case) -> float:
     samples = passes * len(_parts(options.dataset, options.grey).x_train)
     pace = options.pace(samples)
     steps = pace.epochs * math.ceil(samples / pace.batch_size)
-    # What no step's time hangs on is left out: networks of one kind are timed once.
+    # What changes no step's time is left out: networks of one kind are timed once.
     kind = replace(options, seed=0, lr=None, decay=None, dropout=0.0, epochs=None, batch_size=pace.batch_size)
     return START_SECONDS + steps * _step_seconds(kind)
 

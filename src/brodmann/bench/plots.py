@@ -162,7 +162,7 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
                 panel.plot(
                     [row["total"] for row in own],
                     [factor * row[name] for row in own],
-                    color=COLOURS[place],
+                    color=COLOURS[place % len(COLOURS)],
                     marker="D" if dense else "o",
                     markersize=4,
                     linestyle="none" if dense else "-",

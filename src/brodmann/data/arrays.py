@@ -25,7 +25,7 @@ def input_tensor(array: Array, label: str) -> Tensor:
         Float32, ``(n, features)`` or ``(n, channels, height, width)``.
 
     Raises:
-        BrodmannError: If the array is not numeric, has another number of axes, or a value is not finite in float32.
+        BrodmannError: The array is not numeric, has another number of axes, or a value is not finite in float32.
     """
     check_numeric(array, label)
     if array.ndim not in (2, 3, 4):
@@ -93,7 +93,7 @@ def _check_part(name: str, part: str, inputs: Array, targets: Array) -> None:
 
 
 def real_targets(name: str, y_train: Array, y_test: Array) -> tuple[Tensor, Tensor]:
-    """Gives float32 targets ``(n, outputs)`` of both parts."""
+    """Returns float32 targets ``(n, outputs)`` of both parts."""
     if y_train.dtype.kind != "f" or y_test.dtype.kind != "f":
         raise BrodmannError(
             f"Data set '{name}': y_train and y_test must be of one kind; {y_train.dtype} and {y_test.dtype} came. "
@@ -112,7 +112,7 @@ def real_targets(name: str, y_train: Array, y_test: Array) -> tuple[Tensor, Tens
 
 
 def class_targets(name: str, y_train: Array, y_test: Array) -> tuple[tuple[Tensor, Tensor], tuple[str, ...]]:
-    """Gives class indices of both parts and the names in their order, those of the training part ascending."""
+    """Returns class indices of both parts and the names in their order, those of the training part ascending."""
     train, test = (_labels(name, key, array) for key, array in _targets_of(y_train, y_test))
     if train.dtype.kind != test.dtype.kind:
         raise BrodmannError(
@@ -153,7 +153,7 @@ def _labels(name: str, key: str, array: Array) -> Array:
 
 
 def indexed_targets(name: str, y_train: Array, y_test: Array, count: int) -> tuple[Tensor, Tensor]:
-    """Gives class indices that the source has already, after a check of their range."""
+    """Returns class indices that the source has already, after a check of their range."""
     for key, array in _targets_of(y_train, y_test):
         if array.dtype.kind not in "iu" or array.ndim != 1 or array.min() < 0 or array.max() >= count:
             raise BrodmannError(

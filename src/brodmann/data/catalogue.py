@@ -67,8 +67,8 @@ def load(
         The data set with raw values.
 
     Raises:
-        MissingDataError: If the data is not there; the message has the expected path and what to do.
-        BrodmannError: If the name is unknown, a file is damaged, torchvision is needed and absent, or something other
+        MissingDataError: The data is not there; the message has the expected path and what to do.
+        BrodmannError: The name is unknown, a file is damaged, torchvision is needed and absent, or something other
             than a table is given a target or a task.
     """
     directory = data_directory(data_dir)
@@ -103,7 +103,7 @@ def fetch(name: str, data_dir: str | Path | None = None) -> Path:
         Path of the first file of the data set.
 
     Raises:
-        BrodmannError: If there is nothing to fetch for this name (the message says why), the name is unknown,
+        BrodmannError: There is nothing to fetch for this name (the message says why), the name is unknown,
             torchvision is needed and absent, or the download fails.
     """
     directory = data_directory(data_dir)
@@ -167,7 +167,7 @@ def _file(name: str, directory: Path) -> Path:
 
 
 def _own_files(directory: Path) -> dict[str, Path]:
-    """Finds the .npz files by the name that loads them; ``digits`` is taken, so that file keeps its ending."""
+    """Returns the .npz files by the name that loads them; ``digits`` is taken, so that file keeps its ending."""
     files = sorted(directory.glob("*.npz")) if directory.is_dir() else []
     return {path.name if path.stem == BUNDLED else path.stem: path for path in files}
 

@@ -41,8 +41,8 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
         The data set.
 
     Raises:
-        MissingDataError: If there is no such file.
-        BrodmannError: If the file is unreadable, has fewer than two columns or five examples, no column of that name,
+        MissingDataError: There is no such file.
+        BrodmannError: The file is unreadable, has fewer than two columns or five examples, no column of that name,
             an input is no finite number, the first column is an index without a name, some targets are numbers and some
             are not, a real one is none, or the task is unknown. And, without a task, if targets are classes and there
             are more than 20 of them, and more than a quarter as many as examples.
@@ -77,7 +77,7 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
     """Returns the names of the columns, None where they have none, and the lines below that are not empty.
 
     Raises:
-        BrodmannError: If the file cannot be read, holds no example, or its header has another length.
+        BrodmannError: The file cannot be read, holds no example, or its header has another length.
     """
     try:
         lines = _cells(path)
@@ -117,7 +117,7 @@ def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[f
     """Returns the cells of a line at some places as numbers.
 
     Raises:
-        BrodmannError: If there are not ``width`` cells, or one of those is no finite number.
+        BrodmannError: There are not ``width`` cells, or one of those is no finite number.
     """
     number, cells = line
     if len(cells) != width:

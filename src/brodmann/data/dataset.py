@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -167,7 +165,7 @@ class Dataset(_Described):
             The data set.
 
         Raises:
-            BrodmannError: If arrays are empty, not numeric, not finite in float32, of mismatched lengths or shapes,
+            BrodmannError: Arrays are empty, not numeric, not finite in float32, of mismatched lengths or shapes,
                 hold fewer than two classes, or the test part holds a class that the training part lacks.
         """
         x_train, y_train, x_test, y_test = (np.asarray(array) for array in (x_train, y_train, x_test, y_test))
@@ -273,11 +271,9 @@ def random_rows(count: int, fraction: float, seed: int, labels: Array | None) ->
             held_out = np.delete(order, firsts)[:wanted]
             return np.setdiff1d(order, held_out), np.sort(held_out)
         labels = None
-    # scikit-learn has no type stubs; a plain import would need an exception in everybody's type checker.
-    selection: Any = importlib.import_module("sklearn.model_selection")
-    kept, held_out = selection.train_test_split(
-        np.arange(count), test_size=fraction, random_state=seed, stratify=labels
-    )
+    from sklearn.model_selection import train_test_split  # which takes a second: not for those who never split
+
+    kept, held_out = train_test_split(np.arange(count), test_size=fraction, random_state=seed, stratify=labels)
     return np.sort(kept), np.sort(held_out)
 
 

@@ -11,7 +11,7 @@ from brodmann.files import user_cache
 
 
 def data_directory(data_dir: str | Path | None = None) -> Path:
-    """Finds the folder that holds the data sets; creates nothing.
+    """Returns the folder that holds the data sets; creates nothing.
 
     Args:
         data_dir: The folder. Default ``None``: the environment variable ``BRODMANN_DATA``, and without it the folder
@@ -26,7 +26,7 @@ def data_directory(data_dir: str | Path | None = None) -> Path:
 
 
 def fetch_command(name: str, directory: Path) -> str:
-    """Gives the command line that downloads a data set into a folder."""
+    """Returns the command line that downloads a data set into a folder."""
     return f"brodmann data fetch {shlex.quote(name)} --data-dir {shlex.quote(str(directory))}"
 
 

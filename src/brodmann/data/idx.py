@@ -17,7 +17,7 @@ _UNSIGNED_BYTE = 8
 
 
 def find_idx(path: Path) -> Path | None:
-    """Finds an idx file, plain or with ``.gz`` added; the plain one comes first since it reads faster."""
+    """Returns an idx file, plain or with ``.gz`` added; the plain one comes first since it reads faster."""
     compressed = path.with_name(path.name + ".gz")
     return next((candidate for candidate in (path, compressed) if candidate.is_file()), None)
 
@@ -33,7 +33,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         The array, such as ``(n, height, width)``.
 
     Raises:
-        BrodmannError: If the content is not such a file or is cut short.
+        BrodmannError: The content is not such a file or is cut short.
     """
     opener: Any = gzip.open if path.suffix == ".gz" else open
     try:

@@ -99,7 +99,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
 
 
 def image_place(name: str, directory: Path) -> Path:
-    """Gives the first file that a set needs and that is absent, or its first file where all are there."""
+    """Returns the first file that a set needs and that is absent, or its first file where all are there."""
     row = IMAGE_SETS[name]
     places = [directory / file for file in row.files]
     return next((place for place in places if not _exists(row, place)), places[0])
@@ -122,8 +122,8 @@ def load_images(name: str, directory: Path) -> Dataset:
         The data set, images ``(n, channels, height, width)`` with values 0 to 255.
 
     Raises:
-        MissingDataError: If files are absent or damaged.
-        BrodmannError: If torchvision is needed and cannot be imported, or an idx file is damaged.
+        MissingDataError: Files are absent or damaged.
+        BrodmannError: Torchvision is needed and cannot be imported, or an idx file is damaged.
     """
     if not images_present(name, directory):
         raise missing(name, image_place(name, directory), directory)
@@ -139,7 +139,7 @@ def fetch_images(name: str, directory: Path) -> None:
     """Downloads an image set through torchvision.
 
     Raises:
-        BrodmannError: If torchvision cannot be imported or the download fails.
+        BrodmannError: Torchvision cannot be imported or the download fails.
     """
     row = IMAGE_SETS[name]
     source = _torchvision_class(name, row)

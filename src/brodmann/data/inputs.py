@@ -36,7 +36,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         Processed inputs, float32 of shape ``(n, *preprocessing.output_shape)``.
 
     Raises:
-        BrodmannError: If the file is absent, of another kind, unreadable, empty, not numeric, not finite, its shape
+        BrodmannError: The file is absent, of another kind, unreadable, empty, not numeric, not finite, its shape
             does not fit, or a column is missing.
     """
     path = Path(path).expanduser()
@@ -57,7 +57,7 @@ def process(array: Array, preprocessing: Preprocessing, label: str = "x") -> Ten
         label: What errors call them. Default ``"x"``.
 
     Raises:
-        BrodmannError: If they are empty, not numeric, not finite, or their shape does not fit.
+        BrodmannError: They are empty, not numeric, not finite, or their shape does not fit.
     """
     check_numeric(array, label)
     if array.size == 0:

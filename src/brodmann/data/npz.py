@@ -29,8 +29,8 @@ def load_npz(path: Path, name: str) -> Dataset:
         The data set.
 
     Raises:
-        MissingDataError: If there is no such file.
-        BrodmannError: If the file is not an archive, lacks an array or holds one that does not fit.
+        MissingDataError: There is no such file.
+        BrodmannError: The file is not an archive, lacks an array or holds one that does not fit.
     """
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. {put_there(path)}")

@@ -34,7 +34,7 @@ class Preprocessing:
         shape: Shape of one raw input: ``(features,)`` for tables, ``(channels, height, width)`` for images.
 
     Raises:
-        BrodmannError: If the parts do not fit each other.
+        BrodmannError: The parts do not fit each other.
     """
 
     mean: tuple[float, ...]
@@ -75,7 +75,7 @@ class Preprocessing:
             Float32 tensor of shape ``(n, *output_shape)`` on the device of ``x``.
 
         Raises:
-            BrodmannError: If the inputs do not have the shape that this preprocessing was fitted for.
+            BrodmannError: The inputs do not have the shape that this preprocessing was fitted for.
         """
         if tuple(x.shape[1:]) != self.shape:
             raise BrodmannError(
@@ -91,7 +91,7 @@ class Preprocessing:
         return result.reshape(len(x), *self.output_shape)
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives the parts as numbers, truth values and lists, which JSON stores without loss."""
+        """Returns the parts as numbers, truth values and lists, which JSON stores without loss."""
         return {
             "mean": list(self.mean),
             "scale": list(self.scale),
@@ -111,7 +111,7 @@ class Preprocessing:
             An equal preprocessing.
 
         Raises:
-            BrodmannError: If a part is missing, unknown or of the wrong kind.
+            BrodmannError: A part is missing, unknown or of the wrong kind.
         """
         known = {"mean", "scale", "grey", "flat", "shape"}
         if set(parts) != known:
@@ -190,7 +190,7 @@ def _blocks(x: Tensor, grey: bool) -> Iterator[tuple[int, Tensor]]:
 
 
 def _statistics(x: Tensor, normalise: str, grey: bool) -> tuple[Tensor, Tensor]:
-    """Gives offset and scale per channel or feature."""
+    """Returns offset and scale per channel or feature."""
     groups = _working_shape(tuple(x.shape[1:]), grey)[0]
     offset, scale = torch.zeros(groups, dtype=torch.float64), torch.ones(groups, dtype=torch.float64)
     if normalise == "none":

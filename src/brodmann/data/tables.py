@@ -35,7 +35,7 @@ class _NoNetwork(urllib.request.OpenerDirector):
 
 
 def table_place(name: str, directory: Path) -> Path:
-    """Gives the first file that scikit-learn's cache needs for a table.
+    """Returns the first file that scikit-learn's cache needs for a table.
 
     Args:
         name: ``openml:NAME`` or ``openml:ID``.
@@ -45,7 +45,7 @@ def table_place(name: str, directory: Path) -> Path:
         The path of that file.
 
     Raises:
-        BrodmannError: If nothing usable follows the prefix.
+        BrodmannError: Nothing usable follows the prefix.
     """
     key = _key(name)
     listing = _cache(directory)
@@ -78,8 +78,8 @@ def load_table(name: str, directory: Path) -> Dataset:
         The data set, inputs ``(n, features)``.
 
     Raises:
-        MissingDataError: If the table is not wholly in the cache. scikit-learn removes a damaged file from its cache.
-        BrodmannError: If the table has no target or columns of free text.
+        MissingDataError: The table is not wholly in the cache. scikit-learn removes a damaged file from its cache.
+        BrodmannError: The table has no target or columns of free text.
     """
     place = table_place(name, directory)
     if not place.is_file():
@@ -96,7 +96,7 @@ def fetch_table(name: str, directory: Path) -> None:
     """Downloads a table into the cache.
 
     Raises:
-        BrodmannError: If the download fails or the table cannot be used.
+        BrodmannError: The download fails or the table cannot be used.
     """
     home = directory / "openml"
     try:

@@ -47,7 +47,7 @@ def _seeded(seed: int) -> Iterator[None]:
     Threads share that generator, so one at a time: else a random state would not say what is drawn.
     """
     with _one_thread, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 
@@ -71,15 +71,14 @@ def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-class _Epoch(Callback):
-    """Keeps an estimator's account of an epoch, and ends the training there."""
+class _Epochs(Callback):
+    """Keeps an estimator's account of its epochs."""
 
     def __init__(self, estimator: SALEstimator) -> None:
         self.estimator = estimator
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """Notes the loss, and prints it where that is asked for."""
-        trainer.stop()
         model = self.estimator
         model.loss_curve_ = [*model.loss_curve_, row["train_loss"]]
         model.n_iter_ += 1
@@ -274,7 +273,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         x, y, weight = present(weight, x, y, weight)
         if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
-                self._scaler = deepcopy(self._scaler).partial_fit(x)
+                self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)
         self._learn((self._scaled(x), y, self._relative(weight, len(x))), schedule)
 
     def _learn(
@@ -285,19 +284,17 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         x, y, weight = part
         train = (x, y) if weight is None else (x, y, weight)
-        trainer = Trainer(self.network_, train, held_out, schedule, callbacks=_Epoch(self))
-        progress, epochs = trainer.progress, -1
-        while progress.epoch > epochs:  # another thread may have an epoch in between
-            epochs, came = progress.epoch, None
+        trainer = Trainer(self.network_, train, held_out, schedule, callbacks=_Epochs(self))
+        while True:
             try:
                 with _one_thread:
                     trainer.run()
+                break
             except Interrupted as stop:
-                came, epochs = stop.number, -1
-            if came is not None:
-                signal.raise_signal(came)  # what it does is for the caller to say; if nothing, we go on
+                came = stop.number
+            signal.raise_signal(came)  # what it does is for the caller to say; if nothing, we go on
         if schedule.patience is not None:
-            row = progress.history[progress.best_epoch]
+            row = trainer.progress.history[trainer.progress.best_epoch]
             self.best_validation_score_ = row.get("validation_accuracy", row.get("validation_r2", math.nan))
 
     def _outputs(self, X: ArrayLike) -> Array:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from brodmann.files import user_cache
+from ..files import user_cache
 
 SOURCE = Path(__file__).with_name("grouped.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
@@ -51,9 +51,12 @@ def build() -> Build:
     """
     if os.environ.get(SWITCH, "auto") == "off":
         return Build(None, None, f"Switched off by {SWITCH}=off.", intended=True)
-    compiler = find_compiler()
+    named = os.environ.get("CXX")
+    try:
+        compiler = find_compiler()
+    except ValueError as error:
+        return Build(None, None, f"CXX cannot be read: {named} ({error}). Name one compiler in it, or leave it out.")
     if compiler is None:
-        named = os.environ.get("CXX")
         missing = f"The compiler that CXX names was not found: {named}." if named else "No C++ compiler was found."
         return Build(None, None, f"{missing} Install g++ or clang++, or name one in CXX.")
     try:
@@ -86,6 +89,9 @@ def find_compiler() -> str | None:
     """Returns the C++ compiler's path: the one that CXX names, else the first of g++, clang++ and c++.
 
     CXX may hold options, or a launcher, before and behind the name: ``ccache g++``, ``g++ -m64``.
+
+    Raises:
+        ValueError: CXX has a quotation without an end.
     """
     named = shlex.split(os.environ.get("CXX", ""))
     if named:

@@ -1,8 +1,8 @@
 // The grouped operations over areas, for one machine's processor: forward, error down, update in place.
 //
 // A batch of N rows is grouped by area: group k owns the rows order[bounds[k]] .. order[bounds[k + 1] - 1] and the
-// weights of slot slots[present[k]]. Rows are read where they lie; the update of many copies them, block by
-// block, and pairs of bfloat16 are made anew.
+// weights of slot slots[present[k]]. Rows are read where they lie; the update of many rows copies them, block
+// by block, and pairs of bfloat16 are made anew.
 //
 //   x      (N, I)      input          weight  (S, O, I)   one map per slot, storage type W
 //   delta  (N, O)      error at z     bias    (S, O)
@@ -10,7 +10,7 @@
 //
 // Every operation is one parallel region over (group, tile): tiles cut the outputs (forward, update) or the inputs
 // (error), so a hot area is shared by all threads, and a weight is read and moved by the same one. Each result is summed
-// by one thread in one order, so that results do not depend on the number of threads.
+// by one thread in one order, so that no kernel's result depends on the number of threads.
 
 #include "error.h"
 #include "forward.h"

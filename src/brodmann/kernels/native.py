@@ -40,6 +40,8 @@ _WITHOUT_AREAS: dict[str, tuple[list[Any], Any]] = {
     "cross_entropy": (_LOSS, _INTEGER),
 }
 _OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
+_MANY, _WIDE, _WORK = 4096, 32, 50_000_000  # from there on a BLAS, see `_for_blas`: measured, docs/log.md
+_NOTHING = (None, None, None, None, 0.0, 0.0, 0)  # no target
 _switched_off = False
 
 
@@ -141,22 +143,21 @@ def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
     return cell
 
 
-def takes_gate(u: Tensor, prototypes: Tensor, gate_error: Tensor) -> bool:
-    """Whether `gate_down` takes these: on the processor, few enough scores, an error for each row."""
-    return (
+def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, temperature: float) -> Tensor | None:
+    """Returns ``dL/du`` from ``dL/da``, ``a = softmax(cos(u, prototypes) / temperature)[cell]``, see `Router`.
+
+    Takes u (rows, dimension), prototypes (cells, dimension), cell and gate_error (rows,); returns (rows, dimension), or
+    None where that is PyTorch's to do: not on the processor, many scores, or not one error for each row.
+    """
+    taken = (
         len(u) * len(prototypes) <= _SMALL
         and gate_error.shape == u.shape[:1]
         and gate_error.dtype == prototypes.dtype != torch.bfloat16
         and gate_error.is_cpu
         and supports(prototypes, u)
     )
-
-
-def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, temperature: float) -> Tensor:
-    """Returns ``dL/du`` from ``dL/da``, ``a = softmax(cos(u, prototypes) / temperature)[cell]``, see `Router`.
-
-    Takes u (rows, dimension), prototypes (cells, dimension), cell and gate_error (rows,); returns (rows, dimension).
-    """
+    if not taken:
+        return None
     u, prototypes, gate_error = u.contiguous(), prototypes.contiguous(), gate_error.contiguous()
     cell = cell.contiguous()
     error = torch.empty_like(u)
@@ -173,9 +174,12 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
     return error
 
 
-def takes_loss(output: Tensor, target: Tensor) -> bool:
-    """Whether `cross_entropy` takes these: small, on the processor, a class for every row."""
-    return (
+def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor] | None:
+    """Returns the mean loss and ``dL/d output``: output (..., classes), target (...).
+
+    None where that is PyTorch's to do: not on the processor, many outputs, or a target that is no class.
+    """
+    taken = (
         output.is_cpu
         and 0 < output.numel() <= _SMALL
         and output.dtype in (torch.float32, torch.float64)
@@ -184,10 +188,8 @@ def takes_loss(output: Tensor, target: Tensor) -> bool:
         and target.is_cpu
         and active()
     )
-
-
-def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor] | None:
-    """Returns the mean loss and ``dL/d output``: output (..., classes), target (...); None if one is no class."""
+    if not taken:
+        return None
     output, target = output.contiguous(), target.contiguous()
     classes = output.shape[-1]
     error, loss = torch.empty_like(output), output.new_empty(())
@@ -274,10 +276,6 @@ def _for_blas(groups: Groups, weight: Tensor, rows: Tensor) -> bool:
         return False
     _, outputs, inputs = weight.shape
     return min(outputs, inputs) >= _WIDE and groups.rows * outputs * inputs >= _WORK
-
-
-_MANY, _WIDE, _WORK = 4096, 32, 50_000_000  # measured, docs/log.md
-_NOTHING = (None, None, None, None, 0.0, 0.0, 0)
 
 
 def _given(target: Target) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@
 
 namespace {
 
-// Before loops that count through vectors, which the compiler would else keep in memory.
+// Before loops that count through vectors, which the compiler would otherwise keep in memory.
 #define UNROLLED _Pragma("GCC unroll 16")
 
 template <class C>

@@ -24,7 +24,7 @@ struct Shares {
 };
 
 // Cuts every group's `extent` into one piece a thread, or fewer where it is short, and those into tiles of about equal
-// work, multiples of `step(rows)`. Whose a piece is hangs on the slot, the extent and the number of threads alone.
+// work, multiples of `step(rows)`. Its thread depends on the slot, the extent and the number of threads alone.
 template <class Step>
 Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step, int threads) {
   constexpr int64_t kTouch = 4;  // reading a weight once costs about as much as multiplying it by this many rows
@@ -51,7 +51,7 @@ Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step
   return shares;
 }
 
-// Calls body(0) .. body(count - 1), whichever thread is free the next.
+// Calls body(0) .. body(count - 1), whichever thread is free next.
 template <class Body>
 void each(int64_t count, int64_t work, int threads, const Body& body) {
   std::atomic<int64_t> next{0};

@@ -9,7 +9,7 @@
 #include <vector>
 #endif
 
-// What a parallel region is compiled to, called by name: compilers would else bring an OpenMP library of their own, and a
+// What a parallel region is compiled to, called by name: compilers would otherwise bring an OpenMP library of their own, and a
 // second pool of threads beside PyTorch's. LLVM's and Intel's libraries have these functions as well as GNU's.
 extern "C" {
 void GOMP_parallel(void (*run)(void*), void* data, unsigned threads, unsigned flags);

@@ -70,8 +70,8 @@ inline int64_t blocks_before(const Groups& groups, int64_t group, int64_t inputs
 }
 
 // Lays out the rows of the groups that have more than a few as blocks of inputs, (blocks, rows, kWidth): once for all
-// outputs, and so that a block lies in one piece, where rows of x may lie in the same few places of a cache. What the
-// last block has too much is zero.
+// outputs, and so that a block lies in one piece, where rows of x may lie in the same few places of a cache. The
+// last block is padded with zeros.
 template <class X>
 const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x) {
   static thread_local std::vector<X> kept;
@@ -101,7 +101,7 @@ const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x
   return blocks;
 }
 
-// Lays out the deltas of an item's outputs as tiles, (tiles, rows, kRows). What the last tile has too much is zero.
+// Lays out the deltas of an item's outputs as tiles, (tiles, rows, kRows). The last tile is padded with zeros.
 template <class X>
 const X* in_tiles(const Groups& groups, const Item& item, int64_t outputs, const X* delta) {
   static thread_local std::vector<X> kept;
