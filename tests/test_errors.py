@@ -295,7 +295,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Residual(AreaLinear(4, 2)).trace(torch.zeros(3, 4), Context()),
-        "A residual body must keep the shape (3, 4), got (3, 2).",
+        "Expected a residual body to return the shape of its shortcut, (3, 4), got (3, 2): make one fit the other, by "
+        "a shortcut where there is none.",
     ),
     (
         lambda: Routed(Router(4, 3), AreaLinear(4, 2, areas=2, router=None)),
@@ -400,6 +401,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: mlp(4, 2, dropout=2.0), "Expected dropout to be a number in [0, 1), got 2.0."),
     (lambda: Rates(shared=math.nan), "Expected shared to be a number of at least 0, got nan."),
     (lambda: Rates(areas=-1.0), "Expected areas to be a number of at least 0, got -1.0."),
+    (lambda: Rates(layers={"a": -1.0}), "Expected the rate of 'a' to be a number of at least 0, got -1.0."),
+    (lambda: Rates(layers=0.5), "Expected layers to be a dictionary of names and rates, got 0.5."),  # type: ignore[arg-type]
+    (
+        lambda: Network(mlp(4, 2, areas=1), rates=Rates(layers={"layers.9": 0.0})),
+        "Unknown layer 'layers.9'. Did you mean 'layers.2'? Choose one of: layers.0, layers.2.",
+    ),
     (lambda: Network(mlp(4, 2), clip=math.nan), "Expected clip to be a number above 0, got nan."),
     (
         lambda: Router(4, 2, balance_rate=1e300),

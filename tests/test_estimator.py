@@ -141,7 +141,7 @@ def test_a_fit_that_is_stopped_stops_as_any_other_code(number: int, monkeypatch:
     def terminated(*_: object) -> None:
         raise SystemExit(3)
 
-    monkeypatch.setattr("brodmann.estimator.base._Epoch.on_epoch", come)
+    monkeypatch.setattr("brodmann.estimator.base._Epochs.on_epoch", come)
     held = signal.signal(signal.SIGTERM, terminated)
     try:
         with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
@@ -162,7 +162,7 @@ def test_a_signal_that_nobody_minds_does_not_end_a_fit(monkeypatch: pytest.Monke
             signal.raise_signal(signal.SIGTERM)  # its handler takes note and returns
 
     held = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda n, _: came.append(n))
-    monkeypatch.setattr("brodmann.estimator.base._Epoch.on_step", come)
+    monkeypatch.setattr("brodmann.estimator.base._Epochs.on_step", come)
     try:
         model = SALClassifier(epochs=6, random_state=0, dropout=0.2).fit(x, y)
     finally:

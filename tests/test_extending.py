@@ -686,6 +686,28 @@ def test_layers_inside_a_further_routed_follow_that_one() -> None:
     assert names == ["", "body.layers.1"]
 
 
+class Targets(Feedback):
+    """Direct random target projection (Frenkel et al. 2021): the targets themselves go down."""
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.randn(3, shape.in_features))
+
+    def error(self, signal: Signal) -> Tensor:
+        assert signal.target is not None
+        return -functional.one_hot(signal.target, 3).float() @ self.matrix / len(signal.x)  # type: ignore[operator]
+
+
+def test_a_path_may_carry_targets_down() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(6, 3, width=32, areas=1, feedback=Targets, update=Adam()))
+    (_, hidden), (_, readout) = network.area_layers()
+    received: dict[AreaLinear, Tensor] = {}
+    network.learn(X, Y, lr=0.0, observe=lambda layer, error: received.update({layer: error}))
+    expected = -readout.feedback.matrix[Y] / len(X) * (hidden(X) > 0)  # type: ignore[index,operator,union-attr]
+    torch.testing.assert_close(received[hidden], expected)
+
+
 def test_a_registered_path_may_ask_for_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     class Own(Direct):
         pass

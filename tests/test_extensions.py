@@ -12,8 +12,8 @@ import pytest
 
 from brodmann import BrodmannError
 from brodmann.bench.journal import Journal
-from brodmann.bench.runner import code_version
 from brodmann.extensions import VARIABLE, add_extension, import_extensions
+from brodmann.version import code_version
 
 MINE = """
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from brodmann.bench import RECIPES, Case
 from brodmann.builders import ACTIVATIONS, FEEDBACKS
 from brodmann.options import RunOptions
 from brodmann.updates import UPDATES
+
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def test_workers_of_a_benchmark_import_it_too(mine: Path) -> None:
     assert done.returncode == 0, done.stderr
     (row,) = Journal(mine.parent / "rows" / "rows.jsonl").rows()
     assert row["options"]["optimiser"] == "downhill"
-    assert row["code"] != code_version.__wrapped__()  # rows of other code are told apart
+    assert row["code"] != code_version()  # rows of other code are told apart
 
 
 def test_what_cannot_be_imported_says_why(tmp_path: Path, mine: Path) -> None:

@@ -488,8 +488,8 @@ def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x
         ),
         (
             lambda slab, groups, rows: slab.product(rows[:, :4], groups, None, None),
-            "These weights have 1 slots, and the rows are in up to 3 areas: use groups.whole for weights that all rows "
-            "share.",
+            "These weights serve 1 areas, and the rows choose among 3: route them by a router of as many areas, and "
+            "use groups.whole for weights that all rows share.",
         ),
         (
             lambda slab, groups, rows: learn_slab(

@@ -208,13 +208,13 @@ def test_clipping_bounds_the_error_and_leaves_small_ones_alone() -> None:
 def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     description = design("mlp", Adam(decay=0.1), in_features=5, outputs=3, width=6, areas=4, feedback="random")
-    options = {"lr": 0.02, "rates": Rates(areas=0.5), "clip": 3.0}
+    options = {"lr": 0.02, "rates": Rates(areas=0.5, layers={"body.layers.0": 0.0}), "clip": 3.0}
     network = Network.from_design(description, **options)
     x, y = torch.randn(16, 5), torch.randint(0, 3, (16,))
     network.learn(x, y)
     network.save(tmp_path / "n.safetensors")
     again = Network.load(tmp_path / "n.safetensors")
-    assert (again.lr, again.rates, again.clip, again.design) == (0.02, Rates(areas=0.5), 3.0, network.design)
+    assert (again.lr, again.rates, again.clip, again.design) == (0.02, options["rates"], 3.0, network.design)
     for _ in range(2):
         assert torch.equal(network.learn(x, y), again.learn(x, y))
     assert torch.equal(network(x), again(x))

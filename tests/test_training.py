@@ -9,6 +9,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +369,87 @@ def test_early_stopping_follows_the_loss_of_real_targets() -> None:
     assert losses == sorted(losses, reverse=True)  # it falls all the way
     assert progress.epoch == 12
     assert progress.best == pytest.approx(-losses[-1])
+
+
+def contrast(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """A loss of embeddings, whose largest number is no class."""
+    alike = (target[:, None] == target).float()
+    return ((output @ output.t() - alike) ** 2).mean()
+
+
+class Spread(Callback):
+    """Adds a metric that falls epoch by epoch, and sees how the training begins and ends."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def on_start(self, trainer: Trainer) -> None:
+        self.log.append((trainer.progress.step, trainer.rate))
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        row["spread"] = -float(row["epoch"])
+
+    def on_end(self, trainer: Trainer) -> None:
+        self.log.append((trainer.progress.step, type(trainer.failure)))
+
+
+def test_early_stopping_follows_the_loss_of_ones_own_or_a_metric_that_is_named() -> None:
+    x, y = blobs()
+    part, schedule = (x, y), Schedule(epochs=12, batch_size=90, lr=1e-3, patience=2, shape="constant")
+    progress = Trainer(network(contrast), part, part, schedule).run()
+    losses = [row["validation_loss"] for row in progress.history]
+    assert progress.epoch == 12
+    assert progress.best == -min(losses)
+    for metric, epochs in (("validation_loss", 12), ("spread", 3)):
+        named = Trainer(network(), part, part, replace(schedule, metric=metric), callbacks=Spread())
+        assert named.run().epoch == epochs
+    assert Trainer(network(), part, None, replace(schedule, metric="spread"), callbacks=Spread()).run().epoch == 3
+    with pytest.raises(
+        BrodmannError, match=r"Expected a number 'f1' in the row of an epoch.*It has: epoch, train_loss"
+    ):
+        Trainer(network(), part, part, replace(schedule, metric="f1")).run()
+
+
+def test_callbacks_see_beginning_and_end() -> None:
+    spread, schedule = Spread(), Schedule(epochs=1, batch_size=30, lr=0.02, shape="constant")
+    trainer = Trainer(network(), blobs(), None, schedule, callbacks=spread)
+    trainer.run()
+    assert spread.log == [(0, None), (3, type(None))]
+    assert trainer.rate == 0.02
+    failing = Trainer(network(), blobs(), None, schedule, callbacks=spread, transform=lambda samples: samples[:1])
+    with pytest.raises(BrodmannError):
+        failing.run()
+    assert spread.log[-1] == (0, BrodmannError)
+
+
+def test_a_transform_changes_what_is_learned_from_and_its_draws_resume(tmp_path: Path) -> None:
+    x, y = blobs()
+
+    def noisy(samples: torch.Tensor) -> torch.Tensor:
+        return samples + 0.1 * torch.randn_like(samples)
+
+    def train(folder: Path, *, stop: bool = False, change: Any = noisy) -> dict[str, torch.Tensor]:
+        class Once(Callback):
+            def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+                trainer.stop()
+
+        for stopped in (True, False) if stop else (False,):
+            learner = network(dropout=0.2)
+            callbacks = Once() if stopped else ()
+            trainer = Trainer(
+                learner, (x, y), None, Schedule(epochs=3), folder=folder, callbacks=callbacks, transform=change
+            )
+            if stop and not stopped:
+                trainer.resume()
+            trainer.run()
+        return learner.learning_state()
+
+    straight, resumed = train(tmp_path / "a"), train(tmp_path / "b", stop=True)
+    plain = train(tmp_path / "c", change=None)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert not all(torch.equal(straight[name], plain[name]) for name in straight)
+    with pytest.raises(BrodmannError, match=r"transform to return the \d+ samples of the batch, got \(3, 5\)"):
+        train(tmp_path / "d", change=lambda samples: samples[:3])
 
 
 def test_checkpoints_of_another_network_stay(tmp_path: Path) -> None:

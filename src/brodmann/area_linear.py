@@ -144,6 +144,7 @@ class AreaLinear(Layer):
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
         self.merged = False
+        self.rate = 1.0  # of all that it holds, see `Rates.layers`
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if weight.dtype != torch.get_default_dtype():
             self.to(weight.dtype)
@@ -155,8 +156,8 @@ class AreaLinear(Layer):
 
     @property
     def learns(self) -> bool:
-        """Whether it still does: not once it was merged."""
-        return not self.merged
+        """Whether it still does: not once it was merged, nor while it is frozen."""
+        return not self.merged and self.rate > 0
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
@@ -244,25 +245,26 @@ class AreaLinear(Layer):
         output_error = context.output_error
         if output_error is not None:
             output_error = as_rows(output_error)
-        signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas)
+        signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas, context.target)
         below = None
         if feedback is not None:
             below = feedback.error(signal)
             check_error_below(feedback, below, trace.x)
             below = as_before(below, trace.leading)
-        self._measure_conflict(trace, part_delta, context)
-        if groups.rows:
-            if context.weight is not None and self.update_rule.repeats:
-                signal = signal.repeated(_of_rows(context.weight, trace))
-            self._move(signal, context)
+        if self.rate:
+            self._measure_conflict(trace, part_delta, context)
+            if groups.rows:
+                if context.weight is not None and self.update_rule.repeats:
+                    signal = signal.repeated(_of_rows(context.weight, trace))
+                self._move(signal, context)
         if router is None:
             if gate_error is not None and context.gate_error is not None:
                 context.gate_error.add_(gathered(gate_error, len(context.gate_error)))
-            return below
-        if route is not None:
-            router.learn(route, gate_error, context.lr * rates.projection)
-        for area, cells in router.due():
-            self.split(area, cells)
+        elif self.rate:
+            if route is not None:
+                router.learn(route, gate_error, context.lr * rates.projection * self.rate)
+            for area, cells in router.due():
+                self.split(area, cells)
         return below
 
     def split(self, area: int, cells: list[int] | None = None) -> int:
@@ -315,7 +317,7 @@ class AreaLinear(Layer):
 
     def _move(self, signal: Signal, context: Context) -> None:
         """Moves every weight but the router's."""
-        rates, lr, decay = context.rates, context.lr, self.update_rule.decay
+        rates, lr, decay = context.rates, context.lr * self.rate, self.update_rule.decay
         area_rate, area_decay = self._area_rate(context), decay + self.pooling
         x, delta, whole = signal.x, signal.delta, signal.groups.whole
         shared, areas, feedback = signal.shared, signal.areas, self.feedback

@@ -78,49 +78,68 @@ def _without_feedback(layer: Any, index: int) -> BrodmannError:
 
 
 class Residual(Layer):
-    """``h + alpha body(h)``. The error below is ``e + alpha``-scaled error through the body."""
+    """``h + alpha body(h)``, or ``shortcut(h) + alpha body(h)``.
 
-    def __init__(self, body: Layer, alpha: float = 1.0) -> None:
-        """Wraps a body of equal input and output size.
+    The error below is what comes around the body, ``e`` or the shortcut's, and ``alpha``-scaled error through the body.
+    """
+
+    def __init__(self, body: Layer, alpha: float = 1.0, shortcut: Layer | None = None) -> None:
+        """Wraps a body.
 
         Args:
             body: The layer beside the path.
             alpha: Scale of the body. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum keeps its
                 variance with depth.
+            shortcut: The path, where body and input differ in shape, such as a map to more units, or patches of one
+                pixel with a stride and a map. Default None: the input itself.
         """
         super().__init__()
         check_layer(body, "The body of Residual")
-        self.body, self.alpha = body, alpha
+        if shortcut is not None:
+            check_layer(shortcut, "The shortcut of Residual")
+        self.body, self.alpha, self.shortcut = body, alpha, shortcut
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         return f"alpha={self.alpha}"
 
     @property
+    def sends_down(self) -> bool:
+        """Whether its shortcut does; where there is none, the error itself comes around."""
+        return self.shortcut is None or self.shortcut.sends_down
+
+    @property
     def learns(self) -> bool:
-        """Whether its body does."""
-        return self.body.learns
+        """Whether its body or its shortcut does."""
+        return self.body.learns or (self.shortcut is not None and self.shortcut.learns)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
-        return torch.add(x, self.body(x, choice), alpha=self.alpha)
+        around = x if self.shortcut is None else self.shortcut(x, choice)
+        return torch.add(around, self.body(x, choice), alpha=self.alpha)
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
         y, trace = self.body.trace(x, context)
-        if y.shape != x.shape:
-            raise BrodmannError(f"A residual body must keep the shape {tuple(x.shape)}, got {tuple(y.shape)}.")
-        return torch.add(x, y, alpha=self.alpha), trace
+        around, beside = (x, None) if self.shortcut is None else self.shortcut.trace(x, context)
+        if y.shape != around.shape:
+            raise BrodmannError(
+                f"Expected a residual body to return the shape of its shortcut, {tuple(around.shape)}, got "
+                f"{tuple(y.shape)}: make one fit the other, by a shortcut where there is none."
+            )
+        return torch.add(around, y, alpha=self.alpha), (trace, beside)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: through the body and around it."""
+        trace, beside = trace
+        around = error if self.shortcut is None else self.shortcut.learn(beside, error, context)
         if context.output_error is not None:
             # Direct feedback inside the body stands for an error that came through `alpha` as well.
             context = context._replace(output_error=self.alpha * context.output_error)
         through = self.body.learn(trace, self.alpha * error, context)
-        return error if through is None else error + through
+        return around if through is None or around is None else around + through
 
 
 class Recomputed(Layer):

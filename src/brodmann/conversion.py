@@ -32,7 +32,7 @@ def from_torch(
     shape: Sequence[int] | None = None,
     *,
     areas: int = 16,
-    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack-equal",
     update: UpdateRule | None = None,
     routing: str = "network",
     shared: str = "learned",
@@ -57,7 +57,9 @@ def from_torch(
             if that is an `nn.Linear`. Images may also come flat.
         areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
             ``router`` and ``storage``.
-        feedback: As in `brodmann.mlp`. Not ``"direct"`` where there are convolutions, see `brodmann.convnet`.
+        feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
+            model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
+            ``"sign"`` needs no copy. Not ``"direct"`` where there are convolutions, see `brodmann.convnet`.
         update: See ``areas``.
         routing: See ``areas``.
         shared: See ``areas``.

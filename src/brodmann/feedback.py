@@ -29,6 +29,7 @@ class Signal(NamedTuple):
         output_error: Error at the network's output, (rows, outputs), or None.
         shared: The shared part's weight (slab of one), or None. Only `Transpose` and `SignSymmetric` may read it.
         areas: The areas' maps, or None. Only `Transpose` and `SignSymmetric` may read them.
+        target: What the network's output is compared with, (samples, ...), or None: for paths that carry targets down.
     """
 
     x: Tensor
@@ -38,6 +39,7 @@ class Signal(NamedTuple):
     output_error: Tensor | None
     shared: Slab | None
     areas: AreaMap | None
+    target: Tensor | None = None
 
     def repeated(self, weight: Tensor) -> Signal:
         """Returns the signal by which a rule of squares counts each sample ``weight`` times: weight (rows,).

@@ -12,8 +12,8 @@ A layer without feedback returns None as its error below: it is the lowest that 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
@@ -42,17 +42,30 @@ class Rates:
         projection: Of the routers' projections. Default 1.
         feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
             which they are paired.
+        layers: Of all that single layers hold, feedback and a router of their own included, by the names that
+            `Network.area_layers` gives, or by what those begin with, such as ``"layers.0"``; the longest one counts.
+            Default: none, so that all are 1. An error passes through a frozen layer as through any other.
     """
 
     shared: float = 1.0
     areas: float | None = None
     projection: float = 1.0
     feedback: float = 1.0
+    layers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_real(shared=self.shared, projection=self.projection, feedback=self.feedback)
         if self.areas is not None:
             check_real(areas=self.areas)
+        if not isinstance(self.layers, Mapping):
+            raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
+        for name, rate in self.layers.items():
+            check_real(**{f"the rate of '{name}'": rate})
+
+    def of_layer(self, name: str) -> float:
+        """Returns the rate of a layer, by its name."""
+        fitting = [part for part in self.layers if name == part or name.startswith(part + ".")]
+        return self.layers[max(fitting, key=len)] if fitting else 1.0
 
 
 class Context(NamedTuple):
@@ -69,6 +82,7 @@ class Context(NamedTuple):
         clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that;
             None for no limit.
         observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived, before it is clipped.
+        target: What the output is compared with, (batch, ...).
     """
 
     lr: float = 0.0
@@ -80,6 +94,7 @@ class Context(NamedTuple):
     weight: Tensor | None = None
     clip: float | None = None
     observe: Observer | None = None
+    target: Tensor | None = None
 
 
 def as_rows(x: Tensor) -> Tensor:

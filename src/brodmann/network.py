@@ -18,7 +18,7 @@ from .builders import build
 from .checks import check_positive, check_real, check_tensors
 from .designs import built_from
 from .divergence import check_loss
-from .errors import BrodmannError, CheckpointError
+from .errors import BrodmannError, CheckpointError, unknown_name
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .graphs import unrecorded
@@ -69,6 +69,25 @@ class Network(nn.Module):
         self.lr = min((rule.default_lr for rule in rules), default=LEARNING_RATE) if lr is None else lr
         self.rates, self.clip = rates or Rates(), clip
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
+
+    @property
+    def rates(self) -> Rates:
+        """Multiples of the learning rate; another one may take its place between steps, to freeze a layer, say.
+
+        Raises:
+            BrodmannError: There is no layer of a name in it.
+        """
+        return self._rates
+
+    @rates.setter
+    def rates(self, rates: Rates) -> None:
+        layers = dict(self.area_layers())
+        for part in rates.layers:
+            if not any(name == part or name.startswith(part + ".") for name in layers):
+                raise unknown_name("layer", part, layers)
+        for name, layer in layers.items():
+            layer.rate = rates.of_layer(name)
+        self._rates = rates
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:
@@ -150,7 +169,7 @@ class Network(nn.Module):
             raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
-        context = Context(lr=rate, rates=self.rates, weight=weight, clip=self.clip, observe=observe)
+        context = Context(lr=rate, rates=self.rates, weight=weight, clip=self.clip, observe=observe, target=target)
         if any(router.recruits for router in self._recruiting):
             self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
         output, trace = self.body.trace(x, context)

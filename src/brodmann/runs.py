@@ -20,8 +20,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
-import brodmann
-
 from .assembly import loss_of, split_data
 from .baselines import Backpropagation
 from .data import Dataset, Preprocessing, Split, load, load_inputs
@@ -30,9 +28,11 @@ from .data.targets import TargetScale
 from .errors import BrodmannError, CheckpointError, MissingDataError
 from .extensions import import_extensions
 from .files import read_json, write_json
+from .kernels.build import build
 from .network import Network
 from .options import BASELINES, DTYPES, RunOptions
 from .scoring import outputs_of
+from .version import code_version
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,8 @@ def _numbers(samples: ArrayLike) -> NDArray[Any]:
 
 def _environment() -> dict[str, Any]:
     return {
-        "brodmann": brodmann.__version__,
+        "brodmann": code_version(),
+        "kernels": build().why,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

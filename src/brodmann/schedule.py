@@ -49,9 +49,11 @@ class Schedule:
             cosine, but constant for recursive least squares, whose steps are exact.
         warmup: Steps over which the rate rises linearly from 0. Default 0.
         seed: Of the order of samples and of dropout. Default 0.
-        patience: Epochs without a better accuracy on the validation part (of equals the least loss counts), or loss
-            where targets are real, before training stops and the best weights come back. Default None: train to the
-            end, keep the last weights.
+        patience: Epochs without a better score before training stops and the best weights come back. Default None:
+            train to the end, keep the last weights.
+        metric: That score, an entry of an epoch's row, which a `Callback` may have put there; the larger the better,
+            unless its name ends in ``loss``; of equals the least validation loss counts. Default None:
+            ``validation_accuracy`` for classes under a loss of this package or of PyTorch, else ``validation_loss``.
         checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60;
             infinite for none.
     """
@@ -63,6 +65,7 @@ class Schedule:
     warmup: int = 0
     seed: int = 0
     patience: int | None = None
+    metric: str | None = None
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ from .errors import BrodmannError, CheckpointError, DivergenceError
 from .files import read_tensors, write_tensors
 from .kernels import native
 from .learner import Learner, check_learner
-from .losses import per_sample
+from .losses import OwnLoss, per_sample
 from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import are_classes, correct, evaluate
 
@@ -48,6 +48,9 @@ class Interrupted(Exception):  # noqa: N818
 class Callback:
     """Sees the training go by. Default: does nothing."""
 
+    def on_start(self, trainer: Trainer) -> None:
+        """Called once, before the first step of a call of `Trainer.run`."""
+
     def on_step(self, trainer: Trainer, loss: float) -> None:
         """Called after every step, with its loss (of a sum over samples their mean)."""
 
@@ -55,7 +58,7 @@ class Callback:
         """Called after every epoch with its row of metrics, before the checkpoint; may add to the row."""
 
     def on_end(self, trainer: Trainer) -> None:
-        """Called once, also when training stops early or fails."""
+        """Called once, also when training stops early or fails: ``trainer.failure`` then holds the exception."""
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Progress:
         scored: Targets in it that are classes.
         samples: Samples in it.
         seconds: Training time so far, evaluation left out.
-        best: Best validation accuracy so far; of real targets minus the loss.
+        best: Best score so far, see `Schedule`; minus it where less is better.
         best_loss: Validation loss there.
         best_epoch: Its epoch.
         history: A row per epoch.
@@ -103,6 +106,7 @@ class Trainer:
         *,
         folder: str | Path | None = None,
         callbacks: Iterable[Callback] | Callback = (),
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Stores what it is given; nothing runs yet.
 
@@ -114,6 +118,13 @@ class Trainer:
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
             callbacks: Called in turn, objects of `Callback`.
+            transform: Changes the samples of a batch, (batch, ...), before the step that learns from them: to augment
+                images, say. What it draws by PyTorch's own generator the schedule's seed decides. Default None.
+
+        Attributes:
+            progress: Where the run stands.
+            rate: Learning rate of the last step, None before one.
+            failure: The exception that ended the last call of `run`, or None.
 
         Raises:
             BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
@@ -130,7 +141,10 @@ class Trainer:
         self.validation = validation if validation is not None and len(validation[0]) else None
         self.folder = None if folder is None else Path(folder)
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        self.transform = transform
         self.progress = Progress()
+        self.rate: float | None = None
+        self.failure: BaseException | None = None
         check_learner(network)
         if self.weight is not None:
             check_tensors(samples=train[0], weight=self.weight)
@@ -150,11 +164,12 @@ class Trainer:
                 raise BrodmannError(
                     f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it."
                 )
-        if self.schedule.patience is not None and self.validation is None:
+        if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._stopping = False
         self._signal: int | None = None
         self._written = 0.0
+        self._best: dict[str, Tensor] = {}  # weights, where there is no folder for them
         self._last: dict[str, Tensor] | None = None  # weights of a stopped run, while the best ones are in their place
         self._drawn: tuple[Tensor, Tensor | None] | None = None  # where PyTorch's generators stood; None: at the seed
 
@@ -226,7 +241,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
         """
-        progress, self._stopping, self._signal = self.progress, False, None
+        progress, self._stopping, self._signal, self.failure = self.progress, False, None, None
         if progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
             raise BrodmannError(
                 f"{self.folder} holds checkpoints of an earlier run: go on with it by resume(), or choose another "
@@ -239,11 +254,16 @@ class Trainer:
                 if self._last is not None:
                     self.network.load_learning_state(self._last)
                     self._last = None
+                for callback in self.callbacks:
+                    callback.on_start(self)
                 while progress.epoch < self.pace.epochs and not self._out_of_patience() and not self._stopping:
                     self._epoch()
                 self._finish()
                 if self._signal is not None:  # it came after the last step
                     raise Interrupted(self._signal)
+            except BaseException as error:
+                self.failure = error
+                raise
             finally:
                 for callback in self.callbacks:
                     callback.on_end(self)
@@ -258,10 +278,10 @@ class Trainer:
         watched = max(0, len(x) // batch_size - 1)
         for rows in order[progress.batch :]:
             began = time.perf_counter()
-            lr = learning_rate(largest, progress.step, steps, shape, schedule.warmup)
+            self.rate = lr = learning_rate(largest, progress.step, steps, shape, schedule.warmup)
             watch = Watch() if progress.batch == watched else None
             rows = rows.to(x.device)
-            samples, wanted = x[rows], target[rows]
+            samples, wanted = self._transformed(x[rows]), target[rows]
             observe = None if watch is None else watch.observe
             weight = None if self.weight is None else self.weight[rows]
             try:
@@ -295,23 +315,46 @@ class Trainer:
         if progress.scored:
             row["train_accuracy"] = progress.score_sum / progress.scored
         if self.validation is not None:
-            scores = evaluate(self.network, *self.validation)
-            row |= {f"validation_{name}": value for name, value in scores.items()}
-            achieved, loss = scores.get("accuracy", -scores["loss"]), scores["loss"]
-            # Of equals the one of the least loss: ten samples are soon all right.
-            if (achieved, -loss) > (progress.best, -progress.best_loss):
-                progress.best, progress.best_loss, progress.best_epoch = achieved, loss, progress.epoch
-                if self.schedule.patience is not None:
-                    self._keep_best()
+            row |= {f"validation_{name}": value for name, value in evaluate(self.network, *self.validation).items()}
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
             callback.on_epoch(self, row)
             row.update({name: _plain(name, value) for name, value in row.items()})
+        self._compare(row)
         progress.history.append(row)
         progress.epoch += 1
         progress.batch = progress.samples = progress.scored = 0
         progress.loss_sum = progress.score_sum = 0.0
         self._checkpoint()
+
+    def _compare(self, row: dict[str, Any]) -> None:
+        """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
+        progress, name = self.progress, self.schedule.metric
+        if name is None:
+            if self.validation is None:
+                return
+            classes = "validation_accuracy" in row and not isinstance(self.network.loss, OwnLoss)
+            name = "validation_accuracy" if classes else "validation_loss"
+        if not isinstance(row.get(name), int | float):
+            raise BrodmannError(
+                f"Expected a number '{name}' in the row of an epoch, which early stopping follows. It has: "
+                f"{', '.join(row)}."
+            )
+        achieved, loss = -row[name] if name.endswith("loss") else row[name], row.get("validation_loss", 0.0)
+        # Of equals the one of the least loss: ten samples are soon all right.
+        if (achieved, -loss) > (progress.best, -progress.best_loss):
+            progress.best, progress.best_loss, progress.best_epoch = achieved, loss, progress.epoch
+            if self.schedule.patience is not None:
+                self._keep_best()
+
+    def _transformed(self, samples: Tensor) -> Tensor:
+        if self.transform is None:
+            return samples
+        changed = self.transform(samples)
+        if not isinstance(changed, Tensor) or changed.shape[:1] != samples.shape[:1]:
+            came = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+            raise BrodmannError(f"Expected transform to return the {len(samples)} samples of the batch, got {came}.")
+        return changed
 
     def _out_of_patience(self) -> bool:
         patience = self.schedule.patience

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from brodmann import RLS, SGD, Adam, Layer, convnet, mlp, residual_mlp
+from brodmann import RLS, SGD, Adam, Layer, Residual, Sequential, convnet, mlp, residual_mlp
 from brodmann.builders import FEEDBACKS
+from brodmann.parts import Parts, activation_of
 
 RULES = {
     "sgd": SGD(),
@@ -37,9 +38,19 @@ LAYERS: dict[str, dict[str, Any]] = {
     "tanh": {"areas": 4, "routing": "layer", "activation": "tanh"},
     "gelu": {"areas": 4, "routing": "layer", "activation": "gelu"},
 }
+
+
+def widening(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
+    """Builds a residual network whose block has a shortcut, since it widens."""
+    parts = Parts(5, 3, areas, **options)
+    block = Residual(Sequential(activation_of(activation), parts.layer(6, 7)), 0.5, parts.layer(6, 7))
+    return parts.wrap(Sequential(parts.layer(5, 6, lowest=True), block, parts.layer(7, 3)))
+
+
 BODIES: dict[str, Callable[..., Layer]] = {
     "mlp": partial(mlp, 5, 3, depth=3, width=6),
     "residual_mlp": partial(residual_mlp, 5, 3, depth=4, width=6),
+    "widening": widening,
     "convnet": partial(convnet, (1, 1, 5), 3, channels=(2, 3), pool=1),
 }
 """Five features, three outputs."""

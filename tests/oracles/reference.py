@@ -113,7 +113,8 @@ class Reference:
                 x = self.run(part, x, choice)
             return x
         if isinstance(layer, Residual):
-            return x + layer.alpha * self.run(layer.body, x, choice)
+            around = x if layer.shortcut is None else self.run(layer.shortcut, x, choice)
+            return around + layer.alpha * self.run(layer.body, x, choice)
         if isinstance(layer, Routed):
             return self.run(layer.body, x, Choice(layer.router, self.parts[layer.router, "P"], x))
         if isinstance(layer, Local):

@@ -266,6 +266,31 @@ def test_rates_freeze_parts() -> None:
 
 
 @pytest.mark.parametrize("routing", ["layer", "network"])
+def test_the_rate_of_a_layer_is_that_of_all_it_holds(routing: str) -> None:
+    """Frozen: nothing in it moves. Slowed under SGD: all in it moves by that share. Others: as before."""
+    torch.manual_seed(0)
+    body = mlp(5, 3, depth=3, width=6, areas=4, routing=routing, update=SGD(), readout_scale=1.0)
+    Network(body).allocate()
+    before = {name: value.clone() for name, value in body.state_dict().items()}
+    x, y = torch.randn(32, 5), torch.arange(32) % 3
+    moved = []
+    for rate in (1.0, 0.5, 0.0):
+        network = Network(copy.deepcopy(body), lr=0.1)
+        name, layer = network.area_layers()[1]
+        network.rates = Rates(layers={name: rate})
+        assert layer.learns == (rate > 0)
+        network.learn(x, y)
+        moved.append(
+            {key: value - before[key] for key, value in network.body.state_dict().items() if value.is_floating_point()}
+        )
+    for key, whole in moved[0].items():
+        inside = key.startswith(name + ".")
+        for change, rate in zip(moved[1:], (0.5, 0.0), strict=True):
+            torch.testing.assert_close(change[key], rate * whole if inside else whole)
+    assert any(key.startswith(name + ".") and whole.any() for key, whole in moved[0].items())
+
+
+@pytest.mark.parametrize("routing", ["layer", "network"])
 def test_the_balance_moves_also_where_the_projection_is_frozen_by_rate(routing: str) -> None:
     torch.manual_seed(0)
     body = mlp(5, 3, width=8, areas=4, routing=routing, router={"balance_rate": 0.1})

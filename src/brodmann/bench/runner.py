@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import threading
@@ -11,14 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-import brodmann
 from brodmann.bench.case import Case, Row
 from brodmann.bench.journal import Journal
 from brodmann.bench.recipes import Plan, cases_of
@@ -40,6 +37,7 @@ from brodmann.errors import BrodmannError
 from brodmann.extensions import import_extensions
 from brodmann.files import read_json, write_json
 from brodmann.training import Interrupted
+from brodmann.version import code_version
 
 ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
 
@@ -204,18 +202,6 @@ def _start_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@cache
-def code_version() -> str:
-    """Returns the package's version and a digest of its sources and of extensions: it tells rows of different code."""
-    digest = hashlib.sha256()
-    root = Path(brodmann.__file__).parent
-    for path in sorted(root.rglob("*")):
-        if path.suffix in (".py", ".cpp", ".h"):
-            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    digest.update("".join(import_extensions().values()).encode())
-    return f"{brodmann.__version__}+{digest.hexdigest()[:12]}"
 
 
 def _note_plan(folder: Path, cases: list[Case]) -> None:
