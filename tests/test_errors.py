@@ -402,6 +402,15 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Rates(shared=math.nan), "Expected shared to be a number of at least 0, got nan."),
     (lambda: Rates(areas=-1.0), "Expected areas to be a number of at least 0, got -1.0."),
     (lambda: Rates(layers={"a": -1.0}), "Expected the rate of 'a' to be a number of at least 0, got -1.0."),
+    (
+        lambda: Network(mlp(4, 2, areas=1), rates={"areas": 1.0}),  # type: ignore[arg-type]
+        "Expected rates to be Rates(...), got {'areas': 1.0}.",
+    ),
+    (
+        lambda: CrossEntropy(class_weights=torch.tensor([-1.0, 1.0])),
+        "Expected class_weights that are finite and at least 0: below it they would climb.",
+    ),
+    (lambda: Network(mlp(4, 2))([1, 2]), "Expected x to be a tensor, got list: convert it with torch.as_tensor(...)."),
     (lambda: Rates(layers=0.5), "Expected layers to be a dictionary of names and rates, got 0.5."),  # type: ignore[arg-type]
     (
         lambda: Network(mlp(4, 2, areas=1), rates=Rates(layers={"layers.9": 0.0})),

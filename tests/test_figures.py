@@ -91,6 +91,7 @@ CASES: dict[str, Draw] = {
     "classes, three layers": lambda p: figures.areas_by_class(p, choices(3, 200), target(10), names(10)),
     "classes, deep": lambda p: figures.areas_by_class(p, choices(20, 16), target(10), names(10)),
     "classes, many": lambda p: figures.areas_by_class(p, choices(1, 64), target(40), names(40, 6)),
+    "classes, with dollar signs": lambda p: figures.areas_by_class(p, choices(1, 4), target(3), ["$_$", "$x^$", "$1"]),
     "alignment": lambda p: figures.alignment(p, aligned(2)),
     "alignment, deep": lambda p: figures.alignment(p, aligned(128)),
     "alignment, vanished": lambda p: figures.alignment(p, [Alignment("layers.0", 0.0, 0.0, 0.0)]),
@@ -178,6 +179,15 @@ def test_rows_of_classes_add_up_and_areas_are_ordered_by_main_class(tmp_path: Pa
     assert [label.get_text() for label in panel.get_xticklabels()] == ["2", "5", "9"]
     shares = panel.images[0].get_array()
     assert shares.tolist() == [[100, 0, 0], [0, 100, 0], [0, pytest.approx(100 / 3), pytest.approx(200 / 3)]]
+
+
+def test_names_are_drawn_letter_by_letter(tmp_path: Path, drawn: list[Any]) -> None:
+    figures.areas_by_class(tmp_path / "a.png", choices(1, 4), target(2), ["$10-$20", "$x$"])
+    panel = drawn[0].axes[0]
+    assert [label._preprocess_math(label.get_text()) for label in panel.get_yticklabels()] == [
+        ("$10-$20", False),
+        ("$x$", False),
+    ]
 
 
 def test_information_is_that_of_the_textbook() -> None:

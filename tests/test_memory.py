@@ -47,6 +47,18 @@ def test_large_pages_are_asked_for_and_change_no_number() -> None:
     assert not ask_for_large_pages(torch.empty(4))  # too small to hold one
 
 
+def test_room_is_not_written_in_pytorchs_deterministic_mode_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        slab = Slab(torch.zeros(1, 1024, 1024), SGD(), reserve=10**6)  # 4 TB
+        slab.resize(2)
+    finally:
+        torch.use_deterministic_algorithms(before)
+    assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    assert slab.value.shape == (2, 1024, 1024)
+
+
 def test_no_room_at_all_is_said() -> None:
     slab = Slab(torch.zeros(1, 64, 64), SGD(), reserve=2)
     with pytest.raises(BrodmannError, match="There is no memory for 1000000000000 areas of 64 x 64 weights: use fewer"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -561,3 +563,36 @@ def test_errors_are_observed_as_they_arrive() -> None:
 def test_a_router_that_recruits_keeps_no_balance() -> None:
     with pytest.raises(BrodmannError, match="leave balance_rate or novelty out"):
         Router(4, 8, learned=False, novelty=0.5, balance_rate=0.1)
+
+
+@pytest.mark.parametrize("make", [partial(mlp, feedback="sign"), partial(mlp, feedback="direct"), mlp, stream_mlp])
+def test_learning_takes_no_notice_of_autocast(make: Any) -> None:
+    networks = []
+    for cast in (False, True):
+        torch.manual_seed(0)
+        networks.append(Network(make(5, 3, width=6, areas=3)))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
+            networks[-1].learn(torch.randn(8, 5), torch.arange(8) % 3)
+    assert all(map(torch.equal, *(network.state_dict().values() for network in networks)))
+
+
+def test_a_file_is_loaded_in_its_own_kind_of_number_wherever(tmp_path: Path) -> None:
+    x, y = torch.randn(8, 5), torch.arange(8) % 3
+    for number in (torch.float32, torch.float64):
+        Network(stream_mlp(5, 3, width=6, areas=3)).to(number).save(tmp_path / "network")
+        default = torch.get_default_dtype()
+        try:
+            torch.set_default_dtype(torch.float64 if number == torch.float32 else torch.float32)
+            with torch.inference_mode():
+                network = Network.load(tmp_path / "network")
+        finally:
+            torch.set_default_dtype(default)
+        assert network.dtype == number
+        network.learn(x.to(number), y)
+
+
+def test_a_design_is_a_copy() -> None:
+    network = Network(mlp(5, 3, width=6))
+    assert network.design is not None
+    network.design["width"] = 9
+    assert network.design["width"] == 6

@@ -411,6 +411,28 @@ def test_an_existing_folder_is_never_touched(table: Path, tmp_path: Path, capsys
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_run_is_never_replaced_where_its_data_lies_in_it(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--out", str(run)])
+    inside = run / "mine.npz"
+    inside.write_bytes(table.read_bytes())
+    monkeypatch.chdir(run)
+    for data in ([str(inside)], ["mine.npz"], ["mine", "--data-dir", str(run)], ["digits", "--data-dir", str(run)]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", *data, *SMALL, "--overwrite", "--out", str(run)])
+        assert "would be emptied: choose another --out." in capsys.readouterr().err
+        assert inside.is_file()
+        assert (run / "model.safetensors").is_file()
+
+
+def test_a_share_that_leaves_one_sample_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "digits", "--validation", "0.999", *SMALL])
+    assert "A validation share of 0.999 leaves one sample to train on: lower it." in capsys.readouterr().err
+
+
 def test_a_run_may_replace_the_folder_one_stands_in_and_what_a_link_leads_to(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from brodmann import BrodmannError, Network, mlp
+from brodmann import BrodmannError, Network, convnet, mlp
 from brodmann.baselines import Backpropagation
+from brodmann.stream_baselines import ElasticConsolidation, NearestMean, Replay, StreamingDiscriminant
 from brodmann.streams import NetworkLearner, Task, continual_scores, learn_stream
 
 
@@ -144,3 +148,77 @@ def test_what_is_no_learner_is_refused() -> None:
             continual_scores(nothing)
     with pytest.raises(BrodmannError, match="Expected batch_size to be a whole number of at least 1, got 0"):
         learn_stream(Remembers(), [task(0)], batch_size=0)
+
+
+def test_nearest_mean_and_streaming_discriminant_equal_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(300) % 3
+    x = torch.randn(300, 5) + y[:, None]
+    monkeypatch.setattr(StreamingDiscriminant, "RIDGE", 0.0)
+    nearest, discriminant = NearestMean(5, 3), StreamingDiscriminant(5, 3, width=16)
+    for rows in torch.split(torch.randperm(300), 16):
+        nearest.learn(x[rows], y[rows])
+        discriminant.learn(x[rows], y[rows])
+    assert nearest.predict(x).tolist() == NearestCentroid().fit(x, y).predict(x).tolist()
+    features = discriminant._features(x).numpy()
+    reference = LinearDiscriminantAnalysis("lsqr").fit(features, y)  # 16 random features of 5 inputs: no singularity
+    assert (discriminant.predict(x).numpy() == reference.predict(features)).mean() > 0.99
+
+
+def test_the_reservoir_is_a_fair_sample() -> None:
+    counts: Counter[int] = Counter()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        learner = Replay(Network(mlp(1, 2, width=4, areas=1)), 10)
+        assert learner.total_parameters() == learner.network.total_parameters()
+        for start in range(0, 40, 8):
+            x = torch.arange(start, start + 8.0)[:, None] / 40
+            learner.learn(x, torch.zeros(8, dtype=torch.int64))
+        counts.update(round(40 * value) for value in learner.x[:, 0].tolist())
+        assert learner.total_parameters() == learner.network.total_parameters() + 20
+    quarters = [sum(counts[i] for i in range(start, start + 10)) for start in range(0, 40, 10)]
+    assert sum(quarters) == 600
+    assert all(abs(count - 150) < 60 for count in quarters)  # 5 standard deviations
+
+
+def test_replay_repeats_samples_of_any_shape_and_keeps_what_would_be_lost() -> None:
+    torch.manual_seed(0)
+    first = torch.randn(800, 1, 4, 4) + 1.0
+    tasks = [
+        Task(sign * first, torch.full((800,), place), [(sign * first, torch.full((800,), place))])
+        for place, sign in enumerate((1.0, -1.0))
+    ]
+    kept = []
+    for memory in (None, 50):
+        torch.manual_seed(0)
+        network = Network(convnet((1, 4, 4), 2, channels=(4,), areas=1), lr=0.01)
+        learner = NetworkLearner(network) if memory is None else Replay(network, memory)
+        kept.append(learn_stream(learner, tasks)[-1][0])
+    assert kept[0] < 0.5 < 0.8 < kept[1]
+
+
+def test_consolidation_holds_weights_that_mattered() -> None:
+    def moved(strength: float) -> float:
+        torch.manual_seed(0)
+        x, y = torch.randn(200, 9), torch.arange(200) % 4
+        learner = ElasticConsolidation(Backpropagation(9, 4, width=16, optimiser="sgd"), strength, 0.01)
+        learner.learn(x[:100] + y[:100, None], y[:100])
+        learner.end_task(x[:100] + y[:100, None], y[:100])
+        for _ in range(20):
+            learner.learn(x[100:] - y[100:, None], y[100:])
+        return sum(
+            float((f * (w.detach() - a).square()).sum())
+            for f, w, a in zip(learner.fisher, learner.weights, learner.anchors, strict=True)
+        )
+
+    assert moved(10.0) < 0.7 * moved(0.0)
+
+
+def test_baselines_of_streams_say_what_they_need() -> None:
+    network = Network(mlp(5, 3, areas=1))
+    with pytest.raises(BrodmannError, match=r"Expected a network under autograd, .*, got Network: consolidation reads"):
+        ElasticConsolidation(network, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="Expected memory to be a whole number of at least 1, got 0"):
+        Replay(network, 0)
+    with pytest.raises(BrodmannError, match="Expected lr to be a number of at least 0, got -1"):
+        NetworkLearner(network, -1.0)

@@ -7,7 +7,9 @@ import itertools
 import json
 import math
 import os
+import pickle
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -408,6 +410,25 @@ def test_early_stopping_follows_the_loss_of_ones_own_or_a_metric_that_is_named()
         BrodmannError, match=r"Expected a number 'f1' in the row of an epoch.*It has: epoch, train_loss"
     ):
         Trainer(network(), part, part, replace(schedule, metric="f1")).run()
+
+
+def test_trainings_in_threads_draw_what_their_seeds_say() -> None:
+    alone, *others = (network(dropout=0.5) for _ in range(3))
+    Trainer(alone, blobs(), None, Schedule(epochs=4)).run()
+    state = torch.get_rng_state()
+    threads = [threading.Thread(target=Trainer(other, blobs(), None, Schedule(epochs=4)).run) for other in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(torch.get_rng_state(), state)
+    for other in others:
+        assert all(map(torch.equal, other.state_dict().values(), alone.state_dict().values()))
+
+
+def test_an_interruption_goes_from_process_to_process() -> None:
+    again = pickle.loads(pickle.dumps(Interrupted(signal.SIGINT)))
+    assert (again.number, str(again)) == (signal.SIGINT, "stopped by SIGINT")
 
 
 def test_callbacks_see_beginning_and_end() -> None:

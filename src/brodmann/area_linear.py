@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -144,7 +144,6 @@ class AreaLinear(Layer):
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
         self.merged = False
-        self.rate = 1.0  # of all that it holds, see `Rates.layers`
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if weight.dtype != torch.get_default_dtype():
             self.to(weight.dtype)
@@ -156,8 +155,8 @@ class AreaLinear(Layer):
 
     @property
     def learns(self) -> bool:
-        """Whether it still does: not once it was merged, nor while it is frozen."""
-        return not self.merged and self.rate > 0
+        """Whether it still does: not once it was merged."""
+        return not self.merged
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""
@@ -251,7 +250,9 @@ class AreaLinear(Layer):
             below = feedback.error(signal)
             check_error_below(feedback, below, trace.x)
             below = as_before(below, trace.leading)
-        if self.rate:
+        rate = 1.0 if context.layer_rates is None else context.layer_rates.get(self, 1.0)
+        if rate:
+            context = context._replace(lr=rate * context.lr)
             self._measure_conflict(trace, part_delta, context)
             if groups.rows:
                 if context.weight is not None and self.update_rule.repeats:
@@ -260,14 +261,14 @@ class AreaLinear(Layer):
         if router is None:
             if gate_error is not None and context.gate_error is not None:
                 context.gate_error.add_(gathered(gate_error, len(context.gate_error)))
-        elif self.rate:
+        elif rate:
             if route is not None:
-                router.learn(route, gate_error, context.lr * rates.projection * self.rate)
+                router.learn(route, gate_error, context.lr * rates.projection)
             for area, cells in router.due():
                 self.split(area, cells)
         return below
 
-    def split(self, area: int, cells: list[int] | None = None) -> int:
+    def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
         return split_area(self._own_router(), self.children(), area, cells)
 
@@ -317,7 +318,7 @@ class AreaLinear(Layer):
 
     def _move(self, signal: Signal, context: Context) -> None:
         """Moves every weight but the router's."""
-        rates, lr, decay = context.rates, context.lr * self.rate, self.update_rule.decay
+        rates, lr, decay = context.rates, context.lr, self.update_rule.decay
         area_rate, area_decay = self._area_rate(context), decay + self.pooling
         x, delta, whole = signal.x, signal.delta, signal.groups.whole
         shared, areas, feedback = signal.shared, signal.areas, self.feedback

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .graphs import transformed
+from .graphs import transformed, unrecorded
 from .groups import Groups
 from .kernels import operations
 from .slabs import Slab
@@ -90,6 +90,7 @@ class AreaMap(nn.Module):
         for slab in self._slabs():
             slab.forget()
 
+    @unrecorded
     def clone(self, area: int, new: int) -> None:
         """Makes area ``new`` a copy of ``area``, optimiser state included."""
         if int(self.slot[area]) == 0:
@@ -99,6 +100,7 @@ class AreaMap(nn.Module):
             for tensor in slab.tensors().values():
                 tensor[target].copy_(tensor[source])
 
+    @unrecorded
     def merge(self, kept: int, gone: int) -> float:
         """Replaces area ``kept`` by the mean of both, optimiser state included, and frees ``gone``.
 

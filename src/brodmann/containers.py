@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .area_linear import AreaLinear
+from .checks import check_tensors
 from .conflict import SIZE
 from .errors import BrodmannError
 from .graphs import unrecorded
@@ -245,6 +247,7 @@ class Routed(Layer):
 
     def _rows(self, x: Tensor) -> Tensor:
         """Returns what is routed: every row of (..., in), or every sample of (samples, ...) of so many numbers."""
+        check_tensors(x=x)
         inputs = self.router.projection.value.shape[-1]
         if x.shape[-1] == inputs or x.ndim < 3:
             return as_rows(x)
@@ -279,7 +282,7 @@ class Routed(Layer):
                 self.split(area, cells)
         return below
 
-    def split(self, area: int, cells: list[int] | None = None) -> int:
+    def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
         return split_area(self.router, [self.body], area, cells)
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any, ParamSpec, TypeVar
 
@@ -71,4 +72,4 @@ def built_from(body: Layer) -> dict[str, Any] | None:
     if body._built is None:
         return None
     description, looks = body._built
-    return description if repr(body) == looks else None
+    return deepcopy(description) if repr(body) == looks else None

@@ -69,6 +69,11 @@ def tidy_bar(bar: Any, label: str) -> None:
     bar.outline.set_visible(False)
 
 
+def literal(name: str) -> str:
+    """Returns a name as Matplotlib draws it letter by letter, dollar signs too."""
+    return name.replace("$", r"\$")
+
+
 def name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
     """Names every row or column where there is room, else every k-th."""
     step = math.ceil(len(names) / most)

@@ -20,6 +20,7 @@ from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Dataset, Split, load
 from .data.catalogue import is_own_file
+from .data.directory import data_directory
 from .errors import BrodmannError
 from .files import empty, plain, write_json
 from .network import Network
@@ -56,6 +57,8 @@ def start_run(
         options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
     _device(options.device)
     split = split_data(options, data)
+    if len(split.x_train) == 1:
+        raise BrodmannError(f"A validation share of {options.validation} leaves one sample to train on: lower it.")
     if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
         raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
     if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
@@ -69,6 +72,7 @@ def start_run(
     json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
     _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
     if folder.exists():
+        _check_outside(folder, options.dataset, data_dir)
         empty(folder)
     run.write()
     return folder
@@ -91,6 +95,14 @@ def _check_place(folder: Path, overwrite: bool) -> None:
         raise BrodmannError(
             f"{folder} is no run folder (it has no config.json of a run): choose another --out."
         ) from None
+
+
+def _check_outside(folder: Path, dataset: str, data_dir: str | None) -> None:
+    """Raises where emptying the folder would take the data along."""
+    place = data_directory(data_dir)
+    for data in (place, place / dataset, Path(dataset)):
+        if data.exists() and data.resolve().is_relative_to(folder.resolve()):
+            raise BrodmannError(f"{folder} holds the data, {data}, and would be emptied: choose another --out.")
 
 
 def continue_run(

@@ -20,6 +20,7 @@ from .drawing import (
     GREY,
     INK,
     MAP,
+    literal,
     name_ticks,
     new_figure,
     plain_decades,
@@ -376,7 +377,7 @@ def _layer_label(name: str, index: int, layers: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}…"
+    return literal(name if len(name) <= 16 else f"{name[:15]}…")
 
 
 def _number(value: Any) -> float:

@@ -83,6 +83,7 @@ class Context(NamedTuple):
             None for no limit.
         observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived, before it is clipped.
         target: What the output is compared with, (batch, ...).
+        layer_rates: Of single layers, see `Rates`; None where all are 1.
     """
 
     lr: float = 0.0
@@ -95,6 +96,7 @@ class Context(NamedTuple):
     clip: float | None = None
     observe: Observer | None = None
     target: Tensor | None = None
+    layer_rates: Mapping[AreaLinear, float] | None = None
 
 
 def as_rows(x: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ class CrossEntropy:
         check_switch(normalised=normalised)
         if class_weights is not None:
             check_tensors(class_weights=class_weights)
+            if not bool(((class_weights >= 0) & (class_weights < torch.inf)).all()):
+                raise BrodmannError("Expected class_weights that are finite and at least 0: below it they would climb.")
         self.label_smoothing, self.class_weights, self.normalised = label_smoothing, class_weights, normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -81,13 +81,14 @@ class Network(nn.Module):
 
     @rates.setter
     def rates(self, rates: Rates) -> None:
+        if not isinstance(rates, Rates):
+            raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         layers = dict(self.area_layers())
         for part in rates.layers:
             if not any(name == part or name.startswith(part + ".") for name in layers):
                 raise unknown_name("layer", part, layers)
-        for name, layer in layers.items():
-            layer.rate = rates.of_layer(name)
         self._rates = rates
+        self._layer_rates = {layer: rates.of_layer(name) for name, layer in layers.items()} if rates.layers else None
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:
@@ -169,7 +170,21 @@ class Network(nn.Module):
             raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
-        context = Context(lr=rate, rates=self.rates, weight=weight, clip=self.clip, observe=observe, target=target)
+        context = Context(
+            lr=rate,
+            rates=self._rates,
+            weight=weight,
+            clip=self.clip,
+            observe=observe,
+            target=target,
+            layer_rates=self._layer_rates,
+        )
+        if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):  # half precision is a matter of storage here
+                return self._step(x, target, weight, context)
+        return self._step(x, target, weight, context)
+
+    def _step(self, x: Tensor, target: Tensor, weight: Tensor | None, context: Context) -> tuple[Tensor, Tensor]:
         if any(router.recruits for router in self._recruiting):
             self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
         output, trace = self.body.trace(x, context)
@@ -277,6 +292,7 @@ class Network(nn.Module):
         write_tensors(Path(path), self.body.state_dict(), options)
 
     @staticmethod
+    @torch.inference_mode(False)
     def load(path: str | Path, body: Layer | None = None, loss: Loss | None = None) -> Network:
         """Reads what `save` wrote.
 
@@ -297,8 +313,7 @@ class Network(nn.Module):
                     f"{path} does not say how its body was built: pass the body, built by the code that built it first."
                 )
             body = build(options["design"])
-        if options["dtype"] == "float64":
-            body.double()
+        body.to(torch.float64 if options["dtype"] == "float64" else torch.float32)
         try:
             body.load_state_dict(tensors)
         except RuntimeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -273,7 +273,7 @@ class Router(nn.Module):
         splits = self.conflict.splits(self.partition)
         return splits[: self.areas - len(torch.unique(self.partition))] if splits else []
 
-    def split(self, area: int, cells: list[int] | None = None) -> int:
+    def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Hands part of an area's cells to an area that has none.
 
         Changes the partition alone; `AreaLinear.split` and `Routed.split` copy the maps too, so that no output changes.
@@ -292,10 +292,10 @@ class Router(nn.Module):
         self.partition[taken] = new
         return new
 
-    def planned(self, area: int, cells: list[int] | None = None) -> tuple[list[int], int]:
+    def planned(self, area: int, cells: Iterable[int] | None = None) -> tuple[list[int], int]:
         """Returns the cells that `split` would move and the area that would take them; raises as it does."""
         own = self._cells_of(area)
-        taken = own[len(own) // 2 :] if cells is None else cells
+        taken = own[len(own) // 2 :] if cells is None else sorted({int(cell) for cell in cells})
         if len(own) < 2 or not taken or len(taken) >= len(own) or not set(taken) <= set(own):
             raise BrodmannError(
                 f"Cannot split area {area}, whose cells are {own}: the new area must take some of "

@@ -173,7 +173,7 @@ class Slab(nn.Module):
         # Elsewhere lies what was moved to another device, or assigned: memory that is not ours to grow in.
         if room is None or room.data_ptr() != old.data_ptr() or room.dtype != old.dtype or len(room) < slots:
             try:
-                room = old.new_empty((max(slots, self.reserve), *old.shape[1:]))
+                room = _unwritten(old, max(slots, self.reserve))
             except RuntimeError:  # the system does not even promise so much: ask for what is needed and as much again
                 room = self._twice(old, slots)
             ask_for_large_pages(room)
@@ -184,7 +184,7 @@ class Slab(nn.Module):
     @staticmethod
     def _twice(old: Tensor, slots: int) -> Tensor:
         try:
-            return old.new_empty((2 * slots, *old.shape[1:]))
+            return _unwritten(old, 2 * slots)
         except RuntimeError:
             shape = " x ".join(map(str, old.shape[1:]))
             raise BrodmannError(
@@ -210,6 +210,17 @@ class Slab(nn.Module):
         if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
             self.resize(len(stored))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _unwritten(like: Tensor, slots: int) -> Tensor:
+    """Returns room for so many slots, which takes memory where it is written alone."""
+    deterministic: Any = torch.utils.deterministic
+    filled = deterministic.fill_uninitialized_memory
+    deterministic.fill_uninitialized_memory = False  # else PyTorch's deterministic mode would write all of it
+    try:
+        return like.new_empty((slots, *like.shape[1:]))
+    finally:
+        deterministic.fill_uninitialized_memory = filled
 
 
 def _first(room: Tensor, slots: int) -> Tensor:

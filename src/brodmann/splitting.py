@@ -13,12 +13,12 @@ from .routing import Router
 Part = TypeVar("Part", bound=nn.Module)
 
 
-def split_area(router: Router, modules: Iterable[nn.Module], area: int, cells: list[int] | None) -> int:
+def split_area(router: Router, modules: Iterable[nn.Module], area: int, cells: Iterable[int] | None) -> int:
     """Splits an area by cloning its maps, feedback and optimiser state in all that follow; returns the new area."""
-    _, new = router.planned(area, cells)
+    leaving, new = router.planned(area, cells)
     for part in _area_maps(modules):  # first, since memory may run out
         part.clone(area, new)
-    return router.split(area, cells)
+    return router.split(area, leaving)
 
 
 def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor) -> None:
@@ -51,5 +51,6 @@ def followers(module: nn.Module, kind: type[Part]) -> Iterator[Part]:
 
 
 def _area_maps(modules: Iterable[nn.Module]) -> Iterator[AreaMap]:
+    """Yields the maps that have areas to split: a layer with one area has none."""
     for module in modules:
-        yield from followers(module, AreaMap)
+        yield from (part for part in followers(module, AreaMap) if len(part.slot) > 1)

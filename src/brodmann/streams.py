@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .checks import check_pairs, check_tensors, check_whole
+from .checks import check_pairs, check_real, check_tensors, check_whole
 from .errors import BrodmannError
 from .learner import Learner, check_learner
 from .scoring import outputs_of
@@ -50,7 +50,10 @@ class NetworkLearner:
     def __init__(self, network: Learner, lr: float | None = None) -> None:
         """Takes a network, or a baseline, and the rate of its steps. Default the network's own."""
         check_learner(network)
-        self.network, self.lr = network, network.lr if lr is None else lr
+        if lr is not None:
+            check_real(lr=lr)
+        self.network: Any = network
+        self.lr: float = network.lr if lr is None else lr
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """One step."""
@@ -63,6 +66,14 @@ class NetworkLearner:
         """Returns the class of every sample: that of the largest output; of a single one whether it is above 0."""
         outputs = outputs_of(self.network, x)
         return outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
+
+    def active_parameters(self) -> int:
+        """Numbers read for one sample, as the network counts them."""
+        return int(self.network.active_parameters())
+
+    def total_parameters(self) -> int:
+        """Numbers stored, as the network counts them."""
+        return int(self.network.total_parameters())
 
 
 def learn_stream(

@@ -29,6 +29,7 @@ from .checks import check_pairs, check_tensors
 from .divergence import Watch, check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError
 from .files import read_tensors, write_tensors
+from .generators import ALONE
 from .kernels import native
 from .learner import Learner, check_learner
 from .losses import OwnLoss, per_sample
@@ -43,6 +44,10 @@ class Interrupted(Exception):  # noqa: N818
         """Holds the number of the signal."""
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Goes from process to process by its number."""
+        return type(self), (self.number,)
 
 
 class Callback:
@@ -234,7 +239,8 @@ class Trainer:
     def run(self) -> Progress:
         """Trains to the end of the schedule, or until it is stopped.
 
-        The schedule's seed decides what is drawn, such as dropout; PyTorch's own generator stays as it was.
+        The schedule's seed decides what is drawn, such as dropout; PyTorch's own generator stays as it was. Threads
+        share that generator, so one training waits for another.
 
         Raises:
             BrodmannError: The folder holds checkpoints of another run.
@@ -396,18 +402,19 @@ class Trainer:
     @contextlib.contextmanager
     def _generators(self) -> Iterator[None]:
         """Lets the run draw from where it stands, and leaves the generators as they were outside."""
-        outside = self._generator_states()
-        if self._drawn is None:
-            torch.default_generator.manual_seed(int(self.schedule.seed))
-            if self._accelerator is not None:
-                torch.get_device_module(self._accelerator).manual_seed(int(self.schedule.seed))
-        else:
-            self._set_generators(*self._drawn)
-        try:
-            yield
-        finally:
-            self._drawn = self._generator_states()
-            self._set_generators(*outside)
+        with ALONE:
+            outside = self._generator_states()
+            if self._drawn is None:
+                torch.default_generator.manual_seed(int(self.schedule.seed))
+                if self._accelerator is not None:
+                    torch.get_device_module(self._accelerator).manual_seed(int(self.schedule.seed))
+            else:
+                self._set_generators(*self._drawn)
+            try:
+                yield
+            finally:
+                self._drawn = self._generator_states()
+                self._set_generators(*outside)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.neighbors import NearestCentroid
 
 from brodmann.bench import stream_learners
 from brodmann.bench.case import Case
@@ -62,6 +59,7 @@ def test_replay_in_the_memory_of_areas_stores_as_many_numbers(blobs: str) -> Non
     rival.network.allocate()
     replayed = replace(case, detail={"learner": "replay", "areas": 3}, options=replace(case.options, rule="backprop"))
     replay = stream_learners.stream_learner(replayed, 9, 4)
+    replay.learn(torch.zeros(1, 9), torch.zeros(1, dtype=torch.int64))
     assert 0 <= rival.total_parameters() - replay.total_parameters() < 10
 
 
@@ -86,57 +84,6 @@ def test_every_stream_learner_learns_four_blobs_at_once(blobs: str, name: str) -
     assert row["test"] > 0.6
     assert row["test_reads"] == 1
     assert row["total"] > 0
-
-
-def test_nearest_mean_and_streaming_discriminant_equal_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(300) % 3
-    x = torch.randn(300, 5, generator=generator) + y[:, None]
-    case = stream_case("unused", stream="split", tasks=1)
-    nearest = stream_learners.NearestMean(case, 5, 3)
-    monkeypatch.setattr(stream_learners.StreamingDiscriminant, "RIDGE", 0.0)
-    discriminant = stream_learners.StreamingDiscriminant(case, 5, 3)
-    for rows in torch.split(torch.randperm(300, generator=generator), 16):
-        nearest.learn(x[rows], y[rows])
-        discriminant.learn(x[rows], y[rows])
-    assert nearest.predict(x).tolist() == NearestCentroid().fit(x, y).predict(x).tolist()
-    features = discriminant._features(x).numpy()
-    reference = LinearDiscriminantAnalysis("lsqr").fit(features, y)  # 16 random features of 5 inputs: no singularity
-    assert (discriminant.predict(x).numpy() == reference.predict(features)).mean() > 0.99
-
-
-def test_the_reservoir_is_a_fair_sample(blobs: str) -> None:
-    counts: Counter[int] = Counter()
-    for seed in range(60):
-        case = stream_case(blobs, stream="split", tasks=1, memory=10)
-        case = replace(case, options=replace(case.options, rule="backprop", width=4, seed=seed))
-        learner = stream_learners.Replay(case, 1, 2)
-        for start in range(0, 40, 8):
-            x = torch.arange(start, start + 8.0)[:, None] / 40
-            learner.learn(x, torch.zeros(8, dtype=torch.int64))
-        counts.update(round(40 * value) for value in learner.x[:, 0].tolist())
-    quarters = [sum(counts[i] for i in range(start, start + 10)) for start in range(0, 40, 10)]
-    assert sum(quarters) == 600
-    assert all(abs(count - 150) < 60 for count in quarters)  # 5 standard deviations
-
-
-def test_consolidation_holds_weights_that_mattered(blobs: str) -> None:
-    def moved(strength: float) -> float:
-        torch.manual_seed(0)
-        case = stream_case(blobs, stream="split", tasks=2, strength=strength)
-        case = replace(case, options=replace(case.options, rule="backprop", optimiser="sgd", lr=0.01))
-        learner = stream_learners.ElasticConsolidation(case, 9, 4)
-        first, second = tasks_of(case).tasks
-        learner.learn(first.x, first.y)
-        learner.end_task(first.x, first.y)
-        for _ in range(20):
-            learner.learn(second.x, second.y)
-        return sum(
-            float((f * (w.detach() - a).square()).sum())
-            for f, w, a in zip(learner.fisher, learner.network.parameters(), learner.anchors, strict=True)
-        )
-
-    assert moved(10.0) < 0.7 * moved(0.0)
 
 
 def test_a_network_of_areas_has_all_options_of_its_case(blobs: str) -> None:

@@ -118,6 +118,28 @@ def test_seed_out_of_range(digits: Dataset) -> None:
         digits.split(seed=-1)
 
 
+def test_numbers_that_float32_would_round_away_are_kept() -> None:
+    """Such as times in seconds, of which float32 has one in 128."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(26, 3)), rng.normal(size=(26, 1))
+    parts = {"x_train": x[:20], "y_train": y[:20], "x_test": x[20:], "y_test": y[20:]}
+    far = {name: array + 1.7e9 for name, array in parts.items()}
+    near, distant = (
+        Dataset.from_arrays("a", **arrays).split(0.2, normalise="standard").standardised() for arrays in (parts, far)
+    )
+    for name in ("x_train", "y_train", "x_validation", "y_validation"):
+        assert getattr(distant, name).dtype == torch.float32
+        torch.testing.assert_close(getattr(distant, name), getattr(near, name), rtol=0, atol=1e-5)
+    assert distant.targets is not None
+    torch.testing.assert_close(
+        distant.targets.undo(distant.y_train), torch.from_numpy(far["y_train"])[_kept(parts)], rtol=0, atol=1e-5
+    )
+
+
+def _kept(parts: dict[str, np.ndarray]) -> torch.Tensor:
+    return Dataset.from_arrays("a", **parts)._validation_rows(0.2, 0)[0]
+
+
 def test_regression_targets_stay_as_they_are() -> None:
     targets = np.array([1.0, 2.0] * 10)
     dataset = Dataset.from_arrays("a", **small_arrays(y_train=targets, y_test=np.ones((6, 1))))

@@ -65,6 +65,19 @@ def test_npz_integer_and_string_labels_are_classes(tmp_path: Path, labels: np.nd
     assert [names[index] for index in dataset.y_train.tolist()] == original
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.array([b"\xe9", b"\xe8"] * 10), ("\xe8", "\xe9")),  # no UTF-8
+        (np.array([2**63 + 5, 2**63] * 10, dtype=np.uint64), ("9223372036854775808", "9223372036854775813")),
+    ],
+)
+def test_labels_of_any_kind_stay_apart(tmp_path: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
+    dataset = load(str(write_npz(tmp_path / "a.npz", y_train=labels, y_test=labels[:6])))
+    assert dataset.classes == names
+    assert dataset.y_train[:2].tolist() == [1, 0]
+
+
 def test_npz_whole_floats_stay_regression(tmp_path: Path) -> None:
     targets = np.array([[0.0, 1.0], [1.0, 0.0]] * 10)
     dataset = load(str(write_npz(tmp_path / "a.npz", y_train=targets, y_test=targets[:6])))

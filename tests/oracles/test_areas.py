@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pytest
 import torch
@@ -184,6 +185,35 @@ def test_a_split_takes_the_cells_that_it_is_told_to() -> None:
     assert routed.router.partition.tolist() == [0, 0, 1, 2, 1, 2]
     assert routed.merge(2, 1) == 0.0  # nobody has learned anything yet
     assert routed.router.partition.tolist() == [0, 0, 2, 2, 2, 2]
+    for cells in (torch.tensor([3]), {3}, [3] * 20, range(3, 4)):
+        again = Routed(Router(5, 3, **adaptive), AreaLinear(5, 3, areas=3, router=None))
+        assert again.split(0, cells) == 1
+        assert again.router.partition.tolist() == [0, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("options", [{"shared": "off"}, {"feedback": functools.partial(KolenPollack, per_area=True)}])
+def test_a_layer_with_one_area_has_nothing_to_split(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    single = AreaLinear(5, 5, areas=1, **options)
+    body = Sequential(AreaLinear(5, 5, areas=3, router=None), single, AreaLinear(5, 5, areas=3, router=None))
+    routed = Routed(Router(5, 3, partition="adaptive"), body)
+    learn(routed)
+    before, x = {name: value.clone() for name, value in single.state_dict().items()}, torch.randn(9, 5)
+    out = routed(x)
+    assert routed.split(0) == 1
+    torch.testing.assert_close(routed(x), out)
+    routed.merge(0, 1)
+    assert all(torch.equal(value, before[name]) for name, value in single.state_dict().items())
+
+
+def test_areas_are_split_and_merged_while_weights_ask_for_gradients() -> None:
+    torch.manual_seed(0)
+    routed = Routed(Router(5, 3, partition="adaptive"), AreaLinear(5, 5, areas=3, router=None))
+    learn(routed)
+    routed.requires_grad_()
+    assert routed.split(0) == 1
+    routed.merge(0, 1)
+    assert all(parameter.requires_grad for parameter in routed.parameters())
 
 
 def test_splitting_leaves_layers_with_a_router_of_their_own_alone() -> None:

@@ -276,9 +276,8 @@ def test_the_rate_of_a_layer_is_that_of_all_it_holds(routing: str) -> None:
     moved = []
     for rate in (1.0, 0.5, 0.0):
         network = Network(copy.deepcopy(body), lr=0.1)
-        name, layer = network.area_layers()[1]
+        name, _ = network.area_layers()[1]
         network.rates = Rates(layers={name: rate})
-        assert layer.learns == (rate > 0)
         network.learn(x, y)
         moved.append(
             {key: value - before[key] for key, value in network.body.state_dict().items() if value.is_floating_point()}
@@ -288,6 +287,17 @@ def test_the_rate_of_a_layer_is_that_of_all_it_holds(routing: str) -> None:
         for change, rate in zip(moved[1:], (0.5, 0.0), strict=True):
             torch.testing.assert_close(change[key], rate * whole if inside else whole)
     assert any(key.startswith(name + ".") and whole.any() for key, whole in moved[0].items())
+
+
+def test_rates_of_layers_belong_to_their_network_not_to_the_body() -> None:
+    torch.manual_seed(0)
+    frozen = Network(mlp(5, 3, width=6, areas=1), rates=Rates(layers={"layers": 0.0}))
+    Network(frozen.body)
+    twin = copy.deepcopy(frozen)
+    before = copy.deepcopy(frozen.state_dict())
+    for network in (frozen, twin):
+        network.learn(torch.randn(8, 5), torch.arange(8) % 3)
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("routing", ["layer", "network"])

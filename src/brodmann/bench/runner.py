@@ -192,8 +192,6 @@ def _start_worker(parent: int) -> None:
     torch.set_num_threads(1)
     import_extensions()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling what is not yet written would take the memory of areas that do not exist.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def watch() -> None:
         # A worker whose parent was killed would wait for work for ever.

@@ -64,7 +64,8 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
             f"Line 1 is no header, since it holds numbers, and its '{cells[0]}' is found nowhere else in {where}: "
             "write names that are no numbers, or leave that line out."
         )
-    if not whole or max(map(len, cells)) > 18:  # as many digits as int64 surely holds
+    # 0123 is a code, and another one than 123; int64 surely holds 18 digits.
+    if not whole or any(len(cell) > 18 or re.fullmatch(r"[+-]?0\d+", cell) for cell in cells):
         return np.array(cells)
     return np.array([int(cell) for cell in cells])
 

@@ -67,7 +67,7 @@ class Split(_Described):
         classes: Class names in the order of the indices, ``None`` for regression.
         digest: Digest of the raw data set, see `Dataset`.
         x_train: Processed inputs, float32, ``(n, features)`` or ``(n, channels, height, width)``.
-        y_train: Int64 class indices ``(n,)``, or float32 targets ``(n, outputs)``, as in the data set.
+        y_train: Int64 class indices ``(n,)``, or targets ``(n, outputs)``, as in the data set.
         x_validation: Like ``x_train``; no rows for ``validation=0``.
         y_validation: Like ``y_train``.
         test: The test part, see `x_test` and `y_test`.
@@ -115,8 +115,9 @@ class Dataset(_Described):
 
     Attributes:
         name: The name or path that `load` was given.
-        x_train: Float32, ``(n, features)`` or ``(n, channels, height, width)``; raw values, such as 0 to 255.
-        y_train: Int64 class indices ``(n,)``, or float32 targets ``(n, outputs)`` for regression.
+        x_train: ``(n, features)`` or ``(n, channels, height, width)``; raw values, such as 0 to 255, in float32 or,
+            where a column needs it, in float64.
+        y_train: Int64 class indices ``(n,)``, or targets ``(n, outputs)`` for regression, likewise.
         x_test: Like ``x_train``.
         y_test: Like ``y_train``.
         classes: Class names in the order of the indices, ``None`` for regression.

@@ -29,12 +29,12 @@ class TargetScale:
         return TargetScale(tuple(wide.mean(0).tolist()), tuple(torch.where(deviation > 0, deviation, 1.0).tolist()))
 
     def __call__(self, y: Tensor) -> Tensor:
-        """Scales targets, (n, targets)."""
-        return ((y.double() - self._as(self.mean)) / self._as(self.scale)).to(y.dtype)
+        """Scales targets, (n, targets); returns float32."""
+        return ((y.double() - self._as(self.mean)) / self._as(self.scale)).float()
 
     def undo(self, y: Tensor) -> Tensor:
-        """Brings predictions (n, targets) back to the targets' own units."""
-        return (y.double() * self._as(self.scale) + self._as(self.mean)).to(y.dtype)
+        """Brings predictions (n, targets) back to the targets' own units; returns float64, which holds any offset."""
+        return y.double() * self._as(self.scale) + self._as(self.mean)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns JSON-safe data."""

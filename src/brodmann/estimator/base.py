@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
@@ -24,6 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from brodmann.builders import mlp, residual_mlp, stream_mlp
 from brodmann.checks import check_real, check_switch, check_whole
 from brodmann.errors import BrodmannError
+from brodmann.generators import seeded
 from brodmann.losses import Loss, SumOfSquares
 from brodmann.network import Network
 from brodmann.options import check_partition, default_decay
@@ -37,18 +36,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 PART = 4096
 """Samples that are predicted at a time."""
-_one_thread = threading.RLock()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draws from torch's global generator as if it began at a seed, and leaves it as it was.
-
-    Threads share that generator, so one at a time: else a random state would not say what is drawn.
-    """
-    with _one_thread, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
@@ -188,7 +175,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "feedback": self.feedback,
             "activation": self.activation,
         }
-        with _seeded(self._seed):
+        with seeded(self._seed):
             if self.optimiser == "rls":
                 self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
             else:
@@ -287,8 +274,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         trainer = Trainer(self.network_, train, held_out, schedule, callbacks=_Epochs(self))
         while True:
             try:
-                with _one_thread:
-                    trainer.run()
+                trainer.run()
                 break
             except Interrupted as stop:
                 came = stop.number

@@ -26,7 +26,9 @@ def section(recipe: str, rows: Sequence[Row]) -> Section:
     """Returns the part of a recipe; one without a part of its own gets its accuracies as a table."""
     if recipe in SECTIONS:
         return SECTIONS[recipe](list(rows))
-    return Section(recipe, recipe, tables=[accuracies(rows, "Test accuracy in %, mean ± standard deviation over seeds")])
+    return Section(
+        recipe, recipe, tables=[accuracies(rows, "Test accuracy in %, mean ± standard deviation over seeds")]
+    )
 
 
 __all__ = ["SECTIONS", "Section", "section"]
