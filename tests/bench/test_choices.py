@@ -50,7 +50,7 @@ def test_equal_cases_have_equal_keys_and_others_do_not() -> None:
     assert len({case.key, *(other.key for other in others)}) == 5
 
 
-@pytest.mark.parametrize("name", ["ten", "ten-today", "interference"])
+@pytest.mark.parametrize("name", ["ten", "interference"])
 def test_new_options_leave_the_keys_of_older_rows_valid(name: str) -> None:
     for row in read_journal(Path(__file__).parents[2] / "docs" / "bench" / name / "trials.jsonl.gz")[::40]:
         options = RunOptions(**row["options"])
@@ -132,7 +132,7 @@ def test_searches_that_end_at_an_edge_are_named() -> None:
     assert at_edge(trials(0.005)) == []
 
 
-SEARCHES = ("ten", "ten-today", "interference", "interference-mnist", "interference-mixture")
+SEARCHES = ("ten-mnist", "ten", "interference", "interference-mnist", "interference-mixture")
 """Folders of docs/bench whose searches chose the settings that come with the package; the last one counts."""
 
 

@@ -94,11 +94,6 @@ def measure_conflict(case: Case) -> Row:
     return row
 
 
-def train_stream(case: Case) -> Row:
-    """Learns a stream of tasks in one pass, and scores every task after each."""
-    return stream(case)
-
-
 def train_scikit_learn(case: Case) -> Row:
     """Trains scikit-learn's MLPClassifier with the same settings; its ``alpha`` takes the decay."""
     options = case.options
@@ -143,7 +138,7 @@ TASKS: dict[str, Callable[[Case], Row]] = {
     "paper": train_paper,
     "deep": train_deep,
     "conflict": measure_conflict,
-    "stream": train_stream,
+    "stream": stream,
     "scikit-learn": train_scikit_learn,
 }
 
