@@ -55,14 +55,14 @@ def test_the_last_column_is_the_target(
     [
         (
             "1,2,a\n1,x,b\n" * 5,
-            "line 2 column 2 must be a finite number; 'x' came. Write numbers only, separated by commas.",
+            "line 2 column 2 must be a finite number, got 'x'. Write numbers only, separated by commas.",
         ),
-        ("1,2,a\n1,b\n" * 5, "line 2 must have 3 values like the first; 2 came. Complete the line."),
-        ("1,2,a\nnan,2,b\n" * 5, "line 2 column 1 must be a finite number; 'nan' came."),
-        ("1,x2,y3\n" * 5, "'x2' came. Write numbers only, separated by commas. A header holds no number, and no name"),
+        ("1,2,a\n1,b\n" * 5, "line 2 must have 3 values like the first, got 2. Complete the line."),
+        ("1,2,a\nnan,2,b\n" * 5, "line 2 column 1 must be a finite number, got 'nan'."),
+        ("1,x2,y3\n" * 5, "got 'x2'. Write numbers only, separated by commas. A header holds no number, and no name"),
         (
             "1,2,3\n1,2,NA\n" * 5,
-            "'NA' came. Leave examples without a target out; a class needs another name.",
+            "got 'NA'. Leave examples without a target out; a class needs another name.",
         ),
         ("1,2,3\n1,2,x\n" * 5, "are numbers, but for 'x' in line 2: write all of them as numbers or all as words,"),
         ("1,2,0.5\n1,2,\n" * 5, "No target in line 2 of the last column of"),
@@ -73,7 +73,7 @@ def test_the_last_column_is_the_target(
         ),
         (
             "1,2,a\n",
-            "must hold at least five examples of two columns, the last of them the target, separated by commas;",
+            "must hold at least five examples of two columns, the last of them the target, separated by commas,",
         ),
         ("1;2;a\n" * 9, "must hold at least five examples of two columns, the last of them the target, separated by"),
         ("", "must hold at least one example; it is empty. Add a row."),
@@ -262,7 +262,7 @@ def test_predicting_the_table_itself_says_what_is_too_much(tmp_path: Path, capsy
 def test_names_that_are_equal_but_for_blanks_are_none(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a, a,kind\n" + "1,2,x\n3,4,y\n" * 9)
-    with pytest.raises(BrodmannError, match="line 1 column 1 must be a finite number; 'a' came.*no name twice"):
+    with pytest.raises(BrodmannError, match="line 1 column 1 must be a finite number, got 'a'.*no name twice"):
         load(str(path))
 
 

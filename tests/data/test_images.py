@@ -52,8 +52,8 @@ def test_emnist_is_the_balanced_split(tmp_path: Path) -> None:
             bytes((0, 0, 8, 3)) + bytes(12),
             "must be an idx file of unsigned bytes with 1 axes; it begins with '00000803'",
         ),
-        (bytes((0, 0, 8, 1, 0, 0, 0, 5, 1, 2)), r"must hold 5 values for shape \(5,\); 2 came"),
-        (bytes((0, 0, 8, 1, 0, 0, 0, 1, 1, 2)), r"must hold 1 values for shape \(1,\); 2 came"),
+        (bytes((0, 0, 8, 1, 0, 0, 0, 5, 1, 2)), r"must hold 5 values for shape \(5,\), got 2"),
+        (bytes((0, 0, 8, 1, 0, 0, 0, 1, 1, 2)), r"must hold 1 values for shape \(1,\), got 2"),
     ],
 )
 def test_damaged_idx_files(tmp_path: Path, content: bytes, message: str) -> None:
@@ -78,7 +78,7 @@ def test_damaged_compressed_idx_file(tmp_path: Path, content: bytes) -> None:
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     write_idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", np.full(20, 10))
-    with pytest.raises(BrodmannError, match=r"y_test must be \(n,\) class indices from 0 to 9; .* from 10 to 10 came"):
+    with pytest.raises(BrodmannError, match=r"y_test must be \(n,\) class indices from 0 to 9, got .* from 10 to 10"):
         load("mnist", tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_grey_is_luminance_and_leaves_one_channel_alone(digits: Dataset) -> None
 
 
 def test_grey_needs_images() -> None:
-    with pytest.raises(BrodmannError, match=r"grey needs images of 3 channels; inputs of shape \(3,\) came"):
+    with pytest.raises(BrodmannError, match=r"grey needs images of 3 channels, got inputs of shape \(3,\)"):
         Dataset.from_arrays("a", **small_arrays()).split(grey=True)
 
 
@@ -144,7 +144,7 @@ def test_preprocessing_crosses_blocks_of_rows() -> None:
 
 def test_preprocessing_refuses_other_inputs(digits: Dataset) -> None:
     fitted = digits.split().preprocessing
-    with pytest.raises(BrodmannError, match=r"Inputs of shape \(n, 1, 8, 8\) were expected; \(2, 64\) came"):
+    with pytest.raises(BrodmannError, match=r"Inputs of shape \(n, 1, 8, 8\) were expected, got \(2, 64\)"):
         fitted(torch.zeros(2, 64))
 
 

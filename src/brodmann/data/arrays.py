@@ -30,8 +30,8 @@ def input_tensor(array: Array, label: str) -> Tensor:
     check_numeric(array, label)
     if array.ndim not in (2, 3, 4):
         raise BrodmannError(
-            f"{label} must be (n, features), (n, height, width) or (n, channels, height, width); "
-            f"shape {array.shape} came. Store one row per example."
+            f"{label} must be (n, features), (n, height, width) or (n, channels, height, width), "
+            f"got shape {array.shape}. Store one row per example."
         )
     if array.ndim == 3:
         array = array[:, None]
@@ -43,7 +43,7 @@ def input_tensor(array: Array, label: str) -> Tensor:
 def check_numeric(array: Array, label: str) -> None:
     """Raises a `BrodmannError` unless the array holds real numbers."""
     if array.dtype.kind not in "fiub":
-        raise BrodmannError(f"{label} must be numeric; dtype {array.dtype} came. Store it as float32 or uint8.")
+        raise BrodmannError(f"{label} must be numeric, got dtype {array.dtype}. Store it as float32 or uint8.")
 
 
 def finite_tensor(array: Array, label: str) -> Tensor:
@@ -57,7 +57,7 @@ def finite_tensor(array: Array, label: str) -> Tensor:
     bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
     if bool(bad.any()):
         raise BrodmannError(
-            f"{label} must be finite in float32; NaN or an infinite value came in row {int(bad.nonzero()[0])} "
+            f"{label} must be finite in float32, got NaN or an infinite value in row {int(bad.nonzero()[0])} "
             f"({int(bad.sum())} such rows). Remove or fill them."
         )
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C")) if _too_wide(array, tensor) else tensor
@@ -78,8 +78,8 @@ def check_parts(name: str, train: tuple[Array, Array], test: tuple[Array, Array]
     _check_part(name, "test", *test)
     if train[0].shape[1:] != test[0].shape[1:]:
         raise BrodmannError(
-            f"Data set '{name}': x_train and x_test must have inputs of one shape; {train[0].shape[1:]} and "
-            f"{test[0].shape[1:]} came. Store both parts with the same features."
+            f"Data set '{name}': x_train and x_test must have inputs of one shape, got {train[0].shape[1:]} and "
+            f"{test[0].shape[1:]}. Store both parts with the same features."
         )
 
 
@@ -95,13 +95,13 @@ def _check_part(name: str, part: str, inputs: Array, targets: Array) -> None:
             )
     if targets.ndim not in (1, 2):
         raise BrodmannError(
-            f"Data set '{name}': y_{part} must be (n,) or (n, outputs); shape {targets.shape} came. "
+            f"Data set '{name}': y_{part} must be (n,) or (n, outputs), got shape {targets.shape}. "
             "Store one target per example."
         )
     if inputs.ndim > 0 and len(inputs) != len(targets):
         raise BrodmannError(
-            f"Data set '{name}': x_{part} and y_{part} must have the same length; {len(inputs)} and {len(targets)} "
-            "came. Store one target per example."
+            f"Data set '{name}': x_{part} and y_{part} must have the same length, got {len(inputs)} and {len(targets)}. "
+            "Store one target per example."
         )
 
 
@@ -109,7 +109,7 @@ def real_targets(name: str, y_train: Array, y_test: Array) -> tuple[Tensor, Tens
     """Returns targets ``(n, outputs)`` of both parts, see `finite_tensor`."""
     if y_train.dtype.kind != "f" or y_test.dtype.kind != "f":
         raise BrodmannError(
-            f"Data set '{name}': y_train and y_test must be of one kind; {y_train.dtype} and {y_test.dtype} came. "
+            f"Data set '{name}': y_train and y_test must be of one kind, got {y_train.dtype} and {y_test.dtype}. "
             "Store both as integers (classes) or both as floats (regression)."
         )
     train, test = (
@@ -118,8 +118,8 @@ def real_targets(name: str, y_train: Array, y_test: Array) -> tuple[Tensor, Tens
     )
     if train.shape[1] != test.shape[1]:
         raise BrodmannError(
-            f"Data set '{name}': y_train and y_test must have the same number of outputs; {train.shape[1]} and "
-            f"{test.shape[1]} came. Store both parts with the same targets."
+            f"Data set '{name}': y_train and y_test must have the same number of outputs, got {train.shape[1]} and "
+            f"{test.shape[1]}. Store both parts with the same targets."
         )
     return train, test
 
@@ -129,13 +129,13 @@ def class_targets(name: str, y_train: Array, y_test: Array) -> tuple[tuple[Tenso
     train, test = (_labels(name, key, array) for key, array in _targets_of(y_train, y_test))
     if train.dtype.kind != test.dtype.kind:
         raise BrodmannError(
-            f"Data set '{name}': y_train and y_test must be of one kind; {y_train.dtype} and {y_test.dtype} came. "
+            f"Data set '{name}': y_train and y_test must be of one kind, got {y_train.dtype} and {y_test.dtype}. "
             "Store both as integers or both as strings."
         )
     known = np.unique(train)
     if len(known) < 2:
         raise BrodmannError(
-            f"Data set '{name}': y_train must hold at least two classes; only '{known[0]}' came. "
+            f"Data set '{name}': y_train must hold at least two classes, got only '{known[0]}'. "
             "Store float targets for regression, or add examples of another class."
         )
     strange = np.setdiff1d(test, known)
@@ -151,12 +151,12 @@ def class_targets(name: str, y_train: Array, y_test: Array) -> tuple[tuple[Tenso
 def _labels(name: str, key: str, array: Array) -> Array:
     if array.dtype.kind not in "iubUS":
         raise BrodmannError(
-            f"Data set '{name}': {key} must hold integers, strings or floats; dtype {array.dtype} came. "
+            f"Data set '{name}': {key} must hold integers, strings or floats, got dtype {array.dtype}. "
             "Store classes as integers or strings."
         )
     if array.ndim == 2 and array.shape[1] != 1:
         raise BrodmannError(
-            f"Data set '{name}': classes in {key} must be (n,); shape {array.shape} came. "
+            f"Data set '{name}': classes in {key} must be (n,), got shape {array.shape}. "
             "Store class indices instead of one-hot rows, or floats for regression."
         )
     array = array.reshape(-1)
@@ -175,8 +175,7 @@ def indexed_targets(name: str, y_train: Array, y_test: Array, count: int) -> tup
     for key, array in _targets_of(y_train, y_test):
         if array.dtype.kind not in "iu" or array.ndim != 1 or array.min() < 0 or array.max() >= count:
             raise BrodmannError(
-                f"Data set '{name}': {key} must be (n,) class indices from 0 to {count - 1}; dtype {array.dtype}, "
-                f"shape "
-                f"{array.shape}, values from {array.min()} to {array.max()} came. Check the labels of the source."
+                f"Data set '{name}': {key} must be (n,) class indices from 0 to {count - 1}, got {array.dtype} "
+                f"{array.shape}, values from {array.min()} to {array.max()}. Check the labels of the source."
             )
     return torch.from_numpy(y_train.astype(np.int64)), torch.from_numpy(y_test.astype(np.int64))

@@ -61,7 +61,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     if width < 2 or len(lines) < 5:
         raise BrodmannError(
             f"{path} must hold at least five examples of two columns, the last of them the target, separated by "
-            f"commas; {len(lines)} of {width} came. Add what is missing, or: {put_there(path.with_suffix('.npz'))}"
+            f"commas, got {len(lines)} of {width}. Add what is missing, or: {put_there(path.with_suffix('.npz'))}"
         )
     if target is None:
         learned, where = width - 1, f"the last column of {path}"
@@ -122,7 +122,7 @@ def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[f
     number, cells = line
     if len(cells) != width:
         raise BrodmannError(
-            f"{path} line {number} must have {width} values like the first; {len(cells)} came. Complete the line."
+            f"{path} line {number} must have {width} values like the first, got {len(cells)}. Complete the line."
         )
     for place in places:
         cell = cells[place]
@@ -130,7 +130,7 @@ def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[f
             came = cell if len(cell) <= 40 else f"{cell[:37]}..."
             header = " A header holds no number, and no name twice." if number == 1 else ""
             raise BrodmannError(
-                f"{path} line {number} column {place + 1} must be a finite number; '{came}' came. Write numbers only, "
+                f"{path} line {number} column {place + 1} must be a finite number, got '{came}'. Write numbers only, "
                 f"separated by commas.{header}"
             )
     return [float(cells[place]) for place in places]

@@ -31,7 +31,7 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
     for line, cell in lines:
         if cell.lower() in MISSING:
             raise BrodmannError(
-                f"No target in line {line} of {where}: '{cell}' came. Leave examples without a target out; a class "
+                f"No target in line {line} of {where}, got '{cell}'. Leave examples without a target out; a class "
                 "needs another name."
             )
     words = [(line, cell) for line, cell in lines if not is_number(cell)]

@@ -234,10 +234,10 @@ class Dataset(_Described):
     def _validation_rows(self, validation: float, seed: int) -> tuple[Tensor, Tensor]:
         if not 0 <= validation < 1:
             raise BrodmannError(
-                f"validation must be a share of at least 0 and below 1; {validation} came. Use 0.1 for a tenth."
+                f"validation must be a share of at least 0 and below 1, got {validation}. Use 0.1 for a tenth."
             )
         if not 0 <= seed < 2**32:
-            raise BrodmannError(f"seed must be from 0 to {2**32 - 1}; {seed} came. Use 0.")
+            raise BrodmannError(f"seed must be from 0 to {2**32 - 1}, got {seed}. Use 0.")
         count = len(self.x_train)
         if validation == 0:
             return torch.arange(count), torch.arange(0)

@@ -50,7 +50,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     shape = tuple(int(size) for size in np.frombuffer(content, dtype=">u4", count=axes, offset=4))
     if len(content) - header != math.prod(shape):
         raise BrodmannError(
-            f"{path} must hold {math.prod(shape)} values for shape {shape}; {len(content) - header} came. "
+            f"{path} must hold {math.prod(shape)} values for shape {shape}, got {len(content) - header}. "
             "Remove it and fetch the data set again."
         )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

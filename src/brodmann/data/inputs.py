@@ -78,7 +78,7 @@ def _arranged(array: Array, shape: tuple[int, ...], label: str) -> Array:
         if (channels == 1 and array.shape[1:] == tuple(plane)) or array.shape[1:] == (math.prod(shape),):
             return array.reshape(len(array), *shape)
     raise BrodmannError(
-        f"{label} must hold inputs of shape (n, {', '.join(map(str, shape))}); {array.shape} came. "
+        f"{label} must hold inputs of shape (n, {', '.join(map(str, shape))}), got {array.shape}. "
         "Use inputs like those of the training data, without the targets."
     )
 

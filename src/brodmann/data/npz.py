@@ -80,7 +80,7 @@ def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[A
     except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         if "bject arrays" in str(error):
             raise BrodmannError(
-                f"{key} in {path} must hold numbers or strings; an object array came. "
+                f"{key} in {path} must hold numbers or strings, got an object array. "
                 "Convert it with astype before saving."
             ) from error
         raise BrodmannError(f"{key} in {path} cannot be read ({one_line(error)}). Save the file again.") from error

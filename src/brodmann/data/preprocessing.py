@@ -46,15 +46,15 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
             raise BrodmannError(
-                f"The shape of an input must be (features,) or (channels, height, width); {self.shape} came. "
+                f"The shape of an input must be (features,) or (channels, height, width), got {self.shape}. "
                 "Give the shape of one raw input without the batch."
             )
         _check_grey(self.shape, self.grey)
         groups = _working_shape(self.shape, self.grey)[0]
         if len(self.mean) != groups or len(self.scale) != groups:
             raise BrodmannError(
-                f"mean and scale must have {groups} values for shape {self.shape}; "
-                f"{len(self.mean)} and {len(self.scale)} came. Fit the preprocessing on these inputs again."
+                f"mean and scale must have {groups} values for shape {self.shape}, "
+                f"got {len(self.mean)} and {len(self.scale)}. Fit the preprocessing on these inputs again."
             )
         if not all(map(math.isfinite, (*self.mean, *self.scale))) or min(self.scale) <= 0:
             raise BrodmannError("mean must be finite and scale positive and finite. Fit the preprocessing again.")
@@ -79,7 +79,7 @@ class Preprocessing:
         """
         if tuple(x.shape[1:]) != self.shape:
             raise BrodmannError(
-                f"Inputs of shape (n, {', '.join(map(str, self.shape))}) were expected; {tuple(x.shape)} came. "
+                f"Inputs of shape (n, {', '.join(map(str, self.shape))}) were expected, got {tuple(x.shape)}. "
                 "Use inputs like those of the training data."
             )
         axes = (1, -1, *(1 for _ in self.shape[1:]))
@@ -117,7 +117,7 @@ class Preprocessing:
         if set(parts) != known:
             came = sorted(map(str, parts))
             raise BrodmannError(
-                f"A stored preprocessing has the parts {sorted(known)}; {came} came. Save the run again."
+                f"A stored preprocessing has the parts {sorted(known)}, got {came}. Save the run again."
             )
         try:
             mean, scale = (tuple(float(value) for value in parts[key]) for key in ("mean", "scale"))
@@ -156,7 +156,7 @@ class Preprocessing:
         if normalise not in NORMALISATIONS:
             raise unknown_name("normalisation", normalise, NORMALISATIONS)
         if len(x_train) == 0:
-            raise BrodmannError("Statistics need at least one training example; none came. Use a smaller validation.")
+            raise BrodmannError("Statistics need at least one training example, got none. Use a smaller validation.")
         shape = tuple(x_train.shape[1:])
         if len(shape) == 3 and shape[0] == 1:
             grey = False
@@ -167,7 +167,7 @@ class Preprocessing:
 
 def _check_grey(shape: tuple[int, ...], grey: bool) -> None:
     if grey and (len(shape) != 3 or shape[0] != 3):
-        raise BrodmannError(f"grey needs images of 3 channels; inputs of shape {shape} came. Use grey=False for them.")
+        raise BrodmannError(f"grey needs images of 3 channels, got inputs of shape {shape}. Use grey=False for them.")
 
 
 def _working_shape(shape: tuple[int, ...], grey: bool) -> tuple[int, ...]:
@@ -176,7 +176,7 @@ def _working_shape(shape: tuple[int, ...], grey: bool) -> tuple[int, ...]:
 
 def _truth(value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"true or false was expected, {value!r} came")
+        raise TypeError(f"expected true or false, got {value!r}")
     return value
 
 

@@ -114,7 +114,7 @@ def _key(name: str) -> str:
     # The key becomes a part of a path and of an address.
     if not re.fullmatch(r"[\w.()+-]*\w[\w.()+-]*", key):
         raise BrodmannError(
-            f"A table is openml:NAME or openml:ID, such as openml:iris or openml:61; '{name}' came. "
+            f"A table is openml:NAME or openml:ID, such as openml:iris or openml:61, got '{name}'. "
             "Use the number for a name with other signs."
         )
     return key
