@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -429,6 +430,17 @@ def test_trainings_in_threads_draw_what_their_seeds_say() -> None:
 def test_an_interruption_goes_from_process_to_process() -> None:
     again = pickle.loads(pickle.dumps(Interrupted(signal.SIGINT)))
     assert (again.number, str(again)) == (signal.SIGINT, "stopped by SIGINT")
+
+
+def test_a_network_whose_units_are_all_silent_is_warned_of() -> None:
+    dead = network()
+    dead.area_layers()[0][1].shared_bias.value.fill_(-1e3)  # type: ignore[union-attr]
+    with pytest.warns(UserWarning, match="No error has reached the layers below the uppermost for two epochs"):
+        Trainer(dead, blobs(), None, Schedule(epochs=3)).run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trainer(dead, blobs(), None, Schedule(epochs=1)).run()
+        Trainer(network(), blobs(), None, Schedule(epochs=3)).run()
 
 
 def test_callbacks_see_beginning_and_end() -> None:

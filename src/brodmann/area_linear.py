@@ -60,6 +60,15 @@ class AreaLinear(Layer):
 
     Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part,
     areas that start at zero, the gate and the projection's rule are our choice.
+
+    Attributes:
+        shared: ``W0``, (1, out, in), or None; its biases are ``shared_bias``, (1, out).
+        areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
+        budget: Areas there can be.
+        router: Its own router, or None.
+        routed: Whether it follows the route of a `Routed`; it is then number ``place`` among those that do.
+        feedback: Its way down, or None.
+        merged: Whether `merge_parts` made it a layer for inference alone.
     """
 
     def __init__(

@@ -111,19 +111,12 @@ class Backpropagation(nn.Module):
             "shape": shape and [int(count) for count in shape],
             "channels": channels and [int(count) for count in channels],
         }
-        layers: list[nn.Module] = []
         if channels is not None:
             layers = _convolutions(shape or (), channels, maps[-1], activation, dropout)
         elif residual:
-            blocks = depth - 2
-            layers = [nn.Linear(in_features, width)]
-            layers += [_Block(width, activation, dropout, blocks**-0.5) for _ in range(blocks)]
-            layers += [RMSNorm(), nn.Linear(width, outputs)]
+            layers = _residual(in_features, outputs, depth, width, activation, dropout)
         else:
-            sizes = [in_features, *[width] * (depth - 1), outputs]
-            for index, (before, after) in enumerate(itertools.pairwise(sizes)):
-                layers += [nn.Linear(before, after)]
-                layers += [activation_named(activation), nn.Dropout(dropout)] if index < depth - 1 else []
+            layers = _plain([in_features, *[width] * (depth - 1), outputs], activation, dropout)
         self.body = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -215,6 +208,23 @@ class Backpropagation(nn.Module):
             network.double()
         network.load_state_dict(tensors)
         return network
+
+
+def _plain(sizes: Sequence[int], activation: str, dropout: float) -> list[nn.Module]:
+    """Returns what `mlp` computes, from the sizes between its maps."""
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after), activation_named(activation), nn.Dropout(dropout)]
+    return layers[:-2]  # nothing behind the readout
+
+
+def _residual(
+    in_features: int, outputs: int, depth: int, width: int, activation: str, dropout: float
+) -> list[nn.Module]:
+    """Returns what `residual_mlp` computes."""
+    blocks = depth - 2
+    inside = [_Block(width, activation, dropout, blocks**-0.5) for _ in range(blocks)]
+    return [nn.Linear(in_features, width), *inside, RMSNorm(), nn.Linear(width, outputs)]
 
 
 def _convolutions(

@@ -29,6 +29,11 @@ class Watch:
         # The squares of what has vanished are 0 in float32.
         self.norms.append((layer, float(error.norm()) or float(error.abs().sum())))
 
+    @property
+    def silent(self) -> bool:
+        """Whether an error left the output, and nothing of it arrived at any layer below the uppermost."""
+        return len(self.norms) > 1 and self.norms[0][1] > 0 and not any(norm for _, norm in self.norms[1:])
+
     def check(self, network: Any) -> None:
         """Raises where an error is not finite, or far from the output error, which comes first, or a router is lost."""
         for name, part in network.named_modules():

@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,6 +175,7 @@ class Trainer:
         self._stopping = False
         self._signal: int | None = None
         self._written = 0.0
+        self._silent = 0  # epochs on end in which no error came down
         self._best: dict[str, Tensor] = {}  # weights, where there is no folder for them
         self._last: dict[str, Tensor] | None = None  # weights of a stopped run, while the best ones are in their place
         self._drawn: tuple[Tensor, Tensor | None] | None = None  # where PyTorch's generators stood; None: at the seed
@@ -306,6 +308,13 @@ class Trainer:
                 progress.scored += wanted.numel()
             if watch is not None:
                 watch.check(self.network)
+                self._silent = self._silent + 1 if watch.silent else 0
+                if self._silent == 2:
+                    warnings.warn(
+                        "No error has reached the layers below the uppermost for two epochs: their units are silent "
+                        "for all samples, and learn nothing. Lower the learning rate.",
+                        stacklevel=2,
+                    )
             for callback in self.callbacks:
                 callback.on_step(self, loss)
             if self._signal is not None:

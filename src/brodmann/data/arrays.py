@@ -100,8 +100,8 @@ def _check_part(name: str, part: str, inputs: Array, targets: Array) -> None:
         )
     if inputs.ndim > 0 and len(inputs) != len(targets):
         raise BrodmannError(
-            f"Data set '{name}': x_{part} and y_{part} must have the same length, got {len(inputs)} and {len(targets)}. "
-            "Store one target per example."
+            f"Data set '{name}': x_{part} and y_{part} must have the same length, got {len(inputs)} and "
+            f"{len(targets)}. Store one target per example."
         )
 
 
