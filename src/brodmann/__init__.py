@@ -4,6 +4,7 @@ from .area_linear import AreaLinear
 from .builders import convnet, mlp, residual_mlp, stream_mlp
 from .containers import Recomputed, Residual, Routed, Sequential
 from .conversion import from_torch
+from .convolution import Convolution
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
 from .layers import Context, Layer, Rates
@@ -26,6 +27,7 @@ __all__ = [
     "ChannelsLast",
     "CheckpointError",
     "Context",
+    "Convolution",
     "CrossEntropy",
     "Direct",
     "DivergenceError",

@@ -231,13 +231,12 @@ class AreaLinear(Layer):
         return as_before(out, leading), AreaTrace(rows, needed, route, groups, leading)
 
     @unrecorded
-    def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
-        """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback."""
-        if error.shape != (*trace.leading, self.out_features) or error.dtype != trace.x.dtype:
-            raise BrodmannError(
-                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
-                f"got {tuple(error.shape)} {error.dtype}."
-            )
+    def learn(self, trace: AreaTrace, error: Tensor, context: Context, *, send: bool = True) -> Tensor | None:
+        """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback.
+
+        ``send=False`` spares the error below, for who has made it from the weights before.
+        """
+        self.check_error(trace, error)
         if context.observe is not None:
             context.observe(self, error)
         if context.clip is not None:
@@ -255,7 +254,7 @@ class AreaLinear(Layer):
             output_error = as_rows(output_error)
         signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas, context.target)
         below = None
-        if feedback is not None:
+        if feedback is not None and send:
             below = feedback.error(signal)
             check_error_below(feedback, below, trace.x)
             below = as_before(below, trace.leading)
@@ -276,6 +275,14 @@ class AreaLinear(Layer):
             for area, cells in router.due():
                 self.split(area, cells)
         return below
+
+    def check_error(self, trace: AreaTrace, error: Tensor) -> None:
+        """Checks that an error is one of the output; raises a `BrodmannError`."""
+        if error.shape != (*trace.leading, self.out_features) or error.dtype != trace.x.dtype:
+            raise BrodmannError(
+                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
+                f"got {tuple(error.shape)} {error.dtype}."
+            )
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""

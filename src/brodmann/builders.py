@@ -249,7 +249,7 @@ def convnet(
 ) -> Sequential | Routed:
     """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
 
-    A convolution is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. Its steps cost
+    A convolution is `Patches` and an `AreaLinear`, held by a `Convolution`: an area maps all patches of its image by one map. Its steps cost
     what those of a dense network on so many rows do, and its patches memory, ``size^2`` times that of their images.
 
     Args:
@@ -295,7 +295,7 @@ def convnet(
     parts.check(len(sizes), weights_of(sizes))
     layers: list[Layer] = [Local(Images(*shape))]
     for index, (inputs, count) in enumerate(maps):
-        layers += parts.convolution(Patches(size, padding=size // 2), inputs, count, lowest=index == 0)
+        layers.append(parts.convolution(Patches(size, padding=size // 2), inputs, count, lowest=index == 0))
         layers.append(activation_of(activation))
         layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from .area_linear import AreaLinear
 from .checks import check_whole
 from .containers import Routed, Sequential
+from .convolution import Convolution
 from .errors import BrodmannError
 from .feedback import Feedback, Shape
 from .layers import Layer
@@ -43,7 +44,7 @@ def from_torch(
 ) -> Sequential | Routed:
     """Builds a body of areas that computes what a PyTorch network does, and learns on without backpropagation.
 
-    Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv2d` `Patches` and one, which start as it is, whatever the
+    Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv2d` a `Convolution`, which start as it is, whatever the
     area; all else must hold no parameters and becomes a `Local`. The model is left as it was. A map without biases gets
     some, which start at 0; images that come out have their channels last, as losses here take them. With ``areas=1``
     and ``feedback="transpose"`` the body also learns as the model would under autograd, where all its maps have biases.
@@ -99,7 +100,7 @@ def from_torch(
     sample = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(kind)
     converted: list[Layer] = [Local(Images(*shape))] if len(shape) == 3 else []
     for layer, before, after in _run(layers, sample):
-        lowest = not any(isinstance(below, AreaLinear) for below in converted)
+        lowest = not any(isinstance(below, AreaLinear | Convolution) for below in converted)
         converted += _convert(layer, before, after, parts, lowest=lowest)
     body = parts.wrap(Sequential(*converted))
     if kind == torch.float64:
@@ -210,7 +211,8 @@ def _convert(layer: nn.Module, before: Tensor, after: Tensor, parts: Parts, *, l
         if before.ndim != 4:
             raise BrodmannError(f"{layer} takes images, and what comes to it is {tuple(before.shape[1:])} a sample.")
         linear = _linear(layer)
-        return parts.convolution(_patches(layer), linear.in_features, linear.out_features, lowest=lowest, start=linear)
+        size = linear.in_features, linear.out_features
+        return [parts.convolution(_patches(layer), *size, lowest=lowest, start=linear)]
     if isinstance(layer, nn.Identity):
         return []
     if isinstance(layer, _BatchNorm):

@@ -101,6 +101,14 @@ class Feedback(nn.Module, ABC):
         """Returns the error below, (rows, in), from values before the update."""
 
     @property
+    def one_matrix(self) -> Tensor | None:
+        """The matrix (out, in) by which every row's error goes down, ``delta B``; None where there is more to it.
+
+        What knows how rows lie together, as `brodmann.convolution.Convolution` does, then spares the errors of rows.
+        """
+        return None
+
+    @property
     def follower(self) -> Slab | None:
         """The matrix that receives the very factors of a shared part that learns, if there is one.
 
@@ -169,6 +177,11 @@ class KolenPollack(Feedback):
         return below
 
     @property
+    def one_matrix(self) -> Tensor | None:
+        """``B0``, unless there are maps per area, or errors are those of gated parts."""
+        return self.shared.value[0] if self.shared is not None and self.areas is None and self.follows_shared else None
+
+    @property
     def follower(self) -> Slab | None:
         """``B0``, unless no shared part learns, or it moves with noise."""
         return self.shared if self.follows_shared and not self.noise else None
@@ -195,6 +208,11 @@ class FixedRandom(Feedback):
         """Draws ``B0``, (out, in), normal with variance ``1 / in``: it never grows, so it starts at full size."""
         super().__init__()
         self.register_buffer("matrix", shape.draw())
+
+    @property
+    def one_matrix(self) -> Tensor:
+        """``B0``."""
+        return self.matrix
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""

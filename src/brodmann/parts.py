@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from .area_linear import AreaLinear
 from .checks import check_memory, check_settings, check_share, check_whole
 from .containers import Routed, Sequential
-from .errors import BrodmannError, unknown_name
+from .convolution import Convolution
+from .errors import unknown_name
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
 from .layers import Layer
 from .local import Local
@@ -134,18 +135,13 @@ class Parts:
 
     def convolution(
         self, patches: Patches, inputs: int, count: int, *, lowest: bool = False, start: nn.Linear | None = None
-    ) -> list[Layer]:
+    ) -> Convolution:
         """Builds a convolution: patches of so many numbers, and a layer that makes ``count`` of each.
 
         Raises:
-            BrodmannError: The feedback is direct, whose matrices know outputs of whole samples alone.
+            BrodmannError: The feedback is direct.
         """
-        layer = self.layer(inputs, count, lowest=lowest, start=start)
-        if any(isinstance(part, Direct) for part in layer.modules()):
-            raise BrodmannError(
-                "Direct feedback has no path from an output to a patch: choose another for convolutions."
-            )
-        return [patches, layer]
+        return Convolution(patches, self.layer(inputs, count, lowest=lowest, start=start))
 
     def wrap(self, body: Sequential) -> Sequential | Routed:
         """Puts the body under a common route, where there is one."""

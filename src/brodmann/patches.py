@@ -75,6 +75,18 @@ class Patches(Layer):
             below[:, down, across] += by_place[:, :, :, i, j]
         return below[:, padding : padding + height, padding : padding + width]
 
+    def error_through(self, matrix: Tensor, error: Tensor, trace: torch.Size) -> Tensor:
+        """Returns what `learn` does with ``error @ matrix``, without the errors of patches: a transposed convolution.
+
+        Takes matrix (out, k * k * channels), error (samples, rows, columns, out) and what `trace` remembered.
+        """
+        size, stride, padding = self.size, self.stride, self.padding
+        kernel = matrix.to(error.dtype).reshape(-1, size, size, trace[3]).permute(0, 3, 1, 2)
+        left_over = [(extent + 2 * padding - size) % stride for extent in trace[1:3]]  # pixels that no patch begins at
+        planes = error.permute(0, 3, 1, 2)
+        below = functional.conv_transpose2d(planes, kernel, None, stride, padding, left_over)
+        return below.permute(0, 2, 3, 1)
+
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         return f"{self.size}, stride={self.stride}, padding={self.padding}"

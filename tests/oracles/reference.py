@@ -12,7 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brodmann import RLS, SGD, Adam, AreaLinear, Layer, Local, Network, Patches, Residual, Routed, Sequential
+from brodmann import (
+    RLS,
+    SGD,
+    Adam,
+    AreaLinear,
+    Convolution,
+    Layer,
+    Local,
+    Network,
+    Patches,
+    Residual,
+    Routed,
+    Sequential,
+)
 from brodmann.routing import Router
 from brodmann.updates import UpdateRule
 
@@ -119,6 +132,8 @@ class Reference:
             return self.run(layer.body, x, Choice(layer.router, self.parts[layer.router, "P"], x))
         if isinstance(layer, Local):
             return layer.operation(x)
+        if isinstance(layer, Convolution):
+            return self.run(layer.map, patches(layer.patches, x), choice)
         if isinstance(layer, Patches):
             return patches(layer, x)
         assert isinstance(layer, AreaLinear)
