@@ -6,7 +6,6 @@ import copy
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,9 +25,6 @@ from brodmann import (
     Context,
     Convolution,
     Direct,
-    FixedRandom,
-    KolenPollack,
-    Layer,
     LeastChange,
     Local,
     Network,
@@ -36,7 +32,6 @@ from brodmann import (
     Routed,
     Router,
     Sequential,
-    Transpose,
     convnet,
 )
 from brodmann.baselines import Backpropagation
@@ -104,45 +99,10 @@ def test_inference_computes_what_learning_does_and_survives_saving(path: str, la
     assert torch.equal(loaded(x), network(x))
 
 
-@pytest.mark.usefixtures("double")
-@settings(max_examples=60, deadline=None)
-@given(
-    size=st.integers(1, 4),
-    stride=st.integers(1, 3),
-    padding=st.integers(0, 2),
-    extent=st.tuples(st.integers(4, 8), st.integers(4, 8)),
-    feedback=st.sampled_from([KolenPollack, FixedRandom, Transpose, partial(KolenPollack, per_area=True)]),
-    areas=st.sampled_from([1, 3]),
-    shared=st.sampled_from(["learned", "off"]),
-    clip=st.sampled_from([None, 0.1]),
-)
-def test_a_convolution_learns_as_its_two_layers_do(
-    size: int, stride: int, padding: int, extent: tuple[int, int], feedback: Any, areas: int, shared: str, clip: Any
-) -> None:
-    bodies: list[Layer] = []
-    for make in (Sequential, Convolution):
-        torch.manual_seed(0)
-        layer = AreaLinear(2 * size * size, 3, areas=areas, shared=shared, feedback=feedback, update=Adam(), gated=True)
-        bodies.append(make(Patches(size, stride=stride, padding=padding), layer))
-    for _ in range(3):
-        x = torch.randn(4, *extent, 2)
-        outputs, traces = zip(*(body.trace(x, Context()) for body in bodies), strict=True)
-        torch.testing.assert_close(*outputs)
-        torch.testing.assert_close(bodies[0](x), bodies[1](x))
-        error = torch.randn_like(outputs[0])
-        context = Context(lr=0.1, clip=clip)
-        below = [body.learn(trace, error, context) for body, trace in zip(bodies, traces, strict=True)]
-        torch.testing.assert_close(*below, rtol=1e-10, atol=1e-12)
-    for ours, theirs in zip(bodies[0].parameters(), bodies[1].parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
-
-
 def test_a_convolution_says_what_does_not_fit() -> None:
     layer = Convolution(Patches(3), AreaLinear(9, 4, areas=1))
     _, trace = layer.trace(torch.zeros(2, 5, 5, 1), Context())
-    with pytest.raises(
-        BrodmannError, match=r"Expected an error of shape \(2, 3, 3, 4\) and torch.float32"
-    ):
+    with pytest.raises(BrodmannError, match=r"Expected an error of shape \(2, 3, 3, 4\) and torch.float32"):
         layer.learn(trace, torch.zeros(2, 3, 3, 5), Context())
     with pytest.raises(BrodmannError, match="Direct feedback has no path from an output to a patch"):
         Convolution(Patches(3), AreaLinear(9, 4, areas=1, feedback=partial(Direct, outputs=4)))

@@ -249,7 +249,7 @@ def convnet(
 ) -> Sequential | Routed:
     """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
 
-    A convolution is `Patches` and an `AreaLinear`, held by a `Convolution`: an area maps all patches of its image by one map. Its steps cost
+    A `Convolution` is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. Its steps cost
     what those of a dense network on so many rows do, and its patches memory, ``size^2`` times that of their images.
 
     Args:
