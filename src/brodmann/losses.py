@@ -244,6 +244,11 @@ def takes_logits(loss: Loss) -> bool:
     return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
 
 
+def is_known(loss: Loss) -> bool:
+    """Whether a loss is of this package or of PyTorch: then outputs that go with classes are scores of classes."""
+    return isinstance(loss, (*OURS, PyTorchLoss))
+
+
 def per_sample(loss: Loss, value: float, samples: int) -> float:
     """Returns the value of a loss as reports give it: a sum over samples becomes their mean."""
     inner = loss.loss if isinstance(loss, PyTorchLoss) else None

@@ -33,7 +33,7 @@ from .files import read_tensors, write_tensors
 from .generators import ALONE
 from .kernels import native
 from .learner import Learner, check_learner
-from .losses import OwnLoss, per_sample
+from .losses import is_known, per_sample
 from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import are_classes, correct, evaluate
 
@@ -348,7 +348,7 @@ class Trainer:
         if name is None:
             if self.validation is None:
                 return
-            classes = "validation_accuracy" in row and not isinstance(self.network.loss, OwnLoss)
+            classes = "validation_accuracy" in row and is_known(self.network.loss)
             name = "validation_accuracy" if classes else "validation_loss"
         if not isinstance(row.get(name), int | float):
             raise BrodmannError(
