@@ -63,7 +63,7 @@ def mlp(
             the rest. See `AreaLinear`.
         readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
             soon consist of what they have learned, which is common to both, and not of where each began. That narrows
-            the gap to transpose feedback, to about 0.3 points (docs/log.md); backpropagation does not gain by it.
+            the gap to transpose feedback, to 0 to 0.5 points by the seeds (docs/log.md); backpropagation does not gain.
 
     Raises:
         BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
