@@ -64,8 +64,13 @@ class Rates:
 
     def of_layer(self, name: str) -> float:
         """Returns the rate of a layer, by its name."""
-        fitting = [part for part in self.layers if name == part or name.startswith(part + ".")]
+        fitting = [part for part in self.layers if is_within(name, part)]
         return self.layers[max(fitting, key=len)] if fitting else 1.0
+
+
+def is_within(name: str, part: str) -> bool:
+    """Whether a module is another one or lies in it, by their names."""
+    return name == part or name.startswith(part + ".")
 
 
 class Context(NamedTuple):

@@ -22,7 +22,7 @@ from .errors import BrodmannError, CheckpointError, unknown_name
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .graphs import unrecorded
-from .layers import Context, Layer, Observer, Rates, check_layer
+from .layers import Context, Layer, Observer, Rates, check_layer, is_within
 from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
 from .routing import Router
 from .updates import LEARNING_RATE, RLS
@@ -85,7 +85,7 @@ class Network(nn.Module):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         layers = dict(self.area_layers())
         for part in rates.layers:
-            if not any(name == part or name.startswith(part + ".") for name in layers):
+            if not any(is_within(name, part) for name in layers):
                 raise unknown_name("layer", part, layers)
         self._rates = rates
         self._layer_rates = {layer: rates.of_layer(name) for name, layer in layers.items()} if rates.layers else None

@@ -30,7 +30,7 @@ from .checks import check_pairs, check_tensors
 from .divergence import Watch, check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError
 from .files import read_tensors, write_tensors
-from .generators import ALONE
+from .generators import Draws
 from .kernels import native
 from .learner import Learner, check_learner
 from .losses import is_known, per_sample
@@ -178,13 +178,7 @@ class Trainer:
         self._silent = 0  # epochs on end in which no error came down
         self._best: dict[str, Tensor] = {}  # weights, where there is no folder for them
         self._last: dict[str, Tensor] | None = None  # weights of a stopped run, while the best ones are in their place
-        self._drawn: tuple[Tensor, Tensor | None] | None = None  # where PyTorch's generators stood; None: at the seed
-
-    @property
-    def _accelerator(self) -> torch.device | None:
-        """Where dropout draws its masks from a generator of the device's own."""
-        device = self.train_data[0].device
-        return None if device.type == "cpu" else device
+        self._draws = Draws(self.schedule.seed, self.train_data[0].device)
 
     @property
     def pace(self) -> Pace:
@@ -226,7 +220,7 @@ class Trainer:
             self.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
-        self._drawn = generator, on_device
+        self._draws.states = generator, on_device
         self.progress = Progress(**checkpoint.progress)
         self._last = None
         drop_halves(self.folder)
@@ -257,7 +251,7 @@ class Trainer:
             )
         native.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
-        with self._signals(), self._generators():
+        with self._signals(), self._draws.going_on():
             try:
                 if self._last is not None:
                     self.network.load_learning_state(self._last)
@@ -392,38 +386,12 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         if self.folder is not None:
-            generator, on_device = self._generator_states()
+            generator, on_device = self._draws.now()
             tensors = {**self.network.learning_state(), "generator_state": generator}
             if on_device is not None:
                 tensors["device_generator_state"] = on_device
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
-
-    def _generator_states(self) -> tuple[Tensor, Tensor | None]:
-        device = self._accelerator
-        return torch.get_rng_state(), None if device is None else torch.get_device_module(device).get_rng_state(device)
-
-    def _set_generators(self, state: Tensor, on_device: Tensor | None) -> None:
-        torch.set_rng_state(state)
-        if on_device is not None and self._accelerator is not None:
-            torch.get_device_module(self._accelerator).set_rng_state(on_device, self._accelerator)
-
-    @contextlib.contextmanager
-    def _generators(self) -> Iterator[None]:
-        """Lets the run draw from where it stands, and leaves the generators as they were outside."""
-        with ALONE:
-            outside = self._generator_states()
-            if self._drawn is None:
-                torch.default_generator.manual_seed(int(self.schedule.seed))
-                if self._accelerator is not None:
-                    torch.get_device_module(self._accelerator).manual_seed(int(self.schedule.seed))
-            else:
-                self._set_generators(*self._drawn)
-            try:
-                yield
-            finally:
-                self._drawn = self._generator_states()
-                self._set_generators(*outside)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

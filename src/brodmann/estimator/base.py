@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from brodmann.builders import mlp, residual_mlp, stream_mlp
 from brodmann.checks import check_real, check_switch, check_whole
 from brodmann.errors import BrodmannError
-from brodmann.generators import seeded
+from brodmann.generators import Draws
 from brodmann.losses import Loss, SumOfSquares
 from brodmann.network import Network
 from brodmann.options import check_partition, default_decay
@@ -175,7 +175,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "feedback": self.feedback,
             "activation": self.activation,
         }
-        with seeded(self._seed):
+        with Draws(self._seed).going_on():
             if self.optimiser == "rls":
                 self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
             else:
