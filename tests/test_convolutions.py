@@ -49,35 +49,56 @@ from brodmann.training import Trainer
 from .blobs import write_blobs
 from .oracles.cases import LAYERS
 
+Pair = tuple[int, int]
+
 
 @st.composite
-def windows(draw: st.DrawFn) -> tuple[int, int, int, tuple[int, int, int, int]]:
-    size, stride, padding = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(0, 2))
-    smallest = max(1, size - 2 * padding)
-    sides = st.integers(smallest, smallest + 5)
-    return size, stride, padding, (draw(st.integers(0, 3)), draw(st.integers(1, 3)), draw(sides), draw(sides))
+def windows(draw: st.DrawFn) -> tuple[dict[str, Pair], tuple[int, int, int, int]]:
+    """Draws a window and the shape of images that hold at least one."""
+    pair = {"size": (1, 4), "stride": (1, 3), "padding": (0, 2), "dilation": (1, 3)}
+    window = {name: (draw(st.integers(*ends)), draw(st.integers(*ends))) for name, ends in pair.items()}
+    spans = [
+        d * (k - 1) + 1 - 2 * p for k, p, d in zip(window["size"], window["padding"], window["dilation"], strict=True)
+    ]
+    height, width = (max(1, span) + draw(st.integers(0, 5)) for span in spans)
+    return window, (draw(st.integers(0, 3)), draw(st.integers(1, 3)), height, width)
 
 
 @pytest.mark.usefixtures("double")
 @settings(deadline=None)
-@given(window=windows(), seed=st.integers(0, 100))
+@given(drawn=windows(), seed=st.integers(0, 100))
 def test_patches_and_a_map_are_a_convolution_and_errors_go_down_its_transpose(
-    window: tuple[int, int, int, tuple[int, int, int, int]], seed: int
+    drawn: tuple[dict[str, Pair], tuple[int, int, int, int]], seed: int
 ) -> None:
-    size, stride, padding, shape = window
+    window, shape = drawn
     torch.manual_seed(seed)
-    images, weight = torch.randn(shape, dtype=torch.float64), torch.randn(5, shape[1], size, size, dtype=torch.float64)
-    patches = Patches(size, stride=stride, padding=padding)
+    images, weight = torch.randn(shape), torch.randn(5, shape[1], *window["size"])
+    patches = Patches(**window)
     x = images.movedim(1, -1).requires_grad_()
     rows = patches(x)
-    found = rows @ weight.movedim(1, -1).flatten(1).t()
+    matrix = weight.movedim(1, -1).flatten(1)
+    found = rows @ matrix.t()
     if len(images):
-        expected = functional.conv2d(images, weight, stride=stride, padding=padding).movedim(1, -1)
-        torch.testing.assert_close(found, expected)
+        options = {name: pair for name, pair in window.items() if name != "size"}
+        torch.testing.assert_close(found, functional.conv2d(images, weight, **options).movedim(1, -1))
     error = torch.randn_like(rows)
     traced, trace = patches.trace(x.detach(), Context())
     assert torch.equal(traced, rows)
     torch.testing.assert_close(patches.learn(trace, error, Context()), torch.autograd.grad(rows, x, error)[0])
+    error = torch.randn_like(found)
+    if len(images):
+        torch.testing.assert_close(
+            patches.error_through(matrix, error, trace), patches.learn(trace, error @ matrix, Context())
+        )
+
+
+def test_a_window_prints_and_names_what_it_is() -> None:
+    assert str(Patches((1, 3), stride=2, padding=(0, 1))) == "Patches((1, 3), stride=2, padding=(0, 1))"
+    assert str(Patches(3, dilation=2)) == "Patches(3, stride=1, padding=0, dilation=2)"
+    with pytest.raises(BrodmannError, match=r"at least 3 x 5 pixels, their padding of \(0, 1\) included, got"):
+        Patches((3, 3), padding=(0, 1), dilation=(1, 2))(torch.zeros(1, 2, 5, 1))
+    with pytest.raises(BrodmannError, match="Expected stride to be a whole number of at least 1, got 0"):
+        Patches(3, stride=(1, 0))
 
 
 @pytest.mark.parametrize("layer", LAYERS)

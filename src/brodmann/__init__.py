@@ -2,11 +2,13 @@
 
 from .area_linear import AreaLinear
 from .builders import convnet, mlp, residual_mlp, stream_mlp
+from .constant import Constant, affine
 from .containers import Recomputed, Residual, Routed, Sequential
 from .conversion import from_torch
 from .convolution import Convolution
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
+from .graph import Graph
 from .layers import Context, Layer, Rates
 from .local import Local, RMSNorm
 from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
@@ -26,6 +28,7 @@ __all__ = [
     "BrodmannError",
     "ChannelsLast",
     "CheckpointError",
+    "Constant",
     "Context",
     "Convolution",
     "CrossEntropy",
@@ -33,6 +36,7 @@ __all__ = [
     "DivergenceError",
     "Feedback",
     "FixedRandom",
+    "Graph",
     "KolenPollack",
     "Layer",
     "LeastChange",
@@ -53,6 +57,7 @@ __all__ = [
     "SumOfSquares",
     "Transpose",
     "UpdateRule",
+    "affine",
     "convnet",
     "from_torch",
     "mlp",

@@ -14,9 +14,9 @@ from .checks import check_input, check_real, check_switch, check_whole
 from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, check_error_below
-from .graphs import followed, unrecorded
 from .groups import Groups
 from .layers import Context, Layer, as_before, as_rows
+from .recording import followed, unrecorded
 from .routes import Choice, Route, gathered, spread
 from .routing import Router, build_router
 from .slabs import Slab

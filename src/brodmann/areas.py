@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .graphs import transformed, unrecorded
 from .groups import Groups
 from .kernels import operations
+from .recording import transformed, unrecorded
 from .slabs import Slab
 from .updates import UpdateRule
 

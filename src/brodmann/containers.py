@@ -12,8 +12,8 @@ from .area_linear import AreaLinear
 from .checks import check_tensors
 from .conflict import SIZE
 from .errors import BrodmannError
-from .graphs import unrecorded
 from .layers import Context, Layer, as_rows, check_layer
+from .recording import unrecorded
 from .routes import Choice, Route
 from .routing import Router
 from .splitting import followers, merge_areas, recruit_areas, split_area

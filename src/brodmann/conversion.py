@@ -1,27 +1,30 @@
-"""From a PyTorch network of linear and convolutional layers to areas that start as it is."""
+"""From a PyTorch network to areas that start as it is."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
-from .area_linear import AreaLinear
 from .checks import check_whole
-from .containers import Routed, Sequential
-from .convolution import Convolution
+from .containers import Sequential
+from .counterparts import MAPS, channels_last, counterpart
 from .errors import BrodmannError
 from .feedback import Feedback, Shape
+from .graph import INPUT, Graph
 from .layers import Layer
 from .local import Local
 from .parts import Parts
-from .patches import ChannelsLast, Images, Patches
+from .patches import Images
+from .tracing import Step, said, steps_of
 from .updates import UpdateRule
 
 PROBES = 3
@@ -30,7 +33,7 @@ PROBES = 3
 
 def from_torch(
     model: nn.Module,
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int] | Tensor | None = None,
     *,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack-equal",
@@ -41,21 +44,28 @@ def from_torch(
     pooling: float = 0.0,
     router: dict[str, Any] | None = None,
     storage: str | None = None,
-) -> Sequential | Routed:
+) -> Layer:
     """Builds a body of areas that computes what a PyTorch network does, and learns on without backpropagation.
 
-    Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv2d` a `Convolution`, which start as it is, whatever the
-    area; all else must hold no parameters and becomes a `Local`. The model is left as it was. A map without biases gets
-    some, which start at 0; images that come out have their channels last, as losses here take them. With ``areas=1``
-    and ``feedback="transpose"`` the body also learns as the model would under autograd, where all its maps have biases.
-    Parameters learn whether or not they asked for gradients. A model of float64 stays so, others become float32.
+    It follows the network's ``forward`` by `torch.fx`, whatever its classes are: sums, concatenations and branches
+    become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv2d` a
+    `Convolution`, which start as it is, whatever the area. Factors and summands of norms, and tensors that the network
+    holds by itself, such as positions of a sequence, become a `Constant` that learns where they are parameters, one for
+    all areas. A batch norm becomes what it is at inference: it is folded into the map below it, or else a factor and a
+    summand. All else must hold no parameters and becomes a `Local`.
+
+    The model is left as it was. A map without biases gets some, which start at 0; images that come out have their
+    channels last, as losses here take them. With ``areas=1`` and ``feedback="transpose"`` the body also learns as the
+    model would under autograd, where all its maps have biases and it has no batch norm. Parameters learn whether or not
+    they asked for gradients. A model of float64 stays so, others become float32.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: An `nn.Sequential` of layers, which may hold others, or one layer.
-        shape: Of a sample, (features,) or (channels, height, width). Default None: what the model's first layer takes,
-            if that is an `nn.Linear`. Images may also come flat.
+        model: A network of one input and one output, whose ``forward`` does the same whatever numbers come.
+        shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
+            (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
+            takes, if that is an `nn.Linear`. Images may also come flat.
         areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
             ``router`` and ``storage``.
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
@@ -70,21 +80,25 @@ def from_torch(
         storage: See ``areas``.
 
     Raises:
-        BrodmannError: A layer is of a kind that cannot be converted, the shape does not fit, a choice is unknown, or a
-            gate without a shared part would change what the network computes.
+        BrodmannError: The network cannot be followed, holds a layer of a kind that cannot be converted, the shape does
+            not fit, a choice is unknown, or a gate without a shared part would change what the network computes.
     """
-    layers = list(_layers_of(model))
-    maps = [layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)]
-    if not maps:
-        raise BrodmannError("Expected an nn.Sequential with an nn.Linear or an nn.Conv2d in it, got none.")
-    for mapped in maps:
-        _check_map(mapped)
-    if len({id(mapped.weight) for mapped in maps}) < len(maps):
-        raise BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")
-    shape = _shape_of(layers[0]) if shape is None else _checked(shape)
+    _check_model(model)
+    numbers = next(model.parameters())
+    kind = torch.promote_types(numbers.dtype, torch.get_default_dtype())
+    sample = _sample(model, shape, kind)
+    if not sample.is_floating_point() and areas > 1 and routing == "network":
+        raise BrodmannError(
+            "Samples of whole numbers have no direction to route them by: choose routing='layer', where every layer "
+            "looks at what comes to it, or areas=1."
+        )
+    steps = steps_of(model, sample, kind)
+    _check_untied(steps)
+    steps = _folded(steps)
+    maps = [step.operation for step in steps if isinstance(step.operation, MAPS)]
     parts = Parts(
-        math.prod(shape),
-        _size_of(maps[-1]),
+        sample[0].numel(),
+        steps[-1].after.shape[1 if steps[-1].after.ndim == 4 else -1],
         areas,
         feedback,
         update=update,
@@ -96,54 +110,98 @@ def from_torch(
         storage=storage,
     )
     parts.check(len(maps), sum(layer.weight.numel() for layer in maps))
-    kind = torch.promote_types(maps[0].weight.dtype, torch.get_default_dtype())
-    sample = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(kind)
-    converted: list[Layer] = [Local(Images(*shape))] if len(shape) == 3 else []
-    for layer, before, after in _run(layers, sample):
-        lowest = not any(isinstance(below, AreaLinear | Convolution) for below in converted)
-        converted += _convert(layer, before, after, parts, lowest=lowest)
-    body = parts.wrap(Sequential(*converted))
+    body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
     if kind == torch.float64:
         body.double()  # its routers
     _check_equal(body, sample, deepcopy(model).to("cpu", kind).eval()(sample.clone()))
-    return body.to(maps[0].weight.device)
+    return body.to(numbers.device)
 
 
-def _run(layers: Sequence[nn.Module], sample: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-    """Yields a copy of each layer, what comes to it of samples, and what it makes of that."""
-    after = sample
-    for layer in layers:
-        before = after
-        try:
-            twin = deepcopy(layer).to("cpu", sample.dtype).eval()
-            after = twin(before.clone())  # it may work in place
-        except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Sequential | Graph:
+    """Returns the steps as layers: one after the other, or as a graph where values part."""
+    nodes: dict[str, tuple[Any, ...]] = {}
+    first = INPUT
+    if len(shape) == 3:
+        first = "images"
+        nodes[first] = (Local(Images(*shape)), INPUT)
+    learning: set[str] = set()
+    for step in steps:
+        lowest = learning.isdisjoint(step.sources)
+        layer = counterpart(step, parts, lowest=lowest)
+        if layer.learns or not lowest:
+            learning.add(step.name)
+        nodes[step.name] = (layer, *(first if source == INPUT else source for source in step.sources))
+    before = [INPUT, *nodes]
+    if all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False)):
+        return Sequential(*(layer for layer, *_ in nodes.values()))
+    return Graph(nodes)
+
+
+def _folded(steps: Sequence[Step]) -> list[Step]:
+    """Returns the steps with each batch norm in the map right below it, where nobody else reads that."""
+    readers = Counter(source for step in steps for source in step.sources)
+    found: dict[str, Step] = {}
+    names = {INPUT: INPUT}
+    for step in steps:
+        below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
+        fused = None
+        if below is not None and readers[step.sources[0]] == 1:
+            fused = _fused(below.operation, step.operation, below.after.ndim)
+        if below is None or fused is None:
+            names[step.name] = step.name
+            found[step.name] = replace(step, sources=tuple(names[source] for source in step.sources))
+        else:
+            names[step.name] = below.name
+            found[below.name] = replace(below, operation=fused, after=step.after)
+    return list(found.values())
+
+
+def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
+    """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
+        return None
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        return fuse_conv_bn_eval(layer, norm)
+    return fuse_linear_bn_eval(layer, norm) if isinstance(layer, nn.Linear) and ndim == 2 else None
+
+
+def _check_model(model: Any) -> None:
+    """Raises where a network holds nothing to convert, or a map whose output is not that of its weights alone."""
+    if not isinstance(model, nn.Module):
+        raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
+    maps = [part for part in model.modules() if isinstance(part, MAPS)]
+    if not maps:
+        raise BrodmannError("Expected a network with an nn.Linear, nn.Conv1d or nn.Conv2d in it, got none.")
+    for part in model.modules():
+        if is_parametrized(part):
             raise BrodmannError(
-                f"{_named(layer)} does not take what comes to it, {tuple(before.shape[1:])} a sample: check "
-                f"shape={tuple(sample.shape[1:])}. ({error})"
-            ) from None
-        if not isinstance(after, Tensor) or len(after) != PROBES:
-            raise BrodmannError(f"{_named(layer)} cannot be converted: it does not return one tensor of samples.")
-        yield twin, before, after
+                f"{type(part).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
+                "torch.nn.utils.parametrize.remove_parametrizations."
+            )
+    for layer in maps:
+        weight = layer.weight
+        if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
+            raise BrodmannError(f"{said(layer)} cannot be converted: it has no weights yet, or no real ones.")
+        plain = next(kind.forward for kind in MAPS if isinstance(layer, kind))
+        hooks = [*layer._forward_hooks, *layer._forward_pre_hooks]
+        if type(layer).forward is not plain or hooks:
+            what = "hooks" if hooks else "a forward of its own"
+            raise BrodmannError(f"{said(layer)} cannot be converted: {type(layer).__name__} has {what}.")
 
 
-def _check_map(layer: nn.Linear | nn.Conv2d) -> None:
-    """Raises where a map's output is not that of its weights alone, or they are no numbers yet."""
-    weight = layer.weight
-    if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
-        raise BrodmannError(f"{_named(layer)} cannot be converted: it has no weights yet, or no real ones.")
-    plain = nn.Linear.forward if isinstance(layer, nn.Linear) else nn.Conv2d.forward
-    hooks = [*layer._forward_hooks, *layer._forward_pre_hooks]
-    if type(layer).forward is not plain or hooks:
-        what = "hooks" if hooks else "a forward of its own"
-        raise BrodmannError(f"{_named(layer)} cannot be converted: {type(layer).__name__} has {what}.")
+def _check_untied(steps: Sequence[Step]) -> None:
+    """Raises where two steps share a parameter, whose copies would go apart."""
+    held = [[part] if isinstance(part, Tensor) else part.parameters() for part in (step.operation for step in steps)]
+    count = Counter(id(parameter) for parameters in held for parameter in parameters)
+    if any(number > 1 for number in count.values()):
+        raise BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")
 
 
 @torch.no_grad()
 def _check_equal(body: Layer, sample: Tensor, output: Tensor) -> None:
     """Raises where the body does not return what the model does for samples."""
     ours = body(sample)
-    theirs = output.movedim(1, -1) if output.ndim == 4 else output
+    theirs = channels_last(output)
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
     tolerance = 0.1 if stored else 1e-3
     size = float(theirs.abs().max()) + 1e-6
@@ -154,107 +212,24 @@ def _check_equal(body: Layer, sample: Tensor, output: Tensor) -> None:
         )
 
 
-def _layers_of(model: nn.Module) -> Iterator[nn.Module]:
-    """Yields the layers of nested `nn.Sequential` in their order."""
-    if not isinstance(model, nn.Module):
-        raise BrodmannError(f"Expected an nn.Sequential, got {type(model).__name__}.")
-    if is_parametrized(model):
-        raise BrodmannError(
-            f"{type(model).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
-            "torch.nn.utils.parametrize.remove_parametrizations."
-        )
-    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
-        for part in model:
-            yield from _layers_of(part)
-    elif any(True for _ in model.children()):
-        raise BrodmannError(
-            f"Expected nn.Sequential alone to hold layers, got {type(model).__name__}, whose forward is its own: "
-            "compose its layers by brodmann.Sequential and Residual."
-        )
-    else:
-        yield model
-
-
-def _shape_of(first: nn.Module) -> tuple[int, ...]:
-    if not isinstance(first, nn.Linear):
-        raise BrodmannError(f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32).")
-    return (first.in_features,)
-
-
-def _checked(shape: Sequence[int]) -> tuple[int, ...]:
+def _sample(model: nn.Module, shape: Sequence[int] | Tensor | None, kind: torch.dtype) -> Tensor:
+    """Returns a few samples: those given, or random ones of the shape, or of what a model's first layer takes."""
+    if isinstance(shape, Tensor):
+        if shape.ndim < 2 or not len(shape):
+            raise BrodmannError(f"Expected a few samples, (samples, ...), got a tensor of shape {tuple(shape.shape)}.")
+        sample = shape[:PROBES].detach().cpu()
+        return sample.to(kind) if sample.is_floating_point() else sample
+    if shape is None:
+        first = next(part for part in model.modules() if not any(True for _ in part.children()))
+        if not isinstance(first, nn.Linear):
+            raise BrodmannError(
+                f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32)."
+            )
+        shape = (first.in_features,)
     try:
         sizes = tuple(shape)
     except TypeError:
         raise BrodmannError(f"Expected the shape of a sample, such as (784,) or (3, 32, 32), got {shape!r}.") from None
     for size in sizes:
         check_whole(shape=size)
-    return sizes
-
-
-def _named(layer: nn.Module) -> str:
-    """Returns a layer as it prints itself, or its kind where that takes lines."""
-    said = str(layer)
-    return type(layer).__name__ if "\n" in said else said
-
-
-def _size_of(last: nn.Linear | nn.Conv2d) -> int:
-    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
-
-
-def _convert(layer: nn.Module, before: Tensor, after: Tensor, parts: Parts, *, lowest: bool) -> list[Layer]:
-    """Returns the layers that stand for one of the model's, which makes ``after`` of ``before``, a sample each."""
-    if isinstance(layer, nn.Linear):
-        if before.ndim == 4:
-            raise BrodmannError(f"{layer} would map the width of images: put an nn.Flatten() before it.")
-        return [parts.layer(layer.in_features, layer.out_features, lowest=lowest, start=layer)]
-    if isinstance(layer, nn.Conv2d):
-        if before.ndim != 4:
-            raise BrodmannError(f"{layer} takes images, and what comes to it is {tuple(before.shape[1:])} a sample.")
-        linear = _linear(layer)
-        size = linear.in_features, linear.out_features
-        return [parts.convolution(_patches(layer), *size, lowest=lowest, start=linear)]
-    if isinstance(layer, nn.Identity):
-        return []
-    if isinstance(layer, _BatchNorm):
-        raise BrodmannError(
-            f"{layer} cannot be converted, since it mixes the samples of a batch. Right above a map, fold it into that "
-            "first, by torch.nn.utils.fuse_conv_bn_eval or fuse_linear_bn_eval."
-        )
-    if any(True for _ in layer.parameters()):
-        raise BrodmannError(
-            f"{layer} cannot be converted: of layers with parameters nn.Linear and nn.Conv2d alone can. A norm goes "
-            "without, by elementwise_affine=False or affine=False."
-        )
-    if getattr(layer, "inplace", False):
-        layer.inplace = False  # type: ignore[assignment]
-    elementwise = type(layer) in (nn.ReLU, nn.GELU, nn.Tanh, nn.Dropout)
-    images = 4 in (before.ndim, after.ndim) and not elementwise
-    try:
-        return [Local(ChannelsLast(layer) if images else layer)]
-    except BrodmannError as error:
-        raise BrodmannError(f"{_named(layer)} cannot be converted: {error}") from None
-
-
-def _patches(conv: nn.Conv2d) -> Patches:
-    """Returns the window of a convolution."""
-    padding = conv.padding
-    if isinstance(padding, str):
-        padding = tuple(size // 2 if padding == "same" else 0 for size in conv.kernel_size)
-    square = all(len(set(pair)) == 1 for pair in (conv.kernel_size, conv.stride, padding))
-    odd = conv.padding != "same" or conv.kernel_size[0] % 2 == 1
-    if not square or not odd or conv.groups != 1 or set(conv.dilation) != {1} or conv.padding_mode != "zeros":
-        raise BrodmannError(
-            f"{conv} cannot be converted: expected square kernels, strides and paddings (of zeros), one group and no "
-            "dilation."
-        )
-    return Patches(conv.kernel_size[0], stride=conv.stride[0], padding=padding[0])
-
-
-def _linear(conv: nn.Conv2d) -> nn.Linear:
-    """Returns a convolution's weights, (out, in, k, k), as a map of patches, (out, k * k * in)."""
-    weight = conv.weight.detach().permute(0, 2, 3, 1).flatten(1)
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=conv.bias is not None, dtype=weight.dtype)
-    linear.weight = nn.Parameter(weight)
-    if conv.bias is not None:
-        linear.bias = nn.Parameter(conv.bias.detach())
-    return linear
+    return torch.randn(PROBES, *sizes, generator=torch.Generator().manual_seed(0)).to(kind)

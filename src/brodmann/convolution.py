@@ -10,9 +10,9 @@ from torch import Tensor
 from .area_linear import AreaLinear
 from .errors import BrodmannError
 from .feedback import Direct
-from .graphs import unrecorded
 from .layers import Context, Layer
 from .patches import Patches
+from .recording import unrecorded
 from .routes import Choice, Route
 
 

@@ -43,7 +43,8 @@ class Rates:
         feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
             which they are paired.
         layers: Of all that single layers hold, feedback and a router of their own included, by the names that
-            `Network.area_layers` gives, or by what those begin with, such as ``"layers.0"``; the longest one counts.
+            `Network.area_layers` gives (a `Constant` has one too), or by what those begin with, such as ``"layers.0"``;
+            the longest one counts.
             Default: none, so that all are 1. An error passes through a frozen layer as through any other.
     """
 
@@ -101,7 +102,7 @@ class Context(NamedTuple):
     clip: float | None = None
     observe: Observer | None = None
     target: Tensor | None = None
-    layer_rates: Mapping[AreaLinear, float] | None = None
+    layer_rates: Mapping[Layer, float] | None = None
 
 
 def as_rows(x: Tensor) -> Tensor:

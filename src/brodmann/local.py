@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import BrodmannError
-from .graphs import unrecorded
 from .layers import Context, Layer
+from .recording import ordinary, unrecorded
 from .routes import Choice, Route
 
 
@@ -19,13 +19,14 @@ class Local(Layer):
     """A parameter-free operation: activation, norm without weights, dropout, flatten, pooling.
 
     Its derivative holds no weights, so PyTorch's own backward formula, or a confined `torch.func.vjp`, transports none.
+    In a `Graph` it may take several tensors, which come as a tuple, and returns an error for each.
     """
 
-    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, operation: Callable[..., Tensor]) -> None:
         """Wraps an operation.
 
         Args:
-            operation: A module or function of one tensor.
+            operation: A module or function of one tensor; in a `Graph` of as many as the node reads.
 
         Raises:
             BrodmannError: It is a class, or a module that has parameters or buffers, overwrites its input, or mixes the
@@ -54,7 +55,7 @@ class Local(Layer):
                 )
             operation.eval()
         self.operation = operation
-        self._known = type(operation) in (nn.ReLU, RMSNorm)  # of these the derivative is written out below
+        self._known = type(operation) in (nn.ReLU, RMSNorm, Sum)  # of these the derivative is written out below
 
     def train(self, mode: bool = True) -> Local:
         """Leaves the operation in inference mode: only `trace` draws dropout masks."""
@@ -63,23 +64,22 @@ class Local(Layer):
             self.operation.eval()
         return self
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, ...], choice: Route | Choice | None = None) -> Tensor:
         """Inference: dropout off."""
-        return self.operation(x)
+        return self.operation(*x) if isinstance(x, tuple) else self.operation(x)
 
     @unrecorded
-    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+    def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass: dropout on."""
         if self._known:
-            return self.operation.with_pull_back(x) if isinstance(self.operation, RMSNorm) else _relu(x)
+            operation: Any = self.operation
+            return _relu(x) if isinstance(operation, nn.ReLU) else operation.with_pull_back(x)
+        module = self.operation if isinstance(self.operation, nn.Module) else None
         with torch.inference_mode(False), torch.no_grad():
-            # Autograd refuses tensors made in inference mode.
-            x = x.clone() if x.is_inference() else x
-            module = self.operation if isinstance(self.operation, nn.Module) else None
             if module is not None:
                 module.train()
             try:
-                y, pull_back = torch.func.vjp(self.operation, x)[:2]
+                y, trace = _followed(self.operation, x if isinstance(x, tuple) else (x,))
             except (RuntimeError, AttributeError, IndexError, TypeError) as error:
                 raise self._cannot_follow(str(error)) from None
             finally:
@@ -87,24 +87,63 @@ class Local(Layer):
                     module.eval()
         if not isinstance(y, Tensor):
             raise self._cannot_follow(f"it returned {type(y).__name__}")
-        return y, pull_back
+        return y, trace
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.operation, "__name__", type(self.operation).__name__)
 
     def _cannot_follow(self, reason: str) -> BrodmannError:
-        name = getattr(self.operation, "__name__", type(self.operation).__name__)
         return BrodmannError(
-            f"Local cannot carry errors through {name}: {reason.rstrip('.')}. Expected an operation that takes one "
-            "tensor, leaves it as it was, and returns another that PyTorch can follow."
+            f"Local cannot carry errors through {self._name}: {reason.rstrip('.')}. Expected an operation that takes "
+            "one tensor, leaves it as it was, and returns another that PyTorch can follow."
         )
 
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return "" if isinstance(self.operation, nn.Module) else self._name
+
     @unrecorded
-    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
-        """Carries the error through the derivative."""
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+        """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
         if self._known:
-            return trace(error)  # type: ignore[no-any-return]
+            return trace(error)
+        pull_back, real = trace
         with torch.inference_mode(False), torch.no_grad():
-            below = trace(error.clone() if error.is_inference() else error)
-            carried: Tensor = below[0] if isinstance(below, tuple) else below
-            return carried.detach()
+            below = iter(pull_back(ordinary(error)))
+            errors = tuple(next(below).detach() if is_real else None for is_real in real)
+        return errors[0] if len(errors) == 1 else errors
+
+
+def _followed(operation: Callable[..., Tensor], x: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Any, tuple[bool, ...]]]:
+    """Returns what an operation makes of tensors, what carries an error down to the real ones, and which those are."""
+    real = tuple(tensor.is_floating_point() for tensor in x)
+    if all(real):
+        y, pull_back = torch.func.vjp(operation, *map(ordinary, x))[:2]
+        return y, (pull_back, real)
+
+    def of_real(*tensors: Tensor) -> Tensor:
+        given = iter(tensors)
+        return operation(*(next(given) if is_real else tensor for tensor, is_real in zip(x, real, strict=True)))
+
+    of = [ordinary(tensor) for tensor, is_real in zip(x, real, strict=True) if is_real]
+    y, pull_back = torch.func.vjp(of_real, *of)[:2]
+    return y, (pull_back, real)
+
+
+class Sum(nn.Module):
+    """The sum of tensors of equal shape, where branches of a `Graph` meet."""
+
+    def forward(self, *x: Tensor) -> Tensor:
+        """Takes tensors (...); returns (...)."""
+        total = x[0]
+        for part in x[1:]:
+            total = total + part
+        return total
+
+    def with_pull_back(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        """Returns the sum and what hands the error to each of its parts."""
+        return self(*x), lambda error: (error,) * len(x)
 
 
 class RMSNorm(nn.Module):
@@ -133,7 +172,7 @@ class RMSNorm(nn.Module):
         return torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
 
 
-def _relu(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def _relu(x: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """ReLU and its pull back, which remembers the output: the layer above keeps it anyway."""
     y = torch.relu(x)
 

@@ -16,14 +16,15 @@ from .area_linear import AreaLinear
 from .areas import AreaMap
 from .builders import build
 from .checks import check_positive, check_real, check_tensors
+from .constant import Constant
 from .designs import built_from
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError, unknown_name
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
-from .graphs import unrecorded
 from .layers import Context, Layer, Observer, Rates, check_layer, is_within
 from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
+from .recording import ordinary, unrecorded
 from .routing import Router
 from .updates import LEARNING_RATE, RLS
 
@@ -83,7 +84,8 @@ class Network(nn.Module):
     def rates(self, rates: Rates) -> None:
         if not isinstance(rates, Rates):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
-        layers = dict(self.area_layers())
+        parts = self.body.named_modules()
+        layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, AreaLinear | Constant)}
         for part in rates.layers:
             if not any(is_within(name, part) for name in layers):
                 raise unknown_name("layer", part, layers)
@@ -225,8 +227,8 @@ class Network(nn.Module):
                 loss, error = exact(output, target, weight)
             return error, one_number(loss)
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = _ordinary(output).detach().requires_grad_(True)
-            loss = one_number(self.loss(leaf, _ordinary(target), None if weight is None else _ordinary(weight)))
+            leaf = ordinary(output).detach().requires_grad_(True)
+            loss = one_number(self.loss(leaf, ordinary(target), None if weight is None else ordinary(weight)))
             if not loss.requires_grad:
                 raise BrodmannError(
                     "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
@@ -335,11 +337,6 @@ def _active(part: nn.Module) -> int:
         return part.active_parameters() + (0 if part.router is None else _active(part.router))
     own = sum(parameter.numel() for parameter in part.parameters(recurse=False))
     return own + sum(_active(child) for child in part.children())
-
-
-def _ordinary(tensor: Tensor) -> Tensor:
-    """Returns a tensor that autograd accepts: it refuses those made in inference mode."""
-    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def check_network(network: Any) -> None:

@@ -6,14 +6,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .checks import check_memory, check_settings, check_share, check_whole
-from .containers import Routed, Sequential
+from .containers import Routed
 from .convolution import Convolution
 from .errors import unknown_name
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
@@ -36,6 +36,7 @@ FEEDBACKS: dict[str, Callable[..., Feedback]] = {
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 ROUTING = ("layer", "network")
 STORAGES = {"bfloat16": torch.bfloat16}
+Body = TypeVar("Body", bound=Layer)
 
 
 def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Callable[[Shape], Feedback]:
@@ -125,7 +126,7 @@ class Parts:
             shared=self.shared,
             gated=self.gated,
             feedback=None if lowest else feedback_path(self.feedback, self.outputs),
-            update=self._rule,
+            update=self.rule,
             pooling=self.pooling,
             router=self._new_router if self.routing == "layer" else None,
             start_scale=start_scale,
@@ -143,14 +144,15 @@ class Parts:
         """
         return Convolution(patches, self.layer(inputs, count, lowest=lowest, start=start))
 
-    def wrap(self, body: Sequential) -> Sequential | Routed:
+    def wrap(self, body: Body) -> Body | Routed:
         """Puts the body under a common route, where there is one."""
         if self.routing == "layer" or self.areas == 1:
             return body
-        return Routed(self._new_router(self.in_features, self.areas, update=self._rule), body)
+        return Routed(self._new_router(self.in_features, self.areas, update=self.rule), body)
 
     @property
-    def _rule(self) -> UpdateRule:
+    def rule(self) -> UpdateRule:
+        """The update rule of all layers. Default `Adam`."""
         return self.update or Adam()
 
     @property

@@ -20,9 +20,9 @@ from .checks import (
 )
 from .conflict import Conflict
 from .errors import BrodmannError, unknown_name
-from .graphs import followed, unrecorded
 from .groups import Groups
 from .kernels import native
+from .recording import followed, unrecorded
 from .routes import Choice, Route, length_of
 from .slabs import Slab
 from .updates import SGD, UpdateRule

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from brodmann import RLS, SGD, Adam, Layer, Residual, Sequential, convnet, mlp, residual_mlp
+import torch
+
+from brodmann import RLS, SGD, Adam, Graph, Layer, Residual, Sequential, affine, convnet, mlp, residual_mlp
 from brodmann.builders import FEEDBACKS
 from brodmann.parts import Parts, activation_of
 
@@ -47,10 +49,25 @@ def widening(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
     return parts.wrap(Sequential(parts.layer(5, 6, lowest=True), block, parts.layer(7, 3)))
 
 
+def branching(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
+    """Builds a network whose branches read each other and meet in a product and side by side, with a factor between."""
+    parts = Parts(5, 3, areas, **options)
+    nodes = {
+        "left": (parts.layer(5, 6, lowest=True), "input"),
+        "active": (activation_of(activation), "left"),
+        "right": (parts.layer(6, 6), "active"),
+        "scaled": (affine(torch.linspace(0.5, 1.5, 6), torch.zeros(6), parts.rule), "right"),
+        "product": (torch.mul, "scaled", "active"),
+        "beside": (lambda x, y: torch.cat((x, y), -1), "product", "left"),
+    }
+    return parts.wrap(Graph({**nodes, "readout": (parts.layer(12, 3), "beside")}))
+
+
 BODIES: dict[str, Callable[..., Layer]] = {
     "mlp": partial(mlp, 5, 3, depth=3, width=6),
     "residual_mlp": partial(residual_mlp, 5, 3, depth=4, width=6),
     "widening": widening,
+    "branching": branching,
     "convnet": partial(convnet, (1, 1, 5), 3, channels=(2, 3), pool=1),
 }
 """Five features, three outputs."""

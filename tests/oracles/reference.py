@@ -17,7 +17,9 @@ from brodmann import (
     SGD,
     Adam,
     AreaLinear,
+    Constant,
     Convolution,
+    Graph,
     Layer,
     Local,
     Network,
@@ -92,7 +94,7 @@ def patches(layer: Patches, x: Tensor) -> Tensor:
     """PyTorch's own unfold, which has channels first and outermost."""
     columns = F.unfold(x.permute(0, 3, 1, 2), layer.size, padding=layer.padding, stride=layer.stride)
     by_channel = columns.unflatten(1, (x.shape[3], -1)).permute(0, 3, 2, 1).flatten(2)
-    height = (x.shape[1] + 2 * layer.padding - layer.size) // layer.stride + 1
+    height = (x.shape[1] + 2 * layer.padding[0] - layer.size[0]) // layer.stride[0] + 1
     return by_channel.unflatten(1, (height, -1))
 
 
@@ -114,6 +116,8 @@ class Reference:
                         origin, bias = module.areas.weight.value[0], module.areas.bias.value[0]
                         self.parts[module, "D", area] = Part(origin, rule, decay + module.pooling)
                         self.parts[module, "d", area] = Part(bias, rule, 0.0)
+            if isinstance(module, Constant) and module.slab is not None:
+                self.parts[module, "c"] = Part(module.value, module.slab.update_rule, 0.0)
             if isinstance(module, Router):
                 self.parts[module, "P"] = Part(module.projection.value[0], module.projection.update_rule, 0.0)
 
@@ -128,6 +132,16 @@ class Reference:
         if isinstance(layer, Residual):
             around = x if layer.shortcut is None else self.run(layer.shortcut, x, choice)
             return around + layer.alpha * self.run(layer.body, x, choice)
+        if isinstance(layer, Graph):
+            values = {"input": x}
+            for name, part in layer.nodes.items():
+                read = [values[source] for source in layer.sources[name]]
+                joined = isinstance(part, Local) and len(read) > 1
+                values[name] = part.operation(*read) if joined else self.run(part, *(read or [x]), choice)
+            return values[name]
+        if isinstance(layer, Constant):
+            self.parts[layer, "c"].used = True
+            return self.parts[layer, "c"].value
         if isinstance(layer, Routed):
             return self.run(layer.body, x, Choice(layer.router, self.parts[layer.router, "P"], x))
         if isinstance(layer, Local):

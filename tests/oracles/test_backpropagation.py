@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from brodmann import AreaLinear, Network, Router
+from brodmann import AreaLinear, Constant, Network, Router
 
 from .cases import BODIES, LAYERS, RULES
 from .reference import Reference
@@ -29,6 +29,8 @@ def test_transpose_feedback_is_backpropagation(body: str, rule: str, layer: str)
         module, name = key[0], key[1]
         if isinstance(module, Router):
             found = module.projection.value[0]
+        elif isinstance(module, Constant):
+            found = module.value
         else:
             assert isinstance(module, AreaLinear)
             if name in ("W0", "b0"):

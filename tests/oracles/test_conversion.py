@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,40 +15,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrizations import weight_norm
 
-from brodmann import SGD, Adam, BrodmannError, Network, from_torch
+from brodmann import SGD, Adam, BrodmannError, Constant, Network, Sequential, from_torch
 from brodmann.area_linear import AreaLinear
 from brodmann.local import Local
 
-
-def dense() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Sequential(nn.Linear(8, 5), nn.Tanh()), nn.Linear(5, 3))
+from .models import CLASSES, MODELS, Language, batched, dense, samples
 
 
-def convolutional() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 9, 9)),
-        nn.Conv2d(1, 3, 3, stride=2, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(3, 4, 3, padding="same"),
-        nn.InstanceNorm2d(4),
-        nn.MaxPool2d(2),
-        nn.Identity(),
-        nn.Flatten(),
-        nn.Linear(16, 3),
-    )
+def described(name: str) -> Any:
+    """Returns what `from_torch` is told of samples."""
+    return samples(name, 2) if name == "language" else MODELS[name][1]
 
 
-MODELS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "dense": (dense, (6,)),
-    "convolutional": (convolutional, (81,)),
-    "images": (lambda: nn.Sequential(*list(convolutional())[1:]), (1, 9, 9)),
-}
+def routes(name: str) -> list[str]:
+    return ["layer"] if name == "language" else ["network", "layer"]
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("routing", ["network", "layer"])
+@pytest.mark.parametrize(("name", "routing"), [(name, routing) for name in MODELS for routing in routes(name)])
 @pytest.mark.parametrize(
     ("shared", "gated"), [("learned", False), ("learned", True), ("frozen", False), ("off", False)]
 )
@@ -55,15 +44,16 @@ def test_a_converted_network_computes_what_the_model_does(name: str, routing: st
     model = build()
     before = copy.deepcopy(model.state_dict())
     for areas in (1, 4):
-        body = from_torch(model, shape, areas=areas, routing=routing, shared=shared, gated=gated)
-        x = torch.randn(20, *shape)
+        body = from_torch(model, described(name), areas=areas, routing=routing, shared=shared, gated=gated)
+        x = samples(name, 20)
         with torch.no_grad():
-            expected = copy.deepcopy(model).eval()(x)
+            expected = copy.deepcopy(model).eval()(x.clone())
             torch.testing.assert_close(body(x), expected)
-            torch.testing.assert_close(body(x.flatten(1)), expected)
+            if len(shape) == 3:
+                torch.testing.assert_close(body(x.flatten(1)), expected)
     assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert any(getattr(part, "inplace", False) for part in model) == (name != "dense")
+    assert any(getattr(part, "inplace", False) for part in model.modules()) == (name in ("convolutional", "images"))
 
 
 @pytest.mark.usefixtures("double")
@@ -76,20 +66,103 @@ def test_a_converted_network_computes_what_the_model_does(name: str, routing: st
     ],
 )
 def test_with_one_area_and_transpose_feedback_it_learns_as_under_autograd(name: str, rule: Any, optimiser: Any) -> None:
-    build, shape = MODELS[name]
     torch.manual_seed(1)
-    model = build()
-    network = Network(from_torch(model, shape, areas=1, feedback="transpose", update=rule), lr=0.01)
+    model = MODELS[name][0]()
+    network = Network(from_torch(model, described(name), areas=1, feedback="transpose", update=rule), lr=0.01)
     theirs = optimiser(model.parameters(), lr=0.01)
     for _ in range(5):
-        x, y = torch.randn(16, *shape), torch.randint(0, 3, (16,))
+        x, y = samples(name, 16), torch.randint(0, CLASSES, (16,))
         theirs.zero_grad()
         loss = functional.cross_entropy(model(x), y)
         loss.backward()
         theirs.step()
         assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
-    x = torch.randn(16, *shape)
+    x = samples(name, 16)
     torch.testing.assert_close(network(x), model(x).detach(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_batch_norms_become_what_they_are_at_inference_and_learn_as_such() -> None:
+    torch.manual_seed(2)
+    model = batched().eval()
+    network = Network(from_torch(model, (2, 5, 5), areas=1, feedback="transpose", update=SGD()), lr=0.01)
+    assert len(constants(network)) == 4  # two norms that do not stand above a map which they alone read
+    x, y = torch.randn(16, 2, 5, 5), torch.randint(0, CLASSES, (16,))
+    torch.testing.assert_close(network(x), model(x).detach())
+    theirs = copy.deepcopy(model)  # the same as PyTorch folds it, with factors and summands for the other two
+    theirs.conv, theirs.above = fuse_conv_bn_eval(theirs.conv, theirs.above), nn.Identity()
+    theirs.direct, theirs.directly = fuse_linear_bn_eval(theirs.direct, theirs.directly), nn.Identity()
+    theirs.elsewhere, theirs.beside = Affine(theirs.elsewhere, 2), Affine(theirs.beside, 0)
+    for _ in range(3):
+        loss = functional.cross_entropy(theirs(x), y)
+        gradients = torch.autograd.grad(loss, list(theirs.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(theirs.parameters(), gradients, strict=True):
+                parameter.sub_(gradient, alpha=0.01)
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+
+
+class Affine(nn.Module):
+    """A batch norm at inference, as a factor and a summand."""
+
+    def __init__(self, norm: Any, behind: int) -> None:
+        super().__init__()
+        gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+        self.gain, self.shift = (
+            nn.Parameter(gain.detach()),
+            nn.Parameter((norm.bias - gain * norm.running_mean).detach()),
+        )
+        self.behind = (1,) * behind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain.view(-1, *self.behind) + self.shift.view(-1, *self.behind)
+
+
+def constants(network: Network) -> list[Constant]:
+    return [part for part in network.modules() if isinstance(part, Constant) and part.learns]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_converted_network_learns_with_areas_and_goes_through_files_and_copies(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name][0]()
+    convert = partial(from_torch, model, described(name), areas=3, routing=routes(name)[0])
+    network = Network(convert())
+    x, y = samples(name, 24), torch.randint(0, CLASSES, (24,))
+    losses = [float(network.learn(x, y)) for _ in range(60)]
+    assert losses[-1] < 0.8 * losses[0]
+    network.save(tmp_path / "network.safetensors")
+    others = [
+        Network.load(tmp_path / "network.safetensors", body=convert()),
+        copy.deepcopy(network),
+        pickle.loads(pickle.dumps(network)),
+    ]
+    loss = network.learn(x, y)
+    for other in others:
+        assert torch.equal(other.learn(x, y), loss)
+        assert torch.equal(other(x), network(x))
+    torch.testing.assert_close(network.merged()(x), network(x), rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        network.learn(x, y)
+    network.learn(x, y)
+
+
+@pytest.mark.parametrize("name", ["residual", "attending", "language"])
+def test_a_converted_network_goes_through_compilers(name: str) -> None:
+    torch.compiler.reset()
+    network = Network(from_torch(MODELS[name][0](), described(name), areas=3, routing=routes(name)[0]))
+    x = samples(name, 24)
+    for again in (torch.compile(network, backend="eager"), torch.export.export(network, (x,)).module()):
+        torch.testing.assert_close(again(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_model_names_keeps_its_name() -> None:
+    body = from_torch(MODELS["residual"][0](), (2, 6, 6), areas=2, routing="layer")
+    names = [name for name, _ in Network(body).area_layers()]
+    assert names[0] == "nodes.stem.map"
+    assert "nodes.blocks_1_shortcut_0.map" in names
+    assert names[-1] == "nodes.readout"
+    assert isinstance(from_torch(dense(), areas=2, routing="layer"), Sequential)  # a chain needs no graph
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,6 +188,38 @@ def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
     model = nn.Sequential(nn.ELU(inplace=True), nn.Linear(6, 3), nn.Hardswish(inplace=True))
     x = torch.randn(5, 6)
     torch.testing.assert_close(from_torch(model, (6,))(x), model(x.clone()))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: functional.relu(1.0 * functional.elu(x, 0.5, True), True),
+        lambda x: torch.relu_(x),
+        lambda x: x.index_fill_(1, torch.tensor([0, 2]), 0.0),
+        lambda x: x.mul_(2.0) * x.size(1) + x.new_ones(4),
+        lambda x: torch.where(x > 0, x, torch.zeros(())) / x.abs().max(dim=1, keepdim=True).values,
+        lambda x: torch.split(x, [1, 3], 1)[1].cumsum(1) - x[:, -1:],
+        lambda x: x + x,
+        lambda x: (torch.add(x, x, alpha=2), x.sum())[0],
+    ],
+)
+def test_functions_are_followed(function: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Returning(function), nn.Tanh())
+    network = Network(from_torch(model, areas=1, feedback="transpose", update=SGD()), nn.MSELoss(), lr=0.1)
+    x = torch.randn(5, 4)
+    y = torch.randn_like(network(x))
+    torch.testing.assert_close(network(x), model(x).detach())
+    functional.mse_loss(model(x), y).backward()
+    network.learn(x, y)
+    lowest = network.area_layers()[0][1].shared.value[0]
+    moved = model[0].inside.weight - 0.1 * model[0].inside.weight.grad
+    torch.testing.assert_close(lowest, moved.detach())
+
+
+def test_hooks_on_what_holds_layers_are_followed() -> None:
+    model, x = hooked(2), torch.randn(5, 4)
+    torch.testing.assert_close(from_torch(model, areas=2)(x), model(x).detach())
 
 
 def test_an_activation_of_ones_own_is_followed_where_it_looks() -> None:
@@ -166,15 +271,15 @@ def test_weights_of_other_kinds_are_brought_to_what_layers_compute_in() -> None:
     assert torch.equal(again(x), again(x))  # dropout is drawn while learning alone
 
 
-class Own(nn.Module):
-    """A module with a forward of its own."""
+class Returning(nn.Module):
+    """What a function makes of a map."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
-        self.inside = nn.Linear(4, 4)
+        self.inside, self.function = nn.Linear(4, 4), function
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.inside(x)
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self.inside(x))
 
 
 class Scaled(nn.Linear):
@@ -210,16 +315,36 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("model", {}, "Expected an nn.Sequential, got str."),
-        (nn.Sequential(nn.ReLU()), {}, "Expected an nn.Sequential with an nn.Linear or an nn.Conv2d in it, got none."),
+        ("model", {}, "Expected an nn.Module, got str."),
+        (nn.Sequential(nn.ReLU()), {}, "Expected a network with an nn.Linear, nn.Conv1d or nn.Conv2d in it, got none."),
         (
-            Own(),
+            Returning(lambda x: x if x.sum() > 0 else -x),
             {},
-            "Expected nn.Sequential alone to hold layers, got Own, whose forward is its own",
+            "Returning cannot be converted: its forward does not let itself be followed by torch.fx",
         ),
+        (Returning(lambda x: (x, x)), {}, "Expected a network that returns one tensor of real numbers"),
+        (Returning(lambda x: x.argmax(1)), {}, "Expected a network that returns one tensor of real numbers"),
+        (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites what comes to it."),
+        (Language(), {"shape": (5,)}, "give a few samples as they are, whole numbers, instead of a shape."),
+        (Language(), {"shape": torch.ones(2, 5, dtype=torch.int64)}, "choose routing='layer'"),
+        (
+            nn.Linear(4, 4),
+            {"shape": torch.ones(4)},
+            "Expected a few samples, (samples, ...), got a tensor of shape (4,).",
+        ),
+        (
+            nn.TransformerEncoderLayer(4, 2, 4),
+            {"shape": (3, 4)},
+            "nn.MultiheadAttention cannot be converted: expected one with batch_first=True",
+        ),
+        (nn.Sequential(nn.Embedding(4, 4, max_norm=1.0), nn.Linear(4, 4)), {"shape": (3,)}, "for its max_norm."),
         (nn.Sequential(TWICE, nn.ReLU(), TWICE), {}, "got weights that stand in the model twice."),
-        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), {}, "torch.nn.utils.fuse_conv_bn_eval or fuse_linear_bn_"),
-        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), {}, "A norm goes without, by elementwise_affine=False"),
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+            {},
+            "it mixes the samples of a batch at inference too: let it track its running statistics",
+        ),
+        (nn.Sequential(nn.Linear(4, 4), nn.PReLU()), {}, "of layers with parameters maps and norms alone can."),
         (
             nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)),
             {},
@@ -229,15 +354,16 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (
             nn.Conv2d(2, 2, 3, groups=2),
             {"shape": (2, 8, 8)},
-            "expected square kernels, strides and paddings",
+            "expected one group, and a padding of zeros that is equal",
         ),
-        (nn.Conv2d(2, 2, (3, 2)), {"shape": (2, 8, 8)}, "expected square kernels, strides and paddings"),
-        (nn.Conv2d(2, 2, 2, padding="same"), {"shape": (2, 8, 8)}, "expected square kernels, strides and paddings"),
+        (
+            nn.Conv2d(2, 2, 2, padding="same"),
+            {"shape": (2, 8, 8)},
+            "expected one group, and a padding of zeros that is equal",
+        ),
         (tied(), {}, "got weights that stand in the model twice."),
         (hooked(0), {}, "Linear has hooks."),
-        (hooked(2), {}, "The converted network does not return what the model does"),
         (nn.Sequential(Scaled(4, 4)), {}, "Scaled has a forward of its own."),
-        (nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Linear(6, 3)), IMAGES, "would map the width of images"),
         (
             nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(36, 2)),
             {"shape": (8, 8)},
@@ -250,7 +376,11 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),
         (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "it has no weights yet, or no real ones."),
         (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
-        (nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 2)), IMAGES, "nn.Conv2d alone can."),
+        (
+            nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 2)),
+            IMAGES,
+            "of layers with parameters maps and norms alone can.",
+        ),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
         (nn.Linear(4, 4), {"shape": (0,)}, "Expected shape to be a whole number of at least 1, got 0."),
         (

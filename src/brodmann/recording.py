@@ -1,4 +1,4 @@
-"""Graphs, which learning never builds: who asks for one gets it from `forward` alone."""
+"""What autograd records, which learning never lets it: who asks for a graph gets it from `forward` alone."""
 
 from __future__ import annotations
 
@@ -47,3 +47,8 @@ def followed(*tensors: Tensor) -> bool:
 def transformed() -> bool:
     """Whether `torch.func` or forward-mode differentiation is at work, to which operations of one's own are closed."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """Returns a tensor that autograd accepts: it refuses those made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor

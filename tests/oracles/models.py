@@ -1,0 +1,208 @@
+"""PyTorch networks of every form that is converted, each small enough for an oracle in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CLASSES = 3
+
+
+def dense() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Sequential(nn.Linear(8, 5), nn.Tanh()), nn.Linear(5, CLASSES))
+
+
+def convolutional() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 9, 9)),
+        nn.Conv2d(1, 3, 3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.InstanceNorm2d(4),
+        nn.MaxPool2d(2),
+        nn.Identity(),
+        nn.Flatten(),
+        nn.Linear(16, CLASSES),
+    )
+
+
+class Block(nn.Module):
+    """A residual block in torchvision's manner: norms between, sums in place, a shortcut where sizes change."""
+
+    def __init__(self, inputs: int, size: int, norm: Callable[[int], nn.Module], stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, size, 3, stride, 1)
+        self.second = nn.Conv2d(size, size, 3, 1, 1)
+        self.norms = nn.ModuleList([norm(size), norm(size)])
+        self.shortcut = None if stride == 1 else nn.Sequential(nn.Conv2d(inputs, size, 1, stride), norm(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norms[1](self.second(functional.relu(self.norms[0](self.first(x)))))
+        y += x if self.shortcut is None else self.shortcut(x)
+        return functional.relu(y, inplace=True)
+
+
+class Residual(nn.Module):
+    def __init__(self, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, (3, 1), padding=(2, 0), dilation=(2, 1))
+        self.blocks = nn.Sequential(Block(4, 4, norm), Block(4, 6, norm, stride=2))
+        self.readout = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.stem(x).relu_())
+        return self.readout(torch.flatten(functional.adaptive_avg_pool2d(x, 1), 1))
+
+
+class Concatenating(nn.Module):
+    """Layers that read all before them, and factors for channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+        self.excite, self.readout = nn.Linear(7, 7), nn.Linear(7, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x, self.first(x).relu()], 1)
+        x = torch.cat([x, functional.gelu(self.second(x))], 1)
+        x = x * torch.sigmoid(self.excite(x.mean((2, 3))))[:, :, None, None]
+        return self.readout(x.amax(dim=(-1, -2)).view(x.size(0), -1))
+
+
+class Attending(nn.Module):
+    """Heads of one's own, a mask, positions and a first step that are parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.joint, self.out, self.readout = (
+            nn.Linear(*s) for s in ((4, 8), (8, 24), (8, 8), (8, CLASSES))
+        )
+        self.first, self.positions = nn.Parameter(0.1 * torch.randn(1, 1, 8)), nn.Parameter(0.1 * torch.randn(6, 8))
+        self.norm = nn.LayerNorm(8)
+        self.register_buffer("mask", torch.ones(6, 6).triu().bool())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.first.expand(x.shape[0], -1, -1), self.embed(x)], 1) + self.positions
+        samples, steps, _ = x.shape
+        q, k, v = self.joint(self.norm(x)).view(samples, steps, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return self.readout((x + self.out(y.transpose(1, 2).reshape(samples, steps, 8)))[:, 0])
+
+
+class Encoding(nn.Module):
+    """PyTorch's own encoder."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True, **options)
+        self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8), enable_nested_tensor=False)
+        self.readout = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.encoder(x).mean(1))
+
+
+class CrossAttending(nn.Module):
+    """PyTorch's own attention, of two things and with a mask of either kind."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 4, kdim=4, vdim=4, batch_first=True)
+        self.query, self.readout = nn.Linear(4, 8), nn.Linear(8, CLASSES)
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended, _ = self.attention(self.query(x), x, x, need_weights=False, attn_mask=self.mask)
+        return self.readout(attended[:, -1])
+
+
+class Language(nn.Module):
+    """Tokens, positions and a causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(9, 8, padding_idx=0), nn.Embedding(5, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True, norm_first=True)
+        self.readout = nn.Linear(8, CLASSES)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tokens(x) + self.positions(torch.arange(x.size(1)))
+        return self.readout(self.layer(x, src_mask=self.mask)[:, -1])
+
+
+class ChannelsBehind(nn.Module):
+    """Maps and norms on images whose channels come last, as PyTorch counts, and norms over other dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.map, self.readout = nn.Conv2d(2, 4, 3), nn.Linear(4, 6), nn.Linear(6, CLASSES)
+        self.whole, self.norm = nn.LayerNorm((4, 3, 3)), nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.map(self.whole(self.conv(x)).permute(0, 2, 3, 1))
+        return self.readout(self.norm(x).relu().mean((1, 2)))
+
+
+def sequences() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2),
+        nn.GroupNorm(2, 4),
+        nn.SiLU(),
+        nn.Conv1d(4, 3, 2, padding="valid"),
+        nn.Flatten(),
+        nn.RMSNorm(9),
+        nn.Linear(9, CLASSES),
+    )
+
+
+class Batched(nn.Module):
+    """Batch norms above a map, above something else, and above a map that others read too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.map, self.readout = nn.Conv2d(2, 4, 3), nn.Linear(4, 6), nn.Linear(6, CLASSES)
+        self.above, self.elsewhere, self.beside = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm1d(6)
+        self.plain = nn.BatchNorm1d(6, affine=False)
+        self.direct, self.directly = nn.Linear(6, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.elsewhere(self.above(self.conv(x)).relu()).mean((2, 3))
+        x = self.map(x)
+        return self.readout(self.directly(self.direct(self.plain(x + self.beside(x)))))
+
+
+def batched() -> Batched:
+    model = Batched()
+    for _ in range(3):  # so that there are statistics
+        model(2.0 * torch.randn(20, 2, 5, 5) + 1.0)
+    return model
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "dense": (dense, (6,)),
+    "convolutional": (convolutional, (81,)),
+    "images": (lambda: nn.Sequential(*list(convolutional())[1:]), (1, 9, 9)),
+    "residual": (partial(Residual, partial(nn.GroupNorm, 2)), (2, 6, 6)),
+    "concatenating": (Concatenating, (1, 6, 6)),
+    "attending": (Attending, (5, 4)),
+    "encoding": (Encoding, (5, 8)),
+    "encoding, norm first": (partial(Encoding, norm_first=True, activation="gelu"), (5, 8)),
+    "cross attending": (partial(CrossAttending, torch.ones(5, 5).triu(1).bool()), (5, 4)),
+    "cross attending, summands": (partial(CrossAttending, torch.linspace(-1, 1, 25).view(5, 5)), (5, 4)),
+    "channels behind": (ChannelsBehind, (2, 5, 5)),
+    "sequences": (sequences, (2, 8)),
+    "language": (Language, (5,)),
+}
+"""Name -> what builds it, the shape of a sample."""
+
+
+def samples(name: str, count: int) -> Tensor:
+    """Returns random samples for a model: of language, tokens."""
+    shape = count, *MODELS[name][1]
+    return torch.randint(1, 9, shape) if name == "language" else torch.randn(shape)
