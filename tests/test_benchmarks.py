@@ -22,6 +22,7 @@ COMMANDS = [
     "defaults.py --sets digits --variants default growing --seeds 2 --epochs 1",
     "depth.py --depth 3 --seeds 1 --epochs 1",
     "convolutions.py --channels 2 --seeds 1 --epochs 1",
+    "conversions.py --models encoder --seeds 1 --epochs 1",
 ]
 
 

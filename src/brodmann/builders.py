@@ -50,7 +50,8 @@ def mlp(
         areas: Budget of areas of every layer. Default 16, likewise.
         feedback: A name in `FEEDBACKS`, or a path as `AreaLinear` takes it. The lowest layer sends nothing down and has
             none.
-        update: Rule of every weight. Default Adam: its steps need no tuning to the width.
+        update: Rule of every weight. Default Adam without decay: its steps need no tuning to the width. The command
+            line and the estimators take ``Adam(decay=0.2)``.
         activation: ``"relu"`` (default, likewise), ``"gelu"``, ``"tanh"``, or any operation that `Local` takes.
         dropout: Share of hidden units switched off while learning. Default 0.
         routing: ``"network"``: one route for all layers, found from the input of the lowest (default: as accurate as a
@@ -64,6 +65,11 @@ def mlp(
         readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
             soon consist of what they have learned, which is common to both, and not of where each began. That narrows
             the gap to transpose feedback, to 0 to 0.5 points by the seeds (docs/log.md); backpropagation does not gain.
+
+    Returns:
+        A body that takes (batch, ..., in_features) and returns (batch, ..., outputs), logits for classes: a `Routed`,
+        whose layers have names such as ``body.layers.0``; or, with one area or ``routing="layer"``, a
+        `Sequential`, with names such as ``layers.0``.
 
     Raises:
         BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
@@ -117,8 +123,9 @@ def residual_mlp(
     """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
 
     ``alpha = 1 / sqrt(blocks)`` keeps the variance of the sum with depth, so that a learning rate serves any depth.
-    Norm and activation lie before the map. Weights and feedback start independently unless the feedback says
-    ``-equal``.
+    Norm and activation lie before the map (He et al. 2016; norm by Zhang and Sennrich 2019, without weights). Weights
+    and feedback start independently unless the feedback says ``-equal``. Takes and returns what `mlp` does; blocks are
+    named ``body.layers.1`` to ``body.layers.{depth - 2}``.
 
     Args:
         in_features: Size of a sample (flat).

@@ -17,7 +17,7 @@ SIZE = 64
 def sketch(delta: Tensor, x: Tensor, place: int = 0) -> Tensor:
     """Sketches each sample's gradient ``delta^T x`` without forming it.
 
-    ``s = (delta R) * (x Q)`` with random signs R (out, SIZE) and Q (in, SIZE): the mean of ``s_i . s_j / SIZE`` over
+    ``s = (delta U) * (x V)`` with random signs U (out, SIZE) and V (in, SIZE): the mean of ``s_i . s_j / SIZE`` over
     the signs is ``(delta_i . delta_j) (x_i . x_j)``, the inner product of the two gradients.
 
     Args:
@@ -75,8 +75,8 @@ class Conflict(nn.Module):
         Args:
             cells: Cells of the router.
             evidence: Samples of a window. Default 2048.
-            opposition: Threshold. Default 0.03: planted conflicts reach 0.1 to 0.2, trained networks on real data stay
-                below 0.012 (docs/log.md).
+            opposition: Threshold. Default 0.03: planted conflicts reach 0.1 to 0.2, trained networks on real data
+                stayed below 0.012 (docs/log.md), but for 2 of 90 tuned runs, which split (docs/results.md).
             certainty: Threshold. Default 4 standard deviations.
 
         Raises:

@@ -82,7 +82,11 @@ def _without_feedback(layer: Any, index: int) -> BrodmannError:
 class Residual(Layer):
     """``h + alpha body(h)``, or ``shortcut(h) + alpha body(h)``.
 
-    The error below is what comes around the body, ``e`` or the shortcut's, and ``alpha``-scaled error through the body.
+    ``e_below = e + b(alpha e)``, or ``s(e) + b(alpha e)``: ``e``, shaped like the output, is the error that arrives;
+    b and s are what ``learn`` of body and shortcut return. h (batch, ..., in); the output has the shape of the body's.
+    The output error that direct feedback inside the body uses is multiplied by ``alpha`` too.
+
+    Source: He et al. (2016).
     """
 
     def __init__(self, body: Layer, alpha: float = 1.0, shortcut: Layer | None = None) -> None:
@@ -94,6 +98,9 @@ class Residual(Layer):
                 variance with depth.
             shortcut: The path, where body and input differ in shape, such as a map to more units, or patches of one
                 pixel with a stride and a map. Default None: the input itself.
+
+        Raises:
+            BrodmannError: Body or shortcut is no `Layer`; or, at the first step, they return different shapes.
         """
         super().__init__()
         check_layer(body, "The body of Residual")
@@ -205,9 +212,10 @@ def _generators(x: Tensor) -> list[torch.Generator]:
 
 
 class Routed(Layer):
-    """One router for a whole body.
+    """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
 
-    The route is computed once, and the projection learns once, from what all layers of the body found useful.
+    The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
+    where a layer sees several. The error below is the body's: none goes through the route. Source: our choice.
     """
 
     def __init__(self, router: Router, body: Layer) -> None:
@@ -218,8 +226,13 @@ class Routed(Layer):
 
         Layers inside a further `Routed`, or with a router of their own, follow that one.
 
+        Args:
+            router: Chooses, from the input of the body.
+            body: The layers that follow.
+
         Raises:
-            BrodmannError: A layer of the body has another number of areas.
+            BrodmannError: The body is no `Layer`, or a layer of it has another number of areas; or, when called,
+                neither a row nor a sample has as many numbers as the router has inputs.
         """
         super().__init__()
         check_layer(body, "The body of Routed")

@@ -79,6 +79,10 @@ def from_torch(
         router: See ``areas``.
         storage: See ``areas``.
 
+    Returns:
+        A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
+        last: ``Network(from_torch(model), loss)`` learns on.
+
     Raises:
         BrodmannError: The network cannot be followed, holds a layer of a kind that cannot be converted, the shape does
             not fit, a choice is unknown, or a gate without a shared part would change what the network computes.

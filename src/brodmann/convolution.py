@@ -25,10 +25,15 @@ class Convolution(Layer):
     """
 
     def __init__(self, patches: Patches, map: AreaLinear) -> None:
-        """Takes the window and the map, whose inputs are the numbers of a patch.
+        """Takes the window and the map.
+
+        Args:
+            patches: The window of k x k pixels, with its stride and padding.
+            map: Of ``k * k * channels`` inputs. Channels are known when images come: only then a wrong size shows.
 
         Raises:
-            BrodmannError: The map's feedback is direct, whose matrices know outputs of whole samples alone.
+            BrodmannError: The map's feedback is direct, whose matrices know outputs of whole samples alone. When
+                called: images are smaller than the window, or have other channels than the map takes.
         """
         super().__init__()
         if any(isinstance(part, Direct) for part in map.modules()):

@@ -117,16 +117,30 @@ class Feedback(nn.Module, ABC):
         return None
 
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-        """Moves the other feedback weights in place, shared ones and maps per area. Default: there are none."""
+        """Moves the other feedback weights in place, shared ones and maps per area. Default: there are none.
+
+        Args:
+            signal: What the layer offers, the same as for `error`; forward weights have not moved yet.
+            lr: Learning rate of maps that all areas share: the step's, times the layer's and ``Rates.feedback``.
+            decay: Decoupled decay of the layer's rule, that of the shared part.
+            area_lr: ``lr`` times the rate of areas, see `Rates`: for maps per area.
+            area_decay: ``decay`` plus the layer's pooling: for maps per area.
+        """
 
 
 class KolenPollack(Feedback):
     """Feedback weights that learn by the same updates as the forward weights, and so align with them.
 
-    ``e_below = delta B0``, or ``delta B0 + part_delta E[g]`` with a map per area. ``B0`` receives the factors of
-    ``W0`` under the same rule and decay, ``E[g]`` those of ``D[g]``: each difference shrinks by ``1 - lr * decay`` a
-    step, so without decay it stays. Without a learning shared part, one ``B0`` learns from the areas' factors of all
-    samples.
+    With delta (rows, out) and ``part_delta``, which is ``a delta`` in gated layers and else ``delta``, e_below (rows,
+    in) is, by the layer's shared part and the number of feedback maps,
+
+    - learned, one map: ``delta B0``; B0 (out, in) receives the factors ``(delta, x)`` of ``W0``;
+    - learned, per area: ``delta B0 + part_delta E[g]``; E[g] (out, in) starts at 0 and receives those of ``D[g]``;
+    - frozen or off, one map: ``part_delta B0``; B0 receives ``(part_delta, x)`` of all samples, the areas' decay;
+    - frozen or off, per area: ``part_delta E[g]``; all E[g] start as copies of one random map.
+
+    Where a pair learns at equal rates (`Rates`), its difference shrinks by ``1 - lr * decay`` a step, so without decay
+    it stays.
 
     Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
     """
@@ -200,7 +214,12 @@ class KolenPollack(Feedback):
 
 
 class FixedRandom(Feedback):
-    """Feedback alignment: ``e_below = delta B0`` with ``B0`` random and fixed. Source: Lillicrap et al. (2016)."""
+    """Feedback alignment: ``e_below = delta B0`` with ``B0`` random and fixed.
+
+    delta (rows, out), without the gate in gated layers too; B0 (out, in); e_below (rows, in). B0 does not follow the
+    layer's ``start_scale``: below a readout that starts at a tenth, errors start about ten times as large as the true
+    gradient, which Adam does not notice and gradient descent and ``clip`` do. Source: Lillicrap et al. (2016).
+    """
 
     matrix: Tensor
 
@@ -222,8 +241,10 @@ class FixedRandom(Feedback):
 class SignSymmetric(Feedback):
     """``e_below = delta sign(W0 + D[g]) c``: the signs of the forward weights, no magnitudes.
 
-    ``c = sqrt(2 / (pi * in))``, the mean magnitude of a normal weight of variance ``1 / in``. Source: Liao, Leibo
-    and Poggio (2016).
+    delta (rows, out), without the gate in gated layers too; W0 and D[g] (out, in), of which one may be missing; e_below
+    (rows, in). A weight that is exactly 0 sends nothing. ``c = sqrt(2 / (pi * in))`` is the mean magnitude of a normal
+    weight of variance ``1 / in``, whatever the layer's ``start_scale``: below a readout that starts at a tenth, errors
+    start about ten times too large. Reads the forward weights, holds none. Source: Liao, Leibo and Poggio (2016).
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -249,13 +270,22 @@ class SignSymmetric(Feedback):
 class Direct(Feedback):
     """Direct feedback alignment: ``e_below = e_out B``, the output error through a fixed random matrix (outputs, in).
 
-    The delta of the layer itself plays no part. Source: Nokland (2016).
+    e_out (rows, outputs); e_below (rows, in). The delta of the layer itself plays no part; inside a `Residual` e_out
+    comes multiplied by its alpha. Source: Nokland (2016).
     """
 
     matrix: Tensor
 
     def __init__(self, shape: Shape, *, outputs: int) -> None:
-        """Draws ``B``, (outputs, in); ``outputs`` is the width of the network's output."""
+        """Draws ``B``, (outputs, in), normal with variance ``1 / in``.
+
+        Args:
+            shape: Of the layer.
+            outputs: Width of the network's output. The builders fill it in; else `functools.partial` does.
+
+        Raises:
+            BrodmannError: By `error`: the output error is not known, or has another number of rows than the layer.
+        """
         super().__init__()
         self.register_buffer("matrix", torch.randn(outputs, shape.in_features) / shape.in_features**0.5)
 
@@ -274,7 +304,10 @@ class Direct(Feedback):
 
 
 class Transpose(Feedback):
-    """``e_below = delta W0 + part_delta D[g]``: backpropagation itself. The oracle of the tests and a baseline."""
+    """``e_below = delta W0 + part_delta D[g]``: backpropagation itself. The oracle of the tests and a baseline.
+
+    delta and part_delta (rows, out), W0 and D[g] (out, in), e_below (rows, in). Reads the forward weights, holds none.
+    """
 
     def __init__(self, shape: Shape) -> None:
         """Holds no weights."""
@@ -296,7 +329,8 @@ class LeastChange(Feedback):
     ``e_below = e |delta|^2 / |e|^2`` for each sample, ``e`` the error of the path. Where its matrix B has orthogonal
     rows of length b, that is ``delta B / b^2``, the product with the pseudo-inverse of B^T: the least change of x that
     takes ``delta`` off ``B x``. So the size of hidden steps depends neither on the width nor on how large B has grown.
-    Source: our choice, after target propagation (Lee et al. 2015).
+    delta (rows, out); e and e_below (rows, in); a row whose e is 0 sends 0. In a `Convolution` every patch is scaled by
+    itself, and the transposed convolution is not used. Source: our choice, after target propagation (Lee et al. 2015).
     """
 
     def __init__(self, shape: Shape, *, path: Callable[[Shape], Feedback] = KolenPollack) -> None:

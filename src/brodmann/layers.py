@@ -125,7 +125,19 @@ def check_layer(part: Any, place: str) -> None:
 
 
 class Layer(nn.Module, ABC):
-    """Abstract: anything that can be traced and can learn."""
+    """Abstract: a part of a network that learns without autograd.
+
+    A step calls ``trace`` on every layer from below, then ``learn`` on every layer from above, once each. All that
+    ``learn`` needs is in the trace: nothing is kept between calls. With x (batch, ..., in) and y (batch, ..., out),
+
+    - ``forward(x) -> y`` is inference;
+    - ``trace(x, context) -> (y, trace)`` is the forward pass of a step, dropout included;
+    - ``learn(trace, error, context) -> error_below`` gets ``dL/dy`` as the feedback above sees it, shaped like y (the
+      factor 1/batch of the losses' mean is in it), moves its parameters in place at ``context.lr``, and returns
+      ``dL/dx``, shaped like x and computed from the parameters before they moved; or None where nothing below learns.
+
+    Source: our choice.
+    """
 
     _built: tuple[dict[str, Any], str] | None = None
     """Design that a builder built it from, and how it then looked; see `brodmann.designs.built_from`."""
@@ -145,7 +157,7 @@ class Layer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference, with what an enclosing `Routed` chose, if any."""
+        """Inference: x (batch, ..., in); returns (batch, ..., out). ``choice`` is what an enclosing `Routed` chose."""
 
     @abstractmethod
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
@@ -153,4 +165,4 @@ class Layer(nn.Module, ABC):
 
     @abstractmethod
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
-        """Updates in place; returns the error for the layer below, or None where nothing below learns."""
+        """Updates in place: error (batch, ..., out); returns that for the layer below, (batch, ..., in), or None."""

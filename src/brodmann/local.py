@@ -18,15 +18,17 @@ from .routes import Choice, Route
 class Local(Layer):
     """A parameter-free operation: activation, norm without weights, dropout, flatten, pooling.
 
-    Its derivative holds no weights, so PyTorch's own backward formula, or a confined `torch.func.vjp`, transports none.
-    In a `Graph` it may take several tensors, which come as a tuple, and returns an error for each.
+    ``y = f(x)`` and ``e_below = e J``, J the Jacobian of f at x: x (batch, ...), y and e alike in shape, e_below as x.
+    J holds no weights, so PyTorch's own backward formula, or a confined `torch.func.vjp`, transports none. In a `Graph`
+    it may take several tensors, which come as a tuple, and returns an error for each.
     """
 
     def __init__(self, operation: Callable[..., Tensor]) -> None:
         """Wraps an operation.
 
         Args:
-            operation: A module or function of one tensor; in a `Graph` of as many as the node reads.
+            operation: A module or function of one tensor, in a `Graph` of as many as the node reads, which must treat
+                every sample alone. It is put into inference mode; dropout is drawn by `trace` alone.
 
         Raises:
             BrodmannError: It is a class, or a module that has parameters or buffers, overwrites its input, or mixes the
@@ -147,7 +149,11 @@ class Sum(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm without weights, ``x / sqrt(mean(x^2) + 1e-6)`` over the last dimension."""
+    """Root-mean-square norm without weights, ``x / sqrt(mean(x^2) + 1e-6)`` over the last dimension.
+
+    x (..., n); returns the same shape, of mean square 1. The 1e-6 keeps rows of zeros at zero. Source: Zhang and
+    Sennrich (2019), without their gain.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes x (..., n); returns the same shape."""

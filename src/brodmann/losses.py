@@ -40,6 +40,10 @@ class CrossEntropy:
             class_weights: (classes,), or None for equal ones.
             normalised: Whether ``sum_i w_i`` divides, as in PyTorch's own. Default True. Else the number of targets
                 does, so that a batch of heavy samples moves more than one of light ones.
+
+        Raises:
+            BrodmannError: The smoothing is not in [0, 1), or a class weight is negative or not finite. When called:
+                targets are no int64 classes of the output, or there is not a weight for each of them.
         """
         check_share(label_smoothing=label_smoothing)
         check_switch(normalised=normalised)
@@ -55,7 +59,10 @@ class CrossEntropy:
         return (values * share).sum()
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns the loss and ``dL/d output = w_i (softmax(output_i) - q_i) / sum w``, shaped like the output."""
+        """Returns the loss and ``dL/d output = w_i (softmax(output_i) - q_i) / S``, shaped like the output.
+
+        ``S = sum_i w_i``, or the number of targets where the loss is not normalised.
+        """
         if weight is None and self.class_weights is None:
             found = native.cross_entropy(output, target, self.label_smoothing)
             if found is not None:
@@ -91,7 +98,12 @@ class CrossEntropy:
 
 
 class MeanSquaredError:
-    """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``."""
+    """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``: half of `torch.nn.MSELoss`.
+
+    So the error of an output is ``output - target``, over the number of outputs and the sum of the weights, or the
+    number of samples where not normalised. In units of the target squared. Raises a `BrodmannError` where targets have
+    not as many numbers as the output, or weights not one for each sample.
+    """
 
     def __init__(self, *, normalised: bool = True) -> None:
         """Stores whether ``sum_i w_i`` divides, see `CrossEntropy`. Default True."""

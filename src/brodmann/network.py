@@ -50,7 +50,15 @@ class Network(nn.Module):
             lr: Learning rate of `learn` where none is given. Default that of the layers' update rules, the smallest
                 where they differ: 3e-3 with `Adam`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
-            clip: Largest norm of an error that a layer accepts over the whole batch. Default none.
+            clip: Largest Frobenius norm, over the whole batch, of the error that a layer accepts; a larger one is
+                scaled down to it, in every layer anew. Default none.
+
+        Raises:
+            BrodmannError: The body is no `Layer`, the loss cannot be called with an output and a target, ``lr`` is
+                negative, ``clip`` not above 0, or the rates name a layer that is not there.
+
+        Warns:
+            UserWarning: Layers follow `RLS` under another loss than `SumOfSquares`.
         """
         super().__init__()
         check_layer(body, "The body of a Network")
@@ -129,7 +137,8 @@ class Network(nn.Module):
 
         Args:
             x: (batch, ..., in).
-            target: What the loss compares with.
+            target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
+                the output for `MeanSquaredError`, either for `SumOfSquares`.
             weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None.
             lr: Learning rate of this step. Default the network's own.
             observe: Called by every `AreaLinear` with itself and the error that arrives, see `Context`.

@@ -132,7 +132,7 @@ class ChannelsLast(nn.Module):
     """
 
     def __init__(self, operation: nn.Module) -> None:
-        """Wraps an operation without parameters."""
+        """Wraps an operation without parameters. `Local` checks that, not this class: use it inside one."""
         super().__init__()
         self.operation = operation
 

@@ -25,7 +25,7 @@ class AreaUsage:
     """How often each area of a router was chosen.
 
     Attributes:
-        layer: Name of the routed layer.
+        layer: Name of the routed layer; empty for one route for all layers.
         counts: Samples of each area; rows, where a layer routes several rows of each sample.
         entropy: ``-sum_g q_g log q_g`` of the shares q, in nats.
         effective: Effective areas, ``exp(entropy)``: 1 if one area takes all, G if all take the same.

@@ -37,6 +37,14 @@ IN_PLACE: dict[Any, Callable[..., Any]] = {
 }
 
 
+PRODUCTS = {
+    *("matmul", "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "inner", "tensordot", "einsum"),
+    *("linear", "bilinear", "conv1d", "conv2d", "conv3d", "scaled_dot_product_attention"),
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+}
+"""Names of functions through which an error goes down by what else they take: that must be no weights."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of what a network computes.
@@ -134,6 +142,7 @@ class _Walk:
         self.root, self.sample = root, sample
         self.results: dict[fx.Node, Any] = {}
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
+        self.weights: set[fx.Node] = set()  # nodes that are parameters, or made of nothing else
 
     def steps(self) -> list[Step]:
         """Returns the steps in their order."""
@@ -142,6 +151,7 @@ class _Walk:
         self.results[given], self.names[given] = self.sample, INPUT
         for node in nodes:
             self.results[node] = self._result(node)
+            self._watch_weights(node)
             if isinstance(self._module(node), nn.Identity):
                 self.names[node] = self.names[node.all_input_nodes[0]]
             elif (step := self._step(node)) is not None:
@@ -181,6 +191,22 @@ class _Walk:
             raise BrodmannError(f"{called} cannot be converted: it overwrites what comes to it.")
         return result
 
+    def _watch_weights(self, node: fx.Node) -> None:
+        """Raises where a function would carry errors down through weights, which no layer here does."""
+        read = [part for part in node.all_input_nodes if _is_real(self.results[part])]
+        if node.op == "get_attr":
+            if isinstance(self.results[node], nn.Parameter):
+                self.weights.add(node)
+        elif node.op != "call_module" and not self.weights.isdisjoint(read):
+            name = str(getattr(node.target, "__name__", node.target))
+            if name in PRODUCTS:
+                raise BrodmannError(
+                    f"{name} cannot be converted where it multiplies by a parameter, through which errors would go "
+                    "down: put that into an nn.Linear or a convolution."
+                )
+            if self.weights.issuperset(read):
+                self.weights.add(node)
+
     def _step(self, node: fx.Node) -> Step | None:
         """Returns the step that a node is, or None where it is part of those that read it."""
         result, module, read = self.results[node], self._module(node), node.all_input_nodes
@@ -192,7 +218,7 @@ class _Walk:
             if len(node.args) != 1 or node.kwargs or node.args[0] not in self.names:
                 raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
             return self._of(node, module, read)
-        if not isinstance(result, Tensor) or not result.is_floating_point() or not self._depends(node):
+        if not _is_real(result) or not self._depends(node):
             return None
         if _is_plain(node) and len(node.users) == 1 and all(map(_is_plain, node.users)):
             return None
@@ -239,6 +265,10 @@ class _Walk:
         while name in taken or not name:
             name += "_"
         return name
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _attribute(root: nn.Module, target: str) -> Any:

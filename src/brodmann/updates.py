@@ -72,7 +72,14 @@ class UpdateRule(ABC):
 
     @abstractmethod
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Returns name and shape of every buffer that the rule keeps for a weight of this shape; all start at zero."""
+        """Returns name and shape of every buffer that the rule keeps for a weight of this shape.
+
+        All start at zero, in the weight's kind of number (float32 beside bfloat16), one for each area. The name
+        ``steps`` stands for an int64 count, of shape ``()``. A shape is (out, in), or (out,) for a bias.
+
+        Raises:
+            BrodmannError: Where the weight is built: a name is no identifier, or is taken by the weight itself.
+        """
 
     @abstractmethod
     def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
@@ -96,10 +103,15 @@ def _require(condition: bool, what: str, got: float) -> None:
 class SGD(UpdateRule):
     """Stochastic gradient descent: ``m = momentum * m + g``, ``w = (1 - lr * decay) * w - lr * m``.
 
-    Same as `torch.optim.SGD` (no dampening, no Nesterov), but for the decay, which is decoupled.
+    Same as `torch.optim.SGD` (no dampening, no Nesterov), but for the decay, which is decoupled (Loshchilov and Hutter
+    2019). g is the gradient of the loss as the feedback sees it; w and m are (out, in), or (out,) for biases.
 
     Attributes:
+        decay: Decoupled weight decay per unit of learning rate. Default 0.
         momentum: Default 0: plain descent keeps no state at all, the cheapest rule there is.
+
+    Raises:
+        BrodmannError: The decay is negative, or the momentum not in [0, 1).
     """
 
     momentum: float = 0.0
@@ -137,12 +149,19 @@ class Adam(UpdateRule):
     ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
     ``w = (1 - lr * decay) w - lr * m^ / (sqrt(v^) + epsilon)`` with the bias-corrected ``m^ = m / (1 - b1^t)`` and
     ``v^ = v / (1 - b2^t)``, where ``t`` counts the steps of this very area: an area chosen for the first time late in
-    training is corrected like one at its start.
+    training is corrected like one at its start. m and v are shaped like w, (out, in) or (out,), and count only steps in
+    which the area was chosen.
+
+    Source: Kingma and Ba (2015), decay by Loshchilov and Hutter (2019); counts per area: our choice.
 
     Attributes:
-        beta1: Default 0.9, as everywhere.
-        beta2: Default 0.999, as everywhere.
-        epsilon: Default 1e-8, as everywhere.
+        decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2.
+        beta1: Default 0.9, that of the paper and of PyTorch.
+        beta2: Default 0.999, likewise.
+        epsilon: Default 1e-8, likewise.
+
+    Raises:
+        BrodmannError: The decay is negative, a beta not in [0, 1), or epsilon not above 0.
     """
 
     beta1: float = 0.9
@@ -192,8 +211,13 @@ class RLS(UpdateRule):
     et al. (2019), who are told where tasks end. Per area: our choice.
 
     Attributes:
-        ridge: Variance below which a direction counts as never seen. Default 10: for inputs of variance 1 the first
-            ten samples count half.
+        decay: Default 0. With one, old samples lose weight and the regression is no longer exact.
+        ridge: Sum of squares, in units of the input squared, below which a direction counts as never seen. Default 10:
+            for inputs of variance 1 the first ten samples count half.
+
+    Raises:
+        BrodmannError: The decay is negative, or the ridge not above 0.
+        DivergenceError: While learning: inputs are so large that they cannot be told apart.
     """
 
     ridge: float = 10.0

@@ -282,6 +282,17 @@ class Returning(nn.Module):
         return self.function(self.inside(x))
 
 
+class Multiplying(nn.Module):
+    """What a function makes of a map and of weights that stand by themselves."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inside, self.function, self.weights = nn.Linear(4, 4), function, nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.inside(x), self.weights)
+
+
 class Scaled(nn.Linear):
     """A map with a forward of its own."""
 
@@ -325,6 +336,17 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (Returning(lambda x: (x, x)), {}, "Expected a network that returns one tensor of real numbers"),
         (Returning(lambda x: x.argmax(1)), {}, "Expected a network that returns one tensor of real numbers"),
         (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites what comes to it."),
+        (
+            Multiplying(lambda x, w: functional.linear(x, w)),
+            {},
+            "linear cannot be converted where it multiplies by a para",
+        ),
+        (
+            Multiplying(lambda x, w: x @ w.t().softmax(0)),
+            {},
+            "matmul cannot be converted where it multiplies by a para",
+        ),
+        (Multiplying(lambda x, w: x.matmul(torch.relu(w))), {}, "matmul cannot be converted where it multiplies by a "),
         (Language(), {"shape": (5,)}, "give a few samples as they are, whole numbers, instead of a shape."),
         (Language(), {"shape": torch.ones(2, 5, dtype=torch.int64)}, "choose routing='layer'"),
         (

@@ -124,7 +124,7 @@ to the published baselines.
 
 
 def depth(plan: Plan) -> list[Case]:
-    """Residual and plain networks from 2 to 1024 layers under every feedback path, settings unchanged with depth."""
+    """Residual and plain networks of 3 to 1024 layers under four feedback paths, settings unchanged with depth."""
     cases: list[Case] = []
     for dataset in plan.datasets(("digits", "mnist")):
         large = _is_large(dataset)

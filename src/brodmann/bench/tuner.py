@@ -18,7 +18,7 @@ from brodmann.files import read_json
 TRIALS = 12
 """Settings that each method may try on each data set."""
 DRAWN = 8
-"""So many of them are drawn at random; the others are steps from the best."""
+"""So many of them are the same for all, the default and what is drawn at random; the others are steps from the best."""
 TRIAL_SEEDS = (1000, 1001)
 """Seeds of a trial, kept apart from those of the results."""
 SEARCHED = ("lr", "decay", "dropout")

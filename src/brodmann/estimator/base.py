@@ -107,7 +107,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         Args:
             layers: Linear layers, readout included. Default 2.
             width: Units of a hidden layer. Default 128: tables are small.
-            areas: Budget of areas of every layer. Default 16, as in the paper.
+            areas: Budget of areas of every layer. Default 16, as is said of the paper (docs/method.md says by whom).
             residual: Residual blocks (at least 3 layers). Default False.
             feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
             gated: Whether the gate multiplies the area's part. Default False.

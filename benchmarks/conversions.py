@@ -1,0 +1,155 @@
+"""Networks of PyTorch's, converted: a residual convolutional network and an encoder, beside themselves under autograd.
+
+Run: python benchmarks/conversions.py [--models encoder] [--set mnist] [--epochs 3] [--seeds 2]
+The models are not trained before; see `grid.compare`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from grid import compare
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import Adam, Network, from_torch
+from brodmann.data import load
+
+DECAY = 0.2
+
+
+class Block(nn.Module):
+    """A residual block of two convolutions, which halves the image."""
+
+    def __init__(self, inputs: int, size: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        self.first, self.second = nn.Conv2d(inputs, size, 3, 2, 1), nn.Conv2d(size, size, 3, 1, 1)
+        self.norms = nn.ModuleList([nn.GroupNorm(4, size), nn.GroupNorm(4, size)])
+        self.shortcut = nn.Conv2d(inputs, size, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes images; returns smaller ones."""
+        y = functional.relu(self.norms[0](self.first(x)))
+        return functional.relu(self.norms[1](self.second(y)) + self.shortcut(x))
+
+
+class Residual(nn.Module):
+    """A stem, two blocks, the mean over the image, a readout."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        self.shape = shape
+        self.stem = nn.Conv2d(shape[0], 16, 3, padding=1)
+        self.blocks = nn.Sequential(Block(16, 32), Block(32, 64))
+        self.readout = nn.Linear(64, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes images, which may come flat; returns logits."""
+        x = functional.relu(self.stem(x.reshape(-1, *self.shape)))
+        return self.readout(self.blocks(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Reads the rows of an image as a sequence, by attention."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        self.steps, self.size = shape[1], shape[0] * shape[2]
+        self.embed, self.positions = nn.Linear(self.size, 64), nn.Parameter(0.02 * torch.randn(self.steps, 64))
+        layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(64), enable_nested_tensor=False)
+        self.readout = nn.Linear(64, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes images, which may come flat; returns logits."""
+        x = self.embed(x.reshape(-1, self.steps, self.size)) + self.positions
+        return self.readout(self.encoder(x).mean(1))  # type: ignore[no-any-return]
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"residual": Residual, "encoder": Encoder}
+
+
+class Autograd(nn.Module):
+    """A network of PyTorch's under autograd and AdamW: biases, norms and single tensors do not decay, as here."""
+
+    def __init__(self, body: nn.Module) -> None:
+        """Takes the network."""
+        super().__init__()
+        self.body, self.loss, self.lr = body, functional.cross_entropy, 1e-3
+        maps = {id(part.weight) for part in body.modules() if isinstance(part, nn.Linear | nn.Conv2d)}
+        maps |= {id(value) for name, value in body.named_parameters() if name.endswith("in_proj_weight")}
+        groups = [
+            {"params": [p for p in body.parameters() if (id(p) in maps) == decays], "weight_decay": decays * DECAY}
+            for decays in (True, False)
+        ]
+        self.optimiser = torch.optim.AdamW(groups)
+        self.dtype, self.recursive = torch.float32, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inference."""
+        return self.body(x)  # type: ignore[no-any-return]
+
+    def learn_with_output(self, x: Tensor, target: Tensor, *_: Any, lr: float, **__: Any) -> tuple[Tensor, Tensor]:
+        """One step; the same signature as that of a `Network`."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        output = self.body(x)
+        loss = self.loss(output, target)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach(), output.detach()
+
+    def learning_state(self) -> dict[str, Tensor]:
+        """Returns the weights alone: nothing is resumed here."""
+        return self.state_dict()
+
+    def load_learning_state(self, state: dict[str, Tensor]) -> None:
+        """Takes the weights back."""
+        self.load_state_dict(state)
+
+
+def main() -> None:
+    """Prints a row for each model and method."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--set", default="digits")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    data = load(options.set)
+    shape = data.shape
+    if len(shape) != 3:
+        parser.error(f"--set asks for images, and a sample of '{options.set}' has the shape {shape}")
+    splits = [data.split(0.1, seed) for seed in range(options.seeds)]
+
+    def areas(model: Callable[[], nn.Module], path: str, count: int, routing: str = "network") -> Network:
+        rule = Adam(decay=DECAY)
+        flat = (shape[0] * shape[1] * shape[2],)
+        return Network(from_torch(model(), flat, areas=count, feedback=path, routing=routing, update=rule))
+
+    for name in options.models:
+        model = partial(MODELS[name], shape, data.outputs)
+        print(name)
+        methods: dict[str, Callable[[], Any]] = {
+            "  autograd": lambda model=model: Autograd(model()),
+            "  transpose, 1 area": partial(areas, model, "transpose", 1),
+            "  Kolen-Pollack, equal start, 1 area": partial(areas, model, "kolen-pollack-equal", 1),
+            "  Kolen-Pollack, 1 area": partial(areas, model, "kolen-pollack", 1),
+            "  Kolen-Pollack, 16 areas, one for a sample": partial(areas, model, "kolen-pollack", 16),
+            "  Kolen-Pollack, 16 areas, one for a row": partial(areas, model, "kolen-pollack", 16, "layer"),
+            "  fixed random feedback, 1 area": partial(areas, model, "random", 1),
+            "  sign-symmetric, 1 area": partial(areas, model, "sign", 1),
+        }
+        compare(methods, splits, options.epochs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The best of a few learning rates for each network: accuracy on the test part, and time of a step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from brodmann.data import Split
+from brodmann.schedule import Schedule
+from brodmann.scoring import evaluate
+from brodmann.training import Callback, Trainer
+
+GRID = (1e-3, 3e-3, 1e-2)
+
+
+class StepTimes(Callback):
+    """Milliseconds of every step."""
+
+    def __init__(self) -> None:
+        """Starts without any."""
+        self.found: list[float] = []
+        self.last = time.perf_counter()
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """Takes the time since the step before; the first of an epoch also holds what lies between."""
+        now = time.perf_counter()
+        self.found.append(1e3 * (now - self.last))
+        self.last = now
+
+
+def compare(methods: dict[str, Callable[[], Any]], splits: Sequence[Split], epochs: int | None) -> None:
+    """Prints a row for each method, once it is known.
+
+    Every method takes the rate of the grid with the best mean validation accuracy; the test part is read once for each
+    row and seed. The time is the median over the steps of all rates and seeds.
+    """
+    for name, build in methods.items():
+        times = StepTimes()
+        scores: dict[float, list[tuple[float, Any]]] = {}
+        for lr in GRID:
+            for seed, split in enumerate(splits):
+                torch.manual_seed(seed)
+                network = build()
+                parts = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
+                Trainer(network, *parts, Schedule(epochs, lr=lr, seed=seed), callbacks=times).run()
+                scores.setdefault(lr, []).append((evaluate(network, *parts[1])["accuracy"], network))
+        best = max(GRID, key=lambda lr: statistics.mean(score for score, _ in scores[lr]))
+        tests = [
+            100 * evaluate(network, split.x_test, split.y_test)["accuracy"]
+            for (_, network), split in zip(scores[best], splits, strict=True)
+        ]
+        each = ", ".join(f"{test:.2f}" for test in tests)
+        print(
+            f"{name:44} lr {best:g}  test {statistics.mean(tests):.2f} ({each})  "
+            f"step {statistics.median(times.found):.2f} ms",
+            flush=True,
+        )
