@@ -172,16 +172,23 @@ class AreaMap(nn.Module):
         slot = self.slot.index_select(0, area)  # which refuses what is no area
         if torch.compiler.is_exporting() or (not torch.compiler.is_compiling() and transformed()):
             return _every_slot_then_choose(x, slot, weight, bias)
-        return _grouped_linear(x, slot, weight, bias)  # type: ignore[no-any-return]
+        return torch.ops.brodmann.grouped_linear(x, slot, weight, bias)  # type: ignore[no-any-return]
 
 
-@torch.library.custom_op("brodmann::grouped_linear", mutates_args=())
+# Not by `torch.library.custom_op`, whose first call imports all of torch.compile: over a second, and 150 MB.
+torch.library.define(
+    "brodmann::grouped_linear",
+    "(Tensor x, Tensor slot, Tensor weight, Tensor bias) -> Tensor",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+@torch.library.impl("brodmann::grouped_linear", "CompositeExplicitAutograd")
 def _grouped_linear(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``y[i] = weight[slot[i]] x[i] + bias[slot[i]]``, only the chosen slots compute; opaque to torch.compile."""
     return operations(weight, x).forward(x, Groups.of(slot, len(weight)), None, weight, bias)
 
 
-@_grouped_linear.register_fake
 def _grouped_linear_fake(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[1])
 
@@ -209,7 +216,8 @@ def _grouped_linear_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, No
     return below, None, of_weight, of_bias
 
 
-_grouped_linear.register_autograd(_grouped_linear_backward, setup_context=_remember)
+torch.library.register_fake("brodmann::grouped_linear", _grouped_linear_fake)
+torch.library.register_autograd("brodmann::grouped_linear", _grouped_linear_backward, setup_context=_remember)
 
 
 def _every_slot_then_choose(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

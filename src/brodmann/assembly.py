@@ -88,25 +88,25 @@ def build_learner(
     return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
 
 
-def learner_for(options: RunOptions, data: Dataset, split: Split) -> Network | Backpropagation:
-    """Returns the untrained learner for the samples and targets of a data set, see `build_learner`.
+def learner_for(options: RunOptions, split: Split) -> Network | Backpropagation:
+    """Returns the untrained learner for the samples and targets of a split, see `build_learner`.
 
     Raises:
         BrodmannError: A size or choice does not fit, or convolutions are asked for and samples are no images.
     """
-    features, shape = split.x_train.shape[1], image_shape(options, data)
-    return build_learner(options, features, data.outputs, data.is_classification, shape)
+    features, shape = split.x_train.shape[1], image_shape(options, split.preprocessing.shape)
+    return build_learner(options, features, split.outputs, split.is_classification, shape)
 
 
-def image_shape(options: RunOptions, data: Dataset) -> tuple[int, ...] | None:
+def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
     if options.channels is None:
         return None
-    if len(data.shape) != 3:
+    if len(shape) != 3:
         raise BrodmannError(
-            f"--channels asks for images, and a sample of '{options.dataset}' has the shape {data.shape}: leave it out."
+            f"--channels asks for images, and a sample of '{options.dataset}' has the shape {shape}: leave it out."
         )
-    return (1, *data.shape[1:]) if options.grey else data.shape
+    return (1, *shape[1:]) if options.grey else shape
 
 
 def twin_of(options: RunOptions) -> RunOptions:

@@ -18,7 +18,7 @@ from .assembly import learner_for, split_data, twin_of
 from .baselines import Backpropagation, matching_width
 from .callbacks import AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
-from .data import Dataset, Split, load
+from .data import Split, load
 from .data.catalogue import is_own_file
 from .data.directory import data_directory
 from .errors import BrodmannError
@@ -64,9 +64,9 @@ def start_run(
     if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
         raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
     with torch.random.fork_rng(devices=[]):
-        learner_for(options, data, split)  # fail on bad sizes before we replace a run
+        learner_for(options, split)  # fail on bad sizes before we replace a run
         if compare:
-            learner_for(twin_of(options), data, split)  # and on what the twin cannot do
+            learner_for(twin_of(options), split)  # and on what the twin cannot do
     place = data_dir and str(Path(data_dir).resolve())
     run = Run(folder, options, place, compare, data.digest, not data.is_classification, data.classes, data.columns)
     json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
@@ -127,30 +127,29 @@ def continue_run(
     folder, options = run.folder, run.options
     if checkpoint is None and (known := run.result()) is not None:
         return known
-    data = run.data(data_dir)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    split = split_data(options, data)
-    learner, result = _train(folder, options, data, split, checkpoint, callbacks)
+    split = run.split(data_dir)  # the raw samples are not kept beside it
+    learner, result = _train(folder, options, split, checkpoint, callbacks)
     if run.compare:
         twin = twin_of(options)
         if options.channels is None:
             active = learner.active_parameters()
-            width = matching_width(active, split.x_train.shape[1], data.outputs, options.layers)
+            width = matching_width(active, split.x_train.shape[1], split.outputs, options.layers)
             twin = replace(twin, width=width)
         place = folder / "backpropagation"  # a run folder too
         replace(run, folder=place, options=twin, compare=False).write()
-        _, result["backpropagation"] = _train(place, twin, data, split, None, callbacks)
+        _, result["backpropagation"] = _train(place, twin, split, None, callbacks)
         write_json(place / "result.json", result["backpropagation"])
     write_json(folder / "result.json", result)
     return result
 
 
 def _train(
-    folder: Path, options: RunOptions, data: Dataset, split: Split, checkpoint: str | None, callbacks: Watchers | None
+    folder: Path, options: RunOptions, split: Split, checkpoint: str | None, callbacks: Watchers | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
-        learner = learner_for(options, data, split)
+        learner = learner_for(options, split)
     device = _device(options.device)
     learner.to(device)
     if DTYPES[options.dtype] == torch.float64:
@@ -177,7 +176,7 @@ def _train(
     learner.save(folder / "model.safetensors")
     test = evaluate(learner, *place(split.x_test, split.y_test))
     held_out = evaluate(learner, *validation) if len(validation[0]) else {}
-    metric = "accuracy" if data.is_classification else "r2"
+    metric = "accuracy" if split.is_classification else "r2"
     return learner, {
         "dataset": options.dataset,
         "rule": options.rule,
@@ -194,7 +193,7 @@ def _train(
         "active_parameters": learner.active_parameters(),
         "total_parameters": learner.total_parameters(),
         "peak_rss_mb": round(peak_rss_mb(), 1),
-        "digest": data.digest,
+        "digest": split.digest,
         "run": str(folder),
     }
 

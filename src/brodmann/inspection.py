@@ -55,9 +55,8 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     drawn = [place / "curves.png"]
     if not isinstance(network, Network):
         return Inspection([], [], history, drawn)
-    split = run.split(data_dir)
-    dtype = network.dtype
-    x, y = split.x_test.to(dtype), split.y_test
+    x, y = run.test_part(data_dir)
+    x = x.to(network.dtype)
     if any("tension" in row for row in history):
         figures.growth(place / "growth.png", history)
         drawn.append(place / "growth.png")

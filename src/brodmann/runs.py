@@ -19,6 +19,7 @@ import numpy
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from .assembly import loss_of, split_data
 from .baselines import Backpropagation
@@ -110,6 +111,11 @@ class Run:
             BrodmannError: It has changed since the run began.
         """
         return split_data(self.options, self.data(data_dir))
+
+    def test_part(self, data_dir: str | None = None) -> tuple[Tensor, Tensor]:
+        """Returns samples and targets of the test part as `split` does, processed by what the folder holds."""
+        data, scale = self.data(data_dir), self.targets()
+        return self.preprocessing()(data.x_test), data.y_test if scale is None else scale(data.y_test)
 
     def data(self, data_dir: str | None = None) -> Dataset:
         """Returns the raw data of the run, see `split`."""

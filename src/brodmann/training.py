@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .checkpoints import (
@@ -26,7 +25,7 @@ from .checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from .checks import check_pairs, check_tensors
+from .checks import all_finite, check_pairs, check_tensors
 from .divergence import Watch, check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError
 from .files import read_tensors, write_tensors
@@ -163,7 +162,7 @@ class Trainer:
             check_tensors(samples=samples, targets=targets)
             check_pairs(samples, targets)
             for kind, values in (("samples", samples), ("targets", targets)):
-                if not torch.isfinite(values).all():
+                if not all_finite(values):
                     raise BrodmannError(f"The {name} {kind} hold NaN or infinite values: remove or fill them first.")
         for callback in self.callbacks:
             if not isinstance(callback, Callback):

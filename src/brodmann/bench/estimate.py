@@ -63,7 +63,7 @@ def _parts(dataset: str, grey: bool) -> Split:
 @cache
 def _step_seconds(options: RunOptions) -> float:
     split = _parts(options.dataset, options.grey)
-    learner = learner_for(options, load(options.dataset), split)
+    learner = learner_for(options, split)
     batch = options.pace(len(split.x_train)).batch_size
     times = []
     for _ in range(TIMED_STEPS):

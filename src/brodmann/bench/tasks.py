@@ -97,8 +97,7 @@ def measure_conflict(case: Case) -> Row:
 def train_scikit_learn(case: Case) -> Row:
     """Trains scikit-learn's MLPClassifier with the same settings; its ``alpha`` takes the decay."""
     options = case.options
-    data = load(options.dataset)
-    split = split_data(options, data)
+    split = split_data(options, load(options.dataset))
     pace = options.pace(len(split.x_train))
     network: Any = importlib.import_module("sklearn.neural_network")
     model = network.MLPClassifier(
@@ -119,7 +118,7 @@ def train_scikit_learn(case: Case) -> Row:
     correct = torch.from_numpy(model.predict(split.x_validation.numpy())) == split.y_validation
     size = sum(part.size for part in [*model.coefs_, *model.intercepts_])
     row = {
-        "digest": data.digest,
+        "digest": split.digest,
         "validation": float(correct.double().mean()),
         "seconds": round(seconds, 4),
         "steps": model.t_ // pace.batch_size,
@@ -152,9 +151,8 @@ def _train(
     case: Case, initialise: Callable[[Network | Backpropagation, int], None] | None = None
 ) -> tuple[Network | Backpropagation, Row, Split]:
     options = case.options
-    data = load(options.dataset)
-    split = split_data(options, data)
-    learner = learner_for(options, data, split)
+    split = split_data(options, load(options.dataset))
+    learner = learner_for(options, split)
     if initialise is not None:
         initialise(learner, options.seed)
     curve = Curve(split, case.detail.get("every"))
@@ -168,7 +166,7 @@ def _train(
     progress = trainer.progress
     later = curve.step_seconds[len(curve.step_seconds) // 2 :] or [0.0]
     row: Row = {
-        "digest": data.digest,
+        "digest": split.digest,
         "validation": evaluate(learner, *validation)["accuracy"],
         "train_loss": progress.history[-1]["train_loss"] if progress.history else None,
         "curve": curve.points,

@@ -31,10 +31,10 @@ class Evaluate:
     def run(self) -> None:
         """Prints loss and accuracy."""
         run = Run.read(self.run_folder)
-        options, network, split = run.options, run.learner(), run.split(self.data_dir)
-        dtype = network.dtype
-        target = split.y_test.to(dtype) if split.y_test.is_floating_point() else split.y_test
-        scores = {f"test_{name}": value for name, value in evaluate(network, split.x_test.to(dtype), target).items()}
+        options, network, (x, target) = run.options, run.learner(), run.test_part(self.data_dir)
+        if target.is_floating_point():
+            target = target.to(network.dtype)
+        scores = {f"test_{name}": value for name, value in evaluate(network, x.to(network.dtype), target).items()}
         if self.json:
             print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(run.folder)}))
             return

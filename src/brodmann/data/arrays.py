@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brodmann.checks import all_finite
 from brodmann.errors import BrodmannError
 
 Array = NDArray[Any]
@@ -54,8 +55,8 @@ def finite_tensor(array: Array, label: str) -> Tensor:
     """
     with np.errstate(over="ignore"):
         tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
-    bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
-    if bool(bad.any()):
+    if not all_finite(tensor):
+        bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
         raise BrodmannError(
             f"{label} must be finite in float32, got NaN or an infinite value in row {int(bad.nonzero()[0])} "
             f"({int(bad.sum())} such rows). Remove or fill them."

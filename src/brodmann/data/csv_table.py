@@ -68,7 +68,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     else:
         learned, where = _column(target, names, path), f"column '{target}' of {path}"
     places = [place for place in range(width) if place != learned]
-    x = np.array([numbers(line, path, width, places) for line in lines])
+    x = numbers(lines, path, width, places)
     y = column_targets([(line, cells[learned].strip()) for line, cells in lines], where, task)
     return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
@@ -106,34 +106,45 @@ def _cells(path: Path, *, strict: bool = True) -> list[Line]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=strict)
         try:
-            return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+            return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
         except csv.Error as error:
             if not strict or "unexpected end" in str(error):
                 raise
     return _cells(path, strict=False)  # there was only something beside a quote
 
 
-def numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:
-    """Returns the cells of a line at some places as numbers.
+def numbers(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]) -> Array:
+    """Returns the cells of lines at some places as numbers, (lines, places) float64.
 
     Raises:
-        BrodmannError: There are not ``width`` cells, or one of those is no finite number.
+        BrodmannError: A line has not ``width`` cells, or one of those is no finite number.
     """
+    table = np.empty((len(lines), len(places)))  # a list of lists takes four times the memory
+    for row, line in zip(table, lines, strict=True):
+        row[:] = _numbers(line, path, width, places)
+    return table
+
+
+def _numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:
     number, cells = line
     if len(cells) != width:
         raise BrodmannError(
             f"{path} line {number} must have {width} values like the first, got {len(cells)}. Complete the line."
         )
-    for place in places:
-        cell = cells[place]
-        if not is_number(cell) or not math.isfinite(float(cell)):
-            came = cell if len(cell) <= 40 else f"{cell[:37]}..."
-            header = " A header holds no number, and no name twice." if number == 1 else ""
-            raise BrodmannError(
-                f"{path} line {number} column {place + 1} must be a finite number, got '{came}'. Write numbers only, "
-                f"separated by commas.{header}"
-            )
-    return [float(cells[place]) for place in places]
+    found = [cells[place] for place in places]
+    try:
+        values = list(map(float, found))
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)) or "_" in "".join(found):
+        place = next(place for place in places if not is_number(cells[place]) or not math.isfinite(float(cells[place])))
+        came = cells[place] if len(cells[place]) <= 40 else f"{cells[place][:37]}..."
+        header = " A header holds no number, and no name twice." if number == 1 else ""
+        raise BrodmannError(
+            f"{path} line {number} column {place + 1} must be a finite number, got '{came}'. Write numbers only, "
+            f"separated by commas.{header}"
+        )
+    return values
 
 
 def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:

@@ -219,11 +219,12 @@ class Dataset(_Described):
         kept, held_out = self._validation_rows(validation, seed)
         x_train = self.x_train[kept]
         preprocessing = Preprocessing.fit(x_train, normalise=normalise, grey=grey, flat=flat)
+        x_train = preprocessing(x_train)  # the raw rows go before those of the other parts come
         return Split(
             name=self.name,
             classes=self.classes,
             digest=self.digest,
-            x_train=preprocessing(x_train),
+            x_train=x_train,
             y_train=self.y_train[kept],
             x_validation=preprocessing(self.x_train[held_out]),
             y_validation=self.y_train[held_out],

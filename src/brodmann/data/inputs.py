@@ -121,7 +121,7 @@ def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array
         places = [names.index(column) for column in columns]
     elif width == features + 1:
         raise BrodmannError(f"{path} has {width} columns where {features} were learned from: leave the targets out.")
-    return np.array([numbers(line, path, width, places) for line in lines])
+    return numbers(lines, path, width, places)
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str] | None, int], Array]] = {

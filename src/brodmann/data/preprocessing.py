@@ -19,6 +19,9 @@ NORMALISATIONS = ("standard", "unit", "none")
 _LUMINANCE = (0.299, 0.587, 0.114)
 # Arithmetic is in float64, a block of rows at a time: a copy of a whole image set in float64 would not fit everywhere.
 _ROWS_PER_BLOCK = 2048
+"""Of the statistics, whose last digits depend on it."""
+_VALUES_PER_BLOCK = 2**17
+"""Of the scaling, which goes value by value: as many as stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ class Preprocessing:
         mean = torch.tensor(self.mean, dtype=torch.float64, device=x.device).view(axes)
         scale = torch.tensor(self.scale, dtype=torch.float64, device=x.device).view(axes)
         result = torch.empty(len(x), *_working_shape(self.shape, self.grey), dtype=torch.float32, device=x.device)
-        for start, block in _blocks(x, self.grey):
-            result[start : start + len(block)] = (block - mean) / scale
+        rows = max(1, _VALUES_PER_BLOCK // math.prod(self.shape))
+        for block, place in zip(torch.split(x, rows), torch.split(result, rows), strict=True):
+            place.copy_((_wide(block, self.grey) - mean) / scale)
         return result.reshape(len(x), *self.output_shape)
 
     def as_dict(self) -> dict[str, Any]:
@@ -180,13 +184,14 @@ def _truth(value: object) -> bool:
     return value
 
 
-def _blocks(x: Tensor, grey: bool) -> Iterator[tuple[int, Tensor]]:
-    """Yields row numbers and the rows from there on in float64, already grey where asked."""
+def _wide(x: Tensor, grey: bool) -> Tensor:
+    """Returns rows in float64, grey where asked."""
+    if not grey:
+        return x.to(torch.float64)
     red, green, blue = _LUMINANCE
-    for start in range(0, len(x), _ROWS_PER_BLOCK):
-        wide = x[start : start + _ROWS_PER_BLOCK].to(torch.float64)
-        # Written out: the order of terms in a sum over an axis may change with the size of the block.
-        yield start, red * wide[:, 0:1] + green * wide[:, 1:2] + blue * wide[:, 2:3] if grey else wide
+    wide = x.to(torch.float64)
+    # Written out: the order of terms in a sum over an axis may change with the size of the block.
+    return red * wide[:, 0:1] + green * wide[:, 1:2] + blue * wide[:, 2:3]
 
 
 def _statistics(x: Tensor, normalise: str, grey: bool) -> tuple[Tensor, Tensor]:
@@ -195,21 +200,28 @@ def _statistics(x: Tensor, normalise: str, grey: bool) -> tuple[Tensor, Tensor]:
     offset, scale = torch.zeros(groups, dtype=torch.float64), torch.ones(groups, dtype=torch.float64)
     if normalise == "none":
         return offset, scale
-    low = torch.stack([values.amin(dim=1) for values in _grouped(x, grey)]).amin(dim=0)
-    high = torch.stack([values.amax(dim=1) for values in _grouped(x, grey)]).amax(dim=0)
+    blocks = [(values.amin(dim=1), values.amax(dim=1), values.sum(dim=1)) for values in _grouped(x, grey)]
+    lows, highs, sums = (torch.stack(parts) for parts in zip(*blocks, strict=True))
+    low, high = lows.amin(dim=0), highs.amax(dim=0)
     if normalise == "unit":
         offset, scale = low, high - low
     else:
         count = len(x) * math.prod(x.shape[2:])
-        offset = torch.stack([values.sum(dim=1) for values in _grouped(x, grey)]).sum(dim=0) / count
+        offset = sums.sum(dim=0) / count
         # A second pass over the differences: the one-pass formula loses all digits where the mean is large.
-        squares = [((values - offset[:, None]) ** 2).sum(dim=1) for values in _grouped(x, grey)]
+        squares = [values.sub_(offset[:, None]).square_().sum(dim=1) for values in _grouped(x, grey)]
         scale = (torch.stack(squares).sum(dim=0) / count).sqrt()
     # Equal extremes say "constant" exactly; a rounded deviation of 1e-17 does not.
     return offset, torch.where((high > low) & (scale > 0), scale, torch.ones_like(scale))
 
 
 def _grouped(x: Tensor, grey: bool) -> Iterator[Tensor]:
-    """Yields the values of each block of rows with one row per channel or feature."""
-    for _, block in _blocks(x, grey):
-        yield block.transpose(0, 1).reshape(block.shape[1], -1)
+    """Yields the values of each block of rows in float64, with one row per channel or feature; all in one memory."""
+    room = torch.empty(min(len(x), _ROWS_PER_BLOCK) * math.prod(x.shape[1:]), dtype=torch.float64, device=x.device)
+    for block in torch.split(x, _ROWS_PER_BLOCK):
+        values = _wide(block, grey) if grey else block
+        if x.ndim > 2:
+            values = values.transpose(0, 1)
+            yield room[: values.numel()].view(values.shape).copy_(values).flatten(1)
+        else:
+            yield room[: values.numel()].view(values.shape).copy_(values).transpose(0, 1)

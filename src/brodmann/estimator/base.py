@@ -20,7 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from brodmann.builders import mlp, residual_mlp, stream_mlp
-from brodmann.checks import check_real, check_switch, check_whole
+from brodmann.checks import all_finite, check_real, check_switch, check_whole
 from brodmann.errors import BrodmannError
 from brodmann.generators import Draws
 from brodmann.losses import Loss, SumOfSquares
@@ -229,7 +229,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         scaled = x if self._scaler is None else self._scaler.transform(x)
         with np.errstate(over="ignore"):
             inputs = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
-        if not torch.isfinite(inputs).all():
+        if not all_finite(inputs):
             raise BrodmannError("Expected inputs that float32 can hold, got larger ones: scale them down.")
         return inputs
 
