@@ -34,6 +34,7 @@ from brodmann import (
 )
 from brodmann.baselines import Backpropagation
 from brodmann.builders import build, design
+from brodmann.data import load
 from brodmann.feedback import Shape
 from brodmann.losses import Loss
 from brodmann.options import RunOptions
@@ -406,6 +407,19 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2, areas=1), rates={"areas": 1.0}),  # type: ignore[arg-type]
         "Expected rates to be Rates(...), got {'areas': 1.0}.",
     ),
+    (
+        lambda: CrossEntropy()(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64, device="meta")),
+        "Expected targets on cpu, where the output is, got some on meta.",
+    ),
+    (
+        lambda: SumOfSquares()(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64, device="meta")),
+        "Expected targets on cpu, where the output is, got some on meta.",
+    ),
+    (
+        lambda: RunOptions(residual="no", layers=3).check(),  # type: ignore[arg-type]
+        "Expected residual to be True or False, got 'no'.",
+    ),
+    (lambda: load(5), "Expected the name of a data set, or the path of a file, got 5."),  # type: ignore[arg-type]
     (
         lambda: CrossEntropy(class_weights=torch.tensor([-1.0, 1.0])),
         "Expected class_weights that are finite and at least 0: below it they would climb.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import joblib
 import numpy as np
@@ -361,10 +363,46 @@ def test_settings_changed_after_a_fit_change_nothing_that_was_fitted() -> None:
     before = model.predict_proba(x)
     model.set_params(optimiser="rls")
     np.testing.assert_array_equal(model.predict_proba(x), before)
-    model.partial_fit(x, y)  # goes on with the network that there is
+    rates = [seen.rate for seen in trainers_of(lambda: model.partial_fit(x, y))]
+    assert rates == [0.003]  # goes on with the network that there is, at the rate of its rule
     assert not np.array_equal(model.predict_proba(x), before)
     model.fit(x, y)  # from scratch, with the new settings
     assert model.network_.lr == 1.0
+
+
+def trainers_of(call: Callable[[], Any]) -> list[Trainer]:
+    """Returns what trained while a function ran."""
+    seen: list[Trainer] = []
+    with pytest.MonkeyPatch.context() as patch:
+        run = Trainer.run
+        patch.setattr(Trainer, "run", lambda trainer: (seen.append(trainer), run(trainer))[1])
+        call()
+    return seen
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("optimiser", ["adam", "rls"])
+def test_estimators_compute_in_float32_whatever_torchs_default(optimiser: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(epochs=2, optimiser=optimiser, random_state=0).fit(x, y).partial_fit(x, y)
+    assert model.network_.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "weight", "message"),
+    [
+        ("adam", 1e160, "Expected sample weights of 0, or of 1e-150 to 1e+150: bring them nearer to 1."),
+        ("adam", 5e-324, "Expected sample weights of 0, or of 1e-150 to 1e+150: bring them nearer to 1."),
+        ("rls", 1e-40, "Expected sample weights of 0, or of 1e-30 to 1e+30: bring them nearer to 1."),
+    ],
+)
+def test_weights_that_no_number_holds_are_refused(optimiser: str, weight: float, message: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    weights = np.ones(len(y))
+    weights[3] = weight
+    with pytest.raises(BrodmannError) as error:
+        SALClassifier(epochs=1, optimiser=optimiser).fit(x, y, sample_weight=weights)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])

@@ -36,7 +36,8 @@ from brodmann import (
     UpdateRule,
     mlp,
 )
-from brodmann.builders import FEEDBACKS, build, design
+from brodmann.baselines import Backpropagation
+from brodmann.builders import ACTIVATIONS, FEEDBACKS, build, design
 from brodmann.execution import start_run
 from brodmann.feedback import Signal
 from brodmann.groups import Groups
@@ -773,3 +774,39 @@ def test_settings_of_conflict_reach_it() -> None:
         Router(6, 4, conflict={"evidence": 64})
     with pytest.raises(BrodmannError, match="Expected evidence to be a whole number of at least 1, got 0"):
         Router(6, 4, partition="growing", conflict={"evidence": 0})
+
+
+@pytest.mark.parametrize(
+    "made", [nn.SiLU, nn.SiLU(), functional.silu, lambda: nn.SiLU(), lambda x: x * torch.sigmoid(x)]
+)
+def test_an_activation_is_registered_as_a_class_a_module_or_a_function(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "mine", made)
+    torch.manual_seed(0)
+    registered = Network(mlp(6, 3, width=8, areas=2, activation="mine"))
+    torch.manual_seed(0)
+    given = Network(mlp(6, 3, width=8, areas=2, activation=nn.SiLU()))
+    x, y = torch.randn(9, 6), torch.arange(9) % 3
+    torch.testing.assert_close(registered.learn(x, y), given.learn(x, y))
+    torch.testing.assert_close(registered(x), given(x))
+    twin = Backpropagation(6, 3, width=8, activation="mine")
+    assert torch.isfinite(twin(x)).all()
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        (None, "Expected a design such as {'builder': 'mlp', ...}, got None."),
+        ("mlp", "Expected a design such as {'builder': 'mlp', ...}, got 'mlp'."),
+        ({"builder": ["mlp"]}, "Unknown builder"),
+        (
+            {"builder": "mlp", "update": {"rule": "adam"}},
+            "Expected an update such as {'name': 'adam', ...} in a design",
+        ),
+    ],
+)
+def test_what_is_no_design_is_named(design: Any, message: str) -> None:
+    with pytest.raises(BrodmannError) as error:
+        Network.from_design(design)
+    assert message in str(error.value)

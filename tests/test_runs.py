@@ -314,6 +314,85 @@ def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pyt
     rest = ((found - y[200:]) ** 2).sum(0) / ((y[200:] - y[200:].mean(0)) ** 2).sum(0)
     assert rest.max() < 0.1  # predictions are in the targets' own units
 
+    scales = run / "targets.json"
+    kept = scales.read_text()
+    for damage in (None, "null", "{}", '{"mean": [0, 0], "scale": [1]}', '{"mean": [0, 0], "scale": [1, "x"]}'):
+        scales.unlink() if damage is None else scales.write_text(damage)
+        with pytest.raises(SystemExit, match="2"):
+            main(["predict", str(run), str(path)])
+        said = capsys.readouterr().err
+        assert f"Cannot read {scales}" in said if damage is None else "Stored scales of targets have a finite" in said
+    scales.write_text(kept)
+    far = np.full((1, 4), 3e38)
+    np.save(tmp_path / "far.npy", far)
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(run), str(tmp_path / "far.npy")])
+    assert "sample 0, counted from 0" in capsys.readouterr().err
+
+
+class Frame(dict):  # type: ignore[type-arg]
+    """As much of a data frame as names its columns."""
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self)
+
+    def __getitem__(self, names: list[str]) -> np.ndarray[Any, Any]:
+        return np.stack([self.get(name) for name in names], 1)
+
+
+def test_a_frame_is_read_by_its_names(tmp_path: Path) -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 60))
+    lines = [f"{x},{y},{'more' if x > y else 'less'}" for x, y in zip(a, b, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *lines]))
+    continue_run(start_run(RunOptions(str(tmp_path / "t.csv"), width=8, areas=2, epochs=3), tmp_path / "run"))
+    run = Run.read(tmp_path / "run")
+    expected = run.predict(np.stack([a, b], 1))
+    assert run.predict(Frame(b=b, y=a, a=a)) == run.predict(tmp_path / "t.csv") == expected
+    with pytest.raises(BrodmannError, match="Expected samples with a column 'b', got a, y"):
+        run.predict(Frame(a=a, y=b))
+
+
+def test_homes_are_found_and_a_missing_one_is_said(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    main(["train", f"~/{table.name}", *SMALL, "--data-dir=~/data", "--out=~/run"])
+    assert Run.read("~/run").folder == tmp_path / "run"
+    assert Run.read("~/run").options.dataset == str(table)
+    assert Run.read("~/run").data_dir == str(tmp_path / "data")
+    assert not (tmp_path / "~").exists()
+    (tmp_path / "elsewhere").mkdir()
+    capsys.readouterr()
+    for command in (["train", "~nobody-at-all/t.csv"], ["data", "list", "--data-dir=~nobody-at-all"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(command)
+        assert "begins with a home folder that is not there: write the path in full" in capsys.readouterr().err
+
+
+def test_a_file_of_another_folder_is_not_taken_for_one_that_is_missing(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRODMANN_DATA", str(tmp_path))
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(tmp_path / "other" / table.name), *SMALL, "--out", str(tmp_path / "run")])
+    assert "no file is there" in capsys.readouterr().err
+
+
+def test_output_that_cannot_be_written_is_said(table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--out", str(folder)])
+    program = "from brodmann.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for end, status, said in (
+        (">&-", 0, ""),
+        ("> /dev/full", 2, "error: Cannot write the output: No space left on device."),
+    ):
+        command = f"{sys.executable} -c '{program}' predict {folder} {table} {end}"
+        run = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stderr.strip()) == (status, said)
+
 
 @pytest.mark.parametrize(
     ("arguments", "wording"),
@@ -421,7 +500,15 @@ def test_a_run_is_never_replaced_where_its_data_lies_in_it(
     inside = run / "mine.npz"
     inside.write_bytes(table.read_bytes())
     monkeypatch.chdir(run)
-    for data in ([str(inside)], ["mine.npz"], ["mine", "--data-dir", str(run)], ["digits", "--data-dir", str(run)]):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    of_home = ["~/run/mine.npz"], ["digits", "--data-dir=~/run"]
+    for data in (
+        [str(inside)],
+        ["mine.npz"],
+        ["mine", "--data-dir", str(run)],
+        ["digits", "--data-dir", str(run)],
+        *of_home,
+    ):
         with pytest.raises(SystemExit, match="2"):
             main(["train", *data, *SMALL, "--overwrite", "--out", str(run)])
         assert "would be emptied: choose another --out." in capsys.readouterr().err

@@ -724,3 +724,23 @@ def test_a_seed_may_be_a_number_of_numpy() -> None:
         for seed in (3, np.int64(3))  # type: ignore[arg-type]
     ]
     assert losses[0] == losses[1]
+
+
+def test_early_stopping_does_not_follow_what_is_no_number() -> None:
+    class Undefined(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            row["f1"] = math.nan if row["epoch"] == 2 else 0.5
+
+    schedule = Schedule(epochs=5, patience=9, metric="f1")
+    with pytest.raises(BrodmannError, match="Early stopping follows 'f1', which is nan in epoch 2"):
+        Trainer(network(), blobs(), schedule=schedule, callbacks=Undefined()).run()
+
+
+def test_a_trainer_is_given_a_folder_and_a_function(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "inside"):
+        with pytest.raises(BrodmannError, match="Checkpoints need a folder, and .*file.* is a file, or lies in one"):
+            Trainer(network(), blobs(), folder=folder)
+    with pytest.raises(BrodmannError, match="Expected transform to be a function of the samples of a batch, got 5"):
+        Trainer(network(), blobs(), transform=5)  # type: ignore[arg-type]

@@ -324,12 +324,17 @@ def build(description: dict[str, Any]) -> Layer:
     Raises:
         BrodmannError: The builder, the rule or an argument is unknown.
     """
+    if not isinstance(description, dict):
+        raise BrodmannError(f"Expected a design such as {{'builder': 'mlp', ...}}, got {description!r}.")
     arguments = dict(description)
-    name = arguments.pop("builder", None)
+    name = str(arguments.pop("builder", None))
     if name not in BUILDERS:
-        raise unknown_name("builder", str(name), BUILDERS, "brodmann.builders.BUILDERS")
-    if isinstance(arguments.get("update"), dict):
-        arguments["update"] = update_rule(**arguments["update"])
+        raise unknown_name("builder", name, BUILDERS, "brodmann.builders.BUILDERS")
+    rule = arguments.get("update")
+    if isinstance(rule, dict):
+        if "name" not in rule:
+            raise BrodmannError(f"Expected an update such as {{'name': 'adam', ...}} in a design, got {rule!r}.")
+        arguments["update"] = update_rule(**rule)
     try:
         body = BUILDERS[name](**arguments)
     except TypeError as error:

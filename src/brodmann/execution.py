@@ -22,7 +22,7 @@ from .data import Split, load
 from .data.catalogue import is_own_file
 from .data.directory import data_directory
 from .errors import BrodmannError
-from .files import empty, plain, write_json
+from .files import empty, expanded, plain, write_json
 from .network import Network
 from .options import BASELINES, DTYPES, RunOptions
 from .runs import Run
@@ -50,11 +50,11 @@ def start_run(
         raise BrodmannError(
             f"--compare trains backpropagation beside areas, and '{options.rule}' has none: leave it out."
         )
-    folder = Path(folder)
+    folder, data_dir = expanded(folder), data_dir and str(expanded(data_dir))
     _check_place(folder, overwrite)
     data = load(options.dataset, data_dir, target=options.target, task=options.task)
-    if is_own_file(options.dataset) and Path(options.dataset).is_file():
-        options = replace(options, dataset=str(Path(options.dataset).resolve()))  # found from any folder
+    if is_own_file(options.dataset) and (file := expanded(options.dataset)).is_file():
+        options = replace(options, dataset=str(file.resolve()))  # found from any folder
     _device(options.device)
     split = split_data(options, data)
     if len(split.x_train) == 1:
@@ -126,7 +126,7 @@ def continue_run(
     run = Run.read(folder)
     folder, options = run.folder, run.options
     if checkpoint is None and (known := run.result()) is not None:
-        return known
+        return known | {"run": str(folder)}  # which may have been moved
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     split = run.split(data_dir)  # the raw samples are not kept beside it

@@ -52,7 +52,7 @@ def _imported(name: str) -> ModuleType:
         return _of_file(Path(name)) if _is_file_name(name) else importlib.import_module(name)
     except BrodmannError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         own = [place for place in traceback.extract_tb(error.__traceback__)[2:] if "importlib" not in place.filename]
         where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
         raise BrodmannError(f"Importing {name} failed: {type(error).__name__}: {error}{where}.") from error

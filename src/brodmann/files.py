@@ -33,11 +33,26 @@ def user_cache() -> Path:
     """Returns the package's folder in the user's cache, which need not exist.
 
     Raises:
-        RuntimeError: There is no home.
+        BrodmannError: There is no home.
     """
     named = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG rules say to ignore a relative path there.
-    return (Path(named) if os.path.isabs(named) else Path("~/.cache").expanduser()) / "brodmann"
+    return (Path(named) if os.path.isabs(named) else expanded("~/.cache")) / "brodmann"
+
+
+def expanded(path: str | Path) -> Path:
+    """Returns a path with the home that a leading ``~`` stands for, which shells leave alone in ``--option=~/place``.
+
+    Raises:
+        BrodmannError: There is no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise BrodmannError(
+            f"{path} begins with a home folder that is not there: write the path in full, or name folders by "
+            "BRODMANN_DATA and BRODMANN_CACHE."
+        ) from None
 
 
 @contextmanager

@@ -76,6 +76,7 @@ class CrossEntropy:
 
     def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | float]:
         """Returns log-probabilities (rows, classes), the loss of each row (rows, 1), and its share of the mean."""
+        _check_place(output, target)
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
         classes = target.reshape(-1, 1)
         if len(classes) != len(log_probabilities):
@@ -138,6 +139,7 @@ class SumOfSquares:
         if target.is_floating_point():
             error = output - _like(target, output)
         else:
+            _check_place(output, target)
             rows = output.reshape(-1, output.shape[-1])
             minus_one = rows.new_full((len(rows), 1), -1.0)
             if target.numel() != len(rows):
@@ -148,6 +150,11 @@ class SumOfSquares:
                 raise _no_classes(output, target) from None
         weighted = error if weight is None else error * _of_each(weight, error[..., :1])
         return (weighted * error).sum() / 2, weighted
+
+
+def _check_place(output: Tensor, target: Tensor) -> None:
+    if target.device != output.device:
+        raise BrodmannError(f"Expected targets on {output.device}, where the output is, got some on {target.device}.")
 
 
 _OF_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.NLLLoss, nn.KLDivLoss, nn.PoissonNLLLoss, nn.SoftMarginLoss)

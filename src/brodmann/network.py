@@ -177,7 +177,7 @@ class Network(nn.Module):
                 came = len(values) if values.ndim else "a single number"
                 raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
         # Where the loss is looked at, see `_checked_error`, so are the weights: below 0 they would climb the loss.
-        if weight is not None and weight.is_cpu and not bool(((weight >= 0) & (weight < math.inf)).all()):
+        if weight is not None and weight.is_cpu and not bool((weight >= 0).all() & (weight.sum() < math.inf)):
             raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
         rate = self.lr if lr is None else lr
         check_real(lr=rate)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .builders import FEEDBACKS, STORAGES
-from .checks import check_positive, check_real, check_share, check_whole
+from .checks import check_positive, check_real, check_share, check_switch, check_whole
 from .errors import BrodmannError, unknown_name
 from .schedule import Pace, Schedule
 from .sizes import check_channels
@@ -144,6 +144,8 @@ class RunOptions:
         if self.rule not in (*FEEDBACKS, *BASELINES):
             raise unknown_name("rule", self.rule, (*FEEDBACKS, *BASELINES), "brodmann.builders.FEEDBACKS")
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
+        switches = ("residual", "gated", "learn_projection", "grey")
+        check_switch(**{name: getattr(self, name) for name in switches})
         if self.channels is not None:
             check_channels(self.channels)
             self._refuse(OF_DENSE, "--channels")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "direct": Direct,
     "transpose": Transpose,
 }
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, Callable[..., Any]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 ROUTING = ("layer", "network")
 STORAGES = {"bfloat16": torch.bfloat16}
 Body = TypeVar("Body", bound=Layer)
@@ -57,11 +58,39 @@ def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Call
     return path if asked is None or asked.default is not asked.empty else functools.partial(path, outputs=outputs)
 
 
+class Function(nn.Module):
+    """A function of one tensor, as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Wraps it."""
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies it."""
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return getattr(self.function, "__name__", str(self.function))
+
+
 def activation_named(name: str) -> nn.Module:
-    """Returns the activation of a name in `ACTIVATIONS`; raises a `BrodmannError` where it is unknown."""
+    """Returns the activation of a name in `ACTIVATIONS`: a class, made anew; a module, copied; or a function of x.
+
+    Raises:
+        BrodmannError: It is unknown.
+    """
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS, "brodmann.builders.ACTIVATIONS")
-    return ACTIVATIONS[name]()
+    made = ACTIVATIONS[name]
+    if isinstance(made, nn.Module):
+        return deepcopy(made)
+    try:
+        inspect.signature(made).bind()
+    except TypeError:  # it asks for a tensor: the operation itself
+        return Function(made)
+    return made()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ from torch import Tensor
 from .assembly import loss_of, split_data
 from .baselines import Backpropagation
 from .data import Dataset, Preprocessing, Split, load, load_inputs
+from .data.directory import data_directory
 from .data.inputs import process
 from .data.targets import TargetScale
 from .errors import BrodmannError, CheckpointError, MissingDataError
 from .extensions import import_extensions
-from .files import read_json, write_json
+from .files import expanded, read_json, write_json
 from .kernels.build import build
 from .network import Network
 from .options import BASELINES, DTYPES, RunOptions
@@ -67,7 +68,7 @@ class Run:
         Raises:
             BrodmannError: The folder is no run, or its configuration is damaged.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         path = folder / "config.json"
         if not path.is_file():
             raise BrodmannError(f"{folder} is no run folder: expected {path}.")
@@ -119,17 +120,23 @@ class Run:
 
     def data(self, data_dir: str | None = None) -> Dataset:
         """Returns the raw data of the run, see `split`."""
-        options = self.options
+        options, place = self.options, data_dir or self.data_dir
         try:
-            data = load(options.dataset, data_dir or self.data_dir, target=options.target, task=options.task)
+            data = self._loaded(options.dataset, place)
         except MissingDataError as error:
-            raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
+            try:  # a file of one's own that lies elsewhere now
+                data = self._loaded(str(data_directory(place) / Path(options.dataset).name), place)
+            except BrodmannError:
+                raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
         if data.digest != self.digest:
             raise BrodmannError(
                 f"The data set '{data.name}' has changed since this run began (digest {data.digest[:12]}, expected "
                 f"{self.digest[:12]}): restore it, or start a new run."
             )
         return data
+
+    def _loaded(self, dataset: str, data_dir: str | None) -> Dataset:
+        return load(dataset, data_dir, target=self.options.target, task=self.options.task)
 
     def learner(self) -> Network | Backpropagation:
         """Returns the trained learner.
@@ -150,10 +157,17 @@ class Run:
         """Returns what turns raw inputs into those that the learner takes."""
         return Preprocessing.from_dict(read_json(self.folder / "preprocessing.json"))
 
+    @property
+    def _scales_targets(self) -> bool:
+        return self.regression and self.options.normalise != "none"
+
     def targets(self) -> TargetScale | None:
-        """Returns what the targets were scaled by, None where they were not."""
-        path = self.folder / "targets.json"
-        return TargetScale.from_dict(read_json(path)) if path.is_file() else None
+        """Returns what the targets were scaled by, None where they were not.
+
+        Raises:
+            BrodmannError: The file that says so is missing or damaged.
+        """
+        return TargetScale.from_dict(read_json(self.folder / "targets.json")) if self._scales_targets else None
 
     def predict(self, samples: str | Path | ArrayLike) -> list[Any]:
         """Returns what the trained learner says of samples: names of classes, or target values in their own units.
@@ -168,8 +182,14 @@ class Run:
         if isinstance(samples, str | Path):
             x = load_inputs(samples, preprocessing, self.columns)
         else:
-            x = process(_numbers(samples), preprocessing)
+            x = process(_numbers(self._in_order(samples)), preprocessing)
         outputs = outputs_of(network, x.to(network.dtype))
+        finite = torch.isfinite(outputs).all(1)
+        if not finite.all():
+            raise BrodmannError(
+                f"The network has no finite answer for sample {int((~finite).nonzero()[0])}, counted from 0: its "
+                "values lie far beyond those of the training part. Look for a mistake in them."
+            )
         if self.regression:
             scale = self.targets()
             values: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
@@ -181,13 +201,24 @@ class Run:
             )
         return [classes[index] for index in outputs.argmax(1).tolist()]
 
+    def _in_order(self, samples: Any) -> Any:
+        """Returns a data frame with the columns of the training data in their order, where both have names."""
+        if self.columns is None or not hasattr(samples, "columns"):
+            return samples
+        names = [str(name) for name in samples.columns]
+        for column in self.columns:
+            if column not in names:
+                raise BrodmannError(f"Expected samples with a column '{column}', got {', '.join(names)}.")
+        return samples[list(self.columns)]
+
     def result(self) -> dict[str, Any] | None:
         """Returns the outcome, None before the end and where a file is damaged: the last checkpoint makes it again."""
         try:
             with safe_open(self.folder / "model.safetensors", framework="pt"):
                 result: dict[str, Any] = read_json(self.folder / "result.json")
-                whole = {"rule", "areas", "width"} <= set(result) and (self.folder / "preprocessing.json").is_file()
-                return result if whole else None
+                needed = ["preprocessing.json", *(["targets.json"] if self._scales_targets else [])]
+                whole = {"rule", "areas", "width"} <= set(result)
+                return result if whole and all((self.folder / name).is_file() for name in needed) else None
         except (BrodmannError, SafetensorError, OSError, TypeError):
             return None
 

@@ -145,6 +145,10 @@ class Trainer:
         self.train_data, self.weight = train[:2], train[2] if len(train) == 3 else None
         self.validation = validation if validation is not None and len(validation[0]) else None
         self.folder = None if folder is None else Path(folder)
+        if self.folder is not None and any(place.is_file() for place in (self.folder, *self.folder.parents)):
+            raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
+        if transform is not None and not callable(transform):
+            raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         self.transform = transform
         self.progress = Progress()
@@ -347,6 +351,11 @@ class Trainer:
             raise BrodmannError(
                 f"Expected a number '{name}' in the row of an epoch, which early stopping follows. It has: "
                 f"{', '.join(row)}."
+            )
+        if not math.isfinite(row[name]):
+            raise BrodmannError(
+                f"Early stopping follows '{name}', which is {row[name]} in epoch {progress.epoch + 1}: lower the "
+                "learning rate, or name another metric."
             )
         achieved, loss = -row[name] if name.endswith("loss") else row[name], row.get("validation_loss", 0.0)
         # Of equals the one of the least loss: ten samples are soon all right.

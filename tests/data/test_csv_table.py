@@ -75,15 +75,21 @@ def test_the_last_column_is_the_target(
             "1,2,a\n",
             "must hold at least five examples of two columns, the last of them the target, separated by commas,",
         ),
-        ("1;2;a\n" * 9, "must hold at least five examples of two columns, the last of them the target, separated by"),
+        ("1;2;a\n" * 9, "has a ';' in every line: separate values by commas, and decimals by points."),
+        ("21,5;ok\n22,5;bad\n" * 5, "has a ';' in every line: separate values by commas, and decimals by points."),
+        ("1\t2\ta\n" * 9, "has a tab in every line: separate values by commas, and decimals by points."),
+        (
+            "Unnamed: 0,a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
+            "has no name of its own and numbers the lines, as an index does",
+        ),
         ("", "must hold at least one example; it is empty. Add a row."),
         (
             ",a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
-            "has no name and numbers the lines, as an index does, which would be learned from: leave it out (pandas:",
+            "has no name of its own and numbers the lines, as an index does, which would be learned from: leave it",
         ),
         (
             ",0,1,2\n" + "".join(f"{n},2,0.1,x\n" for n in range(9)),
-            "has no name and numbers the lines, as an index does, which would be learned from: leave it out (pandas:",
+            "has no name of its own and numbers the lines, as an index does, which would be learned from: leave it",
         ),
         (
             "".join(f"1,{n}\n" for n in range(100)),
@@ -98,7 +104,7 @@ def test_the_last_column_is_the_target(
         ),
         (
             ",a,kind\n" + "".join(f"{7 * n % 31},2,x\n" for n in range(9)),
-            "has no name and numbers the lines, as an index does, which would be learned from: leave it out",
+            "has no name of its own and numbers the lines, as an index does, which would be learned from: leave it out",
         ),
         (
             '"a,b,c,label\n' + "1,2,3,x\n" * 9,

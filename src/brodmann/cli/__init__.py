@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(command, Train) and command.resume is not None:
             command.check_resumed(arguments[1:])
         command.run()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may have been closed
+            sys.stdout.flush()
     except BrodmannError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -66,8 +67,12 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # who reads our lines has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:  # names too long, folders that cannot be read or emptied
-        print(f"error: Cannot use {error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
+    except OSError as error:
+        if error.filename is None:  # of the lines that we print: those that wait are let go, not tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print(f"error: Cannot write the output: {error.strerror}.", file=sys.stderr)
+        else:  # names too long, folders that cannot be read or emptied
+            print(f"error: Cannot use {error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
         sys.exit(2)
 
 

@@ -13,6 +13,7 @@ from brodmann import bench
 from brodmann.bench.estimate import core_hours
 from brodmann.bench.tuner import TRIALS
 from brodmann.errors import BrodmannError, unknown_name
+from brodmann.files import expanded
 from brodmann.training import Interrupted
 
 from .output import say
@@ -55,7 +56,7 @@ class Bench:
         if unknown := set(self.protocols) - {"tuned", "paper"}:
             raise unknown_name("protocol", sorted(unknown)[0], ("tuned", "paper"))
         if self.data_dir is not None:
-            os.environ["BRODMANN_DATA"] = str(self.data_dir.resolve())  # the workers inherit it
+            os.environ["BRODMANN_DATA"] = str(expanded(self.data_dir).resolve())  # the workers inherit it
         names = list(bench.RECIPES) if self.name == "all" else [self.name]
         plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods)
         if self.estimate:
@@ -65,7 +66,7 @@ class Bench:
                 say(f"{name:14} {value:8.2f} core-hours")
             say(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
             return
-        folder = self.out or Path("runs") / ("bench-quick" if self.quick else "bench")
+        folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
         try:
             bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
         except (KeyboardInterrupt, Interrupted) as stop:
@@ -83,7 +84,7 @@ class Report:
 
     def run(self) -> None:
         """Writes it."""
-        _print_report(bench.write_report(self.folder))
+        _print_report(bench.write_report(expanded(self.folder)))
 
 
 def _print_report(report: bench.Report) -> None:

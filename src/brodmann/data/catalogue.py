@@ -16,9 +16,12 @@ from brodmann.data.images import IMAGE_SETS, fetch_images, image_place, images_p
 from brodmann.data.npz import load_npz, put_there
 from brodmann.data.tables import PREFIX, cached_tables, fetch_table, load_table, table_place
 from brodmann.errors import BrodmannError, unknown_name
+from brodmann.files import expanded
 
 BUNDLED = "digits"
 """The one data set that is always there."""
+TEXT = (".tsv", ".txt", ".tab", ".data", ".dat", ".gz")
+"""Endings of what is mostly a table of text."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class DatasetRow:
 
 
 def load(
-    name: str, data_dir: str | Path | None = None, *, target: str | None = None, task: str | None = None
+    name: str | Path, data_dir: str | Path | None = None, *, target: str | None = None, task: str | None = None
 ) -> Dataset:
     """Loads a data set that is on this machine; downloads nothing.
 
@@ -71,7 +74,7 @@ def load(
         BrodmannError: The name is unknown, a file is damaged, torchvision is needed and absent, or something other
             than a table is given a target or a task.
     """
-    directory = data_directory(data_dir)
+    directory, name = data_directory(data_dir), _as_name(name)
     if name.lower().endswith(".csv"):
         return load_csv(_file(name, directory), name, target, task)
     if target is not None or task is not None:
@@ -160,10 +163,16 @@ def _load_digits() -> Dataset:
     return with_fixed_test_part(BUNDLED, np.asarray(bunch.images), np.asarray(bunch.target), classes)
 
 
+def _as_name(name: Any) -> str:
+    """Returns a name, or a path, as text."""
+    if not isinstance(name, str | Path):
+        raise BrodmannError(f"Expected the name of a data set, or the path of a file, got {name!r}.")
+    return str(name)
+
+
 def _file(name: str, directory: Path) -> Path:
-    path = Path(name).expanduser()
-    places = (path, directory / path, directory / path.name)
-    return next((place for place in places if place.is_file()), path)
+    path = expanded(name)
+    return next((place for place in (path, directory / path) if place.is_file()), path)
 
 
 def _own_files(directory: Path) -> dict[str, Path]:
@@ -178,7 +187,8 @@ def _own_file(name: str, directory: Path) -> Path | None:
 
 def _unknown(name: str, directory: Path) -> BrodmannError:
     if Path(name).suffix and Path(name).is_file():
-        return BrodmannError(f"{name} is no data set: {put_there(Path(name).with_suffix('.npz'))}")
+        table = "Save it as a .csv table, values separated by commas. " if Path(name).suffix in TEXT else ""
+        return BrodmannError(f"{name} is no data set: {table}{put_there(Path(name).with_suffix('.npz'))}")
     known = unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory)})
     nowhere = "" if directory.is_dir() else f" The folder of the data, {directory}, does not exist."
     return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz or .csv file by its path.{nowhere}")

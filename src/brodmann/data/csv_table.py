@@ -20,6 +20,8 @@ from brodmann.data.npz import put_there
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 
 Array = NDArray[Any]
+NAMES_OF_AN_INDEX = ("", "Unnamed: 0")
+"""The second is what pandas makes of the first."""
 Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
 
@@ -52,10 +54,11 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
     names, lines = read_lines(path)
-    if names and not names[0] and len(lines) > 1 and _is_index([cells[0].strip() for _, cells in lines]):
+    unnamed = names and names[0] in NAMES_OF_AN_INDEX and len(lines) > 1
+    if unnamed and _is_index([cells[0].strip() for _, cells in lines]):
         raise BrodmannError(
-            f"The first column of {path} has no name and numbers the lines, as an index does, which would be learned "
-            "from: leave it out (pandas: to_csv(..., index=False)), or give it a name."
+            f"The first column of {path} has no name of its own and numbers the lines, as an index does, which would "
+            "be learned from: leave it out (pandas: to_csv(..., index=False)), or give it a name."
         )
     width = len(lines[0][1])
     if width < 2 or len(lines) < 5:
@@ -87,6 +90,9 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
         ) from error
     except csv.Error as error:
         raise BrodmannError(f"{path} cannot be read as a table ({one_line(error)}). Look for a stray quote.") from error
+    for separator, said in ((";", "a ';'"), ("\t", "a tab")):
+        if lines and all(any(separator in cell for cell in cells) for _, cells in lines):
+            raise BrodmannError(f"{path} has {said} in every line: separate values by commas, and decimals by points.")
     names = None
     if lines and _is_header(lines[0][1]):
         names = tuple(cell.strip() for cell in lines[0][1])

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from brodmann.errors import MissingDataError
-from brodmann.files import user_cache
+from brodmann.files import expanded, user_cache
 
 
 def data_directory(data_dir: str | Path | None = None) -> Path:
@@ -22,7 +22,7 @@ def data_directory(data_dir: str | Path | None = None) -> Path:
         The path of the folder, which need not exist.
     """
     chosen = data_dir or os.environ.get("BRODMANN_DATA")
-    return Path(chosen).expanduser() if chosen else user_cache()
+    return expanded(chosen) if chosen else user_cache()
 
 
 def fetch_command(name: str, directory: Path) -> str:

@@ -16,6 +16,7 @@ from brodmann.data.csv_table import numbers, read_lines
 from brodmann.data.npz import open_archive, read_array, why_unreadable
 from brodmann.data.preprocessing import Preprocessing
 from brodmann.errors import BrodmannError, unknown_name
+from brodmann.files import expanded
 
 Array = NDArray[Any]
 
@@ -39,7 +40,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         BrodmannError: The file is absent, of another kind, unreadable, empty, not numeric, not finite, its shape
             does not fit, or a column is missing.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise unknown_name("kind of input file", path.suffix or path.name, _READERS)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from brodmann.checks import all_finite
 from brodmann.errors import BrodmannError, unknown_name
 
 NORMALISATIONS = ("standard", "unit", "none")
@@ -78,7 +79,8 @@ class Preprocessing:
             Float32 tensor of shape ``(n, *output_shape)`` on the device of ``x``.
 
         Raises:
-            BrodmannError: The inputs do not have the shape that this preprocessing was fitted for.
+            BrodmannError: The inputs do not have the shape that this preprocessing was fitted for, or float32 cannot
+                hold what becomes of them.
         """
         if tuple(x.shape[1:]) != self.shape:
             raise BrodmannError(
@@ -92,6 +94,12 @@ class Preprocessing:
         rows = max(1, _VALUES_PER_BLOCK // math.prod(self.shape))
         for block, place in zip(torch.split(x, rows), torch.split(result, rows), strict=True):
             place.copy_((_wide(block, self.grey) - mean) / scale)
+        if not all_finite(result):
+            row = int((~torch.isfinite(result.flatten(1)).all(1)).nonzero()[0])
+            raise BrodmannError(
+                f"Inputs lie too far from those of the training part for float32, those of sample {row}, counted from "
+                "0, for one. Look for a mistake in them."
+            )
         return result.reshape(len(x), *self.output_shape)
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,8 +126,8 @@ class Preprocessing:
             BrodmannError: A part is missing, unknown or of the wrong kind.
         """
         known = {"mean", "scale", "grey", "flat", "shape"}
-        if set(parts) != known:
-            came = sorted(map(str, parts))
+        if not isinstance(parts, Mapping) or set(parts) != known:
+            came = sorted(map(str, parts)) if isinstance(parts, Mapping) else parts
             raise BrodmannError(
                 f"A stored preprocessing has the parts {sorted(known)}, got {came}. Save the run again."
             )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from brodmann.errors import BrodmannError
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,21 @@ class TargetScale:
 
     @staticmethod
     def from_dict(record: dict[str, Any]) -> TargetScale:
-        """Takes back what `as_dict` returned."""
-        return TargetScale(tuple(record["mean"]), tuple(record["scale"]))
+        """Takes back what `as_dict` returned.
+
+        Raises:
+            BrodmannError: It is something else.
+        """
+        try:
+            mean, scale = (tuple(float(value) for value in record[name]) for name in ("mean", "scale"))
+        except (KeyError, TypeError, ValueError):
+            mean, scale = (), ()
+        if not mean or len(mean) != len(scale) or not all(map(math.isfinite, (*mean, *scale))) or min(scale) <= 0:
+            raise BrodmannError(
+                f"Stored scales of targets have a finite mean and a scale above 0 for each of them, got {record!r}: "
+                "the file is damaged. Train again."
+            )
+        return TargetScale(mean, scale)
 
     @staticmethod
     def _as(values: tuple[float, ...]) -> Tensor:

@@ -36,6 +36,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 PART = 4096
 """Samples that are predicted at a time."""
+WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e30)
+"""Least and largest weight of a sample, whose squares float64 holds; under recursive least squares float32 holds it."""
 
 
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
@@ -184,6 +186,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 own: dict[str, Any] = {"gated": self.gated, "dropout": self.dropout, "pooling": self.pooling}
                 body = builder(**sizes, **own, router={"partition": self.partition}, update=update)
                 self.network_ = Network(body, loss, lr=rate)
+        self.network_.float()  # as the inputs, whatever PyTorch's default
         self._weights_seen = (0.0, 0)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
@@ -256,7 +259,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
-        schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
+        rate = self.network_.lr if self.learning_rate is None else schedule.lr  # of the rule that the network follows
+        schedule = replace(schedule, epochs=1, shape="constant", lr=rate, seed=self._seed + self.n_iter_)
         x, y, weight = present(weight, x, y, weight)
         if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
@@ -297,7 +301,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         total, count = total + (samples if weight is None else weight.sum()), count + samples
         self._weights_seen = total, count
         if self._recursive:
-            return None if weight is None else torch.from_numpy(weight).float()
+            return None if weight is None else torch.tensor(weight, dtype=torch.float32)
         if weight is None and total == count:  # nobody has given any
             return None
         return torch.from_numpy((np.ones(samples) if weight is None else weight) * (count / total)).float()
@@ -312,6 +316,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         weight: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise BrodmannError("All sample weights are zero: expected at least one above 0.")
+        least, most = COUNTS if self._recursive else WEIGHTS
+        if weight.max() > most or weight[weight > 0].min() < least:
+            raise BrodmannError(f"Expected sample weights of 0, or of {least:g} to {most:g}: bring them nearer to 1.")
         return weight
 
 

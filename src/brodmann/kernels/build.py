@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from ..files import user_cache
+from ..errors import BrodmannError
+from ..files import expanded, user_cache
 
 SOURCE = Path(__file__).with_name("grouped.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
@@ -63,7 +64,7 @@ def build() -> Build:
         path = compiled(SOURCE, compiler)
     except subprocess.SubprocessError as error:
         return Build(None, None, f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++.")
-    except (OSError, RuntimeError) as error:  # without a home there is no cache folder either
+    except (OSError, BrodmannError) as error:  # without a home there is no cache folder either
         return Build(None, None, f"The kernels could not be written: {error}. Set {WHERE} to another folder.")
     try:
         return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
@@ -82,7 +83,7 @@ def cache_folder() -> Path:
     """Where compiled kernels lie: BRODMANN_CACHE, else the user's cache folder."""
     named = os.environ.get(WHERE)
     # Absolute: the system's loader looks for a bare name elsewhere.
-    return (Path(named).expanduser() if named else user_cache()).absolute()
+    return (expanded(named) if named else user_cache()).absolute()
 
 
 def find_compiler() -> str | None:
