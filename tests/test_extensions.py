@@ -83,6 +83,58 @@ def test_a_run_with_rules_from_a_file(mine: Path) -> None:
     assert "register it in brodmann.updates.UPDATES, in a file that `brodmann --import FILE` loads." in without.stderr
 
 
+OWN = """
+import torch
+from torch import nn
+
+from brodmann import from_torch
+from brodmann.builders import BUILDERS
+
+
+class Reader(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.embed, self.mix, self.readout = nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, outputs)
+
+    def forward(self, x):
+        x = self.embed(x.reshape(-1, 8, 8)).relu()
+        return self.readout((x + self.mix(x).tanh()).mean(1))
+
+
+def reader(in_features, outputs, **parts):
+    return from_torch(Reader(outputs), (in_features,), **parts)
+
+
+BUILDERS["reader"] = reader
+"""
+
+
+def test_a_network_of_ones_own_goes_through_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "brodmann_own.py").write_text(OWN)
+    own = ["--import", "brodmann_own.py"]
+    options = ["--builder", "reader", "--areas", "3", "--epochs", "2", "--batch-size", "64", "--no-figures"]
+    for rule in ("kolen-pollack", "random"):
+        trained = command(tmp_path, *own, "train", "digits", *options, "--rule", rule, "--out", rule, "--json")
+        assert trained.returncode == 0, trained.stderr
+        result = json.loads(trained.stdout.splitlines()[-1])
+        assert (result["builder"], result["test_accuracy"] > 0.2) == ("reader", True)
+        again = command(tmp_path, *own, "evaluate", rule, "--json")
+        assert json.loads(again.stdout)["test_accuracy"] == result["test_accuracy"]
+    again = command(tmp_path, *own, "inspect", "random")
+    assert "body.nodes.mix" in again.stdout, again.stderr
+    unknown = command(tmp_path, "evaluate", "random")
+    assert unknown.stderr.startswith("error: Unknown builder 'reader'.")
+    for given, wording in (
+        (["--width", "8"], "--width does not go with --builder: leave one of them out."),
+        (["--dropout", "0.1"], "--dropout does not go with --builder: leave one of them out."),
+        (["--rule", "backprop"], "--builder does not go with the baseline 'backprop'"),
+        (["--compare"], "compare with --rule transpose --areas 1, which learns as backpropagation does."),
+    ):
+        refused = command(tmp_path, *own, "train", "digits", "--builder", "reader", *given)
+        assert refused.returncode == 2
+        assert wording in refused.stderr
+
+
 def test_workers_of_a_benchmark_import_it_too(mine: Path) -> None:
     done = command(mine.parent, "--import", mine.name, "bench", "small", "--out", "rows")
     assert done.returncode == 0, done.stderr

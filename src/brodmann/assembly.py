@@ -62,6 +62,9 @@ def build_learner(
     builder = "residual_mlp" if options.residual else "mlp"
     if options.channels is not None:
         sizes, builder = {"shape": shape, "channels": options.channels}, "convnet"
+    sizes |= {"activation": options.activation, "dropout": options.dropout}
+    if options.builder is not None:
+        sizes, builder = {"in_features": features}, options.builder
     description = design(
         builder,
         options.update(),
@@ -69,8 +72,6 @@ def build_learner(
         outputs=outputs,
         areas=options.areas,
         feedback=options.rule,
-        activation=options.activation,
-        dropout=options.dropout,
         routing=options.routing,
         shared=options.shared,
         gated=options.gated,

@@ -50,6 +50,11 @@ def start_run(
         raise BrodmannError(
             f"--compare trains backpropagation beside areas, and '{options.rule}' has none: leave it out."
         )
+    if compare and options.builder is not None:
+        raise BrodmannError(
+            f"--compare trains a twin of dense layers or convolutions, and the builder '{options.builder}' has none: "
+            "leave it out, and compare with --rule transpose --areas 1, which learns as backpropagation does."
+        )
     folder, data_dir = expanded(folder), data_dir and str(expanded(data_dir))
     _check_place(folder, overwrite)
     data = load(options.dataset, data_dir, target=options.target, task=options.task)
@@ -184,6 +189,7 @@ def _train(
         "layers": options.layers if options.channels is None else len(options.channels) + 1,
         "width": options.width if options.channels is None else None,
         "channels": options.channels,
+        "builder": options.builder,
         f"test_{metric}": test.get(metric),
         "test_loss": test["loss"],
         f"validation_{metric}": held_out.get(metric),

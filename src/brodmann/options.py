@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .builders import FEEDBACKS, STORAGES
+from .builders import BUILDERS, FEEDBACKS, STORAGES
 from .checks import check_positive, check_real, check_share, check_switch, check_whole
 from .errors import BrodmannError, unknown_name
 from .schedule import Pace, Schedule
@@ -30,10 +30,13 @@ OF_AREAS = (
     "lr_feedback",
     "clip",
     "storage",
+    "builder",
 )
 """Options that baselines do not have. The number of areas is none of them: whoever compares rules gives it to all."""
 OF_DENSE = ("layers", "width", "residual")
 """Options that convolutions do not have."""
+OF_BUILDERS = (*OF_DENSE, "channels", "activation", "dropout")
+"""Options that a builder of one's own is not told."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -58,6 +61,9 @@ class RunOptions:
     channels: tuple[int, ...] | None = None
     """Of images: channels of convolutions of 3 x 3 pixels, such as 16 32, each with a pooling of 2, under one linear
     layer, in place of layers and width (default: none, a dense network)."""
+    builder: str | None = None
+    """A builder of your own, registered in `brodmann.builders.BUILDERS`, in place of layers, width and channels: a
+    function of in_features, outputs and what layers have in common, see `brodmann.parts.Parts`, that returns a body."""
     shared: str = "learned"
     """Shared part: learned, frozen or off."""
     gated: bool = False
@@ -149,6 +155,10 @@ class RunOptions:
         if self.channels is not None:
             check_channels(self.channels)
             self._refuse(OF_DENSE, "--channels")
+        if self.builder is not None:
+            if self.builder not in BUILDERS:
+                raise unknown_name("builder", self.builder, BUILDERS, "brodmann.builders.BUILDERS")
+            self._refuse(OF_BUILDERS, "--builder")
         if self.rule in BASELINES:
             self._refuse(OF_AREAS, f"the baseline '{self.rule}', which has no areas")
         if self.dtype not in DTYPES:

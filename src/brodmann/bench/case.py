@@ -10,7 +10,7 @@ from typing import Any
 from brodmann.options import RunOptions
 
 Row = dict[str, Any]
-LATER = ("target", "task", "channels")
+LATER = ("target", "task", "channels", "builder")
 """Options that rows in the first journals do not have: where they are not given, keys go without them."""
 
 

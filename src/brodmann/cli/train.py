@@ -142,7 +142,7 @@ def _print_results(results: list[dict[str, Any]]) -> None:
         table.add_row(
             row["rule"],
             str(row["areas"]),
-            ", ".join(map(str, row["channels"])) if row.get("channels") else str(row["width"]),
+            row.get("builder") or ", ".join(map(str, row.get("channels") or [row["width"]])),
             "-" if row[metric] is None else f"{row[metric]:.4f}",
             "-" if row[held_out] is None else f"{row[held_out]:.4f}",
             f"{row['active_parameters']:,}",
