@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from brodmann import Adam, Network, from_torch
 from brodmann.data import load
+from brodmann.mirror import mirror_weights
 
 DECAY = 0.2
 
@@ -135,6 +136,10 @@ def main() -> None:
         flat = (shape[0] * shape[1] * shape[2],)
         return Network(from_torch(model(), flat, areas=count, feedback=path, routing=routing, update=rule))
 
+    def mirrored(network: Network) -> Network:
+        mirror_weights(network)
+        return network
+
     for name in options.models:
         model = partial(MODELS[name], shape, data.outputs)
         print(name)
@@ -145,6 +150,7 @@ def main() -> None:
             "  Kolen-Pollack, 1 area": partial(areas, model, "kolen-pollack", 1),
             "  Kolen-Pollack, 16 areas, one for a sample": partial(areas, model, "kolen-pollack", 16),
             "  Kolen-Pollack, 16 areas, one for a row": partial(areas, model, "kolen-pollack", 16, "layer"),
+            "  Kolen-Pollack set by a mirror, 1 area": lambda model=model: mirrored(areas(model, "kolen-pollack", 1)),
             "  fixed random feedback, 1 area": partial(areas, model, "random", 1),
             "  sign-symmetric, 1 area": partial(areas, model, "sign", 1),
         }

@@ -19,6 +19,7 @@ import torch
 
 from brodmann import Adam, Network, Rates, mlp, residual_mlp
 from brodmann.data import load
+from brodmann.mirror import mirror_weights
 from brodmann.schedule import Schedule
 from brodmann.telemetry import area_usage
 from brodmann.training import Trainer
@@ -49,6 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "feedback at 10 times the rate": {"rates": Rates(feedback=10.0)},
     "readout starts at full size": {"readout_scale": 1.0},
     "readout starts at 0.03": {"readout_scale": 0.03},
+    "feedback set by a mirror": {"mirror": 8192},
     "transpose": {"feedback": "transpose"},
     "decay 0": {"decay": 0.0},
     "decay 1": {"decay": 1.0},
@@ -82,9 +84,11 @@ def main() -> None:
                 split = data.split(0.25, seed)
                 torch.manual_seed(seed)
                 settings = dict(VARIANTS[variant])
-                lr, rates = settings.pop("lr", 3e-3), settings.pop("rates", None)
+                lr, rates, mirror = settings.pop("lr", 3e-3), settings.pop("rates", None), settings.pop("mirror", 0)
                 update = Adam(settings.pop("decay", 0.2))
                 network = Network(build(split.x_train.shape[1], data.outputs, update=update, **settings), rates=rates)
+                if mirror:
+                    mirror_weights(network, mirror)
                 train, validation = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
                 progress = Trainer(network, train, validation, Schedule(options.epochs, lr=lr, seed=seed)).run()
                 row = progress.history[-1]

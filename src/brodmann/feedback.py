@@ -168,6 +168,7 @@ class KolenPollack(Feedback):
             raise BrodmannError(f"Expected a start of 'independent' or 'equal', got '{start}'.")
         matrix = shape.draw().mul_(shape.scale)
         matrix = shape.stored(shape.equal_start.clone() if start == "equal" else matrix)
+        per_area = per_area and (shape.areas > 1 or not shape.shared)  # else the shared part is all there is
         own_only = per_area and not shape.shared
         self.shared = None if own_only else Slab(matrix[None], shape.update)
         self.areas = None
