@@ -49,7 +49,6 @@ MUTANTS = [
     ("area_linear.py", "rates.shared > 0 and not grown", "not grown", "slow areas beside what is frozen"),
     ("area_linear.py", "feedback_lr * area_rate, area_decay", "feedback_lr, area_decay", "maps per area out of step"),
     ("graph.py", "errors[source] + part if source in errors else part", "part", "branches of which one alone sends its error"),
-    ("graph.py", "self._last_reader[source] == name", "False", "values that nobody lets go"),
     ("constant.py", "Factors(error[None]), lr, 0.0)", "Factors(error[None]), lr, self.slab.update_rule.decay)", "factors that decay"),
     ("tracing.py", "if name in PRODUCTS:", "if False:", "errors that go down through parameters"),
     ("counterparts.py", "shift = -gain * mean", "shift = gain * mean", "a batch norm with its mean turned"),

@@ -202,6 +202,9 @@ def test_a_graph_sends_down_only_a_whole_error() -> None:
         Sequential(layer(4, 4), partly)
 
 
+TWICE = AreaLinear(4, 4, areas=1)
+
+
 class Quiet(Layer):
     """A layer of one's own that says it sends errors down, and does not."""
 
@@ -233,7 +236,13 @@ class Quiet(Layer):
             "Node 'a' reads 'b', which is none of those before it: input.",
         ),
         ({"a": (nn.ReLU(), "input"), "b": (nn.ReLU(), "input")}, "Nobody reads a of this Graph"),
-        ({"a": (nn.ReLU(),)}, "Node 'a' is an operation, and reads nothing"),
+        ({"a": (nn.ReLU(),)}, "Node 'a' names nothing to read: name it behind the layer, such as 'input'."),
+        ({"a": (AreaLinear(4, 4),)}, "Node 'a' names nothing to read: name it behind the layer, such as 'input'."),
+        ({"a": (nn.ReLU(), ["input"])}, "Node 'a' reads '['input']', which is none of those before it: input."),
+        (
+            {"a": (TWICE, "input"), "b": (nn.ReLU(), "a"), "c": (TWICE, "b")},
+            "The layer of node 'c' stands in another one too, and would move twice",
+        ),
         (
             {"a": (AreaLinear(4, 4), "input", "input")},
             "Node 'a' is a layer, which reads one value, and names 2: let an operation such as torch.add join them",
@@ -263,7 +272,7 @@ def test_a_layer_of_ones_own_that_keeps_the_error_is_named() -> None:
         (partial(Constant, 1.0), "Expected the value of a Constant as a tensor, got float."),
         (
             partial(Constant, torch.tensor([1]), SGD()),
-            "Expected real numbers where a Constant is to learn, got torch.int64.",
+            "Expected float32 or float64 where a Constant is to learn, got torch.int64.",
         ),
         (partial(Constant, torch.ones(2), "adam"), "Expected update to be a rule such as Adam(), got 'adam'."),
     ],
@@ -272,6 +281,18 @@ def test_what_is_no_constant_is_named(make: Any, message: str) -> None:
     with pytest.raises(BrodmannError) as error:
         make()
     assert message in str(error.value)
+
+
+def test_a_layer_stands_once_in_a_sequence() -> None:
+    with pytest.raises(BrodmannError, match="Layer 2 of Sequential stands there twice, and would move twice a step."):
+        Sequential(TWICE, Local(nn.ReLU()), TWICE)
+
+
+def test_what_is_built_in_inference_mode_learns_outside() -> None:
+    with torch.inference_mode():
+        network = Network(affine(torch.ones(3), torch.zeros(3), SGD()), lr=0.1)
+    network.learn(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+    assert not torch.equal(network.body.nodes["gain"].value, torch.ones(3))
 
 
 def test_a_graph_prints_what_its_nodes_read() -> None:

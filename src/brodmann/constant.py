@@ -31,19 +31,26 @@ class Constant(Layer):
             update: Rule that moves it. Default None: it never moves, and may hold whole numbers.
 
         Raises:
-            BrodmannError: It is no tensor, or one of whole numbers is to learn.
+            BrodmannError: It is no tensor, or one of other numbers than float32 or float64 is to learn.
         """
         super().__init__()
         if not isinstance(value, Tensor):
             raise BrodmannError(f"Expected the value of a Constant as a tensor, got {type(value).__name__}.")
         self.slab: Slab | None = None
+        with torch.inference_mode(False):
+            own = value.detach().clone()
         if update is None:
-            self.register_buffer("fixed", value.detach().clone())
+            self.register_buffer("fixed", own)
             return
         check_rule(update)
-        if not value.is_floating_point():
-            raise BrodmannError(f"Expected real numbers where a Constant is to learn, got {value.dtype}.")
-        self.slab = Slab(value.detach()[None].clone(), update)
+        if own.dtype not in (torch.float32, torch.float64):
+            raise BrodmannError(f"Expected float32 or float64 where a Constant is to learn, got {value.dtype}.")
+        self.slab = Slab(own[None], update)
+
+    @property
+    def reads(self) -> bool:
+        """It does not."""
+        return False
 
     @property
     def value(self) -> Tensor:

@@ -26,11 +26,13 @@ class Sequential(Layer):
         """Takes the layers from input to output.
 
         Raises:
-            BrodmannError: One of them is not a `Layer`, or sends no error down to others that learn.
+            BrodmannError: One of them is not a `Layer`, stands there twice, or sends no error down to those that learn.
         """
         super().__init__()
         for index, layer in enumerate(layers):
             check_layer(layer, f"Layer {index} of Sequential")
+            if layer.learns and any(layer is other for other in layers[:index]):
+                raise BrodmannError(f"Layer {index} of Sequential stands there twice, and would move twice a step.")
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)

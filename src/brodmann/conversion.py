@@ -27,10 +27,12 @@ from .patches import Images
 from .tracing import Step, said, steps_of
 from .updates import UpdateRule
 
-PROBES = 3
-"""Random samples that go through model and body, to see what comes to each layer and that both return the same."""
+PROBES = 11
+"""Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
+no other dimension is likely to be as long."""
 
 
+@torch.inference_mode(False)
 def from_torch(
     model: nn.Module,
     shape: Sequence[int] | Tensor | None = None,
@@ -62,7 +64,8 @@ def from_torch(
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: A network of one input and one output, whose ``forward`` does the same whatever numbers come.
+        model: A network of one input and one output, whose ``forward`` does the same whatever numbers come. It is
+            followed as at inference: what it does while training alone, but for dropout, is left out.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
             takes, if that is an `nn.Linear`. Images may also come flat.
@@ -87,6 +90,7 @@ def from_torch(
         BrodmannError: The network cannot be followed, holds a layer of a kind that cannot be converted, the shape does
             not fit, a choice is unknown, or a gate without a shared part would change what the network computes.
     """
+    model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     _check_model(model)
     numbers = next(model.parameters())
     kind = torch.promote_types(numbers.dtype, torch.get_default_dtype())
@@ -127,6 +131,8 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
     first = INPUT
     if len(shape) == 3:
         first = "images"
+        while any(step.name == first for step in steps):
+            first += "_"
         nodes[first] = (Local(Images(*shape)), INPUT)
     learning: set[str] = set()
     for step in steps:
@@ -193,9 +199,14 @@ def _check_model(model: Any) -> None:
             raise BrodmannError(f"{said(layer)} cannot be converted: {type(layer).__name__} has {what}.")
 
 
+def _may_learn(part: nn.Module | Tensor) -> bool:
+    return isinstance(part, nn.Module | nn.Parameter)
+
+
 def _check_untied(steps: Sequence[Step]) -> None:
     """Raises where two steps share a parameter, whose copies would go apart."""
-    held = [[part] if isinstance(part, Tensor) else part.parameters() for part in (step.operation for step in steps)]
+    parts = [step.operation for step in steps]
+    held = [part.parameters() if isinstance(part, nn.Module) else [part] for part in parts if _may_learn(part)]
     count = Counter(id(parameter) for parameters in held for parameter in parameters)
     if any(number > 1 for number in count.values()):
         raise BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")

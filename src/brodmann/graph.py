@@ -66,13 +66,18 @@ class Graph(Layer):
         if not isinstance(name, str) or name == INPUT or "." in name or not name or hasattr(self.nodes, name):
             raise BrodmannError(f"A node of a Graph cannot be called {name!r}: choose another name.")
         for source in sources:
-            if source != INPUT and source not in self.sources:
+            if not isinstance(source, str) or (source != INPUT and source not in self.sources):
                 known = ", ".join([INPUT, *self.sources])
                 raise BrodmannError(f"Node '{name}' reads '{source}', which is none of those before it: {known}.")
         if not isinstance(part, Layer):
             part = Local(part)
-        if isinstance(part, Local) and not sources:
-            raise BrodmannError(f"Node '{name}' is an operation, and reads nothing: name what it reads behind it.")
+        if part.reads and not sources:
+            raise BrodmannError(f"Node '{name}' names nothing to read: name it behind the layer, such as '{INPUT}'.")
+        if part.learns and any(part is other for other in self.nodes.values()):
+            raise BrodmannError(
+                f"The layer of node '{name}' stands in another one too, and would move twice: several nodes may read "
+                "one node instead."
+            )
         if len(sources) > 1 and not isinstance(part, Local):
             raise BrodmannError(
                 f"Node '{name}' is a layer, which reads one value, and names {len(sources)}: let an operation such as "

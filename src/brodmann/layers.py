@@ -148,6 +148,11 @@ class Layer(nn.Module, ABC):
         return True
 
     @property
+    def reads(self) -> bool:
+        """Whether it computes from what comes to it. Default True."""
+        return True
+
+    @property
     def learns(self) -> bool:
         """Whether `learn` moves anything in it, so that an error must come down. Default: whether it has parameters.
 

@@ -120,6 +120,8 @@ class Local(Layer):
 def _followed(operation: Callable[..., Tensor], x: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Any, tuple[bool, ...]]]:
     """Returns what an operation makes of tensors, what carries an error down to the real ones, and which those are."""
     real = tuple(tensor.is_floating_point() for tensor in x)
+    if not any(real):
+        return operation(*x), (lambda error: (), real)
     if all(real):
         y, pull_back = torch.func.vjp(operation, *map(ordinary, x))[:2]
         return y, (pull_back, real)

@@ -93,7 +93,8 @@ class Network(nn.Module):
         if not isinstance(rates, Rates):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         parts = self.body.named_modules()
-        layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, AreaLinear | Constant)}
+        kinds = (AreaLinear, Constant)
+        layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, kinds) and part.learns}
         for part in rates.layers:
             if not any(is_within(name, part) for name in layers):
                 raise unknown_name("layer", part, layers)

@@ -252,16 +252,19 @@ def _cancelled(products: Tensor, group: Tensor, target: Tensor) -> tuple[float, 
 def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[AreaLinear, Tensor]:
     outputs: dict[AreaLinear, Tensor] = {}
 
-    def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+    def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
         assert isinstance(layer, AreaLinear)
+        if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
+            output = output.detach().requires_grad_(True)
         outputs[layer] = output
+        return output
 
     hooks = [layer.register_forward_hook(keep) for _, layer in network.area_layers()]
     detached = [router.register_forward_hook(_detach) for _, router in routers(network)]
     try:
         with torch.enable_grad():
-            loss = network.loss(network(x.requires_grad_(True)), target, None)
-            gradients = torch.autograd.grad(loss, list(outputs.values()))
+            loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
+            gradients = torch.autograd.grad(loss, list(outputs.values()), materialize_grads=True)
     finally:
         for hook in [*hooks, *detached]:
             hook.remove()

@@ -38,11 +38,33 @@ IN_PLACE: dict[Any, Callable[..., Any]] = {
 
 
 PRODUCTS = {
-    *("matmul", "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "inner", "tensordot", "einsum"),
-    *("linear", "bilinear", "conv1d", "conv2d", "conv3d", "scaled_dot_product_attention"),
-    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *(
+        "matmul",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "addbmm",
+        "mv",
+        "addmv",
+        "inner",
+        "outer",
+        "ger",
+        "dot",
+        "vdot",
+        "kron",
+    ),
+    *("tensordot", "einsum", "chain_matmul", "linalg_multi_dot", "multi_dot", "cdist", "cosine_similarity"),
+    *("linear", "bilinear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *("scaled_dot_product_attention", "multi_head_attention_forward"),
 }
 """Names of functions through which an error goes down by what else they take: that must be no weights."""
+FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
+"""Packages whose functions do no more than their names say."""
+MEASURES = ("dtype", "device", "shape", "ndim", "size", "dim", "numel", "new_zeros", "new_ones", "new_full")
+"""Properties and methods of a tensor that ask for none of its numbers."""
+DEEPEST = 100
+"""Functions that stand inside of each other at most."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +98,10 @@ def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
         BrodmannError: The network cannot be followed, or a module does not take what comes to it.
     """
     root = nn.Sequential(written_out(deepcopy(model)).to("cpu", kind)).eval()
-    for part in root.modules():
-        if getattr(part, "inplace", False):
-            part.inplace = False  # type: ignore[assignment]
-    return _Walk(_traced(root), sample).steps()
+    with torch.enable_grad():  # so that what was made of parameters says so
+        traced = _traced(root)
+    with torch.no_grad():
+        return _Walk(traced, sample).steps()
 
 
 def said(module: nn.Module) -> str:
@@ -97,36 +119,80 @@ class _Tracer(fx.Tracer):
 
 def _traced(root: nn.Sequential) -> fx.GraphModule:
     """Returns a network as a graph of functions that leave their inputs as they are, as far as there are such."""
-    try:
-        graph = _Tracer().trace(root)
-    except BrodmannError:
-        raise
-    except Exception as error:  # of the user's own code, which meets proxies instead of tensors
-        raise BrodmannError(
-            f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx, "
-            f"as where it looks at numbers to decide what to do ({_one_line(error)}). Compose its layers by "
-            "brodmann.Sequential, Residual and Graph."
-        ) from None
+    graph = _graph(root)
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    writing = {name for name, part in root.named_modules() if getattr(part, "inplace", False)}
+    for name in writing:
+        root.get_submodule(name).inplace = False  # type: ignore[assignment]
     for node in graph.nodes:
-        _keep_inputs(node)
+        if _keeps_input(node) or (node.op == "call_module" and node.target in writing):
+            written = node.all_input_nodes[0]
+            if not node.users or any(order[user] > order[node] and not _measures(user) for user in written.users):
+                raise BrodmannError(
+                    f"{getattr(node.target, '__name__', node.target)} cannot be converted: it overwrites what others "
+                    "read. Leave in-place out."
+                )
+        _measure(node, root)
     traced = fx.GraphModule(root, graph)
     traced.graph.eliminate_dead_code()
     return traced
 
 
-def _keep_inputs(node: fx.Node) -> None:
-    """Lets a function return what it would write into its input."""
+def _graph(root: nn.Sequential) -> fx.Graph:
+    failure = None
+    for follow_buffers in (False, True):  # only then may a buffer be cut to the size of the input, or decide something
+        tracer = _Tracer()
+        tracer.proxy_buffer_attributes = follow_buffers
+        try:
+            return tracer.trace(root)
+        except BrodmannError:
+            raise
+        except Exception as error:  # of the user's own code, which meets proxies instead of tensors
+            failure = failure or error
+    assert failure is not None
+    raise BrodmannError(
+        f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx, as "
+        f"where it decides by numbers or sizes what to do ({_one_line(failure)}). Compose its layers by "
+        "brodmann.Sequential, Residual and Graph."
+    )
+
+
+def _keeps_input(node: fx.Node) -> bool:
+    """Lets a function return what it would write into its input; returns whether it would."""
     target: Any = node.target
+    twin = target
     if node.op == "call_method" and target.endswith("_") and hasattr(Tensor, target[:-1]):
-        node.target = target[:-1]
+        twin = target[:-1]
     if node.op == "call_function":
         name = getattr(target, "__name__", "")
-        twin = getattr(torch, name[:-1], target) if name.endswith("_") else target
-        node.target = IN_PLACE.get(target, twin)
-        if node.kwargs.get("inplace"):
-            node.kwargs = {**node.kwargs, "inplace": False}
-    if node.target in RELUS:
+        twin = IN_PLACE.get(target, getattr(torch, name[:-1], target) if name.endswith("_") else target)
+    node.target = twin
+    asked = bool(node.kwargs.get("inplace"))
+    if asked:
+        node.kwargs = {**node.kwargs, "inplace": False}
+    if twin in RELUS:
+        asked |= True in node.args[1:]
         node.args, node.kwargs = node.args[:1], {}
+    return asked or twin is not target
+
+
+def _measures(node: fx.Node) -> bool:
+    """Whether a node asks for no number of a tensor."""
+    asked = node.args[1] if node.target is getattr else node.target
+    return asked in MEASURES and node.op in ("call_function", "call_method")
+
+
+def _measure(node: fx.Node, root: nn.Module) -> None:
+    """Puts properties of tensors that the network holds in the place of questions for them."""
+    if node.target is not getattr or not _measures(node):
+        return
+    held = node.args[0]
+    if isinstance(held, fx.Node) and held.op == "get_attr":
+        value = getattr(_attribute(root, str(held.target)), str(node.args[1]))
+        for user in list(node.users):
+            user.args, user.kwargs = fx.node.map_arg(
+                (user.args, user.kwargs), lambda other: value if other is node else other
+            )
 
 
 def _is_plain(node: fx.Node) -> bool:
@@ -142,13 +208,17 @@ class _Walk:
         self.root, self.sample = root, sample
         self.results: dict[fx.Node, Any] = {}
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
-        self.weights: set[fx.Node] = set()  # nodes that are parameters, or made of nothing else
+        self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
+        self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
+        self.dependent: set[fx.Node] = set()  # functions that depend on values
+        self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
     def steps(self) -> list[Step]:
         """Returns the steps in their order."""
         steps = []
         given, *nodes, output = self.root.graph.nodes
         self.results[given], self.names[given] = self.sample, INPUT
+        self.live.add(given)
         for node in nodes:
             self.results[node] = self._result(node)
             self._watch_weights(node)
@@ -193,34 +263,42 @@ class _Walk:
 
     def _watch_weights(self, node: fx.Node) -> None:
         """Raises where a function would carry errors down through weights, which no layer here does."""
-        read = [part for part in node.all_input_nodes if _is_real(self.results[part])]
         if node.op == "get_attr":
             if isinstance(self.results[node], nn.Parameter):
                 self.weights.add(node)
-        elif node.op != "call_module" and not self.weights.isdisjoint(read):
-            name = str(getattr(node.target, "__name__", node.target))
-            if name in PRODUCTS:
-                raise BrodmannError(
-                    f"{name} cannot be converted where it multiplies by a parameter, through which errors would go "
-                    "down: put that into an nn.Linear or a convolution."
-                )
-            if self.weights.issuperset(read):
-                self.weights.add(node)
+            return
+        read = [part for part in node.all_input_nodes if _is_real(self.results[part])]
+        if node.op == "call_module" or not self.live.isdisjoint(read):
+            self.live.add(node)
+        if node.op == "call_module" or self.weights.isdisjoint(read):
+            return
+        name = str(getattr(node.target, "__name__", node.target))
+        opaque = callable(node.target) and _package(node.target) not in FOLLOWED
+        if name in PRODUCTS or opaque:
+            raise BrodmannError(
+                f"{name} cannot be converted where it takes a parameter, through which errors would go down: put that "
+                "into an nn.Linear or a convolution."
+            )
+        if node not in self.live:
+            self.weights.add(node)
 
     def _step(self, node: fx.Node) -> Step | None:
         """Returns the step that a node is, or None where it is part of those that read it."""
         result, module, read = self.results[node], self._module(node), node.all_input_nodes
         if node.op == "get_attr":
-            return Step(self._new_name(node), result, (), (), result) if isinstance(result, Tensor) else None
+            return self._held(node, result)
         if module is not None:
+            given = [*node.args, *node.kwargs.values()]
             if not isinstance(result, Tensor) or len(result) != len(self.sample):
                 raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
-            if len(node.args) != 1 or node.kwargs or node.args[0] not in self.names:
+            if len(given) != 1 or given[0] not in self.names:
                 raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
             return self._of(node, module, read)
         if not _is_real(result) or not self._depends(node):
             return None
-        if _is_plain(node) and len(node.users) == 1 and all(map(_is_plain, node.users)):
+        depth = 1 + max((self.depths.get(part, 0) for part in read), default=0)
+        if _is_plain(node) and len(node.users) == 1 and all(map(_is_plain, node.users)) and depth < DEEPEST:
+            self.depths[node] = depth
             return None
         if node.target in RELUS:
             return self._of(node, nn.ReLU(), read[:1])
@@ -233,9 +311,28 @@ class _Walk:
             return self._of(node, Sum(), parts)
         return self._of(node, *self._as_module(node))
 
+    def _held(self, node: fx.Node, result: Any) -> Step | None:
+        """Returns the step of a tensor that the network holds, None where it has one already."""
+        if not isinstance(result, Tensor):
+            return None
+        if result.requires_grad and not isinstance(result, nn.Parameter):
+            raise BrodmannError(
+                "A parameter is computed with where torch.fx does not see it, and would never learn: read it in "
+                "`forward`, by its name, as in self.scale."
+            )
+        for other, name in self.names.items():
+            if other.op == "get_attr" and self.results[other] is result:
+                self.names[node] = name
+                return None
+        return Step(self._new_name(node), result, (), (), result)
+
     def _depends(self, node: fx.Node) -> bool:
-        """Whether a node depends on a value."""
-        return any(read in self.names or self._depends(read) for read in node.all_input_nodes)
+        """Whether a node depends on a value; notes those that do."""
+        if node not in self.dependent and any(
+            read in self.names or self._depends(read) for read in node.all_input_nodes
+        ):
+            self.dependent.add(node)
+        return node in self.dependent
 
     def _as_module(self, node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
         """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes."""
@@ -265,6 +362,11 @@ class _Walk:
         while name in taken or not name:
             name += "_"
         return name
+
+
+def _package(function: Any) -> str:
+    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
+    return (getattr(function, "__module__", None) or "torch").split(".")[0]
 
 
 def _is_real(value: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from .errors import BrodmannError
@@ -15,11 +15,16 @@ from .errors import BrodmannError
 
 def written_out(module: nn.Module) -> nn.Module:
     """Returns a module in which embeddings, attention and encoder layers do openly what they did, weights kept."""
-    if type(module) in TWINS:
-        return TWINS[type(module)](module)
-    for name, child in module.named_children():
-        setattr(module, name, written_out(child))
-    return module
+    return _written_out(module, {})
+
+
+def _written_out(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
+    if module not in known:
+        known[module] = TWINS[type(module)](module) if type(module) in TWINS else module
+        for name, child in module._modules.items():
+            if child is not None and known[module] is module:
+                module._modules[name] = _written_out(child, known)
+    return known[module]
 
 
 class Embedding(nn.Module):
@@ -79,14 +84,12 @@ class Attention(nn.Module):
         """Takes (samples, steps, size) and a mask of steps, (steps, steps); returns (samples, steps, size), None."""
         if key_padding_mask is not None:
             raise BrodmannError("nn.MultiheadAttention cannot be converted with a key_padding_mask: use an attn_mask.")
-        mask = attn_mask
-        if mask is not None and mask.dtype == torch.bool:
-            mask = ~mask  # there True forbids, in the function it allows
         q, k, v = (self._of_heads(part) for part in (self.query(query), self.key(key), self.value(value)))
+        mask = None if attn_mask is None else added(attn_mask, q)
         if self.share:
             scores = q @ k.transpose(-2, -1) / math.sqrt(self.query.out_features / self.heads)
             if mask is not None:
-                scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+                scores = scores + mask
             y = self.dropout(scores.softmax(-1)) @ v
         else:
             y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -109,7 +112,11 @@ class EncoderLayer(nn.Module):
         self.activation, self.norm_first = layer.activation, layer.norm_first
 
     def forward(
-        self, src: Tensor, src_mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None, **_: Any
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
     ) -> Tensor:
         """Takes (samples, steps, size); returns the same shape."""
         if self.norm_first:
@@ -135,12 +142,24 @@ class Encoder(nn.Module):
         self.norm = encoder.norm
 
     def forward(
-        self, src: Tensor, mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None, **_: Any
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
     ) -> Tensor:
         """Takes (samples, steps, size); returns the same shape."""
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask)
         return src if self.norm is None else self.norm(src)
+
+
+@fx.wrap
+def added(mask: Tensor, like: Tensor) -> Tensor:
+    """Returns a mask as what is added to scores, in the numbers of a tensor; of truth values, True forbids."""
+    if mask.dtype != torch.bool:
+        return mask.to(like.dtype)
+    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)
 
 
 TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

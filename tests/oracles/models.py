@@ -102,9 +102,10 @@ class Encoding(nn.Module):
         layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True, **options)
         self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8), enable_nested_tensor=False)
         self.readout = nn.Linear(8, CLASSES)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.readout(self.encoder(x).mean(1))
+        return self.readout(self.encoder(x, self.mask).mean(1))
 
 
 class CrossAttending(nn.Module):
@@ -147,6 +148,35 @@ class ChannelsBehind(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.map(self.whole(self.conv(x)).permute(0, 2, 3, 1))
         return self.readout(self.norm(x).relu().mean((1, 2)))
+
+
+class Buffers(nn.Module):
+    """Buffers that are cut to the length of a sequence and read twice, a parameter read twice, and kinds of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.readout = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, CLASSES)
+        self.shift = nn.Parameter(torch.randn(4))
+        self.register_buffer("waves", torch.randn(9, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x * self.waves[: x.size(1)] + self.shift).to(self.readout.weight.dtype)
+        x = self.second(x * self.waves[: x.size(1)].cos() - self.shift).tanh()
+        return self.readout(x.mean(1)) + torch.arange(CLASSES, device=self.readout.weight.device)
+
+
+class Asking(nn.Module):
+    """Queries of its own, which read nothing that comes to the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.query = nn.Parameter(torch.randn(1, 4, 8)), nn.Linear(8, 8)
+        self.key, self.readout = nn.Linear(4, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = self.key(x)
+        queries = self.query(self.queries.expand(x.size(0), -1, -1))
+        return self.readout(functional.scaled_dot_product_attention(queries, keys, keys).mean(1))
 
 
 def sequences() -> nn.Sequential:
@@ -197,6 +227,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cross attending, summands": (partial(CrossAttending, torch.linspace(-1, 1, 25).view(5, 5)), (5, 4)),
     "channels behind": (ChannelsBehind, (2, 5, 5)),
     "sequences": (sequences, (2, 8)),
+    "buffers": (Buffers, (5, 4)),
+    "asking": (Asking, (5, 4)),
     "language": (Language, (5,)),
 }
 """Name -> what builds it, the shape of a sample."""
