@@ -12,12 +12,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from grid import compare
+from grid import compare, images
 from torch import Tensor, nn
 from torch.nn import functional
 
 from brodmann import Adam, Network, from_torch
-from brodmann.data import load
 from brodmann.mirror import mirror_weights
 
 DECAY = 0.2
@@ -125,10 +124,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    data = load(options.set)
+    data = images(parser, options.set)
     shape = data.shape
-    if len(shape) != 3:
-        parser.error(f"--set asks for images, and a sample of '{options.set}' has the shape {shape}")
     splits = [data.split(0.1, seed) for seed in range(options.seeds)]
 
     def areas(model: Callable[[], nn.Module], path: str, count: int, routing: str = "network") -> Network:

@@ -10,11 +10,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from grid import compare
+from grid import compare, images
 
 from brodmann import Adam, Network, convnet, mlp
 from brodmann.baselines import Backpropagation
-from brodmann.data import load
 
 
 def main() -> None:
@@ -25,10 +24,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    data = load(options.set)
+    data = images(parser, options.set)
     shape = data.shape
-    if len(shape) != 3:
-        parser.error(f"--set asks for images, and a sample of '{options.set}' has the shape {shape}")
     features, rule = shape[0] * shape[1] * shape[2], Adam(decay=0.2)
 
     def areas(path: str, count: int, routing: str = "network") -> Callable[[], Network]:

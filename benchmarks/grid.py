@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -9,12 +10,20 @@ from typing import Any
 
 import torch
 
-from brodmann.data import Split
+from brodmann.data import Dataset, Split, load
 from brodmann.schedule import Schedule
 from brodmann.scoring import evaluate
 from brodmann.training import Callback, Trainer
 
 GRID = (1e-3, 3e-3, 1e-2)
+
+
+def images(parser: argparse.ArgumentParser, name: str) -> Dataset:
+    """Returns a data set, which must be one of images: of others the parser says so, and ends."""
+    data = load(name)
+    if len(data.shape) != 3:
+        parser.error(f"--set asks for images, and a sample of '{name}' has the shape {data.shape}")
+    return data
 
 
 class StepTimes(Callback):

@@ -24,7 +24,7 @@ from .layers import Layer
 from .local import Local
 from .parts import Parts
 from .patches import Images
-from .tracing import Step, said, steps_of
+from .steps import Step, said, steps_of
 from .updates import UpdateRule
 
 PROBES = 11

@@ -18,7 +18,7 @@ from .layers import Layer
 from .local import Local, Sum
 from .parts import Parts
 from .patches import ChannelsLast, Patches
-from .tracing import Step, said
+from .steps import Step, said
 from .transformers import linear_of
 
 MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)

@@ -1,0 +1,261 @@
+"""What a PyTorch network computes, step by step, and the values of a few samples in between."""
+
+from __future__ import annotations
+
+import operator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from .errors import BrodmannError
+from .graph import INPUT
+from .local import Sum
+from .tracing import RELUS, attribute, one_line, traced
+from .transformers import written_out
+
+SUMS: set[Any] = {operator.add, torch.add, "add"}
+"""What a `Sum` stands for, where it adds tensors of equal shape."""
+DROPOUTS: dict[Any, type[nn.Module]] = {
+    functional.dropout: nn.Dropout,
+    functional.dropout1d: nn.Dropout1d,
+    functional.dropout2d: nn.Dropout2d,
+    functional.dropout3d: nn.Dropout3d,
+    functional.alpha_dropout: nn.AlphaDropout,
+    functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
+}
+"""Functions that a module stands for, which draws while learning alone."""
+PRODUCTS = frozenset(
+    "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot kron tensordot einsum chain_matmul multi_dot "
+    "linalg_multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
+    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward".split()
+)
+"""Names of functions through which an error goes down by what else they take: that must be no weights."""
+FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
+"""Packages whose functions do no more than their names say."""
+DEEPEST = 100
+"""Functions that stand inside of each other at most."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of what a network computes.
+
+    Attributes:
+        name: Of its value.
+        operation: A module that stands in the network, a module of its functions, or the tensor that it is.
+        sources: Names of the values that it reads, ``"input"`` for what comes to the network.
+        before: Those values, of a few samples.
+        after: Its value.
+    """
+
+    name: str
+    operation: nn.Module | Tensor
+    sources: tuple[str, ...]
+    before: tuple[Tensor, ...]
+    after: Tensor
+
+
+def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
+    """Returns the steps of a network in numbers of a kind, from a few samples (samples, ...); the last is its output.
+
+    A step is a module of PyTorch's own, a tensor that the network holds, or a function whose value is a tensor of real
+    numbers; all else (sizes, masks, parts of tuples, what one other function alone needs) is computed inside of the
+    functions that need it. What would overwrite its input does not, dropout is drawn while learning alone, and all
+    stands as at inference.
+
+    Raises:
+        BrodmannError: The network cannot be followed, or a module does not take what comes to it.
+    """
+    root = nn.Sequential(written_out(deepcopy(model)).to("cpu", kind)).eval()
+    with torch.enable_grad():  # so that what was made of parameters says so
+        graph = traced(root)
+    with torch.no_grad():
+        return _Walk(graph, sample).steps()
+
+
+def said(module: nn.Module) -> str:
+    """Returns a module as it prints itself, or its kind where that takes lines."""
+    text = str(module)
+    return type(module).__name__ if "\n" in text else text
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Whether a node is a function that no layer is made for."""
+    function = node.op in ("call_function", "call_method")
+    return function and node.target not in RELUS and node.target not in SUMS and node.target not in DROPOUTS
+
+
+class _Walk:
+    """One walk through the graph of a network with a few samples."""
+
+    def __init__(self, root: fx.GraphModule, sample: Tensor) -> None:
+        self.root, self.sample = root, sample
+        self.results: dict[fx.Node, Any] = {}
+        self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
+        self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
+        self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
+        self.dependent: set[fx.Node] = set()  # functions that depend on values
+        self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
+
+    def steps(self) -> list[Step]:
+        """Returns the steps in their order."""
+        steps = []
+        given, *nodes, output = self.root.graph.nodes
+        self.results[given], self.names[given] = self.sample, INPUT
+        self.live.add(given)
+        for node in nodes:
+            self.results[node] = self._result(node)
+            self._watch_weights(node)
+            if isinstance(self._module(node), nn.Identity):
+                self.names[node] = self.names[node.all_input_nodes[0]]
+            elif (step := self._step(node)) is not None:
+                self.names[node] = step.name
+                steps.append(step)
+        (result,) = output.args
+        if not isinstance(result, fx.Node) or result not in self.names:
+            raise BrodmannError("Expected a network that returns one tensor of real numbers, got one of other output.")
+        return steps
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        """Returns the module that a node calls, if it does."""
+        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def _result(self, node: fx.Node) -> Any:
+        """Computes a node from what comes to it."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.results.__getitem__)
+        tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
+        before = [tensor._version for tensor in tensors]
+        module, target = self._module(node), node.target
+        called = str(getattr(target, "__name__", target)) if module is None else said(module)
+        try:
+            if isinstance(target, str) and node.op == "get_attr":
+                return attribute(self.root, target)
+            if isinstance(target, str) and module is None:
+                target, args = getattr(args[0], target), args[1:]
+            result = (target if module is None else module)(*args, **kwargs)  # type: ignore[operator]
+        except Exception as error:  # of whatever the network does with samples of a shape that it is not made for
+            came = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
+            hint = f"check shape={tuple(self.sample.shape[1:])}"
+            if node.target is functional.embedding:
+                hint = "give a few samples as they are, whole numbers, instead of a shape"
+            raise BrodmannError(
+                f"{called} does not take what comes to it, {came} a sample: {hint}. ({one_line(error)})"
+            ) from None
+        if before != [tensor._version for tensor in tensors]:
+            raise BrodmannError(f"{called} cannot be converted: it overwrites what comes to it.")
+        return result
+
+    def _watch_weights(self, node: fx.Node) -> None:
+        """Raises where a function would carry errors down through weights, which no layer here does."""
+        if node.op == "get_attr":
+            if isinstance(self.results[node], nn.Parameter):
+                self.weights.add(node)
+            return
+        read = [part for part in node.all_input_nodes if _is_real(self.results[part])]
+        if node.op == "call_module" or not self.live.isdisjoint(read):
+            self.live.add(node)
+        if node.op == "call_module" or self.weights.isdisjoint(read):
+            return
+        name = str(getattr(node.target, "__name__", node.target))
+        opaque = callable(node.target) and _package(node.target) not in FOLLOWED
+        if name in PRODUCTS or opaque:
+            raise BrodmannError(
+                f"{name} cannot be converted where it takes a parameter, through which errors would go down: put that "
+                "into an nn.Linear or a convolution."
+            )
+        if node not in self.live:
+            self.weights.add(node)
+
+    def _step(self, node: fx.Node) -> Step | None:
+        """Returns the step that a node is, or None where it is part of those that read it."""
+        result, module, read = self.results[node], self._module(node), node.all_input_nodes
+        if node.op == "get_attr":
+            return self._held(node, result)
+        if module is not None:
+            given = [*node.args, *node.kwargs.values()]
+            if not isinstance(result, Tensor) or len(result) != len(self.sample):
+                raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
+            if len(given) != 1 or given[0] not in self.names:
+                raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
+            return self._of(node, module, read)
+        if not _is_real(result) or not self._depends(node):
+            return None
+        depth = 1 + max((self.depths.get(part, 0) for part in read), default=0)
+        if _is_plain(node) and len(node.users) == 1 and all(map(_is_plain, node.users)) and depth < DEEPEST:
+            self.depths[node] = depth
+            return None
+        if node.target in RELUS:
+            return self._of(node, nn.ReLU(), read[:1])
+        if node.target in DROPOUTS:
+            share: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
+            return self._of(node, DROPOUTS[node.target](share), read[:1])
+        parts = [part for part in node.args if isinstance(part, fx.Node) and part in self.names]
+        shapes = {self.results[part].shape for part in parts}
+        if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
+            return self._of(node, Sum(), parts)
+        return self._of(node, *self._as_module(node))
+
+    def _held(self, node: fx.Node, result: Any) -> Step | None:
+        """Returns the step of a tensor that the network holds, None where it has one already."""
+        if not isinstance(result, Tensor):
+            return None
+        if result.requires_grad and not isinstance(result, nn.Parameter):
+            raise BrodmannError(
+                "A parameter is computed with where torch.fx does not see it, and would never learn: read it in "
+                "`forward`, by its name, as in self.scale."
+            )
+        for other, name in self.names.items():
+            if other.op == "get_attr" and self.results[other] is result:
+                self.names[node] = name
+                return None
+        return Step(self._new_name(node), result, (), (), result)
+
+    def _depends(self, node: fx.Node) -> bool:
+        """Whether a node depends on a value; notes those that do."""
+        if node not in self.dependent and any(
+            read in self.names or self._depends(read) for read in node.all_input_nodes
+        ):
+            self.dependent.add(node)
+        return node in self.dependent
+
+    def _as_module(self, node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
+        """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes."""
+        inside = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+
+        def copied(read: fx.Node) -> fx.Node:
+            if read not in copies:
+                known = read in self.names
+                copies[read] = inside.placeholder(read.name) if known else inside.node_copy(read, copied)
+            return copies[read]
+
+        inside.output(inside.node_copy(node, copied))
+        function = fx.GraphModule({}, inside, str(getattr(node.target, "__name__", node.target)))
+        return function, [read for read in copies if read in self.names]
+
+    def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
+        """Returns the step of a node, which applies a module to the values of others."""
+        sources, before = tuple(self.names[one] for one in read), tuple(self.results[one] for one in read)
+        return Step(self._new_name(node), module, sources, before, self.results[node])
+
+    def _new_name(self, node: fx.Node) -> str:
+        """Returns a name for the value of a node, that of its module or tensor where it has one."""
+        held = node.op in ("call_module", "get_attr")
+        name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
+        taken = {*self.names.values(), *dir(nn.ModuleDict())}
+        while name in taken or not name:
+            name += "_"
+        return name
+
+
+def _package(function: Any) -> str:
+    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
+    return (getattr(function, "__module__", None) or "torch").split(".")[0]
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
