@@ -28,10 +28,10 @@ DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
 }
 """Functions that a module stands for, which draws while learning alone."""
-PRODUCTS = frozenset(
+PRODUCTS = frozenset(  # a text, since a list of them takes thirty lines
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot kron tensordot einsum chain_matmul multi_dot "
     "linalg_multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward".split()
+    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward".split()  # noqa: SIM905
 )
 """Names of functions through which an error goes down by what else they take: that must be no weights."""
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
