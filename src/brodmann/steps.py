@@ -28,10 +28,10 @@ DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
 }
 """Functions that a module stands for, which draws while learning alone."""
-PRODUCTS = frozenset(  # a text, since a list of them takes thirty lines
+PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot kron tensordot einsum chain_matmul multi_dot "
     "linalg_multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward".split()  # noqa: SIM905
+    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward"
 )
 """Names of functions through which an error goes down by what else they take: that must be no weights."""
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
@@ -162,7 +162,7 @@ class _Walk:
             return
         name = str(getattr(node.target, "__name__", node.target))
         opaque = callable(node.target) and _package(node.target) not in FOLLOWED
-        if name in PRODUCTS or opaque:
+        if name in PRODUCTS.split() or opaque:
             raise BrodmannError(
                 f"{name} cannot be converted where it takes a parameter, through which errors would go down: put that "
                 "into an nn.Linear or a convolution."
