@@ -751,8 +751,9 @@ def test_parts_that_return_several_things_do_not_hide_a_divergence() -> None:
 
 
 def test_parts_that_share_their_weights_cannot_be_saved(tmp_path: Path) -> None:
-    again = AreaLinear(6, 6, areas=1)
-    network = Network(Sequential(AreaLinear(6, 6, areas=1, feedback=None), again, Local(nn.ReLU()), again))
+    first, second = AreaLinear(6, 6, areas=1, feedback=None), AreaLinear(6, 6, areas=1)
+    second.shared = first.shared
+    network = Network(Sequential(first, Local(nn.ReLU()), second))
     with pytest.raises(BrodmannError, match="parts that share their weights cannot be saved, give each its own"):
         network.save(tmp_path / "n.safetensors")
     assert not list(tmp_path.iterdir())

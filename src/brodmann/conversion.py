@@ -50,11 +50,11 @@ def from_torch(
     """Builds a body of areas that computes what a PyTorch network does, and learns on without backpropagation.
 
     It follows the network's ``forward`` by `torch.fx`, whatever its classes are: sums, concatenations and branches
-    become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv2d` a
-    `Convolution`, which start as it is, whatever the area. Factors and summands of norms, and tensors that the network
-    holds by itself, such as positions of a sequence, become a `Constant` that learns where they are parameters, one for
-    all areas. A batch norm becomes what it is at inference: it is folded into the map below it, or else a factor and a
-    summand. All else must hold no parameters and becomes a `Local`.
+    become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv1d` and
+    `nn.Conv2d` a `Convolution`, which start as it is, whatever the area. Factors and summands of norms, and tensors
+    that the network holds by itself, such as positions of a sequence, become a `Constant` that learns where they are
+    parameters, one for all areas. A batch norm becomes what it is at inference: it is folded into the map below it, or
+    else a factor and a summand. All else must hold no parameters and becomes a `Local`.
 
     The model is left as it was. A map without biases gets some, which start at 0; images that come out have their
     channels last, as losses here take them. With ``areas=1`` and ``feedback="transpose"`` the body also learns as the

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ class Local(Layer):
     """A parameter-free operation: activation, norm without weights, dropout, flatten, pooling.
 
     ``y = f(x)`` and ``e_below = e J``, J the Jacobian of f at x: x (batch, ...), y and e alike in shape, e_below as x.
-    J holds no weights, so PyTorch's own backward formula, or a confined `torch.func.vjp`, transports none. In a `Graph`
-    it may take several tensors, which come as a tuple, and returns an error for each.
+    J holds no weights, so that PyTorch's own formula for this one operation transports none. In a `Graph` it may take
+    several tensors, which come as a tuple, and returns an error for each.
     """
 
     def __init__(self, operation: Callable[..., Tensor]) -> None:
@@ -77,11 +78,12 @@ class Local(Layer):
             operation: Any = self.operation
             return _relu(x) if isinstance(operation, nn.ReLU) else operation.with_pull_back(x)
         module = self.operation if isinstance(self.operation, nn.Module) else None
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = [_leaf(part) for part in (x if isinstance(x, tuple) else (x,))]
             if module is not None:
                 module.train()
             try:
-                y, trace = _followed(self.operation, x if isinstance(x, tuple) else (x,))
+                y = self.operation(*leaves)
             except (RuntimeError, AttributeError, IndexError, TypeError) as error:
                 raise self._cannot_follow(str(error)) from None
             finally:
@@ -89,7 +91,9 @@ class Local(Layer):
                     module.eval()
         if not isinstance(y, Tensor):
             raise self._cannot_follow(f"it returned {type(y).__name__}")
-        return y, trace
+        if not y.is_floating_point() and any(leaf.requires_grad for leaf in leaves):
+            raise self._cannot_follow(f"it returned {y.dtype}")
+        return y.detach(), partial(_pull_back, y, leaves)
 
     @property
     def _name(self) -> str:
@@ -108,31 +112,26 @@ class Local(Layer):
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
         """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
-        if self._known:
-            return trace(error)
-        pull_back, real = trace
-        with torch.inference_mode(False), torch.no_grad():
-            below = iter(pull_back(ordinary(error)))
-            errors = tuple(next(below).detach() if is_real else None for is_real in real)
-        return errors[0] if len(errors) == 1 else errors
+        return trace(error)
 
 
-def _followed(operation: Callable[..., Tensor], x: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Any, tuple[bool, ...]]]:
-    """Returns what an operation makes of tensors, what carries an error down to the real ones, and which those are."""
-    real = tuple(tensor.is_floating_point() for tensor in x)
-    if not any(real):
-        return operation(*x), (lambda error: (), real)
-    if all(real):
-        y, pull_back = torch.func.vjp(operation, *map(ordinary, x))[:2]
-        return y, (pull_back, real)
+def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:
+    """Returns the error for each tensor that an operation took, None for whole numbers."""
+    real = [leaf for leaf in leaves if leaf.requires_grad]
+    below: Iterator[Tensor]
+    with torch.inference_mode(False):
+        if y.requires_grad:
+            below = iter(torch.autograd.grad(y, real, ordinary(error), materialize_grads=True))
+        else:  # whatever came, it is the same
+            below = map(torch.zeros_like, real)
+        errors = tuple(next(below) if leaf.requires_grad else None for leaf in leaves)
+    return errors[0] if len(errors) == 1 else errors
 
-    def of_real(*tensors: Tensor) -> Tensor:
-        given = iter(tensors)
-        return operation(*(next(given) if is_real else tensor for tensor, is_real in zip(x, real, strict=True)))
 
-    of = [ordinary(tensor) for tensor, is_real in zip(x, real, strict=True) if is_real]
-    y, pull_back = torch.func.vjp(of_real, *of)[:2]
-    return y, (pull_back, real)
+def _leaf(tensor: Tensor) -> Tensor:
+    """Returns a tensor as autograd follows it from here on, if it holds real numbers."""
+    alone = ordinary(tensor).detach()
+    return alone.requires_grad_(alone.is_floating_point())
 
 
 class Sum(nn.Module):
