@@ -1,6 +1,6 @@
 """Networks of PyTorch's, converted: a residual convolutional network and an encoder, beside themselves under autograd.
 
-Run: python benchmarks/conversions.py [--models encoder] [--set mnist] [--epochs 3] [--seeds 2]
+Run: python benchmarks/conversions.py [--models encoder] [--methods autograd ...] [--set mnist] [--epochs 3] [--seeds 2]
 The models are not trained before; see `grid.compare`.
 """
 
@@ -121,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", default="digits")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--methods", nargs="+", help="as the table calls them; default: all")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -151,7 +152,10 @@ def main() -> None:
             "  fixed random feedback, 1 area": partial(areas, model, "random", 1),
             "  sign-symmetric, 1 area": partial(areas, model, "sign", 1),
         }
-        compare(methods, splits, options.epochs)
+        wanted = options.methods or [method.strip() for method in methods]
+        compare(
+            {method: build for method, build in methods.items() if method.strip() in wanted}, splits, options.epochs
+        )
 
 
 if __name__ == "__main__":
