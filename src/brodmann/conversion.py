@@ -18,7 +18,7 @@ from .checks import check_whole
 from .containers import Sequential
 from .counterparts import MAPS, channels_last, counterpart
 from .errors import BrodmannError
-from .feedback import Feedback, Shape
+from .feedback import Direct, Feedback, Shape
 from .graph import INPUT, Graph
 from .layers import Layer
 from .local import Local
@@ -119,6 +119,9 @@ def from_torch(
     )
     parts.check(len(maps), sum(layer.weight.numel() for layer in maps))
     body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
+    several = any(isinstance(step.operation, MAPS) and step.after.ndim != 2 for step in steps)
+    if several and any(isinstance(part, Direct) for part in body.modules()):
+        raise BrodmannError("Direct feedback has no path from an output to the steps of a sample: choose another.")
     if kind == torch.float64:
         body.double()  # its routers
     _check_equal(body, sample, deepcopy(model).to("cpu", kind).eval()(sample.clone()))

@@ -127,7 +127,7 @@ class Graph(Layer):
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:
         """Returns what a node reads: a tensor, or a tuple of several; lets go of values that nobody reads after it."""
-        sources = self.sources[name] or (INPUT,)  # a constant looks at its input's device at most
+        sources = self.sources[name] or (INPUT,)  # which a constant leaves alone
         read = tuple(values[source] for source in sources)
         for source in set(self.sources[name]) - {INPUT}:
             if self._last_reader[source] == name:
@@ -149,7 +149,8 @@ class Graph(Layer):
             for source, part in zip(sources, below if len(sources) > 1 else (below,), strict=False):
                 if part is not None:
                     errors[source] = errors[source] + part if source in errors else part
-        return errors.get(INPUT) if self.sends_down else None
+        below = errors.get(INPUT)
+        return below if below is None or self.sends_down else None
 
     def extra_repr(self) -> str:
         """Shown by print(network): what each node reads."""

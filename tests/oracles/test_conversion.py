@@ -449,6 +449,11 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "relu cannot be converted: it overwrites what ot",
         ),
+        (
+            MODELS["encoding"][0](),
+            {"shape": (5, 8), "feedback": "direct"},
+            "Direct feedback has no path from an output to the steps of a sample",
+        ),
         (Hidden(), {}, "read it in `forward`, by its name, as in self.scale."),
         (Language(), {"shape": (5,)}, "give a few samples as they are, whole numbers, instead of a shape."),
         (Language(), {"shape": torch.ones(2, 5, dtype=torch.int64)}, "choose routing='layer'"),
