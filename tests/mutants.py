@@ -49,7 +49,7 @@ MUTANTS = [
     ("area_linear.py", "rates.shared > 0 and not grown", "not grown", "slow areas beside what is frozen"),
     ("area_linear.py", "feedback_lr * area_rate, area_decay", "feedback_lr, area_decay", "maps per area out of step"),
     ("graph.py", "errors[source] + part if source in errors else part", "part", "branches of which one alone sends its error"),
-    ("constant.py", "Factors(error[None]), lr, 0.0)", "Factors(error[None]), lr, self.slab.update_rule.decay)", "factors that decay"),
+    ("constant.py", "self.slab.target(lr, 0.0)", "self.slab.target(lr, self.slab.update_rule.decay)", "factors that decay"),
     ("steps.py", "if name in PRODUCTS.split() or opaque:", "if False:", "errors that go down through parameters"),
     ("counterparts.py", "shift = -gain * mean", "shift = gain * mean", "a batch norm with its mean turned"),
     ("containers.py", "self.body.learn(trace, self.alpha * error, context)", "self.body.learn(trace, error, context)", "a forgotten alpha"),

@@ -258,9 +258,8 @@ class AreaLinear(Layer):
             below = feedback.error(signal)
             check_error_below(feedback, below, trace.x)
             below = as_before(below, trace.leading)
-        rate = 1.0
-        if context.layer_rates is not None:
-            rate = context.layer_rates.get(self, 1.0)
+        rate = context.rate_of(self)
+        if rate != 1.0:
             context = context._replace(lr=rate * context.lr)
         if rate:
             self._measure_conflict(trace, part_delta, context)

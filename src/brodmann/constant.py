@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .errors import BrodmannError
 from .graph import INPUT, Graph
+from .kernels.pure import move_slot
 from .layers import Context, Layer
 from .recording import unrecorded
 from .routes import Choice, Route
@@ -71,11 +72,9 @@ class Constant(Layer):
         """Moves by the error, of the tensor's shape."""
         if self.slab is None:
             return
-        rate = 1.0 if context.layer_rates is None else context.layer_rates.get(self, 1.0)
-        lr = context.lr * context.rates.shared * rate
+        lr = context.lr * context.rates.shared * context.rate_of(self)
         if lr:
-            state = {name: tensor[0] for name, tensor in self.slab.states().items()}
-            self.slab.update_rule.apply(self.value, state, Factors(error[None]), lr, 0.0)
+            move_slot(self.slab.update_rule, self.slab.target(lr, 0.0), 0, Factors(error[None]))
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

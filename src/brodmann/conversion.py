@@ -24,7 +24,7 @@ from .layers import Layer
 from .local import Local
 from .parts import Parts
 from .patches import Images
-from .steps import Step, said, steps_of
+from .steps import Step, free_name, said, steps_of
 from .updates import UpdateRule
 
 PROBES = 11
@@ -133,9 +133,7 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
     nodes: dict[str, tuple[Any, ...]] = {}
     first = INPUT
     if len(shape) == 3:
-        first = "images"
-        while any(step.name == first for step in steps):
-            first += "_"
+        first = free_name("images", {step.name for step in steps})
         nodes[first] = (Local(Images(*shape)), INPUT)
     learning: set[str] = set()
     for step in steps:
@@ -202,14 +200,10 @@ def _check_model(model: Any) -> None:
             raise BrodmannError(f"{said(layer)} cannot be converted: {type(layer).__name__} has {what}.")
 
 
-def _may_learn(part: nn.Module | Tensor) -> bool:
-    return isinstance(part, nn.Module | nn.Parameter)
-
-
 def _check_untied(steps: Sequence[Step]) -> None:
     """Raises where two steps share a parameter, whose copies would go apart."""
-    parts = [step.operation for step in steps]
-    held = [part.parameters() if isinstance(part, nn.Module) else [part] for part in parts if _may_learn(part)]
+    parts = [step.operation for step in steps if isinstance(step.operation, nn.Module | nn.Parameter)]
+    held = [part.parameters() if isinstance(part, nn.Module) else [part] for part in parts]
     count = Counter(id(parameter) for parameters in held for parameter in parameters)
     if any(number > 1 for number in count.values()):
         raise BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")

@@ -56,9 +56,8 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
     if isinstance(operation, _BatchNorm):
         return _fixed(operation, ndim, parts)
     if isinstance(operation, NORMS) and operation.weight is not None:
-        shift = getattr(operation, "bias", None)
-        gain, shift = (None if part is None else _laid(part, operation, ndim) for part in (operation.weight, shift))
-        assert gain is not None
+        gain, shift = _laid(operation.weight, operation, ndim), getattr(operation, "bias", None)
+        shift = None if shift is None else _laid(shift, operation, ndim)
         return Sequential(_local(_without_weights(operation), step), affine(gain, shift, parts.rule))
     if any(True for _ in operation.parameters()):
         raise BrodmannError(

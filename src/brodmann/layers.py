@@ -104,6 +104,10 @@ class Context(NamedTuple):
     target: Tensor | None = None
     layer_rates: Mapping[Layer, float] | None = None
 
+    def rate_of(self, layer: Layer) -> float:
+        """Returns the multiple of the learning rate for all that one layer holds."""
+        return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
+
 
 def as_rows(x: Tensor) -> Tensor:
     """Returns (..., n) as (rows, n). What is so already is left alone: a reshape shows in a small step."""

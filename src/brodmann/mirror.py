@@ -50,27 +50,27 @@ def _mirror(layer: AreaLinear, samples: int) -> None:
     common = [] if layer.shared is None else [layer.shared.value[0]]
     own = areas.weight.value if areas is not None else None  # (slots, out, in); what has no slot of its own is slot 0
     if path.shared is not None:
-        watched = common
-        if not path.follows_shared and own is not None:
-            watched = [*common, *own[min(1, len(own) - 1) :]]
-        path.shared.value[0] = _watch(watched, len(common), samples)
+        others = [] if path.follows_shared or own is None else [*own[min(1, len(own) - 1) :]]
+        path.shared.value[0] = _watch(common, others, samples)
     if path.areas is not None and areas is not None and own is not None:
         existing = areas.slot.nonzero()[:, 0]
         path.areas.allocate(existing)
+        beside = [] if path.follows_shared else common
         for area in existing.tolist():
-            watched = [own[int(areas.slot[area])]] if path.follows_shared else [*common, own[int(areas.slot[area])]]
-            path.areas.weight.value[int(path.areas.slot[area])] = _watch(watched, len(watched) - 1, samples)
+            watched = own[int(areas.slot[area])]
+            path.areas.weight.value[int(path.areas.slot[area])] = _watch(beside, [watched], samples)
 
 
-def _watch(maps: list[Tensor], common: int, samples: int) -> Tensor:
+def _watch(common: list[Tensor], others: list[Tensor], samples: int) -> Tensor:
     """Returns ``1/n sum_i y_i^T x_i``, (out, in): y adds up the answers of common maps and the mean of the others'."""
+    maps = [*common, *others]
     number = torch.promote_types(maps[0].dtype, torch.float32)
     found = torch.zeros_like(maps[0], dtype=number)
     for start in range(0, samples, ROWS):
         x = torch.randn(min(ROWS, samples - start), found.shape[1], dtype=number, device=found.device)
         answers = [x @ weight.to(number).t() for weight in maps]
-        y = sum(answers[:common], torch.zeros_like(answers[0]))
-        if answers[common:]:
-            y = y + torch.stack(answers[common:]).mean(0)
+        y = sum(answers[: len(common)], torch.zeros_like(answers[0]))
+        if others:
+            y = y + torch.stack(answers[len(common) :]).mean(0)
         found.addmm_(y.t(), x, alpha=1.0 / samples)
     return found

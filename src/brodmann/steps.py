@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ PRODUCTS = (
 """Names of functions through which an error goes down by what else they take: that must be no weights."""
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
+RESERVED = frozenset(dir(nn.ModuleDict()))
+"""Names that no node of a `Graph` may have."""
 DEEPEST = 100
 """Functions that stand inside of each other at most."""
 
@@ -246,10 +249,14 @@ class _Walk:
         """Returns a name for the value of a node, that of its module or tensor where it has one."""
         held = node.op in ("call_module", "get_attr")
         name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
-        taken = {*self.names.values(), *dir(nn.ModuleDict())}
-        while name in taken or not name:
-            name += "_"
-        return name
+        return free_name(name, RESERVED.union(self.names.values()))
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Returns a name, lengthened until it is none of those that are taken, nor empty."""
+    while name in taken or not name:
+        name += "_"
+    return name
 
 
 def _package(function: Any) -> str:

@@ -65,11 +65,11 @@ def main(arguments: list[str] | None = None) -> None:
         print("error: There is not enough memory: use fewer areas, layers, units or samples.", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # who reads our lines has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.filename is None:  # of the lines that we print: those that wait are let go, not tried again at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.filename is None:  # of the lines that we print
+            _drop_output()
             print(f"error: Cannot write the output: {error.strerror}.", file=sys.stderr)
         else:  # names too long, folders that cannot be read or emptied
             print(f"error: Cannot use {error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
@@ -88,6 +88,11 @@ def _without_imports(arguments: list[str]) -> list[str]:
         add_extension(name)
         arguments = rest
     return arguments
+
+
+def _drop_output() -> None:
+    """Lets go of lines that wait to be printed, which Python would try once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 __all__ = ["main"]

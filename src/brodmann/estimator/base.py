@@ -222,7 +222,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if self.early_stopping:
             check_whole(patience=self.patience)
         patience = self.patience if self.early_stopping else None
-        schedule = Schedule(self.epochs, batch, self._rates[0], self.schedule, patience=patience)
+        schedule = Schedule(self.epochs, batch, self.learning_rate, self.schedule, patience=patience)
         check_real(validation_fraction=self.validation_fraction)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
@@ -259,8 +259,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
-        rate = self.network_.lr if self.learning_rate is None else schedule.lr  # of the rule that the network follows
-        schedule = replace(schedule, epochs=1, shape="constant", lr=rate, seed=self._seed + self.n_iter_)
+        schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
         x, y, weight = present(weight, x, y, weight)
         if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`

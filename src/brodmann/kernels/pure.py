@@ -57,13 +57,17 @@ class Pure(Operations):
         delta, x = groups.sort(delta), groups.sort(x)
         for index, start, stop in _slots(groups, slot):
             for target in targets:
-                _move(rule, target, index, Factors(delta[start:stop], x[start:stop]))
+                move_slot(rule, target, index, Factors(delta[start:stop], x[start:stop]))
             if bias is not None:
-                _move(rule, bias, index, Factors(delta[start:stop]))
+                move_slot(rule, bias, index, Factors(delta[start:stop]))
 
 
-def _move(rule: UpdateRule, target: Target, index: int, factors: Factors) -> None:
-    """Moves one slot of a target."""
+def move_slot(rule: UpdateRule, target: Target, index: int, factors: Factors) -> None:
+    """Moves one slot of a target, in place.
+
+    Raises:
+        BrodmannError: The rule returns what it should have moved.
+    """
     state = {name: tensor[index] for name, tensor in target.state.items()}
     stored = target.weight[index]
     as_stored = stored.dtype == factors.delta.dtype
