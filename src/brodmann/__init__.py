@@ -14,6 +14,7 @@ from .local import Local, RMSNorm
 from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Network
 from .patches import ChannelsLast, Patches
+from .product import Product
 from .routes import Route
 from .routing import Router
 from .updates import RLS, SGD, Adam, UpdateRule
@@ -45,6 +46,7 @@ __all__ = [
     "MissingDataError",
     "Network",
     "Patches",
+    "Product",
     "RMSNorm",
     "Rates",
     "Recomputed",

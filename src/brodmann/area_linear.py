@@ -239,9 +239,7 @@ class AreaLinear(Layer):
         self.check_error(trace, error)
         if context.observe is not None:
             context.observe(self, error)
-        if context.clip is not None:
-            norm = error.norm()
-            error = error * (context.clip / norm.clamp_min(context.clip))
+        error = context.clipped(error)
         route, groups, rates = trace.route, trace.groups, context.rates
         feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
         delta = part_delta = as_rows(error)
@@ -324,6 +322,11 @@ class AreaLinear(Layer):
         shared, areas = self.shared, self.areas
         weights = [] if shared is None or self.shared_bias is None else [shared.value, self.shared_bias.value]
         return weights if areas is None else [*weights, *areas.weights()]
+
+    @property
+    def one_map(self) -> Tensor | None:
+        """The map (out, in), where the shared part is all; None where it depends on the area."""
+        return self.shared.value[0] if self.shared is not None and self.areas is None else None
 
     @property
     def _map(self) -> Tensor:

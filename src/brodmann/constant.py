@@ -9,12 +9,11 @@ from torch import Tensor
 
 from .errors import BrodmannError
 from .graph import INPUT, Graph
-from .kernels.pure import move_slot
 from .layers import Context, Layer
 from .recording import unrecorded
 from .routes import Choice, Route
 from .slabs import Slab
-from .updates import Factors, UpdateRule, check_rule
+from .updates import UpdateRule, check_rule
 
 
 class Constant(Layer):
@@ -74,7 +73,7 @@ class Constant(Layer):
             return
         lr = context.lr * context.rates.shared * context.rate_of(self)
         if lr:
-            move_slot(self.slab.update_rule, self.slab.target(lr, 0.0), 0, Factors(error[None]))
+            self.slab.move(error, lr, 0.0)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

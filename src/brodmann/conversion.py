@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -51,10 +52,12 @@ def from_torch(
 
     It follows the network's ``forward`` by `torch.fx`, whatever its classes are: sums, concatenations and branches
     become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv1d` and
-    `nn.Conv2d` a `Convolution`, which start as it is, whatever the area. Factors and summands of norms, and tensors
-    that the network holds by itself, such as positions of a sequence, become a `Constant` that learns where they are
-    parameters, one for all areas. A batch norm becomes what it is at inference: it is folded into the map below it, or
-    else a factor and a summand. All else must hold no parameters and becomes a `Local`.
+    `nn.Conv2d` of one group a `Convolution`, which start as it is, whatever the area. Other convolutions (of several
+    groups, transposed, of volumes), and functions that multiply a value by a parameter, such as
+    ``torch.einsum(..., x, self.weight)``, become a `Product`, which is one map for all areas. Factors and summands of
+    norms, and tensors that the network holds by itself, such as positions of a sequence, become a `Constant` that
+    learns where they are parameters, one for all areas. A batch norm becomes what it is at inference: it is folded into
+    the map below it, or else a factor and a summand. All else must hold no parameters and becomes a `Local`.
 
     The model is left as it was. A map without biases gets some, which start at 0; images that come out have their
     channels last, as losses here take them. With ``areas=1`` and ``feedback="transpose"`` the body also learns as the
@@ -103,7 +106,6 @@ def from_torch(
     steps = steps_of(model, sample, kind)
     _check_untied(steps)
     steps = _folded(steps)
-    maps = [step.operation for step in steps if isinstance(step.operation, MAPS)]
     parts = Parts(
         sample[0].numel(),
         steps[-1].after.shape[1 if steps[-1].after.ndim == 4 else -1],
@@ -117,7 +119,8 @@ def from_torch(
         router=router,
         storage=storage,
     )
-    parts.check(len(maps), sum(layer.weight.numel() for layer in maps))
+    maps = sum(isinstance(step.operation, MAPS) for step in steps)
+    parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
     body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
     several = any(isinstance(step.operation, MAPS) and step.after.ndim != 2 for step in steps)
     if several and any(isinstance(part, Direct) for part in body.modules()):
@@ -171,8 +174,8 @@ def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
     """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
         return None
-    if isinstance(layer, nn.Conv1d | nn.Conv2d):
-        return fuse_conv_bn_eval(layer, norm)
+    if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):
+        return fuse_conv_bn_eval(layer, norm, layer.transposed)
     return fuse_linear_bn_eval(layer, norm) if isinstance(layer, nn.Linear) and ndim == 2 else None
 
 
@@ -180,16 +183,15 @@ def _check_model(model: Any) -> None:
     """Raises where a network holds nothing to convert, or a map whose output is not that of its weights alone."""
     if not isinstance(model, nn.Module):
         raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
-    maps = [part for part in model.modules() if isinstance(part, MAPS)]
-    if not maps:
-        raise BrodmannError("Expected a network with an nn.Linear, nn.Conv1d or nn.Conv2d in it, got none.")
+    if next(model.parameters(), None) is None:
+        raise BrodmannError("Expected a network with weights to learn, such as those of an nn.Linear, got none.")
     for part in model.modules():
         if is_parametrized(part):
             raise BrodmannError(
                 f"{type(part).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
                 "torch.nn.utils.parametrize.remove_parametrizations."
             )
-    for layer in maps:
+    for layer in (part for part in model.modules() if isinstance(part, MAPS)):
         weight = layer.weight
         if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
             raise BrodmannError(f"{said(layer)} cannot be converted: it has no weights yet, or no real ones.")

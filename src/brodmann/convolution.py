@@ -67,7 +67,9 @@ class Convolution(Layer):
     def learn(self, trace: tuple[torch.Size, Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass."""
         shape, inner = trace
-        matrix = None if self.map.feedback is None or context.clip is not None else self.map.feedback.one_matrix
+        matrix = None
+        if self.map.feedback is not None and context.clip is None:
+            matrix = self.map.feedback.one_matrix(self.map.one_map)
         if matrix is None or not error.is_cpu:  # elsewhere convolutions may compute in fewer digits than products
             of_patches = self.map.learn(inner, error, context)
             return None if of_patches is None else self.patches.learn(shape, of_patches, context)

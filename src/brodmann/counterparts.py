@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from .constant import Constant, affine
 from .containers import Sequential
 from .errors import BrodmannError
-from .graph import Graph
+from .graph import INPUT, Graph
 from .layers import Layer
 from .local import Local, Sum
 from .parts import Parts
 from .patches import ChannelsLast, Patches
-from .steps import Step, said
+from .steps import Step, Weighted, said
 from .transformers import linear_of
 
-MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+MAPS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 """Norms that treat every sample alone; their factors and summands become an `affine`."""
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout, Sum)
@@ -46,6 +57,10 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
             return linear
         # It maps the last dimension as PyTorch counts.
         return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
+    if isinstance(operation, Weighted):
+        return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
+    if isinstance(operation, _ConvNd) and not _is_of_patches(operation):
+        return _product(operation, step, parts, lowest=lowest)
     if isinstance(operation, nn.Conv1d | nn.Conv2d):
         start = _of_patches(operation)
         size = start.in_features, start.out_features
@@ -109,18 +124,61 @@ def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
     return affine(_laid(gain, norm, ndim), _laid(shift, norm, ndim), parts.rule if norm.affine else None)
 
 
+def _is_of_patches(conv: _ConvNd) -> bool:
+    """Whether a convolution is one map of all patches, and its padding zeros, equally many on both sides."""
+    kind = isinstance(conv, nn.Conv1d | nn.Conv2d) and conv.groups == 1 and conv.padding_mode == "zeros"
+    return kind and all(before == behind for before, behind in _around(conv))
+
+
+def _around(conv: _ConvNd) -> list[tuple[int, int]]:
+    """Returns how many pixels a convolution pads before and behind, for each dimension."""
+    if not isinstance(conv.padding, str):
+        return [(pixels, pixels) for pixels in conv.padding]
+    windows = zip(conv.kernel_size, conv.dilation, strict=True)
+    more = [step * (size - 1) if conv.padding == "same" else 0 for size, step in windows]
+    return [(pixels // 2, pixels - pixels // 2) for pixels in more]
+
+
 def _window(conv: nn.Conv1d | nn.Conv2d) -> Patches:
     """Returns the window of a convolution; that of sequences is one pixel high."""
-    size, stride, padding, dilation = conv.kernel_size, conv.stride, conv.padding, conv.dilation
-    around = [step * (extent - 1) for extent, step in zip(size, dilation, strict=True)]  # in all, for "same"
-    lopsided = padding == "same" and any(pixels % 2 for pixels in around)
-    if lopsided or conv.groups != 1 or conv.padding_mode != "zeros":
-        raise BrodmannError(
-            f"{conv} cannot be converted: expected one group, and a padding of zeros that is equal on both sides."
-        )
-    if isinstance(padding, str):
-        padding = tuple(pixels // 2 if padding == "same" else 0 for pixels in around)
+    size, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
+    padding = tuple(before for before, _ in _around(conv))
     return Patches(_pair(size, 1), stride=_pair(stride, 1), padding=_pair(padding, 0), dilation=_pair(dilation, 1))
+
+
+def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
+    """Returns any other convolution as a product of its kind, and a sum with its biases."""
+    function = f"conv{'_transpose' if conv.transposed else ''}{len(conv.kernel_size)}d"
+    settings = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups}
+    convolved: Callable[..., Tensor] = partial(getattr(functional, function), **settings)
+    if conv.transposed:
+        convolved = partial(convolved, output_padding=conv.output_padding)
+    lopsided = any(before != behind for before, behind in _around(conv))
+    if conv.padding_mode != "zeros" or lopsided:
+        around = [pixels for both in reversed(_around(conv)) for pixels in both]
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        convolved = partial(_padded, partial(convolved, padding=0), around, mode)
+    product = parts.product(_as_laid(convolved, step), conv.weight, lowest=lowest)
+    if conv.bias is None:
+        return product
+    bias = Constant(_laid(conv.bias, conv, step.after.ndim), parts.rule)
+    return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
+
+
+def _padded(
+    function: Callable[[Tensor, Tensor], Tensor], around: list[int], mode: str, x: Tensor, weight: Tensor
+) -> Tensor:
+    return function(functional.pad(x, around, mode=mode), weight)
+
+
+def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns a product of a value and weights for values as they lie between layers."""
+    moved = any(value.ndim == 4 for value in (*step.before, step.after))
+    return partial(_moved, product) if moved else product
+
+
+def _moved(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    return channels_last(product(x.movedim(-1, 1) if x.ndim == 4 else x, weight))
 
 
 def _pair(numbers: tuple[int, ...], first: int) -> tuple[int, int]:

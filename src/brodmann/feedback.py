@@ -100,11 +100,15 @@ class Feedback(nn.Module, ABC):
     def error(self, signal: Signal) -> Tensor:
         """Returns the error below, (rows, in), from values before the update."""
 
-    @property
-    def one_matrix(self) -> Tensor | None:
-        """The matrix (out, in) by which every row's error goes down, ``delta B``; None where there is more to it.
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
+        """Returns the matrix (out, in) by which every row's error goes down, ``delta B``; None where there is more.
 
-        What knows how rows lie together, as `brodmann.convolution.Convolution` does, then spares the errors of rows.
+        What knows how rows lie together, as `brodmann.Convolution` does, then spares the errors of rows, and a
+        `brodmann.Product` knows no rows at all. Default None.
+
+        Args:
+            weight: The forward map (out, in), where it is the same for all rows, else None. Only `Transpose` and
+                `SignSymmetric` may read it.
         """
         return None
 
@@ -191,8 +195,7 @@ class KolenPollack(Feedback):
             self.areas.add_error(below, signal.part_delta, signal.groups)
         return below
 
-    @property
-    def one_matrix(self) -> Tensor | None:
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
         """``B0``, unless there are maps per area, or errors are those of gated parts."""
         return self.shared.value[0] if self.shared is not None and self.areas is None and self.follows_shared else None
 
@@ -229,8 +232,7 @@ class FixedRandom(Feedback):
         super().__init__()
         self.register_buffer("matrix", shape.draw())
 
-    @property
-    def one_matrix(self) -> Tensor:
+    def one_matrix(self, weight: Tensor | None) -> Tensor:
         """``B0``."""
         return self.matrix
 
@@ -266,6 +268,10 @@ class SignSymmetric(Feedback):
                 signs = (signal.shared.value[0] if own is None else signal.shared.value[0] + own).sign()
             below[rows] = signal.delta[rows] @ signs.to(below.dtype)
         return below.mul_(self.magnitude)
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
+        """``sign(W) c`` of the one map, if there is one."""
+        return None if weight is None else weight.sign().mul_(self.magnitude)
 
 
 class Direct(Feedback):
@@ -322,6 +328,10 @@ class Transpose(Feedback):
         if signal.areas is not None:
             signal.areas.add_error(below, signal.part_delta, signal.groups)
         return below
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
+        """The one map itself, if there is one."""
+        return weight
 
 
 class LeastChange(Feedback):

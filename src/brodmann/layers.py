@@ -42,10 +42,10 @@ class Rates:
         projection: Of the routers' projections. Default 1.
         feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
             which they are paired.
-        layers: Of all that single layers hold, feedback and a router of their own included, by the names that
-            `Network.area_layers` gives (a `Constant` has one too), or by what those begin with, such as ``"layers.0"``;
-            the longest one counts.
-            Default: none, so that all are 1. An error passes through a frozen layer as through any other.
+        layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
+            are names as `Network.area_layers` gives them (a `Constant` and a `Product` have one too), or what those
+            begin with, such as ``"layers.0"``; the longest match counts. Default: none, so that all are 1. An error
+            passes through a frozen layer as through any other.
     """
 
     shared: float = 1.0
@@ -107,6 +107,10 @@ class Context(NamedTuple):
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""
         return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
+
+    def clipped(self, error: Tensor) -> Tensor:
+        """Returns an error no larger than ``clip`` allows: ``e min(1, clip / |e|)``, over the whole batch."""
+        return error if self.clip is None else error * (self.clip / error.norm().clamp_min(self.clip))
 
 
 def as_rows(x: Tensor) -> Tensor:

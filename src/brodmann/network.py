@@ -24,6 +24,7 @@ from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .layers import Context, Layer, Observer, Rates, check_layer, is_within
 from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
+from .product import Product
 from .recording import ordinary, unrecorded
 from .routing import Router
 from .updates import LEARNING_RATE, RLS
@@ -66,7 +67,7 @@ class Network(nn.Module):
             check_real(lr=lr)
         if clip is not None:
             check_positive(clip=clip)
-        rules = [part.update_rule for part in body.modules() if isinstance(part, AreaLinear)]
+        rules = [part.update_rule for part in body.modules() if isinstance(part, AreaLinear | Product)]
         self.recursive = any(isinstance(rule, RLS) for rule in rules)
         self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and self.recursive else loss)
         if self.recursive and not isinstance(self.loss, SumOfSquares):
@@ -93,7 +94,7 @@ class Network(nn.Module):
         if not isinstance(rates, Rates):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         parts = self.body.named_modules()
-        kinds = (AreaLinear, Constant)
+        kinds = (AreaLinear, Product, Constant)
         layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, kinds) and part.learns}
         for part in rates.layers:
             if not any(is_within(name, part) for name in layers):
@@ -345,6 +346,8 @@ def _active(part: nn.Module) -> int:
         return part.projection.value.numel() + part.prototypes.numel()
     if isinstance(part, AreaLinear):
         return part.active_parameters() + (0 if part.router is None else _active(part.router))
+    if isinstance(part, Product):
+        return part.active_parameters()
     own = sum(parameter.numel() for parameter in part.parameters(recurse=False))
     return own + sum(_active(child) for child in part.children())
 

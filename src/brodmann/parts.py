@@ -21,6 +21,7 @@ from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSy
 from .layers import Layer
 from .local import Local
 from .patches import Patches
+from .product import Product
 from .routing import DIMENSION, Router, cell_count
 from .updates import Adam, UpdateRule
 
@@ -172,6 +173,22 @@ class Parts:
             BrodmannError: The feedback is direct.
         """
         return Convolution(patches, self.layer(inputs, count, lowest=lowest, start=start))
+
+    def product(
+        self, operation: Callable[[Tensor, Tensor], Tensor], weight: Tensor, *, lowest: bool = False
+    ) -> Product:
+        """Builds a map of any form, which has no areas; the lowest has no feedback.
+
+        Raises:
+            BrodmannError: The feedback has no way down through it.
+        """
+        return Product(
+            operation,
+            weight,
+            feedback=None if lowest else feedback_path(self.feedback, self.outputs),
+            update=self.rule,
+            storage=None if self.storage is None else STORAGES[self.storage],
+        )
 
     def wrap(self, body: Body) -> Body | Routed:
         """Puts the body under a common route, where there is one."""

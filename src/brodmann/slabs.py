@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from .errors import BrodmannError
 from .groups import Groups
 from .kernels import Target, operations
+from .kernels.pure import move_slot
 from .pages import ask_for_large_pages
-from .updates import SGD, UpdateRule
+from .updates import SGD, Factors, UpdateRule
 
 
 class Slab(nn.Module):
@@ -111,6 +112,10 @@ class Slab(nn.Module):
             )
         targets = (own,) if follower is None else (own, follower)
         operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
+
+    def move(self, gradient: Tensor, lr: float, decay: float) -> None:
+        """Moves the one slot of a slab of one by a gradient of its shape, in place."""
+        move_slot(self.update_rule, self.target(lr, decay), 0, Factors(gradient[None]))
 
     def _check(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> None:
         """Checks what the kernels trust, which would read and write past the end of smaller tensors."""

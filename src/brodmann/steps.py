@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ PRODUCTS = (
     "linalg_multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
     "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward"
 )
-"""Names of functions through which an error goes down by what else they take: that must be no weights."""
+"""Names of functions through which an error goes down by what else they take."""
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
@@ -60,6 +61,15 @@ class Step:
     sources: tuple[str, ...]
     before: tuple[Tensor, ...]
     after: Tensor
+
+
+class Weighted(nn.Module):
+    """A function of a value and of weights, linear in each, whose weights are a parameter of the network."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor], weight: nn.Parameter) -> None:
+        """Takes the function, of value and weights, and the parameter."""
+        super().__init__()
+        self.product, self.weight = product, weight
 
 
 def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
@@ -101,6 +111,7 @@ class _Walk:
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
         self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
         self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
+        self.products: set[fx.Node] = set()  # nodes that multiply what is live by weights
         self.dependent: set[fx.Node] = set()  # functions that depend on values
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
@@ -121,7 +132,8 @@ class _Walk:
         (result,) = output.args
         if not isinstance(result, fx.Node) or result not in self.names:
             raise BrodmannError("Expected a network that returns one tensor of real numbers, got one of other output.")
-        return steps
+        read = {source for step in steps for source in step.sources}
+        return [step for step in steps if step.name in read or step is steps[-1]]  # others became weights of products
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         """Returns the module that a node calls, if it does."""
@@ -153,7 +165,7 @@ class _Walk:
         return result
 
     def _watch_weights(self, node: fx.Node) -> None:
-        """Raises where a function would carry errors down through weights, which no layer here does."""
+        """Notes products with weights; raises where other functions would carry errors down through weights."""
         if node.op == "get_attr":
             if isinstance(self.results[node], nn.Parameter):
                 self.weights.add(node)
@@ -163,13 +175,11 @@ class _Walk:
             self.live.add(node)
         if node.op == "call_module" or self.weights.isdisjoint(read):
             return
-        name = str(getattr(node.target, "__name__", node.target))
         opaque = callable(node.target) and _package(node.target) not in FOLLOWED
-        if name in PRODUCTS.split() or opaque:
-            raise BrodmannError(
-                f"{name} cannot be converted where it takes a parameter, through which errors would go down: put that "
-                "into an nn.Linear or a convolution."
-            )
+        if opaque or (_is_product(node) and node not in self.live):
+            raise _not_followed(node)
+        if _is_product(node):
+            self.products.add(node)
         if node not in self.live:
             self.weights.add(node)
 
@@ -187,10 +197,15 @@ class _Walk:
             return self._of(node, module, read)
         if not _is_real(result) or not self._depends(node):
             return None
+        if node in self.products:
+            return self._of(node, *self._weighted(node))
         depth = 1 + max((self.depths.get(part, 0) for part in read), default=0)
-        if _is_plain(node) and len(node.users) == 1 and all(map(_is_plain, node.users)) and depth < DEEPEST:
-            self.depths[node] = depth
-            return None
+        if _is_plain(node) and len(node.users) == 1 and depth < DEEPEST:
+            (user,) = node.users
+            # A product with weights takes a value as it is, since it must be linear in it.
+            if _is_plain(user) and (not _is_weighted(user) or _is_fixed(node)):
+                self.depths[node] = depth
+                return None
         if node.target in RELUS:
             return self._of(node, nn.ReLU(), read[:1])
         if node.target in DROPOUTS:
@@ -201,6 +216,19 @@ class _Walk:
         if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
             return self._of(node, Sum(), parts)
         return self._of(node, *self._as_module(node))
+
+    def _weighted(self, node: fx.Node) -> tuple[Weighted, list[fx.Node]]:
+        """Returns a product with weights as a module, and the node whose value it takes."""
+        function, read = self._as_module(node, holds=True)
+        held = [one for one in read if isinstance(self.results[one], nn.Parameter)]
+        if len(read) != 2 or len(held) != 1:
+            raise _not_followed(node)
+        product = partial(_swapped, function) if read[0] is held[0] else function
+        (value,) = (one for one in read if one is not held[0])
+        weight = self.results[held[0]]
+        if weight.ndim < 2 or not _is_linear_in_both(product, self.results[value], weight):
+            raise _not_followed(node)
+        return Weighted(product, weight), [value]
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
         """Returns the step of a tensor that the network holds, None where it has one already."""
@@ -225,20 +253,27 @@ class _Walk:
             self.dependent.add(node)
         return node in self.dependent
 
-    def _as_module(self, node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
-        """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes."""
+    def _as_module(self, node: fx.Node, *, holds: bool = False) -> tuple[fx.GraphModule, list[fx.Node]]:
+        """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes.
+
+        One that ``holds`` has the buffers that it needs, such as a mask, as its own.
+        """
         inside = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
+        held: dict[str, Tensor] = {}
 
         def copied(read: fx.Node) -> fx.Node:
             if read not in copies:
-                known = read in self.names
+                own = holds and read.op == "get_attr" and not isinstance(self.results[read], nn.Parameter)
+                if own:
+                    held[str(read.target)] = self.results[read]
+                known = read in self.names and not own
                 copies[read] = inside.placeholder(read.name) if known else inside.node_copy(read, copied)
             return copies[read]
 
         inside.output(inside.node_copy(node, copied))
-        function = fx.GraphModule({}, inside, str(getattr(node.target, "__name__", node.target)))
-        return function, [read for read in copies if read in self.names]
+        function = fx.GraphModule(held, inside, str(getattr(node.target, "__name__", node.target)))
+        return function, [read for read, copy in copies.items() if copy.op == "placeholder"]
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
         """Returns the step of a node, which applies a module to the values of others."""
@@ -250,6 +285,43 @@ class _Walk:
         held = node.op in ("call_module", "get_attr")
         name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
         return free_name(name, RESERVED.union(self.names.values()))
+
+
+def _is_product(node: fx.Node) -> bool:
+    return str(getattr(node.target, "__name__", node.target)) in PRODUCTS.split()
+
+
+def _is_weighted(node: fx.Node) -> bool:
+    """Whether a node is a product that takes what the network holds."""
+    return _is_product(node) and any(map(_is_fixed, node.all_input_nodes))
+
+
+def _is_fixed(node: fx.Node) -> bool:
+    """Whether a node is made of tensors that the network holds, and of nothing else."""
+    read = node.all_input_nodes
+    return node.op == "get_attr" or (node.op != "call_module" and bool(read) and all(map(_is_fixed, read)))
+
+
+def _swapped(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    return function(weight, x)
+
+
+def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
+    """Whether ``f(x + x', w + w')`` is ``f(x, w) + f(x, w') + f(x', w) + f(x', w')``, for random numbers."""
+    draw = torch.Generator().manual_seed(0)
+    (a, b), (u, v) = (
+        [torch.randn(like.shape, generator=draw, dtype=like.dtype) for _ in range(2)] for like in (x, weight)
+    )
+    parts = [product(one, other) for one in (a, b) for other in (u, v)]
+    return torch.allclose(product(a + b, u + v), sum(parts[1:], parts[0]), rtol=1e-3, atol=1e-3)
+
+
+def _not_followed(node: fx.Node) -> BrodmannError:
+    name = str(getattr(node.target, "__name__", node.target))
+    return BrodmannError(
+        f"{name} cannot be converted where it takes parameters, through which errors would go down: expected a product "
+        "of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
+    )
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
 
@@ -23,6 +24,16 @@ IN_PLACE: dict[Any, Callable[..., Any]] = {
     operator.ipow: operator.pow,
 }
 """Operators that write into their input, and those that do not."""
+BIASED = (
+    functional.linear,
+    functional.conv1d,
+    functional.conv2d,
+    functional.conv3d,
+    functional.conv_transpose1d,
+    functional.conv_transpose2d,
+    functional.conv_transpose3d,
+)
+"""Functions of an input and weights, which add a third tensor, a number for each feature or channel."""
 MEASURES = ("dtype", "device", "shape", "ndim", "size", "dim", "numel", "new_zeros", "new_ones", "new_full")
 """Properties and methods of a tensor that ask for none of its numbers."""
 
@@ -30,7 +41,8 @@ MEASURES = ("dtype", "device", "shape", "ndim", "size", "dim", "numel", "new_zer
 def traced(root: nn.Sequential) -> fx.GraphModule:
     """Returns what a network computes, the modules of PyTorch and maps of other classes being single steps of it.
 
-    Functions and modules that would write into their input return what they would write instead.
+    Functions and modules that would write into their input return what they would write instead. Biases of functions
+    are sums of their own.
 
     Raises:
         BrodmannError: The network cannot be followed, or writes into what others read.
@@ -49,6 +61,7 @@ def traced(root: nn.Sequential) -> fx.GraphModule:
                     "read. Leave in-place out."
                 )
         _measure(node, root)
+        _part_bias(node)
     traced = fx.GraphModule(root, graph)
     traced.graph.eliminate_dead_code()
     return traced
@@ -58,7 +71,7 @@ class _Tracer(fx.Tracer):
     """Stops at PyTorch's own modules, and at maps of other classes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, nn.Linear | _ConvNd) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graph(root: nn.Sequential) -> fx.Graph:
@@ -116,6 +129,24 @@ def _measure(node: fx.Node, root: nn.Module) -> None:
             user.args, user.kwargs = fx.node.map_arg(
                 (user.args, user.kwargs), lambda other: value if other is node else other
             )
+
+
+def _part_bias(node: fx.Node) -> None:
+    """Puts a sum above a function in the place of the bias that it adds."""
+    if node.target not in BIASED:
+        return
+    bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+    if not isinstance(bias, fx.Node):
+        return
+    node.args = node.args[:2] + (None,) * (len(node.args) > 2) + node.args[3:]
+    node.kwargs = {name: value for name, value in node.kwargs.items() if name != "bias"}
+    with node.graph.inserting_after(node):
+        total = node.graph.call_function(operator.add, (node, bias))
+    if node.target is not functional.linear:
+        behind = (1,) * int(node.target.__name__[-2])  # dimensions, as in "conv2d"
+        with node.graph.inserting_before(total):
+            total.args = node, node.graph.call_method("reshape", (bias, -1, *behind))
+    node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
 
 
 def attribute(root: nn.Module, target: str) -> Any:

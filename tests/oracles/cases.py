@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from brodmann import RLS, SGD, Adam, Graph, Layer, Residual, Sequential, affine, convnet, mlp, residual_mlp
 from brodmann.builders import FEEDBACKS
@@ -49,15 +50,21 @@ def widening(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
     return parts.wrap(Sequential(parts.layer(5, 6, lowest=True), block, parts.layer(7, 3)))
 
 
+def in_two(x: Tensor, weight: Tensor) -> Tensor:
+    """A map of each half of the units by itself: x (rows, 2 * in), weight (2, out, in)."""
+    return torch.einsum("ngi,goi->ngo", x.unflatten(-1, (2, -1)), weight).flatten(-2)
+
+
 def branching(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
-    """Builds a network whose branches read each other and meet in a product and side by side, with a factor between."""
+    """Builds a network whose branches read each other and meet again, with a factor and a product in one of them."""
     parts = Parts(5, 3, areas, **options)
     nodes = {
         "left": (parts.layer(5, 6, lowest=True), "input"),
         "active": (activation_of(activation), "left"),
         "right": (parts.layer(6, 6), "active"),
         "scaled": (affine(torch.linspace(0.5, 1.5, 6), torch.zeros(6), parts.rule), "right"),
-        "product": (torch.mul, "scaled", "active"),
+        "grouped": (parts.product(in_two, torch.randn(2, 3, 3)), "scaled"),
+        "product": (torch.mul, "grouped", "active"),
         "beside": (lambda x, y: torch.cat((x, y), -1), "product", "left"),
     }
     return parts.wrap(Graph({**nodes, "readout": (parts.layer(12, 3), "beside")}))

@@ -179,6 +179,62 @@ class Asking(nn.Module):
         return self.readout(functional.scaled_dot_product_attention(queries, keys, keys).mean(1))
 
 
+def grouped() -> nn.Sequential:
+    """Convolutions of channels by themselves and of groups, and paddings that are no zeros or not the same around."""
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, groups=2),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, stride=2, padding=2, dilation=2, groups=4, bias=False),
+        nn.Conv2d(4, 6, 1),
+        nn.GELU(),
+        nn.Conv2d(6, 4, (3, 1), padding=(1, 0), padding_mode="reflect"),
+        nn.Conv2d(4, 3, 2, padding="same", padding_mode="circular"),
+        nn.SiLU(),
+        nn.Conv2d(3, 3, 2, padding="same"),
+        nn.Flatten(2),
+        nn.Conv1d(3, 3, 3, groups=3),
+        nn.Flatten(),
+        nn.Linear(21, CLASSES),
+    )
+
+
+class Folding(nn.Module):
+    """Squeezes images and makes them anew by transposed convolutions, and looks at them as a volume."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(1, 3, 3, stride=2)
+        self.up = nn.ConvTranspose2d(3, 4, 3, stride=2, output_padding=1, groups=1)
+        self.halves = nn.ConvTranspose2d(4, 2, 3, padding=1, groups=2, bias=False)
+        self.along = nn.ConvTranspose1d(2, 2, 2, stride=2)
+        self.through, self.back = nn.Conv3d(1, 2, 2), nn.ConvTranspose3d(2, 1, 2)
+        self.readout = nn.Linear(2 * 7 * 7, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.halves(self.up(self.down(x).tanh()).tanh())
+        x = x[:, :, :7, :7] + self.along(x.flatten(2)[:, :, :25])[:, :, :49].unflatten(2, (7, 7))
+        x = self.back(self.through(x.unsqueeze(1)).tanh()).squeeze(1)
+        return self.readout(x.flatten(1))
+
+
+class Written(nn.Module):
+    """Maps that are written out, with weights and biases of the network's own, one of them behind a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shapes = {"first": (6, 4), "masked": (5, 6), "kernel": (2, 1, 2), "last": (2, 4, CLASSES)}
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(shape) / 2))
+        self.shift, self.shifts = nn.Parameter(torch.randn(6)), nn.Parameter(torch.randn(2))
+        self.register_buffer("mask", torch.ones(5, 6).tril())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(functional.linear(x, self.first, bias=self.shift))
+        x = torch.exp(-functional.linear(x, self.masked * self.mask))
+        x = functional.conv1d(x.unsqueeze(1), self.kernel, self.shifts, 1, 0)
+        return torch.einsum("bci,cio->bo", x.sin(), self.last) + (x.mean(1) @ torch.ones(4, CLASSES))
+
+
 def sequences() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2),
@@ -227,6 +283,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cross attending, summands": (partial(CrossAttending, torch.linspace(-1, 1, 25).view(5, 5)), (5, 4)),
     "channels behind": (ChannelsBehind, (2, 5, 5)),
     "sequences": (sequences, (2, 8)),
+    "grouped": (grouped, (2, 5, 6)),
+    "folding": (Folding, (1, 7, 7)),
+    "written": (Written, (4,)),
     "buffers": (Buffers, (5, 4)),
     "asking": (Asking, (5, 4)),
     "language": (Language, (5,)),

@@ -24,6 +24,7 @@ from brodmann import (
     Local,
     Network,
     Patches,
+    Product,
     Residual,
     Routed,
     Sequential,
@@ -118,6 +119,8 @@ class Reference:
                         self.parts[module, "d", area] = Part(bias, rule, 0.0)
             if isinstance(module, Constant) and module.slab is not None:
                 self.parts[module, "c"] = Part(module.value, module.slab.update_rule, 0.0)
+            if isinstance(module, Product):
+                self.parts[module, "W"] = Part(module.weight, module.update_rule, module.update_rule.decay)
             if isinstance(module, Router):
                 self.parts[module, "P"] = Part(module.projection.value[0], module.projection.update_rule, 0.0)
 
@@ -142,6 +145,9 @@ class Reference:
         if isinstance(layer, Constant):
             self.parts[layer, "c"].used = True
             return self.parts[layer, "c"].value
+        if isinstance(layer, Product):
+            self.parts[layer, "W"].used = not isinstance(layer.update_rule, RLS)  # which leaves it alone
+            return layer.operation(x, self.parts[layer, "W"].value)
         if isinstance(layer, Routed):
             return self.run(layer.body, x, Choice(layer.router, self.parts[layer.router, "P"], x))
         if isinstance(layer, Local):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from brodmann import AreaLinear, Constant, Network, Router
+from brodmann import AreaLinear, Constant, Network, Product, Router
 
 from .cases import BODIES, LAYERS, RULES
 from .reference import Reference
@@ -31,6 +31,8 @@ def test_transpose_feedback_is_backpropagation(body: str, rule: str, layer: str)
             found = module.projection.value[0]
         elif isinstance(module, Constant):
             found = module.value
+        elif isinstance(module, Product):
+            found = module.weight
         else:
             assert isinstance(module, AreaLinear)
             if name in ("W0", "b0"):

@@ -407,7 +407,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
     ("model", "options", "message"),
     [
         ("model", {}, "Expected an nn.Module, got str."),
-        (nn.Sequential(nn.ReLU()), {}, "Expected a network with an nn.Linear, nn.Conv1d or nn.Conv2d in it, got none."),
+        (nn.Sequential(nn.ReLU()), {}, "Expected a network with weights to learn, such as those of an nn.Linear"),
         (
             Returning(lambda x: x if x.sum() > 0 else -x),
             {},
@@ -417,32 +417,29 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (Returning(lambda x: x.argmax(1)), {}, "Expected a network that returns one tensor of real numbers"),
         (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites what comes to it."),
         (
-            Multiplying(lambda x, w: functional.linear(x, w)),
+            Multiplying(lambda x, w: functional.linear(x, w) @ w),
             {},
-            "linear cannot be converted where it takes a parameter",
+            "got weights that stand in the model twice.",
         ),
         (
             Multiplying(lambda x, w: x @ w.t().softmax(0)),
             {},
-            "matmul cannot be converted where it takes a parameter",
+            "matmul cannot be converted where it takes parameters",
         ),
         (
             Multiplying(lambda x, w: x.matmul(torch.relu(w))),
             {},
-            "matmul cannot be converted where it takes a parameter",
+            "expected a product of one value and one parameter, linear in both.",
         ),
-        (
-            Multiplying(lambda x, w: functional.linear(x, w * torch.ones(4, 4).tril())),
-            {},
-            "linear cannot be converted wher",
-        ),
+        (Multiplying(lambda x, w: x + w @ w), {}, "matmul cannot be converted where it takes parameters"),
+        (Multiplying(lambda x, w: torch.addmm(w[0], x, w)), {}, "addmm cannot be converted where it takes parameters"),
         (
             Multiplying(lambda x, w: x @ torch.cat([w[:2], torch.ones(2, 4)])),
             {},
             "matmul cannot be converted where it ta",
         ),
-        (Multiplying(lambda x, w: opaque(x, w)), {}, "opaque cannot be converted where it takes a parameter"),
-        (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes a parameter"),
+        (Multiplying(lambda x, w: opaque(x, w)), {}, "opaque cannot be converted where it takes parameters"),
+        (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes parameters"),
         (Writing(), {}, "add cannot be converted: it overwrites what others read. Leave in-place out."),
         (
             Returning(lambda x: x + functional.relu(x, inplace=True)),
@@ -482,14 +479,9 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         ),
         (nn.Conv2d(1, 2, 3), {}, "name the shape of a sample, such as shape=(3, 32, 32)."),
         (
-            nn.Conv2d(2, 2, 3, groups=2),
-            {"shape": (2, 8, 8)},
-            "expected one group, and a padding of zeros that is equal",
-        ),
-        (
-            nn.Conv2d(2, 2, 2, padding="same"),
-            {"shape": (2, 8, 8)},
-            "expected one group, and a padding of zeros that is equal",
+            nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()),
+            {"shape": (2, 8, 8), "feedback": "kolen-pollack-noisy"},
+            "KolenPollack has no way down through a Product, such as a convolution of several groups",
         ),
         (tied(), {}, "got weights that stand in the model twice."),
         (hooked(0), {}, "Linear has hooks."),
@@ -506,11 +498,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),
         (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "it has no weights yet, or no real ones."),
         (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
-        (
-            nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 2)),
-            IMAGES,
-            "of layers with parameters maps and norms alone can.",
-        ),
+        (nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 4)), {}, "Bilinear"),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
         (nn.Linear(4, 4), {"shape": (0,)}, "Expected shape to be a whole number of at least 1, got 0."),
         (
