@@ -7,6 +7,8 @@ The models are not trained before; see `grid.compare`.
 from __future__ import annotations
 
 import argparse
+import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,19 +19,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brodmann import Adam, Network, from_torch
-from brodmann.mirror import mirror_weights
 
 DECAY = 0.2
+METHODS: dict[str, dict[str, Any] | None] = {
+    "autograd": None,
+    "transpose, 1 area": {"feedback": "transpose", "areas": 1},
+    "Kolen-Pollack, equal start, 1 area": {"feedback": "kolen-pollack-equal", "areas": 1},
+    "Kolen-Pollack, mirrored start, 1 area": {"feedback": "kolen-pollack-mirrored", "areas": 1},
+    "Kolen-Pollack, 1 area": {"feedback": "kolen-pollack", "areas": 1},
+    "mirrored start, 16 areas, one for a sample": {"feedback": "kolen-pollack-mirrored", "areas": 16},
+    "mirrored start, 16 areas, one for a row": {
+        "feedback": "kolen-pollack-mirrored",
+        "areas": 16,
+        "routing": "layer",
+    },
+    "fixed random feedback, 1 area": {"feedback": "random", "areas": 1},
+    "sign-symmetric, 1 area": {"feedback": "sign", "areas": 1},
+}
+"""Name -> arguments of `from_torch`; None for the model itself under autograd and AdamW."""
 
 
 class Block(nn.Module):
     """A residual block of two convolutions, which halves the image."""
 
-    def __init__(self, inputs: int, size: int) -> None:
+    def __init__(self, inputs: int, size: int, norm: Callable[[int], nn.Module]) -> None:
         """Draws the weights."""
         super().__init__()
         self.first, self.second = nn.Conv2d(inputs, size, 3, 2, 1), nn.Conv2d(size, size, 3, 1, 1)
-        self.norms = nn.ModuleList([nn.GroupNorm(4, size), nn.GroupNorm(4, size)])
+        self.norms = nn.ModuleList([norm(size), norm(size)])
         self.shortcut = nn.Conv2d(inputs, size, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,12 +58,12 @@ class Block(nn.Module):
 class Residual(nn.Module):
     """A stem, two blocks, the mean over the image, a readout."""
 
-    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, norm: Callable[[int], nn.Module], shape: tuple[int, ...], outputs: int) -> None:
         """Draws the weights."""
         super().__init__()
         self.shape = shape
         self.stem = nn.Conv2d(shape[0], 16, 3, padding=1)
-        self.blocks = nn.Sequential(Block(16, 32), Block(32, 64))
+        self.blocks = nn.Sequential(Block(16, 32, norm), Block(32, 64, norm))
         self.readout = nn.Linear(64, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +90,11 @@ class Encoder(nn.Module):
         return self.readout(self.encoder(x).mean(1))  # type: ignore[no-any-return]
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"residual": Residual, "encoder": Encoder}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "residual": partial(Residual, partial(nn.GroupNorm, 4)),
+    "residual-batch-norm": partial(Residual, nn.BatchNorm2d),
+    "encoder": Encoder,
+}
 
 
 class Autograd(nn.Module):
@@ -121,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", default="digits")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--methods", nargs="+", help="as the table calls them; default: all")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -129,33 +150,18 @@ def main() -> None:
     shape = data.shape
     splits = [data.split(0.1, seed) for seed in range(options.seeds)]
 
-    def areas(model: Callable[[], nn.Module], path: str, count: int, routing: str = "network") -> Network:
-        rule = Adam(decay=DECAY)
-        flat = (shape[0] * shape[1] * shape[2],)
-        return Network(from_torch(model(), flat, areas=count, feedback=path, routing=routing, update=rule))
-
-    def mirrored(network: Network) -> Network:
-        mirror_weights(network)
-        return network
+    def learner(method: str, model: Callable[[], nn.Module]) -> Any:
+        chosen = METHODS[method]
+        if chosen is None:
+            return Autograd(model())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The model holds batch norms")  # which is what is measured
+            return Network(from_torch(model(), (math.prod(shape),), update=Adam(decay=DECAY), **chosen))
 
     for name in options.models:
         model = partial(MODELS[name], shape, data.outputs)
         print(name)
-        methods: dict[str, Callable[[], Any]] = {
-            "  autograd": lambda model=model: Autograd(model()),
-            "  transpose, 1 area": partial(areas, model, "transpose", 1),
-            "  Kolen-Pollack, equal start, 1 area": partial(areas, model, "kolen-pollack-equal", 1),
-            "  Kolen-Pollack, 1 area": partial(areas, model, "kolen-pollack", 1),
-            "  Kolen-Pollack, 16 areas, one for a sample": partial(areas, model, "kolen-pollack", 16),
-            "  Kolen-Pollack, 16 areas, one for a row": partial(areas, model, "kolen-pollack", 16, "layer"),
-            "  Kolen-Pollack set by a mirror, 1 area": lambda model=model: mirrored(areas(model, "kolen-pollack", 1)),
-            "  fixed random feedback, 1 area": partial(areas, model, "random", 1),
-            "  sign-symmetric, 1 area": partial(areas, model, "sign", 1),
-        }
-        wanted = options.methods or [method.strip() for method in methods]
-        compare(
-            {method: build for method, build in methods.items() if method.strip() in wanted}, splits, options.epochs
-        )
+        compare({f"  {method}": partial(learner, method, model) for method in options.methods}, splits, options.epochs)
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: AreaLinear(4, 2, start_scale=-1.0), "Expected start_scale to be a number of at least 0, got -1.0."),
     (
         lambda: KolenPollack(Shape(4, 2, 1, True, None, SGD()), start="same"),
-        "Expected a start of 'independent' or 'equal', got 'same'.",
+        "Expected a start of 'independent', 'mirrored' or 'equal', got 'same'.",
     ),
     (lambda: AreaLinear(4, 2)(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
     (lambda: AreaLinear(4, 2).trace(torch.zeros(5), Context()), "Expected an input of shape (..., 4), got (5,)."),
@@ -339,13 +339,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: mlp(4, 2, feedback="transposed"),
         "Unknown feedback 'transposed'. Did you mean 'transpose'? Choose one of: direct, kolen-pollack, "
-        "kolen-pollack-equal, kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose.",
+        "kolen-pollack-equal, kolen-pollack-mirrored, kolen-pollack-noisy, kolen-pollack-per-area, random, sign, "
+        "transpose.",
     ),
     (
         lambda: mlp(4, 2, feedback=3),  # type: ignore[arg-type]
-        "Unknown feedback '3'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, kolen-pollack-noisy, "
-        "kolen-pollack-per-area, random, sign, transpose. One of your own: register it in brodmann.builders.FEEDBACKS, "
-        "in a file that `brodmann --import FILE` loads.",
+        "Unknown feedback '3'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, kolen-pollack-mirrored, "
+        "kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose. One of your own: register it in "
+        "brodmann.builders.FEEDBACKS, in a file that `brodmann --import FILE` loads.",
     ),
     (
         lambda: mlp(4, 2, router={"lerned": False}),

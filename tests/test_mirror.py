@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from brodmann import SGD, Adam, BrodmannError, Network, mlp
+from brodmann import SGD, Adam, BrodmannError, LeastChange, Network, mlp, stream_mlp
 from brodmann.mirror import mirror_weights
 from brodmann.telemetry import alignment
 
@@ -70,12 +70,25 @@ def test_the_estimate_is_as_good_as_its_rows() -> None:
         assert float(functional.cosine_similarity(found, weight, dim=0)) == pytest.approx(expected, abs=0.02)
 
 
+def test_layers_may_start_with_a_mirror_and_bodies_and_scaled_paths_have_one() -> None:
+    torch.manual_seed(0)
+    body = mlp(40, 5, depth=3, width=30, areas=1, feedback="kolen-pollack-mirrored")
+    for layer in (body.layers[2], body.layers[4]):
+        found, weight = layer.feedback.shared.value.flatten(), layer.shared.value.flatten()
+        assert float(functional.cosine_similarity(found, weight, dim=0)) > 0.99
+    scaled = stream_mlp(40, 5, width=30, areas=2)
+    paths = [part.path for part in scaled.modules() if isinstance(part, LeastChange)]
+    before = [path.shared.value.clone() for path in paths]
+    mirror_weights(scaled, 100)
+    assert not any(torch.equal(path.shared.value, old) for path, old in zip(paths, before, strict=True))
+
+
 @pytest.mark.parametrize(
     ("network", "samples", "message"),
     [
         (lambda: trained(feedback="sign", areas=1)[0], 8, "Expected a network with Kolen-Pollack feedback"),
         (lambda: trained(areas=1)[0], 0, "Expected samples to be a whole number of at least 1, got 0."),
-        (lambda: mlp(4, 2), 8, "put the body into one."),
+        (lambda: "network", 8, "Expected a network with Kolen-Pollack feedback"),
     ],
 )
 def test_what_cannot_be_mirrored_is_named(network: Any, samples: int, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,7 @@ from brodmann import (
     Context,
     CrossEntropy,
     Direct,
+    DivergenceError,
     Layer,
     Local,
     MeanSquaredError,
@@ -596,3 +598,54 @@ def test_a_design_is_a_copy() -> None:
     assert network.design is not None
     network.design["width"] = 9
     assert network.design["width"] == 6
+
+
+def weights_of(network: Network) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in network.state_dict().values()]
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (lambda y, t: torch.where(t.isnan(), torch.zeros(()), (y - t) ** 2).mean(), torch.full((4, 3), math.nan)),
+        (lambda y, t: ((y - y.detach()) ** 2).mean().sqrt(), torch.zeros(4, 3)),
+    ],
+)
+def test_a_finite_loss_whose_derivative_is_none_moves_nothing(loss: Any, target: torch.Tensor) -> None:
+    network = Network(mlp(5, 3, width=6, areas=2), loss)
+    before = weights_of(network)
+    with pytest.raises(DivergenceError, match="its derivative by the output is not finite"):
+        network.learn(torch.randn(4, 5), target)
+    assert all(map(torch.equal, weights_of(network), before))
+
+
+def test_direct_feedback_of_another_width_is_refused_before_anything_moves() -> None:
+    layers = (AreaLinear(5, 5, areas=1, feedback=None), AreaLinear(5, 5, areas=1, feedback=partial(Direct, outputs=7)))
+    network = Network(Sequential(*layers, AreaLinear(5, 3, areas=1)))
+    before = weights_of(network)
+    with pytest.raises(BrodmannError, match="was built for 7 outputs, and the network has 3"):
+        network.learn(torch.randn(4, 5), torch.arange(4) % 3)
+    assert all(map(torch.equal, weights_of(network), before))
+
+
+def test_a_residual_body_that_sends_nothing_down_may_stand_lowest_alone() -> None:
+    silent = partial(AreaLinear, 5, 5, areas=1, feedback=None)
+    network = Network(Sequential(Residual(silent()), AreaLinear(5, 3, areas=1)))
+    network.learn(torch.randn(4, 5), torch.arange(4) % 3)
+    with pytest.raises(BrodmannError, match="Layer 1 of Sequential"):
+        Sequential(silent(), Residual(silent()), AreaLinear(5, 3, areas=1))
+    with pytest.raises(BrodmannError, match="Expected the size of alpha to be a number of at least 0, got 'x'."):
+        Residual(silent(), "x")
+
+
+@pytest.mark.parametrize("routing", ["layer", "network"])
+def test_forward_weights_of_a_seed_are_the_same_under_all_feedback_paths(routing: str) -> None:
+    def starts(path: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(7)
+        network = Network(mlp(5, 3, depth=4, width=6, areas=3, routing=routing, feedback=path))
+        return {name: value for name, value in network.state_dict().items() if ".feedback." not in name}
+
+    first = starts("transpose")
+    assert len(first) > 20
+    for path in PATHS:
+        assert all(torch.equal(value, first[name]) for name, value in starts(path).items())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .area_linear import AreaLinear
-from .checks import check_tensors
+from .checks import check_real, check_tensors
 from .conflict import SIZE
 from .errors import BrodmannError
 from .layers import Context, Layer, as_rows, check_layer
@@ -53,6 +54,7 @@ class Sequential(Layer):
             x = layer(x, choice)
         return x
 
+    @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
         """Learning forward pass."""
         traces = []
@@ -61,6 +63,7 @@ class Sequential(Layer):
             traces.append(trace)
         return x, traces
 
+    @unrecorded
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass from the last layer to the first; stops where a layer sends nothing down."""
         below: Tensor | None = error
@@ -96,18 +99,20 @@ class Residual(Layer):
 
         Args:
             body: The layer beside the path.
-            alpha: Scale of the body. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum keeps its
-                variance with depth.
+            alpha: Scale of the body, a finite number. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum
+                keeps its variance with depth.
             shortcut: The path, where body and input differ in shape, such as a map to more units, or patches of one
                 pixel with a stride and a map. Default None: the input itself.
 
         Raises:
-            BrodmannError: Body or shortcut is no `Layer`; or, at the first step, they return different shapes.
+            BrodmannError: Body or shortcut is no `Layer`, alpha no number; or, at the first step, they return different
+                shapes.
         """
         super().__init__()
         check_layer(body, "The body of Residual")
         if shortcut is not None:
             check_layer(shortcut, "The shortcut of Residual")
+        check_real(**{"the size of alpha": abs(alpha) if isinstance(alpha, Real) else alpha})
         self.body, self.alpha, self.shortcut = body, alpha, shortcut
 
     def extra_repr(self) -> str:
@@ -116,8 +121,8 @@ class Residual(Layer):
 
     @property
     def sends_down(self) -> bool:
-        """Whether its shortcut does; where there is none, the error itself comes around."""
-        return self.shortcut is None or self.shortcut.sends_down
+        """Whether its body and its shortcut do: else the error below would lack a part."""
+        return self.body.sends_down and (self.shortcut is None or self.shortcut.sends_down)
 
     @property
     def learns(self) -> bool:
@@ -150,7 +155,7 @@ class Residual(Layer):
             # Direct feedback inside the body stands for an error that came through `alpha` as well.
             context = context._replace(output_error=self.alpha * context.output_error)
         through = self.body.learn(trace, self.alpha * error, context)
-        return around if through is None or around is None else around + through
+        return None if through is None or around is None else around + through
 
 
 class Recomputed(Layer):

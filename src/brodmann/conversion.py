@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -76,7 +77,8 @@ def from_torch(
             ``router`` and ``storage``.
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
-            ``"sign"`` needs no copy. Not ``"direct"`` where there are convolutions, see `brodmann.convnet`.
+            ``"kolen-pollack-mirrored"`` begins nearly so and copies nothing, ``"sign"`` needs no copy. Not
+            ``"direct"`` where there are convolutions, see `brodmann.convnet`.
         update: See ``areas``.
         routing: See ``areas``.
         shared: See ``areas``.
@@ -95,7 +97,8 @@ def from_torch(
     """
     model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     _check_model(model)
-    numbers = next(model.parameters())
+    _warn_of_new_norms(model)
+    numbers = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     kind = torch.promote_types(numbers.dtype, torch.get_default_dtype())
     sample = _sample(model, shape, kind)
     if not sample.is_floating_point() and areas > 1 and routing == "network":
@@ -183,8 +186,12 @@ def _check_model(model: Any) -> None:
     """Raises where a network holds nothing to convert, or a map whose output is not that of its weights alone."""
     if not isinstance(model, nn.Module):
         raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
-    if next(model.parameters(), None) is None:
+    if not any(parameter.is_floating_point() for parameter in model.parameters()):
         raise BrodmannError("Expected a network with weights to learn, such as those of an nn.Linear, got none.")
+    if any(tensor.is_complex() for tensor in (*model.parameters(), *model.buffers())):
+        raise BrodmannError(
+            "A network that holds complex numbers cannot be converted: hold their real and imaginary parts."
+        )
     for part in model.modules():
         if is_parametrized(part):
             raise BrodmannError(
@@ -200,6 +207,17 @@ def _check_model(model: Any) -> None:
         if type(layer).forward is not plain or hooks:
             what = "hooks" if hooks else "a forward of its own"
             raise BrodmannError(f"{said(layer)} cannot be converted: {type(layer).__name__} has {what}.")
+
+
+def _warn_of_new_norms(model: nn.Module) -> None:
+    """Warns where batch norms would become no norms at all."""
+    norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
+    if any(part.num_batches_tracked is not None and not part.num_batches_tracked for part in norms):
+        warnings.warn(
+            "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
+            "few batches in training mode first, or build it with group norms.",
+            stacklevel=4,
+        )
 
 
 def _check_untied(steps: Sequence[Step]) -> None:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from .areas import AreaMap
 from .errors import BrodmannError
+from .generators import Draws
 from .groups import Groups
 from .slabs import Slab
+from .starts import mirrored
 from .updates import UpdateRule
 
 
@@ -155,9 +157,10 @@ class KolenPollack(Feedback):
         Args:
             shape: Of the layer.
             per_area: Whether each area has a feedback map of its own. Default False: as accurate, and half the memory.
-            start: ``"independent"`` draws ``B0`` apart from ``W0``; ``"equal"`` starts as a copy, which is
-                backpropagation with a second copy of the weights (exactly so with one area) and proves nothing about
-                feedback. Default independent.
+            start: ``"independent"`` (default) draws ``B0`` apart from ``W0``; ``"mirrored"`` starts as an estimate of
+                ``W0`` from what it answers to noise, which reads no weight, see `brodmann.mirror.mirror_weights`;
+                ``"equal"`` starts as a copy, which is backpropagation with a second copy of the weights (exactly so
+                with one area) and proves nothing about feedback.
             noise: Standard deviation of a factor ``1 + noise * normal`` on every change of every weight of ``B0``, for
                 those who study hardware whose two sets of weights do not move alike. Default 0.
 
@@ -168,10 +171,15 @@ class KolenPollack(Feedback):
         if noise < 0 or (noise and per_area):
             raise BrodmannError(f"Expected a noise of at least 0, and none with a map per area, got {noise}.")
         self.noise = noise
-        if start not in ("independent", "equal"):
-            raise BrodmannError(f"Expected a start of 'independent' or 'equal', got '{start}'.")
-        matrix = shape.draw().mul_(shape.scale)
-        matrix = shape.stored(shape.equal_start.clone() if start == "equal" else matrix)
+        if start not in ("independent", "mirrored", "equal"):
+            raise BrodmannError(f"Expected a start of 'independent', 'mirrored' or 'equal', got '{start}'.")
+        if start == "independent":
+            matrix = shape.draw().mul_(shape.scale)
+        elif start == "mirrored":
+            matrix = mirrored(lambda x: x @ shape.equal_start.t(), shape.equal_start)
+        else:
+            matrix = shape.equal_start.clone()
+        matrix = shape.stored(matrix)
         per_area = per_area and (shape.areas > 1 or not shape.shared)  # else the shared part is all there is
         own_only = per_area and not shape.shared
         self.shared = None if own_only else Slab(matrix[None], shape.update)
@@ -291,7 +299,8 @@ class Direct(Feedback):
             outputs: Width of the network's output. The builders fill it in; else `functools.partial` does.
 
         Raises:
-            BrodmannError: By `error`: the output error is not known, or has another number of rows than the layer.
+            BrodmannError: By `check` and `error`: the output error is not known, of another width, or has another
+                number of rows than the layer.
         """
         super().__init__()
         self.register_buffer("matrix", torch.randn(outputs, shape.in_features) / shape.in_features**0.5)
@@ -302,12 +311,21 @@ class Direct(Feedback):
             raise BrodmannError(
                 "Direct feedback needs the output error: train through Network.learn, or set it in the context."
             )
+        self.check(signal.output_error)
         if len(signal.output_error) != len(signal.x):
             raise BrodmannError(
                 f"Direct feedback needs one output error per row, got {len(signal.output_error)} for "
                 f"{len(signal.x)} rows."
             )
         return signal.output_error @ self.matrix
+
+    def check(self, output_error: Tensor) -> None:
+        """Raises where an output error (..., outputs) is of another width than the matrix."""
+        if output_error.shape[-1] != len(self.matrix):
+            raise BrodmannError(
+                f"Direct feedback was built for {len(self.matrix)} outputs, and the network has "
+                f"{output_error.shape[-1]}: build it by partial(Direct, outputs={output_error.shape[-1]})."
+            )
 
 
 class Transpose(Feedback):
@@ -367,7 +385,14 @@ class LeastChange(Feedback):
 
 
 def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
-    """Builds a path from the layer's shape; raises a `BrodmannError` where that alone does not, or gives no path."""
+    """Builds a path from the layer's shape.
+
+    What it draws comes from a generator of its own, which the global one seeds: forward weights are the same whatever
+    the path, so that paths can be compared seed by seed.
+
+    Raises:
+        BrodmannError: The shape alone does not do, or it builds no path.
+    """
     try:
         inspect.signature(feedback).bind(shape)
     except (TypeError, ValueError) as error:
@@ -376,7 +401,9 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
             f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
             "partial(Direct, outputs=10)."
         ) from None
-    path = feedback(shape)
+    # One number of the global generator, whatever a path draws: so forward weights are the same under all paths.
+    with Draws(int(torch.randint(2**62, (), device="cpu"))).going_on():
+        path = feedback(shape)
     if not isinstance(path, Feedback):
         raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
     return path

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import BrodmannError
@@ -44,7 +44,9 @@ class Local(Layer):
                     "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: "
                     "use RMSNorm() of brodmann.local, or nn.LayerNorm with elementwise_affine=False."
                 )
-            held = [*operation.parameters(), *operation.buffers()]
+            # Functions of a network that was converted hold buffers, which nothing changes.
+            parts = [part for part in operation.modules() if not isinstance(part, fx.GraphModule)]
+            held = [*operation.parameters(), *(one for part in parts for one in part.buffers(recurse=False))]
             if held:
                 raise BrodmannError(
                     f"Local takes operations without parameters or buffers; {type(operation).__name__} holds "
@@ -112,7 +114,10 @@ class Local(Layer):
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
         """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
-        return trace(error)
+        try:
+            return trace(error)
+        except RuntimeError as failure:  # of an operation that PyTorch knows no derivative of
+            raise self._cannot_follow(str(failure)) from None
 
 
 def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:

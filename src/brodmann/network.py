@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from .area_linear import AreaLinear
 from .areas import AreaMap
 from .builders import build
-from .checks import check_positive, check_real, check_tensors
+from .checks import all_finite, check_positive, check_real, check_tensors
 from .constant import Constant
 from .designs import built_from
 from .divergence import check_loss
-from .errors import BrodmannError, CheckpointError, unknown_name
+from .errors import BrodmannError, CheckpointError, DivergenceError, unknown_name
 from .feedback import Direct, FixedRandom
 from .files import read_tensors, write_tensors
 from .layers import Context, Layer, Observer, Rates, check_layer, is_within
@@ -78,6 +78,7 @@ class Network(nn.Module):
             )
         self.lr = min((rule.default_lr for rule in rules), default=LEARNING_RATE) if lr is None else lr
         self.rates, self.clip = rates or Rates(), clip
+        self._direct = [part for part in body.modules() if isinstance(part, Direct)]
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
     @property
@@ -150,9 +151,9 @@ class Network(nn.Module):
 
         Raises:
             BrodmannError: The batch is empty, a shape or a target does not fit, or the learning rate is negative.
-            DivergenceError: The loss is not finite, as where a sample holds NaN. Nothing has moved then. Checked on the
-                CPU alone: elsewhere it would make every step wait for the device. With `RLS` also where the inputs of a
-                layer are too large to be told apart: layers above it have moved then.
+            DivergenceError: The loss or its derivative is not finite, as where a sample holds NaN. Nothing has moved
+                then. Checked on the CPU alone: elsewhere it would make every step wait for the device. With `RLS` also
+                where the inputs of a layer are too large to be told apart: layers above it have moved then.
         """
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
@@ -202,6 +203,8 @@ class Network(nn.Module):
             self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
         output, trace = self.body.trace(x, context)
         error, loss = self._checked_error(output, x, target, weight)
+        for path in self._direct:
+            path.check(error)  # before anything moves
         self.body.learn(trace, error, context._replace(output_error=error))
         return loss, output
 
@@ -245,6 +248,11 @@ class Network(nn.Module):
                     "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
                 )
             (error,) = torch.autograd.grad(loss, leaf)
+            if error.is_cpu and math.isfinite(loss.detach()) and not all_finite(error):
+                raise DivergenceError(
+                    f"The loss is {float(loss.detach())}, and its derivative by the output is not finite: look for "
+                    "what the loss computes and leaves out, such as targets of NaN, and for roots of 0."
+                )
             return error, loss.detach()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:

@@ -47,9 +47,9 @@ class RunOptions:
     dataset: str = "digits"
     """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
     rule: str = "kolen-pollack"
-    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-equal, kolen-pollack-noisy, random,
-    sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a baseline by PyTorch autograd:
-    backprop, or last-layer, which leaves the hidden layers as they were drawn."""
+    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-mirrored, kolen-pollack-equal,
+    kolen-pollack-noisy, random, sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a
+    baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they were drawn."""
     areas: int = 16
     """Budget of areas of every layer; baselines have one, whatever it is."""
     layers: int = 2

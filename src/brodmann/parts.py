@@ -28,6 +28,7 @@ from .updates import Adam, UpdateRule
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
     "kolen-pollack-per-area": functools.partial(KolenPollack, per_area=True),
+    "kolen-pollack-mirrored": functools.partial(KolenPollack, start="mirrored"),
     "kolen-pollack-equal": functools.partial(KolenPollack, start="equal"),
     "kolen-pollack-noisy": functools.partial(KolenPollack, noise=0.1),
     "random": FixedRandom,

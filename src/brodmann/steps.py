@@ -16,26 +16,19 @@ from torch.nn import functional
 from .errors import BrodmannError
 from .graph import INPUT
 from .local import Sum
-from .tracing import RELUS, attribute, one_line, traced
+from .tracing import DROPOUTS, RELUS, OfFunctions, attribute, one_line, traced
 from .transformers import written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""
-DROPOUTS: dict[Any, type[nn.Module]] = {
-    functional.dropout: nn.Dropout,
-    functional.dropout1d: nn.Dropout1d,
-    functional.dropout2d: nn.Dropout2d,
-    functional.dropout3d: nn.Dropout3d,
-    functional.alpha_dropout: nn.AlphaDropout,
-    functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
-}
-"""Functions that a module stands for, which draws while learning alone."""
-PRODUCTS = (
-    "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot kron tensordot einsum chain_matmul multi_dot "
-    "linalg_multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward"
+_PRODUCTS = (
+    "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
+    "multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
+    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward solve solve_triangular lu_solve "
+    "cholesky_solve lstsq tensorsolve householder_product"
 )
-"""Names of functions through which an error goes down by what else they take."""
+PRODUCTS = frozenset(_PRODUCTS.split())
+"""Names of functions through which an error goes down by what else they take; those of `torch.linalg` without it."""
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
@@ -133,7 +126,8 @@ class _Walk:
         if not isinstance(result, fx.Node) or result not in self.names:
             raise BrodmannError("Expected a network that returns one tensor of real numbers, got one of other output.")
         read = {source for step in steps for source in step.sources}
-        return [step for step in steps if step.name in read or step is steps[-1]]  # others became weights of products
+        # Others became weights of products, or buffers of functions.
+        return [step for step in steps if step.name in read or step is steps[-1]]
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         """Returns the module that a node calls, if it does."""
@@ -170,13 +164,17 @@ class _Walk:
             if isinstance(self.results[node], nn.Parameter):
                 self.weights.add(node)
             return
-        read = [part for part in node.all_input_nodes if _is_real(self.results[part])]
-        if node.op == "call_module" or not self.live.isdisjoint(read):
+        read = [part for part in node.all_input_nodes if _carries_numbers(self.results[part])]
+        module = self._module(node)
+        maps = module is not None and any(True for _ in module.parameters())  # what it makes of weights is a value
+        if maps or not self.live.isdisjoint(read):
             self.live.add(node)
-        if node.op == "call_module" or self.weights.isdisjoint(read):
+        if maps or self.weights.isdisjoint(read):
             return
-        opaque = callable(node.target) and _package(node.target) not in FOLLOWED
-        if opaque or (_is_product(node) and node not in self.live):
+        opaque = module is None and callable(node.target) and _package(node.target) not in FOLLOWED
+        # A factor for frequencies is a convolution of what they were made of.
+        spectral = node in self.live and _is_complex(self.results[node])
+        if opaque or spectral or (_is_product(node) and node not in self.live):
             raise _not_followed(node)
         if _is_product(node):
             self.products.add(node)
@@ -219,7 +217,7 @@ class _Walk:
 
     def _weighted(self, node: fx.Node) -> tuple[Weighted, list[fx.Node]]:
         """Returns a product with weights as a module, and the node whose value it takes."""
-        function, read = self._as_module(node, holds=True)
+        function, read = self._as_module(node)
         held = [one for one in read if isinstance(self.results[one], nn.Parameter)]
         if len(read) != 2 or len(held) != 1:
             raise _not_followed(node)
@@ -253,22 +251,24 @@ class _Walk:
             self.dependent.add(node)
         return node in self.dependent
 
-    def _as_module(self, node: fx.Node, *, holds: bool = False) -> tuple[fx.GraphModule, list[fx.Node]]:
+    def _as_module(self, node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
         """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes.
 
-        One that ``holds`` has the buffers that it needs, such as a mask, as its own.
+        Buffers that it needs, such as a mask, are its own.
         """
-        inside = fx.Graph()
+        inside = fx.Graph(tracer_cls=OfFunctions)
         copies: dict[fx.Node, fx.Node] = {}
         held: dict[str, Tensor] = {}
 
         def copied(read: fx.Node) -> fx.Node:
             if read not in copies:
-                own = holds and read.op == "get_attr" and not isinstance(self.results[read], nn.Parameter)
-                if own:
-                    held[str(read.target)] = self.results[read]
-                known = read in self.names and not own
-                copies[read] = inside.placeholder(read.name) if known else inside.node_copy(read, copied)
+                if read.op == "get_attr" and not isinstance(self.results[read], nn.Parameter):
+                    held[read.name] = self.results[read].clone()
+                    copies[read] = inside.get_attr(read.name)
+                elif read in self.names:
+                    copies[read] = inside.placeholder(read.name)
+                else:
+                    copies[read] = inside.node_copy(read, copied)
             return copies[read]
 
         inside.output(inside.node_copy(node, copied))
@@ -288,7 +288,7 @@ class _Walk:
 
 
 def _is_product(node: fx.Node) -> bool:
-    return str(getattr(node.target, "__name__", node.target)) in PRODUCTS.split()
+    return str(getattr(node.target, "__name__", node.target)).removeprefix("linalg_") in PRODUCTS
 
 
 def _is_weighted(node: fx.Node) -> bool:
@@ -338,3 +338,14 @@ def _package(function: Any) -> str:
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _is_complex(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_complex()
+
+
+def _carries_numbers(value: Any) -> bool:
+    """Whether a value is, or holds, a tensor through which errors may go down."""
+    if isinstance(value, tuple | list):
+        return any(map(_carries_numbers, value))
+    return _is_real(value) or _is_complex(value)

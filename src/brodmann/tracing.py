@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,15 @@ IN_PLACE: dict[Any, Callable[..., Any]] = {
     operator.ipow: operator.pow,
 }
 """Operators that write into their input, and those that do not."""
+DROPOUTS: dict[Any, type[nn.Module]] = {
+    functional.dropout: nn.Dropout,
+    functional.dropout1d: nn.Dropout1d,
+    functional.dropout2d: nn.Dropout2d,
+    functional.dropout3d: nn.Dropout3d,
+    functional.alpha_dropout: nn.AlphaDropout,
+    functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
+}
+"""Functions that a module stands for, which draws while learning alone."""
 BIASED = (
     functional.linear,
     functional.conv1d,
@@ -62,6 +72,7 @@ def traced(root: nn.Sequential) -> fx.GraphModule:
                 )
         _measure(node, root)
         _part_bias(node)
+    _leave_out_dropouts(graph, root)
     traced = fx.GraphModule(root, graph)
     traced.graph.eliminate_dead_code()
     return traced
@@ -72,6 +83,12 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Linear | _ConvNd) or super().is_leaf_module(m, module_qualified_name)
+
+
+class OfFunctions(fx.Tracer):
+    """Reads functions of a network once more, as where they are unpickled: sizes of the input may cut buffers."""
+
+    proxy_buffer_attributes = True
 
 
 def _graph(root: nn.Sequential) -> fx.Graph:
@@ -147,6 +164,36 @@ def _part_bias(node: fx.Node) -> None:
         with node.graph.inserting_before(total):
             total.args = node, node.graph.call_method("reshape", (bias, -1, *behind))
     node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
+
+
+def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential) -> None:
+    """Leaves out functions that draw no dropout in training mode either, as far as the network does the same there."""
+
+    def draws(network: fx.Graph) -> list[fx.Node]:
+        attention = functional.scaled_dot_product_attention
+        return [node for node in network.nodes if node.target in DROPOUTS or node.target is attention]
+
+    here = draws(graph)
+    if not here:
+        return
+    try:
+        training = draws(_graph(root.train()))
+    except BrodmannError:
+        return
+    finally:
+        root.eval()
+    for node, other in zip(here, training if len(training) == len(here) else [], strict=False):
+        if node.target in DROPOUTS:
+            asked = inspect.signature(other.target).bind(*other.args, **other.kwargs)  # type: ignore[arg-type]
+            asked.apply_defaults()
+            if asked.arguments["training"] is False:
+                node.replace_all_uses_with(node.all_input_nodes[0])
+                graph.erase_node(node)
+        elif other.kwargs.get("dropout_p", other.args[4] if len(other.args) > 4 else 0.0):
+            raise BrodmannError(
+                "scaled_dot_product_attention cannot be converted with dropout, which it would lose: set dropout_p to "
+                "0, or write the attention out with an nn.Dropout."
+            )
 
 
 def attribute(root: nn.Module, target: str) -> Any:

@@ -34,9 +34,11 @@ class Embedding(nn.Module):
         """Takes the table of an embedding.
 
         Raises:
-            BrodmannError: It rescales its rows as it reads them.
+            BrodmannError: It rescales its rows as it reads them, or their gradients by how often they are read.
         """
         super().__init__()
+        if embedding.scale_grad_by_freq:
+            raise BrodmannError(f"{embedding} cannot be converted: leave scale_grad_by_freq out.")
         if embedding.max_norm is not None:
             raise BrodmannError(f"{embedding} cannot be converted: it changes its weights by itself, for its max_norm.")
         self.weight, self.padding = embedding.weight, embedding.padding_idx

@@ -217,12 +217,38 @@ class Folding(nn.Module):
         return self.readout(x.flatten(1))
 
 
+class Scaled(nn.Module):
+    """Attention by parts of a tuple, with a factor and a summand that learn before the product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joint, self.readout = nn.Linear(4, 12), nn.Linear(20, CLASSES)
+        self.scale, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.joint(x).chunk(3, -1)
+        q, k = q * self.scale, k + self.shift
+        return self.readout(((q @ k.transpose(1, 2)).softmax(-1) @ v).flatten(1))
+
+
+class Switched(nn.Module):
+    """Dropout that is switched off for good."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.readout, self.drops = nn.Linear(4, 6), nn.Linear(6, CLASSES), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.dropout(self.first(x).relu(), 0.5, training=self.training and self.drops)
+        return self.readout(functional.dropout(x, 0.9, False) + functional.alpha_dropout(x, 0.9))
+
+
 class Written(nn.Module):
     """Maps that are written out, with weights and biases of the network's own, one of them behind a mask."""
 
     def __init__(self) -> None:
         super().__init__()
-        shapes = {"first": (6, 4), "masked": (5, 6), "kernel": (2, 1, 2), "last": (2, 4, CLASSES)}
+        shapes = {"first": (6, 4), "masked": (5, 6), "kernel": (2, 1, 2), "halves": (4, 8), "last": (2, 4, CLASSES)}
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.randn(shape) / 2))
         self.shift, self.shifts = nn.Parameter(torch.randn(6)), nn.Parameter(torch.randn(2))
@@ -232,6 +258,7 @@ class Written(nn.Module):
         x = torch.tanh(functional.linear(x, self.first, bias=self.shift))
         x = torch.exp(-functional.linear(x, self.masked * self.mask))
         x = functional.conv1d(x.unsqueeze(1), self.kernel, self.shifts, 1, 0)
+        x = x @ self.halves.chunk(2, 1)[0]
         return torch.einsum("bci,cio->bo", x.sin(), self.last) + (x.mean(1) @ torch.ones(4, CLASSES))
 
 
@@ -286,6 +313,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "grouped": (grouped, (2, 5, 6)),
     "folding": (Folding, (1, 7, 7)),
     "written": (Written, (4,)),
+    "scaled": (Scaled, (5, 4)),
+    "switched": (Switched, (4,)),
     "buffers": (Buffers, (5, 4)),
     "asking": (Asking, (5, 4)),
     "language": (Language, (5,)),

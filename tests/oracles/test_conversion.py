@@ -271,6 +271,31 @@ def test_hooks_on_what_holds_layers_are_followed() -> None:
     torch.testing.assert_close(from_torch(model, areas=2)(x), model(x).detach())
 
 
+def test_what_needs_buffers_learns_and_moves_with_them() -> None:
+    torch.manual_seed(0)
+    model = Holding()
+    network = Network(from_torch(model, areas=1))
+    x, y = torch.randn(9, 4), torch.arange(9) % 4
+    torch.testing.assert_close(network(x), model.eval()(x).detach())
+    assert network.learn(x, y) > network.learn(x, y)
+    assert network.double()(x.double()).dtype == torch.float64
+    copy.deepcopy(network).learn(x.double(), y)
+    assert constants(network) == []
+
+
+class Holding(nn.Module):
+    """Functions that need buffers, in which no error may ask for theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.readout = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("mean", torch.ones(4))
+        self.register_buffer("variance", torch.full((4,), 2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(functional.batch_norm(self.map(x), self.mean, self.variance).relu())
+
+
 def test_an_activation_of_ones_own_is_followed_where_it_looks() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), Odd(), nn.Softmax(1), nn.Flatten(2), nn.Linear(36, 2), nn.Flatten())
@@ -340,6 +365,30 @@ class Multiplying(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(self.inside(x), self.weights)
+
+
+class Passing(nn.Module):
+    """Weights that go through a module without any, and are as many rows as samples are tried."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.weights = module, nn.Parameter(torch.randn(11, 11))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.module(self.weights)
+
+
+class Complex(nn.Module):
+    """Rotated pairs, as in positions of language models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+        self.register_buffer("turns", torch.polar(torch.ones(2), torch.tensor([0.1, 1.0])))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(self.map(x).unflatten(-1, (2, 2)))
+        return torch.view_as_real(pairs * self.turns).flatten(1)
 
 
 @fx.wrap
@@ -438,6 +487,27 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "matmul cannot be converted where it ta",
         ),
+        *(
+            (Multiplying(function), {}, "cannot be converted where it takes parameters")
+            for function in (
+                lambda x, w: x @ torch.linalg.qr(w)[0],
+                lambda x, w: torch.linalg.matmul(x, w.relu()),
+                lambda x, w: torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(w[0]), 4),
+                lambda x, w: torch.fft.irfft(torch.fft.rfft(x)[:, :2] * torch.view_as_complex(w[:2, :2]), 4),
+            )
+        ),
+        (Passing(nn.Tanh()), {"shape": (11,)}, "matmul cannot be converted where it takes parameters"),
+        (Complex(), {}, "A network that holds complex numbers cannot be converted: hold their real and imaginary"),
+        (
+            nn.Sequential(nn.Embedding(4, 4, scale_grad_by_freq=True), nn.Linear(4, 4)),
+            {"shape": torch.tensor([[1], [2]]), "routing": "layer"},
+            "leave scale_grad_by_freq out.",
+        ),
+        (
+            Returning(lambda x: functional.scaled_dot_product_attention(x, x, x, dropout_p=0.1)),
+            {},
+            "set dropout_p to 0, or write the attention out with an nn.Dropout.",
+        ),
         (Multiplying(lambda x, w: opaque(x, w)), {}, "opaque cannot be converted where it takes parameters"),
         (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes parameters"),
         (Writing(), {}, "add cannot be converted: it overwrites what others read. Leave in-place out."),
@@ -496,7 +566,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),
         (nn.Sequential(nn.LazyLinear(4)), {"shape": (4,)}, "it has no weights yet, or no real ones."),
         (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),
-        (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "it has no weights yet, or no real ones."),
+        (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "Expected a network with weights to learn"),
         (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
         (nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 4)), {}, "Bilinear"),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
