@@ -632,7 +632,7 @@ def test_a_residual_body_that_sends_nothing_down_may_stand_lowest_alone() -> Non
     silent = partial(AreaLinear, 5, 5, areas=1, feedback=None)
     network = Network(Sequential(Residual(silent()), AreaLinear(5, 3, areas=1)))
     network.learn(torch.randn(4, 5), torch.arange(4) % 3)
-    with pytest.raises(BrodmannError, match="Layer 1 of Sequential"):
+    with pytest.raises(BrodmannError, match=r"Layer 1 \(Residual\) sends no error down"):
         Sequential(silent(), Residual(silent()), AreaLinear(5, 3, areas=1))
     with pytest.raises(BrodmannError, match="Expected the size of alpha to be a number of at least 0, got 'x'."):
         Residual(silent(), "x")

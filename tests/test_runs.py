@@ -30,7 +30,8 @@ from brodmann.execution import continue_run, start_run
 from brodmann.kernels import native
 from brodmann.options import RunOptions
 from brodmann.runs import Run
-from brodmann.training import Callback, Interrupted, Trainer
+from brodmann.signals import Interrupted
+from brodmann.training import Callback, Trainer
 
 from .blobs import write_blobs
 

@@ -39,8 +39,9 @@ from brodmann.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, 
 from brodmann.options import RunOptions
 from brodmann.schedule import SCHEDULES, Schedule, batches, learning_rate
 from brodmann.scoring import evaluate, score
+from brodmann.signals import Interrupted
 from brodmann.slabs import Slab
-from brodmann.training import Callback, Interrupted, Trainer
+from brodmann.training import Callback, Trainer
 
 
 def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

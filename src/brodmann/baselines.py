@@ -89,13 +89,10 @@ class Backpropagation(nn.Module):
             raise BrodmannError(f"Autograd's baselines know the optimisers 'adam' and 'sgd', got '{optimiser}'.")
         if residual:
             check_residual_depth(depth)
-        size, maps = dense_size(in_features, outputs, depth, width), []
-        if channels is not None:
-            maps = convolution_sizes(shape or (), channels, outputs)
-            if math.prod(shape or ()) != in_features:
-                raise BrodmannError(f"Expected images of {in_features} numbers, got the shape {shape}.")
-            size = weights_of(maps)
-        check_memory(4 * size)
+        maps = None if channels is None else convolution_sizes(shape or (), channels, outputs)
+        if maps is not None and math.prod(shape or ()) != in_features:
+            raise BrodmannError(f"Expected images of {in_features} numbers, got the shape {shape}.")
+        check_memory(4 * (dense_size(in_features, outputs, depth, width) if maps is None else weights_of(maps)))
         self.design = {
             "in_features": in_features,
             "outputs": outputs,
@@ -111,7 +108,7 @@ class Backpropagation(nn.Module):
             "shape": shape and [int(count) for count in shape],
             "channels": channels and [int(count) for count in channels],
         }
-        if channels is not None:
+        if channels is not None and maps is not None:
             layers = _convolutions(shape or (), channels, maps[-1], activation, dropout)
         elif residual:
             layers = _residual(in_features, outputs, depth, width, activation, dropout)
@@ -174,7 +171,9 @@ class Backpropagation(nn.Module):
             if name.startswith("optimiser."):
                 _, index, buffer = name.split(".")
                 parameter = parameters[int(index)]
-                self.optimiser.state[parameter][buffer] = value.clone() if buffer == "step" else value.to(parameter)
+                self.optimiser.state[parameter][buffer] = (
+                    value.clone() if buffer == "step" else value.to(parameter, copy=True)
+                )
 
     @property
     def dtype(self) -> torch.dtype:

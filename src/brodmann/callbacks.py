@@ -37,8 +37,8 @@ class AreaUse(Callback):
             usage = area_usage(trainer.network, self.x)
             row["effective_areas"] = [round(layer.effective, 3) for layer in usage]
             row["dead_areas"] = [layer.dead for layer in usage]
-            conflicts = [router.conflict for _, router in routers(trainer.network)]
-            growing = [(layer, conflict) for layer, conflict in zip(usage, conflicts, strict=True) if conflict]
+            conflicts = {name: router.conflict for name, router in routers(trainer.network)}
+            growing = [(layer, conflict) for layer in usage if (conflict := conflicts[layer.layer]) is not None]
             if growing:
                 row["area_counts"] = [layer.counts for layer, _ in growing]
                 row["tension"] = [round(float(conflict.tension), 4) for _, conflict in growing]
@@ -109,6 +109,7 @@ class ProgressBar(Callback):
         """See `Callback`."""
         if self.bar is not None:
             self.bar.stop()
+            self.bar = None
 
 
 class TensorBoard(Callback):

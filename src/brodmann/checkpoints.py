@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import CheckpointError
+from .errors import BrodmannError, CheckpointError
 from .files import read_json, read_tensors, write_json, write_tensors
 
 KEPT = 2
@@ -85,7 +85,7 @@ def _read(folder: Path, name: str) -> Checkpoint:
     try:
         record = read_json(folder / f"{name}.json")
         digest, progress = record["sha256"], record["progress"]
-    except (ValueError, KeyError, TypeError):
+    except (BrodmannError, KeyError, TypeError):
         raise CheckpointError(f"Checkpoint '{name}' is damaged: its JSON cannot be read.") from None
     if not tensors.is_file() or _digest(tensors) != digest:
         raise CheckpointError(f"Checkpoint '{name}' is damaged: its tensors are missing, truncated or altered.")

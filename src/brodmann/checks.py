@@ -91,6 +91,13 @@ def all_finite(values: Tensor) -> bool:
     return math.isfinite(low) and math.isfinite(high)
 
 
+def rows_not_finite(values: Tensor) -> list[int]:
+    """Returns the rows of values (rows, ...), counted from 0, in which one is NaN or infinite."""
+    if all_finite(values):
+        return []
+    return (~values.isfinite().reshape(len(values), -1).all(1)).nonzero()[:, 0].tolist()
+
+
 def check_pairs(samples: Tensor, targets: Tensor) -> None:
     """Checks that there are samples, and a target for each; raises a `BrodmannError`."""
     if len(samples) == 0 or len(samples) != len(targets):
@@ -119,11 +126,11 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     Raises:
         BrodmannError: The size or the kind of number does not fit. Weights stored as bfloat16 take float32.
     """
-    if x.shape[-1] != weight.shape[-1]:
+    if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
+        check_tensors(x=x)
         raise BrodmannError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
     expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype
     if x.dtype != expected:
-        check_tensors(x=x)  # the kind of number of anything else is none of torch's
         raise BrodmannError(
             f"Expected an input of {expected}, as the weights are, got {x.dtype}: convert it with x.to({expected}), or "
             "the network with .to(...)."

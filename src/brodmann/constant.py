@@ -13,7 +13,7 @@ from .layers import Context, Layer
 from .recording import unrecorded
 from .routes import Choice, Route
 from .slabs import Slab
-from .updates import UpdateRule, check_rule
+from .updates import SGD, UpdateRule, check_rule
 
 
 class Constant(Layer):
@@ -51,6 +51,11 @@ class Constant(Layer):
     def reads(self) -> bool:
         """It does not."""
         return False
+
+    @property
+    def update_rule(self) -> UpdateRule:
+        """The rule that moves it; of one that never moves that is plain SGD, at no rate."""
+        return SGD() if self.slab is None else self.slab.update_rule
 
     @property
     def value(self) -> Tensor:

@@ -29,11 +29,11 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
     given = dict(arguments)
     if update is not None:
         check_rule(update)
-        name = type(update).__name__.lower()
-        if UPDATES.get(name) is not type(update):
+        name = next((name for name, rule in UPDATES.items() if rule is type(update)), None)
+        if name is None:
+            kind = type(update).__name__
             raise BrodmannError(
-                f"A design names its rule: register yours first, brodmann.updates.UPDATES['{name}'] = "
-                f"{type(update).__name__}."
+                f"A design names its rule: register yours first, brodmann.updates.UPDATES['{kind.lower()}'] = {kind}."
             )
         given["update"] = {"name": name, **asdict(update)}
     try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .areas import AreaMap
+from .checks import check_real
 from .errors import BrodmannError
 from .generators import Draws
 from .groups import Groups
@@ -168,8 +169,9 @@ class KolenPollack(Feedback):
             BrodmannError: The start is unknown, the noise negative, or noise is wanted on maps per area.
         """
         super().__init__()
-        if noise < 0 or (noise and per_area):
-            raise BrodmannError(f"Expected a noise of at least 0, and none with a map per area, got {noise}.")
+        check_real(noise=noise)
+        if noise and per_area:
+            raise BrodmannError(f"Expected no noise with a map per area, got {noise}.")
         self.noise = noise
         if start not in ("independent", "mirrored", "equal"):
             raise BrodmannError(f"Expected a start of 'independent', 'mirrored' or 'equal', got '{start}'.")

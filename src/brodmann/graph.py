@@ -146,7 +146,9 @@ class Graph(Layer):
                 continue
             below: Any = self.nodes[name].learn(remembered, errors.pop(name), context)  # type: ignore[operator]
             sources = self.sources[name]
-            for source, part in zip(sources, below if len(sources) > 1 else (below,), strict=False):
+            if not sources:
+                continue
+            for source, part in zip(sources, below if len(sources) > 1 else (below,), strict=True):
                 if part is not None:
                     errors[source] = errors[source] + part if source in errors else part
         below = errors.get(INPUT)

@@ -20,7 +20,7 @@ from .constant import Constant
 from .designs import built_from
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError, unknown_name
-from .feedback import Direct, FixedRandom
+from .feedback import Direct, Feedback
 from .files import read_tensors, write_tensors
 from .layers import Context, Layer, Observer, Rates, check_layer, is_within
 from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
@@ -28,6 +28,9 @@ from .product import Product
 from .recording import ordinary, unrecorded
 from .routing import Router
 from .updates import LEARNING_RATE, RLS
+
+LEARNING = (AreaLinear, Product, Constant)
+"""Layers that follow a rule."""
 
 
 class Network(nn.Module):
@@ -59,7 +62,8 @@ class Network(nn.Module):
                 negative, ``clip`` not above 0, or the rates name a layer that is not there.
 
         Warns:
-            UserWarning: Layers follow `RLS` under another loss than `SumOfSquares`.
+            UserWarning: Rules ask for different learning rates, and none is given; or layers follow `RLS` under another
+                loss than `SumOfSquares`.
         """
         super().__init__()
         check_layer(body, "The body of a Network")
@@ -67,7 +71,8 @@ class Network(nn.Module):
             check_real(lr=lr)
         if clip is not None:
             check_positive(clip=clip)
-        rules = [part.update_rule for part in body.modules() if isinstance(part, AreaLinear | Product)]
+        learning = [part for part in body.modules() if isinstance(part, LEARNING) and part.learns]
+        rules = [part.update_rule for part in learning]
         self.recursive = any(isinstance(rule, RLS) for rule in rules)
         self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and self.recursive else loss)
         if self.recursive and not isinstance(self.loss, SumOfSquares):
@@ -76,8 +81,15 @@ class Network(nn.Module):
                 "steps too small to learn from one pass.",
                 stacklevel=2,
             )
-        self.lr = min((rule.default_lr for rule in rules), default=LEARNING_RATE) if lr is None else lr
-        self.rates, self.clip = rates or Rates(), clip
+        suited = {rule.default_lr for rule in rules} or {LEARNING_RATE}
+        if lr is None and len(suited) > 1:
+            warnings.warn(
+                f"Layers follow rules that ask for learning rates of {', '.join(map(str, sorted(suited)))}: the "
+                "smallest is taken. Name one by lr=..., or let all layers follow one rule, update=...",
+                stacklevel=2,
+            )
+        self.lr = min(suited) if lr is None else lr
+        self.rates, self.clip = Rates() if rates is None else rates, clip
         self._direct = [part for part in body.modules() if isinstance(part, Direct)]
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
@@ -95,8 +107,7 @@ class Network(nn.Module):
         if not isinstance(rates, Rates):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         parts = self.body.named_modules()
-        kinds = (AreaLinear, Product, Constant)
-        layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, kinds) and part.learns}
+        layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, LEARNING) and part.learns}
         for part in rates.layers:
             if not any(is_within(name, part) for name in layers):
                 raise unknown_name("layer", part, layers)
@@ -297,10 +308,11 @@ class Network(nn.Module):
     def total_parameters(self) -> int:
         """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state.
 
-        What layers and paths of your own hold counts where it is an ``nn.Parameter``, without gradient.
+        What layers of your own hold counts where it is an ``nn.Parameter``; of feedback paths buffers count too.
         """
         prototypes = sum(part.prototypes.numel() for part in self.body.modules() if isinstance(part, Router))
-        fixed = sum(part.matrix.numel() for part in self.body.modules() if isinstance(part, FixedRandom | Direct))
+        paths = [part for part in self.body.modules() if isinstance(part, Feedback)]
+        fixed = sum(buffer.numel() for path in paths for buffer in path.buffers(recurse=False))
         return sum(p.numel() for p in self.body.parameters()) + prototypes + fixed
 
     def save(self, path: str | Path) -> None:
@@ -326,10 +338,10 @@ class Network(nn.Module):
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         tensors, options = read_tensors(Path(path))
-        if not {"lr", "rates", "clip", "dtype"} <= set(options):
+        if not {"lr", "rates", "clip", "design", "loss", "dtype"} <= set(options):
             raise CheckpointError(f"{path} holds no Network: `Backpropagation.load` reads the baseline's.")
         if body is None:
-            if options.get("design") is None:
+            if options["design"] is None:
                 raise CheckpointError(
                     f"{path} does not say how its body was built: pass the body, built by the code that built it first."
                 )
@@ -340,7 +352,7 @@ class Network(nn.Module):
         except RuntimeError as error:
             first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
             raise CheckpointError(f"{path} does not fit this body: {first}") from None
-        if loss is None and "loss" in options:
+        if loss is None:
             loss = described_loss(options["loss"])
             if loss is None:
                 raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")

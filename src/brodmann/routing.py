@@ -101,8 +101,8 @@ class Router(nn.Module):
         super().__init__()
         if partition not in PARTITIONS:
             raise unknown_name("partition", partition, PARTITIONS)
-        count = cell_count(areas, partition, cells)
         check_whole(in_features=in_features, areas=areas, dimension=dimension)
+        count = cell_count(areas, partition, cells)
         check_whole(areas, cells=count)
         check_memory(4 * count * dimension)
         check_positive(temperature=temperature)

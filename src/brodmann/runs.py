@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .assembly import loss_of, split_data
 from .baselines import Backpropagation
+from .checks import rows_not_finite
 from .data import Dataset, Preprocessing, Split, load, load_inputs
 from .data.directory import data_directory
 from .data.inputs import process
@@ -32,7 +33,7 @@ from .extensions import import_extensions
 from .files import expanded, read_json, write_json
 from .kernels.build import build
 from .network import Network
-from .options import BASELINES, DTYPES, RunOptions
+from .options import BASELINES, RunOptions
 from .scoring import outputs_of
 from .version import code_version
 
@@ -150,7 +151,7 @@ class Run:
             raise BrodmannError(f"{self.folder} is not finished: resume it with `brodmann train --resume {place}`.")
         loss = loss_of(self.options, not self.regression)
         if self.options.rule in BASELINES:
-            return Backpropagation.load(path, loss).to(DTYPES[self.options.dtype])
+            return Backpropagation.load(path, loss)
         return Network.load(path, loss=loss)
 
     def preprocessing(self) -> Preprocessing:
@@ -184,11 +185,10 @@ class Run:
         else:
             x = process(_numbers(self._in_order(samples)), preprocessing)
         outputs = outputs_of(network, x.to(network.dtype))
-        finite = torch.isfinite(outputs).all(1)
-        if not finite.all():
+        if bad := rows_not_finite(outputs):
             raise BrodmannError(
-                f"The network has no finite answer for sample {int((~finite).nonzero()[0])}, counted from 0: its "
-                "values lie far beyond those of the training part. Look for a mistake in them."
+                f"The network has no finite answer for sample {bad[0]}, counted from 0: its values lie far beyond "
+                "those of the training part. Look for a mistake in them."
             )
         if self.regression:
             scale = self.targets()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .checks import check_pairs, check_tensors
 from .learner import Learner, check_learner
-from .losses import OwnLoss, one_number, per_sample, takes_logits
+from .losses import is_known, one_number, per_sample, takes_logits
 
 ROWS = 1024
 """Samples that go through a network at a time: enough for its products, and memory for few."""
@@ -38,7 +38,7 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = ROWS) -> d
     outputs = outputs_of(network, x, rows)
     loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, None))), len(x))
     values = target.numel() == outputs.numel() and not takes_logits(network.loss)
-    known = target.is_floating_point() or not isinstance(network.loss, OwnLoss)
+    known = target.is_floating_point() or is_known(network.loss)
     scored = are_classes(outputs, target) or (values and known)
     return {"loss": loss, **(score(outputs, target) if scored else {})}
 

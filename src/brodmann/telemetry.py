@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,11 +87,7 @@ def area_usage(network: Network, x: Tensor) -> list[AreaUsage]:
     for name, counts in area_counts(network, x).items():
         share = counts.double() / counts.sum().clamp_min(1)
         entropy = float(torch.special.entr(share).sum())
-        rows.append(
-            AreaUsage(
-                name, tuple(counts.tolist()), entropy, float(torch.tensor(entropy).exp()), int((counts == 0).sum())
-            )
-        )
+        rows.append(AreaUsage(name, tuple(counts.tolist()), entropy, math.exp(entropy), int((counts == 0).sum())))
     return rows
 
 
@@ -134,7 +131,7 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
         target: As for `Network.learn`.
 
     Returns:
-        One entry per `AreaLinear`, from input to output.
+        One entry per `AreaLinear`, from input to output; none for layers that inference, or the error, passes by.
 
     Raises:
         BrodmannError: There are no samples, not as many targets, or it is no network.
@@ -148,6 +145,8 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: received.update({layer: error}))
     rows = []
     for name, layer in twin.area_layers():
+        if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
+            continue
         error, gradient = received[layer].flatten().double(), truth[layer].flatten().double()
         tiny = torch.finfo(torch.float64).tiny
         cosine = float(error @ gradient / (error.norm() * gradient.norm()).clamp_min(tiny))
@@ -168,7 +167,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         target: Classes, (samples,).
 
     Returns:
-        One entry per `AreaLinear`, from input to output.
+        As of `alignment`.
 
     Raises:
         BrodmannError: Targets are no classes, one for each sample; it is no network; or its layers see several rows of
@@ -199,15 +198,16 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             elif routed and choice is not None:
                 areas[layer] = choice.area
 
-        hooks = [layer.register_forward_pre_hook(keep) for _, layer in twin.area_layers()]
+        for _, layer in twin.area_layers():  # the copy goes, and its hooks with it
+            layer.register_forward_pre_hook(keep)
         with torch.no_grad():
             twin(x)
-        for hook in hooks:
-            hook.remove()
         errors: dict[AreaLinear, Tensor] = {}
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
     rows = []
     for name, layer in twin.area_layers():
+        if layer not in errors or layer not in inputs:
+            continue
         delta, h = errors[layer].double(), inputs[layer].double()
         products = (delta @ delta.t()) * (h @ h.t() + 1.0)
         everywhere = torch.zeros(len(h), dtype=torch.int64)

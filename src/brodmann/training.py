@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from torch import Tensor
@@ -27,27 +23,15 @@ from .checkpoints import (
 )
 from .checks import all_finite, check_pairs, check_tensors
 from .divergence import Watch, check_loss
+from .early_stopping import BestWeights, standing
 from .errors import BrodmannError, CheckpointError, DivergenceError
-from .files import read_tensors, write_tensors
 from .generators import Draws
 from .kernels import native
 from .learner import Learner, check_learner
-from .losses import is_known, per_sample
+from .losses import per_sample
 from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import are_classes, correct, evaluate
-
-
-class Interrupted(Exception):  # noqa: N818
-    """A signal stopped the training after a whole step; its checkpoint is written."""
-
-    def __init__(self, number: int) -> None:
-        """Holds the number of the signal."""
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Goes from process to process by its number."""
-        return type(self), (self.number,)
+from .signals import Waiting, waiting_signals
 
 
 class Callback:
@@ -176,11 +160,10 @@ class Trainer:
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._stopping = False
-        self._signal: int | None = None
+        self._waiting = Waiting()
         self._written = 0.0
         self._silent = 0  # epochs on end in which no error came down
-        self._best: dict[str, Tensor] = {}  # weights, where there is no folder for them
-        self._last: dict[str, Tensor] | None = None  # weights of a stopped run, while the best ones are in their place
+        self._best = BestWeights(network, self.folder)
         self._draws = Draws(self.schedule.seed, self.train_data[0].device)
 
     @property
@@ -225,7 +208,7 @@ class Trainer:
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         self._draws.states = generator, on_device
         self.progress = Progress(**checkpoint.progress)
-        self._last = None
+        self._best.drop_last()
         drop_halves(self.folder)
         if name is not None:
             # What lies after the chosen point is given up: else a damaged one would stay the newest.
@@ -246,7 +229,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
         """
-        progress, self._stopping, self._signal, self.failure = self.progress, False, None, None
+        progress, self._stopping, self.failure = self.progress, False, None
         if progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
             raise BrodmannError(
                 f"{self.folder} holds checkpoints of an earlier run: go on with it by resume(), or choose another "
@@ -254,18 +237,15 @@ class Trainer:
             )
         native.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
-        with self._signals(), self._draws.going_on():
+        with waiting_signals() as self._waiting, self._draws.going_on():
             try:
-                if self._last is not None:
-                    self.network.load_learning_state(self._last)
-                    self._last = None
+                self._best.go_on()
                 for callback in self.callbacks:
                     callback.on_start(self)
                 while progress.epoch < self.pace.epochs and not self._out_of_patience() and not self._stopping:
                     self._epoch()
                 self._finish()
-                if self._signal is not None:  # it came after the last step
-                    raise Interrupted(self._signal)
+                self._waiting.stop_if_any()  # it came after the last step
             except BaseException as error:
                 self.failure = error
                 raise
@@ -314,9 +294,9 @@ class Trainer:
                     )
             for callback in self.callbacks:
                 callback.on_step(self, loss)
-            if self._signal is not None:
+            if self._waiting.number is not None:
                 self._checkpoint()
-                raise Interrupted(self._signal)
+                self._waiting.stop_if_any()
             if time.monotonic() - self._written > schedule.checkpoint_seconds:
                 self._checkpoint()
         self._end_epoch()
@@ -341,28 +321,11 @@ class Trainer:
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
-        progress, name = self.progress, self.schedule.metric
-        if name is None:
-            if self.validation is None:
-                return
-            classes = "validation_accuracy" in row and is_known(self.network.loss)
-            name = "validation_accuracy" if classes else "validation_loss"
-        if not isinstance(row.get(name), int | float):
-            raise BrodmannError(
-                f"Expected a number '{name}' in the row of an epoch, which early stopping follows. It has: "
-                f"{', '.join(row)}."
-            )
-        if not math.isfinite(row[name]):
-            raise BrodmannError(
-                f"Early stopping follows '{name}', which is {row[name]} in epoch {progress.epoch + 1}: lower the "
-                "learning rate, or name another metric."
-            )
-        achieved, loss = -row[name] if name.endswith("loss") else row[name], row.get("validation_loss", 0.0)
-        # Of equals the one of the least loss: ten samples are soon all right.
-        if (achieved, -loss) > (progress.best, -progress.best_loss):
-            progress.best, progress.best_loss, progress.best_epoch = achieved, loss, progress.epoch
+        progress, found = self.progress, standing(self.schedule, row, self.network.loss)
+        if found is not None and found > (progress.best, -progress.best_loss):
+            progress.best, progress.best_loss, progress.best_epoch = found[0], -found[1], progress.epoch
             if self.schedule.patience is not None:
-                self._keep_best()
+                self._best.keep()
 
     def _transformed(self, samples: Tensor) -> Tensor:
         if self.transform is None:
@@ -377,20 +340,10 @@ class Trainer:
         patience = self.schedule.patience
         return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
 
-    def _keep_best(self) -> None:
-        if self.folder is not None:
-            write_tensors(self.folder / "best.safetensors", self.network.learning_state(), {})
-        else:
-            self._best = {name: tensor.clone() for name, tensor in self.network.learning_state().items()}
-
     def _finish(self) -> None:
-        if self.schedule.patience is None or self.progress.best_epoch < 0:
-            return
-        if self.progress.epoch < self.pace.epochs and not self._out_of_patience():
-            self._last = {name: tensor.clone() for name, tensor in self.network.learning_state().items()}
-        self.network.load_learning_state(
-            self._best if self.folder is None else read_tensors(self.folder / "best.safetensors")[0]
-        )
+        """Puts the best weights in their place at the end, where there is patience."""
+        if self.schedule.patience is not None and self.progress.best_epoch >= 0:
+            self._best.put_back(goes_on=self.progress.epoch < self.pace.epochs and not self._out_of_patience())
 
     def _checkpoint(self) -> None:
         if self.folder is not None:
@@ -400,25 +353,6 @@ class Trainer:
                 tensors["device_generator_state"] = on_device
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Lets SIGINT and SIGTERM wait for the end of the step, unless they are ignored. Only the main thread may."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, _: FrameType | None) -> None:
-            self._signal = number
-
-        # None: not installed from Python, which could not put it back.
-        minded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (None, signal.SIG_IGN)]
-        before = {number: signal.signal(number, ask) for number in minded}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _plain(name: str, value: Any) -> Any:

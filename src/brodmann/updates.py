@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .checks import check_positive, check_real, check_settings
+from .checks import check_positive, check_real, check_settings, check_share
 from .errors import BrodmannError, DivergenceError, unknown_name
 
 
@@ -94,11 +94,6 @@ class UpdateRule(ABC):
         """
 
 
-def _require(condition: bool, what: str, got: float) -> None:
-    if not (condition and math.isfinite(got)):
-        raise BrodmannError(f"Expected {what}, got {got}.")
-
-
 @dataclass(frozen=True)
 class SGD(UpdateRule):
     """Stochastic gradient descent: ``m = momentum * m + g``, ``w = (1 - lr * decay) * w - lr * m``.
@@ -118,7 +113,7 @@ class SGD(UpdateRule):
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)
-        _require(0 <= self.momentum < 1, "a momentum in [0, 1)", self.momentum)
+        check_share(momentum=self.momentum)
 
     @property
     def default_lr(self) -> float:
@@ -171,9 +166,8 @@ class Adam(UpdateRule):
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)
-        _require(0 <= self.beta1 < 1, "a beta1 in [0, 1)", self.beta1)
-        _require(0 <= self.beta2 < 1, "a beta2 in [0, 1)", self.beta2)
-        _require(self.epsilon > 0, "an epsilon above 0", self.epsilon)
+        check_share(beta1=self.beta1, beta2=self.beta2)
+        check_positive(epsilon=self.epsilon)
 
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """First and second moment and the number of steps."""

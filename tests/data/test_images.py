@@ -164,5 +164,5 @@ def test_torchvision_of_another_build_is_reported_in_one_line(tmp_path: Path, mo
 def test_damaged_files_say_how_to_get_them_anew(tmp_path: Path, torchvision: Any) -> None:
     touch(tmp_path, "usps.bz2", "usps.t.bz2")
     torchvision.USPS.fails = RuntimeError("Dataset not found or corrupted. More")
-    with pytest.raises(MissingDataError, match="incomplete or damaged .* Remove it and run: brodmann data fetch usps"):
+    with pytest.raises(BrodmannError, match="incomplete or damaged .* Remove it and run: brodmann data fetch usps"):
         load("usps", tmp_path)

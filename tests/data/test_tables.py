@@ -62,7 +62,7 @@ def test_half_cached_table_is_missing_and_not_downloaded(tmp_path: Path, absent:
     opener = urllib.request.build_opener()
     urllib.request.install_opener(opener)
     try:
-        with pytest.raises(MissingDataError, match="incomplete or damaged.* brodmann data fetch openml:7 --data-dir"):
+        with pytest.raises(BrodmannError, match="incomplete or damaged.* brodmann data fetch openml:7 --data-dir"):
             load("openml:7", tmp_path)
         # The program around us keeps its own way to the network.
         assert urllib.request._opener is opener  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ from brodmann.bench.tuner import (
 from brodmann.errors import BrodmannError
 from brodmann.extensions import import_extensions
 from brodmann.files import read_json, write_json
-from brodmann.training import Interrupted
+from brodmann.signals import Interrupted
 from brodmann.version import code_version
 
 ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"

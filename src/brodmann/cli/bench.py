@@ -14,7 +14,7 @@ from brodmann.bench.estimate import core_hours
 from brodmann.bench.tuner import TRIALS
 from brodmann.errors import BrodmannError, unknown_name
 from brodmann.files import expanded
-from brodmann.training import Interrupted
+from brodmann.signals import Interrupted
 
 from .output import say
 

@@ -19,7 +19,8 @@ from brodmann.execution import continue_run, start_run
 from brodmann.inspection import inspect_run
 from brodmann.options import RunOptions
 from brodmann.runs import Run
-from brodmann.training import Callback, Interrupted
+from brodmann.signals import Interrupted
+from brodmann.training import Callback
 
 from .output import OUT, say
 
@@ -104,7 +105,7 @@ class Train(RunOptions):
                     f"--resume goes on with the run's own options, and there {option} is {own}: leave {value} out, or "
                     "start a new run."
                 )
-        if self.out not in (None, self.resume) or self.overwrite or self.compare > run.compare:
+        if self.out not in (None, self.resume) or self.overwrite or (self.compare and not run.compare):
             raise BrodmannError("--resume goes on with the run as it is: leave --out, --overwrite and --compare out.")
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brodmann.checks import all_finite
+from brodmann.checks import rows_not_finite
 from brodmann.errors import BrodmannError
 
 Array = NDArray[Any]
@@ -55,11 +55,10 @@ def finite_tensor(array: Array, label: str) -> Tensor:
     """
     with np.errstate(over="ignore"):
         tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
-    if not all_finite(tensor):
-        bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
+    if bad := rows_not_finite(tensor):
         raise BrodmannError(
-            f"{label} must be finite in float32, got NaN or an infinite value in row {int(bad.nonzero()[0])} "
-            f"({int(bad.sum())} such rows). Remove or fill them."
+            f"{label} must be finite in float32, got NaN or an infinite value in row {bad[0]}, counted from 0 "
+            f"({len(bad)} such rows). Remove or fill them."
         )
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C")) if _too_wide(array, tensor) else tensor
 
@@ -70,7 +69,8 @@ def _too_wide(array: Array, narrow: Tensor) -> bool:
         return False
     wide = array.reshape(len(array), -1).astype(np.float64)
     lost = np.abs(wide - narrow.reshape(len(narrow), -1).numpy()).max(axis=0)
-    return bool((lost > 1e-4 * np.ptp(wide, axis=0)).any())
+    varied = np.ptp(wide, axis=0)
+    return bool((lost > 1e-4 * varied)[varied > 0].any())
 
 
 def check_parts(name: str, train: tuple[Array, Array], test: tuple[Array, Array]) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from brodmann.errors import MissingDataError
+from brodmann.errors import BrodmannError, MissingDataError
 from brodmann.files import expanded, user_cache
 
 
@@ -38,9 +38,9 @@ def missing(name: str, expected: Path, directory: Path) -> MissingDataError:
     )
 
 
-def damaged(name: str, place: Path, directory: Path, reason: object) -> MissingDataError:
+def damaged(name: str, place: Path, directory: Path, reason: object) -> BrodmannError:
     """Builds the error for a data set that is here but cannot be read."""
-    return MissingDataError(
+    return BrodmannError(
         f"Data set '{name}' at {place} is incomplete or damaged ({one_line(reason)}). "
         f"Remove it and run: {fetch_command(name, directory)}"
     )

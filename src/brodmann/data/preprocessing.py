@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brodmann.checks import all_finite
+from brodmann.checks import rows_not_finite
 from brodmann.errors import BrodmannError, unknown_name
 
 NORMALISATIONS = ("standard", "unit", "none")
@@ -94,11 +94,10 @@ class Preprocessing:
         rows = max(1, _VALUES_PER_BLOCK // math.prod(self.shape))
         for block, place in zip(torch.split(x, rows), torch.split(result, rows), strict=True):
             place.copy_((_wide(block, self.grey) - mean) / scale)
-        if not all_finite(result):
-            row = int((~torch.isfinite(result.flatten(1)).all(1)).nonzero()[0])
+        if bad := rows_not_finite(result):
             raise BrodmannError(
-                f"Inputs lie too far from those of the training part for float32, those of sample {row}, counted from "
-                "0, for one. Look for a mistake in them."
+                f"Inputs lie too far from those of the training part for float32, those of sample {bad[0]}, counted "
+                "from 0, for one. Look for a mistake in them."
             )
         return result.reshape(len(x), *self.output_shape)
 

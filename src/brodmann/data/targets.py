@@ -29,7 +29,8 @@ class TargetScale:
         """Takes mean and standard deviation of the targets of a training part, (n, targets)."""
         wide = y.double()
         deviation = wide.std(0, correction=0)
-        return TargetScale(tuple(wide.mean(0).tolist()), tuple(torch.where(deviation > 0, deviation, 1.0).tolist()))
+        varies = (wide.amin(0) < wide.amax(0)) & (deviation > 0)  # rounding leaves a constant a deviation of 1e-17
+        return TargetScale(tuple(wide.mean(0).tolist()), tuple(torch.where(varies, deviation, 1.0).tolist()))
 
     def __call__(self, y: Tensor) -> Tensor:
         """Scales targets, (n, targets); returns float32."""

@@ -28,7 +28,8 @@ from brodmann.network import Network
 from brodmann.options import check_partition, default_decay
 from brodmann.schedule import Schedule
 from brodmann.scoring import outputs_of
-from brodmann.training import Callback, Interrupted, Trainer
+from brodmann.signals import Interrupted
+from brodmann.training import Callback, Trainer
 from brodmann.updates import update_rule
 
 Array = NDArray[Any]
@@ -239,7 +240,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
         """Trains from scratch on (samples, features); ``stratify`` are the classes by which a part is held out."""
         schedule = replace(self._schedule(), seed=self._seed)
-        x, y, weight, stratify = present(weight, x, y, weight, stratify)
+        x, y, weight, stratify = without_weightless(weight, x, y, weight, stratify)
         training: Any = np.arange(len(x))
         held_out: Any = training[:0]
         if self.early_stopping:
@@ -260,7 +261,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
         schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
-        x, y, weight = present(weight, x, y, weight)
+        x, y, weight = without_weightless(weight, x, y, weight)
         if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
                 self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)
@@ -321,7 +322,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         return weight
 
 
-def present(weight: Array | None, *arrays: Any) -> Any:
+def without_weightless(weight: Array | None, *arrays: Any) -> Any:
     """Returns the rows of arrays that have a weight in float32: what counts for nothing is as if it were not there."""
     rows = None if weight is None else np.flatnonzero((weight / weight.mean()).astype(np.float32))
     if rows is None or len(rows) == len(arrays[0]):

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from brodmann.errors import BrodmannError
 from brodmann.losses import MeanSquaredError
 
-from .base import Array, SALEstimator, all_or_nothing, present
+from .base import Array, SALEstimator, all_or_nothing, without_weightless
 
 
 class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
@@ -48,9 +48,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         """
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         weight = self._weights(sample_weight, x)
-        x, y, weight = present(weight, x, y, weight)
+        x, y, weight = without_weightless(weight, x, y, weight)
         targets = self._begin(x, y)
-        self._targets.fit(targets, sample_weight=weight)
+        self._target_scaler.fit(targets, sample_weight=weight)
         self._train(x, self._target_tensor(targets), weight, None)
         return self
 
@@ -61,20 +61,20 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         first = not hasattr(self, "network_")
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
         weight = self._weights(sample_weight, x)
-        x, y, weight = present(weight, x, y, weight)
+        x, y, weight = without_weightless(weight, x, y, weight)
         schedule = self._schedule()
         targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         if first:
             begun = self._begin(x, y)
-            self._targets.fit(begun, sample_weight=weight)
+            self._target_scaler.fit(begun, sample_weight=weight)
             if (begun == begun[:1]).all():
                 warnings.warn(
                     "partial_fit takes the scale of targets from its first call, and here all are equal: begin with "
                     "more samples, or scale targets yourself.",
                     stacklevel=3,
                 )
-        elif targets.shape[1] != self._targets.n_features_in_:
-            expected = self._targets.n_features_in_
+        elif targets.shape[1] != self._target_scaler.n_features_in_:
+            expected = self._target_scaler.n_features_in_
             raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
         self._train_on(x, self._target_tensor(targets), weight, schedule)
         return self
@@ -82,7 +82,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
     def predict(self, X: ArrayLike) -> Array:
         """Returns the predicted target of each sample, (samples,) or (samples, targets)."""
         check_is_fitted(self, "network_")
-        values: Array = self._targets.inverse_transform(self._outputs(X))
+        values: Array = self._target_scaler.inverse_transform(self._outputs(X))
         return values[:, 0] if self._one_target else values
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -97,13 +97,13 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             targets = column_or_1d(targets, warn=True)
         self._one_target = targets.ndim == 1
         targets = targets.reshape(len(x), -1)
-        self._targets = StandardScaler()
+        self._target_scaler = StandardScaler()
         self._start(x.shape[1], targets.shape[1], MeanSquaredError(normalised=False))
         return targets
 
     def _target_tensor(self, targets: Array) -> torch.Tensor:
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = torch.from_numpy(self._targets.transform(targets).astype(np.float32))
-        if not (np.isfinite(self._targets.scale_).all() and torch.isfinite(scaled).all()):
+            scaled = torch.from_numpy(self._target_scaler.transform(targets).astype(np.float32))
+        if not (np.isfinite(self._target_scaler.scale_).all() and torch.isfinite(scaled).all()):
             raise BrodmannError("Expected targets that float32 can hold, got larger ones: scale them down.")
         return scaled

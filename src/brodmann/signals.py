@@ -1,0 +1,57 @@
+"""Signals that end a training wait for the end of its step."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A signal stopped the training after a whole step; its checkpoint is written."""
+
+    def __init__(self, number: int) -> None:
+        """Holds the number of the signal."""
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Goes from process to process by its number."""
+        return type(self), (self.number,)
+
+
+class Waiting:
+    """The signal that came last, ``number``, None before one."""
+
+    def __init__(self) -> None:
+        """Starts without one."""
+        self.number: int | None = None
+
+    def stop_if_any(self) -> None:
+        """Raises `Interrupted` where a signal came."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+
+@contextmanager
+def waiting_signals() -> Iterator[Waiting]:
+    """Notes SIGINT and SIGTERM in place of what they do, unless they are ignored. Only the main thread can."""
+    waiting = Waiting()
+    if threading.current_thread() is not threading.main_thread():
+        yield waiting
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        waiting.number = number
+
+    # None: not installed from Python, which could not put it back.
+    minded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (None, signal.SIG_IGN)]
+    before = {number: signal.signal(number, note) for number in minded}
+    try:
+        yield waiting
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
