@@ -37,6 +37,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
     options = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=0.5)
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
+    if any("," in option for option in options):
+        options = [f"'{option}'" for option in options]
     own = f" One of your own: register it in {registry}, in a file that `brodmann --import FILE` loads."
     return BrodmannError(
         f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -78,6 +79,27 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds a folder, which is made where it is not there, against other processes that ask for it likewise.
+
+    Raises:
+        BrodmannError: Another process holds it, or it cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise BrodmannError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BrodmannError(f"Another process runs in {folder}: wait for it, or choose another folder.") from None
+        yield  # the system lets go of it with the file, however the process ends
 
 
 def plain(value: Any) -> Any:

@@ -46,7 +46,7 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
         BrodmannError: The run is not finished, its data has changed, or matplotlib is missing.
     """
     run = Run.read(folder)
-    network = run.learner()
+    folder, network = run.folder, run.learner()
     history = read_rows(folder / "metrics.jsonl")
     place = folder / "figures"
     twin = folder / "backpropagation" / "metrics.jsonl"

@@ -25,6 +25,7 @@ from .assembly import loss_of, split_data
 from .baselines import Backpropagation
 from .checks import rows_not_finite
 from .data import Dataset, Preprocessing, Split, load, load_inputs
+from .data.csv_table import counts
 from .data.directory import data_directory
 from .data.inputs import process
 from .data.targets import TargetScale
@@ -203,7 +204,7 @@ class Run:
 
     def _in_order(self, samples: Any) -> Any:
         """Returns a data frame with the columns of the training data in their order, where both have names."""
-        if self.columns is None or not hasattr(samples, "columns"):
+        if self.columns is None or counts(self.columns) or not hasattr(samples, "columns"):
             return samples
         names = [str(name) for name in samples.columns]
         for column in self.columns:

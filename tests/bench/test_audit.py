@@ -5,13 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from brodmann.bench.audit import audit
 from brodmann.bench.journal import read_journal
+from brodmann.bench.recipes import Plan
+from brodmann.bench.report import write_report
+from brodmann.bench.runner import run_recipes
+from brodmann.bench.sections.section import Plot
 from brodmann.bench.tuner import candidates
+from brodmann.errors import BrodmannError
+from brodmann.files import alone_in
 
 
 def parts(folder: Path) -> tuple[list, list, dict, dict]:
@@ -86,9 +95,44 @@ def cheat_no_plan(rows: list, trials: list, choices: dict, plan: dict) -> None:
     plan.clear()
 
 
+def cheat_accuracy(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    rows[0]["test"] = 0.999
+
+
+def cheat_answers(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    rows[0]["tested"] -= 1
+
+
+def cheat_epochs(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    rows[0]["options"]["epochs"] = 400
+
+
+def cheat_name(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    rows[0]["seed"] = 9
+
+
+def cheat_kind(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    rows[0]["trial"] = True
+
+
+def cheat_trial_seed(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    trials[0]["seed"] = trials[0]["options"]["seed"] = 0
+
+
+def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    del rows[0]["options"]["partition"]
+
+
 @pytest.mark.parametrize(
     ("cheat", "message"),
     [
+        (cheat_accuracy, "its test accuracy is not that of its answers to the test samples"),
+        (cheat_answers, "its test accuracy is not that of its answers to the test samples"),
+        (cheat_epochs, "its settings are not those that it was run with"),
+        (cheat_name, "its settings are not those that it was run with"),
+        (cheat_kind, "a trial stands among the results"),
+        (cheat_trial_seed, "what stands among the trials is none, or of another seed than theirs"),
+        (older_row, "1 rows were written by another version, whose settings cannot be checked"),
         (cheat_choice, r"SAL, 16 areas: the stored choice \(lr .*\) is not the best of the trial log"),
         (cheat_settings, r"a result used \(lr 0\.123, "),
         (cheat_twice, "the test part was read 2 times, expected once"),
@@ -123,3 +167,68 @@ def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:
         re.search("backpropagation: the search has 12 trials, that of other methods 24", problem)
         for problem in audit(rows, kept, choices, plan)
     )
+
+
+def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
+    bench = Path(__file__).parents[2] / "docs" / "bench" / "interference"
+    row = next(row for row in read_journal(bench / "rows.jsonl.gz") if row["task"] == "stream")
+    row["test"] += 0.01
+    assert any("is not that of its matrix" in problem for problem in audit([row], [], {}, {}))
+
+
+@pytest.mark.parametrize("name", ["convergence", "depth", "interference-mnist", "paper", "ten"])
+def test_the_rows_of_the_documentation_pass_the_audit(name: str) -> None:
+    bench = Path(__file__).parents[2] / "docs" / "bench" / name
+    rows = read_journal(bench / "rows.jsonl.gz")
+    trials = read_journal(bench / "trials.jsonl.gz") if (bench / "trials.jsonl.gz").is_file() else []
+    choices, plan = (
+        json.loads((bench / file).read_text()) if (bench / file).is_file() else {}
+        for file in ("choices.json", "plan.json")
+    )
+    assert audit(rows, trials, choices, plan) == []
+
+
+def test_figures_stay_in_their_folder_whatever_sets_are_called() -> None:
+    names = [Plot(f"depth-{name}", "", print).name for name in ("digits", "../a b.npz", "../a c.npz", "../../x/a.npz")]
+    assert names[0] == "depth-digits"
+    assert len({*names}) == 4
+    assert not any("/" in name or " " in name for name in names)
+
+
+def test_two_processes_do_not_run_in_one_folder(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "a"), pytest.raises(BrodmannError, match="Another process runs in"):
+        run_recipes(["ten"], Plan(quick=True, sets=("digits",)), tmp_path / "a")
+    with alone_in(tmp_path / "a"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("rows.jsonl", lambda row: row.pop("wall_seconds")),
+        ("rows.jsonl", lambda row: row.pop("test")),
+        ("rows.jsonl", lambda row: row.update(test=None)),
+        ("rows.jsonl", lambda row: row.update(correct="AAAA")),
+        ("rows.jsonl", lambda row: row.update(correct="!")),
+        ("rows.jsonl", lambda row: row.pop("tested")),
+        ("rows.jsonl", lambda row: row.pop("task")),
+        ("rows.jsonl", lambda row: row.update(options=3)),
+        ("trials.jsonl", lambda row: row.pop("validation")),
+    ],
+)
+def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, change: Callable[[Any], Any]) -> None:
+    shutil.copytree(small_bench, tmp_path / "out")
+    rows = read_journal(tmp_path / "out" / file)
+    change(rows[0])
+    (tmp_path / "out" / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(BrodmannError, match="is no row of a benchmark|holds rows that are damaged"):
+        write_report(tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", ["choices.json", "plan.json"])
+@pytest.mark.parametrize("content", ["[]", "null", '{"a": 1}', '{"a": {"b": {"lr": 1}}}'])
+def test_damaged_choices_and_plans_are_refused(small_bench: Path, tmp_path: Path, file: str, content: str) -> None:
+    shutil.copytree(small_bench, tmp_path / "out")
+    (tmp_path / "out" / file).write_text(content)
+    with pytest.raises(BrodmannError, match="is damaged: take it away"):
+        write_report(tmp_path / "out")

@@ -202,7 +202,7 @@ def test_dense_methods_are_widened_to_the_active_parameters_of_sal(blobs: str) -
 @pytest.mark.parametrize("name", ["depth", "scale", "convergence", "interference"])
 def test_recipes_without_data_say_where_to_get_some(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BRODMANN_DATA", str(tmp_path))
-    assert {case.options.dataset for case in cases_of(name, Plan(quick=True))} <= {"digits"}
+    assert {case.options.dataset for case in cases_of([name], Plan(quick=True))} <= {"digits"}
 
 
 def test_a_table_is_markdown_and_html_and_keeps_its_bars() -> None:
@@ -216,4 +216,4 @@ def test_recipes_compare_classifiers(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(40, 3))
     np.savez(path, x_train=x, y_train=x[:, 0], x_test=x, y_test=x[:, 0])
     with pytest.raises(BrodmannError, match="compare classifiers, and '.*real.npz' has real targets: leave it out"):
-        cases_of("ten", Plan(sets=(str(path),)))
+        cases_of(["ten"], Plan(sets=(str(path),)))

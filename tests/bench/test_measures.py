@@ -20,9 +20,9 @@ from brodmann.telemetry import class_conflict
 
 def test_methods_are_chosen_by_the_names_that_tables_call_them() -> None:
     plan = Plan(seeds=2, protocols=("tuned",), sets=("digits",), methods=("SAL, 16 areas", "Kolen-Pollack"))
-    assert [case.method for case in cases_of("ten", plan)] == ["SAL, 16 areas", "Kolen-Pollack"] * 2
+    assert [case.method for case in cases_of(["ten"], plan)] == ["SAL, 16 areas", "Kolen-Pollack"] * 2
     with pytest.raises(BrodmannError, match="Unknown method 'SAL, 15 areas'. Did you mean 'SAL, 1"):
-        cases_of("ten", replace(plan, methods=("SAL, 15 areas",)))
+        cases_of(["ten"], replace(plan, methods=("SAL, 15 areas",)))
 
 
 def test_operations_are_counted_as_by_hand() -> None:

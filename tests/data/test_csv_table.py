@@ -289,3 +289,37 @@ def test_predicting_passes_an_index_over(tmp_path: Path, capsys: pytest.CaptureF
         main(["predict", run, str(tmp_path / f"{name}.csv")])
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
+
+
+def test_rows_of_empty_cells_are_no_blank_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["0", "1"] * 10, "a,b,c,t")
+    path.write_text(path.read_text() + "\n  \n")
+    assert len(load(str(path)).x_train) == 16
+    path.write_text(path.read_text() + ",,,\n")
+    with pytest.raises(BrodmannError, match="line 24 column 1 must be a finite number, got ''"):
+        load(str(path))
+
+
+def test_years_above_other_numbers_are_a_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["0", "1"] * 10, "2019,2020,2021,2022")
+    data = load(str(path))
+    assert data.classes == ("0", "1")
+    assert data.columns == ("2019", "2020", "2021")
+    path.write_text("\n".join(f"{1950 + i},{1970 + i},{1990 + i},{i % 2}" for i in range(20)))
+    assert load(str(path)).columns is None
+    path.write_text("\n".join(f"{1950 + i},{1970 + i},{1990 + i},{2000 + i % 2}" for i in range(20)))
+    assert load(str(path)).columns is None  # years themselves
+
+
+@pytest.mark.parametrize("header", ["0,1,2", "2019,2020,2021", "a,b,t"])
+def test_a_header_of_the_training_data_is_one_in_samples_too(
+    tmp_path: Path, header: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = write(tmp_path / "t.csv", ["0", "1"] * 20, header, columns=2), str(tmp_path / "run")
+    main(["train", str(path), "--epochs", "1", "--out", run, "--no-figures"])
+    samples = tmp_path / "samples.csv"
+    for first in ("", header.rsplit(",", 1)[0] + "\n"):
+        samples.write_text(first + "1,2\n3,4\n-1,0\n")
+        capsys.readouterr()
+        main(["predict", run, str(samples)])
+        assert len(capsys.readouterr().out.split()) == 3

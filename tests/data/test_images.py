@@ -13,7 +13,7 @@ import pytest
 
 from brodmann.data import Dataset, available, fetch, load
 from brodmann.data.idx import read_idx
-from brodmann.errors import BrodmannError, MissingDataError
+from brodmann.errors import BrodmannError
 
 from .sources import touch, write_idx, write_mnist, write_npz
 

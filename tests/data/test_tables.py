@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from brodmann.data import fetch, load
-from brodmann.errors import BrodmannError, MissingDataError
+from brodmann.errors import BrodmannError
 
 from .sources import MIXED, MIXED_ROWS, write_table
 

@@ -1,13 +1,19 @@
-"""Looks for what makes a table a lie: choices not borne out by the trials, test parts read twice, other data, gaps."""
+"""Looks for what makes a table a lie: choices not borne out by the trials, test parts read twice, other data, gaps.
+
+An accuracy that was altered together with the answers to the samples, from which it is computed, cannot be told.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
-from brodmann.bench.case import Row
-from brodmann.bench.tuner import SEARCHED, Choices, choose, search_name, stored_choices
+from brodmann.bench.case import LATER, Case, Row
+from brodmann.bench.statistics import unpack
+from brodmann.bench.tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
+from brodmann.options import RunOptions
 
 TEST_FIELDS = ("test", "correct", "matrix")
 
@@ -27,6 +33,7 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
         *_searches_cut_short(trials),
         *_settings_not_chosen(rows, choices),
         *_tests_read(rows, trials),
+        *_altered(rows, trials),
         *_other_data([*rows, *trials]),
         *_gaps(rows, plan),
         *_versions(rows),
@@ -123,6 +130,37 @@ def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
         if count > 1
     ]
     return found
+
+
+def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
+    """Rows whose parts do not go together: a score beside other answers, settings beside the key of others."""
+    found = []
+    for row in rows:
+        if "correct" in row and abs(unpack(row["correct"], row["tested"]).mean() - row["test"]) > 1e-9:
+            found.append(f"{_name(row)}: its test accuracy is not that of its answers to the test samples.")
+        if row["task"] == "stream" and abs(sum(row["matrix"][-1]) / len(row["matrix"][-1]) - row["test"]) > 1e-4:
+            found.append(f"{_name(row)}: its test accuracy is not that of its matrix.")
+        if row["trial"]:
+            found.append(f"{_name(row)}: a trial stands among the results.")
+    for row in trials:
+        if not row["trial"] or row["seed"] not in TRIAL_SEEDS:
+            found.append(f"{_name(row)}: what stands among the trials is none, or of another seed than theirs.")
+    known = {field.name for field in fields(RunOptions)}
+    older: dict[tuple[str, str], int] = defaultdict(int)
+    for row in (*rows, *trials):
+        if not known - set(LATER) <= set(row["options"]) <= known:
+            older[row["recipe"], row["dataset"]] += 1
+        elif not _is_of_its_key(row):
+            found.append(f"{_name(row)}: its settings are not those that it was run with.")
+    return found + [
+        f"{recipe}, {dataset}: {count} rows were written by another version, whose settings cannot be checked."
+        for (recipe, dataset), count in older.items()
+    ]
+
+
+def _is_of_its_key(row: Row) -> bool:
+    same = (row["seed"], row["dataset"]) == (row["options"]["seed"], row["options"]["dataset"])
+    return same and row["key"] in (Case.of_row(row, alone=alone).key for alone in (False, True))
 
 
 def _other_data(rows: Sequence[Row]) -> list[str]:

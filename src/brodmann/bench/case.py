@@ -50,6 +50,12 @@ class Case:
                 del settings["options"][name]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
+    @classmethod
+    def of_row(cls, row: Row, *, alone: bool) -> Case:
+        """Returns the case that a row says it is of; whether that ran alone is not in it."""
+        own = {name: row[name] for name in ("recipe", "method", "protocol", "task", "trial", "detail")}
+        return cls(options=RunOptions(**row["options"]), alone=alone, **own)
+
     def row(self) -> Row:
         """Returns the part of its row that is known before it runs."""
         return {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def forest(path: Path, differences: Mapping[str, Difference]) -> None:
             markerfacecolor=colour if sure else "white",
         )
     panel.set_yticks(range(len(differences)), labels=list(differences))
-    panel.invert_yaxis()
+    panel.set_ylim(len(differences) - 0.5, -0.5)
     tidy(panel, "points of test accuracy (right: SAL is better)", "")
     panel.grid(visible=False, axis="y")
     write_figure(path, figure)
@@ -87,7 +89,9 @@ def depth(path: Path, rows: Sequence[Row]) -> None:
     """Draws test accuracy by number of layers; rows carry ``layers_count``."""
     figure = new_figure(6.4, 3.4)
     panel = figure.add_subplot()
-    for place, (method, own) in enumerate(grouped(rows, "method").items()):
+    # The main method last: others would hide it.
+    methods = sorted(grouped(rows, "method").items(), key=lambda entry: entry[0] == "kolen-pollack, residual")
+    for place, (method, own) in enumerate(methods):
         plain, areas = "plain" in method, "areas" in method
         colour = COLOURS[4 if areas else _feedback_place(method)]
         by = grouped(own, "layers_count")
@@ -120,7 +124,7 @@ def depth(path: Path, rows: Sequence[Row]) -> None:
 def layers(path: Path, rows: Sequence[Row]) -> None:
     """Draws, layer by layer, the angle to the true gradient, the error's norm and the share of silent units."""
     figure = new_figure(6.4, 5.0)
-    panels = figure.subplots(3, 1)
+    panels = figure.subplots(3, 1, sharex=True)
     for row in rows:
         place = _feedback_place(row["method"])
         kind = {"color": COLOURS[place], "linestyle": STYLES[place % 4], "linewidth": 1.3, "label": row["method"]}
@@ -128,7 +132,8 @@ def layers(path: Path, rows: Sequence[Row]) -> None:
         angles = [math.degrees(math.acos(max(-1.0, min(1.0, line["cosine"])))) for line in row["layers"]]
         panels[0].plot(numbers, angles, **kind)
         panels[1].plot(numbers, [line["error"] if line["error"] > 0 else math.nan for line in row["layers"]], **kind)
-        panels[2].plot(range(1, len(row["silent"]) + 1), [100 * share for share in row["silent"]], **kind)
+        first = len(row["layers"]) - len(row["silent"])  # activations follow layers, but for the first and the readout
+        panels[2].plot(range(first, first + len(row["silent"])), [100 * share for share in row["silent"]], **kind)
     panels[0].axhline(90, color=GREY, linewidth=0.8, linestyle=":")
     panels[1].set_yscale("log")
     plain_decades(panels[1].yaxis)
@@ -144,7 +149,7 @@ def layers(path: Path, rows: Sequence[Row]) -> None:
 
 
 def scale(path: Path, rows: Sequence[Row]) -> None:
-    """Draws accuracy, time of a step and peak memory by total parameters."""
+    """Draws accuracy, time of a step and peak memory by total parameters, means over seeds."""
     figure = new_figure(7.2, 2.6)
     panels = figure.subplots(1, 3)
     kinds = (
@@ -155,13 +160,13 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
     for panel, (label, name, factor) in zip(panels, kinds, strict=True):
         for place, (dataset, group) in enumerate(grouped(rows, "dataset").items()):
             for dense in (False, True):
-                own = sorted(
-                    (row for row in group if (row["options"]["rule"] == "backprop") == dense),
-                    key=lambda row: row["total"],
-                )
+                own = [row for row in group if (row["options"]["rule"] == "backprop") == dense]
+                if name == "step_seconds":  # of rows that did not run beside others
+                    own = [row for row in own if row["jobs"] == 1]
+                points = sorted(_means(seeds, factor, name) for seeds in grouped(own, "method").values())
                 panel.plot(
-                    [row["total"] for row in own],
-                    [factor * row[name] for row in own],
+                    [total for total, _ in points],
+                    [value for _, value in points],
                     color=COLOURS[place % len(COLOURS)],
                     marker="D" if dense else "o",
                     markersize=4,
@@ -171,9 +176,10 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
                     label=f"{dataset}, {'backpropagation' if dense else 'SAL'}",
                 )
         panel.set_xscale("log")
+        panel.margins(x=0.08, y=0.1)
         tidy(panel, "total parameters", label)
     for panel in panels[1:]:
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.05 * panel.get_ylim()[1])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7.5, frameon=False, labelcolor=INK
@@ -181,8 +187,13 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
     write_figure(path, figure)
 
 
+def _means(rows: Sequence[Row], factor: float, name: str) -> tuple[float, float]:
+    """Returns the means over seeds of total parameters and of what a row calls ``name``."""
+    return statistics.mean(row["total"] for row in rows), factor * statistics.mean(row[name] for row in rows)
+
+
 def curves(path: Path, rows: Sequence[Row]) -> None:
-    """Draws validation accuracy by step, on a scale that spreads the errors near 100 %."""
+    """Draws the validation error by step, on logarithmic scales."""
     figure = new_figure(6.0, 3.2)
     panel = figure.add_subplot()
     for place, (method, own) in enumerate(grouped(rows, "method").items()):
@@ -227,7 +238,7 @@ def matrices(path: Path, rows: Sequence[Row]) -> None:
         )
         panel.set_xticks([])
         panel.set_yticks([])
-        panel.set_title(row["method"], fontsize=6.5, color=INK)
+        panel.set_title(textwrap.fill(row["method"], 30), fontsize=6.5, color=INK)
     for panel in panels[len(rows) :]:
         panel.axis("off")
     if image is not None:

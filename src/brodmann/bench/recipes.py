@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -259,22 +259,27 @@ COSTLY = ("SAL, recursive, 256 areas", "SAL, recursive, 1024 areas", "4096 rando
 RECIPES: dict[str, Recipe] = {recipe.__name__: recipe for recipe in (ten, depth, scale, convergence, interference)}
 
 
-def cases_of(name: str, plan: Plan) -> list[Case]:
-    """Returns the cases of a recipe, in the order in which they run.
+def cases_of(names: Iterable[str], plan: Plan) -> list[Case]:
+    """Returns the cases of recipes, in the order in which they run.
 
     Raises:
-        BrodmannError: There is no such recipe, or it has no such method.
-        MissingDataError: None of its data is on this machine.
+        BrodmannError: There is no such recipe, or none of them has a method that the plan names.
+        MissingDataError: None of the data of one is on this machine.
     """
+    cases = [case for name in names for case in _cases_of(name, plan)]
+    if plan.methods is None:
+        return cases
+    known = dict.fromkeys(case.method for case in cases)
+    for method in plan.methods:
+        if method not in known:
+            raise unknown_name("method", method, known)
+    return [case for case in cases if case.method in plan.methods]
+
+
+def _cases_of(name: str, plan: Plan) -> list[Case]:
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES, "brodmann.bench.RECIPES")
     cases = RECIPES[name](plan)
-    known = tuple(dict.fromkeys(case.method for case in cases))
-    for method in plan.methods or ():
-        if known and method not in known:
-            raise unknown_name("method", method, known)
-    if plan.methods is not None:
-        cases = [case for case in cases if case.method in plan.methods]
     if not cases:
         raise MissingDataError(
             f"None of the data of '{name}' is on this machine: `brodmann data list` shows what is, "

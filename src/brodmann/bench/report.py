@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,22 @@ from brodmann.bench.audit import audit
 from brodmann.bench.case import Row
 from brodmann.bench.journal import read_journal
 from brodmann.bench.runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
-from brodmann.bench.sections import Section, section
+from brodmann.bench.sections import Section, section_of
 from brodmann.bench.tables import Table, grouped
-from brodmann.bench.tuner import at_edge
+from brodmann.bench.tuner import SEARCHED, at_edge
 from brodmann.errors import BrodmannError
 from brodmann.files import read_json, write_bytes
 
 FORMATS = ("svg", "png", "pdf")
-NEEDED = {"recipe", "protocol", "dataset", "method", "detail", "seed", "key", "digest", "code", "options", "test_reads"}
-"""What every row has."""
+TEXTS = ("recipe", "protocol", "dataset", "method", "task", "key", "digest", "code")
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(TEXTS, str),
+    **dict.fromkeys(("detail", "options"), dict),
+    **dict.fromkeys(("seed", "test_reads", "jobs"), int),
+    "trial": bool,
+    "wall_seconds": (int, float),
+}
+"""What every row has, and of which kind."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,13 @@ def write_report(folder: Path) -> Report:
     Raises:
         BrodmannError: The folder holds no rows, or cannot be written; matplotlib is missing.
     """
-    rows, trials = _rows(folder, ROWS), _rows(folder, TRIAL_ROWS)
+    rows, trials = _rows(folder, ROWS, {}), _rows(folder, TRIAL_ROWS, {"validation": (int, float)})
     if not rows:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
-    choices = read_json(folder / CHOICES) if (folder / CHOICES).is_file() else {}
-    plan = read_json(folder / PLAN) if (folder / PLAN).is_file() else {}
-    problems = audit(rows, trials, choices, plan)
-    sections = [section(recipe, own) for recipe, own in grouped(rows, "recipe").items()]
+    choices, plan = _stored(folder / CHOICES, _are_choices), _stored(folder / PLAN, _is_plan)
+    with _said_of(folder):
+        problems = audit(rows, trials, choices, plan)
+        sections = [section_of(recipe, own) for recipe, own in grouped(rows, "recipe").items()]
     figures = folder / "figures"
     for part in sections:
         for plot in part.plots:
@@ -65,15 +73,53 @@ def write_report(folder: Path) -> Report:
     return Report(folder / "report.html", folder / "report.md", figures, problems)
 
 
-def _rows(folder: Path, name: str) -> list[Row]:
+def _rows(folder: Path, name: str, more: dict[str, Any]) -> list[Row]:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             rows = read_journal(path)
             for line, row in enumerate(rows, start=1):
-                if not isinstance(row, dict) or not set(row) >= NEEDED:
+                needed = NEEDED | more
+                if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
                     raise BrodmannError(f"{path} line {line} is no row of a benchmark: take that line out.")
             return rows
     return []
+
+
+def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
+    """Returns what a file of the folder holds, an empty dictionary where it is not there."""
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    try:
+        whole = fits(content)
+    except (AttributeError, TypeError):
+        whole = False
+    if not whole:
+        raise BrodmannError(f"{path} is damaged: take it away, and the report says what cannot be checked.")
+    return content
+
+
+def _are_choices(content: Any) -> bool:
+    chosen = [chosen for methods in content.values() for chosen in methods.values()]
+    return all(isinstance(one[name], int | float) if name in one else False for one in chosen for name in SEARCHED)
+
+
+def _is_plan(content: Any) -> bool:
+    return all(isinstance(place, list) and len(place) == 5 for place in content.values())
+
+
+@contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """Says that rows are damaged where what they hold cannot be computed with."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, BrodmannError):
+            raise
+        raise BrodmannError(
+            f"{folder} holds rows that are damaged ({type(error).__name__}: {error}): take them out, and run the same "
+            "`brodmann bench` again."
+        ) from None
 
 
 def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:
@@ -109,7 +155,7 @@ def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: S
     parts += [f"- {problem}" for problem in problems]
     for part in sections:
         parts.append(f"## {part.title}")
-        parts += [text for text in part.text if text]
+        parts += part.text
         parts += [table.markdown() for table in part.tables]
         parts += [f"![{plot.caption}](figures/{plot.name}.png)" for plot in part.plots]
     return "\n\n".join([*parts, *(table.markdown() for table in closing)]) + "\n"
@@ -133,8 +179,8 @@ def _page(
     body = [f'<div class="{kind}"><p>{html.escape(_verdict(problems).strip("*"))}</p><ul>{found}</ul></div>']
     for part in sections:
         body.append(f'<section id="{part.recipe}"><h2>{html.escape(part.title)}</h2>')
-        body += [f"<p>{html.escape(text)}</p>" for text in part.text if text]
-        body += [_drawing(figures / f"{plot.name}.svg", plot.caption) for plot in part.plots]
+        body += [f"<p>{html.escape(text)}</p>" for text in part.text]
+        body += [_drawing(figures / f"{plot.name}.svg", plot.name, plot.caption) for plot in part.plots]
         body += [table.html() for table in part.tables]
         body.append("</section>")
     tables = "".join(table.html() for table in closing)
@@ -142,12 +188,12 @@ def _page(
     return _PAGE.replace("{links}", links).replace("{body}", "\n".join(body))
 
 
-def _drawing(path: Path, caption: str) -> str:
+def _drawing(path: Path, name: str, caption: str) -> str:
     """Returns a figure as part of the page; a click shows it large."""
     drawing = path.read_text()
     drawing = drawing[drawing.index("<svg") :]
     # Names inside a drawing are common to all drawings of a page: make them its own.
-    drawing = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{path.stem}-", drawing)
+    drawing = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", drawing)
     return (
         f'<figure tabindex="0" role="img" aria-label="{html.escape(caption)}">{drawing}'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"

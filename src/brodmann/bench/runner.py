@@ -35,7 +35,7 @@ from brodmann.bench.tuner import (
 )
 from brodmann.errors import BrodmannError
 from brodmann.extensions import import_extensions
-from brodmann.files import read_json, write_json
+from brodmann.files import alone_in, read_json, write_json
 from brodmann.signals import Interrupted
 from brodmann.version import code_version
 
@@ -57,16 +57,18 @@ def run_recipes(
             were chosen for longer trainings.
 
     Raises:
-        BrodmannError: A recipe is unknown, its data is missing, or a training failed.
+        BrodmannError: A recipe is unknown, its data is missing, a training failed, or another process runs in the
+            folder.
         Interrupted: Stopped by a signal; a later call goes on.
     """
-    cases = [case for name in names for case in cases_of(name, plan)]
-    journal = Journal(folder / TRIAL_ROWS)
-    choices = settle(cases, {} if search or plan.quick else stored_choices(), journal, trials, jobs)
-    write_json(folder / CHOICES, _merged(folder / CHOICES, choices))
-    final = [settled(case, choices) for case in cases]
-    _note_plan(folder, final)
-    carry_out(final, Journal(folder / ROWS), jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
+    cases = cases_of(names, plan)
+    with alone_in(folder):
+        journal = Journal(folder / TRIAL_ROWS)
+        choices = settle(cases, {} if search or plan.quick else stored_choices(), journal, trials, jobs)
+        write_json(folder / CHOICES, _merged(folder / CHOICES, choices))
+        final = [settled(case, choices) for case in cases]
+        _note_plan(folder, final)
+        carry_out(final, Journal(folder / ROWS), jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
 
 
 def _merged(path: Path, choices: Choices) -> Choices:

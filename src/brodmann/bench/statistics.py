@@ -46,8 +46,14 @@ def pack(correct: Correct) -> str:
 
 
 def unpack(text: str, count: int) -> Correct:
-    """Returns what `pack` was given."""
-    bits = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    """Returns what `pack` was given for so many samples.
+
+    Raises:
+        ValueError: The text is none of `pack`, or of another number of samples.
+    """
+    bits = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    if len(bits) != -(-count // 8):
+        raise ValueError(f"expected a bit for each of {count} samples, got {len(bits)} bytes")
     return np.unpackbits(bits, count=count).astype(bool)
 
 

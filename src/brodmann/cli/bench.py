@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import tyro
 
@@ -53,6 +55,9 @@ class Bench:
         seeds = 1 if self.seeds is None else self.seeds
         if min(self.jobs, self.trials, seeds) < 1 or max(self.jobs, self.trials, seeds) > 10_000:
             raise BrodmannError("Expected --jobs, --trials and --seeds of 1 to 10,000.")
+        for name in ("sets", "methods", "protocols"):
+            if getattr(self, name) == ():
+                raise BrodmannError(f"--{name} names none: leave it out, or name some behind it.")
         if unknown := set(self.protocols) - {"tuned", "paper"}:
             raise unknown_name("protocol", sorted(unknown)[0], ("tuned", "paper"))
         if self.data_dir is not None:
@@ -60,19 +65,24 @@ class Bench:
         names = list(bench.RECIPES) if self.name == "all" else [self.name]
         plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods)
         if self.estimate:
-            cases = [case for name in names for case in bench.cases_of(name, plan)]
+            cases = bench.cases_of(names, plan)
             hours = core_hours(cases, self.trials, search=self.search or self.quick)
             for name, value in hours.items():
                 say(f"{name:14} {value:8.2f} core-hours")
             say(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
             return
         folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
+        signal.signal(signal.SIGTERM, _stop)
         try:
             bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
         except (KeyboardInterrupt, Interrupted) as stop:
             print("stopped; the same command goes on from here.", file=sys.stderr)
-            sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else 2))
+            sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT))
         _print_report(bench.write_report(folder))
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 @dataclass(frozen=True)

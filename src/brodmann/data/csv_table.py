@@ -29,7 +29,8 @@ Line = tuple[int, list[str]]
 def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
     """Reads a data set from a ``.csv`` table of one example a line.
 
-    A first line without any number and without a name twice is a header, and so is one that counts 0, 1, 2 and on. A
+    A first line without any number and without a name twice is a header, and so is one that counts 0, 1, 2 and on, or
+    of years above a line of other numbers. Lines without anything are passed over, but not those of empty cells. A
     fixed fifth (seed 0, with the class shares of the whole) is the test part: a table has none of its own.
 
     Args:
@@ -76,8 +77,12 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
 
-def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
+def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...] | None, list[Line]]:
     """Returns the names of the columns, None where they have none, and the lines below that are not empty.
+
+    Args:
+        path: The file.
+        expected: Names of columns; a first line of just these is a header, even where they are numbers.
 
     Raises:
         BrodmannError: The file cannot be read, holds no example, or its header has another length.
@@ -94,7 +99,8 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
         if lines and all(any(separator in cell for cell in cells) for _, cells in lines):
             raise BrodmannError(f"{path} has {said} in every line: separate values by commas, and decimals by points.")
     names = None
-    if lines and _is_header(lines[0][1]):
+    first, second = ([*(cells for _, cells in lines[:2]), [], []])[:2]
+    if first and (_is_header(first) or _stripped(first) == [*expected] or _are_years(first) > _are_years(second)):
         names = tuple(cell.strip() for cell in lines[0][1])
         lines = lines[1:]
         if lines and len(lines[0][1]) != len(names):
@@ -104,7 +110,7 @@ def read_lines(path: Path) -> tuple[tuple[str, ...] | None, list[Line]]:
             )
     if not lines:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
-    return (None if names is None or _counts(names) else names), lines
+    return names, lines
 
 
 def _cells(path: Path, *, strict: bool = True) -> list[Line]:
@@ -112,7 +118,7 @@ def _cells(path: Path, *, strict: bool = True) -> list[Line]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=strict)
         try:
-            return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+            return [(reader.line_num, cells) for cells in reader if len(cells) > 1 or "".join(cells).strip()]
         except csv.Error as error:
             if not strict or "unexpected end" in str(error):
                 raise
@@ -171,10 +177,16 @@ def _is_header(cells: list[str]) -> bool:
     Columns without names are counted from 0, as pandas writes them.
     """
     named = cells if cells[0].strip() else cells[1:]
-    if len(named) > 2 and _counts(named):
+    if len(named) > 2 and counts(named):
         return True
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
     return not any(is_number(part) for part in parts) and len({cell.strip() for cell in cells}) == len(cells)
+
+
+def _are_years(cells: Sequence[str]) -> bool:
+    """Whether cells are three years or more, each after the one before."""
+    years = _stripped(cells)
+    return len(years) > 2 and years == sorted(set(years)) and all(re.fullmatch(r"(19|20)\d\d", year) for year in years)
 
 
 def _is_index(cells: Sequence[str]) -> bool:
@@ -182,5 +194,10 @@ def _is_index(cells: Sequence[str]) -> bool:
     return all(re.fullmatch(r"\d+", cell) for cell in cells) and len(set(cells)) == len(cells)
 
 
-def _counts(cells: Sequence[str]) -> bool:
-    return [cell.strip() for cell in cells] == [str(number) for number in range(len(cells))]
+def counts(cells: Sequence[str]) -> bool:
+    """Whether cells are 0, 1, 2 and on."""
+    return _stripped(cells) == [str(number) for number in range(len(cells))]
+
+
+def _stripped(cells: Sequence[str]) -> list[str]:
+    return [cell.strip() for cell in cells]

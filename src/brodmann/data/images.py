@@ -122,8 +122,8 @@ def load_images(name: str, directory: Path) -> Dataset:
         The data set, images ``(n, channels, height, width)`` with values 0 to 255.
 
     Raises:
-        MissingDataError: Files are absent or damaged.
-        BrodmannError: Torchvision is needed and cannot be imported, or an idx file is damaged.
+        MissingDataError: Files are absent.
+        BrodmannError: Files are damaged, or torchvision is needed and cannot be imported.
     """
     if not images_present(name, directory):
         raise missing(name, image_place(name, directory), directory)

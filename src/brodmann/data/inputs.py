@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brodmann.data.arrays import check_numeric, finite_tensor
-from brodmann.data.csv_table import numbers, read_lines
+from brodmann.data.csv_table import counts, numbers, read_lines
 from brodmann.data.npz import open_archive, read_array, why_unreadable
 from brodmann.data.preprocessing import Preprocessing
 from brodmann.errors import BrodmannError, unknown_name
@@ -109,10 +109,10 @@ def _read_npy(path: Path, *_: Any) -> Array:
 
 def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array:
     """Reads a table; where it and the training data name their columns, those of the training data in their order."""
-    names, lines = read_lines(path)
+    names, lines = read_lines(path, columns or ())
     width = len(lines[0][1])
     places: Sequence[int] = range(width)
-    if names and columns:
+    if names and columns and not counts(names) and not counts(columns):
         absent = [column for column in columns if column not in names]
         if absent:
             raise BrodmannError(

@@ -78,8 +78,8 @@ def load_table(name: str, directory: Path) -> Dataset:
         The data set, inputs ``(n, features)``.
 
     Raises:
-        MissingDataError: The table is not wholly in the cache. scikit-learn removes a damaged file from its cache.
-        BrodmannError: The table has no target or columns of free text.
+        MissingDataError: The table is not in the cache.
+        BrodmannError: It is not wholly there, has no target, or columns of free text.
     """
     place = table_place(name, directory)
     if not place.is_file():

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from brodmann.bench.case import Row
-from brodmann.bench.sections.convergence import convergence
-from brodmann.bench.sections.depth import depth
-from brodmann.bench.sections.interference import interference
-from brodmann.bench.sections.scale import scale
+from brodmann.bench.sections.convergence import convergence_section
+from brodmann.bench.sections.depth import depth_section
+from brodmann.bench.sections.interference import interference_section
+from brodmann.bench.sections.scale import scale_section
 from brodmann.bench.sections.scores import accuracies
 from brodmann.bench.sections.section import Section
-from brodmann.bench.sections.ten import ten
+from brodmann.bench.sections.ten import ten_section
 
 SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
-    "ten": ten,
-    "depth": depth,
-    "scale": scale,
-    "convergence": convergence,
-    "interference": interference,
+    "ten": ten_section,
+    "depth": depth_section,
+    "scale": scale_section,
+    "convergence": convergence_section,
+    "interference": interference_section,
 }
 
 
-def section(recipe: str, rows: Sequence[Row]) -> Section:
+def section_of(recipe: str, rows: Sequence[Row]) -> Section:
     """Returns the part of a recipe; one without a part of its own gets its accuracies as a table."""
     if recipe in SECTIONS:
         return SECTIONS[recipe](list(rows))
@@ -31,4 +31,4 @@ def section(recipe: str, rows: Sequence[Row]) -> Section:
     )
 
 
-__all__ = ["SECTIONS", "Section", "section"]
+__all__ = ["SECTIONS", "Section", "section_of"]

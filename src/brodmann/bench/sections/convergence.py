@@ -13,7 +13,7 @@ from brodmann.bench.tables import Table, grouped
 LEVELS = (0.9, 0.95, 0.97, 0.98, 0.99)
 
 
-def convergence(rows: list[Row]) -> Section:
+def convergence_section(rows: list[Row]) -> Section:
     """Returns the section of the recipe `convergence`."""
     result = Section(
         "convergence",
@@ -47,7 +47,7 @@ def convergence(rows: list[Row]) -> Section:
         result.plots.append(
             Plot(
                 f"convergence-{dataset}",
-                f"{dataset}: validation accuracy by step; bands are all seeds",
+                f"{dataset}: validation error by step, on logarithmic scales; bands are all seeds",
                 partial(plots.curves, rows=group),
             )
         )

@@ -11,7 +11,7 @@ from brodmann.bench.sections.section import Plot, Section
 from brodmann.bench.tables import crossed, grouped
 
 
-def depth(rows: list[Row]) -> Section:
+def depth_section(rows: list[Row]) -> Section:
     """Returns the section of the recipe `depth`."""
     rows = [row | {"layers_count": row["options"]["layers"]} for row in rows]
     result = Section(

@@ -20,7 +20,7 @@ CONFLICT = {
 """Column -> what a row calls it."""
 
 
-def interference(rows: list[Row]) -> Section:
+def interference_section(rows: list[Row]) -> Section:
     """Returns the section of the recipe `interference`."""
     result = Section("interference", "Interference")
     conflicts = [row for row in rows if row["task"] == "conflict"]
@@ -29,7 +29,7 @@ def interference(rows: list[Row]) -> Section:
     streams = [row | {"stream": row["detail"]["stream"]} for row in rows if row["task"] == "stream"]
     for (dataset, stream), group in grouped(streams, "dataset", "stream").items():
         result.tables.append(_stream(dataset, stream, group))
-        result.text.append(_hidden_layers_verdict(dataset, stream, group))
+        result.text.extend(_hidden_layers_verdict(dataset, stream, group))
         if stream != "mixture":
             result.plots.append(
                 Plot(
@@ -84,7 +84,7 @@ def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
         "mixture": f"mixed with {', '.join(rows[0]['detail'].get('others', []))}",
     }
     return Table(
-        f"{dataset}, {stream} stream ({titles[stream]}): one pass, no task labels",
+        f"{dataset}, {stream} stream ({titles.get(stream, stream)}): one pass, no task labels",
         [
             "method",
             "average accuracy in % [95 %]",
@@ -102,18 +102,18 @@ def _mean(rows: list[Row], name: str) -> float:
     return 100 * statistics.mean(float(row[name]) for row in rows)
 
 
-def _hidden_layers_verdict(dataset: str, stream: str, rows: list[Row]) -> str:
+def _hidden_layers_verdict(dataset: str, stream: str, rows: list[Row]) -> list[str]:
     means = {method: _mean(own, "test") for method, own in grouped(rows, "method").items()}
     # A frozen hidden layer is a control, not a way to win this comparison.
     ours = {name: value for name, value in means.items() if name.startswith("SAL") and "frozen" not in name}
     equal = ("nearest class mean", "random features, streaming LDA")
     fixed = {name: value for name, value in means.items() if name in equal}
     if not ours or not fixed:
-        return ""
+        return []
     best, rival = max(ours, key=lambda name: ours[name]), max(fixed, key=lambda name: fixed[name])
     word = "beats" if ours[best] > fixed[rival] else "does not beat"
-    return (
+    return [
         f"{dataset}, {stream}: SAL at its best ({best}, {ours[best]:.1f} %) {word} what learns no hidden layer "
         f"({rival}, {fixed[rival]:.1f} %) at equal width."
         + "".join(f" {name} reach {value:.1f} %." for name, value in means.items() if name.startswith("1024"))
-    )
+    ]

@@ -11,7 +11,7 @@ from brodmann.bench.sections.section import Plot, Section
 from brodmann.bench.tables import Table, grouped
 
 
-def scale(rows: list[Row]) -> Section:
+def scale_section(rows: list[Row]) -> Section:
     """Returns the section of the recipe `scale`."""
     lines = []
     for (dataset, method), group in grouped(rows, "dataset", "method").items():

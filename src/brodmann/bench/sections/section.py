@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +13,23 @@ from brodmann.bench.tables import Table
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure: drawn on demand by ``draw(path)``, whose suffix decides the format."""
+    """A figure: drawn on demand by ``draw(path)``, whose suffix decides the format.
+
+    Attributes:
+        name: Of its file; what file names do not hold, as in paths of data sets, is replaced.
+        caption: Below it.
+        draw: Draws it.
+    """
 
     name: str
     caption: str
     draw: Callable[[Any], None]
+
+    def __post_init__(self) -> None:
+        plain = re.sub(r"[^\w.-]+", "_", self.name)
+        if plain != self.name:  # two of them may be alike otherwise
+            plain += "-" + hashlib.sha256(self.name.encode()).hexdigest()[:6]
+        object.__setattr__(self, "name", plain)
 
 
 @dataclass(frozen=True)

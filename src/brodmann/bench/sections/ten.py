@@ -22,7 +22,7 @@ OURS = {"differences": "SAL, 16 areas", "differences-growing": "SAL, growing to 
 """Figure -> method: those that stand beside every other one."""
 
 
-def ten(rows: list[Row]) -> Section:
+def ten_section(rows: list[Row]) -> Section:
     """Returns the section of the recipe `ten`."""
     tuned = [row for row in rows if row["protocol"] == "tuned"]
     published = [row for row in rows if row["protocol"] == "paper"]
