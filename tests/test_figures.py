@@ -62,6 +62,14 @@ def aligned(layers: int) -> list[Alignment]:
     return [Alignment(f"layers.{i}", 1 - 1.3 * i / layers, 10.0 ** (-i / 8), 1.0) for i in range(layers)]
 
 
+def alignments(epochs: int, layers: int, weights: bool = True) -> list[dict[str, Any]]:
+    rows = []
+    for epoch in range(1, epochs + 1):
+        cosines = {f"layers.{i}": 1 - (layers - i) / (layers + epoch) for i in range(layers)}
+        rows.append({"epoch": epoch, "alignment": cosines, "weight_alignment": cosines if weights else {}})
+    return rows
+
+
 def names(classes: int, length: int = 1) -> list[str]:
     return [f"{'class ' * length}{index}" for index in range(classes)]
 
@@ -94,6 +102,9 @@ CASES: dict[str, Draw] = {
     "classes, with dollar signs": lambda p: figures.areas_by_class(p, choices(1, 4), target(3), ["$_$", "$x^$", "$1"]),
     "alignment": lambda p: figures.alignment(p, aligned(2)),
     "alignment, deep": lambda p: figures.alignment(p, aligned(128)),
+    "alignment by epoch": lambda p: figures.alignment_by_epoch(p, alignments(9, 4)),
+    "alignment by epoch, deep": lambda p: figures.alignment_by_epoch(p, alignments(60, 128)),
+    "alignment by epoch, errors alone": lambda p: figures.alignment_by_epoch(p, alignments(1, 1, weights=False)),
     "alignment, vanished": lambda p: figures.alignment(p, [Alignment("layers.0", 0.0, 0.0, 0.0)]),
 }
 

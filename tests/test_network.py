@@ -27,6 +27,7 @@ from brodmann import (
     CrossEntropy,
     Direct,
     DivergenceError,
+    Feedback,
     Layer,
     Local,
     MeanSquaredError,
@@ -36,6 +37,7 @@ from brodmann import (
     Router,
     Sequential,
     SumOfSquares,
+    affine,
     mlp,
     residual_mlp,
     stream_mlp,
@@ -45,7 +47,7 @@ from brodmann.builders import BUILDERS, design
 from brodmann.files import read_tensors, write_tensors
 from brodmann.options import RunOptions
 from brodmann.training import Trainer
-from brodmann.updates import UpdateRule
+from brodmann.updates import UPDATES, UpdateRule
 
 from .oracles.cases import LAYERS, PATHS
 
@@ -649,3 +651,40 @@ def test_forward_weights_of_a_seed_are_the_same_under_all_feedback_paths(routing
     assert len(first) > 20
     for path in PATHS:
         assert all(torch.equal(value, first[name]) for name, value in starts(path).items())
+
+
+def test_rules_that_ask_for_different_rates_are_told() -> None:
+    layers = AreaLinear(5, 6, areas=1, update=Adam()), AreaLinear(6, 3, areas=1)
+    with pytest.warns(UserWarning, match="learning rates of 0.003, 0.3: the smallest is taken"):
+        assert Network(Sequential(*layers)).lr == 0.003
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Network(Sequential(*layers), lr=0.01)
+    assert Network(affine(torch.ones(3), update=SGD())).lr == 0.3
+    for x, message in (([1.0], "Expected x to be a tensor, got list"), (torch.tensor(1.0), r"of shape \(..., 5\)")):
+        with pytest.raises(BrodmannError, match=message):
+            Network(layers[0])(x)
+
+
+class Spread(Feedback):
+    """Fixed random feedback of one's own."""
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__()
+        self.register_buffer("matrix", shape.draw())
+
+    def error(self, signal: Any) -> torch.Tensor:
+        return signal.delta @ self.matrix
+
+
+def test_matrices_of_own_paths_are_counted_as_those_of_ours() -> None:
+    own, ours = (Network(mlp(5, 3, width=6, areas=2, feedback=path)) for path in (Spread, "random"))
+    assert own.total_parameters() == ours.total_parameters()
+
+
+def test_a_rule_is_found_under_whatever_name_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(SGD):
+        pass
+
+    monkeypatch.setitem(UPDATES, "my-rule", Mine)
+    assert Network.from_design(design("mlp", Mine(), in_features=4, outputs=2)).lr == 0.3

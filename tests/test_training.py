@@ -745,3 +745,17 @@ def test_a_trainer_is_given_a_folder_and_a_function(tmp_path: Path) -> None:
             Trainer(network(), blobs(), folder=folder)
     with pytest.raises(BrodmannError, match="Expected transform to be a function of the samples of a batch, got 5"):
         Trainer(network(), blobs(), transform=5)  # type: ignore[arg-type]
+
+
+def test_an_infinite_validation_loss_ends_no_training_that_nobody_wants_to_stop() -> None:
+    x, y = blobs()
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        value = torch.nn.functional.cross_entropy(output, target)
+        return value if output.shape[0] == 30 else value / 0.0  # of the validation part alone
+
+    schedule = Schedule(epochs=2, batch_size=30)
+    history = Trainer(network(loss), (x, y), (x[:50], y[:50]), schedule).run().history
+    assert [row["validation_loss"] for row in history] == [math.inf, math.inf]
+    with pytest.raises(BrodmannError, match="Early stopping follows 'validation_loss', which is inf in epoch 1"):
+        Trainer(network(loss), (x, y), (x[:50], y[:50]), replace(schedule, patience=2)).run()

@@ -14,7 +14,7 @@ from torch import Tensor
 from .errors import BrodmannError
 from .files import write_bytes
 from .network import Network, routers
-from .telemetry import area_usage
+from .telemetry import alignment, area_usage
 from .training import Callback, Trainer
 
 _SHOWN = ("validation_accuracy", "validation_r2")
@@ -23,13 +23,34 @@ _SHOWN = ("validation_accuracy", "validation_r2")
 class AreaUse(Callback):
     """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row.
 
-    Where areas grow by themselves, also ``area_counts``, the samples of every area of each router, and ``tension``, how
-    near each router came to a split, see `brodmann.conflict.Conflict`.
+    Where areas grow by themselves, also ``area_counts``, the samples of every area of each router; ``tension``, how
+    near each router came to a split, see `brodmann.conflict.Conflict`; and ``splits``, those of the epoch: which cells
+    went from which area to which.
     """
 
     def __init__(self, x: Tensor) -> None:
         """Counts on the samples x (n, ...)."""
         self.x = x
+        self.partitions: dict[str, Tensor] = {}
+
+    def on_start(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        if isinstance(trainer.network, Network):
+            self._splits(trainer.network)
+
+    def _splits(self, network: Network) -> list[dict[str, Any]]:
+        """Returns the splits since the last call."""
+        found = []
+        for name, router in routers(network):
+            now, before = router.partition.clone(), self.partitions.get(name)
+            self.partitions[name] = now
+            if before is None or router.conflict is None:
+                continue
+            for old, new in dict.fromkeys(zip(before.tolist(), now.tolist(), strict=True)):
+                if old != new:
+                    cells = ((before == old) & (now == new)).nonzero()[:, 0].tolist()
+                    found.append({"layer": name, "from": old, "to": new, "cells": cells})
+        return found
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -42,6 +63,31 @@ class AreaUse(Callback):
             if growing:
                 row["area_counts"] = [layer.counts for layer, _ in growing]
                 row["tension"] = [round(float(conflict.tension), 4) for _, conflict in growing]
+                row["splits"] = self._splits(trainer.network)
+
+
+class AlignmentRecord(Callback):
+    """Adds ``alignment``, layer -> cosine of its error and the true gradient, to every epoch's row.
+
+    And ``weight_alignment``, layer -> cosine of its feedback matrix and ``W0``, where there is one of each. See
+    `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws both. Nothing is added where autograd
+    cannot follow the network, whose layers may be anybody's.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        """Measures on the samples x (n, ...) and targets y (n, ...): a few hundred do."""
+        self.x, self.y = x, y
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        if isinstance(trainer.network, Network):
+            try:
+                found = alignment(trainer.network, self.x, self.y)
+            except RuntimeError:
+                return
+            row["alignment"] = {layer.layer: round(layer.cosine, 4) for layer in found}
+            weights = {layer.layer: layer.weight_cosine for layer in found}
+            row["weight_alignment"] = {name: round(value, 4) for name, value in weights.items() if value is not None}
 
 
 class MetricsFile(Callback):
@@ -130,11 +176,10 @@ class TensorBoard(Callback):
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
         for name, value in row.items():
-            for index, number in enumerate(value if isinstance(value, list) else [value]):
-                if not isinstance(number, int | float):
-                    continue  # the samples of every area: a figure, not a curve
-                tag = f"{name}/{index}" if isinstance(value, list) else name
-                self.writer.add_scalar(tag, number, row["epoch"])
+            parts = dict(enumerate(value)) if isinstance(value, list) else value
+            for part, number in parts.items() if isinstance(parts, dict) else [("", value)]:
+                if isinstance(number, int | float):  # the samples of every area are a figure, not a curve
+                    self.writer.add_scalar(f"{name}/{part}" if part != "" else name, number, row["epoch"])
 
     def on_end(self, trainer: Trainer) -> None:
         """See `Callback`."""

@@ -33,6 +33,13 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+def shades(count: int) -> list[Any]:
+    """Returns so many colours of one kind, from pale to dark."""
+    from matplotlib import colormaps
+
+    return [colormaps[MAP](0.35 + 0.65 * place / max(1, count - 1)) for place in range(count)]
+
+
 def write_figure(path: Path, figure: Any) -> None:
     """Writes a figure as the path's suffix says: png, svg or pdf."""
     from matplotlib import rc_context

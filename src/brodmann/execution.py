@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .assembly import learner_for, split_data, twin_of
 from .baselines import Backpropagation, matching_width
-from .callbacks import AreaUse, MetricsFile
+from .callbacks import AlignmentRecord, AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
 from .data import Split, load
 from .data.catalogue import is_own_file
@@ -29,6 +29,8 @@ from .runs import Run
 from .scoring import evaluate
 from .training import Callback, Trainer
 
+SMALL = 5_000_000
+"""Parameters up to which a run records its alignment at every epoch: it takes a copy of the network."""
 Watchers = Callable[[Path, RunOptions], list[Callback]]
 
 
@@ -166,7 +168,10 @@ def _train(
 
     train = place(split.x_train, split.y_train)
     validation = place(split.x_validation, split.y_validation)
-    watchers: list[Callback] = [AreaUse(train[0][:1024]), *(callbacks(folder, options) if callbacks else [])]
+    watchers: list[Callback] = [AreaUse(train[0][:1024])]
+    if learner.total_parameters() <= SMALL:
+        watchers.append(AlignmentRecord(train[0][:256], train[1][:256]))
+    watchers += callbacks(folder, options) if callbacks else []
     watchers.append(MetricsFile(folder / "metrics.jsonl"))  # last: it writes what the others put into the row
     trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())

@@ -30,8 +30,9 @@ class Signal(NamedTuple):
         part_delta: The same for the area's own part: ``a * delta`` where the gate multiplies, else ``delta``.
         groups: The rows of each area.
         output_error: Error at the network's output, (rows, outputs), or None.
-        shared: The shared part's weight (slab of one), or None. Only `Transpose` and `SignSymmetric` may read it.
-        areas: The areas' maps, or None. Only `Transpose` and `SignSymmetric` may read them.
+        shared: The shared part's weight (slab of one), or None. A path without weight transport leaves it alone; of
+            those here `Transpose` reads it, and `SignSymmetric` its signs.
+        areas: The areas' maps, or None; likewise.
         target: What the network's output is compared with, (samples, ...), or None: for paths that carry targets down.
     """
 
@@ -43,6 +44,14 @@ class Signal(NamedTuple):
     shared: Slab | None
     areas: AreaMap | None
     target: Tensor | None = None
+
+    def weight_of(self, area: int) -> Tensor:
+        """Returns the forward map of an area, ``W0 + D[g]``, (out, in), for paths that read weights, or their signs."""
+        own = None if self.areas is None else self.areas.weight.value[int(self.areas.slot[area])]
+        if self.shared is None:
+            assert own is not None  # a layer has one or the other
+            return own
+        return self.shared.value[0] if own is None else self.shared.value[0] + own
 
     def repeated(self, weight: Tensor) -> Signal:
         """Returns the signal by which a rule of squares counts each sample ``weight`` times: weight (rows,).
@@ -270,13 +279,7 @@ class SignSymmetric(Feedback):
         below = torch.empty_like(signal.x)
         for area, start, stop in signal.groups.segments:
             rows = slice(None) if signal.groups.order is None else signal.groups.order[start:stop]
-            own = None if signal.areas is None else signal.areas.weight.value[int(signal.areas.slot[area])]
-            if signal.shared is None:
-                assert own is not None
-                signs = own.sign()
-            else:
-                signs = (signal.shared.value[0] if own is None else signal.shared.value[0] + own).sign()
-            below[rows] = signal.delta[rows] @ signs.to(below.dtype)
+            below[rows] = signal.delta[rows] @ signal.weight_of(area).sign().to(below.dtype)
         return below.mul_(self.magnitude)
 
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:

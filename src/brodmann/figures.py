@@ -25,6 +25,7 @@ from .drawing import (
     new_figure,
     plain_decades,
     separate,
+    shades,
     tidy,
     tidy_bar,
     whole_numbers,
@@ -275,6 +276,54 @@ def alignment(path: Path, rows: Sequence[Alignment]) -> None:
     whole_numbers(below.xaxis)
     below.set_xlim(0.5, len(rows) + 0.5)
     figure.align_ylabels([above, below])
+    write_figure(path, figure)
+
+
+def alignment_by_epoch(path: Path, history: Sequence[Row]) -> None:
+    """Draws how errors, and feedback weights, align with what backpropagation would use, by epoch.
+
+    A line for each layer, the lowest in the first colour: on the left the cosine of its error and the true gradient, on
+    the right, where there is one, that of its feedback matrix and the forward weights that all areas share.
+
+    Args:
+        path: PNG file to write.
+        history: A row per epoch with ``epoch``, ``alignment`` and ``weight_alignment``, see
+            `brodmann.callbacks.AlignmentRecord`.
+
+    Raises:
+        BrodmannError: No epoch has an alignment, or matplotlib is missing.
+    """
+    history = [row for row in history if row.get("alignment")]
+    _require(history, "an epoch with an alignment")
+    kinds = {"alignment": "error, true gradient", "weight_alignment": "feedback, forward weights"}
+    kinds = {name: label for name, label in kinds.items() if any(row.get(name) for row in history)}
+    names = list(dict.fromkeys(name for row in history for name in row["alignment"]))
+    few = len(names) <= len(COLOURS)
+    colours = dict(zip(names, COLOURS if few else shades(len(names)), strict=False))
+    figure = new_figure(0.8 + 2.9 * len(kinds), 2.9)
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for panel, (kind, label) in zip(panels, kinds.items(), strict=True):
+        panel.axhline(0.0, color=GREY, linewidth=0.8, linestyle=":")
+        for name in names:
+            points = [(row["epoch"], row[kind][name]) for row in history if name in row.get(kind, {})]
+            if points:
+                panel.plot(
+                    *zip(*points, strict=True),
+                    color=colours[name],
+                    linewidth=1.3,
+                    marker="o" if len(points) <= 30 else None,
+                    markersize=3,
+                    label=name,
+                )
+        tidy(panel, "epoch", "cosine" if panel is panels[0] else "")
+        panel.set_title(label, fontsize=8, color=INK, loc="left")
+        whole_numbers(panel.xaxis)
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(min(low, -0.05), max(high, 1.05))
+    handles, labels = panels[0].get_legend_handles_labels()
+    if not few:
+        handles, labels = [handles[0], handles[-1]], [labels[0], f"{labels[-1]}, and layers between"]
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
     write_figure(path, figure)
 
 

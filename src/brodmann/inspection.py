@@ -64,6 +64,9 @@ def inspect_run(folder: Path, data_dir: str | None = None) -> Inspection:
     aligned = alignment(network, x[:SAMPLES], y[:SAMPLES])
     figures.alignment(place / "alignment.png", aligned)
     drawn.append(place / "alignment.png")
+    if any(row.get("alignment") for row in history):
+        figures.alignment_by_epoch(place / "alignment-by-epoch.png", history)
+        drawn.append(place / "alignment-by-epoch.png")
     if usage:
         figures.area_usage(place / "areas.png", usage)
         drawn.append(place / "areas.png")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,7 +77,12 @@ class NetworkLearner:
 
 
 def learn_stream(
-    learner: StreamLearner | Learner, tasks: Iterable[Task], *, batch_size: int = 16, seed: int = 0
+    learner: StreamLearner | Learner,
+    tasks: Iterable[Task],
+    *,
+    batch_size: int = 16,
+    seed: int = 0,
+    after_task: Callable[[int], None] | None = None,
 ) -> list[list[float]]:
     """Learns tasks one after the other, each sample once, and scores every task after each.
 
@@ -87,6 +92,8 @@ def learn_stream(
         tasks: In their order; the samples of each are shuffled.
         batch_size: Samples of a step. Default 16: a stream is short, and steps are what it has to learn by.
         seed: Of the order inside a task. Default 0.
+        after_task: Called with the number of each task, from 0, once it is learned and scored: to look into the
+            learner. Default None.
 
     Returns:
         The matrix of accuracies: ``matrix[i][j]`` is that on part j (of all parts of all tasks, in order) after task i.
@@ -107,11 +114,13 @@ def learn_stream(
     parts = [part for task in tasks for part in task.parts]
     generator = torch.Generator().manual_seed(int(seed))
     matrix = []
-    for task in tasks:
+    for number, task in enumerate(tasks):
         for rows in torch.split(torch.randperm(len(task.x), generator=generator), int(batch_size)):
             learner.learn(task.x[rows], task.y[rows])
         learner.end_task(task.x, task.y)
         matrix.append([_accuracy(learner, x, y) for x, y in parts])
+        if after_task is not None:
+            after_task(number)
     return matrix
 
 

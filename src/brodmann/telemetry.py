@@ -49,12 +49,14 @@ class Alignment:
         cosine: Cosine of both over the whole batch; 1 for backpropagation, 0 for unrelated.
         norm_ratio: ``|error| / |gradient|``.
         error_norm: ``|error|``.
+        weight_cosine: Cosine of the feedback matrix and ``W0``; None where there is not one of each.
     """
 
     layer: str
     cosine: float
     norm_ratio: float
     error_norm: float
+    weight_cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,17 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
         tiny = torch.finfo(torch.float64).tiny
         cosine = float(error @ gradient / (error.norm() * gradient.norm()).clamp_min(tiny))
         norm = float(error.norm())
-        rows.append(Alignment(name, cosine, norm / max(float(gradient.norm()), tiny), norm))
+        ratio = norm / max(float(gradient.norm()), tiny)
+        rows.append(Alignment(name, cosine, ratio, norm, _weight_cosine(layer)))
     return rows
+
+
+@torch.no_grad()
+def _weight_cosine(layer: AreaLinear) -> float | None:
+    matrix = None if layer.feedback is None else layer.feedback.one_matrix(layer.one_map)
+    if matrix is None or layer.shared is None:
+        return None
+    return float(torch.cosine_similarity(matrix.flatten().double(), layer.shared.value.flatten().double(), dim=0))
 
 
 def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassConflict]:

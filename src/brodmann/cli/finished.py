@@ -87,9 +87,12 @@ class Inspect:
                 table.add_row(layer, str(areas), str(areas - row.dead), f"{row.effective:.2f}", f"{row.entropy:.3f}")
             OUT.print(table)
         if inspection.alignment:
-            table = Table("layer", "cosine", "norm ratio", "error norm", title="Error against the true gradient")
+            table = Table("layer", "cosine", "norm ratio", "error norm", "weights", title="Error against true gradient")
             for line in inspection.alignment:
-                table.add_row(line.layer, f"{line.cosine:.4f}", f"{line.norm_ratio:.3g}", f"{line.error_norm:.3g}")
+                weights = "-" if line.weight_cosine is None else f"{line.weight_cosine:.4f}"
+                errors = (f"{line.cosine:.4f}", f"{line.norm_ratio:.3g}", f"{line.error_norm:.3g}")
+                table.add_row(line.layer, *errors, weights)
             OUT.print(table)
+            say("weights: cosine of the feedback matrix and the shared part", "dim")
         for path in inspection.figures:
             say(f"figure: {path}")

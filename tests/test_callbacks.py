@@ -1,0 +1,125 @@
+"""Callbacks: what they put into the row of an epoch is what the network does."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from brodmann import (
+    Adam,
+    AreaLinear,
+    Local,
+    MeanSquaredError,
+    Network,
+    Residual,
+    Router,
+    Sequential,
+    Transpose,
+    mlp,
+)
+from brodmann.callbacks import AlignmentRecord, AreaUse, ProgressBar
+from brodmann.layers import Context, Layer
+from brodmann.schedule import Schedule
+from brodmann.telemetry import alignment
+from brodmann.training import Trainer
+
+X, Y = torch.randn(90, 5, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
+
+
+def rows_of(network: Network, *callbacks: Any, epochs: int = 2) -> list[dict[str, Any]]:
+    schedule = Schedule(epochs=epochs, lr=0.01)
+    return Trainer(network, (X, Y), (X, Y), schedule, callbacks=callbacks).run().history
+
+
+def test_counts_of_growing_areas_are_those_of_their_router() -> None:
+    torch.manual_seed(0)
+    growing = AreaLinear(5, 5, areas=4, router=lambda *sizes, **options: Router(*sizes, partition="growing", **options))
+    network = Network(Sequential(Residual(growing, shortcut=AreaLinear(5, 5, areas=4)), AreaLinear(5, 3, areas=1)))
+    row = rows_of(network, AreaUse(X))[-1]
+    assert row["area_counts"] == [(90, 0, 0, 0)]  # the shortcut, which is called first, uses all of its areas
+    assert len(row["effective_areas"]) == 2
+
+
+def test_splits_are_told_with_the_cells_that_they_moved() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4000, 10)
+    y = x @ torch.randn(10, 3)
+    y = torch.where(x[:, :1] > 0, y, -y)
+    router = {"partition": "growing", "cells": 64}
+    network = Network(mlp(10, 3, depth=1, areas=8, router=router, update=Adam(decay=0.2)), MeanSquaredError())
+    history = Trainer(network, (x, y), None, Schedule(8, 64, lr=1e-2), callbacks=AreaUse(x)).run().history
+    splits = [split for row in history for split in row["splits"]]
+    ((_, part),) = [(name, part) for name, part in network.named_modules() if isinstance(part, Router)]
+    replayed = torch.zeros_like(part.partition)
+    for split in splits:
+        assert bool((replayed[split["cells"]] == split["from"]).all())
+        replayed[split["cells"]] = split["to"]
+    assert torch.equal(replayed, part.partition)
+    assert len(splits) >= 1
+
+
+def test_the_record_of_alignment_is_that_of_the_network_at_the_end_of_the_epoch() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, depth=3, width=8, areas=2, feedback="kolen-pollack"))
+    row = rows_of(network, AlignmentRecord(X, Y))[-1]
+    found = alignment(network, X, Y)
+    assert row["alignment"] == {layer.layer: round(layer.cosine, 4) for layer in found}
+    first, *others = found
+    assert first.weight_cosine is None  # it sends nothing down
+    for layer, (name, value) in zip(others, row["weight_alignment"].items(), strict=True):
+        part = network.get_submodule(f"body.{name}")
+        forward, back = part.shared.value.flatten(), part.feedback.shared.value.flatten()
+        assert layer.layer == name
+        assert value == pytest.approx(float(torch.cosine_similarity(forward, back, dim=0)), abs=1e-4)
+    for path, cosine in (("transpose", 1.0), ("kolen-pollack-equal", 1.0), ("sign", math.sqrt(2 / math.pi))):
+        torch.manual_seed(0)
+        layers = alignment(Network(mlp(5, 3, depth=3, width=400, areas=1, feedback=path)), X, Y)[1:]
+        assert layers[0].weight_cosine == pytest.approx(cosine, abs=0.01)
+
+
+class Greedy(Layer):
+    """A layer that learns by a readout of its own, which inference does not pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.head = AreaLinear(5, 5, areas=1), AreaLinear(5, 3, areas=1, feedback=Transpose)
+
+    def forward(self, x: torch.Tensor, choice: Any = None) -> torch.Tensor:
+        return self.map(x)
+
+    def trace(self, x: torch.Tensor, context: Context) -> tuple[torch.Tensor, Any]:
+        y, trace = self.map.trace(x, context)
+        return y, (trace, self.head.trace(y, context))
+
+    def learn(self, trace: Any, error: torch.Tensor, context: Context) -> torch.Tensor | None:
+        trace, (output, above) = trace
+        own = (output.softmax(-1) - nn.functional.one_hot(context.target, 3)) / len(output)
+        return self.map.learn(trace, self.head.learn(above, own, context), context)
+
+
+class Unfollowed(Local):
+    """An operation that autograd does not see."""
+
+    def forward(self, x: Any, choice: Any = None) -> torch.Tensor:
+        with torch.no_grad():
+            return super().forward(x, choice)
+
+
+def test_alignment_leaves_out_layers_beside_the_path_and_what_autograd_cannot_follow() -> None:
+    torch.manual_seed(0)
+    network = Network(Sequential(Greedy(), AreaLinear(5, 3, areas=1)))
+    assert list(rows_of(network, AlignmentRecord(X, Y))[-1]["alignment"]) == ["layers.0.map", "layers.1"]
+    network = Network(Sequential(AreaLinear(5, 3, areas=1), Unfollowed(nn.Tanh())))
+    assert "alignment" not in rows_of(network, AlignmentRecord(X, Y))[-1]
+
+
+def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[str]) -> None:
+    bar, network = ProgressBar("twice"), Network(mlp(5, 3, width=8, areas=2))
+    for _ in range(2):
+        rows_of(network, bar)
+        assert capsys.readouterr().err.count("twice epoch") == 2
+        assert bar.bar is None
