@@ -283,8 +283,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), nn.ReLU()),  # type: ignore[arg-type]
-        "Layer 1 of Sequential is a ReLU, which cannot learn: wrap parameter-free operations in Local, and use "
-        "AreaLinear for linear maps.",
+        "Layer 1 of Sequential is a ReLU, which cannot learn: wrap parameter-free operations in Local, use "
+        "AreaLinear for linear maps, or convert a whole network by from_torch.",
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), AreaLinear(4, 2, feedback=None)),
@@ -312,7 +312,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: learn_from(torch.zeros(3, 2, dtype=torch.long)), NO_CLASSES + "shape (3, 2)."),
     (
         lambda: learn_from(torch.zeros(3)),
-        NO_CLASSES + "torch.float32: convert class numbers with .long(), and give real targets a MeanSquaredError.",
+        NO_CLASSES
+        + "torch.float32: convert class numbers with .long(), give probabilities nn.CrossEntropyLoss(), and real targets a MeanSquaredError.",
     ),
     (lambda: learn_from(torch.tensor([0, 1, 5]), SumOfSquares()), NO_CLASSES + "0 to 5."),
     (
@@ -441,8 +442,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: mlp(4, 2, gated="no"), "Expected gated to be True or False, got 'no'."),  # type: ignore[arg-type]
     (
         lambda: Network(nn.Linear(4, 2)),  # type: ignore[arg-type]
-        "The body of a Network is a Linear, which cannot learn: wrap parameter-free operations in Local, and use "
-        "AreaLinear for linear maps.",
+        "The body of a Network is a Linear, which cannot learn: wrap parameter-free operations in Local, use "
+        "AreaLinear for linear maps, or convert a whole network by from_torch.",
     ),
     (
         lambda: Network(mlp(4, 2), 0.1),  # type: ignore[arg-type]

@@ -811,3 +811,25 @@ def test_what_is_no_design_is_named(design: Any, message: str) -> None:
     with pytest.raises(BrodmannError) as error:
         Network.from_design(design)
     assert message in str(error.value)
+
+
+class Wrong(FixedRandom):
+    """Multiplies the wrong way round."""
+
+    def error(self, signal: Signal) -> Tensor:
+        return self.matrix @ signal.delta
+
+
+def test_a_path_that_multiplies_wrongly_is_named() -> None:
+    layers = AreaLinear(6, 5, areas=1, feedback=None), AreaLinear(5, 3, areas=1, feedback=Wrong)
+    with pytest.raises(BrodmannError, match=r"Wrong.error failed for rows \(20, 5\) and a delta \(20, 3\)"):
+        Network(Sequential(*layers)).learn(X, Y)
+
+
+def test_a_schedule_may_be_a_function() -> None:
+    network = Network(mlp(6, 3, width=4, areas=1))
+    trainer = Trainer(network, (X, Y), None, Schedule(1, 10, lr=0.1, shape=lambda done: 0.5 - 0.5 * done))
+    trainer.run()
+    assert trainer.rate == pytest.approx(0.1 * 0.25)
+    with pytest.raises(BrodmannError, match="Expected the share that a schedule returns to be a number of at least 0"):
+        Trainer(network, (X, Y), None, Schedule(1, 10, shape=lambda done: "half")).run()

@@ -198,7 +198,7 @@ def test_inspect_draws_figures_and_counts_samples(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert all(sum(row["counts"]) == 60 for row in found["usage"])
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in found["figures"])
-    assert len(found["figures"]) == 4
+    assert len(found["figures"]) == 5
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(table: Path, tmp_path: Path) -> None:

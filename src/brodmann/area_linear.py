@@ -13,7 +13,7 @@ from .areas import AreaMap
 from .checks import check_input, check_real, check_switch, check_whole
 from .conflict import sketch
 from .errors import BrodmannError
-from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, check_error_below
+from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
 from .groups import Groups
 from .layers import Context, Layer, as_before, as_rows
 from .recording import followed, unrecorded
@@ -253,9 +253,7 @@ class AreaLinear(Layer):
         signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas, context.target)
         below = None
         if feedback is not None and send:
-            below = feedback.error(signal)
-            check_error_below(feedback, below, trace.x)
-            below = as_before(below, trace.leading)
+            below = as_before(error_below(feedback, signal), trace.leading)
         rate = context.rate_of(self)
         if rate != 1.0:
             context = context._replace(lr=rate * context.lr)

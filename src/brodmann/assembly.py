@@ -58,13 +58,15 @@ def build_learner(
             channels=options.channels,
             loss=loss,
         )
-    sizes: dict[str, Any] = {"in_features": features, "depth": options.layers, "width": options.width}
-    builder = "residual_mlp" if options.residual else "mlp"
-    if options.channels is not None:
-        sizes, builder = {"shape": shape, "channels": options.channels}, "convnet"
-    sizes |= {"activation": options.activation, "dropout": options.dropout}
+    common = {"activation": options.activation, "dropout": options.dropout}
+    sizes: dict[str, Any]
     if options.builder is not None:
-        sizes, builder = {"in_features": features}, options.builder
+        builder, sizes = options.builder, {"in_features": features}
+    elif options.channels is not None:
+        builder, sizes = "convnet", {"shape": shape, "channels": options.channels, **common}
+    else:
+        builder = "residual_mlp" if options.residual else "mlp"
+        sizes = {"in_features": features, "depth": options.layers, "width": options.width, **common}
     description = design(
         builder,
         options.update(),
@@ -85,7 +87,12 @@ def build_learner(
             "balance_rate": options.balance,
         },
     )
-    rates = Rates(options.lr_shared, options.lr_areas, options.lr_projection, options.lr_feedback)
+    rates = Rates(
+        shared=options.lr_shared,
+        areas=options.lr_areas,
+        projection=options.lr_projection,
+        feedback=options.lr_feedback,
+    )
     return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
 
 

@@ -26,6 +26,7 @@ from .layers import Layer
 from .local import Local
 from .parts import Parts
 from .patches import Images
+from .recording import without_autocast
 from .steps import Step, free_name, said, steps_of
 from .updates import UpdateRule
 
@@ -34,6 +35,7 @@ PROBES = 11
 no other dimension is likely to be as long."""
 
 
+@without_autocast
 @torch.inference_mode(False)
 def from_torch(
     model: nn.Module,
@@ -216,7 +218,7 @@ def _warn_of_new_norms(model: nn.Module) -> None:
         warnings.warn(
             "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
             "few batches in training mode first, or build it with group norms.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import DivergenceError
+from .layers import Layer
 from .routes import Choice, Route
 from .routing import Router
 
@@ -78,17 +79,18 @@ def check_loss(network: Any, loss: Tensor, x: Tensor) -> None:
 
 @torch.no_grad()
 def _first_not_finite(network: Any, x: Tensor) -> str | None:
-    """Returns the name of the first layer whose output is not finite for a batch."""
+    """Returns the name of the first layer or router, the innermost one, whose output is not finite for a batch."""
     found: list[str] = []
 
     def look(name: str, output: Any) -> None:
         numbers = output.gate if isinstance(output, Route | Choice) else output
         if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # own parts may return anything
-            found.append(_layer_of(name))
+            found.append(name)
 
     hooks = [
         part.register_forward_hook(lambda _module, _inputs, output, name=name: look(name, output))
         for name, part in network.named_modules()
+        if isinstance(part, Layer | Router)
     ]
     try:
         network(x)
@@ -96,10 +98,3 @@ def _first_not_finite(network: Any, x: Tensor) -> str | None:
         for hook in hooks:
             hook.remove()
     return found[0] if found else None
-
-
-def _layer_of(part: str) -> str:
-    """Returns the name of the layer or router that a part belongs to."""
-    names = part.split(".")
-    last = max((index for index, name in enumerate(names) if name.isdigit() or name == "router"), default=-1)
-    return ".".join(names[: last + 1]) if last >= 0 else part

@@ -6,7 +6,8 @@ import json
 import resource
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from .assembly import learner_for, split_data, twin_of
 from .baselines import Backpropagation, matching_width
 from .callbacks import AlignmentRecord, AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
-from .data import Split, load
+from .data import Dataset, Split, load
 from .data.catalogue import is_own_file
 from .data.directory import data_directory
 from .errors import BrodmannError
@@ -64,12 +65,7 @@ def start_run(
         options = replace(options, dataset=str(file.resolve()))  # found from any folder
     _device(options.device)
     split = split_data(options, data)
-    if len(split.x_train) == 1:
-        raise BrodmannError(f"A validation share of {options.validation} leaves one sample to train on: lower it.")
-    if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
-        raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
-    if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
-        raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
+    _check_learnable(options, data, split)
     with torch.random.fork_rng(devices=[]):
         learner_for(options, split)  # fail on bad sizes before we replace a run
         if compare:
@@ -83,6 +79,16 @@ def start_run(
         empty(folder)
     run.write()
     return folder
+
+
+def _check_learnable(options: RunOptions, data: Dataset, split: Split) -> None:
+    """Raises where there is nothing to learn, or to learn from."""
+    if len(split.x_train) == 1:
+        raise BrodmannError(f"A validation share of {options.validation} leaves one sample to train on: lower it.")
+    if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
+        raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
+    if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
+        raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
 
 
 def _check_place(folder: Path, overwrite: bool) -> None:
@@ -134,22 +140,33 @@ def continue_run(
     folder, options = run.folder, run.options
     if checkpoint is None and (known := run.result()) is not None:
         return known | {"run": str(folder)}  # which may have been moved
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     split = run.split(data_dir)  # the raw samples are not kept beside it
-    learner, result = _train(folder, options, split, checkpoint, callbacks)
-    if run.compare:
-        twin = twin_of(options)
-        if options.channels is None:
-            active = learner.active_parameters()
-            width = matching_width(active, split.x_train.shape[1], split.outputs, options.layers)
-            twin = replace(twin, width=width)
-        place = folder / "backpropagation"  # a run folder too
-        replace(run, folder=place, options=twin, compare=False).write()
-        _, result["backpropagation"] = _train(place, twin, split, None, callbacks)
-        write_json(place / "result.json", result["backpropagation"])
+    with _threads(options.threads):
+        learner, result = _train(folder, options, split, checkpoint, callbacks)
+        if run.compare:
+            twin = twin_of(options)
+            if options.channels is None:
+                active = learner.active_parameters()
+                width = matching_width(active, split.x_train.shape[1], split.outputs, options.layers)
+                twin = replace(twin, width=width)
+            place = folder / "backpropagation"  # a run folder too
+            replace(run, folder=place, options=twin, compare=False).write()
+            _, result["backpropagation"] = _train(place, twin, split, None, callbacks)
+            write_json(place / "result.json", result["backpropagation"])
     write_json(folder / "result.json", result)
     return result
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Lets PyTorch use so many threads inside; None: as many as it does."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(

@@ -414,10 +414,16 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     return path
 
 
-def check_error_below(feedback: Feedback, below: Any, x: Tensor) -> None:
-    """Checks what a path of one's own may get wrong: a reshape would take any tensor of as many numbers."""
+def error_below(feedback: Feedback, signal: Signal) -> Tensor:
+    """Returns what a path says, (rows, in), once checked: a reshape would take any tensor of as many numbers."""
+    x, name = signal.x, type(feedback).__name__
+    try:
+        below: Any = feedback.error(signal)
+    except (RuntimeError, AttributeError) as error:  # of a path of one's own
+        raise BrodmannError(
+            f"{name}.error failed for rows {tuple(x.shape)} and a delta {tuple(signal.delta.shape)}: {error}"
+        ) from error
     if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
         came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
-        raise BrodmannError(
-            f"{type(feedback).__name__}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}."
-        )
+        raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
+    return below

@@ -127,8 +127,8 @@ def check_layer(part: Any, place: str) -> None:
     """Checks that a part of a network can learn; raises a `BrodmannError` that names its place."""
     if not isinstance(part, Layer):
         raise BrodmannError(
-            f"{place} is a {type(part).__name__}, which cannot learn: wrap parameter-free operations in Local, and use "
-            "AreaLinear for linear maps."
+            f"{place} is a {type(part).__name__}, which cannot learn: wrap parameter-free operations in Local, use "
+            "AreaLinear for linear maps, or convert a whole network by from_torch."
         )
 
 

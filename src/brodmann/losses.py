@@ -370,7 +370,10 @@ def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
     """Returns the error that says why targets are no classes of the output."""
     *leading, classes = output.shape
     if target.dtype != torch.int64:
-        problem = f"{target.dtype}: convert class numbers with .long(), and give real targets a MeanSquaredError"
+        problem = (
+            f"{target.dtype}: convert class numbers with .long(), give probabilities nn.CrossEntropyLoss(), and real "
+            "targets a MeanSquaredError"
+        )
     elif target.numel() != output.numel() // classes:
         problem = f"shape {tuple(target.shape)}"
     else:

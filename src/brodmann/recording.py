@@ -32,6 +32,17 @@ def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """As ``torch.autocast("cpu", enabled=False)`` around a function: for what compares numbers."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return call
+
+
 def followed(*tensors: Tensor) -> bool:
     """Whether autograd, a transform, a compiler or a tracer follows what is computed: then by operations it knows."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):

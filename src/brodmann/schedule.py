@@ -27,12 +27,12 @@ class Pace(NamedTuple):
     Attributes:
         epochs: Passes over the training part.
         batch_size: Samples of a step.
-        shape: Of the rate, a name of `SCHEDULES`.
+        shape: Of the rate, see `Schedule`.
     """
 
     epochs: int
     batch_size: int
-    shape: str
+    shape: str | Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Schedule:
         batch_size: Samples of a step. Default None: a sixteenth of the training part, but 8 to 64, so that a table of
             150 rows also makes steps enough (docs/log.md).
         lr: Largest learning rate. Default None: the learner's own.
-        shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, or one registered in `SCHEDULES`. Default None:
-            cosine, but constant for recursive least squares, whose steps are exact.
+        shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, one registered in `SCHEDULES`, or such a
+            function itself: the rate as a share of the largest, when a share in [0, 1) of the steps is done. Default
+            None: cosine, but constant for recursive least squares, whose steps are exact.
         warmup: Steps over which the rate rises linearly from 0. Default 0.
         seed: Of the order of samples and of dropout. Default 0.
         patience: Epochs without a better score before training stops and the best weights come back. Default None:
@@ -61,7 +62,7 @@ class Schedule:
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
-    shape: str | None = None
+    shape: str | Callable[[float], float] | None = None
     warmup: int = 0
     seed: int = 0
     patience: int | None = None
@@ -69,8 +70,8 @@ class Schedule:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.shape is not None and self.shape not in SCHEDULES:
-            raise unknown_name("schedule", self.shape, SCHEDULES, "brodmann.schedule.SCHEDULES")
+        if self.shape is not None:
+            shape_of(self.shape)
         for name in ("epochs", "batch_size"):
             if (value := getattr(self, name)) is not None:
                 check_whole(**{name: value})
@@ -97,13 +98,28 @@ class Schedule:
         )
 
 
-def learning_rate(base: float, step: int, steps: int, shape: str = "cosine", warmup: int = 0) -> float:
-    """Returns the rate of a step in [0, steps): it rises linearly over the warm-up, then follows the shape."""
+def shape_of(shape: str | Callable[[float], float]) -> Callable[[float], float]:
+    """Returns the shape of a name in `SCHEDULES`, or the function that it is; raises a `BrodmannError` for others."""
+    if callable(shape):
+        return shape
     if shape not in SCHEDULES:
         raise unknown_name("schedule", shape, SCHEDULES, "brodmann.schedule.SCHEDULES")
+    return SCHEDULES[shape]
+
+
+def learning_rate(
+    base: float, step: int, steps: int, shape: str | Callable[[float], float] = "cosine", warmup: int = 0
+) -> float:
+    """Returns the rate of a step in [0, steps): it rises linearly over the warm-up, then follows the shape.
+
+    Raises:
+        BrodmannError: The shape is unknown, or gives no finite number of at least 0.
+    """
     if step < warmup:
         return base * (step + 1) / warmup
-    return base * SCHEDULES[shape]((step - warmup) / max(1, steps - warmup))
+    share = shape_of(shape)((step - warmup) / max(1, steps - warmup))
+    check_real(**{"the share that a schedule returns": share})
+    return base * share
 
 
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:

@@ -188,6 +188,8 @@ class _Walk:
             return self._held(node, result)
         if module is not None:
             given = [*node.args, *node.kwargs.values()]
+            if isinstance(module, nn.RNNBase):
+                raise BrodmannError(f"{said(module)} cannot be converted: recurrent layers do not learn here.")
             if not isinstance(result, Tensor) or len(result) != len(self.sample):
                 raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
             if len(given) != 1 or given[0] not in self.names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -562,7 +563,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             "check shape=(8, 8)",
         ),
         (nn.Sequential(nn.Linear(4, 4), nn.Flatten(0)), {}, "it does not return one tensor of samples."),
-        (nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), {}, "it does not return one tensor of samples."),
+        (nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), {}, "recurrent layers do not learn here."),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),
         (nn.Sequential(nn.LazyLinear(4)), {"shape": (4,)}, "it has no weights yet, or no real ones."),
         (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),
@@ -616,3 +617,22 @@ def test_a_layer_computes_in_the_numbers_of_its_start_or_the_usual_ones(kind: to
     x = torch.randn(5, 4, dtype=expected)
     torch.testing.assert_close(network(x), functional.linear(x, start.weight.to(x), start.bias.to(x)).detach())
     network.learn(x, torch.zeros(5, dtype=torch.int64))
+
+
+def test_conversion_takes_no_notice_of_autocast() -> None:
+    model = dense()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        body = from_torch(model, areas=1)
+    x = torch.randn(4, 6)
+    torch.testing.assert_close(body(x), model(x).detach())
+
+
+def test_batch_norms_that_have_seen_nothing_are_told() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    with pytest.warns(UserWarning, match="batch norms that have seen no samples") as found:
+        from_torch(model)
+    assert found[0].filename == __file__
+    model(torch.randn(9, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_torch(model)
