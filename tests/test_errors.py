@@ -313,7 +313,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: learn_from(torch.zeros(3)),
         NO_CLASSES
-        + "torch.float32: convert class numbers with .long(), give probabilities nn.CrossEntropyLoss(), and real targets a MeanSquaredError.",
+        + "torch.float32: convert class numbers with .long(), give probabilities nn.CrossEntropyLoss(), and real "
+        "targets a MeanSquaredError.",
     ),
     (lambda: learn_from(torch.tensor([0, 1, 5]), SumOfSquares()), NO_CLASSES + "0 to 5."),
     (

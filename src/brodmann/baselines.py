@@ -16,7 +16,8 @@ from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .layers import Observer
 from .local import RMSNorm
-from .losses import Loss, as_loss, one_number
+from .loss_adapters import as_loss
+from .losses import Loss, one_number
 from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
 from .updates import SGD, Adam
 

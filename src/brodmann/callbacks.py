@@ -103,6 +103,24 @@ class MetricsFile(Callback):
         write_bytes(self.path, "".join(json.dumps(one) + "\n" for one in rows).encode())
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Returns what a `MetricsFile` holds, a row per epoch; one that is not there holds none.
+
+    Raises:
+        BrodmannError: A line is no row of an epoch.
+    """
+    if not path.is_file():
+        return []
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        whole = all(isinstance(row, dict) and "epoch" in row for row in rows)
+    except (ValueError, OSError):
+        whole = False
+    if not whole:
+        raise BrodmannError(f"{path} is damaged: expected a JSON object with an epoch on every line. Remove the file.")
+    return rows
+
+
 class ProgressBar(Callback):
     """Loss, accuracy, areas in use, samples per second and time left, on standard error."""
 

@@ -143,7 +143,9 @@ def _window(conv: nn.Conv1d | nn.Conv2d) -> Patches:
     """Returns the window of a convolution; that of sequences is one pixel high."""
     size, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
     padding = tuple(before for before, _ in _around(conv))
-    return Patches(_pair(size, 1), stride=_pair(stride, 1), padding=_pair(padding, 0), dilation=_pair(dilation, 1))
+    return Patches(
+        _of_plane(size, 1), stride=_of_plane(stride, 1), padding=_of_plane(padding, 0), dilation=_of_plane(dilation, 1)
+    )
 
 
 def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
@@ -181,7 +183,7 @@ def _moved(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tenso
     return channels_last(product(x.movedim(-1, 1) if x.ndim == 4 else x, weight))
 
 
-def _pair(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
+def _of_plane(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
     """Returns numbers for height and width, ``first`` for the height where there is none."""
     height, width = numbers if len(numbers) == 2 else (first, *numbers)
     return height, width

@@ -11,7 +11,8 @@ from torch import Tensor
 from .errors import BrodmannError
 from .files import read_tensors, write_tensors
 from .learner import Learner
-from .losses import Loss, is_known
+from .loss_adapters import is_known
+from .losses import Loss
 from .schedule import Schedule
 
 Row = dict[str, Any]

@@ -181,18 +181,3 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         return tensors, options
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or was not written by brodmann ({type(error).__name__}).") from None
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Reads a file of one JSON object per line; a missing file has no rows.
-
-    Raises:
-        BrodmannError: A line is no object.
-    """
-    try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    except (ValueError, OSError):
-        rows = [None]
-    if not all(isinstance(row, dict) and "epoch" in row for row in rows):
-        raise BrodmannError(f"{path} is damaged: expected a JSON object with an epoch on every line. Remove the file.")
-    return rows

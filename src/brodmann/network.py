@@ -23,7 +23,8 @@ from .errors import BrodmannError, CheckpointError, DivergenceError, unknown_nam
 from .feedback import Direct, Feedback
 from .files import read_tensors, write_tensors
 from .layers import Context, Layer, Observer, Rates, check_layer, is_within
-from .losses import Loss, SumOfSquares, as_loss, describe_loss, described_loss, one_number
+from .loss_adapters import as_loss, describe_loss, described_loss
+from .losses import Loss, SumOfSquares, one_number
 from .product import Product
 from .recording import ordinary, unrecorded
 from .routing import Router

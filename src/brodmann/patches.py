@@ -45,12 +45,10 @@ class Patches(Layer):
             BrodmannError: A number is not whole, or too small.
         """
         super().__init__()
-        self.size, self.stride, self.dilation = (
-            _pair(1, size=size),
-            _pair(1, stride=stride),
-            _pair(1, dilation=dilation),
-        )
-        self.padding = _pair(0, padding=padding)
+        self.size = _pair("size", size, least=1)
+        self.stride = _pair("stride", stride, least=1)
+        self.padding = _pair("padding", padding, least=0)
+        self.dilation = _pair("dilation", dilation, least=1)
 
     def _spare(self, height: int, width: int) -> list[int]:
         """Returns by how many pixels an image, with its padding, is higher and wider than a window."""
@@ -111,9 +109,8 @@ class Patches(Layer):
         return f"{_said(self.size)}, stride={_said(self.stride)}, padding={_said(self.padding)}{dilated}"
 
 
-def _pair(least: int, **setting: Any) -> tuple[int, int]:
+def _pair(name: str, value: Any, *, least: int) -> tuple[int, int]:
     """Returns a number as a pair, or a pair as it is, once checked."""
-    ((name, value),) = setting.items()
     pair = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
     for part in pair:
         check_whole(least, **{name: part})

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .checks import check_pairs, check_tensors
 from .learner import Learner, check_learner
-from .losses import is_known, one_number, per_sample, takes_logits
+from .loss_adapters import is_known, per_sample, takes_logits
+from .losses import one_number
 
 ROWS = 1024
 """Samples that go through a network at a time: enough for its products, and memory for few."""

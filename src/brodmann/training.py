@@ -28,7 +28,7 @@ from .errors import BrodmannError, CheckpointError, DivergenceError
 from .generators import Draws
 from .kernels import native
 from .learner import Learner, check_learner
-from .losses import per_sample
+from .loss_adapters import per_sample
 from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import are_classes, correct, evaluate
 from .signals import Waiting, waiting_signals

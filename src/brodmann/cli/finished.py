@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from brodmann.errors import BrodmannError
 from brodmann.inspection import inspect_run
 from brodmann.runs import Run
 from brodmann.scoring import evaluate
@@ -77,8 +78,12 @@ class Inspect:
     def run(self) -> None:
         """Prints the tables, draws the figures."""
         inspection = inspect_run(self.run_folder, self.data_dir)
+        try:
+            drawn, problem = inspection.draw(), None
+        except BrodmannError as error:  # such as matplotlib, which is not there: tables need none
+            drawn, problem = [], error
         if self.json:
-            print(json.dumps(inspection.as_dict()))
+            print(json.dumps({**inspection.as_dict(), "figures": [str(path) for path in drawn]}))
             return
         if inspection.usage:
             table = Table("layer", "areas", "in use", "effective", "entropy (nats)", title="Use of areas (test part)")
@@ -94,5 +99,7 @@ class Inspect:
                 table.add_row(line.layer, *errors, weights)
             OUT.print(table)
             say("weights: cosine of the feedback matrix and the shared part", "dim")
-        for path in inspection.figures:
+        for path in drawn:
             say(f"figure: {path}")
+        if problem is not None:
+            say(f"No figures: {problem}")

@@ -127,7 +127,7 @@ def free_folder(options: RunOptions) -> Path:
 
 def _draw(folder: Path, data_dir: str | None) -> None:
     try:
-        inspect_run(folder, data_dir)
+        inspect_run(folder, data_dir).draw()
     except BrodmannError as error:
         say(f"No figures: {error}")
 

@@ -8,18 +8,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from brodmann.data.arrays import Array
 from brodmann.data.csv_targets import TASKS, column_targets, is_number
 from brodmann.data.dataset import Dataset, with_fixed_test_part
-from brodmann.data.directory import one_line
+from brodmann.data.directory import first_line
 from brodmann.data.npz import put_there
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 
-Array = NDArray[Any]
 NAMES_OF_AN_INDEX = ("", "Unnamed: 0")
 """The second is what pandas makes of the first."""
 Line = tuple[int, list[str]]
@@ -91,10 +89,12 @@ def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...
         lines = _cells(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BrodmannError(
-            f"{path} cannot be read as a table of text ({one_line(error)}). Save it as UTF-8."
+            f"{path} cannot be read as a table of text ({first_line(error)}). Save it as UTF-8."
         ) from error
     except csv.Error as error:
-        raise BrodmannError(f"{path} cannot be read as a table ({one_line(error)}). Look for a stray quote.") from error
+        raise BrodmannError(
+            f"{path} cannot be read as a table ({first_line(error)}). Look for a stray quote."
+        ) from error
     for separator, said in ((";", "a ';'"), ("\t", "a tab")):
         if lines and all(any(separator in cell for cell in cells) for _, cells in lines):
             raise BrodmannError(f"{path} has {said} in every line: separate values by commas, and decimals by points.")

@@ -41,12 +41,12 @@ def missing(name: str, expected: Path, directory: Path) -> MissingDataError:
 def damaged(name: str, place: Path, directory: Path, reason: object) -> BrodmannError:
     """Builds the error for a data set that is here but cannot be read."""
     return BrodmannError(
-        f"Data set '{name}' at {place} is incomplete or damaged ({one_line(reason)}). "
+        f"Data set '{name}' at {place} is incomplete or damaged ({first_line(reason)}). "
         f"Remove it and run: {fetch_command(name, directory)}"
     )
 
 
-def one_line(reason: object) -> str:
+def first_line(reason: object) -> str:
     """Shortens another library's message to its first line, since ours are one line."""
     lines = str(reason).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(reason).__name__

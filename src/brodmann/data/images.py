@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brodmann.data.dataset import Dataset, with_fixed_test_part
-from brodmann.data.directory import damaged, missing, one_line
+from brodmann.data.directory import damaged, first_line, missing
 from brodmann.data.idx import find_idx, read_idx
 from brodmann.errors import BrodmannError
 
@@ -150,7 +150,7 @@ def fetch_images(name: str, directory: Path) -> None:
                 source(root=str(directory), download=True, **part)
     except (*_READ_ERRORS, http.client.HTTPException) as error:
         raise BrodmannError(
-            f"Data set '{name}' could not be fetched ({one_line(error)}). Check the network connection, or put its "
+            f"Data set '{name}' could not be fetched ({first_line(error)}). Check the network connection, or put its "
             f"files into {directory} in torchvision's layout, the first being {image_place(name, directory)}."
         ) from error
 
@@ -194,7 +194,7 @@ def _torchvision_class(name: str, row: ImageSet) -> Any:
         module = importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError, OSError, AttributeError) as error:  # a build that does not match raises the rest
         raise BrodmannError(
-            f"Data set '{name}' needs torchvision, which cannot be imported ({one_line(error)}). "
+            f"Data set '{name}' needs torchvision, which cannot be imported ({first_line(error)}). "
             "Install it with: pip install 'brodmann[vision]'"
         ) from error
     return getattr(module, row.source)

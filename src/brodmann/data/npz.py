@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brodmann.data.dataset import Dataset
-from brodmann.data.directory import one_line
+from brodmann.data.directory import first_line
 from brodmann.errors import BrodmannError, MissingDataError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -70,7 +70,7 @@ def open_archive(path: Path) -> np.lib.npyio.NpzFile:
 
 def why_unreadable(error: Exception) -> str:
     """Says why NumPy cannot read a file: it takes every file that is none of its own for pickled objects."""
-    return "it holds objects, or is no file of NumPy's" if "pickle" in str(error) else one_line(error)
+    return "it holds objects, or is no file of NumPy's" if "pickle" in str(error) else first_line(error)
 
 
 def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[Any]:
@@ -83,7 +83,7 @@ def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[A
                 f"{key} in {path} must hold numbers or strings, got an object array. "
                 "Convert it with astype before saving."
             ) from error
-        raise BrodmannError(f"{key} in {path} cannot be read ({one_line(error)}). Save the file again.") from error
+        raise BrodmannError(f"{key} in {path} cannot be read ({first_line(error)}). Save the file again.") from error
     if not isinstance(array, np.ndarray):
         raise BrodmannError(f"{key} in {path} is no array. Save the file with numpy.savez.")
     return array

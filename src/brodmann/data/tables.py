@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from brodmann.data.arrays import Array
 from brodmann.data.dataset import TEST_FRACTION, Dataset, random_rows
-from brodmann.data.directory import damaged, missing, one_line
+from brodmann.data.directory import damaged, first_line, missing
 from brodmann.errors import BrodmannError
 
 PREFIX = "openml:"
 """What names of OpenML tables begin with."""
-
-Array = NDArray[Any]
 
 
 class _DownloadRefusedError(Exception):
@@ -104,7 +102,7 @@ def fetch_table(name: str, directory: Path) -> None:
         _dataset(name, _fetch(name, directory))
     except (OSError, http.client.HTTPException) as error:
         raise BrodmannError(
-            f"Data set '{name}' could not be fetched ({one_line(error)}). Check the network connection and that "
+            f"Data set '{name}' could not be fetched ({first_line(error)}). Check the network connection and that "
             f"{home} can be written."
         ) from error
 
@@ -139,7 +137,7 @@ def _fetch(name: str, directory: Path) -> Any:
             )
     except (ValueError, KeyError, TypeError) as error:
         raise BrodmannError(
-            f"Data set '{name}' cannot be used ({one_line(error)}). "
+            f"Data set '{name}' cannot be used ({first_line(error)}). "
             "Store it as .npz with x_train, y_train, x_test, y_test instead."
         ) from error
 

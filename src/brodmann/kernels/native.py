@@ -30,6 +30,7 @@ _ARGUMENTS = {
     "error": [*_GROUPS, *[_POINTER] * 3],
     "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }
+_GROUP = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]
 _NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
 _GATE = [*[_INTEGER] * 3, *[_POINTER] * 4, _NUMBER, _POINTER]
 _LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]
@@ -69,23 +70,16 @@ def functions() -> dict[str, Callable[..., Any]]:
                 stacklevel=2,
             )
         return {}
-    found: dict[str, Callable[..., Any]] = {
-        "group": built.library.brodmann_group,
-        "pairs": built.library.brodmann_pairs,
-    }
-    found["group"].argtypes = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]  # type: ignore[attr-defined]
-    found["group"].restype = _INTEGER  # type: ignore[attr-defined]
-    for operation, arguments in _ARGUMENTS.items():
-        for number in NUMBERS.values():
-            name = f"{operation}_{number}"
-            function = getattr(built.library, f"brodmann_{name}")
-            function.argtypes, function.restype = arguments, None
-            found[name] = function
+    signatures: dict[str, tuple[list[Any], Any]] = {"group": (_GROUP, _INTEGER), "pairs": ([], _INTEGER)}
+    for number in NUMBERS.values():
+        signatures |= {f"{name}_{number}": (arguments, None) for name, arguments in _ARGUMENTS.items()}
     for number in ("float32", "float64"):
-        for operation, (arguments, result) in _WITHOUT_AREAS.items():
-            function = getattr(built.library, f"brodmann_{operation}_{number}")
-            function.argtypes, function.restype = arguments, result
-            found[f"{operation}_{number}"] = function
+        signatures |= {f"{name}_{number}": signature for name, signature in _WITHOUT_AREAS.items()}
+    found: dict[str, Callable[..., Any]] = {}
+    for name, (arguments, result) in signatures.items():
+        function = getattr(built.library, f"brodmann_{name}")
+        function.argtypes, function.restype = arguments, result
+        found[name] = function
     return found
 
 
