@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from brodmann.bench import RECIPES
+from brodmann.builders import ACTIVATIONS, BUILDERS, FEEDBACKS
+from brodmann.schedule import SCHEDULES
+from brodmann.updates import UPDATES
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,8 +22,15 @@ def test_every_block_of_python_runs(page: str, tmp_path: Path, monkeypatch: pyte
     assert blocks
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
-    for block in blocks:
-        exec(compile(block, page, "exec"), names)
+    registries: list[dict[str, Any]] = [ACTIVATIONS, BUILDERS, FEEDBACKS, RECIPES, SCHEDULES, UPDATES]
+    before = [dict(registry) for registry in registries]
+    try:
+        for block in blocks:
+            exec(compile(block, page, "exec"), names)
+    finally:  # what a page registers is none of other tests' business
+        for registry, known in zip(registries, before, strict=True):
+            registry.clear()
+            registry.update(known)
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

@@ -239,3 +239,10 @@ def test_the_least_change_has_the_size_of_the_delta_over_that_of_the_error_and_l
     torch.testing.assert_close(path.error(signal), expected.nan_to_num())
     path.learn(signal, 0.1, 0.2, 0.3, 0.4)
     assert path.path.told == [(0.1, 0.2, 0.3, 0.4)]
+
+
+def test_a_mirrored_start_is_an_estimate_of_the_weights_and_no_copy() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(30, 40)
+    found = KolenPollack(Shape(40, 30, 1, True, weight, SGD()), start="mirrored").shared.value[0]
+    assert float((found - weight).norm() / weight.norm()) == pytest.approx((41 / 8192) ** 0.5, rel=0.1)
