@@ -357,13 +357,17 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Trainer(Network(body()), torch.utils.data.DataLoader([0])),  # type: ignore[arg-type]
-        "Expected samples and targets, tensors in memory, got DataLoader: batches from a DataLoader go into a loop "
-        "of your own, network.learn(*batch).",
+        "Expected samples and targets, tensors in memory, or a data set with a length and numbered items, got "
+        "DataLoader: give its data set, loader.dataset.",
+    ),
+    (
+        lambda: Trainer(Network(body()), iter([0])),  # type: ignore[arg-type]
+        "Expected samples and targets, tensors in memory, or a data set with a length and numbered items, got "
+        "list_iterator: give batches to network.learn(*batch).",
     ),
     (
         lambda: Trainer(Network(body()), (X, Y), (X, Y, Y)),  # type: ignore[arg-type]
-        "Expected samples and targets, tensors in memory, got tuple: batches from a DataLoader go into a loop of "
-        "your own, network.learn(*batch).",
+        "Expected samples and targets, got 3 tensors.",
     ),
     (
         lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]

@@ -759,3 +759,84 @@ def test_an_infinite_validation_loss_ends_no_training_that_nobody_wants_to_stop(
     assert [row["validation_loss"] for row in history] == [math.inf, math.inf]
     with pytest.raises(BrodmannError, match="Early stopping follows 'validation_loss', which is inf in epoch 1"):
         Trainer(network(loss), (x, y), (x[:50], y[:50]), replace(schedule, patience=2)).run()
+
+
+class Shifted(torch.utils.data.Dataset):
+    """Samples that are made when they are asked for, by PyTorch's generator."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        return self.x[row] + 0.1 * torch.randn(5), int(self.y[row])
+
+
+def test_a_data_set_is_learned_from_as_its_tensors_are() -> None:
+    x, y = blobs()
+    weight = torch.linspace(0.5, 1.5, len(x))
+    schedule = Schedule(epochs=2, batch_size=16)
+    for parts in ((x, y), (x, y, weight)):
+        first, second = network(), network()
+        histories = [
+            Trainer(learner, samples, validation, schedule).run().history
+            for learner, samples, validation in (
+                (first, parts, (x, y)),
+                (second, torch.utils.data.TensorDataset(*parts), torch.utils.data.TensorDataset(x, y)),
+            )
+        ]
+        for row, other in zip(*histories, strict=True):
+            assert row | {"seconds": 0} == other | {"seconds": 0}
+        assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+
+
+def test_a_data_set_that_draws_goes_on_bit_for_bit_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    x, y = blobs()
+    schedule = Schedule(epochs=3, batch_size=16)
+
+    class Stop(Callback):
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            if trainer.progress.step == 9:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    whole, broken = network(), network()
+    Trainer(whole, Shifted(x, y), None, schedule).run()
+    with pytest.raises(Interrupted):
+        Trainer(broken, Shifted(x, y), None, schedule, folder=tmp_path, callbacks=Stop()).run()
+    again = network()
+    trainer = Trainer(again, Shifted(x, y), None, schedule, folder=tmp_path)
+    trainer.resume()
+    trainer.run()
+    assert all(map(torch.equal, whole.state_dict().values(), again.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ([], "Expected a data set with samples, got an empty one."),
+        ([1, 2], "Expected items of the data set to be (sample, target) or (sample, target, weight), got int."),
+        ([(torch.ones(2), 0), (torch.ones(3), 1)], "Items of the data set cannot be put together to tensors"),
+        ([("a", 0), ("b", 1)], "Let it return tensors of one shape, as by torchvision's ToTensor."),
+        ({0: 1}.items(), "Expected samples and targets, tensors in memory, or a data set with a length"),
+    ],
+)
+def test_what_is_no_data_set_is_named(dataset: Any, message: str) -> None:
+    items = Items(dataset) if isinstance(dataset, list) else dataset
+    with pytest.raises(BrodmannError) as error:
+        Trainer(network(), items, None, Schedule(epochs=1, batch_size=2)).run()
+    assert message in str(error.value)
+
+
+class Items(torch.utils.data.Dataset):
+    """A data set of these items."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.items[row]

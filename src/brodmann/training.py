@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from .checkpoints import (
     Checkpoint,
@@ -21,7 +23,6 @@ from .checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from .checks import all_finite, check_pairs, check_tensors
 from .divergence import Watch, check_loss
 from .early_stopping import BestWeights, standing
 from .errors import BrodmannError, CheckpointError, DivergenceError
@@ -29,6 +30,7 @@ from .generators import Draws
 from .kernels import native
 from .learner import Learner, check_learner
 from .loss_adapters import per_sample
+from .samples import as_samples, gathered
 from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import are_classes, correct, evaluate
 from .signals import Waiting, waiting_signals
@@ -89,8 +91,8 @@ class Trainer:
     def __init__(
         self,
         network: Learner,
-        train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor],
-        validation: tuple[Tensor, Tensor] | None = None,
+        train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any],
+        validation: tuple[Tensor, Tensor] | Dataset[Any] | None = None,
         schedule: Schedule | None = None,
         *,
         folder: str | Path | None = None,
@@ -102,8 +104,9 @@ class Trainer:
         Args:
             network: The learner.
             train: Samples (n, ...) and targets (n, ...), and where they count differently weights (n, ...), as for
-                `Network.learn`.
-            validation: Samples and targets for validation, or None.
+                `Network.learn`. Or a `torch.utils.data.Dataset` of such items, with a length, for samples that memory
+                does not hold: batches are made as they are needed, in the schedule's order.
+            validation: Samples and targets for validation, a data set of them, which is taken into memory, or None.
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
             callbacks: Called in turn, objects of `Callback`.
@@ -119,15 +122,13 @@ class Trainer:
             BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
                 a validation part.
         """
-        for part, most in ((train, 3), *([] if validation is None else [(validation, 2)])):
-            if not isinstance(part, tuple | list) or not 2 <= len(part) <= most:
-                raise BrodmannError(
-                    f"Expected samples and targets, tensors in memory, got {type(part).__name__}: batches from a "
-                    "DataLoader go into a loop of your own, network.learn(*batch)."
-                )
+        check_learner(network)
         self.network, self.schedule = network, schedule or Schedule()
-        self.train_data, self.weight = train[:2], train[2] if len(train) == 3 else None
-        self.validation = validation if validation is not None and len(validation[0]) else None
+        device = _device(network)
+        self.samples = as_samples(train, "training", device, weighted=True)
+        self.validation: tuple[Tensor, Tensor] | None = None
+        if validation is not None and not _is_empty(validation):
+            self.validation = gathered(as_samples(validation, "validation", device, weighted=False))
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None and any(place.is_file() for place in (self.folder, *self.folder.parents)):
             raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
@@ -138,20 +139,6 @@ class Trainer:
         self.progress = Progress()
         self.rate: float | None = None
         self.failure: BaseException | None = None
-        check_learner(network)
-        if self.weight is not None:
-            check_tensors(samples=train[0], weight=self.weight)
-            if len(self.weight) != len(train[0]):
-                raise BrodmannError(
-                    f"Expected a weight for each sample, got {len(self.weight)} for {len(train[0])} samples."
-                )
-        parts = {"training": self.train_data, "validation": self.validation or self.train_data}
-        for name, (samples, targets) in parts.items():
-            check_tensors(samples=samples, targets=targets)
-            check_pairs(samples, targets)
-            for kind, values in (("samples", samples), ("targets", targets)):
-                if not all_finite(values):
-                    raise BrodmannError(f"The {name} {kind} hold NaN or infinite values: remove or fill them first.")
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise BrodmannError(
@@ -164,17 +151,17 @@ class Trainer:
         self._written = 0.0
         self._silent = 0  # epochs on end in which no error came down
         self._best = BestWeights(network, self.folder)
-        self._draws = Draws(self.schedule.seed, self.train_data[0].device)
+        self._draws = Draws(self.schedule.seed, self.samples.device)
 
     @property
     def pace(self) -> Pace:
         """Epochs, batch size and shape of the rate: the schedule's, or what suits the data and the learner's rule."""
-        return self.schedule.pace(len(self.train_data[0]), recursive=self.network.recursive)
+        return self.schedule.pace(len(self.samples), recursive=self.network.recursive)
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; the last one may be smaller."""
-        return math.ceil(len(self.train_data[0]) / self.pace.batch_size)
+        return math.ceil(len(self.samples) / self.pace.batch_size)
 
     @property
     def lr(self) -> float:
@@ -256,19 +243,17 @@ class Trainer:
 
     def _epoch(self) -> None:
         progress, schedule, (_, batch_size, shape) = self.progress, self.schedule, self.pace
-        x, target = self.train_data
-        largest, steps = self.lr, self.steps
-        order = batches(len(x), batch_size, schedule.seed, progress.epoch)
+        largest, steps, count = self.lr, self.steps, len(self.samples)
+        order = batches(count, batch_size, schedule.seed, progress.epoch)
         # The last full batch: of a few samples all units may be off.
-        watched = max(0, len(x) // batch_size - 1)
+        watched = max(0, count // batch_size - 1)
         for rows in order[progress.batch :]:
             began = time.perf_counter()
             self.rate = lr = learning_rate(largest, progress.step, steps, shape, schedule.warmup)
             watch = Watch() if progress.batch == watched else None
-            rows = rows.to(x.device)
-            samples, wanted = self._transformed(x[rows]), target[rows]
+            samples, wanted, weight = self.samples.batch(rows)
+            samples = self._transformed(samples)
             observe = None if watch is None else watch.observe
-            weight = None if self.weight is None else self.weight[rows]
             try:
                 loss_tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=lr, observe=observe)
                 check_loss(self.network, loss_tensor, samples)
@@ -353,6 +338,19 @@ class Trainer:
                 tensors["device_generator_state"] = on_device
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
+
+
+def _device(network: Learner) -> torch.device:
+    """Returns where a learner computes, by its first parameter."""
+    held = (parameter for _, part in network.named_modules() for parameter in part.parameters())
+    first = next(held, None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _is_empty(part: Any) -> bool:
+    """Whether a part, tensors or a data set, has a length of 0."""
+    held = part[0] if isinstance(part, tuple | list) and len(part) else part
+    return hasattr(held, "__len__") and len(held) == 0
 
 
 def _plain(name: str, value: Any) -> Any:
