@@ -176,7 +176,10 @@ def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
     assert any("is not that of its matrix" in problem for problem in audit([row], [], {}, {}))
 
 
-@pytest.mark.parametrize("name", ["convergence", "depth", "interference-mnist", "paper", "ten"])
+@pytest.mark.parametrize(
+    "name",
+    ["convergence", "depth", "interference-mixture", "interference-mnist", "paper", "scale", "ten", "ten-mnist"],
+)
 def test_the_rows_of_the_documentation_pass_the_audit(name: str) -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / name
     rows = read_journal(bench / "rows.jsonl.gz")
