@@ -50,7 +50,7 @@ MUTANTS = [
     ("area_linear.py", "feedback_lr * area_rate, area_decay", "feedback_lr, area_decay", "maps per area out of step"),
     ("graph.py", "errors[source] + part if source in errors else part", "part", "branches of which one alone sends its error"),
     ("constant.py", "self.slab.move(error, lr, 0.0)", "self.slab.move(error, lr, self.slab.update_rule.decay)", "factors that decay"),
-    ("steps.py", "if opaque or spectral or (_is_product(node) and node not in self.live):", "if False:", "errors that go down through parameters"),
+    ("steps.py", "if opaque or spectral or (product and not (node in self.live and _is_real(self.results[node]))):", "if False:", "errors that go down through parameters"),
     ("steps.py", "if isinstance(value, tuple | list):", "if False:", "weights that tuples hide"),
     ("steps.py", "or not _is_linear_in_both(product, self.results[value], weight)", "", "products that are not linear in their weights"),
     ("product.py", "matrix = feedback.one_matrix(self.slab.value[0])", "matrix = self.slab.value[0]", "forward weights in the place of feedback"),

@@ -66,7 +66,7 @@ class AreaLinear(Layer):
         areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
         budget: Areas there can be.
         router: Its own router, or None.
-        routed: Whether it follows the route of a `Routed`; it is then number ``place`` among those that do.
+        routed: Whether it follows the route of an enclosing `Routed`; ``place`` is its number among such layers.
         feedback: Its way down, or None.
         merged: Whether `merge_parts` made it a layer for inference alone.
     """
@@ -103,12 +103,12 @@ class AreaLinear(Layer):
             pooling: Extra decay on the areas' own parts, which pulls them towards what is shared. Default 0.
             router: Builds the layer's own router from (in_features, areas, update=...). None to use the route of the
                 enclosing `Routed`.
-            start_scale: The shared part starts normal with a standard deviation of this times ``1 / sqrt(in)``, and so
-                do feedback weights that learn. Default 1: outputs as large as inputs. Readouts start smaller, see
-                `mlp`. With 0 the shared part starts at zero, feedback weights as with 1.
-            start: A map whose weights and biases the layer starts as, such as one of a trained network; its output is
-                then that map's, whatever the area. Feedback weights start independently of it, but as large; instead of
-                ``start_scale``. One of float64 makes a layer of float64, one of fewer bits a usual one. Default None.
+            start_scale: Standard deviation of the initial shared weights, and of feedback weights that learn, in units
+                of ``1 / sqrt(in)``. Default 1: outputs as large as inputs. Readouts start smaller, see `mlp`. With 0
+                the shared part starts at zero, feedback weights as with 1.
+            start: A map to start from, such as one of a trained network, in place of ``start_scale``: the initial
+                output equals its output, whatever the area. Feedback weights start independently, at the same scale. A
+                float64 map gives a float64 layer, any other a float32 layer. Default None.
             storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
                 rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
@@ -234,7 +234,7 @@ class AreaLinear(Layer):
     def learn(self, trace: AreaTrace, error: Tensor, context: Context, *, send: bool = True) -> Tensor | None:
         """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback.
 
-        ``send=False`` spares the error below, for who has made it from the weights before.
+        ``send=False`` skips the error below, for callers that have computed it already.
         """
         self.check_error(trace, error)
         if context.observe is not None:

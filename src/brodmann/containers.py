@@ -159,10 +159,10 @@ class Residual(Layer):
 
 
 class Recomputed(Layer):
-    """Remembers its input alone, and computes the traces of its body again when the error comes down.
+    """Remembers its input only, and computes the traces of its body again when the error comes down.
 
-    One more forward pass buys the memory of all traces inside. The body's weights have not moved in between, so that
-    every number is the same, and what PyTorch's own generator draws, such as dropout's masks, too.
+    One more forward pass buys the memory of all traces inside. The body's weights have not moved in between, and the
+    generator is rewound, so that every number, dropout masks included, is the same.
 
     Source: activation checkpointing (Chen et al. 2016), which needs no graph here.
     """
@@ -228,8 +228,8 @@ class Routed(Layer):
     def __init__(self, router: Router, body: Layer) -> None:
         """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.
 
-        The router looks at the rows of an input (..., in), each of which gets an area of its own; or, where a whole
-        sample has as many numbers as the router has inputs, at the samples of (samples, ...), whose rows then share it.
+        The router sees each row of an input (..., in). If instead a whole sample has as many numbers as the router has
+        inputs, it sees samples, and all rows of a sample share its area.
 
         Layers inside a further `Routed`, or with a router of their own, follow that one.
 

@@ -64,14 +64,14 @@ def from_torch(
 
     The model is left as it was. A map without biases gets some, which start at 0; images that come out have their
     channels last, as losses here take them. With ``areas=1`` and ``feedback="transpose"`` the body also learns as the
-    model would under autograd, where all its maps have biases and it has no batch norm. Parameters learn whether or not
-    they asked for gradients. A model of float64 stays so, others become float32.
+    model would under autograd, where all its maps have biases and it has no batch norm. All parameters learn, also
+    those with ``requires_grad=False``. A model of float64 stays so, others become float32.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: A network of one input and one output, whose ``forward`` does the same whatever numbers come. It is
-            followed as at inference: what it does while training alone, but for dropout, is left out.
+        model: A network of one input and one output, whose ``forward`` does not depend on values. It is followed as at
+            inference: what it does only while training, except for dropout, is left out.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
             takes, if that is an `nn.Linear`. Images may also come flat.

@@ -29,7 +29,7 @@ class Convolution(Layer):
 
         Args:
             patches: The window of k x k pixels, with its stride and padding.
-            map: Of ``k * k * channels`` inputs. Channels are known when images come: only then a wrong size shows.
+            map: Of ``k * k * channels`` inputs. A wrong size shows at the first call, when the channels are known.
 
         Raises:
             BrodmannError: The map's feedback is direct, whose matrices know outputs of whole samples alone. When

@@ -54,9 +54,9 @@ class Signal(NamedTuple):
         return self.shared.value[0] if own is None else self.shared.value[0] + own
 
     def repeated(self, weight: Tensor) -> Signal:
-        """Returns the signal by which a rule of squares counts each sample ``weight`` times: weight (rows,).
+        """Returns the signal by which a least-squares rule counts each sample ``weight`` times: weight (rows,).
 
-        ``sqrt(w) x`` and ``sqrt(w) e``; the delta that came is ``w e``.
+        It holds ``sqrt(w) x`` and ``sqrt(w) e``, where the delta of this one is ``w e``.
 
         Raises:
             BrodmannError: There is not one weight for each row, or one is negative.
@@ -126,7 +126,7 @@ class Feedback(nn.Module, ABC):
 
     @property
     def follower(self) -> Slab | None:
-        """The matrix that receives the very factors of a shared part that learns, if there is one.
+        """The feedback matrix that receives the updates of the shared part, if there is one.
 
         The layer moves it together with the shared part, by one gradient; `learn` moves everything else.
         """
@@ -241,7 +241,7 @@ class FixedRandom(Feedback):
 
     delta (rows, out), without the gate in gated layers too; B0 (out, in); e_below (rows, in). B0 does not follow the
     layer's ``start_scale``: below a readout that starts at a tenth, errors start about ten times as large as the true
-    gradient, which Adam does not notice and gradient descent and ``clip`` do. Source: Lillicrap et al. (2016).
+    gradient. This does not matter to Adam; it does to SGD and ``clip``. Source: Lillicrap et al. (2016).
     """
 
     matrix: Tensor
@@ -358,7 +358,7 @@ class Transpose(Feedback):
 
 
 class LeastChange(Feedback):
-    """Another path's error, scaled to the change of the input that would undo the output's: what `RLS` asks for.
+    """Rescales another path's error to the length of the least input change that would cancel ``delta``, for `RLS`.
 
     ``e_below = e |delta|^2 / |e|^2`` for each sample, ``e`` the error of the path. Where its matrix B has orthogonal
     rows of length b, that is ``delta B / b^2``, the product with the pseudo-inverse of B^T: the least change of x that

@@ -13,7 +13,7 @@ _alone = threading.RLock()
 
 
 class Draws:
-    """What is drawn from a seed on: on the processor, and on a device that has a generator of its own.
+    """A random stream that starts at a seed and can go on later, on the CPU and on a device with its own generator.
 
     Attributes:
         seed: Where they begin.

@@ -18,7 +18,7 @@ INPUT = "input"
 
 
 class Graph(Layer):
-    """Layers in an order in which each reads what came before, one value or several; the last one's is the output.
+    """A directed acyclic graph of layers. Each node reads earlier values; the last node is the output.
 
     ``v[k] = f[k](v[i], v[j], ...)`` with ``i, j < k``. The error of a value is the sum of what comes down from all that
     read it. `Sequential` and `Residual` are the usual cases; this one is for branches, concatenations and products:

@@ -80,13 +80,12 @@ class Context(NamedTuple):
     Attributes:
         lr: Learning rate of this step.
         rates: Multiples of it for each part.
-        output_error: Error at the network's output, (batch, ..., outputs), known from the error pass on.
+        output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only.
         route: Route shared by the layers of a `Routed` body, else None.
         gate_error: Where those layers add up their ``dL/da``, (rows,), if the router's projection learns.
         pulls: Where those layers add up the sketches of their gradients, (rows, SIZE), if the router's areas grow.
         weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
-        clip: Largest norm of an error that a layer accepts (over the whole batch), else it is scaled down to that;
-            None for no limit.
+        clip: Largest norm, over the whole batch, of the error that enters a layer, see `clipped`; None for no limit.
         observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived, before it is clipped.
         target: What the output is compared with, (batch, ...).
         layer_rates: Of single layers, see `Rates`; None where all are 1.
@@ -114,7 +113,7 @@ class Context(NamedTuple):
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """Returns (..., n) as (rows, n). What is so already is left alone: a reshape shows in a small step."""
+    """Returns (..., n) as (rows, n); x itself if it is 2-d: even a reshape takes time that shows in a small step."""
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 

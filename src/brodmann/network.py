@@ -35,7 +35,7 @@ LEARNING = (AreaLinear, Product, Constant)
 
 
 class Network(nn.Module):
-    """Data goes up once and comes down once: ``x -> traces -> loss -> learn`` and nothing else."""
+    """A body and a loss: every step is one forward pass and one error pass, ``x -> traces -> loss -> learn``."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Network(nn.Module):
             lr: Learning rate of `learn` where none is given. Default that of the layers' update rules, the smallest
                 where they differ: 3e-3 with `Adam`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
-            clip: Largest Frobenius norm, over the whole batch, of the error that a layer accepts; a larger one is
-                scaled down to it, in every layer anew. Default none.
+            clip: Largest Frobenius norm, over the whole batch, of the error that enters a layer. Each layer scales a
+                larger one down to this norm. Default none.
 
         Raises:
             BrodmannError: The body is no `Layer`, the loss cannot be called with an output and a target, ``lr`` is
@@ -96,10 +96,10 @@ class Network(nn.Module):
 
     @property
     def rates(self) -> Rates:
-        """Multiples of the learning rate; another one may take its place between steps, to freeze a layer, say.
+        """Multiples of the learning rate. May be replaced between steps, for example to freeze a layer.
 
         Raises:
-            BrodmannError: There is no layer of a name in it.
+            BrodmannError: It names a layer that does not exist.
         """
         return self._rates
 
@@ -130,8 +130,8 @@ class Network(nn.Module):
     def design(self) -> dict[str, Any] | None:
         """Name and arguments of the builder that made the body, so that `load` can make it again.
 
-        None for a body that was composed, or of which parts were replaced since. Numbers that were changed by hand in
-        a part, such as a temperature, are not noted.
+        None if the body was composed by hand or parts were replaced later. Numbers changed by hand, such as a
+        temperature, are not recorded.
         """
         return built_from(self.body)
 
@@ -230,8 +230,8 @@ class Network(nn.Module):
     def allocate(self) -> None:
         """Gives memory to every area of the budget now, not when a sample first chooses it. No output changes.
 
-        Parameters then stay the objects that they are, of one shape: for averages of weights and compiled networks that
-        outlive a step. Their number is that of `total_parameters` from then on.
+        Parameters then keep their identity and shape, as weight averaging and compiled networks need. Their number is
+        that of `total_parameters` from then on.
         """
         for part in self.body.modules():
             if isinstance(part, AreaMap):
@@ -246,7 +246,7 @@ class Network(nn.Module):
         return copy
 
     def output_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns ``dL/d output`` and the loss. Autograd, where it is used, follows the loss alone, no layer."""
+        """Returns ``dL/d output`` and the loss. Autograd, if used, differentiates the loss only, never a layer."""
         exact = getattr(self.loss, "value_and_error", None)
         if exact is not None:
             with torch.no_grad():
@@ -268,7 +268,7 @@ class Network(nn.Module):
             return error, loss.detach()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
-        """Refuses what `to`, `half` and `bfloat16` would otherwise do to routers, biases and the rule's buffers too."""
+        """Refuses kinds of numbers that would also convert routers, biases and the state of rules."""
         number = fn(torch.zeros((), dtype=self.dtype)).dtype
         if number not in (torch.float32, torch.float64):
             raise BrodmannError(
@@ -302,14 +302,14 @@ class Network(nn.Module):
     def active_parameters(self) -> int:
         """Counts everything read for one sample at inference: merged maps, biases, projections, prototypes.
 
-        What layers of your own hold counts where it is an ``nn.Parameter``.
+        Parameters of your own layers count if they are ``nn.Parameter``.
         """
         return _active(self.body)
 
     def total_parameters(self) -> int:
         """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state.
 
-        What layers of your own hold counts where it is an ``nn.Parameter``; of feedback paths buffers count too.
+        Parameters of your own layers count if they are ``nn.Parameter``; of feedback paths buffers count too.
         """
         prototypes = sum(part.prototypes.numel() for part in self.body.modules() if isinstance(part, Router))
         paths = [part for part in self.body.modules() if isinstance(part, Feedback)]

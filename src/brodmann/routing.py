@@ -40,9 +40,9 @@ class Router(nn.Module):
 
     The prototypes are random unit vectors and never move, or, with a ``novelty``, the directions of samples that were
     new when they came: a sample whose cosine with every prototype lies below it becomes the next prototype, until the
-    budget of cells is used up, see `recruit`. The projection ``P`` may learn. A unit of usefulness at the
-    chosen cell ``c`` is a unit of ``-dL/da`` (see `AreaLinear.learn`), carried through the softmax and the cosine
-    into ``P``:
+    budget of cells is used up, see `recruit`. The projection ``P`` may learn. What it
+    learns from is the usefulness of the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which goes through the
+    softmax and the cosine into ``P``:
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
     Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition
@@ -87,16 +87,16 @@ class Router(nn.Module):
             partition: ``"fixed"`` (cell mod G), ``"adaptive"`` (all cells in area 0 until areas are split by hand) or
                 ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
                 see `Conflict`.
-            novelty: Cosine in (-1, 1) below which a sample is new and recruits the next cell. Needs a projection that
-                does not learn. Default None: all prototypes are random and there from the start.
+            novelty: Threshold in (-1, 1): a sample whose cosine with every prototype is below it recruits the next
+                cell. Requires ``learned=False``. Default None: all prototypes are random and there from the start.
             conflict: Settings of `Conflict` where the partition is growing: ``evidence``, ``opposition``,
                 ``certainty``. Default those that it has.
             update: Rule of the projection. Default plain SGD.
 
         Raises:
             BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
-                cells than areas, the partition is unknown, or a router that recruits is also to learn, or has several
-                cells for an area.
+                cells than areas, the partition is unknown, or a recruiting router has a learned projection or
+                more cells than areas.
         """
         super().__init__()
         if partition not in PARTITIONS:

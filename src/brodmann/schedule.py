@@ -52,8 +52,8 @@ class Schedule:
         seed: Of the order of samples and of dropout. Default 0.
         patience: Epochs without a better score before training stops and the best weights come back. Default None:
             train to the end, keep the last weights.
-        metric: That score, an entry of an epoch's row, which a `Callback` may have put there; the larger the better,
-            unless its name ends in ``loss``; of equals the least validation loss counts. Default None:
+        metric: Entry of an epoch's row to maximise, or to minimise if its name ends in ``loss``; a `Callback` may have
+            put it there. Ties go to the lower validation loss. Default None:
             ``validation_accuracy`` for classes under a loss of this package or of PyTorch, else ``validation_loss``.
         checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway. Default 60;
             infinite for none.

@@ -19,9 +19,9 @@ from .updates import SGD, Factors, UpdateRule
 class Slab(nn.Module):
     """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
 
-    Room for `reserve` slots is asked of the system at the first growth, and taken when a slot is first written:
-    growing moves nothing, and on the processor capacity that nobody uses takes no memory. Where the system promises
-    less than that, room doubles as it fills.
+    Memory for ``reserve`` slots is requested at the first growth, but a slot takes memory only when it is first
+    written: growing never copies, and on the CPU unused capacity costs nothing. Where the system promises less than
+    that, room doubles as it fills.
     """
 
     def __init__(self, value: Tensor, update: UpdateRule, reserve: int = 0) -> None:

@@ -174,9 +174,10 @@ class _Walk:
         opaque = module is None and callable(node.target) and _package(node.target) not in FOLLOWED
         # A factor for frequencies is a convolution of what they were made of.
         spectral = node in self.live and _is_complex(self.results[node])
-        if opaque or spectral or (_is_product(node) and node not in self.live):
+        product = _is_product(node)
+        if opaque or spectral or (product and not (node in self.live and _is_real(self.results[node]))):
             raise _not_followed(node)
-        if _is_product(node):
+        if product:
             self.products.add(node)
         if node not in self.live:
             self.weights.add(node)

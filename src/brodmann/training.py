@@ -37,7 +37,7 @@ from .signals import Waiting, waiting_signals
 
 
 class Callback:
-    """Sees the training go by. Default: does nothing."""
+    """Receives the events of a training. Every method does nothing by default."""
 
     def on_start(self, trainer: Trainer) -> None:
         """Called once, before the first step of a call of `Trainer.run`."""
@@ -65,7 +65,7 @@ class Progress:
         scored: Targets in it that are classes.
         samples: Samples in it.
         seconds: Training time so far, evaluation left out.
-        best: Best score so far, see `Schedule`; minus it where less is better.
+        best: Best score so far, see `Schedule`; negated if lower is better.
         best_loss: Validation loss there.
         best_epoch: Its epoch.
         history: A row per epoch.

@@ -55,10 +55,10 @@ class UpdateRule(ABC):
     Attributes:
         decay: Decoupled weight decay (per unit of learning rate): every step first multiplies the weight by
             ``1 - lr * decay``. Biases never decay. Default 0.
-        repeats: Of the class: whether a sample of weight w counts as w samples, as with rules that remember the inputs;
-            else its error is w times as large.
-        scale_free: Of the class: whether the size of a step does not depend on that of the gradient, as with Adam and
-            rules of signs. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
+        repeats: Class attribute: True if weight w means that the sample is seen w times, as for rules that remember
+            inputs; otherwise its error is multiplied by w.
+        scale_free: Class attribute: True if the size of a step does not depend on that of the gradient, as for Adam and
+            sign rules. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
     """
 
     decay: float = 0.0
@@ -196,8 +196,8 @@ class RLS(UpdateRule):
 
     With an output layer, `SumOfSquares` and ``lr = 1``, every step leaves exactly the ridge regression on all samples
     that ever chose the area, whatever the batches. For hidden layers the target moves, and the rule is a
-    Gauss-Newton step on the side of the inputs. Biases stay where they are, since what they could correct the weights
-    have corrected: give the layer a constant input instead, as `stream_mlp` does.
+    Gauss-Newton step on the side of the inputs. Biases do not move, since the weights have already removed the
+    error: give the layer a constant input instead, as `stream_mlp` does.
 
     ``C = R R^T`` is carried by its root, ``R = (I - N) / sqrt(ridge)``, which no rounding makes negative: about 3 rows
     in^2 multiplications a step and in^2 numbers an area. A sample of weight w counts as w samples. Source: Plackett

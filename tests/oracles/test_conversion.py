@@ -493,6 +493,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             for function in (
                 lambda x, w: x @ torch.linalg.qr(w)[0],
                 lambda x, w: torch.linalg.matmul(x, w.relu()),
+                lambda x, w: torch.linalg.lstsq(w, x.t())[0].t(),
                 lambda x, w: torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(w[0]), 4),
                 lambda x, w: torch.fft.irfft(torch.fft.rfft(x)[:, :2] * torch.view_as_complex(w[:2, :2]), 4),
             )
