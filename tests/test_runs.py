@@ -201,6 +201,22 @@ def test_inspect_draws_figures_and_counts_samples(
     assert len(found["figures"]) == 5
 
 
+def test_inspect_prints_its_tables_without_matplotlib(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = str(tmp_path / "run")
+    main(["train", str(table), "--width", "12", "--areas", "4", "--epochs", "1", "--out", run, "--no-figures"])
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    capsys.readouterr()
+    main(["inspect", run])
+    said = capsys.readouterr().out
+    assert "Use of areas" in said
+    assert "No figures: Figures need matplotlib: pip install 'brodmann[figures]'." in said
+    main(["inspect", run, "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["figures"] == []
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     main(["train", str(table), *SMALL, "--out", str(folder)])

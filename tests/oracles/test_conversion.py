@@ -150,7 +150,7 @@ def test_a_converted_network_learns_with_areas_and_goes_through_files_and_copies
     network.learn(x, y)
 
 
-@pytest.mark.parametrize("name", ["residual", "attending", "language"])
+@pytest.mark.parametrize("name", ["residual", "attending", "language", "grouped", "written"])
 def test_a_converted_network_goes_through_compilers(name: str) -> None:
     torch.compiler.reset()
     network = Network(from_torch(MODELS[name][0](), described(name), areas=3, routing=routes(name)[0]))
