@@ -10,10 +10,11 @@ from .errors import BrodmannError, CheckpointError, DivergenceError, MissingData
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
 from .graph import Graph
 from .layers import Context, Layer, Rates
+from .layouts import ChannelsLast
 from .local import Local, RMSNorm
 from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Network
-from .patches import ChannelsLast, Patches
+from .patches import Patches
 from .product import Product
 from .routes import Route
 from .routing import Router

@@ -13,9 +13,10 @@ from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
 from .feedback import Feedback, LeastChange, Shape
 from .layers import Layer
+from .layouts import ChannelsLast, Images
 from .local import Local, RMSNorm
 from .parts import ACTIVATIONS, FEEDBACKS, STORAGES, Parts, activation_named, activation_of, dropout_of, feedback_path
-from .patches import ChannelsLast, Images, Patches
+from .patches import Patches
 from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
 from .updates import RLS, UpdateRule, update_rule
 

@@ -23,9 +23,9 @@ from .errors import BrodmannError
 from .feedback import Direct, Feedback, Shape
 from .graph import INPUT, Graph
 from .layers import Layer
+from .layouts import Images
 from .local import Local
 from .parts import Parts
-from .patches import Images
 from .recording import without_autocast
 from .steps import Step, free_name, said, steps_of
 from .updates import UpdateRule

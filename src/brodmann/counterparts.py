@@ -18,9 +18,10 @@ from .containers import Sequential
 from .errors import BrodmannError
 from .graph import INPUT, Graph
 from .layers import Layer
+from .layouts import ChannelsLast
 from .local import Local, Sum
 from .parts import Parts
-from .patches import ChannelsLast, Patches
+from .patches import Patches
 from .steps import Step, Weighted, said
 from .transformers import linear_of
 
