@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from brodmann import (
     Local,
     MeanSquaredError,
     Network,
+    Product,
     Residual,
     Router,
     Sequential,
@@ -23,9 +28,11 @@ from brodmann import (
 )
 from brodmann.callbacks import AlignmentRecord, AreaUse, ProgressBar
 from brodmann.layers import Context, Layer
+from brodmann.network import routers
 from brodmann.schedule import Schedule
+from brodmann.signals import Interrupted
 from brodmann.telemetry import alignment
-from brodmann.training import Trainer
+from brodmann.training import Callback, Trainer
 
 X, Y = torch.randn(90, 5, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
 
@@ -114,7 +121,57 @@ def test_alignment_leaves_out_layers_beside_the_path_and_what_autograd_cannot_fo
     network = Network(Sequential(Greedy(), AreaLinear(5, 3, areas=1)))
     assert list(rows_of(network, AlignmentRecord(X, Y))[-1]["alignment"]) == ["layers.0.map", "layers.1"]
     network = Network(Sequential(AreaLinear(5, 3, areas=1), Unfollowed(nn.Tanh())))
-    assert "alignment" not in rows_of(network, AlignmentRecord(X, Y))[-1]
+    with pytest.warns(UserWarning, match="The alignment of this network is not recorded") as found:
+        assert "alignment" not in rows_of(network, AlignmentRecord(X, Y))[-1]
+    assert len(found) == 1
+    network = Network(Sequential(AreaLinear(5, 3, areas=1), Local(nn.Identity())))
+    network.body.layers[1].lock = threading.Lock()  # which cannot be copied
+    with pytest.warns(UserWarning, match="is not recorded: cannot pickle"):
+        rows_of(network, AlignmentRecord(X, Y))
+
+
+def test_products_are_watched_and_align_as_maps_do() -> None:
+    torch.manual_seed(0)
+    layers = (
+        Product(nn.functional.linear, torch.randn(6, 5), feedback=None),
+        Product(nn.functional.linear, torch.randn(3, 6)),
+    )
+    row = rows_of(Network(Sequential(*layers), lr=0.01), AlignmentRecord(X, Y))[-1]
+    assert row["alignment"]["layers.1"] == pytest.approx(1.0, abs=1e-4)
+    assert set(row["alignment"]) == {"layers.0", "layers.1"}
+    assert list(row["weight_alignment"]) == ["layers.1"]
+
+
+def test_splits_are_told_once_also_where_the_training_was_broken_off(tmp_path: Path) -> None:
+    def parts() -> tuple[Network, tuple[torch.Tensor, torch.Tensor]]:
+        torch.manual_seed(0)
+        x = torch.randn(2000, 10)
+        y = x @ torch.randn(10, 3)
+        y = torch.where(x[:, :1] > 0, y, -y)
+        router = {"partition": "growing", "cells": 64, "conflict": {"evidence": 512}}
+        network = Network(mlp(10, 3, depth=1, areas=8, router=router, update=Adam()), MeanSquaredError())
+        return network, (x, y)
+
+    def trained(folder: Path, *callbacks: Callback, resume: bool = False) -> list[Any]:
+        network, data = parts()
+        trainer = Trainer(network, data, None, Schedule(6, 64, lr=1e-2), folder=folder, callbacks=callbacks)
+        if resume:
+            trainer.resume()
+        return [row["splits"] for row in trainer.run().history]
+
+    class Stop(Callback):
+        """Ends the training in the middle of the epoch in which the first split happened."""
+
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            ((_, router),) = routers(trainer.network)
+            if int(router.partition.max()) and trainer.progress.batch > 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    whole = trained(tmp_path / "whole", AreaUse(X.new_zeros(1, 10)))
+    assert any(whole)
+    with pytest.raises(Interrupted):
+        trained(tmp_path / "broken", AreaUse(X.new_zeros(1, 10)), Stop())
+    assert trained(tmp_path / "broken", AreaUse(X.new_zeros(1, 10)), resume=True) == whole
 
 
 def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -816,6 +816,8 @@ def test_a_data_set_that_draws_goes_on_bit_for_bit_in_the_middle_of_an_epoch(tmp
     ("dataset", "message"),
     [
         ([], "Expected a data set with samples, got an empty one."),
+        (torch.ones(3, 5), "in memory, or a data set with a length and numbered items, got Tensor"),
+        ({0: 1}, "in memory, or a data set with a length and numbered items, got dict"),
         ([1, 2], "Expected items of the data set to be (sample, target) or (sample, target, weight), got int."),
         ([(torch.ones(2), 0), (torch.ones(3), 1)], "Items of the data set cannot be put together to tensors"),
         ([("a", 0), ("b", 1)], "Let it return tensors of one shape, as by torchvision's ToTensor."),
@@ -840,3 +842,10 @@ class Items(torch.utils.data.Dataset):
 
     def __getitem__(self, row: int) -> Any:
         return self.items[row]
+
+
+def test_validation_data_sets_are_checked_as_tensors_are() -> None:
+    x, y = blobs()
+    broken = torch.utils.data.TensorDataset(torch.full_like(x, math.nan), y)
+    with pytest.raises(BrodmannError, match="The validation samples hold NaN or infinite values"):
+        Trainer(network(), (x, y), broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from .errors import BrodmannError
 from .files import write_bytes
 from .network import Network, routers
+from .routing import Router
 from .telemetry import alignment, area_usage
 from .training import Callback, Trainer
 
@@ -31,26 +33,6 @@ class AreaUse(Callback):
     def __init__(self, x: Tensor) -> None:
         """Counts on the samples x (n, ...)."""
         self.x = x
-        self.partitions: dict[str, Tensor] = {}
-
-    def on_start(self, trainer: Trainer) -> None:
-        """See `Callback`."""
-        if isinstance(trainer.network, Network):
-            self._splits(trainer.network)
-
-    def _splits(self, network: Network) -> list[dict[str, Any]]:
-        """Returns the splits since the last call."""
-        found = []
-        for name, router in routers(network):
-            now, before = router.partition.clone(), self.partitions.get(name)
-            self.partitions[name] = now
-            if before is None or router.conflict is None:
-                continue
-            for old, new in dict.fromkeys(zip(before.tolist(), now.tolist(), strict=True)):
-                if old != new:
-                    cells = ((before == old) & (now == new)).nonzero()[:, 0].tolist()
-                    found.append({"layer": name, "from": old, "to": new, "cells": cells})
-        return found
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -63,27 +45,44 @@ class AreaUse(Callback):
             if growing:
                 row["area_counts"] = [layer.counts for layer, _ in growing]
                 row["tension"] = [round(float(conflict.tension), 4) for _, conflict in growing]
-                row["splits"] = self._splits(trainer.network)
+                row["splits"] = [split for name, router in routers(trainer.network) for split in _told(name, router)]
+
+
+def _told(name: str, router: Router) -> list[dict[str, Any]]:
+    """Returns the splits of a router that no row has told of yet, and notes that they are told."""
+    if router.conflict is None:
+        return []
+    before, now = router.conflict.told, router.partition
+    moved = dict.fromkeys(zip(before.tolist(), now.tolist(), strict=True))
+    splits = [
+        {"layer": name, "from": old, "to": new, "cells": ((before == old) & (now == new)).nonzero()[:, 0].tolist()}
+        for old, new in moved
+        if old != new
+    ]
+    before.copy_(now)
+    return splits
 
 
 class AlignmentRecord(Callback):
     """Adds ``alignment``, layer -> cosine of its error and the true gradient, to every epoch's row.
 
     And ``weight_alignment``, layer -> cosine of its feedback matrix and ``W0``, where there is one of each. See
-    `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws both. Nothing is added where autograd
-    cannot follow the network, whose layers may be anybody's.
+    `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws both. Where the network cannot be
+    copied, or autograd cannot follow it, since its layers may be anybody's, it says so once and adds nothing.
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         """Measures on the samples x (n, ...) and targets y (n, ...): a few hundred do."""
-        self.x, self.y = x, y
+        self.x, self.y, self.possible = x, y, True
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
-        if isinstance(trainer.network, Network):
+        if isinstance(trainer.network, Network) and self.possible:
             try:
                 found = alignment(trainer.network, self.x, self.y)
-            except RuntimeError:
+            except Exception as error:  # of parts of the user's own; a training does not end for want of a figure
+                self.possible = False
+                warnings.warn(f"The alignment of this network is not recorded: {error}", stacklevel=2)
                 return
             row["alignment"] = {layer.layer: round(layer.cosine, 4) for layer in found}
             weights = {layer.layer: layer.weight_cosine for layer in found}

@@ -214,7 +214,10 @@ def _check_model(model: Any) -> None:
 def _warn_of_new_norms(model: nn.Module) -> None:
     """Warns where batch norms would become no norms at all."""
     norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
-    if any(part.num_batches_tracked is not None and not part.num_batches_tracked for part in norms):
+    held = [(part.running_mean, part.running_var) for part in norms]
+    begun = [(mean, variance) for mean, variance in held if mean is not None and variance is not None]
+    # The number of batches is 0 also where statistics come from a file that does not name it.
+    if any(not bool(mean.any()) and bool(variance.eq(1.0).all()) for mean, variance in begun):
         warnings.warn(
             "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
             "few batches in training mode first, or build it with group norms.",

@@ -304,8 +304,8 @@ class Direct(Feedback):
             outputs: Width of the network's output. The builders fill it in; else `functools.partial` does.
 
         Raises:
-            BrodmannError: By `check` and `error`: the output error is not known, of another width, or has another
-                number of rows than the layer.
+            BrodmannError: By `error`: the output error is not known, of another width, or has another number of rows
+                than the layer.
         """
         super().__init__()
         self.register_buffer("matrix", torch.randn(outputs, shape.in_features) / shape.in_features**0.5)
@@ -316,21 +316,18 @@ class Direct(Feedback):
             raise BrodmannError(
                 "Direct feedback needs the output error: train through Network.learn, or set it in the context."
             )
-        self.check(signal.output_error)
+        outputs = signal.output_error.shape[-1]
+        if outputs != len(self.matrix):
+            raise BrodmannError(
+                f"Direct feedback was built for {len(self.matrix)} outputs, and the output error has {outputs}: build "
+                f"it by partial(Direct, outputs={outputs})."
+            )
         if len(signal.output_error) != len(signal.x):
             raise BrodmannError(
                 f"Direct feedback needs one output error per row, got {len(signal.output_error)} for "
                 f"{len(signal.x)} rows."
             )
         return signal.output_error @ self.matrix
-
-    def check(self, output_error: Tensor) -> None:
-        """Raises where an output error (..., outputs) is of another width than the matrix."""
-        if output_error.shape[-1] != len(self.matrix):
-            raise BrodmannError(
-                f"Direct feedback was built for {len(self.matrix)} outputs, and the network has "
-                f"{output_error.shape[-1]}: build it by partial(Direct, outputs={output_error.shape[-1]})."
-            )
 
 
 class Transpose(Feedback):
@@ -419,6 +416,8 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
     x, name = signal.x, type(feedback).__name__
     try:
         below: Any = feedback.error(signal)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AttributeError) as error:  # of a path of one's own
         raise BrodmannError(
             f"{name}.error failed for rows {tuple(x.shape)} and a delta {tuple(signal.delta.shape)}: {error}"

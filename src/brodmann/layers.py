@@ -23,10 +23,10 @@ from .errors import BrodmannError
 from .routes import Choice, Route
 
 if TYPE_CHECKING:
-    from .area_linear import AreaLinear
+    pass
 
-Observer = Callable[["AreaLinear", Tensor], None]
-"""What is called with every `AreaLinear` and the error that arrives there."""
+Observer = Callable[["Layer", Tensor], None]
+"""What is called with every `AreaLinear` and `Product`, and the error that arrives there."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class Context(NamedTuple):
         pulls: Where those layers add up the sketches of their gradients, (rows, SIZE), if the router's areas grow.
         weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
         clip: Largest norm, over the whole batch, of the error that enters a layer, see `clipped`; None for no limit.
-        observe: Called by every `AreaLinear` in `learn` with itself and the error that arrived, before it is clipped.
+        observe: Called by every `AreaLinear` and `Product` in `learn` with itself and the error that arrived, before
+            it is clipped.
         target: What the output is compared with, (batch, ...).
         layer_rates: Of single layers, see `Rates`; None where all are 1.
     """

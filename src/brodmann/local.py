@@ -116,6 +116,8 @@ class Local(Layer):
         """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
         try:
             return trace(error)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as failure:  # of an operation that PyTorch knows no derivative of
             raise self._cannot_follow(str(failure)) from None
 

@@ -38,7 +38,9 @@ def mirror_weights(network: nn.Module, samples: int = NOISE) -> None:
     paths = [(part, _innermost(part.feedback)) for part in parts if isinstance(part, AreaLinear)]
     pairs = [(layer, path) for layer, path in paths if isinstance(path, KolenPollack)]
     if not pairs:
-        raise BrodmannError("Expected a network with Kolen-Pollack feedback, which alone has weights to be set.")
+        raise BrodmannError(
+            "Expected a network with Kolen-Pollack feedback in an AreaLinear, which alone has weights to be set."
+        )
     for layer, path in pairs:
         _mirror(layer, path, samples)
 

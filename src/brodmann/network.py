@@ -20,7 +20,7 @@ from .constant import Constant
 from .designs import built_from
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError, DivergenceError, unknown_name
-from .feedback import Direct, Feedback
+from .feedback import Feedback
 from .files import read_tensors, write_tensors
 from .layers import Context, Layer, Observer, Rates, check_layer, is_within
 from .loss_adapters import as_loss, describe_loss, described_loss
@@ -91,7 +91,6 @@ class Network(nn.Module):
             )
         self.lr = min(suited) if lr is None else lr
         self.rates, self.clip = Rates() if rates is None else rates, clip
-        self._direct = [part for part in body.modules() if isinstance(part, Direct)]
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
     @property
@@ -137,6 +136,9 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier."""
+        if isinstance(x, Tensor) and _is_cast(x):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.body(x)  # type: ignore[no-any-return]
         return self.body(x)  # type: ignore[no-any-return]
 
     def learn(
@@ -156,7 +158,7 @@ class Network(nn.Module):
                 the output for `MeanSquaredError`, either for `SumOfSquares`.
             weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None.
             lr: Learning rate of this step. Default the network's own.
-            observe: Called by every `AreaLinear` with itself and the error that arrives, see `Context`.
+            observe: Called by every `AreaLinear` and `Product` with itself and the error that arrives, see `Context`.
 
         Returns:
             The loss before the step, a scalar tensor without a graph.
@@ -205,7 +207,7 @@ class Network(nn.Module):
             target=target,
             layer_rates=self._layer_rates,
         )
-        if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
+        if _is_cast(x):
             with torch.autocast(x.device.type, enabled=False):  # half precision is a matter of storage here
                 return self._step(x, target, weight, context)
         return self._step(x, target, weight, context)
@@ -215,8 +217,6 @@ class Network(nn.Module):
             self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
         output, trace = self.body.trace(x, context)
         error, loss = self._checked_error(output, x, target, weight)
-        for path in self._direct:
-            path.check(error)  # before anything moves
         self.body.learn(trace, error, context._replace(output_error=error))
         return loss, output
 
@@ -339,8 +339,10 @@ class Network(nn.Module):
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         tensors, options = read_tensors(Path(path))
-        if not {"lr", "rates", "clip", "design", "loss", "dtype"} <= set(options):
+        if not {"lr", "rates", "clip", "dtype"} <= set(options):
             raise CheckpointError(f"{path} holds no Network: `Backpropagation.load` reads the baseline's.")
+        if not {"design", "loss"} <= set(options):
+            raise CheckpointError(f"{path} was written by another version of this package: save the network again.")
         if body is None:
             if options["design"] is None:
                 raise CheckpointError(
@@ -359,6 +361,11 @@ class Network(nn.Module):
                 raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
         rates = Rates(**options["rates"])
         return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"])
+
+
+def _is_cast(x: Tensor) -> bool:
+    """Whether autocast would change what is computed from a tensor."""
+    return x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type)
 
 
 def _active(part: nn.Module) -> int:

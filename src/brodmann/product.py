@@ -77,6 +77,8 @@ class Product(Layer):
         if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.dtype not in (torch.float32, torch.float64):
             came = f"{tuple(weight.shape)} {weight.dtype}" if isinstance(weight, Tensor) else type(weight).__name__
             raise BrodmannError(f"Expected weights (out, ...) of float32 or float64, got {came}.")
+        if storage is not None and weight.dtype == torch.float64:
+            raise BrodmannError("A storage of its own goes with float32, and the weights are float64: leave it out.")
         rule = update or SGD()
         check_rule(rule)
         self.operation, self.form, self.update_rule = operation, tuple(weight.shape), rule
@@ -121,6 +123,8 @@ class Product(Layer):
     @unrecorded
     def learn(self, trace: ProductTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error shaped as the output; returns that below, shaped as the input, or None."""
+        if context.observe is not None:
+            context.observe(self, error)
         error = context.clipped(error)
         with torch.inference_mode(False):
             error = ordinary(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
@@ -78,7 +79,7 @@ class OfDataset(Samples):
                 such as above.
         """
         numbered = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
-        if not numbered or isinstance(dataset, IterableDataset):
+        if not numbered or isinstance(dataset, IterableDataset | Tensor | numpy.ndarray | dict | str):
             hint = "its data set, loader.dataset" if hasattr(dataset, "dataset") else "batches to network.learn(*batch)"
             raise BrodmannError(
                 "Expected samples and targets, tensors in memory, or a data set with a length and numbered items, got "

@@ -17,6 +17,7 @@ from .area_linear import AreaLinear
 from .checks import check_pairs, check_tensors
 from .errors import BrodmannError
 from .network import Network, check_network, routers
+from .product import Product
 from .routes import Choice, Route
 from .routing import Router
 
@@ -133,7 +134,8 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
         target: As for `Network.learn`.
 
     Returns:
-        One entry per `AreaLinear`, from input to output; none for layers that inference, or the error, passes by.
+        One entry per `AreaLinear` and `Product`, from input to output; none for layers that inference, or the error,
+        passes by.
 
     Raises:
         BrodmannError: There are no samples, not as many targets, or it is no network.
@@ -143,10 +145,10 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
     check_pairs(x, target)
     with _quiet_copy(network) as twin:
         truth = _true_errors(twin, x.clone(), target)
-        received: dict[AreaLinear, Tensor] = {}
+        received: dict[nn.Module, Tensor] = {}
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: received.update({layer: error}))
     rows = []
-    for name, layer in twin.area_layers():
+    for name, layer in _maps(twin):
         if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
             continue
         error, gradient = received[layer].flatten().double(), truth[layer].flatten().double()
@@ -159,11 +161,18 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
 
 
 @torch.no_grad()
-def _weight_cosine(layer: AreaLinear) -> float | None:
-    matrix = None if layer.feedback is None else layer.feedback.one_matrix(layer.one_map)
-    if matrix is None or layer.shared is None:
+def _weight_cosine(layer: AreaLinear | Product) -> float | None:
+    shared, one = (layer.slab, layer.slab.value[0]) if isinstance(layer, Product) else (layer.shared, layer.one_map)
+    matrix = None if layer.feedback is None else layer.feedback.one_matrix(one)
+    if matrix is None or shared is None:
         return None
-    return float(torch.cosine_similarity(matrix.flatten().double(), layer.shared.value.flatten().double(), dim=0))
+    return float(torch.cosine_similarity(matrix.flatten().double(), shared.value.flatten().double(), dim=0))
+
+
+def _maps(network: Network) -> list[tuple[str, AreaLinear | Product]]:
+    """Returns name and layer of all that has weights and a way down."""
+    parts = network.body.named_modules()
+    return [(name, part) for name, part in parts if isinstance(part, AreaLinear | Product)]
 
 
 def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassConflict]:
@@ -213,7 +222,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             layer.register_forward_pre_hook(keep)
         with torch.no_grad():
             twin(x)
-        errors: dict[AreaLinear, Tensor] = {}
+        errors: dict[nn.Module, Tensor] = {}
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
     rows = []
     for name, layer in twin.area_layers():
@@ -260,17 +269,16 @@ def _cancelled(products: Tensor, group: Tensor, target: Tensor) -> tuple[float, 
     return (1.0 - kept / total if total else 0.0), (opposed / pairs if pairs else 0.0)
 
 
-def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[AreaLinear, Tensor]:
-    outputs: dict[AreaLinear, Tensor] = {}
+def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, Tensor]:
+    outputs: dict[nn.Module, Tensor] = {}
 
     def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        assert isinstance(layer, AreaLinear)
         if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
             output = output.detach().requires_grad_(True)
         outputs[layer] = output
         return output
 
-    hooks = [layer.register_forward_hook(keep) for _, layer in network.area_layers()]
+    hooks = [layer.register_forward_hook(keep) for _, layer in _maps(network)]
     detached = [router.register_forward_hook(_detach) for _, router in routers(network)]
     try:
         with torch.enable_grad():

@@ -174,15 +174,18 @@ def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential) -> None:
         return [node for node in network.nodes if node.target in DROPOUTS or node.target is attention]
 
     here = draws(graph)
-    if not here:
-        return
     try:
         training = draws(_graph(root.train()))
     except BrodmannError:
         return
     finally:
         root.eval()
-    for node, other in zip(here, training if len(training) == len(here) else [], strict=False):
+    if len(training) != len(here):
+        raise BrodmannError(
+            f"{type(root[0]).__name__} cannot be converted: in training mode it calls other functions for dropout, "
+            "which would be lost: write F.dropout(x, p, training=self.training), or nn.Dropout, not below an `if`."
+        )
+    for node, other in zip(here, training, strict=True):
         if node.target in DROPOUTS:
             asked = inspect.signature(other.target).bind(*other.args, **other.kwargs)  # type: ignore[arg-type]
             asked.apply_defaults()

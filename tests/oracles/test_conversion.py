@@ -379,6 +379,18 @@ class Passing(nn.Module):
         return x @ self.module(self.weights)
 
 
+class Below(nn.Module):
+    """Dropout below an `if`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.map(x)
+        return functional.dropout(x) if self.training else x
+
+
 class Complex(nn.Module):
     """Rotated pairs, as in positions of language models."""
 
@@ -510,6 +522,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "set dropout_p to 0, or write the attention out with an nn.Dropout.",
         ),
+        (Below(), {}, "in training mode it calls other functions for dropout, which would be lost"),
         (Multiplying(lambda x, w: opaque(x, w)), {}, "opaque cannot be converted where it takes parameters"),
         (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes parameters"),
         (Writing(), {}, "add cannot be converted: it overwrites what others read. Leave in-place out."),
@@ -634,6 +647,10 @@ def test_batch_norms_that_have_seen_nothing_are_told() -> None:
         from_torch(model)
     assert found[0].filename == __file__
     model(torch.randn(9, 4))
+    older = {name: value for name, value in model.state_dict().items() if "num_batches_tracked" not in name}
+    again = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    again.load_state_dict(older, strict=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         from_torch(model)
+        from_torch(again)

@@ -182,6 +182,10 @@ class Twice(Feedback):
         ({"weight": [1.0]}, "Expected weights (out, ...) of float32 or float64, got list."),
         ({"weight": torch.ones(3)}, "Expected weights (out, ...) of float32 or float64, got (3,) torch.float32."),
         ({"weight": torch.ones(3, 2, dtype=torch.float16)}, "got (3, 2) torch.float16."),
+        (
+            {"weight": torch.ones(3, 2, dtype=torch.float64), "storage": torch.bfloat16},
+            "A storage of its own goes with float32, and the weights are float64",
+        ),
         ({"update": "adam"}, "Expected update to be a rule such as Adam(), got 'adam'."),
         ({"feedback": partial(Direct, outputs=2)}, "Direct has no way down through a Product"),
         ({"feedback": LeastChange}, "LeastChange has no way down through a Product"),

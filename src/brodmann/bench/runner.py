@@ -162,7 +162,7 @@ def _in_processes(cases: list[Case], workers: int, share: bool) -> Iterator[Row]
                     if "interrupted" in row:
                         raise Interrupted(row["interrupted"])
                     yield row
-        except (KeyboardInterrupt, Interrupted):
+        except (KeyboardInterrupt, Interrupted, GeneratorExit):
             for worker in multiprocessing.active_children():
                 worker.terminate()  # the pool would wait for rows that nobody takes
             raise

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -72,17 +75,31 @@ class Bench:
             say(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
             return
         folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
-        signal.signal(signal.SIGTERM, _stop)
         try:
-            bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
+            with _stopped_by_sigterm():
+                bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
+                report = bench.write_report(folder)
         except (KeyboardInterrupt, Interrupted) as stop:
             print("stopped; the same command goes on from here.", file=sys.stderr)
             sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT))
-        _print_report(bench.write_report(folder))
+        _print_report(report)
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    raise Interrupted(number)
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Raises `Interrupted` at SIGTERM, in the main thread."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)

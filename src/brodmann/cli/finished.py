@@ -83,7 +83,8 @@ class Inspect:
         except BrodmannError as error:  # such as matplotlib, which is not there: tables need none
             drawn, problem = [], error
         if self.json:
-            print(json.dumps({**inspection.as_dict(), "figures": [str(path) for path in drawn]}))
+            found = {**inspection.as_dict(), "figures": [str(path) for path in drawn]}
+            print(json.dumps(found if problem is None else {**found, "problem": str(problem)}))
             return
         if inspection.usage:
             table = Table("layer", "areas", "in use", "effective", "entropy (nats)", title="Use of areas (test part)")

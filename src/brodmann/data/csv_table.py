@@ -100,7 +100,8 @@ def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...
             raise BrodmannError(f"{path} has {said} in every line: separate values by commas, and decimals by points.")
     names = None
     first, second = ([*(cells for _, cells in lines[:2]), [], []])[:2]
-    if first and (_is_header(first) or _stripped(first) == [*expected] or _are_years(first) > _are_years(second)):
+    years = _are_years(first) and not any(map(_is_year, second))
+    if first and (_is_header(first) or _stripped(first) == [*expected] or years):
         names = tuple(cell.strip() for cell in lines[0][1])
         lines = lines[1:]
         if lines and len(lines[0][1]) != len(names):
@@ -186,7 +187,11 @@ def _is_header(cells: list[str]) -> bool:
 def _are_years(cells: Sequence[str]) -> bool:
     """Whether cells are three years or more, each after the one before."""
     years = _stripped(cells)
-    return len(years) > 2 and years == sorted(set(years)) and all(re.fullmatch(r"(19|20)\d\d", year) for year in years)
+    return len(years) > 2 and years == sorted(set(years)) and all(map(_is_year, years))
+
+
+def _is_year(cell: str) -> bool:
+    return re.fullmatch(r"(19|20)\d\d", cell.strip()) is not None
 
 
 def _is_index(cells: Sequence[str]) -> bool:
