@@ -126,7 +126,14 @@ def as_samples(part: Any, name: str, device: torch.device, *, weighted: bool) ->
     return InMemory(name, *part)
 
 
-def gathered(samples: Samples) -> tuple[Tensor, Tensor]:
-    """Returns all samples and targets in memory."""
-    x, target, _ = samples.batch(torch.arange(len(samples)))
-    return x, target
+def in_memory(part: Any, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns samples and targets of a part, see `as_samples`; those of a data set are all made at once.
+
+    Raises:
+        BrodmannError: It is neither, or holds something that cannot be scored.
+    """
+    samples = as_samples(part, name, device, weighted=False)
+    if not isinstance(samples, InMemory):
+        x, target, _ = samples.batch(torch.arange(len(samples)))
+        samples = InMemory(name, x, target)
+    return samples.x, samples.target

@@ -44,7 +44,7 @@ BIASED = (
     functional.conv_transpose3d,
 )
 """Functions of an input and weights, which add a third tensor, a number for each feature or channel."""
-MEASURES = ("dtype", "device", "shape", "ndim", "size", "dim", "numel", "new_zeros", "new_ones", "new_full")
+METADATA = ("dtype", "device", "shape", "ndim", "size", "dim", "numel", "new_zeros", "new_ones", "new_full")
 """Properties and methods of a tensor that ask for none of its numbers."""
 
 
@@ -63,14 +63,14 @@ def traced(root: nn.Sequential) -> fx.GraphModule:
     for name in writing:
         root.get_submodule(name).inplace = False  # type: ignore[assignment]
     for node in graph.nodes:
-        if _keeps_input(node) or (node.op == "call_module" and node.target in writing):
+        if _made_functional(node) or (node.op == "call_module" and node.target in writing):
             written = node.all_input_nodes[0]
-            if not node.users or any(order[user] > order[node] and not _measures(user) for user in written.users):
+            if not node.users or any(order[user] > order[node] and not _asks_metadata(user) for user in written.users):
                 raise BrodmannError(
                     f"{getattr(node.target, '__name__', node.target)} cannot be converted: it overwrites what others "
                     "read. Leave in-place out."
                 )
-        _measure(node, root)
+        _fold_metadata(node, root)
         _part_bias(node)
     _leave_out_dropouts(graph, root)
     traced = fx.GraphModule(root, graph)
@@ -110,8 +110,8 @@ def _graph(root: nn.Sequential) -> fx.Graph:
     )
 
 
-def _keeps_input(node: fx.Node) -> bool:
-    """Lets a function return what it would write into its input; returns whether it would."""
+def _made_functional(node: fx.Node) -> bool:
+    """Replaces a call that would write into its input by one that returns it; returns whether it was one."""
     target: Any = node.target
     twin = target
     if node.op == "call_method" and target.endswith("_") and hasattr(Tensor, target[:-1]):
@@ -129,15 +129,15 @@ def _keeps_input(node: fx.Node) -> bool:
     return asked or twin is not target
 
 
-def _measures(node: fx.Node) -> bool:
-    """Whether a node asks for no number of a tensor."""
+def _asks_metadata(node: fx.Node) -> bool:
+    """Whether a node asks a tensor for something else than its numbers."""
     asked = node.args[1] if node.target is getattr else node.target
-    return asked in MEASURES and node.op in ("call_function", "call_method")
+    return asked in METADATA and node.op in ("call_function", "call_method")
 
 
-def _measure(node: fx.Node, root: nn.Module) -> None:
-    """Puts properties of tensors that the network holds in the place of questions for them."""
-    if node.target is not getattr or not _measures(node):
+def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
+    """Puts what properties of the network's own tensors are in the place of nodes that ask for them."""
+    if node.target is not getattr or not _asks_metadata(node):
         return
     held = node.args[0]
     if isinstance(held, fx.Node) and held.op == "get_attr":

@@ -30,7 +30,7 @@ from .generators import Draws
 from .kernels import native
 from .learner import Learner, check_learner
 from .loss_adapters import per_sample
-from .samples import InMemory, as_samples, gathered
+from .samples import as_samples, in_memory
 from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import are_classes, correct, evaluate
 from .signals import Waiting, waiting_signals
@@ -128,8 +128,7 @@ class Trainer:
         self.samples = as_samples(train, "training", device, weighted=True)
         self.validation: tuple[Tensor, Tensor] | None = None
         if validation is not None and not _is_empty(validation):
-            self.validation = gathered(as_samples(validation, "validation", device, weighted=False))
-            InMemory("validation", *self.validation)  # which checks them
+            self.validation = in_memory(validation, "validation", device)
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None and any(place.is_file() for place in (self.folder, *self.folder.parents)):
             raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
