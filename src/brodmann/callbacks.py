@@ -193,10 +193,13 @@ class TensorBoard(Callback):
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
         for name, value in row.items():
-            parts = dict(enumerate(value)) if isinstance(value, list) else value
-            for part, number in parts.items() if isinstance(parts, dict) else [("", value)]:
+            numbers = {name: value}
+            if isinstance(value, list | dict):
+                parts = value if isinstance(value, dict) else dict(enumerate(value))
+                numbers = {f"{name}/{part}": number for part, number in parts.items()}
+            for tag, number in numbers.items():
                 if isinstance(number, int | float):  # the samples of every area are a figure, not a curve
-                    self.writer.add_scalar(f"{name}/{part}" if part != "" else name, number, row["epoch"])
+                    self.writer.add_scalar(tag, number, row["epoch"])
 
     def on_end(self, trainer: Trainer) -> None:
         """See `Callback`."""

@@ -141,7 +141,7 @@ def continue_run(
     if checkpoint is None and (known := run.result()) is not None:
         return known | {"run": str(folder)}  # which may have been moved
     split = run.split(data_dir)  # the raw samples are not kept beside it
-    with _threads(options.threads):
+    with threads(options.threads):
         learner, result = _train(folder, options, split, checkpoint, callbacks)
         if run.compare:
             twin = twin_of(options)
@@ -158,7 +158,7 @@ def continue_run(
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
     """Lets PyTorch use so many threads inside; None: as many as it does."""
     before = torch.get_num_threads()
     try:

@@ -374,10 +374,8 @@ def _active(part: nn.Module) -> int:
         return part.projection.value.numel() + part.prototypes.numel()
     if isinstance(part, AreaLinear):
         return part.active_parameters() + (0 if part.router is None else _active(part.router))
-    if isinstance(part, Product):
-        return part.active_parameters()
     own = sum(parameter.numel() for parameter in part.parameters(recurse=False))
-    return own + sum(_active(child) for child in part.children())
+    return own + sum(_active(child) for child in part.children() if not isinstance(child, Feedback))
 
 
 def check_network(network: Any) -> None:

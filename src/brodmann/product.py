@@ -104,10 +104,6 @@ class Product(Layer):
         """W."""
         return self.slab.value[0].view(self.form)
 
-    def active_parameters(self) -> int:
-        """Counts W."""
-        return self.slab.value.numel()
-
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (samples, ...); returns (samples, ...)."""
         return self.operation(x, self.weight.to(x.dtype))

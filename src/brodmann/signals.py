@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -38,20 +38,38 @@ class Waiting:
 
 @contextmanager
 def waiting_signals() -> Iterator[Waiting]:
-    """Notes SIGINT and SIGTERM in place of what they do, unless they are ignored. Only the main thread can."""
+    """Notes SIGINT and SIGTERM in place of what they do, see `_handled`."""
     waiting = Waiting()
-    if threading.current_thread() is not threading.main_thread():
-        yield waiting
-        return
 
     def note(number: int, _: FrameType | None) -> None:
         waiting.number = number
 
-    # None: not installed from Python, which could not put it back.
-    minded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (None, signal.SIG_IGN)]
-    before = {number: signal.signal(number, note) for number in minded}
-    try:
+    with _handled(note, signal.SIGINT, signal.SIGTERM):
         yield waiting
+
+
+@contextmanager
+def interrupting_sigterm() -> Iterator[None]:
+    """Lets SIGTERM raise `Interrupted` at once, as SIGINT raises KeyboardInterrupt, see `_handled`."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    with _handled(stop, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+    """Lets signals call a handler, unless they are ignored. Only the main thread can; in others nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # None: not installed from Python, which could not put it back.
+    minded = [number for number in numbers if signal.getsignal(number) not in (None, signal.SIG_IGN)]
+    before = {number: signal.signal(number, handler) for number in minded}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, known in before.items():
+            signal.signal(number, known)

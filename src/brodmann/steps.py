@@ -104,6 +104,7 @@ class _Walk:
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
         self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
         self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
+        self.fixed = _fixed(root.graph)
         self.products: set[fx.Node] = set()  # nodes that multiply what is live by weights
         self.dependent: set[fx.Node] = set()  # functions that depend on values
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
@@ -204,7 +205,8 @@ class _Walk:
         if _is_plain(node) and len(node.users) == 1 and depth < DEEPEST:
             (user,) = node.users
             # A product with weights takes a value as it is, since it must be linear in it.
-            if _is_plain(user) and (not _is_weighted(user) or _is_fixed(node)):
+            weighted = _is_product(user) and not self.fixed.isdisjoint(user.all_input_nodes)
+            if _is_plain(user) and (not weighted or node in self.fixed):
                 self.depths[node] = depth
                 return None
         if node.target in RELUS:
@@ -294,15 +296,14 @@ def _is_product(node: fx.Node) -> bool:
     return str(getattr(node.target, "__name__", node.target)).removeprefix("linalg_") in PRODUCTS
 
 
-def _is_weighted(node: fx.Node) -> bool:
-    """Whether a node is a product that takes what the network holds."""
-    return _is_product(node) and any(map(_is_fixed, node.all_input_nodes))
-
-
-def _is_fixed(node: fx.Node) -> bool:
-    """Whether a node is made of tensors that the network holds, and of nothing else."""
-    read = node.all_input_nodes
-    return node.op == "get_attr" or (node.op != "call_module" and bool(read) and all(map(_is_fixed, read)))
+def _fixed(graph: fx.Graph) -> set[fx.Node]:
+    """Returns the nodes that are made of tensors that the network holds, by functions, and of nothing else."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        read = node.all_input_nodes
+        if node.op == "get_attr" or (node.op != "call_module" and read and found.issuperset(read)):
+            found.add(node)
+    return found
 
 
 def _swapped(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:

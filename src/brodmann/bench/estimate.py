@@ -17,6 +17,7 @@ from brodmann.bench.case import Case
 from brodmann.bench.runner import searches
 from brodmann.bench.tuner import candidates, stored_choices, trials_of
 from brodmann.data import Split, load
+from brodmann.execution import threads
 from brodmann.options import RunOptions
 
 START_SECONDS = 0.3
@@ -33,14 +34,10 @@ def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> d
     wanted, _ = searches(cases, {} if search else stored_choices())
     # Which settings a search tries is not known before; how many is, and none changes the time of a step.
     tried = [trial for case in wanted.values() for trial in trials_of(case, candidates(trials))]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        total: dict[str, float] = defaultdict(float)
+    total: dict[str, float] = defaultdict(float)
+    with threads(1):
         for case in [*tried, *cases]:
             total[case.recipe] += _seconds(case) / 3600.0
-    finally:
-        torch.set_num_threads(threads)
     return dict(total)
 
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import tyro
 
@@ -19,7 +15,7 @@ from brodmann.bench.estimate import core_hours
 from brodmann.bench.tuner import TRIALS
 from brodmann.errors import BrodmannError, unknown_name
 from brodmann.files import expanded
-from brodmann.signals import Interrupted
+from brodmann.signals import Interrupted, interrupting_sigterm
 
 from .output import say
 
@@ -76,30 +72,13 @@ class Bench:
             return
         folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
         try:
-            with _stopped_by_sigterm():
+            with interrupting_sigterm():
                 bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
                 report = bench.write_report(folder)
         except (KeyboardInterrupt, Interrupted) as stop:
             print("stopped; the same command goes on from here.", file=sys.stderr)
             sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT))
         _print_report(report)
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Raises `Interrupted` at SIGTERM, in the main thread."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)
