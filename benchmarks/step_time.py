@@ -121,7 +121,7 @@ def work_of(network: Network, x: Tensor) -> tuple[Work, list[int]]:
         elif layer.feedback is not None:
             read += one * 4
         read += 4 * len(x) * 2 * (layer.in_features + layer.out_features)
-    return Work(read, updated, learning_operations(network) * len(x)), list(touched.values())
+    return Work(read, updated, learning_operations(network, x[:1]) * len(x)), list(touched.values())
 
 
 def block_seconds(step: Callable[[], object]) -> float:

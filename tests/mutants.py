@@ -63,6 +63,7 @@ MUTANTS = [
     ("feedback.py", "return below.mul_(self.magnitude)", "return below.mul_(-self.magnitude)", "signs turned"),
     ("feedback.py", "torch.where(size > 0, wanted / size, 0.0)", "torch.where(size > 0, (wanted / size).sqrt(), 0.0)", "a change that is not the least"),
     ("conflict.py", "against, pairs = -float(sum_1 @ sum_2)", "against, pairs = abs(float(sum_1 @ sum_2))", "agreement taken for conflict"),
+    ("conflict.py", "self._parted(divided)", "self._parted(partition)", "partings of areas that are divided already"),
     ("conflict.py", "self.pull.index_add_(0, cell, own)", "self.pull.index_add_(0, cell.flip(0), own)", "pulls of other cells"),
     ("kernels/numbers.h", "lanes + Lane : Lane + Distance", "lanes + Lane : Lane", "lanes that stay where they were"),
     ("kernels/products.h", "x + row * depth + i", "x + row * depth", "the first terms of a sum again"),

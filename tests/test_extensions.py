@@ -23,6 +23,7 @@ from neighbour import SCALE
 from brodmann import FixedRandom, SGD
 from brodmann.bench import RECIPES, Case
 from brodmann.builders import ACTIVATIONS, FEEDBACKS
+from brodmann.losses import LOSSES
 from brodmann.options import RunOptions
 from brodmann.updates import UPDATES
 
@@ -39,6 +40,7 @@ def small(plan):
 
 
 UPDATES["downhill"], FEEDBACKS["mine"], ACTIVATIONS["silu"], RECIPES["small"] = Downhill, FixedRandom, nn.SiLU, small
+LOSSES["margin"] = nn.MultiMarginLoss
 """
 
 
@@ -81,6 +83,19 @@ def test_a_run_with_rules_from_a_file(mine: Path) -> None:
         "error: Unknown update rule 'downhill'. Choose one of: adam, rls, sgd. One of your"
     )
     assert "register it in brodmann.updates.UPDATES, in a file that `brodmann --import FILE` loads." in without.stderr
+
+
+def test_a_run_with_a_loss_from_a_file(mine: Path) -> None:
+    folder = mine.parent
+    sizes = ["--width", "8", "--areas", "2", "--epochs", "2", "--no-figures", "--out", "run", "--compare", "--json"]
+    trained = command(folder, "--import", mine.name, "train", "digits", "--loss", "margin", *sizes)
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(trained.stdout.splitlines()[-1])
+    assert min(result["test_accuracy"], result["backpropagation"]["test_accuracy"]) > 0.6
+    assert command(folder, "--import", mine.name, "evaluate", "run").returncode == 0
+    without = command(folder, "evaluate", "run")
+    assert without.returncode == 2
+    assert without.stderr.startswith("error: Unknown loss 'margin'. Choose one of: cross-entropy, mean-squared-error")
 
 
 OWN = """

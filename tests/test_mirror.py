@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from brodmann import SGD, Adam, BrodmannError, LeastChange, Network, mlp, stream_mlp
+from brodmann import SGD, Adam, BrodmannError, KolenPollack, LeastChange, Network, mlp, stream_mlp
 from brodmann.mirror import mirror_weights
 from brodmann.telemetry import alignment
 
@@ -57,6 +57,23 @@ def test_feedback_weights_become_the_forward_weights_and_nothing_else_moves(path
     if path == "kolen-pollack-per-area" or parts == {"areas": 1}:
         assert all(row.cosine > 0.999 for row in alignment(network, x, y))
     network.learn(x, y)
+
+
+@pytest.mark.parametrize("shared", ["off", "frozen"])
+def test_areas_that_come_later_begin_with_mirrored_feedback(shared: str) -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(6, 3, width=8, areas=4, shared=shared, feedback="kolen-pollack-per-area"))
+    mirror_weights(network)
+    network.allocate()
+    readout = network.area_layers()[1][1]
+    path = readout.feedback
+    assert isinstance(path, KolenPollack)
+    assert path.areas is not None
+    assert readout.areas is not None
+    common = 0.0 if readout.shared is None else readout.shared.value[0]
+    for slot in range(1, 5):
+        forward = (common + readout.areas.weight.value[slot]).flatten()
+        assert float(torch.cosine_similarity(path.areas.weight.value[slot].flatten(), forward, dim=0)) > 0.99
 
 
 def test_the_estimate_is_as_good_as_its_rows() -> None:

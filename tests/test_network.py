@@ -23,6 +23,7 @@ from brodmann import (
     AreaLinear,
     BrodmannError,
     CheckpointError,
+    Constant,
     Context,
     CrossEntropy,
     Direct,
@@ -204,6 +205,9 @@ def test_clipping_bounds_the_error_and_leaves_small_ones_alone() -> None:
             belows.append(layer.learn(trace, e, Context(lr=0.1, clip=given)))
         torch.testing.assert_close(*belows)
         torch.testing.assert_close(layers[0].state_dict(), layers[1].state_dict())
+    constant = Constant(torch.zeros(4), SGD())
+    constant.learn(None, torch.full((4,), 10.0), Context(lr=1.0, clip=2.0))
+    assert float(constant.value.norm()) == pytest.approx(2.0)
     for clip, moves in ((1e-9, False), (None, True)):
         network = Network(mlp(4, 3, areas=1, update=SGD()), lr=0.1, clip=clip)
         before = network(x)
@@ -507,14 +511,21 @@ def test_a_registered_builder_needs_no_rule(monkeypatch: pytest.MonkeyPatch, tmp
     assert torch.equal(Network.load(tmp_path / "n.safetensors")(x), network(x))
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), SumOfSquares()])
-def test_fewer_targets_than_rows_are_refused(loss: CrossEntropy | SumOfSquares) -> None:
+@pytest.mark.parametrize("loss", [CrossEntropy(), MeanSquaredError(), SumOfSquares()])
+def test_fewer_targets_than_rows_are_refused(loss: CrossEntropy | MeanSquaredError | SumOfSquares) -> None:
     output = torch.randn(8, 5, 3)
     for target in (torch.zeros(8, dtype=torch.int64), torch.zeros(8, 6, dtype=torch.int64)):
-        with pytest.raises(BrodmannError, match=r"Expected targets of shape \(8, 5\)"):
+        with pytest.raises(BrodmannError, match=r"Expected targets of shape \(8, 5"):
             loss.value_and_error(output, target)
-        with pytest.raises(BrodmannError, match=r"Expected targets of shape \(8, 5\)"):
+        with pytest.raises(BrodmannError, match=r"Expected targets of shape \(8, 5"):
             loss(output, target)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), MeanSquaredError(), SumOfSquares()])
+def test_classes_out_of_range_are_refused(loss: CrossEntropy | MeanSquaredError | SumOfSquares) -> None:
+    for target in (torch.tensor([0, 3]), torch.tensor([-1, 2])):
+        with pytest.raises(BrodmannError, match=r"Expected targets of shape \(2,\), torch.int64, from 0 to 2, got"):
+            loss(torch.randn(2, 3), target)
 
 
 @pytest.mark.parametrize("loss", [nn.PoissonNLLLoss(), nn.MSELoss(), nn.HuberLoss(), functional.l1_loss])

@@ -155,6 +155,11 @@ def test_nearest_mean_and_streaming_discriminant_equal_scikit_learns(monkeypatch
     y = torch.arange(300) % 3
     x = torch.randn(300, 5) + y[:, None]
     monkeypatch.setattr(StreamingDiscriminant, "RIDGE", 0.0)
+    far = 1e5 + torch.randn(40, 5)
+    away = NearestMean(5, 2)
+    away.learn(far, torch.arange(40) % 2)
+    means = torch.stack([far[0::2].double().mean(0), far[1::2].double().mean(0)])
+    assert float((away.predict(far) == torch.cdist(far.double(), means).argmin(1)).double().mean()) > 0.9
     nearest, discriminant = NearestMean(5, 3), StreamingDiscriminant(5, 3, width=16)
     for rows in torch.split(torch.randperm(300), 16):
         nearest.learn(x[rows], y[rows])

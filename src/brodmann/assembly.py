@@ -10,9 +10,10 @@ import torch
 from .baselines import Backpropagation
 from .builders import design
 from .data import Dataset, Split
-from .errors import BrodmannError
+from .errors import BrodmannError, unknown_name
 from .layers import Rates
-from .losses import CrossEntropy, Loss, MeanSquaredError
+from .loss_adapters import as_loss
+from .losses import LOSSES, CrossEntropy, Loss
 from .network import Network
 from .options import BASELINES, OF_AREAS, RunOptions
 
@@ -124,7 +125,18 @@ def twin_of(options: RunOptions) -> RunOptions:
 
 
 def loss_of(options: RunOptions, classification: bool) -> Loss:
-    """Returns cross entropy for classes, the mean squared error for real targets."""
-    if options.label_smoothing and not classification:
-        raise BrodmannError("A label smoothing goes with classes, and these targets are real numbers: leave it out.")
-    return CrossEntropy(options.label_smoothing) if classification else MeanSquaredError()
+    """Returns the loss that the options name: by default cross-entropy for classes, the mean squared error else.
+
+    Raises:
+        BrodmannError: It is unknown, or does not go with such targets.
+    """
+    name = options.loss or ("cross-entropy" if classification else "mean-squared-error")
+    if name not in LOSSES:
+        raise unknown_name("loss", name, LOSSES, "brodmann.losses.LOSSES")
+    if name == "cross-entropy":
+        if not classification:
+            raise BrodmannError("Cross-entropy goes with classes, and these targets are real numbers: leave it out.")
+        return CrossEntropy(options.label_smoothing)
+    if options.label_smoothing:
+        raise BrodmannError(f"A label smoothing goes with cross-entropy of classes, not with {name}: leave it out.")
+    return as_loss(LOSSES[name]())

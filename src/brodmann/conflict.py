@@ -96,28 +96,41 @@ class Conflict(nn.Module):
         self.register_buffer("told", torch.zeros(cells, dtype=torch.int64))
 
     def add(self, cell: Tensor, sketches: Tensor) -> None:
-        """Adds a batch: cell (rows,) int64, sketches (rows, SIZE) of the error of a mean over the batch."""
+        """Adds a batch: cell (rows,) int64, sketches (rows, SIZE) of the error of a mean over the batch.
+
+        Of a loss that sums over the samples, larger batches count for more.
+        """
         own = sketches * len(sketches)  # of each sample's loss: batches of all sizes count alike
         self.pull.index_add_(0, cell, own)
         self.samples += torch.bincount(cell, minlength=len(self.samples))
         self.square.addmm_(own.t(), own)
 
-    def splits(self, partition: Tensor) -> list[tuple[int, list[int]]]:
-        """At the end of a window: returns the areas to split, with the cells that leave each, and starts the next one.
+    def end_window(self, partition: Tensor, areas: int) -> list[tuple[int, list[int]]]:
+        """Once the window holds its evidence: judges the last partings, proposes new ones, and starts the next window.
 
         Args:
             partition: Area of each cell, (cells,) int64.
+            areas: Budget of areas: no more are to come than it leaves.
+
+        Returns:
+            The areas to split, each with the cells that leave it. The new partings are those of the areas after it.
         """
         if int(self.samples.sum()) < self.evidence:
             return []
-        judged: list[tuple[int, list[int], float]] = []
+        splits: list[tuple[int, list[int]]] = []
+        self.tension.zero_()
         if torch.isfinite(self.square).all():  # else the training diverges, and will say so
             judged = list(self._judged(partition))
-            self.apart.copy_(self._parted(partition))
-        self.tension.fill_(max((tension for _, _, tension in judged), default=0.0))
+            self.tension.fill_(max((tension for _, _, tension in judged), default=0.0))
+            splits = [(area, leaving) for area, leaving, tension in judged if tension > 1]
+            splits = splits[: areas - len(torch.unique(partition))]
+            divided = partition.clone()
+            for number, (_, leaving) in enumerate(splits):
+                divided[leaving] = areas + number
+            self.apart.copy_(self._parted(divided))
         for window in (self.pull, self.samples, self.square):
             window.zero_()
-        return [(area, leaving) for area, leaving, tension in judged if tension > 1]
+        return splits
 
     def _judged(self, partition: Tensor) -> Iterator[tuple[int, list[int], float]]:
         """Yields the partings that the last window proposed, area and leaving cells, with the tension in this one."""

@@ -76,6 +76,7 @@ class Constant(Layer):
         """Moves by the error, of the tensor's shape."""
         if self.slab is None:
             return
+        error = context.clipped(error)
         lr = context.lr * context.rates.shared * context.rate_of(self)
         if lr:
             self.slab.move(error, lr, 0.0)

@@ -31,7 +31,9 @@ OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
 class PyTorchLoss:
     """``loss(output, target)``, a loss of PyTorch, which counts all samples alike.
 
-    With ``reduction="sum"`` errors, and what `Network.learn` returns, grow with the number of samples in a batch.
+    Outputs (batch, ..., classes) come to it as rows (batch ..., classes): a mean over the batch, such as the
+    ``"batchmean"`` of `torch.nn.KLDivLoss`, is one over all rows. With ``reduction="sum"`` errors, and what
+    `Network.learn` returns, grow with the number of samples in a batch.
     """
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:

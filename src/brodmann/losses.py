@@ -98,8 +98,9 @@ class MeanSquaredError:
     """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``: half of `torch.nn.MSELoss`.
 
     So the error of an output is ``output - target``, over the number of outputs and the sum of the weights, or the
-    number of samples where not normalised. In units of the target squared. Raises a `BrodmannError` where targets have
-    not as many numbers as the output, or weights not one for each sample.
+    number of samples where not normalised. In units of the target squared. Classes stand for their one-hot vectors, as
+    in `SumOfSquares`. Raises a `BrodmannError` where targets are neither classes nor as many numbers as the output, or
+    weights not one for each sample.
     """
 
     def __init__(self, *, normalised: bool = True) -> None:
@@ -108,12 +109,12 @@ class MeanSquaredError:
         self.normalised = normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Takes output and target (batch, ..., outputs), weight (batch, ...) or None; returns a scalar."""
+        """Takes output, target (batch, ..., outputs) or classes (batch, ...) int64, weight (batch, ...); a scalar."""
         return self.value_and_error(output, target, weight)[0]
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (output - target) / (outputs sum w)``, shaped like the output."""
-        error = output - like_output(target, output)
+        error = _difference(output, target)
         values = error.square().mean(-1, keepdim=True) / 2
         share = _share(values, weight, self.normalised)
         return (values * share).sum(), error * (share / error.shape[-1])
@@ -122,8 +123,8 @@ class MeanSquaredError:
 class SumOfSquares:
     """``sum_i w_i * sum_k (output_ik - target_ik)^2 / 2``: of all samples together, not their mean.
 
-    So that a sample's error does not depend on the batch it comes in: what `RLS` asks for. A target of classes stands
-    for its one-hot vector.
+    So that a sample's error does not depend on the batch it comes in: what `RLS` asks for. Targets that are classes, a
+    whole number for each row of several outputs, stand for their one-hot vectors.
     """
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -132,20 +133,36 @@ class SumOfSquares:
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output = w_i (output - target)``, shaped like the output."""
-        if target.is_floating_point():
-            error = output - like_output(target, output)
-        else:
-            _check_place(output, target)
-            rows = output.reshape(-1, output.shape[-1])
-            minus_one = rows.new_full((len(rows), 1), -1.0)
-            if target.numel() != len(rows):
-                raise _no_classes(output, target)
-            try:
-                error = rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
-            except RuntimeError:
-                raise _no_classes(output, target) from None
+        error = _difference(output, target)
         weighted = error if weight is None else error * _of_each(weight, error[..., :1])
         return (weighted * error).sum() / 2, weighted
+
+
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "cross-entropy": CrossEntropy,
+    "mean-squared-error": MeanSquaredError,
+    "sum-of-squares": SumOfSquares,
+}
+"""Losses by name, for options and the command line; register your own here, as a function that makes it."""
+
+
+def are_classes(outputs: Tensor, target: Tensor) -> bool:
+    """Whether targets are classes: whole numbers, one for each row of several outputs (..., classes)."""
+    classes = outputs.shape[-1]
+    return not target.is_floating_point() and classes > 1 and target.numel() * classes == outputs.numel()
+
+
+def _difference(output: Tensor, target: Tensor) -> Tensor:
+    """Returns ``output - target``, of classes output minus their one-hot vectors; (batch, ..., outputs)."""
+    if not are_classes(output, target):
+        return output - like_output(target, output)
+    _check_place(output, target)
+    rows = output.reshape(-1, output.shape[-1])
+    minus_one = rows.new_full((len(rows), 1), -1.0)
+    try:
+        return rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
+    except RuntimeError:
+        raise _no_classes(output, target) from None
 
 
 def _check_place(output: Tensor, target: Tensor) -> None:

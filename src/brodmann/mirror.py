@@ -60,6 +60,8 @@ def _mirror(layer: AreaLinear, path: KolenPollack, samples: int) -> None:
         existing = areas.slot.nonzero()[:, 0]
         path.areas.allocate(existing)
         beside = [] if path.follows_shared else common
+        if not path.follows_shared:  # what areas begin with that do not exist yet
+            path.areas.weight.value[0] = _watched(common, [own[0]], samples)
         for area in existing.tolist():
             watched = own[int(areas.slot[area])]
             path.areas.weight.value[int(path.areas.slot[area])] = _watched(beside, [watched], samples)

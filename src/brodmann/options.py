@@ -104,8 +104,11 @@ class RunOptions:
     """Decoupled weight decay (default: 0.2 with adam, 0 with sgd)."""
     clip: float | None = None
     """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
+    loss: str | None = None
+    """cross-entropy, mean-squared-error or sum-of-squares, which take a class for its one-hot vector, or one registered
+    in `brodmann.losses.LOSSES` (default: cross-entropy for classes, else mean-squared-error)."""
     label_smoothing: float = 0.0
-    """Share of the target spread over all classes."""
+    """Share of the target that cross-entropy spreads over all classes."""
     epochs: int | None = None
     """Passes over the training part (default: 4e5 samples in all, but 10 to 60 passes)."""
     batch_size: int | None = None

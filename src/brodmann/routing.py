@@ -223,7 +223,8 @@ class Router(nn.Module):
         """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
 
         Changes prototypes alone; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
-        does not change by recruiting. That of others may: a new cell also takes from cells that are not its parent's.
+        does not change by recruiting, unless a gate multiplies it: that is a softmax over one cell more. The output of
+        others may: a new cell also takes from cells that are not its parent's.
 
         Returns:
             For every area recruited but the first, the area that its sample would have gone to, and itself. Nothing
@@ -270,10 +271,7 @@ class Router(nn.Module):
 
     def due(self) -> list[tuple[int, list[int]]]:
         """Returns the splits, area and leaving cells, that conflict asks for and the budget allows. See `Conflict`."""
-        if self.conflict is None:
-            return []
-        splits = self.conflict.splits(self.partition)
-        return splits[: self.areas - len(torch.unique(self.partition))] if splits else []
+        return [] if self.conflict is None else self.conflict.end_window(self.partition, self.areas)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Hands part of an area's cells to an area that has none.

@@ -10,7 +10,7 @@ from torch import Tensor
 from .checks import check_pairs, check_tensors
 from .learner import Learner, check_learner
 from .loss_adapters import is_known, per_sample, takes_logits
-from .losses import one_number
+from .losses import are_classes, one_number
 
 ROWS = 1024
 """Samples that go through a network at a time: enough for its products, and memory for few."""
@@ -57,12 +57,6 @@ def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
     total = (target - target.mean(0)).double().square().sum(0)
     varies = target.amin(0) < target.amax(0)
     return {"r2": float((1 - residual[varies] / total[varies]).mean())} if bool(varies.any()) else {}
-
-
-def are_classes(outputs: Tensor, target: Tensor) -> bool:
-    """Whether targets are classes: whole numbers, one for each row of several outputs (..., classes)."""
-    classes = outputs.shape[-1]
-    return not target.is_floating_point() and classes > 1 and target.numel() * classes == outputs.numel()
 
 
 def correct(outputs: Tensor, target: Tensor) -> Tensor:

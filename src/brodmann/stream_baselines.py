@@ -129,7 +129,8 @@ class NearestMean:
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class of the nearest mean among those seen."""
         means = self.sums / self.counts.clamp_min(1)[:, None]
-        distance = torch.cdist(x, means).masked_fill(self.counts == 0, torch.inf)
+        distance = torch.cdist(x, means, compute_mode="donot_use_mm_for_euclid_dist")  # whose products would cancel
+        distance = distance.masked_fill(self.counts == 0, torch.inf)
         return distance.argmin(1)
 
     def active_parameters(self) -> int:
@@ -149,7 +150,7 @@ class StreamingDiscriminant:
     """
 
     RIDGE = 1e-2
-    """Times the mean variance of the features: keeps the inverse finite, too small to matter."""
+    """Times the mean variance of the features within a class: keeps the inverse finite, too small to matter."""
 
     def __init__(self, features: int, outputs: int, *, width: int = 1024) -> None:
         """Draws ``width`` features, by default 1024, from torch's global generator."""

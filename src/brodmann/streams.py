@@ -158,8 +158,8 @@ def _accuracy(learner: StreamLearner, x: Tensor, y: Tensor) -> float:
 def continual_scores(matrix: Sequence[Sequence[float]]) -> dict[str, float]:
     """Returns average accuracy, forgetting and backward transfer of a matrix of accuracies, see `learn_stream`.
 
-    Average accuracy is the mean of the last row; forgetting the mean drop of a task from its best earlier accuracy;
-    backward transfer the mean change since it was learned (Lopez-Paz and Ranzato 2017, section 3).
+    Average accuracy is the mean of the last row; forgetting the mean drop of a task from its best accuracy
+    since it was learned; backward transfer the mean change since then (Lopez-Paz and Ranzato 2017, section 3).
 
     Args:
         matrix: A row for each task, with a score for each; or a single row of the scores of several parts.

@@ -202,7 +202,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         )
     with _quiet_copy(network) as twin:
         inputs: dict[AreaLinear, Tensor] = {}
-        areas: dict[AreaLinear, Tensor] = {}
+        choices: dict[AreaLinear, Route | Choice] = {}
 
         def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
             assert isinstance(layer, AreaLinear)
@@ -214,9 +214,9 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             choice = arguments[1] if len(arguments) > 1 else None
             routed = layer.areas is not None and layer.budget > 1
             if routed and layer.router is not None:
-                areas[layer] = layer.router(arguments[0]).area
+                choices[layer] = layer.router(arguments[0])
             elif routed and choice is not None:
-                areas[layer] = choice.area
+                choices[layer] = choice
 
         for _, layer in twin.area_layers():  # the copy goes, and its hooks with it
             layer.register_forward_pre_hook(keep)
@@ -230,9 +230,12 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             continue
         delta, h = errors[layer].double(), inputs[layer].double()
         products = (delta @ delta.t()) * (h @ h.t() + 1.0)
-        everywhere = torch.zeros(len(h), dtype=torch.int64)
-        pooled, opposed_pooled = _cancelled(products, everywhere, target)
-        inside, opposed_inside = _cancelled(products, areas.get(layer, everywhere), target)
+        area = torch.zeros(len(h), dtype=torch.int64)
+        pooled, opposed_pooled = _cancelled(products, area, target)
+        if (choice := choices.get(layer)) is not None:
+            area = choice.area
+            products = products * torch.outer(choice.gate, choice.gate) if layer.gated else products
+        inside, opposed_inside = _cancelled(products, area, target)
         rows.append(ClassConflict(name, inside, pooled, opposed_inside, opposed_pooled))
     return rows
 

@@ -30,9 +30,10 @@ from .generators import Draws
 from .kernels import native
 from .learner import Learner, check_learner
 from .loss_adapters import per_sample
+from .losses import are_classes
 from .samples import as_samples, in_memory
 from .schedule import Pace, Schedule, batches, learning_rate
-from .scoring import are_classes, correct, evaluate
+from .scoring import correct, evaluate
 from .signals import Waiting, waiting_signals
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from brodmann import Network, mlp
+from brodmann import Network, convnet, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.bench.cost import learning_operations
 from brodmann.bench.paper import initialise
@@ -25,28 +25,40 @@ def test_methods_are_chosen_by_the_names_that_tables_call_them() -> None:
         cases_of(["ten"], replace(plan, methods=("SAL, 15 areas",)))
 
 
+def operations(learner: Network | Backpropagation) -> int:
+    return learning_operations(learner, torch.randn(1, 7))
+
+
 def test_operations_are_counted_as_by_hand() -> None:
     dense = Backpropagation(7, 3, width=5)
-    assert learning_operations(dense) == 2 * (2 * 35 + 3 * 15)
-    assert learning_operations(Backpropagation(7, 3, width=5, readout_only=True)) == 2 * (35 + 2 * 15)
-    assert learning_operations(Network(mlp(7, 3, width=5, areas=1, feedback="transpose"))) == 2 * (2 * 35 + 3 * 15)
+    assert operations(dense) == 2 * (2 * 35 + 3 * 15)
+    assert operations(Backpropagation(7, 3, width=5, readout_only=True)) == 2 * (35 + 2 * 15)
+    assert operations(Network(mlp(7, 3, width=5, areas=1, feedback="transpose"))) == 2 * (2 * 35 + 3 * 15)
     # Kolen-Pollack moves its feedback weights by the gradient of the shared part; noisy ones need their own.
-    assert learning_operations(Network(mlp(7, 3, width=5, areas=1))) == 2 * (2 * 35 + 3 * 15)
+    assert operations(Network(mlp(7, 3, width=5, areas=1))) == 2 * (2 * 35 + 3 * 15)
     noisy = Network(mlp(7, 3, width=5, areas=1, feedback="kolen-pollack-noisy"))
-    assert learning_operations(noisy) == 2 * (2 * 35 + 4 * 15)
+    assert operations(noisy) == 2 * (2 * 35 + 4 * 15)
     # Direct feedback's matrix is (outputs, units), whatever lies above.
-    assert learning_operations(Network(mlp(7, 3, width=5, areas=1, feedback="direct"))) == 2 * (2 * 35 + 2 * 15 + 15)
+    assert operations(Network(mlp(7, 3, width=5, areas=1, feedback="direct"))) == 2 * (2 * 35 + 2 * 15 + 15)
     first, second = 2 * 2 * (2 * 7 + 4 * 2), 2 * 2 * (2 * 5 + 4 * 2)
     for routing, routers in (("network", first), ("layer", first + second)):
-        areas = learning_operations(Network(mlp(7, 3, width=5, areas=4, routing=routing, router={"dimension": 2})))
+        areas = operations(Network(mlp(7, 3, width=5, areas=4, routing=routing, router={"dimension": 2})))
         assert areas == 2 * (4 * 35 + (4 + 1) * 15) + routers
     options = {"width": 5, "areas": 4, "routing": "layer", "router": {"dimension": 2}}
-    per_area = learning_operations(Network(mlp(7, 3, feedback="kolen-pollack-per-area", **options)))
+    per_area = operations(Network(mlp(7, 3, feedback="kolen-pollack-per-area", **options)))
     assert per_area == 2 * (4 * 35 + (4 + 3) * 15) + first + second
-    apart = learning_operations(Network(mlp(7, 3, shared="off", **options)))
+    apart = operations(Network(mlp(7, 3, shared="off", **options)))
     assert apart == 2 * (2 * 35 + (2 + 2) * 15) + first + second
-    transposed = learning_operations(Network(mlp(7, 3, feedback="transpose", **options)))
+    transposed = operations(Network(mlp(7, 3, feedback="transpose", **options)))
     assert transposed == 2 * (4 * 35 + (4 + 2) * 15) + first + second
+
+
+def test_operations_of_convolutions_are_counted_for_every_patch() -> None:
+    x = torch.randn(1, 64)
+    by_hand = 2 * 2 * (9 * 4) * 64 + 3 * 2 * (4 * 16) * 10  # of 8 x 8 patches, and of what a pooling of 2 leaves
+    twin = Backpropagation(64, 10, shape=(1, 8, 8), channels=(4,))
+    assert learning_operations(Network(convnet((1, 8, 8), 10, channels=(4,), areas=1)), x) == by_hand
+    assert learning_operations(twin, x) == by_hand
 
 
 @pytest.mark.parametrize("changes", [{}, {"shared": "off", "areas": 4}, {"areas": 4}])
@@ -58,6 +70,28 @@ def test_the_published_protocol_starts_every_method_from_the_same_function(chang
     assert torch.allclose(twin(x), network(x), atol=1e-5)
     weight = next(twin.parameters()).detach()
     assert float(weight.std()) == pytest.approx((2 / 70) ** 0.5, rel=0.06)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_conflict_inside_areas_is_that_of_the_gradients_of_their_maps(gated: bool) -> None:
+    torch.manual_seed(0)
+    body = mlp(6, 3, width=5, areas=3, gated=gated, shared="off", feedback="transpose", readout_scale=1.0)
+    network = Network(body).double()
+    x, y = torch.randn(60, 6, dtype=torch.float64), torch.randint(0, 3, (60,))
+    rows = class_conflict(network, x, y)
+    network.allocate()
+    for row, (_, layer) in zip(rows, network.area_layers(), strict=True):
+        assert layer.areas is not None
+        weights = [layer.areas.weight.value, layer.areas.bias.value]
+        pulls = []  # of each class, (areas, numbers)
+        for kind in range(3):
+            with torch.enable_grad():
+                for weight in weights:
+                    weight.requires_grad_()
+                loss = torch.nn.functional.cross_entropy(network(x[y == kind]), y[y == kind], reduction="sum")
+                pulls.append(torch.cat([g.flatten(1) for g in torch.autograd.grad(loss, weights)], 1)[1:])
+        apart = sum(float(pull.norm(dim=1).sum()) for pull in pulls)
+        assert row.inside_areas == pytest.approx(1 - float(sum(pulls).norm(dim=1).sum()) / apart)
 
 
 def test_last_layer_only_moves_the_last_layer_alone() -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from brodmann.bench.sections.comparisons import TWIN, against_twin
+from brodmann.bench.sections.comparisons import TWIN, against_twin, baseline_is_sound
 from brodmann.bench.statistics import (
     average_ranks,
     critical_difference,
@@ -52,6 +53,31 @@ def test_a_method_does_not_differ_from_itself() -> None:
     same = difference(right, right)
     assert (same.mean, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
     assert error_ratio({"a": (right, right)}) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_baseline_is_sound_unless_its_interval_lies_below_zero() -> None:
+    right = np.random.default_rng(0).random((3, 40)) > 0.5
+
+    def table(twin: NDArray[np.bool_]) -> str:
+        answers = {"backpropagation, equal active": twin, "scikit-learn MLP": right}
+        rows = [
+            {"dataset": "d", "method": name, "seed": seed, "correct": pack(row), "tested": len(row)}
+            for name, correct in answers.items()
+            for seed, row in enumerate(correct)
+        ]
+        return baseline_is_sound(rows).rows[0][-1]
+
+    assert table(right) == "yes"
+    assert table(np.zeros_like(right)) == "no: the baseline is worse"
+
+
+def test_sets_of_one_size_are_drawn_each_for_itself() -> None:
+    right = np.random.default_rng(0).random((2, 4, 200)) > 0.3
+    one = error_ratio({"a": (right[0], right[1])})
+    two = error_ratio({"a": (right[0], right[1]), "b": (right[1], right[0])})
+    assert two[0] == pytest.approx(1.0)
+    assert two[1] < 0.99 < 1.01 < two[2]  # drawn alike, both ratios would cancel in every draw
+    assert np.log(two[2] / two[1]) == pytest.approx(np.log(one[2] / one[1]) / 2**0.5, rel=0.1)
 
 
 def test_a_clear_difference_is_found_and_its_interval_holds_the_truth() -> None:

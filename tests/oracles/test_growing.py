@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from brodmann import Adam, AreaLinear, Context, Layer, MeanSquaredError, Network, Routed, mlp
+from brodmann import Adam, AreaLinear, Context, Layer, MeanSquaredError, Network, Routed, Router, mlp
 from brodmann.conflict import SIZE, Conflict, sketch
 from brodmann.network import routers
 
@@ -39,7 +40,7 @@ def window(conflict: Conflict, pulls: Tensor, noise: float, rows: int = 2048) ->
     """One window of samples spread over the cells, whose sketches scatter about those of their cell (cells, SIZE)."""
     cell = torch.arange(rows) % len(pulls)
     conflict.add(cell, (pulls[cell] + noise * torch.randn(rows, SIZE)) / rows)
-    return conflict.splits(torch.zeros(len(pulls), dtype=torch.int64))
+    return conflict.end_window(torch.zeros(len(pulls), dtype=torch.int64), areas=2)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -84,7 +85,7 @@ def test_tension_is_the_smaller_of_opposition_and_certainty_over_their_threshold
         pulls = torch.nn.functional.one_hot(torch.zeros(n + m, dtype=torch.int64), SIZE) * (1.0 - 2 * cell[:, None])
         for _ in range(2):
             conflict.add(cell, pulls / (n + m))
-            conflict.splits(torch.zeros(2, dtype=torch.int64))
+            conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2)
         return float(conflict.tension)
 
     assert tension(30, 20, opposition=0.5, certainty=1.0) == pytest.approx(2.0)
@@ -101,7 +102,7 @@ def test_an_area_splits_above_a_tension_of_one(opposition: float, splits: bool) 
     pulls = torch.nn.functional.one_hot(torch.zeros(8, dtype=torch.int64), SIZE) * (1.0 - 2 * cell[:, None])
     for _ in range(2):
         conflict.add(cell, pulls / 8)
-        found = conflict.splits(torch.zeros(2, dtype=torch.int64))
+        found = conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2)
     assert float(conflict.tension) == pytest.approx(1 / opposition)
     assert bool(found) == splits
 
@@ -123,7 +124,7 @@ def parted(counts: list[int], means: Tensor, areas: list[int]) -> list[set[int]]
     cell = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     conflict.add(cell, means[cell] / len(cell))
     partition = torch.tensor(areas)
-    conflict.splits(partition)
+    conflict.end_window(partition, areas=8)
     sides = [
         {int(c) for c in ((partition == area) & (conflict.apart == leaving)).nonzero()[:, 0]}
         for area in sorted(set(areas))
@@ -157,15 +158,36 @@ def test_a_parting_whose_side_met_no_sample_is_left_and_the_others_judged() -> N
     for cells in ([0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 2, 2, 3, 3]):
         cell = torch.tensor(cells)
         conflict.add(cell, pulls[cell] / 8)
-        found = conflict.splits(partition)
+        found = conflict.end_window(partition, areas=4)
     assert [area for area, _ in found] == [1]
+
+
+@pytest.mark.parametrize(("budget", "areas"), [(4, [1, 2, 4, 4]), (2, [1, 2, 2, 2])])
+def test_what_a_split_leaves_is_parted_in_the_very_next_window(budget: int, areas: list[int]) -> None:
+    """Four pulls, two opposed pairs at right angles: first the pairs are parted, then each pair, while areas last."""
+    axes = torch.eye(SIZE)
+    pulls = torch.stack([axes[0] + axes[1], axes[0] - axes[1], -axes[0] + axes[2], -axes[0] - axes[2]])
+    pulls[:, 1:3] *= 1.25
+    router = Router(8, budget, cells=4, partition="growing", conflict={"evidence": 64})
+    conflict = router.conflict
+    assert conflict is not None
+    found = []
+    for _ in areas:
+        cell = torch.arange(64) % 4
+        conflict.add(cell, pulls[cell] / 64)
+        for area, cells in router.due():
+            router.split(area, cells)
+        found.append(len(torch.unique(router.partition)))
+    assert found == areas
+    sides = router.partition.tolist()
+    assert (sides[0] == sides[1], sides[0] == sides[2]) == (budget == 2, False)
 
 
 def test_a_training_that_diverges_ends_a_window_without_a_split() -> None:
     conflict = Conflict(2, evidence=4)
     for _ in range(2):
         conflict.add(torch.tensor([0, 0, 1, 1]), torch.full((4, SIZE), torch.nan))
-        assert conflict.splits(torch.zeros(2, dtype=torch.int64)) == []
+        assert conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2) == []
 
 
 def test_a_window_closes_when_the_evidence_is_there_and_then_starts_afresh() -> None:
@@ -173,10 +195,10 @@ def test_a_window_closes_when_the_evidence_is_there_and_then_starts_afresh() -> 
     cell, pulls = torch.tensor([0, 0, 1]), torch.ones(3, SIZE)
     for count in (3, 6, 9):
         conflict.add(cell, pulls)
-        assert conflict.splits(torch.zeros(2, dtype=torch.int64)) == []
+        assert conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2) == []
         assert int(conflict.samples.sum()) == count
     conflict.add(cell, pulls)
-    conflict.splits(torch.zeros(2, dtype=torch.int64))
+    conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2)
     assert int(conflict.samples.sum()) == 0
     assert not conflict.pull.any()
     assert not conflict.square.any()
@@ -233,9 +255,11 @@ def test_the_boundary_is_found_by_the_projection_that_learns() -> None:
 
 
 class _AlwaysSplit(Conflict):
-    def splits(self, partition: Tensor) -> list[tuple[int, list[int]]]:
-        areas = torch.unique(partition).tolist()
-        return [(g, own[: len(own) // 2]) for g in areas if len(own := (partition == g).nonzero()[:, 0].tolist()) > 1]
+    def _judged(self, partition: Tensor) -> Iterator[tuple[int, list[int], float]]:
+        for area in torch.unique(partition).tolist():
+            own = (partition == area).nonzero()[:, 0].tolist()
+            if len(own) > 1:
+                yield area, own[: len(own) // 2], 2.0
 
 
 @pytest.mark.parametrize("routing", ["layer", "network"])
@@ -247,7 +271,7 @@ def test_growth_changes_no_output_keeps_to_the_budget_and_goes_through_a_checkpo
     network.learn(x, y)
     for part in network.modules():
         if isinstance(part, AreaLinear | Routed) and part.router is not None:
-            part.router.conflict = _AlwaysSplit(part.router.cells)
+            part.router.conflict = _AlwaysSplit(part.router.cells, evidence=1)
     before = network(x)
     network.learn(x, y, lr=0.0)  # nothing moves but the partition
     assert all(len(torch.unique(router.partition)) == 2 for _, router in routers(network))

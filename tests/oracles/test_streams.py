@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from brodmann import (
     CrossEntropy,
     DivergenceError,
     LeastChange,
+    MeanSquaredError,
     Network,
     Routed,
     Router,
@@ -108,17 +110,27 @@ def test_rls_refuses_a_ridge_of_zero() -> None:
         RLS(ridge=0)
 
 
-def test_sum_of_squares_is_its_own_derivative_and_takes_classes() -> None:
+@pytest.mark.parametrize(("loss", "sizes"), [(SumOfSquares(), lambda w: 1.0), (MeanSquaredError(), lambda w: 5 * w)])
+def test_squares_are_their_own_derivative_and_take_classes(
+    loss: SumOfSquares | MeanSquaredError, sizes: Callable[[float], float]
+) -> None:
     torch.manual_seed(0)
-    loss = SumOfSquares()
     output = torch.randn(4, 3, 5, requires_grad=True)
     target, weight = torch.randint(0, 5, (4, 3)), torch.rand(4, 3)
-    value = (weight[..., None] * (output - torch.nn.functional.one_hot(target, 5)).square()).sum() / 2
+    squares = (output - torch.nn.functional.one_hot(target, 5)).square()
+    value = (weight[..., None] * squares).sum() / 2 / sizes(float(weight.sum()))
     value.backward()
     found, error = loss.value_and_error(output.detach(), target, weight)
     torch.testing.assert_close(found, value.detach())
     torch.testing.assert_close(error, output.grad)
-    torch.testing.assert_close(loss(output, torch.zeros(4, 3, 5)).detach(), output.detach().square().sum() / 2)
+    value = output.detach().square().sum() / 2 / sizes(12)
+    torch.testing.assert_close(loss(output, torch.zeros(4, 3, 5)).detach(), value)
+
+
+def test_whole_numbers_for_one_output_each_are_values() -> None:
+    output, target = torch.randn(4, 1), torch.tensor([3, 0, -2, 7])
+    for loss in (SumOfSquares(), MeanSquaredError()):
+        torch.testing.assert_close(loss(output, target), loss(output, target.float()[:, None]))
 
 
 @pytest.mark.usefixtures("double")

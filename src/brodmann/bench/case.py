@@ -10,7 +10,7 @@ from typing import Any
 from brodmann.options import RunOptions
 
 Row = dict[str, Any]
-LATER = ("target", "task", "channels", "builder")
+LATER = ("target", "task", "channels", "builder", "loss")
 """Options that rows in the first journals do not have: where they are not given, keys go without them."""
 
 

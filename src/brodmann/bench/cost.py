@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
 
 from brodmann.area_linear import AreaLinear
 from brodmann.baselines import Backpropagation
@@ -10,15 +13,21 @@ from brodmann.feedback import Direct, Feedback, KolenPollack, LeastChange, Trans
 from brodmann.network import Network, routers
 
 
-def learning_operations(learner: Network | Backpropagation) -> int:
+def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> int:
     """Counts the floating-point operations of learning from one sample; a multiply-add is two.
 
     Products with weights are counted: forward, error down, update, and those of feedback weights and routers.
-    Activations, biases, losses and the optimiser's own arithmetic, which is spent once per weight and batch, are not.
+    Activations, biases, losses and the optimiser's own arithmetic, which is spent once per weight and batch, are not;
+    nor is a `Product`.
+
+    Args:
+        learner: Left as it is.
+        sample: (1, ...), from which it sees how many rows come to each map: one, or as many as there are patches.
     """
+    rows = _rows(learner, sample)
     if isinstance(learner, Backpropagation):
-        return _of_dense(learner)
-    total = sum(_of_areas(layer) for _, layer in learner.area_layers())
+        return _of_dense(learner, rows)
+    total = sum(rows[layer] * _of_areas(layer) for _, layer in learner.area_layers())
     for _, router in routers(learner):
         projection, prototypes = router.projection.value.numel(), router.prototypes.numel()
         total += 2 * (projection + prototypes)
@@ -26,13 +35,32 @@ def learning_operations(learner: Network | Backpropagation) -> int:
     return total
 
 
-def _of_dense(learner: Backpropagation) -> int:
-    maps = [part for part in learner.modules() if isinstance(part, nn.Linear)]
+@torch.no_grad()
+def _rows(learner: nn.Module, sample: Tensor) -> dict[nn.Module, int]:
+    """Returns how many rows of outputs every map makes of a sample, from input to output."""
+    rows: dict[nn.Module, int] = {}
+
+    def keep(layer: nn.Module, _: tuple[Any, ...], output: Tensor) -> None:
+        features = layer.out_features if isinstance(layer, nn.Linear | AreaLinear) else layer.out_channels
+        rows[layer] = output.numel() // cast(int, features)
+
+    maps = [part for part in learner.modules() if isinstance(part, nn.Linear | nn.Conv2d | AreaLinear)]
+    hooks = [part.register_forward_hook(keep) for part in maps]
+    try:
+        learner(sample)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows
+
+
+def _of_dense(learner: Backpropagation, rows: dict[nn.Module, int]) -> int:
     total = 0
     below_learns = False
-    for part in maps:
-        learns = part.weight.requires_grad
-        total += 2 * part.weight.numel() * (1 + learns + (learns and below_learns))
+    for part, count in rows.items():
+        weight = cast(Tensor, part.weight)
+        learns = weight.requires_grad
+        total += 2 * count * weight.numel() * (1 + learns + (learns and below_learns))
         below_learns = below_learns or learns
     return total
 

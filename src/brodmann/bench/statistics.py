@@ -98,9 +98,9 @@ def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> 
 
     logs = [math.log(error(ours.mean()) / error(theirs.mean())) for ours, theirs in pairs.values()]
     drawn = np.zeros(DRAWS)
-    for ours, theirs in pairs.values():
+    for place, (ours, theirs) in enumerate(pairs.values()):
         both = np.stack([ours, theirs], -1).astype(float)
-        accuracy = _draws(both, seed)
+        accuracy = _draws(both, seed + place)  # sets of one size have nothing in common
         drawn += np.log(error(accuracy[:, 0]) / error(accuracy[:, 1])) / len(pairs)
     low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
     return math.exp(sum(logs) / len(logs)), float(low), float(high)

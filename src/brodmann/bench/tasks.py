@@ -176,7 +176,7 @@ def _train(
         "peak_rss_mb": round(peak_rss_mb(), 1) if case.alone else None,
         "active": learner.active_parameters(),
         "total": learner.total_parameters(),
-        "operations": learning_operations(learner),
+        "operations": learning_operations(learner, split.x_train[:1]),
         "stopped": stopped,
     }
     if isinstance(learner, Network):
