@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from brodmann import BrodmannError, figures
+from brodmann.drawing import evenly
+from brodmann.figures.classes_in_areas import _information
 from brodmann.telemetry import Alignment, AreaUsage
 
-pytest.importorskip("matplotlib")
+Figure = pytest.importorskip("matplotlib.figure").Figure
 
 Draw = Callable[[Path], None]
 
@@ -112,8 +114,8 @@ CASES: dict[str, Draw] = {
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     kept: list[Any] = []
-    write = figures.write_figure
-    monkeypatch.setattr(figures, "write_figure", lambda path, figure: (kept.append(figure), write(path, figure)))
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kw: (kept.append(figure), save(figure, *args, **kw)))
     return kept
 
 
@@ -202,14 +204,14 @@ def test_names_are_drawn_letter_by_letter(tmp_path: Path, drawn: list[Any]) -> N
 
 
 def test_information_is_that_of_the_textbook() -> None:
-    assert figures._information(torch.eye(8, dtype=torch.float64)) == pytest.approx((3.0, 3.0))
-    assert figures._information(torch.ones(4, 5, dtype=torch.float64)) == pytest.approx((0.0, 2.0), abs=1e-12)
+    assert _information(torch.eye(8, dtype=torch.float64)) == pytest.approx((3.0, 3.0))
+    assert _information(torch.ones(4, 5, dtype=torch.float64)) == pytest.approx((0.0, 2.0), abs=1e-12)
 
 
 def test_of_many_layers_the_first_the_last_and_some_between_are_drawn() -> None:
-    assert figures._evenly(3, 4) == [0, 1, 2]
-    assert figures._evenly(64, 4) == [0, 21, 42, 63]
-    assert figures._evenly(9, 1) == [0]
+    assert evenly(3, 4) == [0, 1, 2]
+    assert evenly(64, 4) == [0, 21, 42, 63]
+    assert evenly(9, 1) == [0]
 
 
 @pytest.mark.parametrize(

@@ -224,8 +224,9 @@ def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: Upd
         weight, bias = Slab(case.weight.clone(), rule), Slab(case.bias.clone(), rule)
         with nullcontext() if compiled else native.switched_off():
             for _ in range(3):
-                arguments = (groups, case.slot, case.delta, case.x, 0.05, 0.2)
-                weight.learn(*arguments, bias=bias.target(0.1, 0.3))
+                targets = [weight.target(0.05, 0.2)]
+                how = operations(weight.value, case.x)
+                how.update(rule, targets, groups, case.slot, case.delta, case.x, bias.target(0.1, 0.3))
         results.append({**weight.tensors(), **{"bias " + name: t for name, t in bias.tensors().items()}})
     untouched = sorted(set(range(case.areas + 1)) - set(case.slot[groups.present].tolist()))
     for name, found in results[0].items():
@@ -329,7 +330,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
             x, delta, area = torch.randn(300, 130), torch.randn(300, 70), torch.randint(0, 8, (300,))
             area[:200] = 3  # a hot area, which both threads share
             groups, slot = Groups.of(area, 8), torch.arange(1, 9)
-            out = slab.product(x, groups, slot, None)
+            out = slab.product(x, groups, slot)
             slab.learn(groups, slot, delta, x, 0.1, 0.0)
             follower = Slab(torch.randn(9, 70, 130), Adam())
             slab.learn(groups, slot, delta, x, 0.1, 0.0, follower=follower.target(0.2, 0.1))
@@ -479,7 +480,7 @@ def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x
             "Expected (rows, out) of shape (6, 3) for these weights and groups of rows, got (6, 4).",
         ),
         (
-            lambda slab, groups, rows: slab.product(rows[:4, :4], groups.whole, None, None),
+            lambda slab, groups, rows: slab.product(rows[:4, :4], groups.whole, None),
             "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (4, 4).",
         ),
         (
@@ -487,7 +488,7 @@ def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x
             "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (6, 3).",
         ),
         (
-            lambda slab, groups, rows: slab.product(rows[:, :4], groups, None, None),
+            lambda slab, groups, rows: slab.product(rows[:, :4], groups, None),
             "These weights serve 1 areas, and the rows choose among 3: route them by a router of as many areas, and "
             "use groups.whole for weights that all rows share.",
         ),
@@ -570,7 +571,7 @@ def test_a_target_on_another_device_is_not_read() -> None:
 def test_a_bias_of_another_kind_of_number_is_converted() -> None:
     torch.manual_seed(0)
     layer = AreaLinear(64, 32, areas=1)
-    layer.shared_bias.value.normal_()  # type: ignore[union-attr]
+    layer.shared.bias.value.normal_()  # type: ignore[union-attr]
     x = torch.randn(5, 64)
     expected = layer(x)
     torch.testing.assert_close(layer.bfloat16()(x), expected, rtol=0.05, atol=0.05)

@@ -78,7 +78,7 @@ def test_areas_take_all_of_a_state_or_nothing(strict: bool, width: int) -> None:
     network, other = trained(steps=0), trained(width=width)
     own = network.state_dict()
     fitting = {name: value for name, value in other.state_dict().items() if value.shape == own[name].shape}
-    with pytest.raises(RuntimeError, match=r"areas\.\* should hold slot, weight\.value, bias\.value, got slot"):
+    with pytest.raises(RuntimeError, match=r"areas\.\* should hold slot, weight\.value, weight\.bias\.value, got slot"):
         network.load_state_dict(fitting, strict=strict)
     x = torch.randn(5, 8)
     with native.switched_off():

@@ -192,7 +192,7 @@ def test_an_exploding_rate_stops_with_the_layer() -> None:
     ("slab", "layer"),
     [
         (lambda learner: learner.area_layers()[0][1].shared, r"body\.body\.layers\.0"),
-        (lambda learner: learner.area_layers()[1][1].shared_bias, r"body\.body\.layers\.2"),
+        (lambda learner: learner.area_layers()[1][1].shared.bias, r"body\.body\.layers\.2"),
     ],
 )
 def test_the_layer_named_is_the_first_whose_output_is_not_finite(slab: Callable[[Network], Slab], layer: str) -> None:
@@ -435,7 +435,7 @@ def test_an_interruption_goes_from_process_to_process() -> None:
 
 def test_a_network_whose_units_are_all_silent_is_warned_of() -> None:
     dead = network()
-    dead.area_layers()[0][1].shared_bias.value.fill_(-1e3)  # type: ignore[union-attr]
+    dead.area_layers()[0][1].shared.bias.value.fill_(-1e3)  # type: ignore[union-attr]
     with pytest.warns(UserWarning, match="No error has reached the layers below the uppermost for two epochs"):
         Trainer(dead, blobs(), None, Schedule(epochs=3)).run()
     with warnings.catch_warnings():

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .areas import AreaMap
@@ -15,12 +14,12 @@ from .conflict import sketch
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
 from .groups import Groups
-from .layers import Context, Layer, as_before, as_rows
+from .layers import Context, Layer, Rates, as_before, as_rows
 from .recording import followed, unrecorded
 from .routes import Choice, Route, gathered, spread
 from .routing import Router, build_router
 from .slabs import Slab
-from .splitting import merge_areas, recruit_areas, split_area
+from .splitting import grow_areas, merge_areas, recruit_areas, split_area
 from .starts import start_of
 from .updates import SGD, UpdateRule, check_rule
 
@@ -62,7 +61,7 @@ class AreaLinear(Layer):
     areas that start at zero, the gate and the projection's rule are our choice.
 
     Attributes:
-        shared: ``W0``, (1, out, in), or None; its biases are ``shared_bias``, (1, out).
+        shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
         areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
         budget: Areas there can be.
         router: Its own router, or None.
@@ -141,11 +140,9 @@ class AreaLinear(Layer):
             raise BrodmannError("A storage of its own goes with float32, and the start is float64: leave it out.")
         shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
         self.shared: Slab | None = None
-        self.shared_bias: Slab | None = None
         self.areas: AreaMap | None = None
         if shared != "off":
-            self.shared = Slab(shape.stored(weight[None].clone()), rule)
-            self.shared_bias = Slab(bias[None].clone(), rule)
+            self.shared = Slab(shape.stored(weight[None].clone()), rule, bias[None].clone())
         if areas > 1 or shared != "learned":
             origin = (weight, bias) if shared == "off" else (torch.zeros_like(weight), torch.zeros_like(bias))
             self.areas = AreaMap(areas, shape.stored(origin[0]), origin[1], rule)
@@ -187,9 +184,9 @@ class AreaLinear(Layer):
 
     def _followed(self, rows: Tensor, choice: Route | Choice | None) -> Tensor:
         """Computes the output by operations that autograd and compilers know."""
-        out = None
-        if self.shared is not None and self.shared_bias is not None:
-            out = F.linear(rows, self.shared.value[0].to(rows.dtype), self.shared_bias.value[0])
+        out: Tensor | None = None
+        if self.shared is not None:
+            out = self.shared(rows)
         if self.areas is not None:
             count = rows.shape[0]
             area = rows.new_zeros(count, dtype=torch.int64) if choice is None else spread(choice.area, count)
@@ -205,7 +202,7 @@ class AreaLinear(Layer):
         shared, areas = self.shared, self.areas  # a module looks its parts up slowly
         out = own = None
         if shared is not None:
-            out = shared.product(rows, groups.whole, None, self.shared_bias)
+            out = shared.product(rows, groups.whole, None)
         if areas is not None:
             own = areas.product(rows, groups)
             part = own
@@ -245,7 +242,6 @@ class AreaLinear(Layer):
         delta = part_delta = as_rows(error)
         if self.gated and route is not None:
             part_delta = spread(route.gate, len(delta))[:, None] * delta
-        gate_error = None if trace.own is None else (delta * trace.own).sum(1)
 
         output_error = context.output_error
         if output_error is not None:
@@ -257,20 +253,17 @@ class AreaLinear(Layer):
         rate = context.rate_of(self)
         if rate != 1.0:
             context = context._replace(lr=rate * context.lr)
-        if rate:
-            self._measure_conflict(trace, part_delta, context)
-            if groups.rows:
-                if context.weight is not None and self.update_rule.repeats:
-                    signal = signal.repeated(_of_rows(context.weight, trace))
-                self._move(signal, context)
-        if router is None:
-            if gate_error is not None and context.gate_error is not None:
-                context.gate_error.add_(gathered(gate_error, len(context.gate_error)))
-        elif rate:
-            if route is not None:
-                router.learn(route, gate_error, context.lr * rates.projection)
-            for area, cells in router.due():
-                self.split(area, cells)
+        if route is not None and trace.own is not None:
+            route.gate_error.add_(gathered((delta * trace.own).sum(1), len(route.u)))
+        if rate and route is not None and route.grows:
+            route.pulls.add_(gathered(sketch(part_delta, trace.x, self.place), len(route.u)))
+        if rate and groups.rows:
+            if context.weight is not None and self.update_rule.repeats:
+                signal = signal.repeated(_of_rows(context.weight, trace))
+            self._move(signal, context, route)
+        if rate and router is not None and route is not None:
+            router.learn(route, context.lr * rates.projection)
+            grow_areas(router, [*self.children()])
         return below
 
     def check_error(self, trace: AreaTrace, error: Tensor) -> None:
@@ -300,14 +293,13 @@ class AreaLinear(Layer):
         No output changes beyond rounding. The layer no longer learns: its feedback and the rule's buffers are dropped.
         Does nothing to a gated layer, or to one without areas, which has nothing to fold.
         """
-        if self.shared is None or self.shared_bias is None or self.areas is None or self.gated:
+        if self.shared is None or self.areas is None or self.gated:
             return
-        assert self.areas.bias is not None
-        self.areas.weight.value.add_(self.shared.value)
-        self.areas.bias.value.add_(self.shared_bias.value)
-        self.shared = self.shared_bias = self.feedback = None
+        for own, common in zip(self.areas.weight.slabs(), self.shared.slabs(), strict=True):
+            own.value.add_(common.value)
+            own.forget()
+        self.shared = self.feedback = None
         self.shared_mode, self.merged = "off", True
-        self.areas.forget()
 
     def active_parameters(self) -> int:
         """Counts what inference reads for one sample, without the router: the merged map, or both where gated."""
@@ -317,9 +309,8 @@ class AreaLinear(Layer):
 
     def _weights(self) -> list[Tensor]:
         """Returns what the output is computed from."""
-        shared, areas = self.shared, self.areas
-        weights = [] if shared is None or self.shared_bias is None else [shared.value, self.shared_bias.value]
-        return weights if areas is None else [*weights, *areas.weights()]
+        parts = [self.shared, None if self.areas is None else self.areas.weight]
+        return [slab.value for part in parts if part is not None for slab in part.slabs()]
 
     @property
     def one_map(self) -> Tensor | None:
@@ -334,10 +325,10 @@ class AreaLinear(Layer):
         assert self.areas is not None
         return self.areas.weight.value
 
-    def _move(self, signal: Signal, context: Context) -> None:
+    def _move(self, signal: Signal, context: Context, route: Route | None) -> None:
         """Moves every weight but the router's."""
         rates, lr, decay = context.rates, context.lr, self.update_rule.decay
-        area_rate, area_decay = self._area_rate(context), decay + self.pooling
+        area_rate, area_decay = self._area_rate(route, rates), decay + self.pooling
         x, delta, whole = signal.x, signal.delta, signal.groups.whole
         shared, areas, feedback = signal.shared, signal.areas, self.feedback
         feedback_lr, follower = lr * rates.feedback, None
@@ -346,24 +337,12 @@ class AreaLinear(Layer):
             feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
         if self.shared_mode == "learned" and rates.shared:
             assert shared is not None
-            assert self.shared_bias is not None
             beside = None if follower is None else follower.target(feedback_lr, decay)
-            shared_lr = lr * rates.shared
-            bias = self.shared_bias.target(shared_lr, 0.0)
-            shared.learn(whole, None, delta, x, shared_lr, decay, bias=bias, follower=beside)
+            shared.learn(whole, None, delta, x, lr * rates.shared, decay, follower=beside)
         elif follower is not None:
             follower.learn(whole, None, delta, x, feedback_lr, decay)
         if areas is not None and area_rate:
             areas.learn(x, signal.part_delta, signal.groups, lr * area_rate, area_decay)
-
-    def _measure_conflict(self, trace: AreaTrace, delta: Tensor, context: Context) -> None:
-        """Hands the pulls of this step to the conflict of the router that grows areas, if any."""
-        router = self.router
-        if router is None:
-            if context.pulls is not None and self.routed:
-                context.pulls.add_(gathered(sketch(delta, trace.x, self.place), len(context.pulls)))
-        elif router.conflict is not None and trace.route is not None:
-            router.conflict.add(trace.route.cell, sketch(delta, trace.x))
 
     def _own_router(self) -> Router:
         if self.router is None:
@@ -382,12 +361,11 @@ class AreaLinear(Layer):
         _check_route(context.route, x, rows)
         return context.route
 
-    def _area_rate(self, context: Context) -> float:
+    def _area_rate(self, route: Route | None, rates: Rates) -> float:
         """Returns the multiple of the learning rate at which the areas' own parts move. See `Rates`."""
-        rates = context.rates
         if rates.areas is not None:
             return rates.areas
-        grown = context.pulls is not None if self.router is None else self.router.conflict is not None
+        grown = route is not None and route.grows
         beside_shared = self.shared_mode == "learned" and rates.shared > 0 and not grown
         return BESIDE_SHARED if beside_shared and self.update_rule.scale_free else 1.0
 

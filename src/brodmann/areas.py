@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,8 +20,7 @@ class AreaMap(nn.Module):
     Slot 0 holds the origin: what every area is until it first learns. It is never trained.
 
     Attributes:
-        weight: Slab (slots, out, in).
-        bias: Slab (slots, out), or None.
+        weight: Slab (slots, out, in), with biases (slots, out) or without.
         slot: Slot of each area, (areas,) int64; 0 for an area that nobody chose yet.
     """
 
@@ -38,23 +36,14 @@ class AreaMap(nn.Module):
             update: Rule that moves the areas.
         """
         super().__init__()
-        self.weight = Slab(origin[None].clone(), update, reserve=areas + 1)
-        self.bias = None if origin_bias is None else Slab(origin_bias[None].clone(), update, reserve=areas + 1)
+        bias = None if origin_bias is None else origin_bias[None].clone()
+        self.weight = Slab(origin[None].clone(), update, bias, reserve=areas + 1)
         self.register_buffer("slot", torch.zeros(areas, dtype=torch.int64, device=origin.device))
 
     @property
     def existing(self) -> int:
         """Number of areas that have memory of their own."""
         return self.weight.value.shape[0] - 1
-
-    def _slabs(self) -> Iterator[Slab]:
-        yield self.weight
-        if self.bias is not None:
-            yield self.bias
-
-    def weights(self) -> list[Tensor]:
-        """Returns the maps, (slots, out, in), and the biases, (slots, out), if there are any."""
-        return [slab.value for slab in self._slabs()]
 
     def allocate(self, areas: Tensor) -> None:
         """Gives memory to those of the areas, (n,) int64 and different, that have none."""
@@ -65,15 +54,15 @@ class AreaMap(nn.Module):
             return
         missing = areas[slots == 0]
         first = self.existing + 1
-        for slab in self._slabs():  # all of them, before one has grown
+        for slab in self.weight.slabs():  # all of them, before one has grown
             slab.make_room(first + len(missing))
-        for slab in self._slabs():
+        for slab in self.weight.slabs():
             slab.resize(first + len(missing))
         self.slot[missing] = torch.arange(first, first + len(missing), device=self.slot.device)
 
     def product(self, x: Tensor, groups: Groups) -> Tensor:
         """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out)."""
-        return self.weight.product(x, groups, self.slot, self.bias)
+        return self.weight.product(x, groups, self.slot)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups) -> None:
         """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
@@ -82,13 +71,7 @@ class AreaMap(nn.Module):
     def learn(self, x: Tensor, delta: Tensor, groups: Groups, lr: float, decay: float) -> None:
         """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out)."""
         self.allocate(groups.present)
-        bias = None if self.bias is None else self.bias.target(lr, 0.0)
-        self.weight.learn(groups, self.slot, delta, x, lr, decay, bias=bias)
-
-    def forget(self) -> None:
-        """Drops the rule's buffers, see `Slab.forget`."""
-        for slab in self._slabs():
-            slab.forget()
+        self.weight.learn(groups, self.slot, delta, x, lr, decay)
 
     @unrecorded
     def clone(self, area: int, new: int) -> None:
@@ -96,7 +79,7 @@ class AreaMap(nn.Module):
         if int(self.slot[area]) == 0:
             return
         source, target = self._slots_of(area, new)
-        for slab in self._slabs():
+        for slab in self.weight.slabs():
             for tensor in slab.tensors().values():
                 tensor[target].copy_(tensor[source])
 
@@ -114,7 +97,7 @@ class AreaMap(nn.Module):
         first, second = self._slots_of(kept, gone)
         a, b = self.weight.value[first], self.weight.value[second]
         apart = float((a - b).norm() / (a.norm() + b.norm()).clamp_min(torch.finfo(a.dtype).tiny))
-        for slab in self._slabs():
+        for slab in self.weight.slabs():
             for name, tensor in slab.tensors().items():
                 if name == "steps":
                     tensor[first] = torch.maximum(tensor[first], tensor[second])
@@ -132,7 +115,7 @@ class AreaMap(nn.Module):
     def _free(self, area: int) -> None:
         """Returns an area's memory: the last slot moves into the gap."""
         gap, last = int(self.slot[area]), self.existing
-        for slab in self._slabs():
+        for slab in self.weight.slabs():
             for tensor in slab.tensors().values():
                 tensor[gap].copy_(tensor[last])
             slab.resize(last)
@@ -142,8 +125,8 @@ class AreaMap(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Takes slots and weights together or not at all: kernels would read past the end of weights without a slot."""
         own = {"slot": self.slot, "weight.value": self.weight.value}
-        if self.bias is not None:
-            own["bias.value"] = self.bias.value
+        if self.weight.bias is not None:
+            own["weight.bias.value"] = self.weight.bias.value
         given = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
         problem = None
         if given and given.keys() != own.keys():
@@ -153,7 +136,10 @@ class AreaMap(nn.Module):
             if any(tensor.shape[1:] != own[name].shape[1:] for name, tensor in given.items()):
                 sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
                 problem = f"{prefix}* is of other sizes: {sizes}."
-            elif given["slot"].shape != self.slot.shape or len(given.get("bias.value", given["weight.value"])) != slots:
+            elif (
+                given["slot"].shape != self.slot.shape
+                or len(given.get("weight.bias.value", given["weight.value"])) != slots
+            ):
                 problem = f"{prefix}* is of another number of areas, or its weights and biases of different ones."
             elif not bool(((given["slot"] >= 0) & (given["slot"] < slots)).all()):
                 problem = f"{prefix}slot should hold slots from 0 to {slots - 1}."
@@ -168,7 +154,7 @@ class AreaMap(nn.Module):
     def forward(self, x: Tensor, area: Tensor) -> Tensor:
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
         weight = self.weight.value
-        bias = x.new_zeros(weight.shape[:2]) if self.bias is None else self.bias.value
+        bias = x.new_zeros(weight.shape[:2]) if self.weight.bias is None else self.weight.bias.value
         slot = self.slot.index_select(0, area)  # which refuses what is no area
         if torch.compiler.is_exporting() or (not torch.compiler.is_compiling() and transformed()):
             return _every_slot_then_choose(x, slot, weight, bias)

@@ -78,7 +78,7 @@ class Conflict(nn.Module):
             cells: Cells of the router.
             evidence: Samples of a window. Default 2048.
             opposition: Threshold. Default 0.03: planted conflicts reach 0.1 to 0.2, trained networks on real data
-                stayed below 0.012 (docs/log.md), but for 2 of 90 tuned runs, which split (docs/results.md).
+                stayed below 0.012 (docs/log.md), but for 3 of 90 tuned runs, which split (docs/results.md).
             certainty: Threshold. Default 4 standard deviations.
 
         Raises:

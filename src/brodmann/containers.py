@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from .area_linear import AreaLinear
 from .checks import check_real, check_tensors
-from .conflict import SIZE
 from .errors import BrodmannError
+from .generators import Draws
 from .layers import Context, Layer, as_rows, check_layer
 from .recording import unrecorded
 from .routes import Choice, Route
 from .routing import Router
-from .splitting import followers, merge_areas, recruit_areas, split_area
+from .splitting import followers, grow_areas, merge_areas, recruit_areas, split_area
 
 
 class Sequential(Layer):
@@ -190,32 +190,17 @@ class Recomputed(Layer):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass; remembers the input and where the random numbers stood."""
-        states = [generator.get_state() for generator in _generators(x)]
+        draws = Draws.from_here(x.device)
         y, _ = self.body.trace(x, context)
-        return y, (x, states)
+        return y, (x, draws)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Computes the traces again, then the error pass of the body."""
-        x, states = trace
-        generators = _generators(x)
-        now = [generator.get_state() for generator in generators]
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-        try:
+        x, draws = trace
+        with draws.going_on():
             _, inner = self.body.trace(x, context)
-        finally:
-            for generator, state in zip(generators, now, strict=True):
-                generator.set_state(state)
         return self.body.learn(inner, error, context)
-
-
-def _generators(x: Tensor) -> list[torch.Generator]:
-    """Returns what operations on a tensor draw random numbers from, as far as its device tells."""
-    if x.device.type == "cpu":
-        return [torch.default_generator]
-    generators = getattr(getattr(torch, x.device.type, None), "default_generators", ())
-    return list(generators[x.device.index or 0 :][:1])
 
 
 class Routed(Layer):
@@ -291,15 +276,9 @@ class Routed(Layer):
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Error pass."""
         route, inner = trace
-        gate_error = route.u.new_zeros(len(route.u)) if route.learned else None
-        conflict = self.router.conflict
-        pulls = None if conflict is None else route.u.new_zeros(len(route.u), SIZE)
-        below = self.body.learn(inner, error, context._replace(route=route, gate_error=gate_error, pulls=pulls))
-        self.router.learn(route, gate_error, context.lr * context.rates.projection)
-        if conflict is not None and pulls is not None:
-            conflict.add(route.cell, pulls)
-            for area, cells in self.router.due():
-                self.split(area, cells)
+        below = self.body.learn(inner, error, context._replace(route=route))
+        self.router.learn(route, context.lr * context.rates.projection)
+        grow_areas(self.router, [self.body])
         return below
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

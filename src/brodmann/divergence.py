@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,19 +84,14 @@ def _first_not_finite(network: Any, x: Tensor) -> str | None:
     """Returns the name of the first layer or router, the innermost one, whose output is not finite for a batch."""
     found: list[str] = []
 
-    def look(name: str, output: Any) -> None:
+    def look(_: Any, __: Any, output: Any, *, name: str) -> None:
         numbers = output.gate if isinstance(output, Route | Choice) else output
         if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # own parts may return anything
             found.append(name)
 
-    hooks = [
-        part.register_forward_hook(lambda _module, _inputs, output, name=name: look(name, output))
-        for name, part in network.named_modules()
-        if isinstance(part, Layer | Router)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, part in network.named_modules():
+            if isinstance(part, Layer | Router):
+                hooks.enter_context(part.register_forward_hook(partial(look, name=name)))
         network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found[0] if found else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,35 @@ def tidy(panel: Any, x: str, y: str, *, grid: bool = True) -> None:
         panel.tick_params(length=0)
 
 
+def title(panel: Any, text: str, *, side: str = "left", colour: str = INK) -> None:
+    """Writes a small title above one side of a panel."""
+    panel.set_title(text, fontsize=8, color=colour, loc=side)
+
+
+def legend_below(figure: Any, handles: Iterable[Any], labels: Iterable[str], columns: int = 2, **style: Any) -> None:
+    """Names lines in columns below all panels."""
+    common = {"fontsize": 7.5, "frameon": False, "labelcolor": INK}
+    figure.legend(list(handles), list(labels), loc="outside lower center", ncols=columns, **common | style)
+
+
 def tidy_bar(bar: Any, label: str) -> None:
     """Gives a bar of colours its label and the common looks."""
     bar.set_label(label, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.7)
     bar.outline.set_visible(False)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Returns at most so many of the indices 0 to count - 1, evenly spaced, with the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return [0] if most == 1 else sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
+
+
+def require(rows: Sequence[Any] | Mapping[str, Any], what: str) -> None:
+    """Raises a `BrodmannError` where there is nothing to draw."""
+    if not rows:
+        raise BrodmannError(f"There is nothing to draw: expected at least {what}.")
 
 
 def literal(name: str) -> str:

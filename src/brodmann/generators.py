@@ -13,24 +13,31 @@ _alone = threading.RLock()
 
 
 class Draws:
-    """A random stream that starts at a seed and can go on later, on the CPU and on a device with its own generator.
+    """A random stream that starts at a seed, or where the generators stand, and can go on later.
+
+    It is that of the processor and of a device with a generator of its own.
 
     Attributes:
         seed: Where they begin.
-        states: Where the generators of processor and device stand, the latter None where there is none; None: at the
-            seed.
+        device: Where dropout, say, draws its masks.
+        states: Where the generators stand, the processor's first; None: at the seed.
     """
 
     def __init__(self, seed: int, device: torch.device | None = None) -> None:
-        """Begins at a seed; ``device`` is where dropout, say, draws its masks. Default the processor."""
-        self.seed = int(seed)
-        self.device = None if device is None or device.type == "cpu" else device
-        self.states: tuple[Tensor, Tensor | None] | None = None
+        """Begins at a seed; default device the processor."""
+        self.seed, self.device = int(seed), device or torch.device("cpu")
+        self.states: list[Tensor] | None = None
 
-    def now(self) -> tuple[Tensor, Tensor | None]:
+    @classmethod
+    def from_here(cls, device: torch.device) -> Draws:
+        """Begins where the generators stand at this moment."""
+        draws = cls(0, device)
+        draws.states = draws.now()
+        return draws
+
+    def now(self) -> list[Tensor]:
         """Returns where the generators stand at this moment."""
-        device = self.device
-        return torch.get_rng_state(), None if device is None else torch.get_device_module(device).get_rng_state(device)
+        return [generator.get_state() for generator in self._generators()]
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
@@ -41,18 +48,21 @@ class Draws:
         with _alone:
             outside = self.now()
             if self.states is not None:
-                self._set(*self.states)
+                self._set(self.states)
             else:
-                torch.default_generator.manual_seed(self.seed)
-                if self.device is not None:
-                    torch.get_device_module(self.device).manual_seed(self.seed)
+                for generator in self._generators():
+                    generator.manual_seed(self.seed)
             try:
                 yield
             finally:
                 self.states = self.now()
-                self._set(*outside)
+                self._set(outside)
 
-    def _set(self, state: Tensor, on_device: Tensor | None) -> None:
-        torch.set_rng_state(state)
-        if on_device is not None and self.device is not None:
-            torch.get_device_module(self.device).set_rng_state(on_device, self.device)
+    def _set(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self._generators(), states, strict=False):  # some lack that of a device
+            generator.set_state(state)
+
+    def _generators(self) -> list[torch.Generator]:
+        """Returns the generators, as far as the device tells of its own."""
+        of_device = getattr(getattr(torch, self.device.type, None), "default_generators", ())
+        return [torch.default_generator, *of_device[self.device.index or 0 :][:1]]

@@ -82,8 +82,6 @@ class Context(NamedTuple):
         rates: Multiples of it for each part.
         output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only.
         route: Route shared by the layers of a `Routed` body, else None.
-        gate_error: Where those layers add up their ``dL/da``, (rows,), if the router's projection learns.
-        pulls: Where those layers add up the sketches of their gradients, (rows, SIZE), if the router's areas grow.
         weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
         clip: Largest norm, over the whole batch, of the error that enters a layer, see `clipped`; None for no limit.
         observe: Called by every `AreaLinear` and `Product` in `learn` with itself and the error that arrived, before
@@ -96,8 +94,6 @@ class Context(NamedTuple):
     rates: Rates = Rates()
     output_error: Tensor | None = None
     route: Route | None = None
-    gate_error: Tensor | None = None
-    pulls: Tensor | None = None
     weight: Tensor | None = None
     clip: float | None = None
     observe: Observer | None = None

@@ -26,7 +26,7 @@ from .layers import Context, Layer, Observer, Rates, check_layer, is_within
 from .loss_adapters import as_loss, describe_loss, described_loss
 from .losses import Loss, SumOfSquares, one_number
 from .product import Product
-from .recording import ordinary, unrecorded
+from .recording import autocast_off, ordinary, unrecorded
 from .routing import Router
 from .updates import LEARNING_RATE, RLS
 
@@ -136,10 +136,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier."""
-        if isinstance(x, Tensor) and _is_cast(x):
-            with torch.autocast(x.device.type, enabled=False):
-                return self.body(x)  # type: ignore[no-any-return]
-        return self.body(x)  # type: ignore[no-any-return]
+        with autocast_off(x):
+            return self.body(x)  # type: ignore[no-any-return]
 
     def learn(
         self,
@@ -207,17 +205,12 @@ class Network(nn.Module):
             target=target,
             layer_rates=self._layer_rates,
         )
-        if _is_cast(x):
-            with torch.autocast(x.device.type, enabled=False):  # half precision is a matter of storage here
-                return self._step(x, target, weight, context)
-        return self._step(x, target, weight, context)
-
-    def _step(self, x: Tensor, target: Tensor, weight: Tensor | None, context: Context) -> tuple[Tensor, Tensor]:
-        if any(router.recruits for router in self._recruiting):
-            self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
-        output, trace = self.body.trace(x, context)
-        error, loss = self._checked_error(output, x, target, weight)
-        self.body.learn(trace, error, context._replace(output_error=error))
+        with autocast_off(x):
+            if any(router.recruits for router in self._recruiting):
+                self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
+            output, trace = self.body.trace(x, context)
+            error, loss = self._checked_error(output, x, target, weight)
+            self.body.learn(trace, error, context._replace(output_error=error))
         return loss, output
 
     def _checked_error(self, output: Tensor, x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -361,11 +354,6 @@ class Network(nn.Module):
                 raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
         rates = Rates(**options["rates"])
         return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"])
-
-
-def _is_cast(x: Tensor) -> bool:
-    """Whether autocast would change what is computed from a tensor."""
-    return x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type)
 
 
 def _active(part: nn.Module) -> int:

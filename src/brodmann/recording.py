@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -41,6 +42,14 @@ def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return call
+
+
+def autocast_off(x: object) -> AbstractContextManager[None]:
+    """Switches autocast off where it would change what is computed from a tensor: storage alone decides on numbers."""
+    device = x.device.type if isinstance(x, Tensor) else ""
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def followed(*tensors: Tensor) -> bool:

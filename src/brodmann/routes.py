@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .conflict import SIZE
 from .groups import Groups
 from .kernels import native
 
@@ -26,7 +27,8 @@ class Route:
         area: Its area, (rows,) int64.
         temperature: Of the gate.
         areas: Budget of areas.
-        learned: Whether the projection learns from how useful the choice was.
+        learned: Whether the projection learns from how useful the choice was, see `gate_error`.
+        grows: Whether areas grow where gradients are in conflict, see `pulls`.
     """
 
     x: Tensor
@@ -38,6 +40,7 @@ class Route:
     temperature: float
     areas: int
     learned: bool
+    grows: bool
 
     @cached_property
     def length(self) -> Tensor:
@@ -81,6 +84,16 @@ class Route:
     def gate(self) -> Tensor:
         """That softmax at the chosen cell, (rows,)."""
         return self.probabilities.gather(1, self.cell[:, None])[:, 0]
+
+    @cached_property
+    def gate_error(self) -> Tensor:
+        """``dL/da`` of each row, (rows,), a the gate: where the layers that follow the route add theirs up."""
+        return self.u.new_zeros(len(self.u))
+
+    @cached_property
+    def pulls(self) -> Tensor:
+        """Sketches of each row's gradients, (rows, SIZE), likewise, see `brodmann.conflict.sketch`."""
+        return self.u.new_zeros(len(self.u), SIZE)
 
     def gate_down(self, gate_error: Tensor) -> Tensor:
         """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""

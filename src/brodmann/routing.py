@@ -203,7 +203,7 @@ class Router(nn.Module):
     def route(self, x: Tensor) -> Route:
         """Routes by compiled kernels: x (rows, in); returns everything that inference and `learn` need."""
         check_input(x, self.projection.value)
-        u = self.projection.product(x, Groups.single(len(x), x.device), None, None)
+        u = self.projection.product(x, Groups.single(len(x), x.device), None)
         products, cell = None, self._own_choice(x)
         if cell is None and self.vacant is None and not self.balance_rate:
             cell = native.nearest(u, self.prototypes)
@@ -211,7 +211,8 @@ class Router(nn.Module):
             products = self._products(u)
             cell = self._best(products, u) if cell is None else cell
         area = self.partition.index_select(0, cell)
-        return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned)
+        grows = self.conflict is not None
+        return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned, grows)
 
     @property
     def recruits(self) -> bool:
@@ -253,25 +254,23 @@ class Router(nn.Module):
         return pairs
 
     @unrecorded
-    def learn(self, route: Route, gate_error: Tensor | None, lr: float) -> None:
-        """Moves the projection in place, then the balance.
+    def learn(self, route: Route, lr: float) -> None:
+        """Moves the projection in place, then the balance; adds to the evidence of conflict.
 
         Args:
-            route: What `route` returned.
-            gate_error: ``dL/da`` of each row, (rows,): ``delta . (D[g] x + d[g])``, the negative of the usefulness,
-                summed over the layers that share the route; None where the projection does not learn.
+            route: What `route` returned. The layers that follow it have added to its ``gate_error``, where the
+                projection learns, ``delta . (D[g] x + d[g])``, the negative of the usefulness; and to its ``pulls``,
+                where areas grow.
             lr: Learning rate of the projection.
         """
-        if self.learned and gate_error is not None and lr:
-            delta = route.gate_down(gate_error)
+        if self.learned and lr:
+            delta = route.gate_down(route.gate_error)
             self.projection.learn(route.groups.whole, None, delta, route.x, lr, 0.0)
         if self.balance_rate:
             load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
             self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)
-
-    def due(self) -> list[tuple[int, list[int]]]:
-        """Returns the splits, area and leaving cells, that conflict asks for and the budget allows. See `Conflict`."""
-        return [] if self.conflict is None else self.conflict.end_window(self.partition, self.areas)
+        if self.conflict is not None:
+            self.conflict.add(route.cell, route.pulls)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Hands part of an area's cells to an area that has none.

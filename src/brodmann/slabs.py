@@ -1,4 +1,4 @@
-"""Slab: weights of equal shape, one per slot, with the buffers that the update rule keeps for each."""
+"""Slab: weights of equal shape, one per slot, with their biases and the buffers that the update rule keeps for each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import BrodmannError
@@ -19,15 +20,18 @@ from .updates import SGD, Factors, UpdateRule
 class Slab(nn.Module):
     """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
 
+    Biases of the weights are a slab of their own, ``bias``, (slots, out), or None. They move along, and never decay.
+
     Memory for ``reserve`` slots is requested at the first growth, but a slot takes memory only when it is first
     written: growing never copies, and on the CPU unused capacity costs nothing. Where the system promises less than
     that, room doubles as it fills.
     """
 
-    def __init__(self, value: Tensor, update: UpdateRule, reserve: int = 0) -> None:
+    def __init__(self, value: Tensor, update: UpdateRule, bias: Tensor | None = None, reserve: int = 0) -> None:
         """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""
         super().__init__()
         self.update_rule, self.reserve = update, reserve
+        self.bias = None if bias is None else Slab(bias, update, reserve=reserve)
         self._rooms: dict[str, Tensor] = {}  # what the value and the buffers grow in, by name
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
@@ -64,10 +68,19 @@ class Slab(nn.Module):
         """Returns the value and the rule's buffers, each with the slot as its first dimension."""
         return {"value": self.value, **self.states()}
 
-    def product(self, x: Tensor, groups: Groups, slot: Tensor | None, bias: Slab | None) -> Tensor:
+    def slabs(self) -> list[Slab]:
+        """Returns this slab and that of its biases, if there are any."""
+        return [self] if self.bias is None else [self, self.bias]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes ``value[0] x + bias[0]`` by operations that autograd and compilers know: x (rows, in)."""
+        return F.linear(x, self.value[0].to(x.dtype), None if self.bias is None else self.bias.value[0])
+
+    def product(self, x: Tensor, groups: Groups, slot: Tensor | None) -> Tensor:
         """Computes ``value[s] x + bias[s]``, s the slot of the row's area: x (rows, in); returns (rows, out)."""
         self._check(groups, slot, None, x)
-        return operations(self.value, x).forward(x, groups, slot, self.value, None if bias is None else bias.value)
+        bias = None if self.bias is None else self.bias.value
+        return operations(self.value, x).forward(x, groups, slot, self.value, bias)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None) -> None:
         """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
@@ -83,7 +96,6 @@ class Slab(nn.Module):
         lr: float,
         decay: float,
         *,
-        bias: Target | None = None,
         follower: Target | None = None,
     ) -> None:
         """Moves the slots that have rows, in place; every other slot stays bit for bit as it was.
@@ -95,7 +107,6 @@ class Slab(nn.Module):
             x: (rows, in).
             lr: Learning rate of this step.
             decay: Decoupled decay of these weights.
-            bias: Biases (slots, out) that move as well, under the same rule.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
         self._check(groups, slot, delta, x)
@@ -111,6 +122,7 @@ class Slab(nn.Module):
                 f"keeps {', '.join(follower.state) or 'nothing'}: build it with Slab(..., shape.update)."
             )
         targets = (own,) if follower is None else (own, follower)
+        bias = None if self.bias is None else self.bias.target(lr, 0.0)
         operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
 
     def move(self, gradient: Tensor, lr: float, decay: float) -> None:

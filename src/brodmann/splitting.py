@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -19,6 +19,13 @@ def split_area(router: Router, modules: Iterable[nn.Module], area: int, cells: I
     for part in _area_maps(modules):  # first, since memory may run out
         part.clone(area, new)
     return router.split(area, leaving)
+
+
+def grow_areas(router: Router, modules: Sequence[nn.Module]) -> None:
+    """Splits the areas whose samples were found to be in conflict, see `Conflict`; most steps find none."""
+    if router.conflict is not None:
+        for area, cells in router.conflict.end_window(router.partition, router.areas):
+            split_area(router, modules, area, cells)
 
 
 def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor) -> None:

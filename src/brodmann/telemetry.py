@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,18 +109,14 @@ def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
     check_network(network)
     check_tensors(x=x)
     choices: dict[str, Tensor] = {}
-    hooks = []
-    for name, router in routers(network):
 
-        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Route | Choice, name: str = name) -> None:
-            choices[name] = output.area
+    def keep(_: Any, __: Any, output: Route | Choice, *, name: str) -> None:
+        choices[name] = output.area
 
-        hooks.append(router.register_forward_hook(keep))
-    try:
+    with ExitStack() as hooks:
+        for name, router in routers(network):
+            hooks.enter_context(router.register_forward_hook(partial(keep, name=name)))
         network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return choices
 
 
@@ -281,15 +278,13 @@ def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module,
         outputs[layer] = output
         return output
 
-    hooks = [layer.register_forward_hook(keep) for _, layer in _maps(network)]
-    detached = [router.register_forward_hook(_detach) for _, router in routers(network)]
-    try:
-        with torch.enable_grad():
-            loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
-            gradients = torch.autograd.grad(loss, list(outputs.values()), materialize_grads=True)
-    finally:
-        for hook in [*hooks, *detached]:
-            hook.remove()
+    with ExitStack() as hooks, torch.enable_grad():
+        for _, layer in _maps(network):
+            hooks.enter_context(layer.register_forward_hook(keep))
+        for _, router in routers(network):
+            hooks.enter_context(router.register_forward_hook(_detach))
+        loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
+        gradients = torch.autograd.grad(loss, list(outputs.values()), materialize_grads=True)
     return dict(zip(outputs, gradients, strict=True))
 
 

@@ -36,6 +36,9 @@ from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import correct, evaluate
 from .signals import Waiting, waiting_signals
 
+GENERATORS = ("generator_state", "device_generator_state")
+"""Tensors of a checkpoint that say where the generators stand; the second is that of an accelerator."""
+
 
 class Callback:
     """Receives the events of a training. Every method does nothing by default."""
@@ -189,12 +192,12 @@ class Trainer:
         if set(checkpoint.progress) != set(vars(self.progress)):
             raise CheckpointError(f"{self.folder} holds checkpoints of another version of this package: begin anew.")
         tensors = dict(checkpoint.tensors)
-        generator, on_device = tensors.pop("generator_state"), tensors.pop("device_generator_state", None)
+        states = [tensors.pop(name) for name in GENERATORS if name in tensors]
         try:
             self.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
-        self._draws.states = generator, on_device
+        self._draws.states = states
         self.progress = Progress(**checkpoint.progress)
         self._best.drop_last()
         drop_halves(self.folder)
@@ -333,10 +336,8 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         if self.folder is not None:
-            generator, on_device = self._draws.now()
-            tensors = {**self.network.learning_state(), "generator_state": generator}
-            if on_device is not None:
-                tensors["device_generator_state"] = on_device
+            draws = zip(GENERATORS, self._draws.now(), strict=False)
+            tensors = {**self.network.learning_state(), **dict(draws)}
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
 

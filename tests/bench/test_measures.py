@@ -82,7 +82,7 @@ def test_the_conflict_inside_areas_is_that_of_the_gradients_of_their_maps(gated:
     network.allocate()
     for row, (_, layer) in zip(rows, network.area_layers(), strict=True):
         assert layer.areas is not None
-        weights = [layer.areas.weight.value, layer.areas.bias.value]
+        weights = [slab.value for slab in layer.areas.weight.slabs()]
         pulls = []  # of each class, (areas, numbers)
         for kind in range(3):
             with torch.enable_grad():
@@ -107,7 +107,7 @@ def test_silent_units_are_counted() -> None:
     network = Network(mlp(4, 2, width=6, areas=1))
     layer = network.area_layers()[0][1]
     layer.shared.value.data.zero_()
-    layer.shared_bias.value.data.copy_(torch.tensor([[1.0, 1.0, -1.0, -1.0, -1.0, 1.0]]))
+    layer.shared.bias.value.data.copy_(torch.tensor([[1.0, 1.0, -1.0, -1.0, -1.0, 1.0]]))
     assert silent_units(network, torch.randn(5, 4)) == [0.5]
 
 

@@ -108,13 +108,13 @@ class Reference:
         for module in network.modules():
             if isinstance(module, AreaLinear):
                 rule, decay = module.update_rule, module.update_rule.decay
-                if module.shared is not None and module.shared_bias is not None:
+                if module.shared is not None and module.shared.bias is not None:
                     self.parts[module, "W0"] = Part(module.shared.value[0], rule, decay)
-                    self.parts[module, "b0"] = Part(module.shared_bias.value[0], rule, 0.0)
+                    self.parts[module, "b0"] = Part(module.shared.bias.value[0], rule, 0.0)
                 if module.areas is not None:
-                    assert module.areas.bias is not None
+                    assert module.areas.weight.bias is not None
                     for area in range(module.budget):
-                        origin, bias = module.areas.weight.value[0], module.areas.bias.value[0]
+                        origin, bias = module.areas.weight.value[0], module.areas.weight.bias.value[0]
                         self.parts[module, "D", area] = Part(origin, rule, decay + module.pooling)
                         self.parts[module, "d", area] = Part(bias, rule, 0.0)
             if isinstance(module, Constant) and module.slab is not None:

@@ -79,7 +79,8 @@ def test_a_sample_of_zeros_takes_cell_0_whatever_the_balance_and_moves_nothing()
     route = router.route(x)
     assert route.cell.tolist() == [0] * 4
     before = router.projection.value.clone()
-    router.learn(route, torch.ones(4), lr=1.0)
+    route.gate_error.fill_(1.0)
+    router.learn(route, lr=1.0)
     assert torch.equal(router.projection.value, before)
 
 
@@ -88,7 +89,8 @@ def test_the_balance_counts_cells_and_moves_by_its_rate() -> None:
     router = Router(6, 2, cells=4, balance_rate=0.25, learned=False)
     before = router.projection.value.clone()
     route = router.route(torch.randn(30, 6))
-    router.learn(route, torch.ones(30), lr=1.0)
+    route.gate_error.fill_(1.0)
+    router.learn(route, lr=1.0)
     load = torch.bincount(route.cell, minlength=4)
     assert torch.equal(router.balance, 0.25 * torch.sign(7.5 - load))
     assert torch.equal(router.projection.value, before)
@@ -118,8 +120,8 @@ def test_an_area_map_computes_its_own_maps_with_and_without_bias(bias: bool) -> 
     assert map_.existing == 3
     assert int(map_.slot[3]) == 0
     expected = torch.stack([x[i] @ map_.weight.value[map_.slot[area[i]]].T for i in range(12)])
-    if map_.bias is not None:
-        expected += map_.bias.value[map_.slot[area]]
+    if map_.weight.bias is not None:
+        expected += map_.weight.bias.value[map_.slot[area]]
     torch.testing.assert_close(map_(x, area), expected)
     torch.testing.assert_close(map_.product(x, groups), expected)
 
@@ -142,7 +144,7 @@ def test_merging_takes_the_mean_reports_the_distance_and_frees_memory() -> None:
     map_ = AreaMap(4, torch.randn(3, 5), torch.zeros(3), Adam())
     for area in (0, 1, 1, 2):
         map_.learn(torch.randn(4, 5), torch.randn(4, 3), Groups.of(torch.full((4,), area), 4), lr=0.1, decay=0.0)
-    slabs = {"weight": map_.weight, "bias": map_.bias}
+    slabs = {"weight": map_.weight, "bias": map_.weight.bias}
     before = {
         (kind, name): tensor[map_.slot].clone()
         for kind, slab in slabs.items()
@@ -361,11 +363,11 @@ def test_autograd_through_inference_is_exact_for_those_who_ask(bias: bool) -> No
     map_ = AreaMap(4, torch.randn(3, 5), torch.randn(3) if bias else None, SGD())
     area = torch.tensor([0, 2, 2, 1, 0, 2])
     map_.learn(torch.randn(6, 5), torch.randn(6, 3), Groups.of(area, 4), lr=0.1, decay=0.0)
-    parameters = [slab.value.requires_grad_() for slab in (map_.weight, map_.bias) if slab is not None]
+    parameters = [slab.value.requires_grad_() for slab in (map_.weight, map_.weight.bias) if slab is not None]
     x = torch.randn(6, 5, requires_grad=True)
     found = torch.autograd.grad((map_(x, area) ** 2).sum(), [x, *parameters])
     out = torch.einsum("ni,noi->no", x, map_.weight.value[map_.slot[area]])
-    out = out if map_.bias is None else out + map_.bias.value[map_.slot[area]]
+    out = out if map_.weight.bias is None else out + map_.weight.bias.value[map_.slot[area]]
     for ours, theirs in zip(found, torch.autograd.grad((out**2).sum(), [x, *parameters]), strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -389,17 +391,17 @@ def test_plain_descent_keeps_no_state() -> None:
 def test_areas_that_come_to_exist_move_none_of_those_before() -> None:
     map_ = AreaMap(6, torch.zeros(3, 5), torch.zeros(3), SGD())
     map_.allocate(torch.tensor([2]))
-    places = map_.weight.value.data_ptr(), map_.bias.value.data_ptr()
+    places = map_.weight.value.data_ptr(), map_.weight.bias.value.data_ptr()
     map_.allocate(torch.arange(6))
     assert map_.existing == 6
-    assert (map_.weight.value.data_ptr(), map_.bias.value.data_ptr()) == places
+    assert (map_.weight.value.data_ptr(), map_.weight.bias.value.data_ptr()) == places
 
 
 def test_two_areas_are_areas_and_biases_have_a_number_for_each_output() -> None:
     layer = AreaLinear(4, 3, areas=2)
     assert layer.areas is not None
-    assert layer.shared_bias.value.shape == (1, 3)
-    assert layer.areas.bias.value.shape == (1, 3)  # the origin alone
+    assert layer.shared.bias.value.shape == (1, 3)
+    assert layer.areas.weight.bias.value.shape == (1, 3)  # the origin alone
     assert AreaLinear(4, 3, areas=1).areas is None
 
 
@@ -420,7 +422,7 @@ def test_the_rate_of_the_shared_part_multiplies_its_step(rate: float) -> None:
     for chosen in (1.0, rate):
         torch.manual_seed(0)
         network = Network(Sequential(AreaLinear(5, 3, areas=4, feedback=None)), rates=Rates(shared=chosen))
-        slabs = network.body.layers[0].shared, network.body.layers[0].shared_bias
+        slabs = network.body.layers[0].shared, network.body.layers[0].shared.bias
         before = [slab.value.clone() for slab in slabs]
         network.learn(torch.randn(8, 5), torch.randint(0, 3, (8,)), lr=0.1)
         moves.append([slab.value - old for slab, old in zip(slabs, before, strict=True)])

@@ -36,8 +36,8 @@ def test_transpose_feedback_is_backpropagation(body: str, rule: str, layer: str)
         else:
             assert isinstance(module, AreaLinear)
             if name in ("W0", "b0"):
-                found = (module.shared if name == "W0" else module.shared_bias).value[0]
+                found = (module.shared if name == "W0" else module.shared.bias).value[0]
             else:
                 slot = int(module.areas.slot[key[2]])
-                found = (module.areas.weight if name == "D" else module.areas.bias).value[slot]
+                found = (module.areas.weight if name == "D" else module.areas.weight.bias).value[slot]
         torch.testing.assert_close(found.detach(), part.value.detach(), rtol=1e-9, atol=1e-11)

@@ -133,7 +133,7 @@ def test_equal_starts_are_backpropagation_bit_for_bit(rule: str, depth: int) -> 
     learn_some(truth)
     for (_, ours), (_, theirs) in zip(aligned.area_layers(), truth.area_layers(), strict=True):
         assert torch.equal(ours.shared.value, theirs.shared.value)
-        assert torch.equal(ours.shared_bias.value, theirs.shared_bias.value)
+        assert torch.equal(ours.shared.bias.value, theirs.shared.bias.value)
 
 
 def test_independent_starts_are_independent() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from brodmann import Adam, AreaLinear, Context, Layer, MeanSquaredError, Network, Routed, Router, mlp
 from brodmann.conflict import SIZE, Conflict, sketch
 from brodmann.network import routers
+from brodmann.splitting import grow_areas
 
 
 def test_sketches_have_the_inner_products_of_the_gradients_on_average() -> None:
@@ -175,8 +176,7 @@ def test_what_a_split_leaves_is_parted_in_the_very_next_window(budget: int, area
     for _ in areas:
         cell = torch.arange(64) % 4
         conflict.add(cell, pulls[cell] / 64)
-        for area, cells in router.due():
-            router.split(area, cells)
+        grow_areas(router, [])
         found.append(len(torch.unique(router.partition)))
     assert found == areas
     sides = router.partition.tolist()
@@ -304,10 +304,11 @@ def test_a_window_goes_through_a_checkpoint_halfway() -> None:
         assert torch.equal(tensor, parts.state_dict()[name]), name
 
 
-def test_a_layer_outside_a_route_measures_nothing() -> None:
-    layer = AreaLinear(5, 3, areas=1)
-    y, trace = layer.trace(torch.randn(4, 5), Context(lr=0.1))
-    context = Context(lr=0.1, pulls=torch.zeros(4, SIZE))
-    layer.learn(trace, torch.randn_like(y), context)
-    assert context.pulls is not None
-    assert not context.pulls.any()
+def test_a_layer_with_one_area_measures_nothing_for_the_route_around_it() -> None:
+    layer, router = AreaLinear(5, 3, areas=1), Router(5, 2, partition="growing")
+    x = torch.randn(4, 5)
+    route = router.route(x)
+    y, trace = layer.trace(x, Context(lr=0.1, route=route))
+    layer.learn(trace, torch.randn_like(y), Context(lr=0.1, route=route))
+    assert route.grows
+    assert not route.pulls.any()

@@ -95,7 +95,10 @@ def test_areas_that_no_sample_chose_stay_bit_for_bit(rule: str, path: str, share
         slot, was = int(layer.areas.slot[area]), int(old.areas.slot[area])
         moved = [
             not torch.equal(tensor[slot], earlier[was])
-            for slab, other in ((layer.areas.weight, old.areas.weight), (layer.areas.bias, old.areas.bias))
+            for slab, other in (
+                (layer.areas.weight, old.areas.weight),
+                (layer.areas.weight.bias, old.areas.weight.bias),
+            )
             for tensor, earlier in zip(slab.tensors().values(), other.tensors().values(), strict=True)
         ]
         assert any(moved) == (area in chosen)

@@ -72,7 +72,7 @@ def test_a_product_that_is_a_plain_map_learns_as_one(path: str, rule: str) -> No
     product.slab.value.copy_(linear.shared.value)
     product.feedback.load_state_dict(linear.feedback.state_dict())
     # A product has no biases: those of the map stay at zero.
-    linear.shared_bias.target = lambda lr, decay: type(linear.shared_bias).target(linear.shared_bias, 0.0, decay)
+    linear.shared.bias.target = lambda lr, decay: type(linear.shared.bias).target(linear.shared.bias, 0.0, decay)
     rates = Rates(shared=0.5, feedback=2.0, layers={"layers.2": 0.7})
     first, second = (Network(one, lr=0.03, rates=rates, clip=0.05) for one in (plain, other))
     for _ in range(5):

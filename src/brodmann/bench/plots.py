@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from brodmann.bench.case import Row
 from brodmann.bench.statistics import Difference
 from brodmann.bench.tables import grouped
-from brodmann.drawing import COLOURS, GREY, INK, MAP, new_figure, plain_decades, tidy, whole_numbers, write_figure
+from brodmann.drawing import (
+    COLOURS,
+    GREY,
+    INK,
+    MAP,
+    legend_below,
+    new_figure,
+    plain_decades,
+    tidy,
+    whole_numbers,
+    write_figure,
+)
 
 MARKERS = "osD^vP"
 STYLES = ("-", "--", "-.", ":")
@@ -75,11 +86,11 @@ def critical_difference(path: Path, methods: Sequence[str], ranks: NDArray[np.fl
     for place, (start, end) in enumerate(bars):
         y = -0.12 - 0.14 * place
         panel.plot(
-            [ranks[order[start]] - 0.06, ranks[order[end]] + 0.06],
+            [ranks[order[start]], ranks[order[end]]],
             [y, y],
             color=COLOURS[1],
             linewidth=2.6,
-            solid_capstyle="round",
+            solid_capstyle="butt",
         )
     panel.axis("off")
     write_figure(path, figure)
@@ -144,7 +155,7 @@ def layers(path: Path, rows: Sequence[Row]) -> None:
         whole_numbers(panel.xaxis)
     figure.align_ylabels(panels)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
+    legend_below(figure, handles, labels)
     write_figure(path, figure)
 
 
@@ -181,9 +192,7 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
     for panel in panels[1:]:
         panel.set_ylim(0, 1.05 * panel.get_ylim()[1])
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7.5, frameon=False, labelcolor=INK
-    )
+    legend_below(figure, handles, labels, len(labels))
     write_figure(path, figure)
 
 
@@ -211,7 +220,7 @@ def curves(path: Path, rows: Sequence[Row]) -> None:
     plain_decades(panel.yaxis)
     plain_decades(panel.xaxis)
     tidy(panel, "step", "validation error (%)")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
+    legend_below(figure, *panel.get_legend_handles_labels())
     write_figure(path, figure)
 
 

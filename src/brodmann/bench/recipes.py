@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +16,7 @@ from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 from brodmann.network import Network
 from brodmann.options import RunOptions
 from brodmann.schedule import Schedule
+from brodmann.sizes import dense_size
 
 TEN = (
     "digits",
@@ -66,7 +68,10 @@ class Plan:
         """Returns the wanted data sets; of the usual ones those that are on this machine."""
         if self.sets is not None:
             for name in self.sets:
-                _check_classes(name)
+                if not _facts(name).is_classification:
+                    raise BrodmannError(
+                        f"The recipes compare classifiers, and '{name}' has real targets: leave it out of --sets."
+                    )
             return self.sets
         return tuple(name for name in (QUICK if self.quick else usual) if _is_here(name))
 
@@ -74,7 +79,7 @@ class Plan:
         """Returns the seeds of a data set."""
         if self.seeds is not None:
             return range(self.seeds)
-        return range(2 if self.quick else 5 if _is_large(dataset) else 10)
+        return range(2 if self.quick else 5 if _facts(dataset).is_large else 10)
 
 
 Recipe = Callable[[Plan], list[Case]]
@@ -127,7 +132,7 @@ def depth(plan: Plan) -> list[Case]:
     """Residual and plain networks of 3 to 1024 layers under four feedback paths, settings unchanged with depth."""
     cases: list[Case] = []
     for dataset in plan.datasets(("digits", "mnist")):
-        large = _is_large(dataset)
+        large = _facts(dataset).is_large
         layers = (3, 8, 32) if plan.quick else (3, 8, 32, 128, 1024) if large else (3, 8, 32, 128, 512, 1024)
         base = replace(_options(dataset, quick=plan.quick), width=64, areas=1, decay=0.0, epochs=2 if large else 15)
         base = replace(base, epochs=3) if plan.quick else base
@@ -155,8 +160,8 @@ def scale(plan: Plan) -> list[Case]:
     """
     cases: list[Case] = []
     for dataset in plan.datasets(("mnist",)):
-        features, outputs = _sizes(dataset)
-        one = (features + 1) * 256 + 257 * outputs
+        facts = _facts(dataset)
+        one = dense_size(facts.features, facts.outputs, 2, 256)
         for total in (1e6, 1e7) if plan.quick else (1e6, 1e7, 1e8, 1e9, 6e9):
             areas = max(2, round(total / one))
             options = replace(
@@ -291,15 +296,17 @@ def _cases_of(name: str, plan: Plan) -> list[Case]:
 
 def _options(dataset: str, *, quick: bool) -> RunOptions:
     """Returns the settings that all methods share: as many epochs as a schedule takes by default; quick: 4."""
-    epochs = 4 if quick else Schedule().pace(len(load(dataset).y_train)).epochs
-    return RunOptions(dataset, epochs=epochs, batch_size=64, grey=_is_coloured(dataset))
+    facts = _facts(dataset)
+    epochs = 4 if quick else Schedule().pace(facts.samples).epochs
+    return RunOptions(dataset, epochs=epochs, batch_size=64, grey=facts.is_coloured)
 
 
 def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
     """Returns the methods of the tuned protocol. Dense ones are widened to SAL's active, or total, parameters."""
-    features, outputs = _sizes(dataset)
+    facts = _facts(dataset)
+    features, outputs = facts.features, facts.outputs
     network = Network(mlp(features, outputs, depth=base.layers, width=base.width, areas=16))
-    one = base.width * (features + 1) + outputs * (base.width + 1)
+    one = dense_size(features, outputs, 2, base.width)
     active = matching_width(network.active_parameters(), features, outputs, base.layers)
     total = matching_width(16 * one + network.total_parameters(), features, outputs, base.layers)
     dense = replace(base, areas=1, width=active)
@@ -320,39 +327,40 @@ def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
     }
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What recipes ask of a data set, which is read once.
+
+    Attributes:
+        features: Size of a sample, of images in grey.
+        outputs: Classes, or targets.
+        samples: Of the training part.
+        is_coloured: Whether it holds coloured images.
+        is_classification: Whether targets are classes.
+    """
+
+    features: int
+    outputs: int
+    samples: int
+    is_coloured: bool
+    is_classification: bool
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it counts as large, see `LARGE`."""
+        return self.samples >= LARGE
+
+
 @cache
+def _facts(dataset: str) -> Facts:
+    data = load(dataset)
+    features = math.prod(data.shape[1:] if data.is_coloured else data.shape)
+    return Facts(features, data.outputs, len(data.y_train), data.is_coloured, data.is_classification)
+
+
 def _is_here(dataset: str) -> bool:
     try:
-        load(dataset)
+        _facts(dataset)
     except BrodmannError:
         return False
     return True
-
-
-@cache
-def _check_classes(dataset: str) -> None:
-    if not load(dataset).is_classification:
-        raise BrodmannError(
-            f"The recipes compare classifiers, and '{dataset}' has real targets: leave it out of --sets."
-        )
-
-
-@cache
-def _sizes(dataset: str) -> tuple[int, int]:
-    """Returns features (of grey images) and classes of a data set."""
-    data = load(dataset)
-    features = 1
-    for size in data.shape[1:] if _is_coloured(dataset) else data.shape:
-        features *= size
-    return features, data.outputs
-
-
-@cache
-def _is_large(dataset: str) -> bool:
-    return len(load(dataset).y_train) >= LARGE
-
-
-@cache
-def _is_coloured(dataset: str) -> bool:
-    shape = load(dataset).shape
-    return len(shape) == 3 and shape[0] == 3

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from brodmann.assembly import split_data
 from brodmann.bench.case import Case, Row
+from brodmann.bench.held_back import without_test_part
 from brodmann.bench.stream_learners import stream_learner
 from brodmann.data import load
 from brodmann.errors import BrodmannError, unknown_name
@@ -82,8 +82,8 @@ def tasks_of(case: Case) -> Stream:
     if kind == "mixture":
         return _mixture(case)
     options = case.options
-    split = split_data(options, load(options.dataset))
-    held = (split.x_validation, split.y_validation) if case.trial else (split.x_test, split.y_test)
+    split, test = without_test_part(options)
+    held = (split.x_validation, split.y_validation) if case.trial else test.read()
     if kind == "permuted":
         generator = torch.Generator().manual_seed(options.seed)
         features = split.x_train.shape[1]
@@ -91,7 +91,7 @@ def tasks_of(case: Case) -> Stream:
         orders += [torch.randperm(features, generator=generator) for _ in range(case.detail["tasks"] - 1)]
         orders = orders[:TUNED_ON] if case.trial else orders
         tasks = [Task(split.x_train[:, order], split.y_train, [(held[0][:, order], held[1])]) for order in orders]
-        return Stream(tasks, split.outputs, split.digest, split.test.reads)
+        return Stream(tasks, split.outputs, split.digest, test.reads)
     count = case.detail["tasks"]
     if split.outputs % count:
         raise BrodmannError(f"{split.outputs} classes cannot be split into {count} tasks of equal size.")
@@ -99,7 +99,7 @@ def tasks_of(case: Case) -> Stream:
     for classes in _order_of_classes(split.outputs, options.seed).chunk(count)[: TUNED_ON if case.trial else count]:
         own, judged = torch.isin(split.y_train, classes), torch.isin(held[1], classes)
         tasks.append(Task(split.x_train[own], split.y_train[own], [(held[0][judged], held[1][judged])]))
-    return Stream(tasks, split.outputs, split.digest, split.test.reads)
+    return Stream(tasks, split.outputs, split.digest, test.reads)
 
 
 def _order_of_classes(outputs: int, seed: int) -> Tensor:
@@ -112,19 +112,18 @@ def _mixture(case: Case) -> Stream:
     splits = []
     for name in (case.options.dataset, *case.detail["others"]):
         data = load(name)
-        coloured = len(data.shape) == 3 and data.shape[0] == 3
-        splits.append(split_data(replace(case.options, dataset=name, grey=coloured), data))
-    side = max(math.isqrt(split.x_train.shape[1]) for split in splits)
+        splits.append(without_test_part(replace(case.options, dataset=name, grey=data.is_coloured), data))
+    side = max(math.isqrt(split.x_train.shape[1]) for split, _ in splits)
     first = 0
     xs, ys, parts = [], [], []
-    for split in splits:
-        x, y = (split.x_validation, split.y_validation) if case.trial else (split.x_test, split.y_test)
+    for split, test in splits:
+        x, y = (split.x_validation, split.y_validation) if case.trial else test.read()
         xs.append(_resized(split.x_train, side))
         ys.append(split.y_train + first)
         parts.append((_resized(x, side), y + first))
         first += split.outputs
-    reads = max(split.test.reads for split in splits)
-    digest = "+".join(split.digest for split in splits)
+    reads = max(test.reads for _, test in splits)
+    digest = "+".join(split.digest for split, _ in splits)
     return Stream([Task(torch.cat(xs), torch.cat(ys), parts)], first, digest, reads)
 
 

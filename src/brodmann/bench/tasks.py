@@ -7,20 +7,22 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from brodmann.assembly import learner_for, split_data
+from brodmann.assembly import learner_for
 from brodmann.baselines import Backpropagation
 from brodmann.bench import paper
 from brodmann.bench.case import Case, Row
 from brodmann.bench.cost import learning_operations
+from brodmann.bench.held_back import without_test_part
 from brodmann.bench.statistics import pack
 from brodmann.bench.streams import stream
-from brodmann.data import Split, load
+from brodmann.data import Split
 from brodmann.errors import DivergenceError
 from brodmann.execution import peak_rss_mb
 from brodmann.local import Local
@@ -97,7 +99,7 @@ def measure_conflict(case: Case) -> Row:
 def train_scikit_learn(case: Case) -> Row:
     """Trains scikit-learn's MLPClassifier with the same settings; its ``alpha`` takes the decay."""
     options = case.options
-    split = split_data(options, load(options.dataset))
+    split, test = without_test_part(options)
     pace = options.pace(len(split.x_train))
     network: Any = importlib.import_module("sklearn.neural_network")
     model = network.MLPClassifier(
@@ -127,9 +129,9 @@ def train_scikit_learn(case: Case) -> Row:
         "curve": [],
     }
     if not case.trial:
-        right = torch.from_numpy(model.predict(split.x_test.numpy())) == split.y_test
-        row |= _test_scores(right)
-    return row | {"test_reads": split.test.reads}
+        x, y = test.read()
+        row |= _test_scores(torch.from_numpy(model.predict(x.numpy())) == y)
+    return row | {"test_reads": test.reads}
 
 
 TASKS: dict[str, Callable[[Case], Row]] = {
@@ -151,7 +153,7 @@ def _train(
     case: Case, initialise: Callable[[Network | Backpropagation, int], None] | None = None
 ) -> tuple[Network | Backpropagation, Row, Split]:
     options = case.options
-    split = split_data(options, load(options.dataset))
+    split, test = without_test_part(options)
     learner = learner_for(options, split)
     if initialise is not None:
         initialise(learner, options.seed)
@@ -183,24 +185,24 @@ def _train(
         use = area_usage(learner, split.x_validation)
         row["effective_areas"] = [round(line.effective, 2) for line in use]
     if not case.trial:
-        row |= _test_scores(outputs_of(learner, split.x_test).argmax(-1) == split.y_test)
-    return learner, row | {"test_reads": split.test.reads}, split
+        x, y = test.read()
+        row |= _test_scores(outputs_of(learner, x).argmax(-1) == y)
+    return learner, row | {"test_reads": test.reads}, split
 
 
 @torch.no_grad()
 def silent_units(network: Network, x: Tensor) -> list[float]:
     """Returns, for each activation from input to output, the share of its values that are exactly zero."""
     shares: list[float] = []
-    hooks = [
-        part.register_forward_hook(lambda _, __, output: shares.append(float((output == 0).double().mean())))
-        for part in network.modules()
-        if isinstance(part, Local) and isinstance(part.operation, nn.ReLU)
-    ]
-    try:
+
+    def look(_: Any, __: Any, output: Tensor) -> None:
+        shares.append(float((output == 0).double().mean()))
+
+    with ExitStack() as hooks:
+        for part in network.modules():
+            if isinstance(part, Local) and isinstance(part.operation, nn.ReLU):
+                hooks.enter_context(part.register_forward_hook(look))
         network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return shares
 
 

@@ -32,6 +32,11 @@ class _Described:
         return tuple(self.x_train.shape[1:])
 
     @property
+    def is_coloured(self) -> bool:
+        """Whether inputs are images of three channels."""
+        return len(self.shape) == 3 and self.shape[0] == 3
+
+    @property
     def is_classification(self) -> bool:
         """Whether the targets are class indices (else they are real values)."""
         return self.classes is not None
@@ -40,21 +45,6 @@ class _Described:
     def outputs(self) -> int:
         """Number of classes, or of real-valued targets."""
         return int(self.y_train.shape[1]) if self.classes is None else len(self.classes)
-
-
-@dataclass
-class HeldBack:
-    """A test part that counts how often its samples were read: an honest result read them once.
-
-    Attributes:
-        x: Processed inputs.
-        y: Targets.
-        reads: How often ``x_test`` was asked for.
-    """
-
-    x: Tensor
-    y: Tensor
-    reads: int = 0
 
 
 # Equality of tensors is not one truth value, so the generated comparison would fail; the digest is there to compare.
@@ -70,7 +60,8 @@ class Split(_Described):
         y_train: Int64 class indices ``(n,)``, or targets ``(n, outputs)``, as in the data set.
         x_validation: Like ``x_train``; no rows for ``validation=0``.
         y_validation: Like ``y_train``.
-        test: The test part, see `x_test` and `y_test`.
+        x_test: Like ``x_train``.
+        y_test: Like ``y_train``.
         preprocessing: What turned the raw inputs into these; prediction repeats it.
         targets: What turned the raw targets into these, see `standardised`; None where they are as in the data set.
     """
@@ -82,7 +73,8 @@ class Split(_Described):
     y_train: Tensor
     x_validation: Tensor
     y_validation: Tensor
-    test: HeldBack
+    x_test: Tensor
+    y_test: Tensor
     preprocessing: Preprocessing
     targets: TargetScale | None = None
 
@@ -93,20 +85,9 @@ class Split(_Described):
             self,
             y_train=scale(self.y_train),
             y_validation=scale(self.y_validation),
-            test=HeldBack(self.test.x, scale(self.test.y)),
+            y_test=scale(self.y_test),
             targets=scale,
         )
-
-    @property
-    def x_test(self) -> Tensor:
-        """Like ``x_train``. Every reading is counted, see `HeldBack`."""
-        self.test.reads += 1
-        return self.test.x
-
-    @property
-    def y_test(self) -> Tensor:
-        """Like ``y_train``."""
-        return self.test.y
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +209,8 @@ class Dataset(_Described):
             y_train=self.y_train[kept],
             x_validation=preprocessing(self.x_train[held_out]),
             y_validation=self.y_train[held_out],
-            test=HeldBack(preprocessing(self.x_test), self.y_test),
+            x_test=preprocessing(self.x_test),
+            y_test=self.y_test,
             preprocessing=preprocessing,
         )
 

@@ -48,8 +48,9 @@ def depth_section(rows: list[Row]) -> Section:
             result.plots.append(
                 Plot(
                     f"layers-{dataset}",
-                    f"{dataset}: every layer of the {deepest}-layer residual networks after training: angle to the "
-                    "true gradient, norm of the error, share of silent units",
+                    f"{dataset}: every layer of the {deepest}-layer residual networks after training, first seed: "
+                    "angle to the true gradient (dotted: 90 degrees, none of it is left), norm of the error, share of "
+                    "silent units",
                     partial(plots.layers, rows=shown),
                 )
             )

@@ -50,7 +50,10 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
             result.tables.append(table)
             result.text.extend(losses)
             found = differences(rows, ours, TWIN)
-            caption = f"{ours} minus {TWIN}: points of test accuracy, 95 % intervals"
+            caption = (
+                f"{ours} minus {TWIN}: points of test accuracy, 95 % intervals; grey where they hold zero. Verdicts, "
+                "which ask the paired test too, are in the table"
+            )
             result.plots.append(Plot(figure, caption, partial(plots.forest, differences=found)))
         if ours in names:
             result.tables.append(against_all(rows, ours, [name for name in names if name != ours]))

@@ -1,0 +1,37 @@
+"""The data of a case, whose test part stays closed until it is asked for: an honest result reads it once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from brodmann.assembly import split_data
+from brodmann.data import Dataset, Split, load
+from brodmann.options import RunOptions
+
+
+class HeldBack:
+    """A test part that counts how often it was read, in ``reads``."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        """Takes samples and targets, unread."""
+        self._x, self._y = x, y
+        self.reads = 0
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Returns samples and targets."""
+        self.reads += 1
+        return self._x, self._y
+
+
+def without_test_part(options: RunOptions, data: Dataset | None = None) -> tuple[Split, HeldBack]:
+    """Returns the parts that options ask for, the test part apart: what is left of it in the split is no sample.
+
+    Args:
+        options: Of the training.
+        data: What they are taken from. Default the options' data set.
+    """
+    split = split_data(options, load(options.dataset) if data is None else data)
+    left = replace(split, x_test=split.x_test[:0], y_test=split.y_test[:0])
+    return left, HeldBack(split.x_test, split.y_test)

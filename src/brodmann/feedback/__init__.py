@@ -1,0 +1,21 @@
+"""Feedback paths: how an error travels down through a layer without its forward weights."""
+
+from .fixed import Direct, FixedRandom
+from .forward_weights import SignSymmetric, Transpose
+from .kolen_pollack import KolenPollack
+from .least_change import LeastChange
+from .path import Feedback, Shape, Signal, build_feedback, error_below
+
+__all__ = [
+    "Direct",
+    "Feedback",
+    "FixedRandom",
+    "KolenPollack",
+    "LeastChange",
+    "Shape",
+    "SignSymmetric",
+    "Signal",
+    "Transpose",
+    "build_feedback",
+    "error_below",
+]

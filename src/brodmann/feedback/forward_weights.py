@@ -1,0 +1,59 @@
+"""Paths that read the forward weights: their signs alone, or all of them, which is backpropagation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .path import Feedback, Shape, Signal
+
+
+class SignSymmetric(Feedback):
+    """``e_below = delta sign(W0 + D[g]) c``: the signs of the forward weights, no magnitudes.
+
+    delta (rows, out), without the gate in gated layers too; W0 and D[g] (out, in), of which one may be missing; e_below
+    (rows, in). A weight that is exactly 0 sends nothing. ``c = sqrt(2 / (pi * in))`` is the mean magnitude of a normal
+    weight of variance ``1 / in``, whatever the layer's ``start_scale``: below a readout that starts at a tenth, errors
+    start about ten times too large. Reads the forward weights, holds none. Source: Liao, Leibo and Poggio (2016).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        """Holds no weights."""
+        super().__init__()
+        self.magnitude = (2.0 / (torch.pi * shape.in_features)) ** 0.5
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        below = torch.empty_like(signal.x)
+        for area, start, stop in signal.groups.segments:
+            rows = slice(None) if signal.groups.order is None else signal.groups.order[start:stop]
+            below[rows] = signal.delta[rows] @ signal.weight_of(area).sign().to(below.dtype)
+        return below.mul_(self.magnitude)
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
+        """``sign(W) c`` of the one map, if there is one."""
+        return None if weight is None else weight.sign().mul_(self.magnitude)
+
+
+class Transpose(Feedback):
+    """``e_below = delta W0 + part_delta D[g]``: backpropagation itself. The oracle of the tests and a baseline.
+
+    delta and part_delta (rows, out), W0 and D[g] (out, in), e_below (rows, in). Reads the forward weights, holds none.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        """Holds no weights."""
+        super().__init__()
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        below = signal.x.new_zeros(signal.x.shape)
+        if signal.shared is not None:
+            signal.shared.add_error(below, signal.delta, signal.groups.whole, None)
+        if signal.areas is not None:
+            signal.areas.add_error(below, signal.part_delta, signal.groups)
+        return below
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
+        """The one map itself, if there is one."""
+        return weight

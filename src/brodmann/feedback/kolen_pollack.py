@@ -1,0 +1,105 @@
+"""Kolen-Pollack: feedback weights that learn as the forward weights do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..areas import AreaMap
+from ..checks import check_real
+from ..errors import BrodmannError
+from ..slabs import Slab
+from ..starts import mirrored
+from .path import Feedback, Shape, Signal
+
+
+class KolenPollack(Feedback):
+    """Feedback weights that learn by the same updates as the forward weights, and so align with them.
+
+    With delta (rows, out) and ``part_delta``, which is ``a delta`` in gated layers and else ``delta``, e_below (rows,
+    in) is, by the layer's shared part and the number of feedback maps,
+
+    - learned, one map: ``delta B0``; B0 (out, in) receives the factors ``(delta, x)`` of ``W0``;
+    - learned, per area: ``delta B0 + part_delta E[g]``; E[g] (out, in) starts at 0 and receives those of ``D[g]``;
+    - frozen or off, one map: ``part_delta B0``; B0 receives ``(part_delta, x)`` of all samples, the areas' decay;
+    - frozen or off, per area: ``part_delta E[g]``; all E[g] start as copies of one random map.
+
+    Where a pair learns at equal rates (`Rates`), its difference shrinks by ``1 - lr * decay`` a step, so without decay
+    it stays.
+
+    Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
+    """
+
+    def __init__(self, shape: Shape, *, per_area: bool = False, start: str = "independent", noise: float = 0.0) -> None:
+        """Draws ``B0``, with the standard deviation of the forward weights.
+
+        Args:
+            shape: Of the layer.
+            per_area: Whether each area has a feedback map of its own. Default False: as accurate, and half the memory.
+            start: ``"independent"`` (default) draws ``B0`` apart from ``W0``; ``"mirrored"`` starts as an estimate of
+                ``W0`` from what it answers to noise, which reads no weight, see `brodmann.mirror.mirror_weights`;
+                ``"equal"`` starts as a copy, which is backpropagation with a second copy of the weights (exactly so
+                with one area) and proves nothing about feedback.
+            noise: Standard deviation of a factor ``1 + noise * normal`` on every change of every weight of ``B0``, for
+                those who study hardware whose two sets of weights do not move alike. Default 0.
+
+        Raises:
+            BrodmannError: The start is unknown, the noise negative, or noise is wanted on maps per area.
+        """
+        super().__init__()
+        check_real(noise=noise)
+        if noise and per_area:
+            raise BrodmannError(f"Expected no noise with a map per area, got {noise}.")
+        self.noise = noise
+        if start not in ("independent", "mirrored", "equal"):
+            raise BrodmannError(f"Expected a start of 'independent', 'mirrored' or 'equal', got '{start}'.")
+        if start == "independent":
+            matrix = shape.draw().mul_(shape.scale)
+        elif start == "mirrored":
+            matrix = mirrored(lambda x: x @ shape.equal_start.t(), shape.equal_start)
+        else:
+            matrix = shape.equal_start.clone()
+        matrix = shape.stored(matrix)
+        per_area = per_area and (shape.areas > 1 or not shape.shared)  # else the shared part is all there is
+        own_only = per_area and not shape.shared
+        self.shared = None if own_only else Slab(matrix[None], shape.update)
+        self.areas = None
+        if per_area:
+            origin = matrix if own_only else torch.zeros_like(matrix)
+            self.areas = AreaMap(shape.areas, origin, None, shape.update)
+        self.follows_shared = shape.shared
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"per_area={self.areas is not None}, noise={self.noise}"
+
+    def error(self, signal: Signal) -> Tensor:
+        """See `Feedback.error`."""
+        below = signal.x.new_zeros(signal.x.shape)
+        if self.shared is not None:
+            driver = signal.delta if self.follows_shared else signal.part_delta
+            self.shared.add_error(below, driver, signal.groups.whole, None)
+        if self.areas is not None:
+            self.areas.add_error(below, signal.part_delta, signal.groups)
+        return below
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
+        """``B0``, unless there are maps per area, or errors are those of gated parts."""
+        return self.shared.value[0] if self.shared is not None and self.areas is None and self.follows_shared else None
+
+    @property
+    def follower(self) -> Slab | None:
+        """``B0``, unless no shared part learns, or it moves with noise."""
+        return self.shared if self.follows_shared and not self.noise else None
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+        """See the class."""
+        if self.shared is not None and self.follower is None:
+            driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
+            before = self.shared.value.clone() if self.noise else None
+            self.shared.learn(signal.groups.whole, None, driver, signal.x, lr, shared_decay)
+            if before is not None:
+                change = self.shared.value - before
+                self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
+        if self.areas is not None:
+            self.areas.learn(signal.x, signal.part_delta, signal.groups, area_lr, area_decay)

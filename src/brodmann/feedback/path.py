@@ -1,0 +1,184 @@
+"""What a feedback path is, what it is told, and how it is built and asked."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..areas import AreaMap
+from ..errors import BrodmannError
+from ..generators import Draws
+from ..groups import Groups
+from ..slabs import Slab
+from ..updates import UpdateRule
+
+
+class Signal(NamedTuple):
+    """What one layer offers its feedback path during an error pass.
+
+    Attributes:
+        x: Input of the layer, (rows, in).
+        delta: Gradient with respect to the layer's output as the feedback sees it, (rows, out).
+        part_delta: The same for the area's own part: ``a * delta`` where the gate multiplies, else ``delta``.
+        groups: The rows of each area.
+        output_error: Error at the network's output, (rows, outputs), or None.
+        shared: The shared part's weight (slab of one), or None. A path without weight transport leaves it alone; of
+            those here `Transpose` reads it, and `SignSymmetric` its signs.
+        areas: The areas' maps, or None; likewise.
+        target: What the network's output is compared with, (samples, ...), or None: for paths that carry targets down.
+    """
+
+    x: Tensor
+    delta: Tensor
+    part_delta: Tensor
+    groups: Groups
+    output_error: Tensor | None
+    shared: Slab | None
+    areas: AreaMap | None
+    target: Tensor | None = None
+
+    def weight_of(self, area: int) -> Tensor:
+        """Returns the forward map of an area, ``W0 + D[g]``, (out, in), for paths that read weights, or their signs."""
+        own = None if self.areas is None else self.areas.weight.value[int(self.areas.slot[area])]
+        if self.shared is None:
+            assert own is not None  # a layer has one or the other
+            return own
+        return self.shared.value[0] if own is None else self.shared.value[0] + own
+
+    def repeated(self, weight: Tensor) -> Signal:
+        """Returns the signal by which a least-squares rule counts each sample ``weight`` times: weight (rows,).
+
+        It holds ``sqrt(w) x`` and ``sqrt(w) e``, where the delta of this one is ``w e``.
+
+        Raises:
+            BrodmannError: There is not one weight for each row, or one is negative.
+        """
+        if weight.numel() != len(self.x) or bool((weight < 0).any()):
+            raise BrodmannError(
+                "Expected a weight of at least 0 for each row of the layers, which count a sample so many times, got "
+                f"{weight.numel()} for {len(self.x)} rows, the smallest {float(weight.min())}."
+            )
+        root = weight.to(self.x).reshape(-1, 1).sqrt()
+        inverse = torch.where(root > 0, 1 / root, 0.0)
+        delta, part_delta = self.delta * inverse, self.part_delta * inverse
+        return self._replace(x=self.x * root, delta=delta, part_delta=part_delta)
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What a feedback path must know of its layer.
+
+    Attributes:
+        in_features: Size of what comes to the layer, and of the error below.
+        out_features: Size of what it returns, and of the error that arrives.
+        areas: Budget of areas.
+        shared: Whether a shared part learns, whose factors a path can follow, see `Feedback.follower`.
+        equal_start: The forward weights at the start, (out, in), for a path that begins as their copy.
+        update: Rule of the layer's weights.
+        storage: Kind of number that weights are stored in, or None: that in which the layer computes.
+        scale: Standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
+    """
+
+    in_features: int
+    out_features: int
+    areas: int
+    shared: bool
+    equal_start: Tensor
+    update: UpdateRule
+    storage: torch.dtype | None = None
+    scale: float = 1.0
+
+    def draw(self) -> Tensor:
+        """Draws a matrix (out, in), normal with variance ``1 / in``, independent of the forward weights."""
+        return torch.randn(self.out_features, self.in_features).div_(self.in_features**0.5)
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """Returns the matrix in the kind of number that the layer's weights are stored in."""
+        return matrix.to(self.storage or matrix.dtype)
+
+
+class Feedback(nn.Module, ABC):
+    """One layer's way down. Abstract: a path computes the error below, and may learn."""
+
+    @abstractmethod
+    def error(self, signal: Signal) -> Tensor:
+        """Returns the error below, (rows, in), from values before the update."""
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor | None:
+        """Returns the matrix (out, in) by which every row's error goes down, ``delta B``; None where there is more.
+
+        What knows how rows lie together, as `brodmann.Convolution` does, then spares the errors of rows, and a
+        `brodmann.Product` knows no rows at all. Default None.
+
+        Args:
+            weight: The forward map (out, in), where it is the same for all rows, else None. Only `Transpose` and
+                `SignSymmetric` may read it.
+        """
+        return None
+
+    @property
+    def follower(self) -> Slab | None:
+        """The feedback matrix that receives the updates of the shared part, if there is one.
+
+        The layer moves it together with the shared part, by one gradient; `learn` moves everything else.
+        """
+        return None
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+        """Moves the other feedback weights in place, shared ones and maps per area. Default: there are none.
+
+        Args:
+            signal: What the layer offers, the same as for `error`; forward weights have not moved yet.
+            lr: Learning rate of maps that all areas share: the step's, times the layer's and ``Rates.feedback``.
+            decay: Decoupled decay of the layer's rule, that of the shared part.
+            area_lr: ``lr`` times the rate of areas, see `Rates`: for maps per area.
+            area_decay: ``decay`` plus the layer's pooling: for maps per area.
+        """
+
+
+def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
+    """Builds a path from the layer's shape.
+
+    What it draws comes from a generator of its own, which the global one seeds: forward weights are the same whatever
+    the path, so that paths can be compared seed by seed.
+
+    Raises:
+        BrodmannError: The shape alone does not do, or it builds no path.
+    """
+    try:
+        inspect.signature(feedback).bind(shape)
+    except (TypeError, ValueError) as error:
+        name = getattr(feedback, "__name__", repr(feedback))
+        raise BrodmannError(
+            f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
+            "partial(Direct, outputs=10)."
+        ) from None
+    # One number of the global generator, whatever a path draws: so forward weights are the same under all paths.
+    with Draws(int(torch.randint(2**62, (), device="cpu"))).going_on():
+        path = feedback(shape)
+    if not isinstance(path, Feedback):
+        raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
+    return path
+
+
+def error_below(feedback: Feedback, signal: Signal) -> Tensor:
+    """Returns what a path says, (rows, in), once checked: a reshape would take any tensor of as many numbers."""
+    x, name = signal.x, type(feedback).__name__
+    try:
+        below: Any = feedback.error(signal)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AttributeError) as error:  # of a path of one's own
+        raise BrodmannError(
+            f"{name}.error failed for rows {tuple(x.shape)} and a delta {tuple(signal.delta.shape)}: {error}"
+        ) from error
+    if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
+        came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
+        raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
+    return below

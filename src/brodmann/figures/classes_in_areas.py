@@ -1,0 +1,121 @@
+"""Which classes live in which areas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checks import check_tensors
+from ..drawing import (
+    MAP,
+    evenly,
+    literal,
+    name_ticks,
+    new_figure,
+    require,
+    separate,
+    tidy,
+    tidy_bar,
+    title,
+    write_figure,
+)
+from ..errors import BrodmannError
+from ..routes import spread
+from .use_of_areas import layer_label
+
+
+def areas_by_class(
+    path: Path,
+    choices: Mapping[str, Tensor],
+    target: Tensor,
+    classes: Sequence[str] | None = None,
+    *,
+    panels: int = 4,
+) -> None:
+    """Draws which classes live in which areas: a row per class, which adds up to 100 %, a column per area in use.
+
+    The areas are ordered by the class that fills most of each. Above each layer stands how much its area tells about
+    the class: the mutual information of both, and the entropy of the class, in bits, as counted on these samples.
+
+    Args:
+        path: PNG file to write.
+        choices: Area of every row by layer, (rows,), from input to output, see `brodmann.telemetry.area_choices`:
+            a row for each sample, or as many for each as another, those of a sample together.
+        target: Class of every sample, (samples,) int64.
+        classes: Names of the classes. Default their numbers.
+        panels: Most layers to draw; of more, evenly spaced ones with the first and the last. Default 4.
+
+    Raises:
+        BrodmannError: There is no routed layer, sizes differ, or matplotlib is missing.
+    """
+    require(choices, "a routed layer")
+    names = list(choices)
+    check_tensors(target=target)
+    if target.numel() == 0 or target.is_floating_point():
+        raise BrodmannError(
+            f"Expected the class of every sample, whole numbers, got {target.dtype} of shape {tuple(target.shape)}."
+        )
+    classes = [str(number) for number in range(int(target.max()) + 1)] if classes is None else classes
+    shown = evenly(len(names), max(1, panels))
+    tables = [_class_table(choices[names[index]], target, len(classes)) for index in shown]
+    columns = min(len(shown), 2 if len(shown) != 3 else 3)
+    lines = math.ceil(len(shown) / columns)
+    widest = max(len(order) for order, _ in tables)
+    height = max(2.3, min(7.0, 0.16 * len(classes) + 0.95))
+    figure = new_figure(min(12.0, columns * max(2.9, min(5.6, 0.17 * widest + 1.3)) + 0.6), lines * height)
+    image = None
+    for position, (index, (order, counts)) in enumerate(zip(shown, tables, strict=True)):
+        panel = figure.add_subplot(lines, columns, position + 1)
+        shares = 100.0 * counts / counts.sum(1, keepdim=True).clamp_min(1)
+        image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, vmax=100.0, aspect="auto", interpolation="nearest")
+        told, entropy = _information(counts)
+        label = layer_label(names[index], index, len(names))
+        title(panel, f"{label}: {told:.2f} of {entropy:.2f} bits of class")
+        last = position + columns >= len(shown)
+        tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)
+        name_ticks(panel.xaxis, [str(area) for area in order], 20)
+        name_ticks(panel.yaxis, [_short(name) for name in classes], 45)
+        if len(order) > 8 and max(order) > 99:
+            panel.tick_params(axis="x", rotation=90)
+        separate(panel, len(order), len(classes))
+    bar = figure.colorbar(image, ax=figure.axes, shrink=0.9, pad=0.02, aspect=28)
+    tidy_bar(bar, "share of the class (%)")
+    write_figure(path, figure)
+
+
+def _class_table(area: Tensor, target: Tensor, classes: int) -> tuple[list[int], Tensor]:
+    """Returns the areas in use, ordered by their main class, and samples by class and area, in that order."""
+    area, target = area.reshape(-1).cpu(), target.reshape(-1).cpu()
+    if len(area) % len(target) == 0:
+        target = spread(target, len(area))  # of samples with several rows, such as patches of an image
+    if len(area) != len(target) or len(area) == 0:
+        raise BrodmannError(f"Expected one class per sample, got {len(target)} classes for {len(area)} samples.")
+    if int(target.min()) < 0 or int(target.max()) >= classes:
+        raise BrodmannError(
+            f"Expected classes from 0 to {classes - 1}, got {int(target.min())} to {int(target.max())}."
+        )
+    areas = int(area.max()) + 1
+    counts = torch.bincount(target * areas + area, minlength=classes * areas).reshape(classes, areas).double()
+    main, largest = counts.argmax(0).tolist(), counts.max(0).values.tolist()
+    used = [index for index in range(areas) if largest[index]]
+    order = sorted(used, key=lambda index: (main[index], -largest[index]))
+    return order, counts[:, order]
+
+
+def _information(counts: Tensor) -> tuple[float, float]:
+    """Returns mutual information of row and column, and entropy of the row, in bits."""
+    joint = counts / counts.sum()
+
+    def entropy(shares: Tensor) -> float:
+        return float(torch.special.entr(shares).sum()) / math.log(2)
+
+    of_class = entropy(joint.sum(1))
+    return max(0.0, of_class + entropy(joint.sum(0)) - entropy(joint)), of_class
+
+
+def _short(name: str) -> str:
+    return literal(name if len(name) <= 16 else f"{name[:15]}…")

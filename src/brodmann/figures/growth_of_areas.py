@@ -1,0 +1,60 @@
+"""How areas grew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..drawing import COLOURS, GREY, INK, evenly, new_figure, require, tidy, title, whole_numbers, write_figure
+
+
+def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3) -> None:
+    """Draws how areas grew: above the share of the samples in each area by epoch, below the tension that splits them.
+
+    A split shows as a new band above; the tension that called for it lies above the dashed line below, and falls once
+    the area is split.
+
+    Args:
+        path: PNG file to write.
+        history: A row per epoch with ``epoch``, ``area_counts`` and ``tension``, see `brodmann.callbacks.AreaUse`.
+        panels: Most routers to draw; of more, evenly spaced ones with the first and the last. Default 3.
+
+    Raises:
+        BrodmannError: No area could grow, or matplotlib is missing.
+    """
+    history = [row for row in history if "tension" in row]
+    require(history, "an epoch in which areas could grow")
+    epochs, count = [row["epoch"] for row in history], len(history[0]["tension"])
+    shown = evenly(count, max(1, panels))
+    figure = new_figure(1.0 + 3.4 * len(shown), 3.9)
+    grid = figure.add_gridspec(2, len(shown), height_ratios=(1.5, 1.0))
+    for column, index in enumerate(shown):
+        above = figure.add_subplot(grid[0, column])
+        counts = torch.tensor([row["area_counts"][index] for row in history], dtype=torch.float64).t()
+        shares = 100.0 * counts / counts.sum(0)
+        used = [share for share in shares if share.any()]
+        # A second and a third round are paler.
+        colours = [
+            (COLOURS[place % len(COLOURS)], 1 - 0.35 * (place // len(COLOURS) % 3)) for place in range(len(used))
+        ]
+        above.stackplot(epochs, *used, colors=colours, edgecolor="white", linewidth=0.8, step="post")
+        above.set_ylim(0, 100)
+        below = figure.add_subplot(grid[1, column], sharex=above)
+        below.axhline(1.0, color=GREY, linewidth=0.9, linestyle="--")
+        below.plot(
+            epochs, [row["tension"][index] for row in history], color=INK, linewidth=1.2, marker="o", markersize=3
+        )
+        first = column == 0
+        tidy(above, "", "samples of each area (%)" if first else "", grid=False)
+        tidy(below, "epoch (dashed: an area splits, while the budget lasts)", "tension" if first else "")
+        above.tick_params(labelbottom=False)
+        grown = int((counts[:, -1] > 0).sum())
+        where = "" if count == 1 else f"router {index + 1} of {count}: "
+        title(above, f"{where}1 area grew to {grown} in use" if grown > 1 else f"{where}one area")
+        whole_numbers(below.xaxis)
+        if len(epochs) > 1:
+            above.set_xlim(epochs[0], epochs[-1])
+    write_figure(path, figure)
