@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from brodmann import Adam, Network, Rates, mlp, residual_mlp
+from brodmann import Adam, MeanSquaredError, Network, Rates, mlp, residual_mlp
 from brodmann.data import load
 from brodmann.mirror import mirror_weights
 from brodmann.schedule import Schedule
@@ -58,6 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lr 1e-3": {"lr": 1e-3},
     "lr 1e-2": {"lr": 1e-2},
     "lr 1e-2, dropout 0.2": {"lr": 1e-2, "dropout": 0.2},
+    "squared error": {"loss": MeanSquaredError()},
 }
 
 
@@ -85,8 +86,9 @@ def main() -> None:
                 torch.manual_seed(seed)
                 settings = dict(VARIANTS[variant])
                 lr, rates, mirror = settings.pop("lr", 3e-3), settings.pop("rates", None), settings.pop("mirror", 0)
-                update = Adam(settings.pop("decay", 0.2))
-                network = Network(build(split.x_train.shape[1], data.outputs, update=update, **settings), rates=rates)
+                update, loss = Adam(settings.pop("decay", 0.2)), settings.pop("loss", None)
+                body = build(split.x_train.shape[1], data.outputs, update=update, **settings)
+                network = Network(body, loss, rates=rates)
                 if mirror:
                     mirror_weights(network, mirror)
                 train, validation = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
