@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,16 +18,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import BrodmannError, CheckpointError
-
-
-def _umask() -> int:
-    """Reads the process's mask, which the system only tells while setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()
 
 
 def user_cache() -> Path:
@@ -65,13 +55,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         try:
-            os.close(handle)
             yield temporary
             with temporary.open("rb+") as file:
-                os.fchmod(file.fileno(), 0o666 & ~_UMASK)  # mkstemp makes files that only their owner may read
+                os.fchmod(file.fileno(), mode)  # safetensors makes files that only their owner may read
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:

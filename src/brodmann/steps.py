@@ -16,7 +16,7 @@ from torch.nn import functional
 from .errors import BrodmannError
 from .graph import INPUT
 from .local import Sum
-from .tracing import DROPOUTS, RELUS, OfFunctions, attribute, one_line, traced
+from .tracing import DROPOUTS, RELUS, OfFunctions, one_line, traced
 from .transformers import written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
@@ -95,28 +95,30 @@ def _is_plain(node: fx.Node) -> bool:
     return function and node.target not in RELUS and node.target not in SUMS and node.target not in DROPOUTS
 
 
-class _Walk:
-    """One walk through the graph of a network with a few samples."""
+class _Walk(fx.Interpreter):
+    """One walk through the graph of a network with a few samples; ``env`` holds the results of nodes."""
 
     def __init__(self, root: fx.GraphModule, sample: Tensor) -> None:
-        self.root, self.sample = root, sample
-        self.results: dict[fx.Node, Any] = {}
+        super().__init__(root, garbage_collect_values=False)
+        self.sample = sample
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
         self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
         self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
         self.fixed = _fixed(root.graph)
         self.products: set[fx.Node] = set()  # nodes that multiply what is live by weights
-        self.dependent: set[fx.Node] = set()  # functions that depend on values
+        self.dependent: set[fx.Node] = set()  # nodes that depend on values
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
     def steps(self) -> list[Step]:
         """Returns the steps in their order."""
         steps = []
-        given, *nodes, output = self.root.graph.nodes
-        self.results[given], self.names[given] = self.sample, INPUT
+        given, *nodes, output = self.graph.nodes
+        self.env[given], self.names[given] = self.sample, INPUT
         self.live.add(given)
         for node in nodes:
-            self.results[node] = self._result(node)
+            self.env[node] = self._result(node)
+            if any(read in self.names or read in self.dependent for read in node.all_input_nodes):
+                self.dependent.add(node)
             self._watch_weights(node)
             if isinstance(self._module(node), nn.Identity):
                 self.names[node] = self.names[node.all_input_nodes[0]]
@@ -132,21 +134,17 @@ class _Walk:
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         """Returns the module that a node calls, if it does."""
-        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     def _result(self, node: fx.Node) -> Any:
         """Computes a node from what comes to it."""
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.results.__getitem__)
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
         tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
         before = [tensor._version for tensor in tensors]
-        module, target = self._module(node), node.target
-        called = str(getattr(target, "__name__", target)) if module is None else said(module)
+        module = self._module(node)
+        called = str(getattr(node.target, "__name__", node.target)) if module is None else said(module)
         try:
-            if isinstance(target, str) and node.op == "get_attr":
-                return attribute(self.root, target)
-            if isinstance(target, str) and module is None:
-                target, args = getattr(args[0], target), args[1:]
-            result = (target if module is None else module)(*args, **kwargs)  # type: ignore[operator]
+            result = self.run_node(node)
         except Exception as error:  # of whatever the network does with samples of a shape that it is not made for
             came = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
             hint = f"check shape={tuple(self.sample.shape[1:])}"
@@ -162,10 +160,10 @@ class _Walk:
     def _watch_weights(self, node: fx.Node) -> None:
         """Notes products with weights; raises where other functions would carry errors down through weights."""
         if node.op == "get_attr":
-            if isinstance(self.results[node], nn.Parameter):
+            if isinstance(self.env[node], nn.Parameter):
                 self.weights.add(node)
             return
-        read = [part for part in node.all_input_nodes if _carries_numbers(self.results[part])]
+        read = [part for part in node.all_input_nodes if _carries_numbers(self.env[part])]
         module = self._module(node)
         maps = module is not None and any(True for _ in module.parameters())  # what it makes of weights is a value
         if maps or not self.live.isdisjoint(read):
@@ -174,9 +172,9 @@ class _Walk:
             return
         opaque = module is None and callable(node.target) and _package(node.target) not in FOLLOWED
         # A factor for frequencies is a convolution of what they were made of.
-        spectral = node in self.live and _is_complex(self.results[node])
+        spectral = node in self.live and _is_complex(self.env[node])
         product = _is_product(node)
-        if opaque or spectral or (product and not (node in self.live and _is_real(self.results[node]))):
+        if opaque or spectral or (product and not (node in self.live and _is_real(self.env[node]))):
             raise _not_followed(node)
         if product:
             self.products.add(node)
@@ -185,7 +183,7 @@ class _Walk:
 
     def _step(self, node: fx.Node) -> Step | None:
         """Returns the step that a node is, or None where it is part of those that read it."""
-        result, module, read = self.results[node], self._module(node), node.all_input_nodes
+        result, module, read = self.env[node], self._module(node), node.all_input_nodes
         if node.op == "get_attr":
             return self._held(node, result)
         if module is not None:
@@ -197,7 +195,7 @@ class _Walk:
             if len(given) != 1 or given[0] not in self.names:
                 raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
             return self._of(node, module, read)
-        if not _is_real(result) or not self._depends(node):
+        if not _is_real(result) or node not in self.dependent:
             return None
         if node in self.products:
             return self._of(node, *self._weighted(node))
@@ -215,7 +213,7 @@ class _Walk:
             share: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
             return self._of(node, DROPOUTS[node.target](share), read[:1])
         parts = [part for part in node.args if isinstance(part, fx.Node) and part in self.names]
-        shapes = {self.results[part].shape for part in parts}
+        shapes = {self.env[part].shape for part in parts}
         if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
             return self._of(node, Sum(), parts)
         return self._of(node, *self._as_module(node))
@@ -223,13 +221,13 @@ class _Walk:
     def _weighted(self, node: fx.Node) -> tuple[Weighted, list[fx.Node]]:
         """Returns a product with weights as a module, and the node whose value it takes."""
         function, read = self._as_module(node)
-        held = [one for one in read if isinstance(self.results[one], nn.Parameter)]
+        held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
         if len(read) != 2 or len(held) != 1:
             raise _not_followed(node)
         product = partial(_swapped, function) if read[0] is held[0] else function
         (value,) = (one for one in read if one is not held[0])
-        weight = self.results[held[0]]
-        if weight.ndim < 2 or not _is_linear_in_both(product, self.results[value], weight):
+        weight = self.env[held[0]]
+        if weight.ndim < 2 or not _is_linear_in_both(product, self.env[value], weight):
             raise _not_followed(node)
         return Weighted(product, weight), [value]
 
@@ -243,18 +241,10 @@ class _Walk:
                 "`forward`, by its name, as in self.scale."
             )
         for other, name in self.names.items():
-            if other.op == "get_attr" and self.results[other] is result:
+            if other.op == "get_attr" and self.env[other] is result:
                 self.names[node] = name
                 return None
         return Step(self._new_name(node), result, (), (), result)
-
-    def _depends(self, node: fx.Node) -> bool:
-        """Whether a node depends on a value; notes those that do."""
-        if node not in self.dependent and any(
-            read in self.names or self._depends(read) for read in node.all_input_nodes
-        ):
-            self.dependent.add(node)
-        return node in self.dependent
 
     def _as_module(self, node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
         """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes.
@@ -267,8 +257,8 @@ class _Walk:
 
         def copied(read: fx.Node) -> fx.Node:
             if read not in copies:
-                if read.op == "get_attr" and not isinstance(self.results[read], nn.Parameter):
-                    held[read.name] = self.results[read].clone()
+                if read.op == "get_attr" and not isinstance(self.env[read], nn.Parameter):
+                    held[read.name] = self.env[read].clone()
                     copies[read] = inside.get_attr(read.name)
                 elif read in self.names:
                     copies[read] = inside.placeholder(read.name)
@@ -282,8 +272,8 @@ class _Walk:
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
         """Returns the step of a node, which applies a module to the values of others."""
-        sources, before = tuple(self.names[one] for one in read), tuple(self.results[one] for one in read)
-        return Step(self._new_name(node), module, sources, before, self.results[node])
+        sources, before = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
+        return Step(self._new_name(node), module, sources, before, self.env[node])
 
     def _new_name(self, node: fx.Node) -> str:
         """Returns a name for the value of a node, that of its module or tensor where it has one."""

@@ -141,7 +141,7 @@ def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
         return
     held = node.args[0]
     if isinstance(held, fx.Node) and held.op == "get_attr":
-        value = getattr(attribute(root, str(held.target)), str(node.args[1]))
+        value = getattr(operator.attrgetter(str(held.target))(root), str(node.args[1]))
         for user in list(node.users):
             user.args, user.kwargs = fx.node.map_arg(
                 (user.args, user.kwargs), lambda other: value if other is node else other
@@ -197,14 +197,6 @@ def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential) -> None:
                 "scaled_dot_product_attention cannot be converted with dropout, which it would lose: set dropout_p to "
                 "0, or write the attention out with an nn.Dropout."
             )
-
-
-def attribute(root: nn.Module, target: str) -> Any:
-    """Returns what a module holds under a name with dots."""
-    found: Any = root
-    for name in target.split("."):
-        found = getattr(found, name)
-    return found
 
 
 def one_line(error: Exception) -> str:
