@@ -301,12 +301,6 @@ class AreaLinear(Layer):
         self.shared = self.feedback = None
         self.shared_mode, self.merged = "off", True
 
-    def active_parameters(self) -> int:
-        """Counts what inference reads for one sample, without the router: the merged map, or both where gated."""
-        one = (self.in_features + 1) * self.out_features
-        both = self.gated and self.shared is not None and self.areas is not None
-        return 2 * one if both else one
-
     def _weights(self) -> list[Tensor]:
         """Returns what the output is computed from."""
         parts = [self.shared, None if self.areas is None else self.areas.weight]

@@ -17,14 +17,14 @@ from .areas import AreaMap
 from .builders import build
 from .checks import all_finite, check_positive, check_real, check_tensors
 from .constant import Constant
+from .counting import active_parameters, total_parameters
 from .designs import built_from
 from .divergence import check_loss
-from .errors import BrodmannError, CheckpointError, DivergenceError, unknown_name
-from .feedback import Feedback
-from .files import read_tensors, write_tensors
+from .errors import BrodmannError, DivergenceError, unknown_name
 from .layers import Context, Layer, Observer, Rates, check_layer, is_within
-from .loss_adapters import as_loss, describe_loss, described_loss
+from .loss_adapters import as_loss
 from .losses import Loss, SumOfSquares, one_number
+from .network_files import read_network, write_network
 from .product import Product
 from .recording import autocast_off, ordinary, unrecorded
 from .routing import Router
@@ -297,26 +297,23 @@ class Network(nn.Module):
 
         Parameters of your own layers count if they are ``nn.Parameter``.
         """
-        return _active(self.body)
+        return active_parameters(self.body)
 
     def total_parameters(self) -> int:
         """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state.
 
         Parameters of your own layers count if they are ``nn.Parameter``; of feedback paths buffers count too.
         """
-        prototypes = sum(part.prototypes.numel() for part in self.body.modules() if isinstance(part, Router))
-        paths = [part for part in self.body.modules() if isinstance(part, Feedback)]
-        fixed = sum(buffer.numel() for path in paths for buffer in path.buffers(recurse=False))
-        return sum(p.numel() for p in self.body.parameters()) + prototypes + fixed
+        return total_parameters(self.body)
 
     def save(self, path: str | Path) -> None:
         """Writes weights, optimiser state, options and design to one safetensors file, atomically.
 
         Of a loss that is not one of this package's only the name is written: pass it to `load` again.
         """
-        options = {"lr": self.lr, "rates": vars(self.rates), "clip": self.clip, "design": self.design}
-        options |= {"loss": describe_loss(self.loss), "dtype": str(self.dtype).removeprefix("torch.")}
-        write_tensors(Path(path), self.body.state_dict(), options)
+        dtype = str(self.dtype).removeprefix("torch.")
+        settings = {"lr": self.lr, "rates": vars(self.rates), "clip": self.clip, "dtype": dtype}
+        write_network(Path(path), self.body, self.loss, settings)
 
     @staticmethod
     @torch.inference_mode(False)
@@ -331,39 +328,9 @@ class Network(nn.Module):
         Raises:
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
-        tensors, options = read_tensors(Path(path))
-        if not {"lr", "rates", "clip", "dtype"} <= set(options):
-            raise CheckpointError(f"{path} holds no Network: `Backpropagation.load` reads the baseline's.")
-        if not {"design", "loss"} <= set(options):
-            raise CheckpointError(f"{path} was written by another version of this package: save the network again.")
-        if body is None:
-            if options["design"] is None:
-                raise CheckpointError(
-                    f"{path} does not say how its body was built: pass the body, built by the code that built it first."
-                )
-            body = build(options["design"])
-        body.to(torch.float64 if options["dtype"] == "float64" else torch.float32)
-        try:
-            body.load_state_dict(tensors)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
-            raise CheckpointError(f"{path} does not fit this body: {first}") from None
-        if loss is None:
-            loss = described_loss(options["loss"])
-            if loss is None:
-                raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
-        rates = Rates(**options["rates"])
-        return Network(body, loss, lr=options["lr"], rates=rates, clip=options["clip"])
-
-
-def _active(part: nn.Module) -> int:
-    """Counts what a part reads for one sample, its feedback left out."""
-    if isinstance(part, Router):
-        return part.projection.value.numel() + part.prototypes.numel()
-    if isinstance(part, AreaLinear):
-        return part.active_parameters() + (0 if part.router is None else _active(part.router))
-    own = sum(parameter.numel() for parameter in part.parameters(recurse=False))
-    return own + sum(_active(child) for child in part.children() if not isinstance(child, Feedback))
+        body, loss, settings = read_network(Path(path), body, loss)
+        rates = Rates(**settings["rates"])
+        return Network(body, loss, lr=settings["lr"], rates=rates, clip=settings["clip"])
 
 
 def check_network(network: Any) -> None:

@@ -1,0 +1,56 @@
+"""Files of networks: weights, how the body was built, and the loss, in one safetensors file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .builders import build
+from .designs import built_from
+from .errors import CheckpointError
+from .files import read_tensors, write_tensors
+from .layers import Layer
+from .loss_adapters import describe_loss, described_loss
+from .losses import Loss
+
+
+def write_network(path: Path, body: Layer, loss: Loss, settings: dict[str, Any]) -> None:
+    """Writes a body and what its loss is called, beside JSON-safe settings, atomically."""
+    write_tensors(path, body.state_dict(), {**settings, "design": built_from(body), "loss": describe_loss(loss)})
+
+
+def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Layer, Loss, dict[str, Any]]:
+    """Reads what `write_network` wrote: returns the body with its weights, the loss and the settings.
+
+    Args:
+        path: The file.
+        body: Built as the saved one; None to build it as the file says.
+        loss: None for the one that the file names.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
+    """
+    tensors, options = read_tensors(path)
+    if not {"lr", "rates", "clip", "dtype"} <= set(options):
+        raise CheckpointError(f"{path} holds no Network: `Backpropagation.load` reads the baseline's.")
+    if not {"design", "loss"} <= set(options):
+        raise CheckpointError(f"{path} was written by another version of this package: save the network again.")
+    if body is None:
+        if options["design"] is None:
+            raise CheckpointError(
+                f"{path} does not say how its body was built: pass the body, built by the code that built it first."
+            )
+        body = build(options["design"])
+    body.to(torch.float64 if options["dtype"] == "float64" else torch.float32)
+    try:
+        body.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+        raise CheckpointError(f"{path} does not fit this body: {first}") from None
+    if loss is None:
+        loss = described_loss(options["loss"])
+        if loss is None:
+            raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
+    return body, loss, options
