@@ -13,14 +13,14 @@ from .area_linear import AreaLinear
 from .checks import check_real, check_tensors
 from .errors import BrodmannError
 from .generators import Draws
-from .layers import Context, Layer, as_rows, check_layer
+from .layers import Container, Context, Layer, as_rows, check_layer
 from .recording import unrecorded
 from .routes import Choice, Route
 from .routing import Router
 from .splitting import followers, grow_areas, merge_areas, recruit_areas, split_area
 
 
-class Sequential(Layer):
+class Sequential(Container):
     """Layers one after the other. Traces are freed as the error passes down."""
 
     def __init__(self, *layers: Layer) -> None:
@@ -37,16 +37,6 @@ class Sequential(Layer):
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)
-
-    @property
-    def sends_down(self) -> bool:
-        """Whether all of its layers do."""
-        return all(layer.sends_down for layer in self.layers)
-
-    @property
-    def learns(self) -> bool:
-        """Whether one of its layers does."""
-        return any(layer.learns for layer in self.layers)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
@@ -84,7 +74,7 @@ def _without_feedback(layer: Any, index: int) -> BrodmannError:
     )
 
 
-class Residual(Layer):
+class Residual(Container):
     """``h + alpha body(h)``, or ``shortcut(h) + alpha body(h)``.
 
     ``e_below = e + b(alpha e)``, or ``s(e) + b(alpha e)``: ``e``, shaped like the output, is the error that arrives;
@@ -119,16 +109,6 @@ class Residual(Layer):
         """Shown by print(network)."""
         return f"alpha={self.alpha}"
 
-    @property
-    def sends_down(self) -> bool:
-        """Whether its body and its shortcut do: else the error below would lack a part."""
-        return self.body.sends_down and (self.shortcut is None or self.shortcut.sends_down)
-
-    @property
-    def learns(self) -> bool:
-        """Whether its body or its shortcut does."""
-        return self.body.learns or (self.shortcut is not None and self.shortcut.learns)
-
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
         around = x if self.shortcut is None else self.shortcut(x, choice)
@@ -158,7 +138,7 @@ class Residual(Layer):
         return None if through is None or around is None else around + through
 
 
-class Recomputed(Layer):
+class Recomputed(Container):
     """Remembers its input only, and computes the traces of its body again when the error comes down.
 
     One more forward pass buys the memory of all traces inside. The body's weights have not moved in between, and the
@@ -172,16 +152,6 @@ class Recomputed(Layer):
         super().__init__()
         check_layer(body, "The body of Recomputed")
         self.body = body
-
-    @property
-    def sends_down(self) -> bool:
-        """Whether its body does."""
-        return self.body.sends_down
-
-    @property
-    def learns(self) -> bool:
-        """Whether its body does."""
-        return self.body.learns
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
@@ -203,7 +173,7 @@ class Recomputed(Layer):
         return self.body.learn(inner, error, context)
 
 
-class Routed(Layer):
+class Routed(Container):
     """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
 
     The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
@@ -237,14 +207,9 @@ class Routed(Layer):
         self.router, self.body = router, body
 
     @property
-    def sends_down(self) -> bool:
-        """Whether its body does."""
-        return self.body.sends_down
-
-    @property
     def learns(self) -> bool:
         """Whether its body or its router does."""
-        return self.body.learns or self.router.learned
+        return super().learns or self.router.learned
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference; the body follows this router, not an outer one."""

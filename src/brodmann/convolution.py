@@ -10,13 +10,13 @@ from torch import Tensor
 from .area_linear import AreaLinear
 from .errors import BrodmannError
 from .feedback import Direct
-from .layers import Context, Layer
+from .layers import Container, Context
 from .patches import Patches
 from .recording import unrecorded
 from .routes import Choice, Route
 
 
-class Convolution(Layer):
+class Convolution(Container):
     """``map(patches(x))``: x (samples, height, width, channels); returns (samples, rows, columns, out).
 
     It computes and learns what both do one after the other in a `Sequential`. Where one matrix carries the errors of
@@ -41,16 +41,6 @@ class Convolution(Layer):
                 "Direct feedback has no path from an output to a patch: choose another for convolutions."
             )
         self.patches, self.map = patches, map
-
-    @property
-    def sends_down(self) -> bool:
-        """Whether the map does."""
-        return self.map.sends_down
-
-    @property
-    def learns(self) -> bool:
-        """Whether the map does."""
-        return self.map.learns
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .errors import BrodmannError
-from .layers import Context, Layer
+from .layers import Container, Context, Layer
 from .local import Local
 from .recording import unrecorded
 from .routes import Choice, Route
@@ -17,7 +17,7 @@ INPUT = "input"
 """Name of what comes to a graph."""
 
 
-class Graph(Layer):
+class Graph(Container):
     """A directed acyclic graph of layers. Each node reads earlier values; the last node is the output.
 
     ``v[k] = f[k](v[i], v[j], ...)`` with ``i, j < k``. The error of a value is the sum of what comes down from all that
@@ -103,11 +103,6 @@ class Graph(Layer):
     def sends_down(self) -> bool:
         """Whether all of its nodes do: else the error of its input would lack a part."""
         return not self._silent()
-
-    @property
-    def learns(self) -> bool:
-        """Whether one of its nodes does."""
-        return any(part.learns for part in self.nodes.values())
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""

@@ -12,18 +12,15 @@ A layer without feedback returns None as its error below: it is the lowest that 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .checks import check_real
 from .errors import BrodmannError
 from .routes import Choice, Route
-
-if TYPE_CHECKING:
-    pass
 
 Observer = Callable[["Layer", Tensor], None]
 """What is called with every `AreaLinear` and `Product`, and the error that arrives there."""
@@ -175,3 +172,26 @@ class Layer(nn.Module, ABC):
     @abstractmethod
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Updates in place: error (batch, ..., out); returns that for the layer below, (batch, ..., in), or None."""
+
+
+class Container(Layer):
+    """Abstract: a layer that is made of layers, through all of which the error comes down."""
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether all of its layers do: else the error below would lack a part."""
+        return all(layer.sends_down for layer in _inside(self))
+
+    @property
+    def learns(self) -> bool:
+        """Whether one of its layers does."""
+        return any(layer.learns for layer in _inside(self))
+
+
+def _inside(module: nn.Module) -> Iterator[Layer]:
+    """Yields the layers inside a module, not those inside of them."""
+    for child in module.children():
+        if isinstance(child, Layer):
+            yield child
+        else:
+            yield from _inside(child)
