@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .baselines import Backpropagation
 from .builders import design
@@ -15,7 +16,7 @@ from .layers import Rates
 from .loss_adapters import as_loss
 from .losses import LOSSES, CrossEntropy, Loss
 from .network import Network
-from .options import BASELINES, OF_AREAS, RunOptions
+from .options import BASELINES, DTYPES, OF_AREAS, RunOptions
 
 
 def split_data(options: RunOptions, data: Dataset) -> Split:
@@ -43,22 +44,40 @@ def build_learner(
     torch.manual_seed(options.seed)
     loss = loss_of(options, classification)
     if options.rule in BASELINES:
-        return Backpropagation(
-            features,
-            outputs,
-            depth=options.layers,
-            width=options.width,
-            residual=options.residual,
-            activation=options.activation,
-            dropout=options.dropout,
-            optimiser=options.optimiser,
-            momentum=options.momentum,
-            decay=options.weight_decay,
-            readout_only=options.rule == "last-layer",
-            shape=shape,
-            channels=options.channels,
-            loss=loss,
-        )
+        return _baseline(options, features, outputs, shape, loss)
+    rates = Rates(
+        shared=options.lr_shared,
+        areas=options.lr_areas,
+        projection=options.lr_projection,
+        feedback=options.lr_feedback,
+    )
+    description = _design(options, features, outputs, shape)
+    return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
+
+
+def _baseline(
+    options: RunOptions, features: int, outputs: int, shape: tuple[int, ...] | None, loss: Loss
+) -> Backpropagation:
+    return Backpropagation(
+        features,
+        outputs,
+        depth=options.layers,
+        width=options.width,
+        residual=options.residual,
+        activation=options.activation,
+        dropout=options.dropout,
+        optimiser=options.optimiser,
+        momentum=options.momentum,
+        decay=options.weight_decay,
+        readout_only=options.rule == "last-layer",
+        shape=shape,
+        channels=options.channels,
+        loss=loss,
+    )
+
+
+def _design(options: RunOptions, features: int, outputs: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """Returns the design of a body of areas: a builder's name, and its arguments."""
     common = {"activation": options.activation, "dropout": options.dropout}
     sizes: dict[str, Any]
     if options.builder is not None:
@@ -68,7 +87,7 @@ def build_learner(
     else:
         builder = "residual_mlp" if options.residual else "mlp"
         sizes = {"in_features": features, "depth": options.layers, "width": options.width, **common}
-    description = design(
+    return design(
         builder,
         options.update(),
         **sizes,
@@ -88,13 +107,6 @@ def build_learner(
             "balance_rate": options.balance,
         },
     )
-    rates = Rates(
-        shared=options.lr_shared,
-        areas=options.lr_areas,
-        projection=options.lr_projection,
-        feedback=options.lr_feedback,
-    )
-    return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
 
 
 def learner_for(options: RunOptions, split: Split) -> Network | Backpropagation:
@@ -116,6 +128,12 @@ def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] 
             f"--channels asks for images, and a sample of '{options.dataset}' has the shape {shape}: leave it out."
         )
     return (1, *shape[1:]) if options.grey else shape
+
+
+def in_numbers_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns samples, and targets that are real, in the kind of number in which a run computes."""
+    dtype = DTYPES[options.dtype]
+    return x.to(dtype), y.to(dtype) if y.is_floating_point() else y
 
 
 def twin_of(options: RunOptions) -> RunOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -25,13 +26,8 @@ from .updates import SGD, Adam
 class _Block(nn.Module):
     def __init__(self, width: int, activation: str, dropout: float, alpha: float) -> None:
         super().__init__()
-        self.norm, self.activation, self.linear, self.alpha = (
-            RMSNorm(),
-            activation_named(activation),
-            nn.Linear(width, width),
-            alpha,
-        )
-        self.dropout = nn.Dropout(dropout)
+        self.norm, self.activation, self.dropout = RMSNorm(), activation_named(activation), nn.Dropout(dropout)
+        self.linear, self.alpha = nn.Linear(width, width), alpha
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.alpha * self.linear(self.dropout(self.activation(self.norm(h))))  # type: ignore[no-any-return]
@@ -245,7 +241,5 @@ def matching_width(active: int, in_features: int, outputs: int, depth: int) -> i
 
     if depth == 1:
         return 1
-    width = 1
-    while size(width + 1) <= active:
-        width += 1
+    width = max(1, bisect.bisect_right(range(1, active + 1), active, key=size))  # the largest that is not above
     return min(width, width + 1, key=lambda candidate: abs(size(candidate) - active))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assembly import learner_for, split_data, twin_of
+from .assembly import in_numbers_of, learner_for, split_data, twin_of
 from .baselines import Backpropagation, matching_width
 from .callbacks import AlignmentRecord, AreaUse, MetricsFile
 from .checkpoints import checkpoint_names
@@ -180,8 +180,8 @@ def _train(
         learner.double()
 
     def place(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        dtype = DTYPES[options.dtype]
-        return x.to(device, dtype), (y.to(device, dtype) if y.is_floating_point() else y.to(device))
+        x, y = in_numbers_of(options, x, y)
+        return x.to(device), y.to(device)
 
     train = place(split.x_train, split.y_train)
     validation = place(split.x_validation, split.y_validation)

@@ -97,7 +97,6 @@ def inspect_run(folder: str | Path, data_dir: str | None = None) -> Inspection:
     if not isinstance(network, Network):
         return Inspection(folder, history)
     x, y = run.test_part(data_dir)
-    x = x.to(network.dtype)
     return Inspection(
         folder,
         history,

@@ -341,5 +341,5 @@ def check_network(network: Any) -> None:
 
 def routers(network: Network) -> list[tuple[str, Router]]:
     """Returns every router of a network by the name of the layer, or the `Routed`, that holds it as ``router``."""
-    found = [(name.split("."), part) for name, part in network.body.named_modules() if isinstance(part, Router)]
-    return [(".".join(name[:-1] if name[-1] == "router" else name), router) for name, router in found]
+    found = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Router)]
+    return [("" if name == "router" else name.removesuffix(".router"), router) for name, router in found]

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .assembly import loss_of, split_data
+from .assembly import in_numbers_of, loss_of, split_data
 from .baselines import Backpropagation
 from .checks import rows_not_finite
 from .data import Dataset, Preprocessing, Split, load, load_inputs
@@ -116,9 +116,10 @@ class Run:
         return split_data(self.options, self.data(data_dir))
 
     def test_part(self, data_dir: str | None = None) -> tuple[Tensor, Tensor]:
-        """Returns samples and targets of the test part as `split` does, processed by what the folder holds."""
+        """Returns samples and targets of the test part, processed by what the folder holds, in the run's numbers."""
         data, scale = self.data(data_dir), self.targets()
-        return self.preprocessing()(data.x_test), data.y_test if scale is None else scale(data.y_test)
+        y = data.y_test if scale is None else scale(data.y_test)
+        return in_numbers_of(self.options, self.preprocessing()(data.x_test), y)
 
     def data(self, data_dir: str | None = None) -> Dataset:
         """Returns the raw data of the run, see `split`."""

@@ -32,10 +32,8 @@ class Evaluate:
     def run(self) -> None:
         """Prints loss and accuracy."""
         run = Run.read(self.run_folder)
-        options, network, (x, target) = run.options, run.learner(), run.test_part(self.data_dir)
-        if target.is_floating_point():
-            target = target.to(network.dtype)
-        scores = {f"test_{name}": value for name, value in evaluate(network, x.to(network.dtype), target).items()}
+        options, scored = run.options, evaluate(run.learner(), *run.test_part(self.data_dir))
+        scores = {f"test_{name}": value for name, value in scored.items()}
         if self.json:
             print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(run.folder)}))
             return

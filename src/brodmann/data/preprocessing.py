@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -102,14 +102,8 @@ class Preprocessing:
         return result.reshape(len(x), *self.output_shape)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the parts as numbers, truth values and lists, which JSON stores without loss."""
-        return {
-            "mean": list(self.mean),
-            "scale": list(self.scale),
-            "grey": self.grey,
-            "flat": self.flat,
-            "shape": list(self.shape),
-        }
+        """Returns the parts by name, which JSON stores without loss."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, parts: Mapping[str, Any]) -> Preprocessing:
@@ -124,7 +118,7 @@ class Preprocessing:
         Raises:
             BrodmannError: A part is missing, unknown or of the wrong kind.
         """
-        known = {"mean", "scale", "grey", "flat", "shape"}
+        known = {field.name for field in fields(cls)}
         if not isinstance(parts, Mapping) or set(parts) != known:
             came = sorted(map(str, parts)) if isinstance(parts, Mapping) else parts
             raise BrodmannError(

@@ -55,32 +55,22 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
   return count;
 }
 
-#define BRODMANN_NEAREST(NAME, C) \
+#define BRODMANN_WITHOUT_AREAS(NAME, C) \
   void brodmann_nearest_##NAME(int64_t threads, int64_t rows, int64_t cells, int64_t dimension, const C* u, \
                                const C* prototypes, int64_t* cell) { \
     nearest<C>(int(threads), rows, cells, dimension, u, prototypes, cell); \
-  }
-
-BRODMANN_NEAREST(float32, float)
-BRODMANN_NEAREST(float64, double)
-
-#define BRODMANN_GATE(NAME, C) \
+  } \
   void brodmann_gate_down_##NAME(int64_t rows, int64_t cells, int64_t dimension, const C* u, const C* prototypes, \
                                  const int64_t* cell, const C* gate_error, double temperature, C* error) { \
     gate_down<C>(rows, cells, dimension, u, prototypes, cell, gate_error, C(temperature), error); \
-  }
-
-BRODMANN_GATE(float32, float)
-BRODMANN_GATE(float64, double)
-
-#define BRODMANN_LOSS(NAME, C) \
+  } \
   int64_t brodmann_cross_entropy_##NAME(int64_t rows, int64_t classes, const C* output, const int64_t* target, \
                                         double smoothing, C* error, C* loss) { \
     return cross_entropy<C>(rows, classes, output, target, C(smoothing), error, loss); \
   }
 
-BRODMANN_LOSS(float32, float)
-BRODMANN_LOSS(float64, double)
+BRODMANN_WITHOUT_AREAS(float32, float)
+BRODMANN_WITHOUT_AREAS(float64, double)
 
 #define BRODMANN_GROUPS \
   int64_t threads, int64_t count, const int64_t *present, const int64_t *bounds, const int64_t *order, \

@@ -1,0 +1,110 @@
+"""How the errors that layers receive compare with true gradients."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..area_linear import AreaLinear
+from ..checks import check_pairs, check_tensors
+from ..network import Network, check_network, routers
+from ..product import Product
+from ..routes import Choice, Route
+from .quiet import quiet_copy
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the error that a layer receives compares with the true gradient at its output.
+
+    Attributes:
+        layer: Name of the layer.
+        cosine: Cosine of both over the whole batch; 1 for backpropagation, 0 for unrelated.
+        norm_ratio: ``|error| / |gradient|``.
+        error_norm: ``|error|``.
+        weight_cosine: Cosine of the feedback matrix and ``W0``; None where there is not one of each.
+    """
+
+    layer: str
+    cosine: float
+    norm_ratio: float
+    error_norm: float
+    weight_cosine: float | None = None
+
+
+def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
+    """Compares each layer's error with the true gradient, on a copy of the network; dropout is off.
+
+    The true gradient comes from PyTorch autograd through the forward weights, routes held fixed.
+
+    Args:
+        network: Left as it is.
+        x: (batch, ..., in).
+        target: As for `Network.learn`.
+
+    Returns:
+        One entry per `AreaLinear` and `Product`, from input to output; none for layers that inference, or the error,
+        passes by.
+
+    Raises:
+        BrodmannError: There are no samples, not as many targets, or it is no network.
+    """
+    check_network(network)
+    check_tensors(x=x, target=target)
+    check_pairs(x, target)
+    with quiet_copy(network) as twin:
+        truth = _true_errors(twin, x.clone(), target)
+        received: dict[nn.Module, Tensor] = {}
+        twin.learn(x, target, lr=0.0, observe=lambda layer, error: received.update({layer: error}))
+    rows = []
+    for name, layer in _maps(twin):
+        if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
+            continue
+        error, gradient = received[layer].flatten().double(), truth[layer].flatten().double()
+        tiny = torch.finfo(torch.float64).tiny
+        cosine = float(error @ gradient / (error.norm() * gradient.norm()).clamp_min(tiny))
+        norm = float(error.norm())
+        ratio = norm / max(float(gradient.norm()), tiny)
+        rows.append(Alignment(name, cosine, ratio, norm, _weight_cosine(layer)))
+    return rows
+
+
+@torch.no_grad()
+def _weight_cosine(layer: AreaLinear | Product) -> float | None:
+    shared, one = (layer.slab, layer.slab.value[0]) if isinstance(layer, Product) else (layer.shared, layer.one_map)
+    matrix = None if layer.feedback is None else layer.feedback.one_matrix(one)
+    if matrix is None or shared is None:
+        return None
+    return float(torch.cosine_similarity(matrix.flatten().double(), shared.value.flatten().double(), dim=0))
+
+
+def _maps(network: Network) -> list[tuple[str, AreaLinear | Product]]:
+    """Returns name and layer of all that has weights and a way down."""
+    parts = network.body.named_modules()
+    return [(name, part) for name, part in parts if isinstance(part, AreaLinear | Product)]
+
+
+def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, Tensor]:
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
+            output = output.detach().requires_grad_(True)
+        outputs[layer] = output
+        return output
+
+    with ExitStack() as hooks, torch.enable_grad():
+        for _, layer in _maps(network):
+            hooks.enter_context(layer.register_forward_hook(keep))
+        for _, router in routers(network):
+            hooks.enter_context(router.register_forward_hook(_detach))
+        loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
+        gradients = torch.autograd.grad(loss, list(outputs.values()), materialize_grads=True)
+    return dict(zip(outputs, gradients, strict=True))
+
+
+def _detach(_: nn.Module, __: tuple[Tensor, ...], output: Route | Choice) -> Choice:
+    return Choice(output.area, output.gate.detach())

@@ -1,0 +1,121 @@
+"""How far the gradients of different classes pull one map apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..area_linear import AreaLinear
+from ..checks import check_tensors
+from ..errors import BrodmannError
+from ..network import Network, check_network
+from ..routes import Choice, Route
+from .quiet import quiet_copy
+
+
+@dataclass(frozen=True)
+class ClassConflict:
+    """How far the gradients of different classes pull one map in different directions.
+
+    With ``G[c]`` the gradient of the samples of class ``c`` that use the map, the cancelled share is
+    ``1 - sum_maps |sum_c G[c]| / sum_maps sum_c |G[c]|``: 0 if all classes pull alike, 1 if their pulls add up to
+    nothing.
+
+    Attributes:
+        layer: Name of the layer.
+        inside_areas: Cancelled share where every area is a map of its own.
+        pooled: Cancelled share if all samples used one map.
+        opposed_inside: Share of the pairs of classes within an area whose gradients point apart (cosine below 0).
+        opposed_pooled: The same over all pairs of classes.
+    """
+
+    layer: str
+    inside_areas: float
+    pooled: float
+    opposed_inside: float
+    opposed_pooled: float
+
+
+def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassConflict]:
+    """Measures the conflict between classes inside areas and in a map that all would share, on a copy.
+
+    Errors are those that the feedback carries; dropout is off. Our choice: the gradients of a linear map need not be
+    formed, since ``<G[a], G[b]> = sum_ij (delta_i . delta_j) (x_i . x_j + 1)`` over the samples i of a and j of b.
+
+    Args:
+        network: Left as it is.
+        x: (samples, in); memory grows with the square of the samples.
+        target: Classes, (samples,).
+
+    Returns:
+        As of `alignment`.
+
+    Raises:
+        BrodmannError: Targets are no classes, one for each sample; it is no network; or its layers see several rows of
+            each sample, as in a convolution.
+    """
+    check_network(network)
+    check_tensors(x=x, target=target)
+    if x.ndim != 2 or target.shape != x.shape[:1] or target.is_floating_point():
+        raise BrodmannError(
+            f"Expected samples (n, in) and their classes (n,), whole numbers, got {tuple(x.shape)} and "
+            f"{tuple(target.shape)} {target.dtype}."
+        )
+    with quiet_copy(network) as twin:
+        inputs: dict[AreaLinear, Tensor] = {}
+        choices: dict[AreaLinear, Route | Choice] = {}
+
+        def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+            assert isinstance(layer, AreaLinear)
+            if arguments[0].ndim != 2:
+                raise BrodmannError(
+                    "The conflict of classes is known of layers with one row per sample, not of convolutions."
+                )
+            inputs[layer] = arguments[0]
+            choice = arguments[1] if len(arguments) > 1 else None
+            routed = layer.areas is not None and layer.budget > 1
+            if routed and layer.router is not None:
+                choices[layer] = layer.router(arguments[0])
+            elif routed and choice is not None:
+                choices[layer] = choice
+
+        for _, layer in twin.area_layers():  # the copy goes, and its hooks with it
+            layer.register_forward_pre_hook(keep)
+        with torch.no_grad():
+            twin(x)
+        errors: dict[nn.Module, Tensor] = {}
+        twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
+    rows = []
+    for name, layer in twin.area_layers():
+        if layer not in errors or layer not in inputs:
+            continue
+        delta, h = errors[layer].double(), inputs[layer].double()
+        products = (delta @ delta.t()) * (h @ h.t() + 1.0)
+        area = torch.zeros(len(h), dtype=torch.int64)
+        pooled, opposed_pooled = _cancelled(products, area, target)
+        if (choice := choices.get(layer)) is not None:
+            area = choice.area
+            products = products * torch.outer(choice.gate, choice.gate) if layer.gated else products
+        inside, opposed_inside = _cancelled(products, area, target)
+        rows.append(ClassConflict(name, inside, pooled, opposed_inside, opposed_pooled))
+    return rows
+
+
+def _cancelled(products: Tensor, group: Tensor, target: Tensor) -> tuple[float, float]:
+    """Returns the cancelled share and the share of opposed pairs: products (n, n) of the samples' gradients."""
+    kept = total = 0.0
+    opposed = pairs = 0
+    for index in torch.unique(group).tolist():
+        rows = group == index
+        classes, member = torch.unique(target[rows], return_inverse=True)
+        belongs = torch.nn.functional.one_hot(member, len(classes)).to(products.dtype)
+        gram = belongs.t() @ products[rows][:, rows] @ belongs
+        kept += float(gram.sum().clamp_min(0).sqrt())
+        total += float(gram.diagonal().clamp_min(0).sqrt().sum())
+        above = gram[torch.triu(torch.ones_like(gram, dtype=torch.bool), 1)]
+        opposed += int((above < 0).sum())
+        pairs += len(above)
+    return (1.0 - kept / total if total else 0.0), (opposed / pairs if pairs else 0.0)

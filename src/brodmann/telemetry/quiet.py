@@ -1,0 +1,28 @@
+"""A copy of a network, to look into."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..network import Network
+from ..routing import Router
+
+
+@contextmanager
+def quiet_copy(network: Network) -> Iterator[Network]:
+    """Yields a copy without dropout, clip and recruiting; what it draws leaves PyTorch's generators as they were."""
+    devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
+    with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
+        twin = copy.deepcopy(network)
+        twin.clip = None
+        for part in twin.modules():
+            if isinstance(part, _DropoutNd):
+                part.p = 0.0
+            if isinstance(part, Router):
+                part.novelty = None
+        yield twin

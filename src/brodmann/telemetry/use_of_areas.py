@@ -1,0 +1,71 @@
+"""How the samples spread over the areas."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checks import check_tensors
+from ..network import Network, check_network, routers
+from ..routes import Choice, Route
+
+
+@dataclass(frozen=True)
+class AreaUsage:
+    """How often each area of a router was chosen.
+
+    Attributes:
+        layer: Name of the routed layer; empty for one route for all layers.
+        counts: Samples of each area; rows, where a layer routes several rows of each sample.
+        entropy: ``-sum_g q_g log q_g`` of the shares q, in nats.
+        effective: Effective areas, ``exp(entropy)``: 1 if one area takes all, G if all take the same.
+        dead: Areas that no sample chose.
+    """
+
+    layer: str
+    counts: tuple[int, ...]
+    entropy: float
+    effective: float
+    dead: int
+
+
+@torch.no_grad()
+def area_usage(network: Network, x: Tensor) -> list[AreaUsage]:
+    """Counts the areas that the samples x (batch, ..., in) choose, one entry per router, from input to output."""
+    rows: list[AreaUsage] = []
+    for name, counts in area_counts(network, x).items():
+        share = counts.double() / counts.sum().clamp_min(1)
+        entropy = float(torch.special.entr(share).sum())
+        rows.append(AreaUsage(name, tuple(counts.tolist()), entropy, math.exp(entropy), int((counts == 0).sum())))
+    return rows
+
+
+@torch.no_grad()
+def area_counts(network: Network, x: Tensor) -> dict[str, Tensor]:
+    """Returns for each router's layer the number of samples in each area, (areas,)."""
+    choices = area_choices(network, x)
+    of_name = dict(routers(network))
+    return {name: torch.bincount(area, minlength=of_name[name].areas) for name, area in choices.items()}
+
+
+@torch.no_grad()
+def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
+    """Returns for each router's layer the area of every row, (rows,)."""
+    check_network(network)
+    check_tensors(x=x)
+    choices: dict[str, Tensor] = {}
+
+    def keep(_: Any, __: Any, output: Route | Choice, *, name: str) -> None:
+        choices[name] = output.area
+
+    with ExitStack() as hooks:
+        for name, router in routers(network):
+            hooks.enter_context(router.register_forward_hook(partial(keep, name=name)))
+        network(x)
+    return choices
