@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import nn
@@ -65,7 +65,6 @@ def windows(draw: st.DrawFn) -> tuple[dict[str, Pair], tuple[int, int, int, int]
 
 
 @pytest.mark.usefixtures("double")
-@settings(deadline=None)
 @given(drawn=windows(), seed=st.integers(0, 100))
 def test_patches_and_a_map_are_a_convolution_and_errors_go_down_its_transpose(
     drawn: tuple[dict[str, Pair], tuple[int, int, int, int]], seed: int

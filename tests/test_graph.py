@@ -63,7 +63,7 @@ def test_a_chain_is_a_sequential_and_a_sum_around_a_layer_is_a_residual() -> Non
 
 
 @pytest.mark.usefixtures("double")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_errors_of_random_graphs_are_those_of_autograd(data: st.DataObject) -> None:
     torch.manual_seed(data.draw(st.integers(0, 1000)))

@@ -95,7 +95,7 @@ def close(found: Tensor, expected: Tensor, terms: int) -> None:
 
 
 @needs_kernels
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(case=cases(), threads=st.sampled_from([1, 2]))
 @also_long(torch.float32, torch.float64, threads=2)
 def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
@@ -119,7 +119,7 @@ def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
 
 
 @needs_kernels
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     rows=st.integers(0, 20),
     cells=st.integers(1, 200),
@@ -143,7 +143,7 @@ def test_the_nearest_prototype_is_the_first_of_equals(
 
 
 @needs_kernels
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     rows=st.integers(0, 20),
     cells=st.integers(1, 200),
@@ -174,7 +174,7 @@ def test_what_a_projection_learns_equals_pure_pytorch(
 
 
 @needs_kernels
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     leading=st.sampled_from([(1,), (7,), (16,), (3, 4)]),
     classes=st.integers(1, 40),
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_is_so_in_both(bad: float, place: int) -> None
 
 
 @needs_kernels
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(case=cases(), rule=st.sampled_from(RULES))
 @also_long(torch.float32, torch.float64, rule=RULES[2])
 def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: UpdateRule) -> None:
@@ -236,7 +236,7 @@ def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: Upd
 
 
 @needs_kernels
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=cases(), rule=st.sampled_from(RULES), count=st.integers(1, 3))
 @also_long(torch.float32, rule=RULES[-1], count=2)
 def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRule, count: int) -> None:
@@ -258,7 +258,7 @@ def as_multiplied(rows: Tensor, paired: int = 0) -> Tensor:
 
 
 @needs_kernels
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=cases(bfloat16=True), rule=st.sampled_from(RULES), threads=st.sampled_from([1, 2]))
 @also_long(torch.bfloat16, rule=RULES[2], threads=2)
 def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule, threads: int) -> None:
@@ -288,7 +288,7 @@ def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, 
         close(tensor, getattr(exact, name), len(case.x))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(case=cases(bfloat16=True), rule=st.sampled_from(RULES))
 def test_bfloat16_storage_in_pure_pytorch_rounds_to_a_neighbour(case: Case, rule: UpdateRule) -> None:
     groups = Groups.of(case.area, case.areas)

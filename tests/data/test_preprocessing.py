@@ -108,7 +108,7 @@ images = numpy_strategies.arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     x=st.one_of(tables, images),
     normalise=st.sampled_from(["standard", "unit", "none"]),

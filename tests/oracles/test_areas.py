@@ -31,7 +31,7 @@ from brodmann.groups import Groups
 from brodmann.layers import Layer
 from brodmann.slabs import Slab
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 
 def learn(layer: Layer, rows: int = 40, lr: float = 0.1) -> None:

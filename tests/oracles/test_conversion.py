@@ -215,7 +215,7 @@ def test_what_a_model_names_keeps_its_name() -> None:
     assert isinstance(from_torch(dense(), areas=2, routing="layer"), Sequential)  # a chain needs no graph
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.integers(1, 4),
     stride=st.integers(1, 3),

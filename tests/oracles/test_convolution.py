@@ -25,7 +25,7 @@ from brodmann import (
 
 
 @pytest.mark.usefixtures("double")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.integers(1, 4),
     stride=st.integers(1, 3),

@@ -36,7 +36,7 @@ from brodmann.feedback import Shape, Signal
 from brodmann.groups import Groups
 from brodmann.updates import Factors
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 
 
 def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> Tensor:
