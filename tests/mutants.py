@@ -45,7 +45,7 @@ MUTANTS = [
     ("starts.py", "weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach()", "weight.new_zeros(len(weight))", "biases that are not taken over"),
     ("area_linear.py", "self._area_rate(route, rates), decay + self.pooling", "self._area_rate(route, rates), decay", "a forgotten pooling"),
     ("area_linear.py", "follower.target(feedback_lr, decay)", "follower.target(lr, decay)", "feedback at the rate of others"),
-    ("area_linear.py", "follower.learn(whole, None, delta, x, feedback_lr, decay)", "pass", "feedback frozen with the shared part"),
+    ("area_linear.py", "follower.learn(groups, None, delta, x, feedback_lr, decay)", "pass", "feedback frozen with the shared part"),
     ("area_linear.py", "rates.shared > 0 and not grown", "not grown", "slow areas beside what is frozen"),
     ("area_linear.py", "feedback_lr * area_rate, area_decay", "feedback_lr, area_decay", "maps per area out of step"),
     ("graph.py", "errors[source] + part if source in errors else part", "part", "branches of which one alone sends its error"),

@@ -383,8 +383,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: AreaLinear(6, 3, areas=2, router=None)(X, Router(6, 4000).route(X)),
-        "These weights serve 2 areas, and the rows choose among 4000: route them by a router of as many areas, and use "
-        "groups.whole for weights that all rows share.",
+        "These weights serve 2 areas, and the rows choose among 4000: route them by a router of as many areas.",
     ),
     (lambda: Network(body(), lr=-1.0), "Expected lr to be a number of at least 0, got -1.0."),
     (

@@ -472,30 +472,29 @@ def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x
     ("act", "message"),
     [
         (
-            lambda slab, groups, rows: learn_slab(slab, groups.whole, None, rows[:, :3], rows),
+            lambda slab, groups, rows: learn_slab(slab, groups, None, rows[:, :3], rows),
             "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (6, 5).",
         ),
         (
-            lambda slab, groups, rows: learn_slab(slab, groups.whole, None, rows[:, :4], rows[:, :3]),
+            lambda slab, groups, rows: learn_slab(slab, groups, None, rows[:, :4], rows[:, :3]),
             "Expected (rows, out) of shape (6, 3) for these weights and groups of rows, got (6, 4).",
         ),
         (
-            lambda slab, groups, rows: slab.product(rows[:4, :4], groups.whole, None),
+            lambda slab, groups, rows: slab.product(rows[:4, :4], groups),
             "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (4, 4).",
         ),
         (
-            lambda slab, groups, rows: slab.add_error(rows[:, :3], rows[:, :3], groups.whole, None),
+            lambda slab, groups, rows: slab.add_error(rows[:, :3], rows[:, :3], groups),
             "Expected (rows, in) of shape (6, 4) for these weights and groups of rows, got (6, 3).",
         ),
         (
-            lambda slab, groups, rows: slab.product(rows[:, :4], groups, None),
-            "These weights serve 1 areas, and the rows choose among 3: route them by a router of as many areas, and "
-            "use groups.whole for weights that all rows share.",
+            lambda slab, groups, rows: Slab(torch.zeros(2, 3, 4), SGD()).product(rows[:, :4], groups),
+            "These weights serve 2 areas, and the rows choose among 3: route them by a router of as many areas.",
         ),
         (
             lambda slab, groups, rows: learn_slab(
                 slab,
-                groups.whole,
+                groups,
                 None,
                 rows[:, :3],
                 rows[:, :4],
@@ -511,6 +510,19 @@ def test_what_kernels_would_read_past_its_end_is_refused(act: Callable[..., obje
         act(slab, groups, torch.randn(6, 5))
     assert str(caught.value) == message
     assert not slab.value.any()
+
+
+def test_a_slab_of_one_serves_all_rows_whatever_their_areas() -> None:
+    torch.manual_seed(0)
+    groups, x, delta = Groups.of(torch.tensor([0, 2, 2, 0, 1, 0]), 3), torch.randn(6, 4), torch.randn(6, 3)
+    found = []
+    for rows in (groups, Groups.single(6)):
+        slab, below = Slab(torch.ones(1, 3, 4), SGD(), torch.ones(1, 3)), torch.zeros(6, 4)
+        slab.add_error(below, delta, rows)
+        slab.learn(rows, None, delta, x, 0.1, 0.0)
+        found.append((slab.product(x, rows), below, slab.value))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 @needs_kernels

@@ -202,7 +202,7 @@ class AreaLinear(Layer):
         shared, areas = self.shared, self.areas  # a module looks its parts up slowly
         out = own = None
         if shared is not None:
-            out = shared.product(rows, groups.whole, None)
+            out = shared.product(rows, groups)
         if areas is not None:
             own = areas.product(rows, groups)
             part = own
@@ -323,7 +323,7 @@ class AreaLinear(Layer):
         """Moves every weight but the router's."""
         rates, lr, decay = context.rates, context.lr, self.update_rule.decay
         area_rate, area_decay = self._area_rate(route, rates), decay + self.pooling
-        x, delta, whole = signal.x, signal.delta, signal.groups.whole
+        x, delta, groups = signal.x, signal.delta, signal.groups
         shared, areas, feedback = signal.shared, signal.areas, self.feedback
         feedback_lr, follower = lr * rates.feedback, None
         if feedback is not None and rates.feedback:
@@ -332,11 +332,11 @@ class AreaLinear(Layer):
         if self.shared_mode == "learned" and rates.shared:
             assert shared is not None
             beside = None if follower is None else follower.target(feedback_lr, decay)
-            shared.learn(whole, None, delta, x, lr * rates.shared, decay, follower=beside)
+            shared.learn(groups, None, delta, x, lr * rates.shared, decay, follower=beside)
         elif follower is not None:
-            follower.learn(whole, None, delta, x, feedback_lr, decay)
+            follower.learn(groups, None, delta, x, feedback_lr, decay)
         if areas is not None and area_rate:
-            areas.learn(x, signal.part_delta, signal.groups, lr * area_rate, area_decay)
+            areas.learn(x, signal.part_delta, groups, lr * area_rate, area_decay)
 
     def _own_router(self) -> Router:
         if self.router is None:

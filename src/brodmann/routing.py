@@ -203,7 +203,7 @@ class Router(nn.Module):
     def route(self, x: Tensor) -> Route:
         """Routes by compiled kernels: x (rows, in); returns everything that inference and `learn` need."""
         check_input(x, self.projection.value)
-        u = self.projection.product(x, Groups.single(len(x), x.device), None)
+        u = self.projection.product(x, Groups.single(len(x), x.device))
         products, cell = None, self._own_choice(x)
         if cell is None and self.vacant is None and not self.balance_rate:
             cell = native.nearest(u, self.prototypes)
@@ -265,7 +265,7 @@ class Router(nn.Module):
         """
         if self.learned and lr:
             delta = route.gate_down(route.gate_error)
-            self.projection.learn(route.groups.whole, None, delta, route.x, lr, 0.0)
+            self.projection.learn(route.groups, None, delta, route.x, lr, 0.0)
         if self.balance_rate:
             load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
             self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)

@@ -76,15 +76,15 @@ class Slab(nn.Module):
         """Computes ``value[0] x + bias[0]`` by operations that autograd and compilers know: x (rows, in)."""
         return F.linear(x, self.value[0].to(x.dtype), None if self.bias is None else self.bias.value[0])
 
-    def product(self, x: Tensor, groups: Groups, slot: Tensor | None) -> Tensor:
+    def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:
         """Computes ``value[s] x + bias[s]``, s the slot of the row's area: x (rows, in); returns (rows, out)."""
-        self._check(groups, slot, None, x)
+        groups = self._served(groups, slot, None, x)
         bias = None if self.bias is None else self.bias.value
         return operations(self.value, x).forward(x, groups, slot, self.value, bias)
 
-    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None) -> None:
+    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None = None) -> None:
         """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
-        self._check(groups, slot, delta, below)
+        groups = self._served(groups, slot, delta, below)
         operations(self.value, delta).add_error(below, delta, groups, slot, self.value)
 
     def learn(
@@ -102,14 +102,14 @@ class Slab(nn.Module):
 
         Args:
             groups: The rows of each area.
-            slot: Slot of each area, (areas,) int64; None where area g has slot g.
+            slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
             delta: (rows, out).
             x: (rows, in).
             lr: Learning rate of this step.
             decay: Decoupled decay of these weights.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
-        self._check(groups, slot, delta, x)
+        groups = self._served(groups, slot, delta, x)
         if follower is not None and follower.weight.shape != self.value.shape:
             raise BrodmannError(
                 f"Expected a follower of shape {tuple(self.value.shape)}, as the weights that it follows, got "
@@ -129,9 +129,14 @@ class Slab(nn.Module):
         """Moves the one slot of a slab of one by a gradient of its shape, in place."""
         move_slot(self.update_rule, self.target(lr, decay), 0, Factors(gradient[None]))
 
-    def _check(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> None:
-        """Checks what the kernels trust, which would read and write past the end of smaller tensors."""
+    def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Groups:
+        """Returns the rows by what serves them, which for a slab of one is all of them together.
+
+        Checks what the kernels trust, which would read and write past the end of smaller tensors.
+        """
         slots, outputs, inputs = self.value.shape
+        if slot is None and slots == 1:
+            groups = groups.whole
         if delta is not None and delta.shape != (groups.rows, outputs):
             raise _misfit("(rows, out)", (groups.rows, outputs), delta)
         if x.shape != (groups.rows, inputs):
@@ -142,8 +147,9 @@ class Slab(nn.Module):
         if groups.areas > served:
             raise BrodmannError(
                 f"These weights serve {served} areas, and the rows choose among {groups.areas}: route them by a router "
-                "of as many areas, and use groups.whole for weights that all rows share."
+                "of as many areas."
             )
+        return groups
 
     def target(self, lr: float, decay: float) -> Target:
         """Returns the weights with their state and rates, as what an update moves."""

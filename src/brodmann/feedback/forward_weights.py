@@ -49,7 +49,7 @@ class Transpose(Feedback):
         """See `Feedback.error`."""
         below = signal.x.new_zeros(signal.x.shape)
         if signal.shared is not None:
-            signal.shared.add_error(below, signal.delta, signal.groups.whole, None)
+            signal.shared.add_error(below, signal.delta, signal.groups)
         if signal.areas is not None:
             signal.areas.add_error(below, signal.part_delta, signal.groups)
         return below

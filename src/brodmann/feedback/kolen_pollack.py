@@ -78,7 +78,7 @@ class KolenPollack(Feedback):
         below = signal.x.new_zeros(signal.x.shape)
         if self.shared is not None:
             driver = signal.delta if self.follows_shared else signal.part_delta
-            self.shared.add_error(below, driver, signal.groups.whole, None)
+            self.shared.add_error(below, driver, signal.groups)
         if self.areas is not None:
             self.areas.add_error(below, signal.part_delta, signal.groups)
         return below
@@ -97,7 +97,7 @@ class KolenPollack(Feedback):
         if self.shared is not None and self.follower is None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
             before = self.shared.value.clone() if self.noise else None
-            self.shared.learn(signal.groups.whole, None, driver, signal.x, lr, shared_decay)
+            self.shared.learn(signal.groups, None, driver, signal.x, lr, shared_decay)
             if before is not None:
                 change = self.shared.value - before
                 self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
