@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brodmann import (
+    SGD,
     BrodmannError,
     DivergenceError,
     MeanSquaredError,
@@ -96,6 +97,20 @@ def test_a_shape_of_ones_own_is_registered_and_followed(monkeypatch: pytest.Monk
     assert seen == [0.2, 0.2, 0.1, 0.1]
     with pytest.raises(BrodmannError, match=r"Unknown schedule 'quarters'.*SCHEDULES"):
         Schedule(shape="quarters")
+
+
+def test_a_default_device_of_the_users_is_not_drawn_on() -> None:
+    torch.manual_seed(0)
+    whole = Network(mlp(64, 40, width=64, areas=1, update=SGD()), lr=0.1)
+    growing = Network(mlp(5, 3, areas=4, router={"partition": "growing"}))
+    x, y, few = torch.randn(5000, 64), torch.randint(0, 40, (5000,)), (torch.randn(30, 5), torch.arange(30) % 3)
+    torch.set_default_device("meta")
+    try:
+        whole.learn(x, y)  # so many rows that the gradient is one product
+        Trainer(growing, few, None, Schedule(epochs=1)).run()
+    finally:
+        torch.set_default_device(None)
+    assert math.isfinite(whole.learn(x, y))
 
 
 @given(rows=st.integers(1, 60), size=st.integers(1, 70), epoch=st.integers(0, 5))

@@ -34,8 +34,8 @@ def sketch(delta: Tensor, x: Tensor, place: int = 0) -> Tensor:
 @lru_cache(maxsize=4096)  # two a layer: fewer would be drawn anew at every step of a deep network
 def _drawn(size: int, seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Draws signs from a seed of their own: they are part of no state, and touch no global generator."""
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randint(0, 2, (size, SIZE), generator=generator) * 2 - 1).to(device, dtype)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return (torch.randint(0, 2, (size, SIZE), generator=generator, device="cpu") * 2 - 1).to(device, dtype)
 
 
 def _signs(size: int, seed: int, like: Tensor) -> Tensor:

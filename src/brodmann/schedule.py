@@ -124,5 +124,5 @@ def learning_rate(
 
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
     """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
-    generator = torch.Generator().manual_seed((int(seed) * 1_000_003 + epoch) % 2**63)
-    return list(torch.split(torch.randperm(rows, generator=generator), int(size)))
+    generator = torch.Generator("cpu").manual_seed((int(seed) * 1_000_003 + epoch) % 2**63)
+    return list(torch.split(torch.randperm(rows, generator=generator, device="cpu"), int(size)))

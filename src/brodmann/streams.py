@@ -112,10 +112,10 @@ def learn_stream(
     for task in tasks:
         _check_task(task)
     parts = [part for task in tasks for part in task.parts]
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = torch.Generator("cpu").manual_seed(int(seed))
     matrix = []
     for number, task in enumerate(tasks):
-        for rows in torch.split(torch.randperm(len(task.x), generator=generator), int(batch_size)):
+        for rows in torch.split(torch.randperm(len(task.x), generator=generator, device="cpu"), int(batch_size)):
             learner.learn(task.x[rows], task.y[rows])
         learner.end_task(task.x, task.y)
         matrix.append([_accuracy(learner, x, y) for x, y in parts])

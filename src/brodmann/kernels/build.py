@@ -127,6 +127,8 @@ def compiled(source: Path, compiler: str) -> Path:
         _run([*command, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
         if not whole.is_file():
             raise subprocess.SubprocessError("it ended without an error and wrote nothing.")
+        with whole.open("rb+") as file:
+            os.fsync(file.fileno())  # a library that a power loss cut short would kill whoever loads it
         os.replace(whole, target)  # atomic: another process sees all of it or nothing
     return target
 

@@ -249,7 +249,7 @@ class Native(Operations):
                 bias = None
             # As many rows as there are outputs, with the same sum: the gradient itself, each row under an error of 1.
             x = delta.t() @ x
-            delta = torch.eye(len(x), dtype=x.dtype)
+            delta = torch.eye(len(x), dtype=x.dtype, device=x.device)
             groups = groups.resized(len(x))
         delta, x = delta.contiguous(), x.contiguous()
         functions()["update_" + NUMBERS[weight.dtype]](

@@ -94,7 +94,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             continue
         delta, h = errors[layer].double(), inputs[layer].double()
         products = (delta @ delta.t()) * (h @ h.t() + 1.0)
-        area = torch.zeros(len(h), dtype=torch.int64)
+        area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
         pooled, opposed_pooled = _cancelled(products, area, target)
         if (choice := choices.get(layer)) is not None:
             area = choice.area
