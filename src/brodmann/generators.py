@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,16 @@ import torch
 from torch import Tensor
 
 _alone = threading.RLock()
+
+
+def _renew() -> None:
+    """Gives a forked process a lock of its own: the thread that held the inherited one is not there to leave it."""
+    global _alone
+    _alone = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 class Draws:
