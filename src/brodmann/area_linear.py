@@ -263,7 +263,7 @@ class AreaLinear(Layer):
             self._move(signal, context, route)
         if rate and router is not None and route is not None:
             router.learn(route, context.lr * rates.projection)
-            grow_areas(router, [*self.children()])
+            grow_areas(router, self.split)
         return below
 
     def check_error(self, trace: AreaTrace, error: Tensor) -> None:

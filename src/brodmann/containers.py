@@ -243,7 +243,7 @@ class Routed(Container):
         route, inner = trace
         below = self.body.learn(inner, error, context._replace(route=route))
         self.router.learn(route, context.lr * context.rates.projection)
-        grow_areas(self.router, [self.body])
+        grow_areas(self.router, self.split)
         return below
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

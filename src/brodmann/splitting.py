@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -21,11 +21,16 @@ def split_area(router: Router, modules: Iterable[nn.Module], area: int, cells: I
     return router.split(area, leaving)
 
 
-def grow_areas(router: Router, modules: Sequence[nn.Module]) -> None:
-    """Splits the areas whose samples were found to be in conflict, see `Conflict`; most steps find none."""
+def grow_areas(router: Router, split: Callable[[int, list[int]], int]) -> None:
+    """Splits the areas whose samples were found to be in conflict, see `Conflict`; most steps find none.
+
+    Args:
+        router: What chooses the areas.
+        split: Splits an area, from which some cells leave, in the router and in all that follows it.
+    """
     if router.conflict is not None:
         for area, cells in router.conflict.end_window(router.partition, router.areas):
-            split_area(router, modules, area, cells)
+            split(area, cells)
 
 
 def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor) -> None:

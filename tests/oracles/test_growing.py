@@ -176,7 +176,7 @@ def test_what_a_split_leaves_is_parted_in_the_very_next_window(budget: int, area
     for _ in areas:
         cell = torch.arange(64) % 4
         conflict.add(cell, pulls[cell] / 64)
-        grow_areas(router, [])
+        grow_areas(router, router.split)
         found.append(len(torch.unique(router.partition)))
     assert found == areas
     sides = router.partition.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
@@ -44,13 +45,11 @@ def _rows(learner: nn.Module, sample: Tensor) -> dict[nn.Module, int]:
         features = layer.out_features if isinstance(layer, nn.Linear | AreaLinear) else layer.out_channels
         rows[layer] = output.numel() // cast(int, features)
 
-    maps = [part for part in learner.modules() if isinstance(part, nn.Linear | nn.Conv2d | AreaLinear)]
-    hooks = [part.register_forward_hook(keep) for part in maps]
-    try:
+    with ExitStack() as hooks:
+        for part in learner.modules():
+            if isinstance(part, nn.Linear | nn.Conv2d | AreaLinear):
+                hooks.enter_context(part.register_forward_hook(keep))
         learner(sample)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return rows
 
 
