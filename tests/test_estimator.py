@@ -467,6 +467,19 @@ def test_early_stopping_that_cannot_be(settings: dict, act: str, message: str) -
     assert not hasattr(model, "network_")
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "rls"])
+def test_a_default_device_of_the_users_changes_nothing(optimiser: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    weight = np.linspace(1, 2, len(x))
+    expected = SALClassifier(epochs=2, optimiser=optimiser, random_state=0).fit(x, y, weight).predict_proba(x)
+    torch.set_default_device("meta")
+    try:
+        found = SALClassifier(epochs=2, optimiser=optimiser, random_state=0).fit(x, y, weight).predict_proba(x)
+    finally:
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_what_diverged_predicts_nothing() -> None:
     x, y = load_wine(return_X_y=True)
     model = SALClassifier(epochs=2, random_state=0).fit(x, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -236,6 +237,19 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(BrodmannError, match=r"pip install 'brodmann\[figures\]'"):
         figures.alignment(tmp_path / "a.png", aligned(2))
+
+
+def test_settings_of_the_users_that_matplotlib_cannot_follow_are_named(tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    settings = {"text.usetex": True, "text.latex.preamble": r"\nothing"}
+    refusal = pytest.raises(BrodmannError, match=r"cannot draw .*a\.png: .* Look at your matplotlibrc\.")
+    with matplotlib.rc_context(settings), refusal:
+        figures.alignment(tmp_path / "a.png", aligned(2))
+    assert not list(tmp_path.iterdir())
+    code = "from brodmann.drawing import new_figure; new_figure(1, 1)"
+    environment = {**os.environ, "MPLBACKEND": "none-such"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "BrodmannError: Matplotlib cannot be used: " in found.stderr
 
 
 def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(tmp_path: Path) -> None:

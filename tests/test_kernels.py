@@ -454,6 +454,16 @@ def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
 
 
 @needs_kernels
+def test_a_damaged_library_is_compiled_anew(tmp_path: Path) -> None:
+    first = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
+    (kept,) = tmp_path.iterdir()
+    content = kept.read_bytes()
+    for damaged in (content[: len(content) // 2], content[:-1] + b"\0", b""):
+        kept.write_bytes(damaged)
+        assert train_elsewhere(BRODMANN_CACHE=str(tmp_path)) == first
+
+
+@needs_kernels
 def test_results_do_not_depend_on_threads_as_the_kernels_are_compiled(tmp_path: Path) -> None:
     """Every operation, random shapes, by one thread and by three: compilers fuse as they like unless they are told."""
     compiler, program = find_compiler(), tmp_path / "driver"

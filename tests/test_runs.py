@@ -6,10 +6,12 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from safetensors.torch import load_file
 import brodmann
 from brodmann import BrodmannError, Network, execution
 from brodmann.assembly import build_learner
+from brodmann.builders import mlp
 from brodmann.checkpoints import checkpoint_names
 from brodmann.cli import main
 from brodmann.cli.train import free_folder
@@ -91,6 +94,81 @@ def test_a_run_killed_at_random_moments_resumes_bit_for_bit(table: Path, tmp_pat
         assert_same_weights(whole, broken)
         assert_same_weights(whole / "backpropagation", broken / "backpropagation")
         assert metrics(whole) == metrics(broken)
+
+
+class Amidst(Callback):
+    """Does something in the middle of the second epoch."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        if (trainer.progress.epoch, trainer.progress.batch) == (1, 2):
+            self.act()
+
+
+def test_a_run_has_its_folder_to_itself(table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    others = (
+        lambda: start_run(replace(options(table), epochs=1), run, overwrite=True),
+        lambda: continue_run(run),
+    )
+    refused = []
+
+    def begin() -> None:
+        for other in others:
+            with pytest.raises(BrodmannError, match=f"Another process runs in {run}: wait for it"):
+                other()
+            refused.append(other)
+
+    start_run(options(table), run)
+    result = continue_run(run, callbacks=lambda *_: [Amidst(begin)])
+    assert refused == list(others)
+    assert (result["epochs"], len(metrics(run))) == (30, 30)
+    start_run(replace(options(table), epochs=1), run, overwrite=True)
+    assert continue_run(run)["epochs"] == 1
+
+
+def test_a_folder_that_vanishes_ends_the_training_and_one_that_moved_goes_on(table: Path, tmp_path: Path) -> None:
+    whole, run, moved = tmp_path / "whole", tmp_path / "run", tmp_path / "moved"
+    for act in (lambda: shutil.rmtree(run), lambda: run.rename(moved)):
+        start_run(options(table), run)
+        with pytest.raises(BrodmannError, match=f"{run} was deleted, moved or replaced while the training ran"):
+            continue_run(run, callbacks=lambda *_, act=act: [Amidst(act)])
+        assert not run.exists()
+    continue_run(moved)
+    continue_run(start_run(options(table), whole))
+    assert_same_weights(whole, moved)
+    assert metrics(whole) == metrics(moved)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(table: Path, tmp_path: Path) -> None:
+    run = start_run(options(table), tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        continue_run(run, callbacks=lambda *_: [Amidst(stop)])
+    halves = [".best.safetensors.0123abcd", ".checkpoint-000000036.json.ffffffff", ".metrics.jsonl.00000000"]
+    others = [".notes.txt", ".mine.json.older"]
+    for name in halves + others:
+        (run / name).write_text("")
+    continue_run(run)
+    assert not [name for name in halves if (run / name).exists()]
+    assert all((run / name).exists() for name in others)
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_the_training(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / os.fsdecode(b"jos\xe9")
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(table), *SMALL, "--out", str(folder)])
+    assert "expected a path in UTF-8, choose another folder" in capsys.readouterr().err
+    assert not folder.exists()
+    with pytest.raises(BrodmannError, match="expected a path in UTF-8"):
+        Network(mlp(2, 2)).save(folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -767,9 +845,13 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
     assert torch.equal(run.split().x_test, run.preprocessing()(torch.from_numpy(data["x_test"])))
     halves = torch.from_numpy(data["x_test"]).bfloat16().requires_grad_()
     assert len(run.predict(halves)) == len(named)
+    assert run.predict(data["x_test"].astype(object)) == named  # as frames of mixed columns give them
     for samples, message in (
         (np.zeros((2, 5)), r"x must hold inputs of shape \(n, 6\)"),
         ([["a"] * 6], "numeric"),
+        (np.array([["1"] * 6], dtype=object), "numeric"),
+        (np.array([[{}] * 6], dtype=object), "Expected samples that are numbers alone"),
+        (np.array([[None] * 6], dtype=object), "row 0, counted from 0"),
         ([[1.0], [1.0, 2.0]], "Expected samples of equal length"),
     ):
         with pytest.raises(BrodmannError, match=message):

@@ -725,7 +725,7 @@ def test_targets_that_are_no_numbers_are_refused(part: str) -> None:
 
 def test_what_a_killed_process_left_of_a_checkpoint_is_removed(tmp_path: Path) -> None:
     Trainer(network(), blobs(), schedule=Schedule(epochs=1), folder=tmp_path).run()
-    left = [tmp_path / ".checkpoint-000000009.safetensors.ab12cd", tmp_path / "checkpoint-000000009.safetensors"]
+    left = [tmp_path / ".checkpoint-000000009.safetensors.ab12cd34", tmp_path / "checkpoint-000000009.safetensors"]
     for path in left:
         path.write_bytes(b"half")
     trainer = Trainer(network(), blobs(), schedule=Schedule(epochs=2), folder=tmp_path)

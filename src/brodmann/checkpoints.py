@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .errors import BrodmannError, CheckpointError
-from .files import read_json, read_tensors, write_json, write_tensors
+from .files import drop_temporaries, read_json, read_tensors, write_json, write_tensors
 
 KEPT = 2
 
@@ -39,9 +39,10 @@ def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
 
 
 def drop_halves(folder: Path) -> None:
-    """Removes what a process that was killed while it wrote a checkpoint left behind."""
+    """Removes what a process that was killed while it wrote left behind."""
+    drop_temporaries(folder)
     names = set(checkpoint_names(folder))
-    for path in [*folder.glob(".checkpoint-*"), *folder.glob("checkpoint-*.safetensors")]:
+    for path in folder.glob("checkpoint-*.safetensors"):
         if path.stem not in names:
             path.unlink(missing_ok=True)
 

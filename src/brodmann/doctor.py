@@ -10,6 +10,7 @@ import torch
 
 from . import __version__
 from .data import data_directory
+from .errors import BrodmannError
 from .kernels import native
 from .kernels.build import build
 
@@ -19,6 +20,13 @@ def _triton() -> str:
         return "not active: triton is not installed"
     state = "active" if torch.cuda.is_available() else "not active: no accelerator"
     return f"{state}. Tested in Triton's interpreter, not yet run on hardware: `make gpu-check` does"
+
+
+def _data_folder() -> str:
+    try:
+        return str(data_directory())
+    except BrodmannError as error:  # no home
+        return f"none: {error}"
 
 
 def diagnose() -> dict[str, str]:
@@ -38,5 +46,5 @@ def diagnose() -> dict[str, str]:
         "kernels lie in": str(kernels.path) if kernels.path else "-",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none: CUDA is not available",
         "triton kernels": _triton(),
-        "data folder": str(data_directory()),
+        "data folder": _data_folder(),
     }

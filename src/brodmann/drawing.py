@@ -28,6 +28,8 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise BrodmannError("Figures need matplotlib: pip install 'brodmann[figures]'.") from None
+    except ValueError as error:  # it reads settings of the user's own as it is imported
+        raise BrodmannError(f"Matplotlib cannot be used: {error}. Look at MPLBACKEND and matplotlibrc.") from None
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -41,7 +43,11 @@ def shades(count: int) -> list[Any]:
 
 
 def write_figure(path: Path, figure: Any) -> None:
-    """Writes a figure as the path's suffix says: png, svg or pdf."""
+    """Writes a figure as the path's suffix says: png, svg or pdf.
+
+    Raises:
+        BrodmannError: It cannot be written; or drawn, as where a matplotlibrc asks for LaTeX and there is none.
+    """
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
@@ -49,7 +55,11 @@ def write_figure(path: Path, figure: Any) -> None:
     # Without versions, dates and random names inside, equal data gives equal bytes.
     empty = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     with rc_context({"svg.hashsalt": "brodmann", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format=kind, facecolor="white", metadata=empty.get(kind))
+        try:
+            figure.savefig(buffer, format=kind, facecolor="white", metadata=empty.get(kind))
+        except (RuntimeError, ValueError, OSError) as error:
+            why = str(error).splitlines()[0]
+            raise BrodmannError(f"Matplotlib cannot draw {path}: {why}. Look at your matplotlibrc.") from None
     write_bytes(Path(path), buffer.getvalue())
 
 

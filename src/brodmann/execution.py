@@ -23,7 +23,7 @@ from .data import Dataset, Split, load
 from .data.catalogue import is_own_file
 from .data.directory import data_directory
 from .errors import BrodmannError
-from .files import empty, expanded, plain, write_json
+from .files import alone_in, check_utf8, contents, empty, expanded, plain, write_json
 from .network import Network
 from .options import BASELINES, DTYPES, RunOptions
 from .runs import Run
@@ -46,7 +46,8 @@ def start_run(
     """Prepares a new run folder; `continue_run` then trains.
 
     Raises:
-        BrodmannError: The folder exists and ``overwrite`` is off, or it cannot be written, or the data is missing.
+        BrodmannError: The folder exists and ``overwrite`` is off, a training runs in it, it cannot be written, or the
+            data is missing.
     """
     options.check()
     if compare and options.rule in BASELINES:
@@ -59,6 +60,7 @@ def start_run(
             "leave it out, and compare with --rule transpose --areas 1, which learns as backpropagation does."
         )
     folder, data_dir = expanded(folder), data_dir and str(expanded(data_dir))
+    check_utf8(folder)
     _check_place(folder, overwrite)
     data = load(options.dataset, data_dir, target=options.target, task=options.task)
     if is_own_file(options.dataset) and (file := expanded(options.dataset)).is_file():
@@ -73,11 +75,12 @@ def start_run(
     place = data_dir and str(Path(data_dir).resolve())
     run = Run(folder, options, place, compare, data.digest, not data.is_classification, data.classes, data.columns)
     json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
-    _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
     if folder.exists():
         _check_outside(folder, options.dataset, data_dir)
+    with alone_in(folder):
+        _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
         empty(folder)
-    run.write()
+        run.write()
     return folder
 
 
@@ -93,7 +96,7 @@ def _check_learnable(options: RunOptions, data: Dataset, split: Split) -> None:
 
 def _check_place(folder: Path, overwrite: bool) -> None:
     """Raises where a new run would not have the folder to itself, or would replace what is no run."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and not contents(folder)):
         return
     if not folder.is_dir():
         raise BrodmannError(f"{folder} is a file: choose another --out.")
@@ -133,15 +136,16 @@ def continue_run(
         The outcome, as in ``result.json``; with a comparison the twin's under ``"backpropagation"``.
 
     Raises:
-        BrodmannError: The folder is no run, its data changed, or a checkpoint is damaged.
+        BrodmannError: The folder is no run, another process trains there, its data changed, or a checkpoint is
+            damaged.
         Interrupted: A signal came; a later call goes on from there.
     """
     run = Run.read(folder)
     folder, options = run.folder, run.options
     if checkpoint is None and (known := run.result()) is not None:
         return known | {"run": str(folder)}  # which may have been moved
-    split = run.split(data_dir)  # the raw samples are not kept beside it
-    with threads(options.threads):
+    with alone_in(folder), threads(options.threads):
+        split = run.split(data_dir)  # the raw samples are not kept beside it
         learner, result = _train(folder, options, split, checkpoint, callbacks)
         if run.compare:
             twin = twin_of(options)
@@ -153,7 +157,7 @@ def continue_run(
             replace(run, folder=place, options=twin, compare=False).write()
             _, result["backpropagation"] = _train(place, twin, split, None, callbacks)
             write_json(place / "result.json", result["backpropagation"])
-    write_json(folder / "result.json", result)
+        write_json(folder / "result.json", result)
     return result
 
 

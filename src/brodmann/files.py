@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import BrodmannError, CheckpointError
+
+LOCK = ".lock"
+"""What `alone_in` holds in a folder."""
 
 
 def user_cache() -> Path:
@@ -75,10 +79,12 @@ def replacing(path: Path) -> Iterator[Path]:
 def alone_in(folder: Path) -> Iterator[None]:
     """Holds a folder, which is made where it is not there, against other processes that ask for it likewise.
 
+    On a file system that knows no locks it holds nothing.
+
     Raises:
         BrodmannError: Another process holds it, or it cannot be written.
     """
-    path = folder / ".lock"
+    path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
@@ -87,9 +93,38 @@ def alone_in(folder: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise BrodmannError(f"Another process runs in {folder}: wait for it, or choose another folder.") from None
+        except OSError:  # no locks there
+            pass
         yield  # the system lets go of it with the file, however the process ends
+
+
+@contextmanager
+def staying(folder: Path) -> Iterator[Callable[[], None]]:
+    """Makes a folder where there is none, and yields a check that raises once it is no longer in its place.
+
+    Writing there would else make a new one, with a part of what belongs into it.
+
+    Raises:
+        BrodmannError: It cannot be made or read; from the check: it was deleted, moved or replaced.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)  # while it is open no new folder can pass for it
+    except OSError as error:
+        raise BrodmannError(f"Cannot use {folder}: {error.strerror}. Choose a folder that you may write to.") from None
+
+    def check() -> None:
+        if not folder.is_dir() or not os.path.samestat(os.fstat(held), folder.stat()):
+            raise BrodmannError(
+                f"{folder} was deleted, moved or replaced while the training ran: if it was moved, go on with it there."
+            )
+
+    try:
+        yield check
+    finally:
+        os.close(held)
 
 
 def plain(value: Any) -> Any:
@@ -103,13 +138,34 @@ def plain(value: Any) -> Any:
     return value.item()
 
 
+def contents(folder: Path) -> list[Path]:
+    """Returns what is inside a folder, its lock left out."""
+    return [path for path in folder.iterdir() if path.name != LOCK]
+
+
 def empty(folder: Path) -> None:
-    """Removes everything inside a folder, which stays itself: somebody may stand in it, or reach it through a link."""
-    for path in folder.iterdir():
+    """Removes everything inside a folder but its lock.
+
+    The folder stays itself: somebody may stand in it, or reach it through a link.
+    """
+    for path in contents(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def drop_temporaries(folder: Path) -> None:
+    """Removes what processes that were killed in `replacing` left in a folder that nobody writes to now."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.(json|jsonl|safetensors)\.[0-9a-f]{8}", path.name):
+            path.unlink(missing_ok=True)
+
+
+def check_utf8(path: Path) -> None:
+    """Raises where a path is not UTF-8, which safetensors needs to read a file."""
+    if any("\udc80" <= letter <= "\udcff" for letter in str(path.absolute())):
+        raise BrodmannError(f"Cannot write {str(path)!r}: expected a path in UTF-8, choose another folder.")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -138,7 +194,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> None:
-    """Writes named tensors and JSON-safe options to a safetensors file, atomically, without a second copy in memory."""
+    """Writes named tensors and JSON-safe options to a safetensors file, atomically, without a second copy in memory.
+
+    Raises:
+        BrodmannError: It cannot be written, its path is not UTF-8, or tensors share their memory.
+    """
+    check_utf8(path)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         try:
@@ -155,12 +216,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Reads what `write_tensors` wrote.
 
     Raises:
-        CheckpointError: The file is missing, truncated or not ours.
+        CheckpointError: The file is missing, unreadable, truncated or not ours.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder: expected a file written by brodmann.")
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: expected a file written by brodmann.")
+    try:
+        path.open("rb").close()  # the library below says less of why it cannot
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -170,4 +235,4 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
             raise TypeError
         return tensors, options
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or was not written by brodmann ({type(error).__name__}).") from None
+        raise CheckpointError(f"{path} is damaged or was not written by brodmann ({error!r}).") from None

@@ -230,9 +230,15 @@ def _numbers(samples: ArrayLike) -> NDArray[Any]:
         samples = samples.detach().cpu()
         samples = samples.float() if samples.is_floating_point() else samples  # NumPy knows no bfloat16
     try:
-        return numpy.asarray(samples)
+        array = numpy.asarray(samples)
     except ValueError as error:
         raise BrodmannError(f"Expected samples of equal length, as an array or a tensor: {error}") from None
+    if array.dtype == object and not any(isinstance(value, str) for value in array.flat):  # as frames may hold numbers
+        try:
+            return array.astype(numpy.float64)
+        except (TypeError, ValueError) as error:
+            raise BrodmannError(f"Expected samples that are numbers alone: {error}.") from None
+    return array
 
 
 def _environment() -> dict[str, Any]:

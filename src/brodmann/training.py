@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .checkpoints import (
 from .divergence import Watch, check_loss
 from .early_stopping import BestWeights, standing
 from .errors import BrodmannError, CheckpointError, DivergenceError
+from .files import staying
 from .generators import Draws
 from .kernels import native
 from .learner import Learner, check_learner
@@ -152,6 +154,7 @@ class Trainer:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._stopping = False
         self._waiting = Waiting()
+        self._check_folder: Callable[[], None] | None = None
         self._written = 0.0
         self._silent = 0  # epochs on end in which no error came down
         self._best = BestWeights(network, self.folder)
@@ -216,7 +219,7 @@ class Trainer:
         share that generator, so one training waits for another.
 
         Raises:
-            BrodmannError: The folder holds checkpoints of another run.
+            BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
         """
@@ -228,7 +231,8 @@ class Trainer:
             )
         native.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
-        with waiting_signals() as self._waiting, self._draws.going_on():
+        folder = nullcontext() if self.folder is None else staying(self.folder)
+        with waiting_signals() as self._waiting, self._draws.going_on(), folder as self._check_folder:
             try:
                 self._best.go_on()
                 for callback in self.callbacks:
@@ -292,6 +296,8 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         progress = self.progress
+        if self._check_folder is not None:
+            self._check_folder()  # before callbacks write there
         row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.samples}
         if progress.scored:
             row["train_accuracy"] = progress.score_sum / progress.scored
@@ -335,7 +341,8 @@ class Trainer:
             self._best.put_back(goes_on=self.progress.epoch < self.pace.epochs and not self._out_of_patience())
 
     def _checkpoint(self) -> None:
-        if self.folder is not None:
+        if self.folder is not None and self._check_folder is not None:
+            self._check_folder()
             draws = zip(GENERATORS, self._draws.now(), strict=False)
             tensors = {**self.network.learning_state(), **dict(draws)}
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))

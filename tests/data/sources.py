@@ -93,6 +93,7 @@ def write_table(directory: Path, columns: list[tuple[str, str]], target: str, ro
         "status": "active",
         "description": "",
         "url": "https://localhost/data/v1/download/7/small.arff",
+        "file_id": "7",
         "md5_checksum": hashlib.md5(content).hexdigest(),
     }
     documents = {
@@ -102,7 +103,9 @@ def write_table(directory: Path, columns: list[tuple[str, str]], target: str, ro
         "data/list/data_name/small/limit/2/status/active/": {"data": {"dataset": [{"did": 7, "version": 1}]}},
     }
     files = {f"api/v1/json/{path}": json.dumps(document).encode() for path, document in documents.items()}
-    for path, text in {**files, "data/v1/download/7/small.arff": content}.items():
+    # The older scikit-learn asks for the file by its number, the newer by its address.
+    tables = dict.fromkeys(("data/v1/download/7", "data/v1/download/7/small.arff"), content)
+    for path, text in {**files, **tables}.items():
         place = cache / f"{path}.gz"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(gzip.compress(text))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from brodmann import BrodmannError
 from brodmann.data import available, data_directory, load
+from brodmann.doctor import diagnose
 
 from .sources import MIXED, MIXED_ROWS, write_mnist, write_npz, write_table
 
@@ -24,6 +26,19 @@ def test_data_directory_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert data_directory() == tmp_path / ".cache/brodmann"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert data_directory() == tmp_path / ".cache/brodmann"
+
+
+def test_what_needs_no_folder_loads_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(_: Path) -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    for name in ("BRODMANN_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BrodmannError, match="begins with a home folder that is not there"):
+        data_directory()
+    assert len(load("digits").x_train) == 1437
+    assert diagnose()["data folder"].startswith("none: ~/.cache begins with a home folder that is not there")
 
 
 def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None:

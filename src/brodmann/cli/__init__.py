@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sys
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from .bench import Bench, Report
 from .data import Data
 from .doctor import Doctor
 from .finished import Evaluate, Inspect, Predict
+from .output import OUT
 from .train import Train
 
 Command = (
@@ -37,6 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number
             stream.reconfigure(errors="backslashreplace")
+    if os.environ.get("COLUMNS") == "0":  # a terminal that does not know its width, into which no letter fits
+        del os.environ["COLUMNS"]
+        OUT.width = shutil.get_terminal_size().columns
     try:
         arguments = _without_imports(sys.argv[1:] if arguments is None else arguments)
         import_extensions()

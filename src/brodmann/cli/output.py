@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from rich.console import Console
 
-OUT = Console(markup=False)  # paths may hold brackets
+
+class Output(Console):
+    """A console that tells who called it when nobody reads any more, where rich would leave the program."""
+
+    def on_broken_pipe(self) -> None:
+        """See `rich.console.Console`."""
+        raise BrokenPipeError
+
+
+OUT = Output(markup=False)  # paths may hold brackets
 
 
 def say(line: str, style: str | None = None) -> None:

@@ -74,15 +74,16 @@ def load(
         BrodmannError: The name is unknown, a file is damaged, torchvision is needed and absent, or something other
             than a table is given a target or a task.
     """
-    directory, name = data_directory(data_dir), _as_name(name)
+    name = _as_name(name)
     if name.lower().endswith(".csv"):
-        return load_csv(_file(name, directory), name, target, task)
+        return load_csv(_file(name, data_dir), name, target, task)
     if target is not None or task is not None:
         raise BrodmannError(f"A target and a task are named for tables in .csv files alone, '{name}' is none.")
     if name == BUNDLED:
         return _load_digits()
     if name.lower().endswith(".npz"):
-        return load_npz(_file(name, directory), name)
+        return load_npz(_file(name, data_dir), name)
+    directory = data_directory(data_dir)
     if name.startswith(PREFIX):
         return load_table(name, directory)
     own = _own_file(name, directory)
@@ -170,9 +171,12 @@ def _as_name(name: Any) -> str:
     return str(name)
 
 
-def _file(name: str, directory: Path) -> Path:
+def _file(name: str, data_dir: str | Path | None) -> Path:
     path = expanded(name)
-    return next((place for place in (path, directory / path) if place.is_file()), path)
+    if path.is_file():
+        return path
+    there = data_directory(data_dir) / path
+    return there if there.is_file() else path
 
 
 def _own_files(directory: Path) -> dict[str, Path]:

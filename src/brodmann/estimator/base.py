@@ -178,7 +178,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "feedback": self.feedback,
             "activation": self.activation,
         }
-        with Draws(self._seed).going_on():
+        with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
             if self.optimiser == "rls":
                 self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
             else:
@@ -301,7 +301,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         total, count = total + (samples if weight is None else weight.sum()), count + samples
         self._weights_seen = total, count
         if self._recursive:
-            return None if weight is None else torch.tensor(weight, dtype=torch.float32)
+            return None if weight is None else torch.from_numpy(weight.astype(np.float32))
         if weight is None and total == count:  # nobody has given any
             return None
         return torch.from_numpy((np.ones(samples) if weight is None else weight) * (count / total)).float()

@@ -65,7 +65,8 @@ def build() -> Build:
     except subprocess.SubprocessError as error:
         return Build(None, None, f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++.")
     except (OSError, BrodmannError) as error:  # without a home there is no cache folder either
-        return Build(None, None, f"The kernels could not be written: {error}. Set {WHERE} to another folder.")
+        why = str(error).rstrip(".")
+        return Build(None, None, f"The kernels could not be written: {why}. Set {WHERE} to another folder.")
     try:
         return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
     except OSError as error:
@@ -102,9 +103,10 @@ def find_compiler() -> str | None:
 
 
 def compiled(source: Path, compiler: str) -> Path:
-    """Returns the shared library of a C++ file, after compiling it where the cache has none.
+    """Returns the shared library of a C++ file, after compiling it where the cache has no whole one.
 
-    The file may include the headers of the kernels.
+    The file may include the headers of the kernels. The library's name holds what it was made of and its own digest:
+    one that a full disk or a power loss has cut short would kill whoever loads it, and is compiled anew.
 
     Raises:
         subprocess.SubprocessError: The compiler failed.
@@ -115,12 +117,12 @@ def compiled(source: Path, compiler: str) -> Path:
     openmp = _openmp()
     texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
     parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    target = cache_folder() / f"{source.stem}-{digest}.so"
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    folder, stem = cache_folder(), f"{source.stem}-{_digest(chr(0).join(parts).encode())}"
+    for path in folder.glob(f"{stem}-*.so"):
+        if path.name == _name(stem, path):
+            return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
         parallel = ["-DBRODMANN_OPENMP"] if openmp else []
         _run([*command, *FLAGS, *parallel, "-c", str(source), "-o", str(half)])
@@ -128,9 +130,18 @@ def compiled(source: Path, compiler: str) -> Path:
         if not whole.is_file():
             raise subprocess.SubprocessError("it ended without an error and wrote nothing.")
         with whole.open("rb+") as file:
-            os.fsync(file.fileno())  # a library that a power loss cut short would kill whoever loads it
+            os.fsync(file.fileno())
+        target = folder / _name(stem, whole)
         os.replace(whole, target)  # atomic: another process sees all of it or nothing
     return target
+
+
+def _name(stem: str, library: Path) -> str:
+    return f"{stem}-{_digest(library.read_bytes())}.so"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _run(command: list[str], timeout: int = 300) -> str:
