@@ -58,7 +58,7 @@ def write_figure(path: Path, figure: Any) -> None:
         try:
             figure.savefig(buffer, format=kind, facecolor="white", metadata=empty.get(kind))
         except (RuntimeError, ValueError, OSError) as error:
-            why = str(error).splitlines()[0]
+            why = str(error).partition("\n")[0]
             raise BrodmannError(f"Matplotlib cannot draw {path}: {why}. Look at your matplotlibrc.") from None
     write_bytes(Path(path), buffer.getvalue())
 

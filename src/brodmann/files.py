@@ -164,7 +164,7 @@ def drop_temporaries(folder: Path) -> None:
 
 def check_utf8(path: Path) -> None:
     """Raises where a path is not UTF-8, which safetensors needs to read a file."""
-    if any("\udc80" <= letter <= "\udcff" for letter in str(path.absolute())):
+    if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
         raise BrodmannError(f"Cannot write {str(path)!r}: expected a path in UTF-8, choose another folder.")
 
 

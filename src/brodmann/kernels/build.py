@@ -117,7 +117,8 @@ def compiled(source: Path, compiler: str) -> Path:
     openmp = _openmp()
     texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
     parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
-    folder, stem = cache_folder(), f"{source.stem}-{_digest(chr(0).join(parts).encode())}"
+    folder, made_of = cache_folder(), _digest("\0".join(parts).encode())
+    stem = f"{source.stem}-{made_of}"
     for path in folder.glob(f"{stem}-*.so"):
         if path.name == _name(stem, path):
             return path
