@@ -154,7 +154,7 @@ class Trainer:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._stopping = False
         self._waiting = Waiting()
-        self._check_folder: Callable[[], None] | None = None
+        self._check_folder: Callable[[], None] = _nothing
         self._written = 0.0
         self._silent = 0  # epochs on end in which no error came down
         self._best = BestWeights(network, self.folder)
@@ -231,7 +231,7 @@ class Trainer:
             )
         native.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
-        folder = nullcontext() if self.folder is None else staying(self.folder)
+        folder = nullcontext(_nothing) if self.folder is None else staying(self.folder)
         with waiting_signals() as self._waiting, self._draws.going_on(), folder as self._check_folder:
             try:
                 self._best.go_on()
@@ -296,8 +296,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         progress = self.progress
-        if self._check_folder is not None:
-            self._check_folder()  # before callbacks write there
+        self._check_folder()  # before callbacks write there
         row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.samples}
         if progress.scored:
             row["train_accuracy"] = progress.score_sum / progress.scored
@@ -341,12 +340,16 @@ class Trainer:
             self._best.put_back(goes_on=self.progress.epoch < self.pace.epochs and not self._out_of_patience())
 
     def _checkpoint(self) -> None:
-        if self.folder is not None and self._check_folder is not None:
+        if self.folder is not None:
             self._check_folder()
             draws = zip(GENERATORS, self._draws.now(), strict=False)
             tensors = {**self.network.learning_state(), **dict(draws)}
             write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
         self._written = time.monotonic()
+
+
+def _nothing() -> None:
+    """Checks nothing: there is no folder."""
 
 
 def _device(network: Learner) -> torch.device:
