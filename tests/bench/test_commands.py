@@ -152,6 +152,7 @@ def living(group: int) -> list[str]:
         (["bench", "tne"], "Unknown recipe 'tne'. Did you mean 'ten'"),
         (["bench", "ten", "--jobs", "0"], "Expected --jobs, --trials and --seeds of 1 to 10,000"),
         (["bench", "ten", "--protocols", "papper"], "Unknown protocol 'papper'. Did you mean 'paper'"),
+        (["bench", "interference", "--streams", "spilt"], "Unknown stream 'spilt'. Did you mean 'split'"),
         (["bench", "ten", "--sets", "digit"], "Unknown data set 'digit'. Did you mean 'digits'"),
         (["report", "nowhere"], "nowhere holds no rows: expected nowhere/rows.jsonl, written by `brodmann bench`"),
     ],

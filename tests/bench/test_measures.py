@@ -25,6 +25,16 @@ def test_methods_are_chosen_by_the_names_that_tables_call_them() -> None:
         cases_of(["ten"], replace(plan, methods=("SAL, 15 areas",)))
 
 
+def test_streams_are_chosen_by_their_names_and_come_without_the_conflict_of_classes() -> None:
+    plan = Plan(seeds=1, sets=("digits",))
+    every = cases_of(["interference"], plan)
+    assert {case.task for case in every} == {"conflict", "stream"}
+    split = cases_of(["interference"], replace(plan, streams=("split",)))
+    assert split == [case for case in every if case.detail.get("stream") == "split"]
+    with pytest.raises(BrodmannError, match="Unknown stream 'spilt'. Did you mean 'split'"):
+        replace(plan, streams=("spilt",))
+
+
 def operations(learner: Network | Backpropagation) -> int:
     return learning_operations(learner, torch.randn(1, 7))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from brodmann.baselines import matching_width
 from brodmann.bench.case import Case
+from brodmann.bench.streams import STREAMS
 from brodmann.builders import mlp
 from brodmann.data import load
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
@@ -32,6 +33,8 @@ TEN = (
 )
 """The ten sets. ``cifar10-jpeg`` went through JPEG once and is never called CIFAR-10."""
 QUICK = ("digits", "semeion")
+MIXED_WITH = {"mnist": "cifar10-jpeg", "digits": "semeion"}
+"""The second set of the stream that mixes two."""
 LARGE = 50_000
 """Training samples from which a set counts as large: fewer epochs and seeds."""
 PUBLISHED = {
@@ -56,6 +59,11 @@ class Plan:
         protocols: Which of ``tuned`` and ``paper`` the recipe `ten` runs.
         sets: Data sets, or None for those of the recipe.
         methods: Names of methods, or None for all of the recipe.
+        streams: Which of the streams of `STREAMS` the recipe `interference` runs, or None for all of them and the
+            conflict between classes.
+
+    Raises:
+        BrodmannError: There is no such stream.
     """
 
     quick: bool = False
@@ -63,6 +71,12 @@ class Plan:
     protocols: tuple[str, ...] = ("tuned", "paper")
     sets: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
+    streams: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.streams or ():
+            if name not in STREAMS:
+                raise unknown_name("stream", name, STREAMS)
 
     def datasets(self, usual: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the wanted data sets; of the usual ones those that are on this machine."""
@@ -202,17 +216,10 @@ def interference(plan: Plan) -> list[Case]:
     for dataset in plan.datasets(("digits", "mnist", "cifar10-jpeg")):
         for seed in seeds:
             base = replace(_options(dataset, quick=plan.quick), seed=seed)
-            for method, changes in CONFLICTING.items():
+            for method, changes in CONFLICTING.items() if plan.streams is None else ():
                 brief = replace(base, **changes, epochs=base.epochs if plan.quick else 5)
                 cases.append(Case("interference", method, brief, task="conflict"))
-            streams: list[dict[str, Any]] = [{"stream": "split", "tasks": 5}]
-            if dataset != "cifar10-jpeg":
-                streams.append({"stream": "permuted", "tasks": 3 if plan.quick else 10})
-            if dataset == "mnist" and _is_here("cifar10-jpeg"):
-                streams.append({"stream": "mixture", "others": ["cifar10-jpeg"]})
-            if dataset == "digits" and _is_here("semeion"):
-                streams.append({"stream": "mixture", "others": ["semeion"]})
-            for detail in streams:
+            for detail in _streams(dataset, plan):
                 for method, (changes, own) in STREAMED.items():
                     if plan.quick and method in COSTLY:
                         continue
@@ -221,6 +228,17 @@ def interference(plan: Plan) -> list[Case]:
                     whole = {**detail, **own}
                     cases.append(Case("interference", method, once, "tuned", "stream", searched=searched, detail=whole))
     return cases
+
+
+def _streams(dataset: str, plan: Plan) -> list[dict[str, Any]]:
+    """Returns the streams that are made of a data set, those that the plan names."""
+    streams: list[dict[str, Any]] = [{"stream": "split", "tasks": 5}]
+    if dataset != "cifar10-jpeg":
+        streams.append({"stream": "permuted", "tasks": 3 if plan.quick else 10})
+    other = MIXED_WITH.get(dataset)
+    if other and _is_here(other):
+        streams.append({"stream": "mixture", "others": [other]})
+    return [detail for detail in streams if plan.streams is None or detail["stream"] in plan.streams]
 
 
 _EVERYWHERE: dict[str, Any] = {"areas": 16, "routing": "layer", "lr_areas": 1.0}

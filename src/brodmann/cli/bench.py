@@ -36,6 +36,8 @@ class Bench:
     """Methods, as tables call them (default: all of the recipe)."""
     protocols: tuple[str, ...] = ("tuned", "paper")
     """Protocols of the recipe ten."""
+    streams: tuple[str, ...] | None = None
+    """Of the recipe interference: split, permuted, mixture (default: all, and the conflict between classes)."""
     jobs: int = 1
     """Trainings at a time, one thread each; times count as measured with 1 alone."""
     trials: int = TRIALS
@@ -54,7 +56,7 @@ class Bench:
         seeds = 1 if self.seeds is None else self.seeds
         if min(self.jobs, self.trials, seeds) < 1 or max(self.jobs, self.trials, seeds) > 10_000:
             raise BrodmannError("Expected --jobs, --trials and --seeds of 1 to 10,000.")
-        for name in ("sets", "methods", "protocols"):
+        for name in ("sets", "methods", "protocols", "streams"):
             if getattr(self, name) == ():
                 raise BrodmannError(f"--{name} names none: leave it out, or name some behind it.")
         if unknown := set(self.protocols) - {"tuned", "paper"}:
@@ -62,7 +64,7 @@ class Bench:
         if self.data_dir is not None:
             os.environ["BRODMANN_DATA"] = str(expanded(self.data_dir).resolve())  # the workers inherit it
         names = list(bench.RECIPES) if self.name == "all" else [self.name]
-        plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods)
+        plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods, self.streams)
         if self.estimate:
             cases = bench.cases_of(names, plan)
             hours = core_hours(cases, self.trials, search=self.search or self.quick)
