@@ -414,7 +414,9 @@ def test_a_compiler_that_fails_is_quoted_where_it_says_why(tmp_path: Path, monke
     monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path / "cache"))
     build.cache_clear()
     try:
-        assert build().why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++."
+        assert (
+            build().why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++, and room on the disk."
+        )
     finally:
         build.cache_clear()
 
@@ -429,7 +431,9 @@ def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> 
     assert none["why"] == (
         "The compiler that CXX names was not found: no-such-compiler. Install g++ or clang++, or name one in CXX."
     )
-    assert fails["why"] == f"{broken} failed: no such processor The kernels need g++ 12, or clang++."
+    assert (
+        fails["why"] == f"{broken} failed: no such processor The kernels need g++ 12, or clang++, and room on the disk."
+    )
     assert off["why"] == "Switched off by BRODMANN_KERNELS=off."
     for run in (none, fails):
         assert len(run["warnings"]) == 1
@@ -451,6 +455,21 @@ def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
     a_file = tmp_path / "file"
     a_file.write_text("")
     assert "could not be written" in str(train_elsewhere(BRODMANN_CACHE=str(a_file))["why"])
+
+
+@needs_kernels
+def test_kernels_outlive_their_compiler(tmp_path: Path) -> None:
+    first = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
+    gone = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
+    assert gone["losses"] == first["losses"]
+    assert gone["warnings"] == []
+    assert str(gone["why"]).startswith(
+        "Compiled for this processor by an earlier compiler. The compiler that CXX names was not found"
+    )
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])
+    damaged = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
+    assert str(damaged["why"]).startswith("The compiler that CXX names was not found")
 
 
 @needs_kernels
@@ -556,8 +575,9 @@ def test_cxx_may_hold_options_and_a_launcher(monkeypatch: pytest.MonkeyPatch) ->
     assert found.endswith(f"/env {own} -O1")
 
 
-def test_a_compiler_that_cannot_be_read_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", 'g++ "')
+    monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path))
     build.cache_clear()
     try:
         found = build()

@@ -41,6 +41,8 @@ def expanded(path: str | Path) -> Path:
     Raises:
         BrodmannError: There is no such home.
     """
+    if not str(path).startswith("~"):
+        return Path(path)  # of ./~name a path would keep ~name alone
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -59,6 +59,9 @@ def test_the_last_column_is_the_target(
         ),
         ("1,2,a\n1,b\n" * 5, "line 2 must have 3 values like the first, got 2. Complete the line."),
         ("1,2,a\nnan,2,b\n" * 5, "line 2 column 1 must be a finite number, got 'nan'."),
+        ("1,2,a\n1,1e39,b\n" * 5, "line 2 column 2 must be a number of at most 3.4e38, got '1e39'."),
+        ("1,2,0.5\n1,2,-1e39\n" * 5, "Expected a target of at most 3.4e38 in line 2 of the last column of"),
+        ("1,2,0.5\n1,2,inf\n" * 5, "Expected a target of at most 3.4e38 in line 2 of the last column of"),
         ("1,x2,y3\n" * 5, "got 'x2'. Write numbers only, separated by commas. A header holds no number, and no name"),
         (
             "1,2,3\n1,2,NA\n" * 5,

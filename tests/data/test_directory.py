@@ -13,6 +13,14 @@ from brodmann.doctor import diagnose
 from .sources import MIXED, MIXED_ROWS, write_mnist, write_npz, write_table
 
 
+def test_a_file_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("~nobody.csv").write_text("0.5,1.5,a\n1,2,b\n" * 5)
+    assert load("./~nobody.csv").shape == (2,)
+    with pytest.raises(BrodmannError, match="begins with a home folder that is not there"):
+        load("~nobody.csv")
+
+
 def test_data_directory_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

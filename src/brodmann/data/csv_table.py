@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from brodmann.data.arrays import Array
-from brodmann.data.csv_targets import TASKS, column_targets, is_number
+from brodmann.data.csv_targets import LARGEST, TASKS, column_targets, is_number
 from brodmann.data.dataset import Dataset, with_fixed_test_part
 from brodmann.data.directory import first_line
 from brodmann.data.npz import put_there
@@ -130,11 +131,15 @@ def numbers(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]
     """Returns the cells of lines at some places as numbers, (lines, places) float64.
 
     Raises:
-        BrodmannError: A line has not ``width`` cells, or one of those is no finite number.
+        BrodmannError: A line has not ``width`` cells, or one of those is no number, or none that is finite in float32.
     """
     table = np.empty((len(lines), len(places)))  # a list of lists takes four times the memory
     for row, line in zip(table, lines, strict=True):
         row[:] = _numbers(line, path, width, places)
+    fits = np.abs(table) <= LARGEST  # not so where it is not a number
+    if not fits.all():
+        row, place = np.argwhere(~fits)[0]
+        raise _no_number(lines[row], path, places[place])
     return table
 
 
@@ -145,19 +150,22 @@ def _numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[
             f"{path} line {number} must have {width} values like the first, got {len(cells)}. Complete the line."
         )
     found = [cells[place] for place in places]
-    try:
-        values = list(map(float, found))
-    except ValueError:
-        values = [math.nan]
-    if not all(map(math.isfinite, values)) or "_" in "".join(found):
-        place = next(place for place in places if not is_number(cells[place]) or not math.isfinite(float(cells[place])))
-        came = cells[place] if len(cells[place]) <= 40 else f"{cells[place][:37]}..."
-        header = " A header holds no number, and no name twice." if number == 1 else ""
-        raise BrodmannError(
-            f"{path} line {number} column {place + 1} must be a finite number, got '{came}'. Write numbers only, "
-            f"separated by commas.{header}"
-        )
-    return values
+    if "_" not in "".join(found):  # Python reads 1_0 as 10
+        with contextlib.suppress(ValueError):
+            return list(map(float, found))
+    raise _no_number(line, path, next(place for place in places if not is_number(cells[place])))
+
+
+def _no_number(line: Line, path: Path, place: int) -> BrodmannError:
+    number, cells = line
+    cell = cells[place]
+    kind = "number of at most 3.4e38" if is_number(cell) and math.isfinite(float(cell)) else "finite number"
+    came = cell if len(cell) <= 40 else f"{cell[:37]}..."
+    header = " A header holds no number, and no name twice." if number == 1 else ""
+    return BrodmannError(
+        f"{path} line {number} column {place + 1} must be a {kind}, got '{came}'. Write numbers only, separated by "
+        f"commas.{header}"
+    )
 
 
 def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:

@@ -13,6 +13,8 @@ from brodmann.errors import BrodmannError
 TASKS = ("classification", "regression")
 MISSING = ("", "na", "n/a", "nan", "null", "?")
 """What stands for a target that is not there."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Of the numbers that a table may hold, which become float32."""
 
 
 def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -> NDArray[Any]:
@@ -46,7 +48,11 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
         )
     whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
     if task == "regression" or (task is None and not words and not whole):
-        return np.array([float(cell) for cell in cells])
+        values = np.array([float(cell) for cell in cells])
+        if (np.abs(values) > LARGEST).any():
+            line, cell = lines[int(np.argmax(np.abs(values) > LARGEST))]
+            raise BrodmannError(f"Expected a target of at most 3.4e38 in line {line} of {where}, got '{cell}'.")
+        return values
     distinct = len(set(cells))
     if task == "classification" and 2 * distinct > len(cells):
         raise BrodmannError(

@@ -48,29 +48,49 @@ def build() -> Build:
     """Loads the kernels, after compiling them (ten seconds or more) where this machine has not yet done so.
 
     The file's name holds a digest of the source, the compiler, its flags, the processor and PyTorch's version, so that
-    a changed machine builds its own. Never raises: see `Build.why`.
+    a changed machine builds its own. Where there is no compiler that works, those of an earlier one serve. Never
+    raises: see `Build.why`.
     """
     if os.environ.get(SWITCH, "auto") == "off":
         return Build(None, None, f"Switched off by {SWITCH}=off.", intended=True)
+    try:
+        path, why = _found()
+    except (OSError, BrodmannError) as error:  # without a home there is no cache folder either
+        reason = str(error).rstrip(".")
+        return Build(None, None, f"The kernels could not be written: {reason}. Set {WHERE} to another folder.")
+    if path is None:
+        return Build(None, None, why)
+    try:
+        return Build(ctypes.CDLL(str(path)), path, why)
+    except OSError as error:
+        return Build(
+            None,
+            None,
+            f"The kernels could not be loaded: {error}. Remove that file to compile them anew, or, where its folder "
+            f"forbids to run what lies there, set {WHERE} to another.",
+        )
+
+
+def _found() -> tuple[Path | None, str]:
+    """Returns where the kernels lie, and how they came there; or None, and why they are nowhere."""
     named = os.environ.get("CXX")
     try:
         compiler = find_compiler()
     except ValueError as error:
-        return Build(None, None, f"CXX cannot be read: {named} ({error}). Name one compiler in it, or leave it out.")
-    if compiler is None:
-        missing = f"The compiler that CXX names was not found: {named}." if named else "No C++ compiler was found."
-        return Build(None, None, f"{missing} Install g++ or clang++, or name one in CXX.")
-    try:
-        path = compiled(SOURCE, compiler)
-    except subprocess.SubprocessError as error:
-        return Build(None, None, f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++.")
-    except (OSError, BrodmannError) as error:  # without a home there is no cache folder either
-        why = str(error).rstrip(".")
-        return Build(None, None, f"The kernels could not be written: {why}. Set {WHERE} to another folder.")
-    try:
-        return Build(ctypes.CDLL(str(path)), path, f"Compiled by {compiler} for this processor.")
-    except OSError as error:
-        return Build(None, None, f"The kernels could not be loaded: {error}. Remove that file to compile them anew.")
+        why = f"CXX cannot be read: {named} ({error}). Name one compiler in it, or leave it out."
+    else:
+        if compiler is None:
+            missing = f"The compiler that CXX names was not found: {named}." if named else "No C++ compiler was found."
+            why = f"{missing} Install g++ or clang++, or name one in CXX."
+        else:
+            try:
+                return compiled(SOURCE, compiler), f"Compiled by {compiler} for this processor."
+            except subprocess.SubprocessError as error:
+                why = (
+                    f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++, and room on the disk."
+                )
+    path = _whole(f"{_stem(SOURCE)}-*")
+    return path, why if path is None else f"Compiled for this processor by an earlier compiler. {why}"
 
 
 def _complaint(error: subprocess.SubprocessError) -> str:
@@ -114,14 +134,10 @@ def compiled(source: Path, compiler: str) -> Path:
     """
     command = shlex.split(compiler)
     version = _run([*command, "--version"], 30)
-    openmp = _openmp()
-    texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
-    parts = [*texts, compiler, version, *FLAGS, str(openmp), torch.__version__, _processor()]
-    folder, made_of = cache_folder(), _digest("\0".join(parts).encode())
-    stem = f"{source.stem}-{made_of}"
-    for path in folder.glob(f"{stem}-*.so"):
-        if path.name == _name(stem, path):
-            return path
+    stem = f"{_stem(source)}-{_digest(compiler, version)}"
+    if kept := _whole(stem):
+        return kept
+    folder, openmp = cache_folder(), _openmp()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
@@ -132,17 +148,26 @@ def compiled(source: Path, compiler: str) -> Path:
             raise subprocess.SubprocessError("it ended without an error and wrote nothing.")
         with whole.open("rb+") as file:
             os.fsync(file.fileno())
-        target = folder / _name(stem, whole)
+        target = folder / f"{stem}-{_digest(whole.read_bytes())}.so"
         os.replace(whole, target)  # atomic: another process sees all of it or nothing
     return target
 
 
-def _name(stem: str, library: Path) -> str:
-    return f"{stem}-{_digest(library.read_bytes())}.so"
+def _stem(source: Path) -> str:
+    """Returns how the names of a file's libraries begin: all that they depend on but the compiler."""
+    texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
+    return f"{source.stem}-{_digest(*texts, *FLAGS, str(_openmp()), torch.__version__, _processor())}"
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _whole(stem: str) -> Path | None:
+    """Returns a library in the cache whose name begins like this, a pattern, and ends with its own digest."""
+    found = cache_folder().glob(f"{stem}-*.so")
+    return next((path for path in found if path.stem.endswith(f"-{_digest(path.read_bytes())}")), None)
+
+
+def _digest(*parts: str | bytes) -> str:
+    whole = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
+    return hashlib.sha256(whole).hexdigest()[:16]
 
 
 def _run(command: list[str], timeout: int = 300) -> str:
