@@ -378,7 +378,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: build({"builder": "mlp", "in_features": 4, "outputs": 2, "colour": 1}),
-        "The builder 'mlp' cannot use this design: mlp() got an unexpected keyword argument 'colour'.",
+        "The builder 'mlp' cannot use this design: got an unexpected keyword argument 'colour'.",
+    ),
+    (
+        lambda: Network(mlp(4, 2))(torch.tensor(1.0)),
+        "Expected an input of shape (..., 4), or (samples, ...) of 4 numbers each, got ().",
     ),
     (
         lambda: Network.load("nowhere.safetensors"),
@@ -428,6 +432,20 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Expected class_weights that are finite and at least 0: below it they would climb.",
     ),
     (lambda: Network(mlp(4, 2))([1, 2]), "Expected x to be a tensor, got list: convert it with torch.as_tensor(...)."),
+    (lambda: Rates(layers={0: 0.5}), "Expected layers to be a dictionary of names and rates, got {0: 0.5}."),  # type: ignore[dict-item]
+    (
+        lambda: setattr(Network(mlp(4, 2)).merged(), "rates", Rates(layers={"body": 0.5})),
+        "No layer of this network learns, as none does after merged(): leave out rates.",
+    ),
+    (
+        lambda: Router(4, 2, learned=False, novelty="a"),  # type: ignore[arg-type]
+        "A router that recruits needs learned=False, so that its cells stay where they are, and a novelty between -1 "
+        "and 1, got learned=False and novelty=a.",
+    ),
+    (
+        lambda: residual_mlp(4, 2, depth=3, recompute="no"),  # type: ignore[arg-type]
+        "Expected recompute to be True or False, got 'no'.",
+    ),
     (lambda: Rates(layers=0.5), "Expected layers to be a dictionary of names and rates, got 0.5."),  # type: ignore[arg-type]
     (
         lambda: Network(mlp(4, 2, areas=1), rates=Rates(layers={"layers.9": 0.0})),
@@ -557,10 +575,26 @@ def test_limits_that_are_allowed_raise_nothing() -> None:
 def test_loading_says_what_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     Network(mlp(4, 2, width=3)).save(path)
-    Network(Sequential(mlp(4, 2, width=3))).save(tmp_path / "own.safetensors")
+    Network(Sequential(mlp(4, 2, width=3, routing="layer"))).save(tmp_path / "own.safetensors")
     with pytest.raises(BrodmannError, match="does not say how its body was built: pass the body, built by the code"):
         Network.load(tmp_path / "own.safetensors")
-    with pytest.raises(BrodmannError, match="does not fit this body: size mismatch for body.layers.0.shared.value"):
-        Network.load(path, body=mlp(4, 2, width=5))
+    own = tmp_path / "own.safetensors"
+    with pytest.raises(BrodmannError, match="does not fit this body: size mismatch for layers.0.layers.0.shared"):
+        Network.load(own, body=Sequential(mlp(4, 2, width=5, routing="layer")))
     with pytest.raises(BrodmannError, match="does not fit this body: Missing key"):
-        Network.load(path, body=mlp(4, 2, depth=3, width=3))
+        Network.load(own, body=Sequential(mlp(4, 2, depth=3, width=3, routing="layer")))
+    with pytest.raises(BrodmannError, match="of another design: its width is 3, that of the body 5"):
+        Network.load(path, body=mlp(4, 2, width=5))
+
+
+def test_a_body_that_computes_otherwise_is_not_given_the_weights(tmp_path: Path) -> None:
+    """Tensors of equal shapes do not tell: an activation, a gate and a temperature have none."""
+    path, built = tmp_path / "network.safetensors", {"in_features": 4, "outputs": 2, "width": 3, "areas": 2}
+    Network(mlp(**built, activation="tanh", router={"temperature": 0.5})).save(path)
+    same = Network.load(path, body=mlp(**built, activation="tanh", router={"temperature": 0.5}, depth=2, pooling=0.1))
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(same(x), Network.load(path)(x))
+    with pytest.raises(BrodmannError, match="of another design: its activation is 'tanh', that of the body 'relu'"):
+        Network.load(path, body=mlp(**built, router={"temperature": 0.5}))
+    with pytest.raises(BrodmannError, match="of another design: its router is {'temperature': 0.5}, that of the body "):
+        Network.load(path, body=mlp(**built, activation="tanh"))

@@ -37,7 +37,7 @@ from brodmann import (
     mlp,
 )
 from brodmann.baselines import Backpropagation
-from brodmann.builders import ACTIVATIONS, FEEDBACKS, build, design
+from brodmann.builders import ACTIVATIONS, BUILDERS, FEEDBACKS, build, design
 from brodmann.execution import start_run
 from brodmann.feedback import Signal
 from brodmann.groups import Groups
@@ -836,3 +836,24 @@ def test_a_schedule_may_be_a_function() -> None:
     assert trainer.rate == pytest.approx(0.1 * 0.25)
     with pytest.raises(BrodmannError, match="Expected the share that a schedule returns to be a number of at least 0"):
         Trainer(network, (X, Y), None, Schedule(1, 10, shape=lambda done: "half")).run()
+
+
+@pytest.mark.parametrize("function", [torch.sin, functional.gelu, torch.tanh])
+def test_builtin_functions_may_be_activations(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "own", function)
+    torch.manual_seed(0)
+    named = Network(mlp(4, 2, areas=1, activation="own"))
+    given = Network(mlp(4, 2, areas=1, activation=function))
+    given.load_state_dict(named.state_dict())
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(named(x), given(x))
+
+
+def test_a_builder_that_fails_says_where_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILDERS, "own", lambda outputs: len(outputs))
+    with pytest.raises(TypeError, match="object of type 'int' has no len"):  # with its line: it is the user's own
+        build({"builder": "own", "outputs": 2})
+    with pytest.raises(BrodmannError, match="Expected the builder 'own' to return a layer, got int."):
+        build({"builder": "own", "outputs": "two"})
+    with pytest.raises(BrodmannError, match="The builder 'own' cannot use this design: missing a required argument"):
+        build({"builder": "own"})

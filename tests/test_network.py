@@ -47,6 +47,7 @@ from brodmann.baselines import Backpropagation
 from brodmann.builders import BUILDERS, design
 from brodmann.files import read_tensors, write_tensors
 from brodmann.options import RunOptions
+from brodmann.scoring import evaluate
 from brodmann.training import Trainer
 from brodmann.updates import UPDATES, UpdateRule
 
@@ -324,6 +325,17 @@ def test_losses_of_pytorch_work_as_they_are(theirs: nn.Module, ours: CrossEntrop
         losses = [network.learn(x, y) for network in networks]
         torch.testing.assert_close(*losses)
     torch.testing.assert_close(networks[0](x), networks[1](x))
+
+
+@pytest.mark.parametrize("loss", [nn.MultiLabelMarginLoss(), nn.MultiLabelSoftMarginLoss(), nn.MultiMarginLoss()])
+def test_losses_of_many_labels_take_steps_as_rows_and_their_outputs_for_logits(loss: nn.Module) -> None:
+    torch.manual_seed(0)
+    network, x = Network(mlp(5, 3, width=6), loss), torch.randn(4, 6, 5)
+    y = torch.randint(0, 3, (4, 6)) if isinstance(loss, nn.MultiMarginLoss) else torch.randint(0, 2, (4, 6, 3))
+    rows = y.flatten() if y.ndim == 2 else y.flatten(0, 1)
+    expected = loss(network(x).flatten(0, 1), rows)
+    torch.testing.assert_close(network.learn(x, y), expected)
+    assert "r2" not in evaluate(network, x[:, 0], y[:, 0])
 
 
 def test_losses_of_pytorch_take_shapes_and_numbers_as_ours_do() -> None:

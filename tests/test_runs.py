@@ -254,6 +254,16 @@ def test_every_rule_trains_evaluates_and_predicts(
     assert np.mean([int(p) == t for p, t in zip(predictions, truth, strict=True)]) == result["test_accuracy"]
 
 
+def test_what_is_no_number_is_null_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, x = tmp_path / "outlier.npz", np.random.RandomState(0).randn(90, 3)
+    y = np.r_[x[:, 0], 1e30]
+    np.savez(table, x_train=x, y_train=x[:, 0], x_test=np.r_[x, x[:1]], y_test=y)
+    main(["train", str(table), *SMALL, "--epochs", "1", "--no-figures", "--out", str(tmp_path / "run"), "--json"])
+    result = capsys.readouterr().out.splitlines()[-1]
+    assert '"test_loss": null' in result
+    assert "Infinity" not in result
+
+
 def test_compare_trains_the_twin_at_equal_active_parameters(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

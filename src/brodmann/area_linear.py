@@ -107,7 +107,7 @@ class AreaLinear(Layer):
                 the shared part starts at zero, feedback weights as with 1.
             start: A map to start from, such as one of a trained network, in place of ``start_scale``: the initial
                 output equals its output, whatever the area. Feedback weights start independently, at the same scale. A
-                float64 map gives a float64 layer, any other a float32 layer. Default None.
+                float64 map gives a float64 layer, any other one of PyTorch's default dtype. Default None.
             storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
                 rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
@@ -348,7 +348,7 @@ class AreaLinear(Layer):
             return None
         router = self.router
         if router is not None:
-            recruit_areas(router, self.children(), rows)
+            recruit_areas(router, self.children(), rows, context.weight)
             return router.route(rows)
         if context.route is None:
             raise _no_router()

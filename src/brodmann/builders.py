@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from .checks import check_switch
 from .containers import Recomputed, Residual, Routed, Sequential
 from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
 from .feedback import Feedback, LeastChange, Shape
+from .files import plain
 from .layers import Layer
 from .layouts import ChannelsLast, Images
 from .local import Local, RMSNorm
@@ -154,6 +158,7 @@ def residual_mlp(
             or a name is unknown.
     """
     check_residual_depth(depth)
+    check_switch(recompute=recompute)
     parts = Parts(
         in_features,
         outputs,
@@ -336,12 +341,46 @@ def build(description: dict[str, Any]) -> Layer:
         if "name" not in rule:
             raise BrodmannError(f"Expected an update such as {{'name': 'adam', ...}} in a design, got {rule!r}.")
         arguments["update"] = update_rule(**rule)
+    builder = BUILDERS[name]
     try:
-        body = BUILDERS[name](**arguments)
+        inspect.signature(builder).bind(**arguments)
     except TypeError as error:
         raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
+    body = builder(**arguments)
+    if not isinstance(body, Layer):
+        raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}.")
     note(body, name, arguments)
     return body
+
+
+LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute")
+"""Arguments of builders that change how a body learns, and not what it computes."""
+
+
+def difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:
+    """Returns an argument by which bodies of two designs compute differently from equal weights; None if there is none.
+
+    Args:
+        saved: Design of a file's body.
+        given: Design of another body.
+    """
+    one, other = _every_argument(saved), _every_argument(given)
+    for name in [*one, *other]:
+        if name not in LEARNING_ALONE and one.get(name) != other.get(name):
+            return f"its {name} is {one.get(name)!r}, that of the body {other.get(name)!r}"
+    return None
+
+
+def _every_argument(description: dict[str, Any]) -> dict[str, Any]:
+    """Returns a design with the arguments that it leaves to their defaults."""
+    arguments = dict(description)
+    name = arguments.pop("builder")
+    if name not in BUILDERS:
+        return description
+    bound = inspect.signature(BUILDERS[name]).bind(**arguments)
+    bound.apply_defaults()
+    whole: dict[str, Any] = json.loads(json.dumps({"builder": name, **bound.arguments}, default=plain))
+    return whole
 
 
 __all__ = [

@@ -219,9 +219,9 @@ class Routed(Container):
         """Returns what is routed: every row of (..., in), or every sample of (samples, ...) of so many numbers."""
         check_tensors(x=x)
         inputs = self.router.projection.value.shape[-1]
-        if x.shape[-1] == inputs or x.ndim < 3:
+        if x.ndim and (x.shape[-1] == inputs or x.ndim < 3):
             return as_rows(x)
-        if x.shape[1:].numel() != inputs:
+        if x.ndim == 0 or x.shape[1:].numel() != inputs:
             raise BrodmannError(
                 f"Expected an input of shape (..., {inputs}), or (samples, ...) of {inputs} numbers each, got "
                 f"{tuple(x.shape)}."
@@ -232,7 +232,7 @@ class Routed(Container):
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
         rows = self._rows(x)
-        recruit_areas(self.router, [self.body], rows)
+        recruit_areas(self.router, [self.body], rows, context.weight)
         route = self.router.route(rows)
         y, trace = self.body.trace(x, context._replace(route=route))
         return y, (route, trace)

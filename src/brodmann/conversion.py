@@ -65,7 +65,8 @@ def from_torch(
     The model is left as it was. A map without biases gets some, which start at 0; images that come out have their
     channels last, as losses here take them. With ``areas=1`` and ``feedback="transpose"`` the body also learns as the
     model would under autograd, where all its maps have biases and it has no batch norm. All parameters learn, also
-    those with ``requires_grad=False``. A model of float64 stays so, others become float32.
+    those with ``requires_grad=False``. A model of float64 stays so, others become what PyTorch's
+    default dtype is.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 

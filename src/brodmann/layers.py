@@ -58,6 +58,8 @@ class Rates:
         if not isinstance(self.layers, Mapping):
             raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
         for name, rate in self.layers.items():
+            if not isinstance(name, str):
+                raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
             check_real(**{f"the rate of '{name}'": rate})
 
     def of_layer(self, name: str) -> float:

@@ -15,7 +15,17 @@ from torch.nn.modules.loss import _Loss
 from .errors import BrodmannError
 from .losses import CrossEntropy, Loss, MeanSquaredError, SumOfSquares, like_output
 
-_OF_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.NLLLoss, nn.KLDivLoss, nn.PoissonNLLLoss, nn.SoftMarginLoss)
+_OF_LOGITS = (
+    nn.CrossEntropyLoss,
+    nn.BCEWithLogitsLoss,
+    nn.NLLLoss,
+    nn.KLDivLoss,
+    nn.PoissonNLLLoss,
+    nn.SoftMarginLoss,
+    nn.MultiMarginLoss,
+    nn.MultiLabelMarginLoss,
+    nn.MultiLabelSoftMarginLoss,
+)
 _FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
     functional.cross_entropy,
     functional.binary_cross_entropy_with_logits,
@@ -23,6 +33,9 @@ _FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
     functional.kl_div,
     functional.poisson_nll_loss,
     functional.soft_margin_loss,
+    functional.multi_margin_loss,
+    functional.multilabel_margin_loss,
+    functional.multilabel_soft_margin_loss,
 )
 OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
 """What a network's file can make again."""
@@ -57,7 +70,7 @@ class PyTorchLoss:
         if target.is_floating_point() or (target.numel() == output.numel() and not names_classes):
             target = like_output(target, output).reshape(-1, output.shape[-1])
         elif output.ndim > 2:
-            target = target.reshape(-1)
+            target = target.reshape(-1, output.shape[-1]) if names_classes else target.reshape(-1)
         try:
             return self.loss(output.reshape(-1, output.shape[-1]), target)
         except (ValueError, RuntimeError, IndexError, TypeError) as error:

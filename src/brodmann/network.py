@@ -109,6 +109,8 @@ class Network(nn.Module):
         parts = self.body.named_modules()
         layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, LEARNING) and part.learns}
         for part in rates.layers:
+            if not layers:
+                raise BrodmannError("No layer of this network learns, as none does after merged(): leave out rates.")
             if not any(is_within(name, part) for name in layers):
                 raise unknown_name("layer", part, layers)
         self._rates = rates

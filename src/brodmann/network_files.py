@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .builders import build
+from .builders import build, difference
 from .designs import built_from
 from .errors import CheckpointError
 from .files import read_tensors, write_tensors
@@ -43,6 +43,8 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
                 f"{path} does not say how its body was built: pass the body, built by the code that built it first."
             )
         body = build(options["design"])
+    elif options["design"] is not None and (own := built_from(body)) and (apart := difference(options["design"], own)):
+        raise CheckpointError(f"{path} holds a network of another design: {apart}.")
     body.to(torch.float64 if options["dtype"] == "float64" else torch.float32)
     try:
         body.load_state_dict(tensors)

@@ -16,7 +16,7 @@ from .area_linear import AreaLinear
 from .checks import check_memory, check_settings, check_share, check_whole
 from .containers import Routed
 from .convolution import Convolution
-from .errors import unknown_name
+from .errors import BrodmannError, unknown_name
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
 from .layers import Layer
 from .local import Local
@@ -50,7 +50,7 @@ def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Call
     Raises:
         BrodmannError: The name is unknown.
     """
-    if not callable(feedback) and feedback not in FEEDBACKS:
+    if not callable(feedback) and not (isinstance(feedback, str) and feedback in FEEDBACKS):
         raise unknown_name("feedback", feedback, FEEDBACKS, "brodmann.builders.FEEDBACKS")
     path = feedback if callable(feedback) else FEEDBACKS[feedback]
     try:
@@ -90,7 +90,7 @@ def activation_named(name: str) -> nn.Module:
         return deepcopy(made)
     try:
         inspect.signature(made).bind()
-    except TypeError:  # it asks for a tensor: the operation itself
+    except (TypeError, ValueError):  # it asks for a tensor, or is a builtin such as torch.sin: the operation itself
         return Function(made)
     return made()  # type: ignore[no-any-return]
 
@@ -133,10 +133,14 @@ class Parts:
         dimension = settings.get("dimension", DIMENSION)
         cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
         check_whole(dimension=dimension, cells=cells)
-        tables = 8 * self.areas * depth + 4 * cells * dimension  # slots of areas, prototypes
+        tables = 8 * int(self.areas) * depth + 4 * cells * dimension  # slots of areas, prototypes
         check_memory(weights * (2 if self.storage else 4) + tables)
         if self.routing not in ROUTING:
             raise unknown_name("routing", self.routing, ROUTING)
+        if self.storage is not None and torch.get_default_dtype() == torch.float64:
+            raise BrodmannError(
+                "A storage of its own goes with float32, and the default dtype is float64: leave it out."
+            )
         if self.storage is not None and self.storage not in STORAGES:
             raise unknown_name("storage", self.storage, STORAGES)
 

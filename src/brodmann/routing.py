@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class Router(nn.Module):
                 "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "
                 f"got {count} cells for {areas} areas: leave cells out."
             )
-        if novelty is not None and (learned or not -1 < novelty < 1):
+        if novelty is not None and (learned or not isinstance(novelty, Real) or not -1 < float(novelty) < 1):
             raise BrodmannError(
                 "A router that recruits needs learned=False, so that its cells stay where they are, and a novelty "
                 f"between -1 and 1, got learned={learned} and novelty={novelty}."
@@ -338,7 +339,7 @@ def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -
     """Returns how many cells a `Router` has: those asked for, else one for each area, or four where areas split."""
     if cells is not None:
         return cells
-    return areas if partition == "fixed" else 4 * areas
+    return areas if partition == "fixed" else 4 * int(areas)  # small ones of NumPy overflow
 
 
 def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from .areas import AreaMap
+from .routes import spread
 from .routing import Router
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -33,8 +34,14 @@ def grow_areas(router: Router, split: Callable[[int, list[int]], int]) -> None:
             split(area, cells)
 
 
-def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor) -> None:
-    """Recruits areas for those samples of x (rows, in) that are new; each starts as a copy of its parent."""
+def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor, weight: Tensor | None) -> None:
+    """Recruits areas for those samples of x (rows, in) that are new; each starts as a copy of its parent.
+
+    A sample counts as many times as its weight (batch, ...) says, if there are weights: one of weight 0 is not there.
+    """
+    if weight is not None:
+        samples = weight.reshape(-1) if weight.numel() <= len(x) else weight.reshape(len(x), -1).sum(1)
+        x = x[spread(samples, len(x)) > 0]
     pairs = router.recruit(x)
     parts = list(_area_maps(modules)) if pairs else []
     for parent, new in pairs:

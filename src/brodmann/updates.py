@@ -279,7 +279,7 @@ def check_rule(update: Any) -> None:
 
 def update_rule(name: str, **options: float) -> UpdateRule:
     """Builds an update rule by name (``"sgd"``, ``"adam"`` or ``"rls"``) for command lines and configurations."""
-    if name not in UPDATES:
+    if not isinstance(name, str) or name not in UPDATES:
         raise unknown_name("update rule", name, UPDATES, "brodmann.updates.UPDATES")
     check_settings(name, options, UPDATES[name])
     return UPDATES[name](**options)

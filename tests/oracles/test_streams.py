@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from brodmann import (
     Network,
     Routed,
     Router,
+    Sequential,
     SumOfSquares,
     mlp,
     stream_mlp,
@@ -277,6 +279,25 @@ def test_a_sample_of_weight_w_counts_as_w_samples(depth: int) -> None:
         weighted.learn(x, y, weight.double())
         repeated.learn(x[counts], y[counts])
     torch.testing.assert_close(weighted(x), repeated(x), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("routing", ["network", "layer"])
+def test_a_sample_of_weight_0_recruits_nothing(routing: str) -> None:
+    torch.manual_seed(0)
+    padded = Network(stream_mlp(6, 3, width=8, areas=4) if routing == "network" else own_routers())
+    alone = copy.deepcopy(padded)
+    x, y = torch.randn(20, 6), torch.randint(0, 3, (20,))
+    padded.learn(x, y, (torch.arange(20) < 2).float())
+    alone.learn(x[:2], y[:2])
+    assert int((alone.area_layers()[0][1].areas.slot > 0).sum()) < 4  # type: ignore[union-attr]
+    padded.learn(x, y)
+    alone.learn(x, y)
+    torch.testing.assert_close(padded(x), alone(x))
+
+
+def own_routers() -> Sequential:
+    recruiting = functools.partial(Router, novelty=0.2, learned=False)
+    return Sequential(AreaLinear(6, 3, areas=4, update=RLS(), feedback=None, router=recruiting))
 
 
 def test_weights_that_cannot_be_counts_are_refused() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from brodmann.doctor import diagnose
 
-from .output import say
+from .output import say, say_json
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Doctor:
         """Prints a line per finding."""
         findings = diagnose()
         if self.json:
-            print(json.dumps(findings))
+            say_json(findings)
             return
         for name, finding in findings.items():
             say(f"{name:17} {finding}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from brodmann.inspection import inspect_run
 from brodmann.runs import Run
 from brodmann.scoring import evaluate
 
-from .output import OUT, say
+from .output import OUT, say, say_json
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Evaluate:
         options, scored = run.options, evaluate(run.learner(), *run.test_part(self.data_dir))
         scores = {f"test_{name}": value for name, value in scored.items()}
         if self.json:
-            print(json.dumps({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(run.folder)}))
+            say_json({"dataset": options.dataset, "rule": options.rule, **scores, "run": str(run.folder)})
             return
         say(f"{options.dataset}, {options.rule}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
 
@@ -56,7 +55,7 @@ class Predict:
         run = Run.read(self.run_folder)
         predictions = run.predict(self.file)
         if self.json:
-            print(json.dumps({"run": str(self.run_folder), "predictions": predictions}))
+            say_json({"run": str(self.run_folder), "predictions": predictions})
             return
         for prediction in predictions:
             print(" ".join(map(str, prediction)) if isinstance(prediction, list) else prediction)
@@ -82,7 +81,7 @@ class Inspect:
             drawn, problem = [], error
         if self.json:
             found = {**inspection.as_dict(), "figures": [str(path) for path in drawn]}
-            print(json.dumps(found if problem is None else {**found, "problem": str(problem)}))
+            say_json(found if problem is None else {**found, "problem": str(problem)})
             return
         if inspection.usage:
             table = Table("layer", "areas", "in use", "effective", "entropy (nats)", title="Use of areas (test part)")

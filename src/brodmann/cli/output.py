@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+from typing import Any
+
 from rich.console import Console
 
 
@@ -14,6 +18,19 @@ class Output(Console):
 
 
 OUT = Output(markup=False)  # paths may hold brackets
+
+
+def say_json(content: Any) -> None:
+    """Prints data as one line of JSON, for programs: null where a number is not finite, which JSON cannot hold."""
+    print(json.dumps(_finite(content), allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def say(line: str, style: str | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 from dataclasses import dataclass, fields
@@ -22,7 +21,7 @@ from brodmann.runs import Run
 from brodmann.signals import Interrupted
 from brodmann.training import Callback
 
-from .output import OUT, say
+from .output import OUT, say, say_json
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Train(RunOptions):
             _draw(folder, self.data_dir)
         say(f"Everything is in {folder}")
         if self.json:
-            print(json.dumps(result))
+            say_json(result)
 
     def _options(self) -> RunOptions:
         return RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
