@@ -83,6 +83,26 @@ def test_a_run_with_rules_from_a_file(mine: Path) -> None:
         "error: Unknown update rule 'downhill'. Choose one of: adam, rls, sgd. One of your"
     )
     assert "register it in brodmann.updates.UPDATES, in a file that `brodmann --import FILE` loads." in without.stderr
+    assert f"This run imported its own: `brodmann --import {mine} ...`." in without.stderr
+
+
+def test_a_run_goes_on_with_its_own_files_and_is_told_where_they_changed(mine: Path) -> None:
+    own = ["--optimiser", "downhill", "--lr", "0.1", "--width", "8", "--areas", "2", "--epochs", "1", "--no-figures"]
+    trained = command(mine.parent, "--import", mine.name, "train", "digits", *own, "--out", "run")
+    assert trained.returncode == 0, trained.stderr
+    for name in ("result.json", "model.safetensors"):
+        (mine.parent / "run" / name).unlink()
+    unfinished = command(mine.parent, "evaluate", "run")
+    resume = f"brodmann --import {mine} train --resume run"
+    assert f"run is not finished: resume it with `{resume}`." in unfinished.stderr
+    same = command(mine.parent, *resume.split()[1:], "--no-figures")
+    assert same.returncode == 0, same.stderr
+    assert "has changed since" not in same.stderr
+    mine.write_text(mine.read_text() + "\nMORE = 1\n")
+    (mine.parent / "run" / "result.json").unlink()
+    other = command(mine.parent, *resume.split()[1:], "--no-figures")
+    assert other.returncode == 0, other.stderr
+    assert f"{mine} has changed since this run began: it goes on by other code than it began with." in other.stderr
 
 
 def test_a_run_with_a_loss_from_a_file(mine: Path) -> None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -149,12 +152,46 @@ class Run:
         """
         path = self.folder / "model.safetensors"
         if not path.is_file():
-            place = shlex.quote(str(self.folder))
-            raise BrodmannError(f"{self.folder} is not finished: resume it with `brodmann train --resume {place}`.")
-        loss = loss_of(self.options, not self.regression)
-        if self.options.rule in BASELINES:
-            return Backpropagation.load(path, loss)
-        return Network.load(path, loss=loss)
+            raise BrodmannError(f"{self.folder} is not finished: resume it with `{self.resume_command()}`.")
+        with self.naming_imports():
+            loss = loss_of(self.options, not self.regression)
+            if self.options.rule in BASELINES:
+                return Backpropagation.load(path, loss)
+            return Network.load(path, loss=loss)
+
+    def imported(self) -> dict[str, str]:
+        """Returns the files and modules of the user's own that it began with, and digests of them."""
+        path = self.folder / "environment.json"
+        environment = read_json(path) if path.is_file() else {}
+        found = environment.get("imported") if isinstance(environment, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def resume_command(self) -> str:
+        """Returns the command line that goes on with it."""
+        own = "".join(f" --import {shlex.quote(name)}" for name in self.imported())
+        return f"brodmann{own} train --resume {shlex.quote(str(self.folder))}"
+
+    @contextmanager
+    def naming_imports(self) -> Iterator[None]:
+        """Adds to errors inside, of names that nobody registered, which imports of the run are missing."""
+        try:
+            yield
+        except BrodmannError as error:
+            absent = self.imported().keys() - import_extensions().keys()
+            if not absent or not str(error).startswith("Unknown "):
+                raise
+            asked = " ".join(f"--import {shlex.quote(name)}" for name in sorted(absent))
+            raise BrodmannError(f"{error} This run imported its own: `brodmann {asked} ...`.") from None
+
+    def warn_of_other_code(self) -> None:
+        """Warns where files of the user's own have changed since it began: what follows is not what would have been."""
+        now = import_extensions()
+        for name, digest in self.imported().items():
+            if now.get(name, digest) != digest:
+                warnings.warn(
+                    f"{name} has changed since this run began: it goes on by other code than it began with.",
+                    stacklevel=3,
+                )
 
     def preprocessing(self) -> Preprocessing:
         """Returns what turns raw inputs into those that the learner takes."""

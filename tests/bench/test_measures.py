@@ -13,7 +13,7 @@ from brodmann.baselines import Backpropagation
 from brodmann.bench.cost import learning_operations
 from brodmann.bench.paper import initialise
 from brodmann.bench.recipes import Plan, cases_of
-from brodmann.bench.tasks import silent_units
+from brodmann.bench.tasks import TASKS, run_case, silent_units
 from brodmann.errors import BrodmannError
 from brodmann.telemetry import class_conflict
 
@@ -33,6 +33,15 @@ def test_streams_are_chosen_by_their_names_and_come_without_the_conflict_of_clas
     assert split == [case for case in every if case.detail.get("stream") == "split"]
     with pytest.raises(BrodmannError, match="Unknown stream 'spilt'. Did you mean 'split'"):
         replace(plan, streams=("spilt",))
+    with pytest.raises(BrodmannError, match="Streams are of the recipe interference, not of ten: leave them out."):
+        cases_of(["ten"], replace(plan, streams=("split",)))
+
+
+def test_a_task_that_returns_no_whole_row_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = cases_of(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=("Kolen-Pollack",)))
+    monkeypatch.setitem(TASKS, "own", lambda case: {"test": 0.5})
+    with pytest.raises(BrodmannError, match="The task 'own' must return a dictionary with 'digest', that of its data"):
+        run_case(replace(case, task="own"))
 
 
 def operations(learner: Network | Backpropagation) -> int:

@@ -17,7 +17,6 @@ from brodmann.bench.statistics import (
     difference,
     error_ratio,
     holm,
-    interval,
     pack,
     paired_p,
     unpack,
@@ -90,12 +89,6 @@ def test_a_clear_difference_is_found_and_its_interval_holds_the_truth() -> None:
     ratio, low, high = error_ratio({"a": (ours, theirs)})
     assert low < 5.5 / 10.5 < high
     assert low < ratio < high < 1
-
-
-def test_the_bootstrap_interval_of_a_mean_is_about_that_of_the_normal_distribution() -> None:
-    values = np.random.default_rng(2).normal(3.0, 2.0, 400)
-    low, high = interval(values.tolist())
-    assert high - low == pytest.approx(2 * 1.96 * 2.0 / math.sqrt(400), rel=0.15)
 
 
 def test_equal_gaps_are_judged_by_their_number() -> None:

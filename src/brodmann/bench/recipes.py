@@ -287,9 +287,12 @@ def cases_of(names: Iterable[str], plan: Plan) -> list[Case]:
     """Returns the cases of recipes, in the order in which they run.
 
     Raises:
-        BrodmannError: There is no such recipe, or none of them has a method that the plan names.
+        BrodmannError: There is no such recipe, or none of them has a method or the streams that the plan names.
         MissingDataError: None of the data of one is on this machine.
     """
+    names = list(names)
+    if plan.streams is not None and "interference" not in names:
+        raise BrodmannError(f"Streams are of the recipe interference, not of {', '.join(names)}: leave them out.")
     cases = [case for name in names for case in _cases_of(name, plan)]
     if plan.methods is None:
         return cases

@@ -106,14 +106,6 @@ def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> 
     return math.exp(sum(logs) / len(logs)), float(low), float(high)
 
 
-def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Returns the 95 % bootstrap interval of a mean."""
-    array = np.asarray(values, dtype=float)
-    picks = np.random.default_rng(seed).integers(len(array), size=(DRAWS, len(array)))
-    low, high = np.quantile(array[picks].mean(1), (0.025, 0.975))
-    return float(low), float(high)
-
-
 def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns each method's mean rank over data sets, 1 is best: scores (sets, methods), larger is better."""
     ranks: NDArray[np.float64] = _scipy().rankdata(-scores, axis=1).mean(0)

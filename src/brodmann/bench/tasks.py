@@ -23,7 +23,7 @@ from brodmann.bench.held_back import without_test_part
 from brodmann.bench.statistics import pack
 from brodmann.bench.streams import stream
 from brodmann.data import Split
-from brodmann.errors import DivergenceError
+from brodmann.errors import BrodmannError, DivergenceError
 from brodmann.execution import peak_rss_mb
 from brodmann.local import Local
 from brodmann.network import Network
@@ -145,8 +145,22 @@ TASKS: dict[str, Callable[[Case], Row]] = {
 
 
 def run_case(case: Case) -> Row:
-    """Carries out a case; returns its whole row."""
-    return case.row() | TASKS[case.task](case)
+    """Carries out a case; returns its whole row.
+
+    Raises:
+        BrodmannError: The task returned no row, or one that lacks what the audit looks at.
+    """
+    row = TASKS[case.task](case)
+    if (
+        not isinstance(row, dict)
+        or not isinstance(row.get("digest"), str)
+        or not isinstance(row.get("test_reads"), int)
+    ):
+        raise BrodmannError(
+            f"The task '{case.task}' must return a dictionary with 'digest', that of its data, and 'test_reads', how "
+            f"often the test part was read, got {row!r}."
+        )
+    return case.row() | row
 
 
 def _train(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -74,7 +73,7 @@ class Train(RunOptions):
             result = continue_run(folder, checkpoint=self.checkpoint, callbacks=watchers, data_dir=self.data_dir)
         except Interrupted as stop:
             print(
-                f"{stop} after a whole step; go on with `brodmann train --resume {shlex.quote(str(folder))}`.",
+                f"{stop} after a whole step; go on with `{Run.read(folder).resume_command()}`.",
                 file=sys.stderr,
             )
             sys.exit(128 + stop.number)

@@ -8,7 +8,6 @@ from functools import partial
 from brodmann.bench import plots
 from brodmann.bench.case import Row
 from brodmann.bench.sections.section import Plot, Section
-from brodmann.bench.statistics import interval
 from brodmann.bench.tables import Table, grouped
 
 CONFLICT = {
@@ -65,8 +64,8 @@ def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
     """Returns the table of one stream, the best method first."""
     lines = []
     for method, own in sorted(grouped(rows, "method").items(), key=lambda entry: -_mean(entry[1], "test")):
-        low, high = interval([100 * row["test"] for row in own])
-        between = f"[{low:.2f}, {high:.2f}]" if len(own) > 1 else "(one seed)"
+        scores = [100 * row["test"] for row in own]
+        between = f"[{min(scores):.2f}, {max(scores):.2f}]" if len(own) > 1 else "(one seed)"
         parts = (100 * statistics.mean(last) for last in zip(*(row["matrix"][-1] for row in own), strict=True))
         lines.append(
             [
@@ -87,7 +86,7 @@ def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
         f"{dataset}, {stream} stream ({titles.get(stream, stream)}): one pass, no task labels",
         [
             "method",
-            "average accuracy in % [95 %]",
+            "average accuracy in % [lowest, highest seed]",
             "forgetting",
             "backward transfer",
             "accuracy on each part at the end",
