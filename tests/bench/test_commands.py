@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from brodmann import Network, mlp
+from brodmann.bench import write_report
 from brodmann.bench.journal import read_journal
 from brodmann.bench.recipes import PAPER_METHODS, Plan, cases_of, ten
 from brodmann.bench.runner import run_recipes
@@ -45,6 +47,22 @@ def test_the_report_holds_tables_figures_and_nothing_from_the_network(
     assert page.count("<figure") == text.count("![")
     assert {path.suffix for path in (small_bench / "figures").iterdir()} == {".png", ".svg", ".pdf"}
     assert str(small_bench / "report.html") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_settings_are_those_that_a_method_reads(tmp_path: Path) -> None:
+    rows = read_journal(Path(__file__).parents[2] / "docs" / "bench" / "interference" / "rows.jsonl.gz")
+    streams = [row for row in rows if row["task"] == "stream" and row["detail"]["stream"] == "split"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in streams))
+    page = write_report(tmp_path).page.read_text()
+
+    def settings(method: str) -> str:
+        return page.split(f"<dt>interference, tuned, digits, {method}</dt><dd>")[1].split("</dd>")[0]
+
+    assert settings("SAL, recursive, 16 areas").startswith("rule kolen-pollack, layers 2, width 256, areas 16, batch_")
+    assert "optimiser" not in settings("SAL, recursive, 16 areas")
+    assert settings("nearest class mean").startswith("batch_size 16, ")
+    assert "memory 200" in settings("replay of 200 samples")
+    assert "None" not in settings("replay of 200 samples")
 
 
 def test_rows_that_are_there_are_not_run_again(small_bench: Path) -> None:

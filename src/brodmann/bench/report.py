@@ -15,6 +15,7 @@ from brodmann.bench.case import Row
 from brodmann.bench.journal import read_journal
 from brodmann.bench.runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
 from brodmann.bench.sections import Section, section_of
+from brodmann.bench.stream_learners import READ_BY
 from brodmann.bench.tables import Table, grouped
 from brodmann.bench.tuner import SEARCHED, at_edge
 from brodmann.errors import BrodmannError
@@ -201,14 +202,17 @@ def _drawing(path: Path, name: str, caption: str) -> str:
 
 
 def _settings(rows: Sequence[Row]) -> str:
-    """Returns the options of the first row of every method, folded away."""
+    """Returns the options of the first row of every method, folded away: those that it reads, and its details."""
     items = []
     for (recipe, protocol, dataset, method), own in grouped(rows, "recipe", "protocol", "dataset", "method").items():
-        options: dict[str, Any] = own[0]["options"]
-        text = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("dataset", "seed"))
+        options, detail = own[0]["options"], own[0]["detail"]
+        read = READ_BY.get(detail.get("learner"), tuple(options))
+        given = {name: options[name] for name in read if name in options and options[name] is not None} | detail
+        text = ", ".join(f"{name} {value}" for name, value in given.items() if name not in ("dataset", "seed"))
         name = f"{recipe}, {protocol}, {dataset}, {method}"
         items.append(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>")
-    return f"<details><summary>Settings of every method</summary><dl>{''.join(items)}</dl></details>"
+    note = "<p>What is not named is the package's default.</p>"
+    return f"<details><summary>Settings of every method</summary>{note}<dl>{''.join(items)}</dl></details>"
 
 
 _PAGE = """<!doctype html>

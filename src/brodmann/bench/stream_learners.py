@@ -100,6 +100,12 @@ LEARNERS: dict[str, Callable[[Case, int, int], Counted]] = {
     "nearest-mean": nearest_mean,
     "streaming-discriminant": streaming_discriminant,
 }
+READ_BY = {
+    "recursive": ("rule", "layers", "width", "areas", "batch_size"),
+    "nearest-mean": ("batch_size",),
+    "streaming-discriminant": ("width", "batch_size"),
+}
+"""Options of a case that learners without gradients read; the others read all."""
 
 
 def stream_learner(case: Case, features: int, outputs: int) -> Counted:
