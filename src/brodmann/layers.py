@@ -41,8 +41,8 @@ class Rates:
             which they are paired.
         layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
             are names as `Network.area_layers` gives them (a `Constant` and a `Product` have one too), or what those
-            begin with, such as ``"layers.0"``; the longest match counts. Default: none, so that all are 1. An error
-            passes through a frozen layer as through any other.
+            begin with, such as ``"layers.0"``, the ``"body."`` of a routed body left out or not; the longest match
+            counts. Default: none, so that all are 1. An error passes through a frozen layer as through any other.
     """
 
     shared: float = 1.0
@@ -55,22 +55,28 @@ class Rates:
         check_real(shared=self.shared, projection=self.projection, feedback=self.feedback)
         if self.areas is not None:
             check_real(areas=self.areas)
-        if not isinstance(self.layers, Mapping):
+        if not isinstance(self.layers, Mapping) or not all(isinstance(name, str) for name in self.layers):
             raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
         for name, rate in self.layers.items():
-            if not isinstance(name, str):
-                raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
             check_real(**{f"the rate of '{name}'": rate})
 
     def of_layer(self, name: str) -> float:
         """Returns the rate of a layer, by its name."""
         fitting = [part for part in self.layers if is_within(name, part)]
-        return self.layers[max(fitting, key=len)] if fitting else 1.0
+        return self.layers[max(fitting, key=lambda part: len(part.removeprefix(_ROUTED)))] if fitting else 1.0
+
+
+_ROUTED = "body."
 
 
 def is_within(name: str, part: str) -> bool:
-    """Whether a module is another one or lies in it, by their names."""
-    return name == part or name.startswith(part + ".")
+    """Whether a module is another one or lies in it, by their names.
+
+    The ``body.`` with which names begin where one route serves all layers may be there or not: the same name then
+    serves with one area, where nothing routes.
+    """
+    pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
+    return any(inner == outer or inner.startswith(outer + ".") for inner, outer in pairs)
 
 
 class Context(NamedTuple):

@@ -292,6 +292,17 @@ def test_the_rate_of_a_layer_is_that_of_all_it_holds(routing: str) -> None:
     assert any(key.startswith(name + ".") and whole.any() for key, whole in moved[0].items())
 
 
+@pytest.mark.parametrize("routing", ["layer", "network"])
+@pytest.mark.parametrize("areas", [1, 4])
+def test_names_of_layers_serve_whether_a_route_wraps_them_or_not(areas: int, routing: str) -> None:
+    network = Network(mlp(5, 3, depth=3, width=6, areas=areas, routing=routing))
+    names = [name for name, _ in network.area_layers()]
+    for part in ("layers.2", "body.layers.2"):
+        rates = Rates(layers={"layers": 0.5, "body.layers.0": 0.25, part: 0.0})
+        network.rates = rates
+        assert [rates.of_layer(name) for name in names] == [0.25, 0.0, 0.5]
+
+
 def test_rates_of_layers_belong_to_their_network_not_to_the_body() -> None:
     torch.manual_seed(0)
     frozen = Network(mlp(5, 3, width=6, areas=1), rates=Rates(layers={"layers": 0.0}))

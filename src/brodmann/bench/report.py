@@ -166,8 +166,8 @@ def _verdict(problems: Sequence[str]) -> str:
     if problems:
         return f"**The audit found {len(problems)} problems: these tables prove nothing until they are gone.**"
     return (
-        "The audit found nothing: every choice is the best of its trial log, every test part was read once, "
-        "all rows of a set come from the same data and code, and none is missing."
+        "The audit found nothing: every choice of a search is the best of its trial log, every test part was read "
+        "once, all rows of a set come from the same data and code, and none is missing."
     )
 
 

@@ -14,8 +14,8 @@ from ..drawing import COLOURS, GREY, INK, evenly, new_figure, require, tidy, tit
 def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3) -> None:
     """Draws how areas grew: above the share of the samples in each area by epoch, below the tension that splits them.
 
-    A split shows as a new band above; the tension that called for it lies above the dashed line below, and falls once
-    the area is split.
+    A split shows as a new band above; the tension that called for it lies above the dashed line below, if its window
+    was the last of the epoch, and falls once the area is split. What is drawn once the budget is spent splits nothing.
 
     Args:
         path: PNG file to write.
