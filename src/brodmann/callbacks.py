@@ -161,7 +161,8 @@ class ProgressBar(Callback):
         """See `Callback`."""
         facts = [f"{key.removeprefix('validation_')} {row[key]:.4f}" for key in _SHOWN if key in row]
         if row.get("effective_areas"):
-            facts.append(f"areas {min(row['effective_areas']):.1f}-{max(row['effective_areas']):.1f}")
+            ends = dict.fromkeys(f"{end(row['effective_areas']):.1f}" for end in (min, max))
+            facts.append(f"areas {'-'.join(ends)}")
         self.facts = " ".join(facts)
         if self.bar is not None:
             self._show(self.bar, trainer, row["train_loss"])

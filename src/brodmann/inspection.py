@@ -64,9 +64,9 @@ class Inspection:
         drawings["curves"] = partial(figures.learning_curves, history=self.history, beside=beside)
         if any("tension" in row for row in self.history):
             drawings["growth"] = partial(figures.growth, history=self.history)
-        if self.alignment:
+        if len(self.alignment) > 1:  # at the output there is nothing to lose
             drawings["alignment"] = partial(figures.alignment, rows=self.alignment)
-        if any(row.get("alignment") for row in self.history):
+        if any(len(row.get("alignment", ())) > 1 for row in self.history):
             drawings["alignment-by-epoch"] = partial(figures.alignment_by_epoch, history=self.history)
         if self.usage:
             drawings["areas"] = partial(figures.area_usage, rows=self.usage)
