@@ -375,9 +375,10 @@ def _every_argument(description: dict[str, Any]) -> dict[str, Any]:
     """Returns a design with the arguments that it leaves to their defaults."""
     arguments = dict(description)
     name = arguments.pop("builder")
-    if name not in BUILDERS:
+    try:
+        bound = inspect.signature(BUILDERS[name]).bind(**arguments)
+    except (KeyError, TypeError):  # of another version, or not registered here
         return description
-    bound = inspect.signature(BUILDERS[name]).bind(**arguments)
     bound.apply_defaults()
     whole: dict[str, Any] = json.loads(json.dumps({"builder": name, **bound.arguments}, default=plain))
     return whole
