@@ -178,7 +178,16 @@ def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["convergence", "depth", "interference-mixture", "interference-mnist", "paper", "scale", "ten"],
+    [
+        "convergence",
+        "depth",
+        "interference-mixture",
+        "interference-mnist",
+        "interference-split",
+        "paper",
+        "scale",
+        "ten",
+    ],
 )
 def test_the_rows_of_the_documentation_pass_the_audit(name: str) -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / name
