@@ -14,6 +14,10 @@ class MissingDataError(BrodmannError):
     """A data set is not on this machine; the message holds the expected path and the command that fetches it."""
 
 
+class UnknownNameError(BrodmannError):
+    """A name stands in no registry; it may be of a file that was not imported."""
+
+
 class CheckpointError(BrodmannError):
     """A checkpoint or a saved network is missing, truncated, altered or does not fit."""
 
@@ -22,7 +26,7 @@ class DivergenceError(BrodmannError):
     """Training cannot go on: the loss or an error is no longer finite, has vanished or has exploded."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "") -> BrodmannError:
+def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "") -> UnknownNameError:
     """Builds the error for a name that is not among the known ones, with the nearest one as a suggestion.
 
     Args:
@@ -40,7 +44,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
     if any("," in option for option in options):
         options = [f"'{option}'" for option in options]
     own = f" One of your own: register it in {registry}, in a file that `brodmann --import FILE` loads."
-    return BrodmannError(
+    return UnknownNameError(
         f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}."
         + (own if registry and not near else "")
     )

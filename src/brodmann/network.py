@@ -108,9 +108,9 @@ class Network(nn.Module):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         parts = self.body.named_modules()
         layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, LEARNING) and part.learns}
+        if rates.layers and not layers:
+            raise BrodmannError("No layer of this network learns, as none does after merged(): leave out rates.")
         for part in rates.layers:
-            if not layers:
-                raise BrodmannError("No layer of this network learns, as none does after merged(): leave out rates.")
             if not any(is_within(name, part) for name in layers):
                 raise unknown_name("layer", part, layers)
         self._rates = rates

@@ -32,7 +32,7 @@ from .data.csv_table import counts
 from .data.directory import data_directory
 from .data.inputs import process
 from .data.targets import TargetScale
-from .errors import BrodmannError, CheckpointError, MissingDataError
+from .errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError
 from .extensions import import_extensions
 from .files import expanded, read_json, write_json
 from .kernels.build import build
@@ -176,9 +176,9 @@ class Run:
         """Adds to errors inside, of names that nobody registered, which imports of the run are missing."""
         try:
             yield
-        except BrodmannError as error:
+        except UnknownNameError as error:
             absent = self.imported().keys() - import_extensions().keys()
-            if not absent or not str(error).startswith("Unknown "):
+            if not absent:
                 raise
             asked = " ".join(f"--import {shlex.quote(name)}" for name in sorted(absent))
             raise BrodmannError(f"{error} This run imported its own: `brodmann {asked} ...`.") from None

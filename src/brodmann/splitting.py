@@ -37,7 +37,7 @@ def grow_areas(router: Router, split: Callable[[int, list[int]], int]) -> None:
 def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor, weight: Tensor | None) -> None:
     """Recruits areas for those samples of x (rows, in) that are new; each starts as a copy of its parent.
 
-    A sample counts as many times as its weight (batch, ...) says, if there are weights: one of weight 0 is not there.
+    Samples of weight 0, where there are weights (batch, ...), recruit none: they count as if they were not there.
     """
     if weight is not None:
         samples = weight.reshape(-1) if weight.numel() <= len(x) else weight.reshape(len(x), -1).sum(1)
