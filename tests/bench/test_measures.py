@@ -44,6 +44,13 @@ def test_a_task_that_returns_no_whole_row_is_told_at_once(monkeypatch: pytest.Mo
         run_case(replace(case, task="own"))
 
 
+def test_a_network_that_broke_down_is_scored_and_has_no_view_of_its_layers() -> None:
+    (case,) = cases_of(["depth"], Plan(seeds=1, sets=("digits",), methods=("direct, plain",)))[:1]
+    row = run_case(replace(case, options=replace(case.options, lr=1e30)))
+    assert row["stopped"] is not None
+    assert row["tested"] > 0 and "layers" not in row and "silent" not in row
+
+
 def operations(learner: Network | Backpropagation) -> int:
     return learning_operations(learner, torch.randn(1, 7))
 

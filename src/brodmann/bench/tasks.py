@@ -74,17 +74,18 @@ def train_paper(case: Case) -> Row:
 def train_deep(case: Case) -> Row:
     """The same, and describes every layer: cosine with the true gradient, norms, silent units."""
     learner, row, split = _train(case)
-    if isinstance(learner, Network):
-        x, y = split.x_train[:LAYER_SAMPLES], split.y_train[:LAYER_SAMPLES]
-        row["layers"] = [
-            {
-                "cosine": _rounded(line.cosine),
-                "norm_ratio": _rounded(line.norm_ratio),
-                "error": _rounded(line.error_norm),
-            }
-            for line in alignment(learner, x, y)
-        ]
-        row["silent"] = [_rounded(share) for share in silent_units(learner, x)]
+    if not isinstance(learner, Network):
+        return row
+    x, y = split.x_train[:LAYER_SAMPLES], split.y_train[:LAYER_SAMPLES]
+    try:
+        lines = alignment(learner, x, y)
+    except DivergenceError:  # a network that broke down has no error to send down, and is a result too
+        return row
+    row["layers"] = [
+        {"cosine": _rounded(line.cosine), "norm_ratio": _rounded(line.norm_ratio), "error": _rounded(line.error_norm)}
+        for line in lines
+    ]
+    row["silent"] = [_rounded(share) for share in silent_units(learner, x)]
     return row
 
 
