@@ -71,8 +71,10 @@ def from_torch(
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: A network of one input and one output, whose ``forward`` does not depend on values. It is followed as at
-            inference: what it does only while training, except for dropout, is left out.
+        model: A network of one input and one output, whose ``forward`` does not depend on the numbers of a sample, nor
+            on how many samples come. It is followed as at inference: what it does only while training, except for
+            dropout, is left out. What it asks of sizes, such as ``if x.dim() == 3`` or ``for step in
+            range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for that shape.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
             takes, if that is an `nn.Linear`. Images may also come flat.

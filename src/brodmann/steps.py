@@ -78,7 +78,7 @@ def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
     """
     root = nn.Sequential(written_out(deepcopy(model)).to("cpu", kind)).eval()
     with torch.enable_grad():  # so that what was made of parameters says so
-        graph = traced(root)
+        graph = traced(root, sample)
     with torch.no_grad():
         return _Walk(graph, sample).steps()
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
+from .questions import Answering, asks_metadata, place_of
 
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 """Functions, and a method, that `nn.ReLU` stands for."""
@@ -44,20 +45,18 @@ BIASED = (
     functional.conv_transpose3d,
 )
 """Functions of an input and weights, which add a third tensor, a number for each feature or channel."""
-METADATA = ("dtype", "device", "shape", "ndim", "size", "dim", "numel", "new_zeros", "new_ones", "new_full")
-"""Properties and methods of a tensor that ask for none of its numbers."""
 
 
-def traced(root: nn.Sequential) -> fx.GraphModule:
+def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
     """Returns what a network computes, the modules of PyTorch and maps of other classes being single steps of it.
 
     Functions and modules that would write into their input return what they would write instead. Biases of functions
-    are sums of their own.
+    are sums of their own. A few samples (samples, ...) answer what the network asks of sizes.
 
     Raises:
         BrodmannError: The network cannot be followed, or writes into what others read.
     """
-    graph = _graph(root)
+    graph = _graph(root, sample)
     order = {node: place for place, node in enumerate(graph.nodes)}
     writing = {name for name, part in root.named_modules() if getattr(part, "inplace", False)}
     for name in writing:
@@ -65,24 +64,34 @@ def traced(root: nn.Sequential) -> fx.GraphModule:
     for node in graph.nodes:
         if _made_functional(node) or (node.op == "call_module" and node.target in writing):
             written = node.all_input_nodes[0]
-            if not node.users or any(order[user] > order[node] and not _asks_metadata(user) for user in written.users):
+            if not node.users or any(order[user] > order[node] and not asks_metadata(user) for user in written.users):
                 raise BrodmannError(
                     f"{getattr(node.target, '__name__', node.target)} cannot be converted: it overwrites what others "
                     "read. Leave in-place out."
                 )
         _fold_metadata(node, root)
         _part_bias(node)
-    _leave_out_dropouts(graph, root)
+    _leave_out_dropouts(graph, root, sample)
     traced = fx.GraphModule(root, graph)
     traced.graph.eliminate_dead_code()
     return traced
 
 
-class _Tracer(fx.Tracer):
+class _StopsAtMaps(fx.Tracer):
     """Stops at PyTorch's own modules, and at maps of other classes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Linear | _ConvNd) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _FollowsBuffers(_StopsAtMaps):
+    """The same, and buffers may be cut to the size of what comes, or be taken by functions that decide by them."""
+
+    proxy_buffer_attributes = True
+
+
+class _Answers(_StopsAtMaps, Answering):
+    """The same, and answers questions of size."""
 
 
 class OfFunctions(fx.Tracer):
@@ -91,22 +100,18 @@ class OfFunctions(fx.Tracer):
     proxy_buffer_attributes = True
 
 
-def _graph(root: nn.Sequential) -> fx.Graph:
-    failure = None
-    for follow_buffers in (False, True):  # only then may a buffer be cut to the size of the input, or decide something
-        tracer = _Tracer()
-        tracer.proxy_buffer_attributes = follow_buffers
+def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
+    tracers: tuple[Callable[[], fx.Tracer], ...] = (_StopsAtMaps, _FollowsBuffers, lambda: _Answers(sample))
+    for tracer in tracers:  # the last alone makes a graph that holds for samples of one shape
         try:
-            return tracer.trace(root)
+            return tracer().trace(root)
         except BrodmannError:
             raise
         except Exception as error:  # of the user's own code, which meets proxies instead of tensors
-            failure = failure or error
-    assert failure is not None
+            failure = error
     raise BrodmannError(
-        f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx, as "
-        f"where it decides by numbers or sizes what to do ({one_line(failure)}). Compose its layers by "
-        "brodmann.Sequential, Residual and Graph."
+        f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
+        f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
     )
 
 
@@ -129,15 +134,9 @@ def _made_functional(node: fx.Node) -> bool:
     return asked or twin is not target
 
 
-def _asks_metadata(node: fx.Node) -> bool:
-    """Whether a node asks a tensor for something else than its numbers."""
-    asked = node.args[1] if node.target is getattr else node.target
-    return asked in METADATA and node.op in ("call_function", "call_method")
-
-
 def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
     """Puts what properties of the network's own tensors are in the place of nodes that ask for them."""
-    if node.target is not getattr or not _asks_metadata(node):
+    if node.target is not getattr or not asks_metadata(node):
         return
     held = node.args[0]
     if isinstance(held, fx.Node) and held.op == "get_attr":
@@ -166,7 +165,7 @@ def _part_bias(node: fx.Node) -> None:
     node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
 
 
-def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential) -> None:
+def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential, sample: Tensor) -> None:
     """Leaves out functions that draw no dropout in training mode either, as far as the network does the same there."""
 
     def draws(network: fx.Graph) -> list[fx.Node]:
@@ -175,7 +174,7 @@ def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential) -> None:
 
     here = draws(graph)
     try:
-        training = draws(_graph(root.train()))
+        training = draws(_graph(root.train(), sample))
     except BrodmannError:
         return
     finally:

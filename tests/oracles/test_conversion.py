@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import warnings
 from collections import OrderedDict
@@ -251,6 +252,11 @@ def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
         lambda x: torch.split(x, [1, 3], 1)[1].cumsum(1) - x[:, -1:],
         lambda x: x + x,
         lambda x: (torch.add(x, x, alpha=2), x.sum())[0],
+        lambda x: x.sin() if x.dim() == 2 and len(x.shape) == x.ndim and x.is_floating_point() else -x,
+        lambda x: sum((x[:, index:].sum(1, keepdim=True) for index in range(x.shape[1])), x) / math.sqrt(x.size(-1)),
+        lambda x: torch.cat([part.cos() for part in x.chunk(x.size(1) // 2, 1)], 1),
+        lambda x: x * torch.arange(x.shape[1], device=x.device) + torch.zeros(x.shape[0], 1, dtype=x.dtype),
+        lambda x: x.reshape(x.shape[0], *(int(size / 2) for size in x.shape[1:]), 2).flatten(1),
     ],
 )
 def test_functions_are_followed(function: Callable[[Tensor], Tensor]) -> None:
@@ -265,6 +271,47 @@ def test_functions_are_followed(function: Callable[[Tensor], Tensor]) -> None:
     lowest = network.area_layers()[0][1].shared.value[0]
     moved = model[0].inside.weight - 0.1 * model[0].inside.weight.grad
     torch.testing.assert_close(lowest, moved.detach())
+
+
+class Positions(nn.Module):
+    """Asks for sizes, and cuts its buffer to the length that comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.readout = nn.Linear(4, 4), nn.Linear(4, 3)
+        self.register_buffer("positions", torch.randn(16, 4))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("variance", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, steps, units = x.shape
+        h = functional.batch_norm(self.map(x).flatten(0, 1), self.mean, self.variance, training=self.training)
+        assert h.shape[1] == units, f"of shape {h.shape}"
+        return self.readout((h.view(-1, steps, units) + self.positions[:steps]).relu())
+
+
+def test_questions_of_size_are_answered_and_what_needs_no_answer_holds_for_every_length() -> None:
+    torch.manual_seed(0)
+    model = Positions()
+    network = Network(from_torch(model, (5, 4), areas=1))
+    for steps in (5, 9):
+        x = torch.randn(7, steps, 4)
+        torch.testing.assert_close(network(x), model.eval()(x).detach())
+        network.learn(x, torch.zeros(7, steps, dtype=torch.int64), lr=0.0)
+    assert bool((model.mean == 0).all())  # asking moves no statistics
+
+
+def test_the_line_that_cannot_be_followed_is_named() -> None:
+    for function, line in ((lambda x: x[{}["missing"]], "missing"), (lambda x: -x if x[0, 0] > 2 else x, r"x\[0, 0\]")):
+        with pytest.raises(BrodmannError, match=rf"test_conversion.py, line \d+: `.*{line}.*`\)"):
+            from_torch(Returning(function))
+
+
+def test_what_torch_fx_lends_is_given_back() -> None:
+    before = torch.arange, nn.Module.__call__, nn.Module.__getattr__
+    with pytest.raises(BrodmannError):
+        from_torch(Returning(lambda x: x if x.ndim == 2 and x.max() > 0 else -x))
+    assert before == (torch.arange, nn.Module.__call__, nn.Module.__getattr__)
 
 
 def test_hooks_on_what_holds_layers_are_followed() -> None:
@@ -473,7 +520,12 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (
             Returning(lambda x: x if x.sum() > 0 else -x),
             {},
-            "Returning cannot be converted: its forward does not let itself be followed by torch.fx",
+            "Returning cannot be converted: it decides by the numbers of a sample what to do (",
+        ),
+        (
+            Returning(lambda x: x if x.size(0) > 1 else -x),
+            {},
+            "Returning cannot be converted: it decides by the number of samples what to do (",
         ),
         (Returning(lambda x: (x, x)), {}, "Expected a network that returns one tensor of real numbers"),
         (Returning(lambda x: x.argmax(1)), {}, "Expected a network that returns one tensor of real numbers"),
