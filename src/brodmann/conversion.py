@@ -207,11 +207,33 @@ def _check_model(model: Any) -> None:
         weight = layer.weight
         if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
             raise BrodmannError(f"{said(layer)} cannot be converted: it has no weights yet, or no real ones.")
-        plain = next(kind.forward for kind in MAPS if isinstance(layer, kind))
-        hooks = [*layer._forward_hooks, *layer._forward_pre_hooks]
-        if type(layer).forward is not plain or hooks:
-            what = "hooks" if hooks else "a forward of its own"
-            raise BrodmannError(f"{said(layer)} cannot be converted: {type(layer).__name__} has {what}.")
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            raise BrodmannError(f"{said(layer)} cannot be converted: {type(layer).__name__} has hooks.")
+        if not _maps_alike(layer):
+            raise BrodmannError(
+                f"{said(layer)} cannot be converted: {type(layer).__name__} has a forward of its own, which does "
+                "something else."
+            )
+
+
+@torch.no_grad()
+def _maps_alike(layer: Any) -> bool:
+    """Whether a map has no forward of its own, or one that returns what PyTorch's of its kind does, learning or not."""
+    forward: Any = next(kind.forward for kind in MAPS if isinstance(layer, kind))
+    if type(layer).forward is forward:
+        return True
+    if isinstance(layer, nn.Linear):
+        sizes = [layer.in_features]
+    else:
+        windows = zip(layer.kernel_size, layer.dilation, strict=True)
+        sizes = [layer.in_channels, *(2 + step * size for size, step in windows)]
+    with torch.random.fork_rng(devices=[]):
+        x = torch.randn(3, *sizes).to(layer.weight)
+        try:
+            both = (deepcopy(layer).train(mode) for mode in (False, True))
+            return all(torch.equal(twin(x), forward(twin, x)) for twin in both)
+        except Exception:  # whatever it does with random numbers
+            return False
 
 
 def _warn_of_new_norms(model: nn.Module) -> None:

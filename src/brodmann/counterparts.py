@@ -53,7 +53,11 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
         learns = isinstance(operation, nn.Parameter) and operation.is_floating_point()
         return Constant(channels_last(operation.detach()), parts.rule if learns else None)
     if isinstance(operation, nn.Linear):
-        linear = parts.layer(operation.in_features, operation.out_features, lowest=lowest, start=operation)
+        plain = type(operation).forward is nn.Linear.forward
+        start = operation if plain else linear_of(operation.weight, operation.bias)
+        linear: Layer = parts.layer(start.in_features, start.out_features, lowest=lowest, start=start)
+        if step.each > 1:  # a route has one entry for each sample
+            linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
         if ndim != 4:
             return linear
         # It maps the last dimension as PyTorch counts.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
 from .graph import INPUT
@@ -47,6 +48,8 @@ class Step:
         sources: Names of the values that it reads, ``"input"`` for what comes to the network.
         before: Those values, of a few samples.
         after: Its value.
+        each: How many rows of its first dimension belong to each sample: 1, or the number of windows of an image whose
+            windows the network maps as if they were samples.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Step:
     sources: tuple[str, ...]
     before: tuple[Tensor, ...]
     after: Tensor
+    each: int = 1
 
 
 class Weighted(nn.Module):
@@ -128,6 +132,11 @@ class _Walk(fx.Interpreter):
         (result,) = output.args
         if not isinstance(result, fx.Node) or result not in self.names:
             raise BrodmannError("Expected a network that returns one tensor of real numbers, got one of other output.")
+        shape = tuple(self.env[result].shape)
+        if len(shape) < 2 or shape[0] != len(self.sample):
+            raise BrodmannError(
+                f"Expected a network that returns (samples, ..., outputs), got {shape} for {len(self.sample)} samples."
+            )
         read = {source for step in steps for source in step.sources}
         # Others became weights of products, or buffers of functions.
         return [step for step in steps if step.name in read or step is steps[-1]]
@@ -190,11 +199,11 @@ class _Walk(fx.Interpreter):
             given = [*node.args, *node.kwargs.values()]
             if isinstance(module, nn.RNNBase):
                 raise BrodmannError(f"{said(module)} cannot be converted: recurrent layers do not learn here.")
-            if not isinstance(result, Tensor) or len(result) != len(self.sample):
+            if not isinstance(result, Tensor):
                 raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
             if len(given) != 1 or given[0] not in self.names:
                 raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
-            return self._of(node, module, read)
+            return replace(self._of(node, module, read), each=self._rows_of_each(node, module))
         if not _is_real(result) or node not in self.dependent:
             return None
         if node in self.products:
@@ -217,6 +226,27 @@ class _Walk(fx.Interpreter):
         if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
             return self._of(node, Sum(), parts)
         return self._of(node, *self._as_module(node))
+
+    def _rows_of_each(self, node: fx.Node, module: nn.Module) -> int:
+        """Returns how many rows of the first dimension each sample has, whose rows lie one after the other."""
+        result: Tensor = self.env[node]
+        each, more = divmod(len(result), len(self.sample))
+        alone = result if each == 1 and not more else self._of_first[node]
+        if more or not torch.allclose(alone, result[: len(alone)], rtol=1e-3, atol=1e-3) or not each:
+            raise BrodmannError(
+                f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {len(self.sample)} "
+                "samples, is not one of samples, or of equally many rows of each, one sample after the other."
+            )
+        if each > 1 and isinstance(module, _ConvNd):
+            raise BrodmannError(f"{said(module)} cannot be converted: it does not take one image or sequence a sample.")
+        return each
+
+    @cached_property
+    def _of_first(self) -> dict[fx.Node, Any]:
+        """Results of nodes for the first sample alone."""
+        walk = fx.Interpreter(self.module, garbage_collect_values=False)
+        walk.run(self.sample[:1])
+        return walk.env
 
     def _weighted(self, node: fx.Node) -> tuple[Weighted, list[fx.Node]]:
         """Returns a product with weights as a module, and the node whose value it takes."""

@@ -72,6 +72,7 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
         _fold_metadata(node, root)
         _part_bias(node)
     _leave_out_dropouts(graph, root, sample)
+    _part_masks(graph, root)
     traced = fx.GraphModule(root, graph)
     traced.graph.eliminate_dead_code()
     return traced
@@ -163,6 +164,34 @@ def _part_bias(node: fx.Node) -> None:
         with node.graph.inserting_before(total):
             total.args = node, node.graph.call_method("reshape", (bias, -1, *behind))
     node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
+
+
+def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
+    """Writes attention out whose mask is made of parameters, which then are summands of scores, and learn."""
+    learned: set[fx.Node] = set()
+    for node in graph.nodes:
+        held = node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), nn.Parameter)
+        if held or (node.op in ("call_function", "call_method") and not learned.isdisjoint(node.all_input_nodes)):
+            learned.add(node)
+        if node.target is not functional.scaled_dot_product_attention:
+            continue
+        given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | node.kwargs
+        more = any(node.args[4:]) or given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa")
+        if given.get("attn_mask") in learned and not more:
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(_written_out(graph, **given))
+            graph.erase_node(node)
+
+
+def _written_out(
+    graph: fx.Graph, query: Any, key: Any, value: Any, attn_mask: Any, scale: Any = None, **_: Any
+) -> fx.Node:
+    """Returns ``softmax(q k^T scale + mask) v`` in functions of its own."""
+    if scale is None:
+        scale = graph.call_function(operator.pow, (graph.call_method("size", (query, -1)), -0.5))
+    scores = graph.call_function(torch.matmul, (query, graph.call_method("transpose", (key, -2, -1))))
+    masked = graph.call_function(operator.add, (graph.call_function(operator.mul, (scores, scale)), attn_mask))
+    return graph.call_function(torch.matmul, (graph.call_method("softmax", (masked, -1)), value))
 
 
 def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential, sample: Tensor) -> None:

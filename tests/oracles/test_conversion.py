@@ -307,6 +307,75 @@ def test_the_line_that_cannot_be_followed_is_named() -> None:
             from_torch(Returning(function))
 
 
+def test_a_map_of_another_class_that_does_the_same_becomes_areas() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Casting(4, 6), nn.ReLU(), Casting(6, 3))
+    network = Network(from_torch(model, areas=2))
+    assert [layer.budget for _, layer in network.area_layers()] == [2, 2]
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(network(x), model(x).detach())
+    with pytest.raises(BrodmannError, match="DroppingConv has a forward of its own, which does something else."):
+        from_torch(nn.Sequential(DroppingConv(1, 2, 3)), (1, 8, 8))
+
+
+class Windows(nn.Module):
+    """Maps the windows of an image as if they were samples, as networks like Swin do."""
+
+    def __init__(self, order: str = "samples") -> None:
+        super().__init__()
+        self.order = order
+        self.norm, self.map, self.readout = nn.LayerNorm(3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = x.unflatten(1, (2, 4))  # (samples, windows, steps, 3)
+        windows = windows if self.order == "samples" else windows.transpose(0, 1)
+        h = self.map(self.norm(windows.flatten(0, 1))).softmax(-1)
+        h = h.unflatten(0, windows.shape[:2])
+        return self.readout((h if self.order == "samples" else h.transpose(0, 1)).flatten(1, 2).mean(1))
+
+
+def test_windows_of_a_sample_have_its_area() -> None:
+    torch.manual_seed(0)
+    model, x = Windows(), torch.randn(6, 8, 3)
+    network = Network(from_torch(model, (8, 3), areas=4), lr=0.1)
+    torch.testing.assert_close(network(x), model(x).detach())
+    first = network.learn(x, torch.arange(6) % 2)
+    assert network.learn(x, torch.arange(6) % 2) < first
+    for _, layer in network.area_layers():  # each sample alone, with the areas that it had among the others
+        layer.areas.weight.value.data.normal_()
+    torch.testing.assert_close(network(x), torch.cat([network(sample) for sample in x.split(1)]))
+    with pytest.raises(BrodmannError, match="of equally many rows of each, one sample after the other."):
+        from_torch(Windows("windows"), (8, 3), areas=4)
+
+
+class Biased(nn.Module):
+    """Attention whose mask is a parameter, as the relative positions of vision transformers are."""
+
+    def __init__(self, scale: float | None) -> None:
+        super().__init__()
+        self.scale, self.maps, self.mask = scale, nn.Linear(4, 12), nn.Parameter(torch.randn(5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.maps(x).chunk(3, -1)
+        bias = self.mask.tanh()
+        if self.scale is None:
+            return functional.scaled_dot_product_attention(q, k, v, bias)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_the_mask_of_attention_may_be_made_of_parameters_and_learns(scale: float | None) -> None:
+    torch.manual_seed(0)
+    model, x = Biased(scale), torch.randn(6, 5, 4)
+    network = Network(from_torch(model, (5, 4), areas=1, feedback="transpose", update=SGD()), nn.MSELoss(), lr=0.1)
+    y = torch.randn_like(network(x))
+    torch.testing.assert_close(network(x), model(x).detach())
+    functional.mse_loss(model(x), y).backward()
+    network.learn(x, y)
+    (mask,) = constants(network)
+    torch.testing.assert_close(mask.value, (model.mask - 0.1 * model.mask.grad).detach())
+
+
 def test_what_torch_fx_lends_is_given_back() -> None:
     before = torch.arange, nn.Module.__call__, nn.Module.__getattr__
     with pytest.raises(BrodmannError):
@@ -489,6 +558,20 @@ class Scaled(nn.Linear):
         return 2 * super().forward(x)
 
 
+class Casting(nn.Linear):
+    """A map with a forward of its own that does what PyTorch's does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+class DroppingConv(nn.Conv2d):
+    """A map that does something else while it learns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(super().forward(x), 0.5, self.training)
+
+
 class Odd(nn.ReLU):
     """An activation with a forward of its own, which is no operation on each number."""
 
@@ -622,13 +705,17 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         ),
         (tied(), {}, "got weights that stand in the model twice."),
         (hooked(0), {}, "Linear has hooks."),
-        (nn.Sequential(Scaled(4, 4)), {}, "Scaled has a forward of its own."),
+        (nn.Sequential(Scaled(4, 4)), {}, "Scaled has a forward of its own, which does something else."),
         (
             nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(36, 2)),
             {"shape": (8, 8)},
             "check shape=(8, 8)",
         ),
-        (nn.Sequential(nn.Linear(4, 4), nn.Flatten(0)), {}, "it does not return one tensor of samples."),
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.Flatten(0)),
+            {},
+            "returns (samples, ..., outputs), got (44,) for 11 samples.",
+        ),
         (nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), {}, "recurrent layers do not learn here."),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),
         (nn.Sequential(nn.LazyLinear(4)), {"shape": (4,)}, "it has no weights yet, or no real ones."),
