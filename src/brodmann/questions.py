@@ -44,6 +44,13 @@ def _innermost(frames: traceback.StackSummary) -> str:
     return f"{own[-1].filename}, line {own[-1].lineno}: `{own[-1].line}`" if own else ""
 
 
+def parts_of(arguments: Any) -> list[Any]:
+    """Returns all that stands in tuples, lists and dictionaries inside of each other."""
+    found: list[Any] = []
+    fx.node.map_aggregate(arguments, found.append)
+    return found
+
+
 class Answering(fx.Tracer):
     """A tracer that answers what a network asks of sizes; what it asks of the numbers themselves is refused.
 
@@ -70,9 +77,7 @@ class Answering(fx.Tracer):
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            found: list[Any] = []
-            fx.node.map_aggregate((args, kwargs), found.append)
-            unknown = any(isinstance(part, fx.Proxy) for part in found)
+            unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
             return self.create_proxy("call_function", function, args, kwargs) if unknown else function(*args, **kwargs)
 
         return called
@@ -157,8 +162,18 @@ class _Proxy(fx.Proxy):
     def __float__(self) -> float:
         return self.tracer.answer(self.node, float)  # type: ignore[no-any-return]
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.node = self.tracer.create_proxy("call_function", with_part, (self, index, value), {}).node
+
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)  # type: ignore[no-any-return]
+
+
+def with_part(x: Tensor, index: Any, value: Any) -> Tensor:
+    """Returns a copy of a tensor with a part put in the place of its own."""
+    x = x.clone()
+    x[index] = value
+    return x
 
 
 class _Attribute(_Proxy, Attribute):

@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from .errors import BrodmannError
 from .graph import INPUT
 from .local import Sum
-from .tracing import DROPOUTS, RELUS, OfFunctions, one_line, traced
+from .tracing import DROPOUTS, FOLLOWED, RELUS, OfFunctions, one_line, package_of, traced
 from .transformers import written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
@@ -30,8 +30,6 @@ _PRODUCTS = (
 )
 PRODUCTS = frozenset(_PRODUCTS.split())
 """Names of functions through which an error goes down by what else they take; those of `torch.linalg` without it."""
-FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
-"""Packages whose functions do no more than their names say."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
 DEEPEST = 100
@@ -179,7 +177,7 @@ class _Walk(fx.Interpreter):
             self.live.add(node)
         if maps or self.weights.isdisjoint(read):
             return
-        opaque = module is None and callable(node.target) and _package(node.target) not in FOLLOWED
+        opaque = module is None and callable(node.target) and package_of(node.target) not in FOLLOWED
         # A factor for frequencies is a convolution of what they were made of.
         spectral = node in self.live and _is_complex(self.env[node])
         product = _is_product(node)
@@ -353,11 +351,6 @@ def free_name(name: str, taken: Collection[str]) -> str:
     while name in taken or not name:
         name += "_"
     return name
-
-
-def _package(function: Any) -> str:
-    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
-    return (getattr(function, "__module__", None) or "torch").split(".")[0]
 
 
 def _is_real(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
-from .questions import Answering, asks_metadata, place_of
+from .questions import Answering, asks_metadata, parts_of, place_of
 
+FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
+"""Packages whose functions do no more than their names say."""
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 """Functions, and a method, that `nn.ReLU` stands for."""
 IN_PLACE: dict[Any, Callable[..., Any]] = {
@@ -79,10 +82,28 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
 
 
 class _StopsAtMaps(fx.Tracer):
-    """Stops at PyTorch's own modules, and at maps of other classes."""
+    """Stops at PyTorch's own modules and at maps of other classes, not at functions that would hide parameters."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Linear | _ConvNd) or super().is_leaf_module(m, module_qualified_name)
+
+    def create_proxy(
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *others: Any, **more: Any
+    ) -> Any:
+        whole = kind == "call_function" and package_of(target) not in FOLLOWED
+        if whole and any(map(self._is_parameter, parts_of((args, kwargs)))):
+            return target(*args, **kwargs)
+        return super().create_proxy(kind, target, args, kwargs, *others, **more)
+
+    def _is_parameter(self, part: Any) -> bool:
+        if isinstance(part, fx.Proxy):
+            return part.node.op == "get_attr" and part.node.target in self._names
+        return isinstance(part, nn.Parameter)
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """Names of the network's parameters."""
+        return {name for name, _ in self.root.named_parameters(remove_duplicate=False)}
 
 
 class _FollowsBuffers(_StopsAtMaps):
@@ -225,6 +246,11 @@ def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential, sample: Tensor) ->
                 "scaled_dot_product_attention cannot be converted with dropout, which it would lose: set dropout_p to "
                 "0, or write the attention out with an nn.Dropout."
             )
+
+
+def package_of(function: Any) -> str:
+    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
+    return (getattr(function, "__module__", None) or "torch").split(".")[0]
 
 
 def one_line(error: Exception) -> str:

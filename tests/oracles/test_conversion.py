@@ -256,6 +256,7 @@ def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
         lambda x: sum((x[:, index:].sum(1, keepdim=True) for index in range(x.shape[1])), x) / math.sqrt(x.size(-1)),
         lambda x: torch.cat([part.cos() for part in x.chunk(x.size(1) // 2, 1)], 1),
         lambda x: x * torch.arange(x.shape[1], device=x.device) + torch.zeros(x.shape[0], 1, dtype=x.dtype),
+        lambda x: covered(x) * (len(x.shape) - 1),
         lambda x: x.reshape(x.shape[0], *(int(size / 2) for size in x.shape[1:]), 2).flatten(1),
     ],
 )
@@ -271,6 +272,27 @@ def test_functions_are_followed(function: Callable[[Tensor], Tensor]) -> None:
     lowest = network.area_layers()[0][1].shared.value[0]
     moved = model[0].inside.weight - 0.1 * model[0].inside.weight.grad
     torch.testing.assert_close(lowest, moved.detach())
+
+
+def covered(x: Tensor) -> Tensor:
+    """Writes into a part of a tensor, as masks of attention are made."""
+    mask = x.new_zeros((x.shape[0], 4))
+    mask[:, 1:3] = 2.0
+    mask[:, 0] = x[:, 1]
+    return mask.cos() * x
+
+
+def test_functions_that_hide_parameters_from_torch_fx_are_looked_into() -> None:
+    torch.manual_seed(0)
+    model, x = Multiplying(lambda x, w: opaque(x, w)), torch.randn(5, 4)
+    network = Network(from_torch(model, (4,), areas=1, feedback="transpose", update=SGD()), nn.MSELoss(), lr=0.1)
+    y = torch.randn_like(network(x))
+    functional.mse_loss(model(x), y).backward()
+    network.learn(x, y)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.1 * parameter.grad
+    torch.testing.assert_close(network(x), model(x).detach())
 
 
 class Positions(nn.Module):
@@ -658,7 +680,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             "set dropout_p to 0, or write the attention out with an nn.Dropout.",
         ),
         (Below(), {}, "in training mode it calls other functions for dropout, which would be lost"),
-        (Multiplying(lambda x, w: opaque(x, w)), {}, "opaque cannot be converted where it takes parameters"),
+        (Multiplying(lambda x, w: opaque(x, w.tanh())), {}, "opaque cannot be converted where it takes parameters"),
         (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes parameters"),
         (Writing(), {}, "add cannot be converted: it overwrites what others read. Leave in-place out."),
         (
