@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -126,7 +127,8 @@ def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
     tracers: tuple[Callable[[], fx.Tracer], ...] = (_StopsAtMaps, _FollowsBuffers, lambda: _Answers(sample))
     for tracer in tracers:  # the last alone makes a graph that holds for samples of one shape
         try:
-            return tracer().trace(root)
+            with _unchanged(root):
+                return tracer().trace(root)
         except BrodmannError:
             raise
         except Exception as error:  # of the user's own code, which meets proxies instead of tensors
@@ -135,6 +137,23 @@ def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
         f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
         f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
     )
+
+
+@contextmanager
+def _unchanged(root: nn.Module) -> Iterator[None]:
+    """Gives modules back what they hold, which a network that remembers sizes replaces while it is followed."""
+    held = [
+        (holder, dict(holder))
+        for part in root.modules()
+        for holder in (part.__dict__, part._parameters, part._buffers, part._modules)
+    ]
+    try:
+        yield
+    finally:
+        for holder, before in held:
+            for name in [name for name, part in holder.items() if isinstance(part, fx.Proxy)]:
+                del holder[name]
+            holder.update(before)  # what torch.fx added stays, such as constants
 
 
 def _made_functional(node: fx.Node) -> bool:

@@ -398,6 +398,27 @@ def test_the_mask_of_attention_may_be_made_of_parameters_and_learns(scale: float
     torch.testing.assert_close(mask.value, (model.mask - 0.1 * model.mask.grad).detach())
 
 
+class Remembering(nn.Module):
+    """Keeps what it makes for the length that came last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(4, 3)
+        self.register_buffer("steps", torch.zeros(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.steps.shape[0] != x.shape[1]:
+            self.steps = torch.arange(x.shape[1], dtype=x.dtype, device=x.device)[:, None]
+        return self.map(x + self.steps)
+
+
+def test_a_network_that_remembers_sizes_is_followed_and_left_as_it_was() -> None:
+    model, x = Remembering(), torch.randn(6, 5, 4)
+    body = from_torch(model, (5, 4), areas=2)
+    assert model.steps.shape == (1, 1)
+    torch.testing.assert_close(body(x), model(x).detach())
+
+
 def test_what_torch_fx_lends_is_given_back() -> None:
     before = torch.arange, nn.Module.__call__, nn.Module.__getattr__
     with pytest.raises(BrodmannError):

@@ -1,0 +1,63 @@
+"""Which networks of timm `from_torch` converts as they are: the smallest of each family, untrained.
+
+Run: python benchmarks/architectures.py [--families swin_transformer ...] [--most 30e6]
+Needs timm, which this package does not. Each is built for its own image size and ten classes, converted with one area,
+and compared with itself on random images by the conversion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import warnings
+from typing import Any
+
+import torch
+
+from brodmann import BrodmannError, from_torch
+
+
+def smallest(timm: Any, family: str) -> tuple[str, int]:
+    """Returns the name of the network of a family with the fewest parameters, and how many it has."""
+    sizes = {}
+    for name in timm.list_models(module=family):
+        with torch.device("meta"):
+            sizes[name] = sum(part.numel() for part in timm.create_model(name, num_classes=10).parameters())
+    name = min(sizes, key=lambda name: sizes[name])
+    return name, sizes[name]
+
+
+def main() -> None:
+    """Prints a line for every family, and how many were converted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--families", nargs="+", help="modules of timm (default: all)")
+    parser.add_argument("--most", type=float, default=30e6, help="leave out families without so small a network")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    timm = importlib.import_module("timm")
+    converted = tried = 0
+    for family in arguments.families or timm.list_modules():
+        try:
+            name, size = smallest(timm, family)
+        except (RuntimeError, NotImplementedError, ValueError) as error:  # timm's own, on a device without numbers
+            print(f"{family:26s} not built: {str(error).splitlines()[0][:80]}", flush=True)
+            continue
+        if size > arguments.most:
+            print(f"{family:26s} {name:40s} {size:11,}  left out", flush=True)
+            continue
+        tried += 1
+        torch.manual_seed(0)
+        model = timm.create_model(name, num_classes=10).eval()
+        try:
+            from_torch(model, model.default_cfg["input_size"], areas=1)
+        except BrodmannError as error:
+            print(f"{family:26s} {name:40s} {size:11,}  refused: {error}", flush=True)
+        else:
+            converted += 1
+            print(f"{family:26s} {name:40s} {size:11,}  converted", flush=True)
+    print(f"{converted} of {tried} converted (timm {timm.__version__}, PyTorch {torch.__version__})")
+
+
+if __name__ == "__main__":
+    main()
