@@ -42,7 +42,7 @@ from brodmann.execution import start_run
 from brodmann.feedback import Signal
 from brodmann.groups import Groups
 from brodmann.kernels.native import switched_off
-from brodmann.layers import Layer
+from brodmann.layers import Layer, Rates
 from brodmann.options import RunOptions
 from brodmann.routes import Route
 from brodmann.schedule import Schedule
@@ -647,7 +647,7 @@ class Scale(Layer):
 
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         below = error * self.factor
-        self.factor.sub_((error * trace).sum(0), alpha=context.lr)
+        self.factor.sub_((error * trace).sum(0), alpha=context.lr * context.rate_of(self))
         return below
 
 
@@ -660,6 +660,13 @@ def test_a_learning_layer_of_ones_own_counts() -> None:
     assert network.total_parameters() == 6 + 7 * 3 + 6 * 3
     network.learn(X, Y, lr=0.1)
     assert not torch.equal(below.factor, torch.ones(6))
+    assert not network(X).requires_grad
+    before = below.factor.clone()
+    network.rates = Rates(layers={"layers.0": 0.0})
+    network.learn(X, Y, lr=0.1)
+    torch.testing.assert_close(below.factor, before, rtol=0, atol=0)
+    with pytest.raises(BrodmannError, match=r"Unknown layer 'layers.2'. Did you mean 'layers.\d'"):
+        network.rates = Rates(layers={"layers.2": 0.0})
     Sequential(Local(torch.tanh), AreaLinear(6, 3, feedback=None))  # nothing below it learns
 
     class Frozen(Scale):

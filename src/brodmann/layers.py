@@ -40,9 +40,10 @@ class Rates:
         feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
             which they are paired.
         layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
-            are names as `Network.area_layers` gives them (a `Constant` and a `Product` have one too), or what those
-            begin with, such as ``"layers.0"``, the ``"body."`` of a routed body left out or not; the longest match
-            counts. Default: none, so that all are 1. An error passes through a frozen layer as through any other.
+            are names as `Network.area_layers` gives them (a `Constant`, a `Product` and a layer of your own that holds
+            parameters have one too), or what those begin with, such as ``"layers.0"``, the ``"body."`` of a routed body
+            left out or not; the longest match counts. Default: none, so that all are 1. An error passes through a
+            frozen layer as through any other.
     """
 
     shared: float = 1.0
@@ -142,7 +143,8 @@ class Layer(nn.Module, ABC):
     - ``forward(x) -> y`` is inference;
     - ``trace(x, context) -> (y, trace)`` is the forward pass of a step, dropout included;
     - ``learn(trace, error, context) -> error_below`` gets ``dL/dy`` as the feedback above sees it, shaped like y (the
-      factor 1/batch of the losses' mean is in it), moves its parameters in place at ``context.lr``, and returns
+      factor 1/batch of the losses' mean is in it), moves its parameters in place at ``context.lr``, times
+      ``context.rate_of(self)`` so that `Rates` reach them, and returns
       ``dL/dx``, shaped like x and computed from the parameters before they moved; or None where nothing below learns.
 
     Source: our choice.

@@ -107,7 +107,7 @@ class Network(nn.Module):
         if not isinstance(rates, Rates):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         parts = self.body.named_modules()
-        layers: dict[str, Layer] = {name: part for name, part in parts if isinstance(part, LEARNING) and part.learns}
+        layers = {name: part for name, part in parts if isinstance(part, Layer) and _has_rate(part)}
         if rates.layers and not layers:
             raise BrodmannError("No layer of this network learns, as none does after merged(): leave out rates.")
         for part in rates.layers:
@@ -339,6 +339,12 @@ def check_network(network: Any) -> None:
     """Checks that something is a `Network`, not its body, nor a baseline; raises a `BrodmannError`."""
     if not isinstance(network, Network):
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+
+
+def _has_rate(layer: Layer) -> bool:
+    """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters."""
+    holds = isinstance(layer, LEARNING) or next(layer.parameters(recurse=False), None) is not None
+    return holds and layer.learns
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:
