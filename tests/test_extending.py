@@ -537,7 +537,7 @@ def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(BrodmannError, match="know the optimisers 'adam' and 'sgd', got 'downhill'"):
         start_run(options, tmp_path / "run", compare=True)  # of the twin, before anything is trained
     assert not (tmp_path / "run").exists()
-    with pytest.raises(BrodmannError, match="Unknown optimiser 'rls'"):
+    with pytest.raises(BrodmannError, match="Recursive least squares learns streams in one pass"):
         RunOptions(optimiser="rls").check()
 
 
@@ -854,6 +854,25 @@ def test_builtin_functions_may_be_activations(function: Any, monkeypatch: pytest
     given.load_state_dict(named.state_dict())
     x = torch.randn(3, 4)
     torch.testing.assert_close(named(x), given(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"builder": "mpl"}, r"Unknown builder 'mpl'. Did you mean 'mlp'\? Choose one of: lone, mlp, residual_mlp."),
+        ({"builder": "convnet"}, "The builder 'convnet' is none for --builder: --channels 32 64 builds it."),
+        ({"builder": "stream_mlp"}, "The builder 'stream_mlp' is none for --builder: it learns streams, in one pass"),
+        (
+            {"builder": "lone"},
+            "The builder 'lone' does not take areas, update, routing, shared, gated, pooling, router",
+        ),
+        ({"optimiser": "rls"}, "Recursive least squares learns streams in one pass, not by epochs: use SALClassifier"),
+    ],
+)
+def test_what_a_run_cannot_name_is_told(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILDERS, "lone", lambda in_features, outputs, feedback: mlp(in_features, outputs))
+    with pytest.raises(BrodmannError, match=message):
+        RunOptions(**options).check()
 
 
 def test_a_builder_that_fails_says_where_it_does(monkeypatch: pytest.MonkeyPatch) -> None:

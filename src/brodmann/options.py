@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, fields
 
 import torch
 
 from .builders import BUILDERS, FEEDBACKS, STORAGES
 from .checks import check_positive, check_real, check_share, check_switch, check_whole
 from .errors import BrodmannError, unknown_name
+from .parts import Parts
 from .schedule import Pace, Schedule
 from .sizes import check_channels
 from .updates import SGD, UPDATES, UpdateRule, update_rule
@@ -37,6 +39,11 @@ OF_DENSE = ("layers", "width", "residual")
 """Options that convolutions do not have."""
 OF_BUILDERS = (*OF_DENSE, "channels", "activation", "dropout")
 """Options that a builder of one's own is not told."""
+INSTEAD_OF_BUILDERS = {
+    "convnet": "--channels 32 64 builds it",
+    "stream_mlp": "it learns streams, in one pass and in Python (docs/streams.md)",
+}
+"""The package's builders that a run cannot name, and what to do instead."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -159,8 +166,7 @@ class RunOptions:
             check_channels(self.channels)
             self._refuse(OF_DENSE, "--channels")
         if self.builder is not None:
-            if self.builder not in BUILDERS:
-                raise unknown_name("builder", self.builder, BUILDERS, "brodmann.builders.BUILDERS")
+            check_builder(self.builder)
             self._refuse(OF_BUILDERS, "--builder")
         if self.rule in BASELINES:
             self._refuse(OF_AREAS, f"the baseline '{self.rule}', which has no areas")
@@ -218,6 +224,11 @@ class RunOptions:
             BrodmannError: It is unknown, or its settings are out of range.
         """
         known = [name for name in UPDATES if name != "rls"]  # which needs a network and a loss of its own: `stream_mlp`
+        if self.optimiser == "rls":
+            raise BrodmannError(
+                "Recursive least squares learns streams in one pass, not by epochs: use SALClassifier(optimiser='rls') "
+                "or stream_mlp in Python."
+            )
         if self.optimiser not in known:
             raise unknown_name("optimiser", self.optimiser, known, "brodmann.updates.UPDATES")
         if self.optimiser == "sgd":
@@ -225,6 +236,29 @@ class RunOptions:
         if self.momentum:
             raise BrodmannError("A momentum goes with --optimiser sgd: leave one of them out.")
         return update_rule(self.optimiser, decay=self.weight_decay)
+
+
+def check_builder(name: str) -> None:
+    """Checks that a builder takes what a run gives every builder, the fields of `Parts`.
+
+    Raises:
+        BrodmannError: It is unknown, or does not.
+    """
+    if name in INSTEAD_OF_BUILDERS:
+        raise BrodmannError(f"The builder '{name}' is none for --builder: {INSTEAD_OF_BUILDERS[name]}.")
+    if name not in BUILDERS:
+        known = [known for known in BUILDERS if known not in INSTEAD_OF_BUILDERS]
+        raise unknown_name("builder", name, known, "brodmann.builders.BUILDERS")
+    try:
+        taken = inspect.signature(BUILDERS[name]).parameters
+    except (TypeError, ValueError):  # no function, or one that does not say
+        return
+    missing = [field.name for field in fields(Parts) if field.name not in taken]
+    if missing and not any(part.kind is part.VAR_KEYWORD for part in taken.values()):
+        raise BrodmannError(
+            f"The builder '{name}' does not take {', '.join(missing)}, which a run gives every builder: let its "
+            "arguments end by **common, and hand them on."
+        )
 
 
 def check_partition(name: str) -> None:
