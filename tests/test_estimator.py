@@ -307,6 +307,24 @@ def test_dropout_and_activation_reach_the_network() -> None:
         SALClassifier(optimiser="rls", dropout=0.1).fit(x, y)
 
 
+def test_parts_and_routers_are_settings_too() -> None:
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:200], y[:200]
+    router = {"learned": False, "temperature": 0.7}
+    model = SALClassifier(epochs=1, shared="off", routing="layer", router=router, random_state=0).fit(x, y)
+    layers = [layer for _, layer in model.network_.area_layers()]
+    assert all(layer.shared is None and layer.router.temperature == 0.7 for layer in layers)
+    assert not any(layer.router.learned for layer in layers)
+    assert clone(model).fit(x, y).score(x, y) == model.score(x, y)
+    for given in ("none", {"partition": "growing"}):
+        with pytest.raises(BrodmannError, match="Expected router to be None or a dictionary of settings, such as"):
+            SALClassifier(router=given).fit(x, y)
+    with pytest.raises(BrodmannError, match="Expected shared to be"):
+        SALClassifier(shared="on").fit(x, y)
+    with pytest.raises(BrodmannError, match="optimiser='rls' does not combine with shared, router: leave that out."):
+        SALClassifier(optimiser="rls", shared="off", router=router).fit(x, y)
+
+
 def test_a_refused_call_leaves_an_estimator_as_it_was() -> None:
     x, y = load_wine(return_X_y=True)
     model = SALClassifier(width=16, areas=4, epochs=5, random_state=0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -35,6 +36,18 @@ from brodmann.updates import update_rule
 Array = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
+NOT_RECURSIVE = (
+    "residual",
+    "shared",
+    "gated",
+    "dropout",
+    "pooling",
+    "partition",
+    "routing",
+    "router",
+    "early_stopping",
+)
+"""Settings that networks for streams do not have."""
 PART = 4096
 """Samples that are predicted at a time."""
 WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e30)
@@ -87,11 +100,14 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         areas: int = 16,
         residual: bool = False,
         feedback: str = "kolen-pollack",
+        shared: str = "learned",
         gated: bool = False,
         activation: str = "relu",
         dropout: float = 0.0,
         pooling: float = 0.0,
         partition: str = "fixed",
+        routing: str = "network",
+        router: dict[str, Any] | None = None,
         optimiser: str = "adam",
         learning_rate: float | None = None,
         schedule: str = "cosine",
@@ -113,15 +129,21 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             areas: Budget of areas of every layer. Default 16, as is said of the paper (docs/method.md says by whom).
             residual: Residual blocks (at least 3 layers). Default False.
             feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
+            shared: Part beside the areas that computes for every sample: ``"learned"`` (default: areas alone over-fit
+                small tables), ``"frozen"`` or ``"off"``, see `brodmann.AreaLinear`.
             gated: Whether the gate multiplies the area's part. Default False.
             activation: ``"relu"`` (default), ``"gelu"``, ``"tanh"``, or any operation that `brodmann.Local` takes.
             dropout: Share of hidden units switched off while learning. Default 0: small networks seldom need it.
             pooling: Extra decay on the areas' own parts. Default 0.
             partition: ``"fixed"`` (default) or ``"growing"``, see `brodmann.Router`.
+            routing: ``"network"`` (default): one area for a sample in all layers; ``"layer"``: every layer chooses.
+            router: Further settings of every `brodmann.Router`, such as ``{"learned": False, "temperature": 0.5}``.
+                Default None: its own defaults.
             optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"sgd"``, or ``"rls"`` for streams
                 that change: see `brodmann.stream_mlp`. It learns in one pass, whatever ``epochs`` says, has no
                 learning rate, schedule or decay, keeps the scale of inputs of its first call, and does not combine
-                with ``residual``, ``gated``, ``dropout``, ``pooling``, ``partition`` or ``early_stopping``.
+                with ``residual``, ``shared``, ``gated``, ``dropout``, ``pooling``, ``partition``, ``routing``,
+                ``router`` or ``early_stopping``.
             learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam, 0.3 with SGD.
             schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
                 constant.
@@ -143,11 +165,14 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.areas = areas
         self.residual = residual
         self.feedback = feedback
+        self.shared = shared
         self.gated = gated
         self.activation = activation
         self.dropout = dropout
         self.pooling = pooling
         self.partition = partition
+        self.routing = routing
+        self.router = router
         self.optimiser = optimiser
         self.learning_rate = learning_rate
         self.schedule = schedule
@@ -184,8 +209,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             else:
                 builder = residual_mlp if self.residual else mlp
                 update = update_rule(self.optimiser, decay=decay)
-                own: dict[str, Any] = {"gated": self.gated, "dropout": self.dropout, "pooling": self.pooling}
-                body = builder(**sizes, **own, router={"partition": self.partition}, update=update)
+                own = {name: getattr(self, name) for name in ("shared", "gated", "dropout", "pooling", "routing")}
+                body = builder(**sizes, **own, router=self._router(), update=update)
                 self.network_ = Network(body, loss, lr=rate)
         self.network_.float()  # as the inputs, whatever PyTorch's default
         self._weights_seen = (0.0, 0)
@@ -193,6 +218,16 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = 0
         self._scaler = StandardScaler() if self.standardise else None
         self.__dict__.pop("best_validation_score_", None)
+
+    def _router(self) -> dict[str, Any]:
+        """Checks the settings of the routers and returns them."""
+        further = {} if self.router is None else self.router
+        if not isinstance(further, Mapping) or "partition" in further:
+            raise BrodmannError(
+                "Expected router to be None or a dictionary of settings, such as {'temperature': 0.5}, the partition "
+                f"being a setting of its own, got {self.router!r}."
+            )
+        return {"partition": self.partition, **further}
 
     @property
     def _rates(self) -> tuple[float, float]:
@@ -213,12 +248,10 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(batch, str):
             raise BrodmannError(f"Expected batch_size to be 'auto' or a whole number, got {batch!r}.")
         if self._recursive:
-            others = (self.residual, self.gated, self.dropout, self.pooling, self.early_stopping)
-            if any(others) or self.partition != "fixed":
-                raise BrodmannError(
-                    "optimiser='rls' does not combine with residual, gated, dropout, pooling, partition or "
-                    "early_stopping: leave them out."
-                )
+            settings = signature(SALEstimator).parameters
+            given = [name for name in NOT_RECURSIVE if getattr(self, name) != settings[name].default]
+            if given:
+                raise BrodmannError(f"optimiser='rls' does not combine with {', '.join(given)}: leave that out.")
             return Schedule(batch_size=batch)
         if self.early_stopping:
             check_whole(patience=self.patience)
