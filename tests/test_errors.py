@@ -431,6 +431,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: CrossEntropy(class_weights=torch.tensor([-1.0, 1.0])),
         "Expected class_weights that are finite and at least 0: below it they would climb.",
     ),
+    (
+        lambda: Network(mlp(4, 2))(torch.zeros(3, 4).to_sparse()),
+        "Expected x to be dense, got torch.sparse_coo: convert it with .to_dense().",
+    ),
+    (
+        lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4).to_sparse(), torch.zeros(3, dtype=torch.int64)),
+        "Expected x to be dense, got torch.sparse_coo: convert it with .to_dense().",
+    ),
     (lambda: Network(mlp(4, 2))([1, 2]), "Expected x to be a tensor, got list: convert it with torch.as_tensor(...)."),
     (lambda: Rates(layers={0: 0.5}), "Expected layers to be a dictionary of names and rates, got {0: 0.5}."),  # type: ignore[dict-item]
     (

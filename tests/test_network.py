@@ -356,6 +356,15 @@ def test_losses_of_pytorch_take_shapes_and_numbers_as_ours_do() -> None:
         torch.testing.assert_close(networks[0](samples), networks[1](samples))
 
 
+def test_what_was_built_in_inference_mode_says_why_it_cannot_learn_and_learns_as_a_copy() -> None:
+    x, y = torch.randn(9, 6), torch.arange(9) % 3
+    with torch.inference_mode():
+        network = Network(mlp(6, 3, width=8, areas=2))
+    with pytest.raises(BrodmannError, match=r"built or copied under torch.inference_mode cannot learn: build it out"):
+        network.learn(x, y)
+    assert copy.deepcopy(network).learn(x, y) > 0
+
+
 def test_a_loss_of_ones_own_learns_in_inference_mode_as_outside() -> None:
     def squares(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         return ((output - target) ** 2 * (1 if weight is None else weight[:, None])).sum()

@@ -633,6 +633,7 @@ def test_losses_of_logits_have_no_r2(loss: torch.nn.Module) -> None:
             {"validation": (torch.full((4, 5), math.nan), torch.zeros(4).long())},
             "The validation samples hold NaN or inf",
         ),
+        ({"callbacks": None}, "Expected callbacks to be a list of objects of `Callback`, got None."),
         ({"callbacks": [Callback]}, "Expected callbacks to be a list of objects of `Callback`, got <class"),
     ],
 )

@@ -81,6 +81,8 @@ def check_tensors(**tensors: Any) -> None:
         if not isinstance(value, Tensor):
             kind = type(value).__name__
             raise BrodmannError(f"Expected {name} to be a tensor, got {kind}: convert it with torch.as_tensor(...).")
+        if value.layout is not torch.strided:
+            raise BrodmannError(f"Expected {name} to be dense, got {value.layout}: convert it with .to_dense().")
 
 
 def all_finite(values: Tensor) -> bool:
@@ -126,7 +128,7 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     Raises:
         BrodmannError: The size or the kind of number does not fit. Weights stored as bfloat16 take float32.
     """
-    if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
+    if not isinstance(x, Tensor) or x.layout is not torch.strided or x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
         check_tensors(x=x)
         raise BrodmannError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
     expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype

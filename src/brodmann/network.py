@@ -156,7 +156,9 @@ class Network(nn.Module):
             x: (batch, ..., in).
             target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
                 the output for `MeanSquaredError`, either for `SumOfSquares`.
-            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None.
+            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. One of
+                weight 0 moves no weights and recruits nothing, but counts where routers count samples, for their
+                balance and as evidence of conflict.
             lr: Learning rate of this step. Default the network's own.
             observe: Called by every `AreaLinear` and `Product` with itself and the error that arrives, see `Context`.
 
@@ -212,7 +214,15 @@ class Network(nn.Module):
                 self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
             output, trace = self.body.trace(x, context)
             error, loss = self._checked_error(output, x, target, weight)
-            self.body.learn(trace, error, context._replace(output_error=error))
+            try:
+                self.body.learn(trace, error, context._replace(output_error=error))
+            except RuntimeError:
+                if any(parameter.is_inference() for parameter in self.parameters()):
+                    raise BrodmannError(
+                        "A network that was built or copied under torch.inference_mode cannot learn: build it outside, "
+                        "or copy it outside by copy.deepcopy."
+                    ) from None
+                raise
         return loss, output
 
     def _checked_error(self, output: Tensor, x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:

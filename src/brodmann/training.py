@@ -140,6 +140,8 @@ class Trainer:
             raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
         if transform is not None and not callable(transform):
             raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
+        if not isinstance(callbacks, Callback | Iterable):
+            raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         self.transform = transform
         self.progress = Progress()

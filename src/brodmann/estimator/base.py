@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from brodmann.builders import mlp, residual_mlp, stream_mlp
-from brodmann.checks import all_finite, check_real, check_switch, check_whole
+from brodmann.checks import all_finite, check_positive, check_real, check_switch, check_whole
 from brodmann.errors import BrodmannError
 from brodmann.generators import Draws
 from brodmann.losses import Loss, SumOfSquares
@@ -192,7 +192,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise, verbose=self.verbose)
         check_partition(self.partition)
         rate, decay = self._rates
-        check_real(learning_rate=rate, decay=decay, pooling=self.pooling)
+        check_positive(learning_rate=rate)
+        check_real(decay=decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         sizes: dict[str, Any] = {
             "in_features": features,
