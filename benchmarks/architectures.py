@@ -1,6 +1,6 @@
 """Which networks of timm `from_torch` converts as they are: the smallest of each family, untrained.
 
-Run: python benchmarks/architectures.py [--families swin_transformer ...] [--most 30e6]
+Run: python benchmarks/architectures.py [--families swin_transformer ...] [--most 30e6] [--largest 300]
 Needs timm, which this package does not. Each is built for its own image size and ten classes, converted with one area,
 and compared with itself on random images by the conversion.
 """
@@ -17,21 +17,23 @@ import torch
 from brodmann import BrodmannError, from_torch
 
 
-def smallest(timm: Any, family: str) -> tuple[str, int]:
-    """Returns the name of the network of a family with the fewest parameters, and how many it has."""
-    sizes = {}
+def smallest(timm: Any, family: str) -> tuple[str, int, tuple[int, ...]]:
+    """Returns the network of a family with the fewest parameters: its name, how many those are, and its image."""
+    found = []
     for name in timm.list_models(module=family):
         with torch.device("meta"):
-            sizes[name] = sum(part.numel() for part in timm.create_model(name, num_classes=10).parameters())
-    name = min(sizes, key=lambda name: sizes[name])
-    return name, sizes[name]
+            model = timm.create_model(name, num_classes=10)
+        found.append((sum(part.numel() for part in model.parameters()), name, model.default_cfg["input_size"]))
+    size, name, shape = min(found)
+    return name, size, shape
 
 
 def main() -> None:
     """Prints a line for every family, and how many were converted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", nargs="+", help="modules of timm (default: all)")
-    parser.add_argument("--most", type=float, default=30e6, help="leave out families without so small a network")
+    parser.add_argument("--most", type=float, default=30e6, help="parameters, above which a network is left out")
+    parser.add_argument("--largest", type=int, default=300, help="height of an image, likewise")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -39,18 +41,18 @@ def main() -> None:
     converted = tried = 0
     for family in arguments.families or timm.list_modules():
         try:
-            name, size = smallest(timm, family)
+            name, size, shape = smallest(timm, family)
         except (RuntimeError, NotImplementedError, ValueError) as error:  # timm's own, on a device without numbers
             print(f"{family:26s} not built: {str(error).splitlines()[0][:80]}", flush=True)
             continue
-        if size > arguments.most:
+        if size > arguments.most or shape[-1] > arguments.largest:
             print(f"{family:26s} {name:40s} {size:11,}  left out", flush=True)
             continue
         tried += 1
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=10).eval()
         try:
-            from_torch(model, model.default_cfg["input_size"], areas=1)
+            from_torch(model, shape, areas=1)
         except BrodmannError as error:
             print(f"{family:26s} {name:40s} {size:11,}  refused: {error}", flush=True)
         else:

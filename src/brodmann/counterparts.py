@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +18,7 @@ from .graph import INPUT, Graph
 from .layers import Layer
 from .layouts import ChannelsLast
 from .local import Local, Sum
+from .norms import NORMS, ScaledNorm
 from .parts import Parts
 from .patches import Patches
 from .steps import Step, Weighted, said
@@ -34,8 +33,6 @@ MAPS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
-"""Norms that treat every sample alone; their factors and summands become an `affine`."""
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout, Sum)
 """Operations to which it is all one where the channels lie."""
 
@@ -76,9 +73,9 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
     if isinstance(operation, _BatchNorm):
         return _fixed(operation, ndim, parts)
     if isinstance(operation, NORMS) and operation.weight is not None:
-        gain, shift = _laid(operation.weight, operation, ndim), getattr(operation, "bias", None)
-        shift = None if shift is None else _laid(shift, operation, ndim)
-        return Sequential(_local(_without_weights(operation), step), affine(gain, shift, parts.rule))
+        held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
+        nodes = {name: (Constant(value.detach(), parts.rule),) for name, value in held.items() if value is not None}
+        return Graph({**nodes, "norm": (_local(ScaledNorm(operation), step), INPUT, *nodes)})
     if any(True for _ in operation.parameters()):
         raise BrodmannError(
             f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
@@ -100,18 +97,9 @@ def _local(operation: nn.Module, step: Step) -> Local:
         raise BrodmannError(f"{said(operation)} cannot be converted: {error}") from None
 
 
-def _without_weights(norm: Any) -> nn.Module:
-    """Returns a norm alone, without its factors and summands."""
-    plain = deepcopy(norm)
-    plain.weight = plain.bias = None
-    return plain  # type: ignore[no-any-return]
-
-
-def _laid(value: Tensor, norm: nn.Module, ndim: int) -> Tensor:
-    """Returns numbers of a norm in the shape in which they meet what comes to it between layers."""
-    whole = isinstance(norm, nn.LayerNorm | nn.RMSNorm)  # theirs are those of the last dimensions, others' of channels
-    shape = (1,) * (ndim - value.ndim) + tuple(value.shape) if whole else (1, len(value)) + (1,) * (ndim - 2)
-    return channels_last(value.detach().reshape(shape))[0]
+def _laid(of_channels: Tensor, ndim: int) -> Tensor:
+    """Returns numbers of channels in the shape in which they meet what comes between layers."""
+    return channels_last(of_channels.detach().reshape(1, -1, *(1,) * (ndim - 2)))[0]
 
 
 def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
@@ -126,7 +114,7 @@ def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
     if norm.affine:
         gain = gain * norm.weight
     shift = -gain * mean + (norm.bias if norm.affine else 0.0)
-    return affine(_laid(gain, norm, ndim), _laid(shift, norm, ndim), parts.rule if norm.affine else None)
+    return affine(_laid(gain, ndim), _laid(shift, ndim), parts.rule if norm.affine else None)
 
 
 def _is_of_patches(conv: _ConvNd) -> bool:
@@ -168,7 +156,7 @@ def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
     product = parts.product(_as_laid(convolved, step), conv.weight, lowest=lowest)
     if conv.bias is None:
         return product
-    bias = Constant(_laid(conv.bias, conv, step.after.ndim), parts.rule)
+    bias = Constant(_laid(conv.bias, step.after.ndim), parts.rule)
     return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
 
 

@@ -131,8 +131,13 @@ def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:
             below = iter(torch.autograd.grad(y, real, ordinary(error), materialize_grads=True))
         else:  # whatever came, it is the same
             below = map(torch.zeros_like, real)
-        errors = tuple(next(below) if leaf.requires_grad else None for leaf in leaves)
+        errors = tuple(_laid_as(leaf, next(below)) if leaf.requires_grad else None for leaf in leaves)
     return errors[0] if len(errors) == 1 else errors
+
+
+def _laid_as(leaf: Tensor, error: Tensor) -> Tensor:
+    """Returns an error that lies in memory as what it is the error of: what mixes two orders walks in strides."""
+    return error.contiguous() if leaf.is_contiguous() else error
 
 
 def _leaf(tensor: Tensor) -> Tensor:
