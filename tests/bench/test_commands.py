@@ -203,9 +203,11 @@ def test_a_report_of_damaged_rows_says_which(
     assert message in capsys.readouterr().err
 
 
-def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], blobs: str) -> None:
-    main(["bench", "ten", "--quick", "--sets", blobs, "--estimate"])
+@pytest.mark.parametrize("recipe", ["ten", "interference"])
+def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], blobs: str, recipe: str) -> None:
+    main(["bench", recipe, "--quick", "--sets", blobs, "--estimate"])
     out = capsys.readouterr().out
+    assert re.search(rf"{recipe} +\d+\.\d\d core-hours", out)
     assert re.search(r"search +\d+\.\d\d core-hours", out)
     assert re.search(r"in all +\d+\.\d\d core-hours", out)
 

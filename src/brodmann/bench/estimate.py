@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache, partial
+from typing import Any
 
 import torch
 
 from brodmann.assembly import learner_for, split_data
 from brodmann.bench.case import Case
 from brodmann.bench.runner import searches
+from brodmann.bench.stream_learners import stream_learner
+from brodmann.bench.streams import Stream, tasks_of
 from brodmann.bench.tuner import candidates, stored_choices, trials_of
 from brodmann.data import Split, load
 from brodmann.execution import threads
@@ -23,33 +27,78 @@ from brodmann.options import RunOptions
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""
 TIMED_STEPS = 5
+STREAM_STEPS = 40
+"""Of a stream: areas are recruited by the first of them."""
 
 
 def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> dict[str, float]:
     """Estimates the core-hours of each recipe; the search counts as one of its own.
 
-    A few steps of every distinct network are timed on one thread, and multiplied by the number of steps.
+    A few steps of every distinct learner are timed on one thread, and multiplied by the number of steps; of streams
+    also the scores, which every task asks for.
     """
     cases = list(cases)
     wanted, _ = searches(cases, {} if search else stored_choices())
     # Which settings a search tries is not known before; how many is, and none changes the time of a step.
     tried = [trial for case in wanted.values() for trial in trials_of(case, candidates(trials))]
     total: dict[str, float] = defaultdict(float)
-    with threads(1):
+    paces: dict[str, tuple[float, float]] = {}
+    with threads(1), torch.random.fork_rng(devices=[]):
         for case in [*tried, *cases]:
-            total[case.recipe] += _seconds(case) / 3600.0
+            seconds = _stream_seconds(case, paces) if case.task == "stream" else _seconds(case)
+            total[case.recipe] += (START_SECONDS + seconds) / 3600.0
     return dict(total)
 
 
 def _seconds(case: Case) -> float:
     options = case.options
-    passes = case.detail["tasks"] if case.detail.get("stream") == "permuted" else 1
-    samples = passes * len(_parts(options.dataset, options.grey).x_train)
+    samples = len(_parts(options.dataset, options.grey).x_train)
     pace = options.pace(samples)
     steps = pace.epochs * math.ceil(samples / pace.batch_size)
     # What changes no step's time is left out: networks of one kind are timed once.
     kind = replace(options, seed=0, lr=None, decay=None, dropout=0.0, epochs=None, batch_size=pace.batch_size)
-    return START_SECONDS + steps * _step_seconds(kind)
+    return steps * _step_seconds(kind)
+
+
+def _stream_seconds(case: Case, paces: dict[str, tuple[float, float]]) -> float:
+    """Returns the seconds of a stream; ``paces`` holds those of a step and of a scored sample, by kind of learner."""
+    detail = json.dumps({name: case.detail[name] for name in ("stream", "tasks", "others") if name in case.detail})
+    first = _first_tasks(RunOptions(case.options.dataset, grey=case.options.grey), detail)
+    count = len(first.tasks)
+    tasks = count if case.trial else case.detail.get("tasks", 1)
+    batch = case.options.pace(sum(len(task.x) for task in first.tasks)).batch_size
+    steps = sum(math.ceil(len(task.x) / batch) for task in first.tasks) * tasks / count
+    scored = sum(len(y) for task in first.tasks for _, y in task.parts) * tasks / count
+    if not case.trial:
+        split = _parts(case.options.dataset, case.options.grey)
+        scored *= len(split.x_test) / len(split.x_validation)
+    options = replace(case.options, seed=0, lr=None, decay=None, dropout=0.0)
+    kind = replace(case, options=options, trial=False).key
+    if kind not in paces:
+        task = first.tasks[0]
+        learner = stream_learner(case, task.x.shape[1], first.outputs)
+        times = []
+        for rows in torch.arange(len(task.x)).split(batch)[:STREAM_STEPS]:  # type: ignore[no-untyped-call]
+            times.append(_time_of(partial(learner.learn, task.x[rows], task.y[rows])))
+        judged = task.parts[0][0]
+        paces[kind] = (
+            statistics.mean(times[len(times) // 2 :]),
+            _time_of(partial(learner.predict, judged)) / len(judged),
+        )
+    step, score = paces[kind]
+    return steps * step + tasks * scored * score
+
+
+@lru_cache(maxsize=1)
+def _first_tasks(options: RunOptions, detail: str) -> Stream:
+    """Returns the tasks that trials see: the test part stays closed."""
+    return tasks_of(Case("", "", options, trial=True, detail=json.loads(detail)))
+
+
+def _time_of(act: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
 
 
 @cache
@@ -65,7 +114,5 @@ def _step_seconds(options: RunOptions) -> float:
     times = []
     for _ in range(TIMED_STEPS):
         rows = torch.randint(len(split.x_train), (batch,))
-        began = time.perf_counter()
-        learner.learn_with_output(split.x_train[rows], split.y_train[rows], lr=1e-3)
-        times.append(time.perf_counter() - began)
+        times.append(_time_of(partial(learner.learn_with_output, split.x_train[rows], split.y_train[rows], lr=1e-3)))
     return statistics.median(times[1:])
