@@ -204,8 +204,8 @@ def test_a_report_of_damaged_rows_says_which(
 
 
 @pytest.mark.parametrize("recipe", ["ten", "interference"])
-def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], blobs: str, recipe: str) -> None:
-    main(["bench", recipe, "--quick", "--sets", blobs, "--estimate"])
+def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], recipe: str) -> None:
+    main(["bench", recipe, "--quick", "--sets", "digits", "--seeds", "1", "--estimate"])
     out = capsys.readouterr().out
     assert re.search(rf"{recipe} +\d+\.\d\d core-hours", out)
     assert re.search(r"search +\d+\.\d\d core-hours", out)

@@ -12,7 +12,7 @@ from brodmann import Network, convnet, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.bench.cost import learning_operations
 from brodmann.bench.paper import initialise
-from brodmann.bench.recipes import Plan, cases_of
+from brodmann.bench.recipes import RECIPES, Plan, cases_of
 from brodmann.bench.tasks import TASKS, run_case, silent_units
 from brodmann.errors import BrodmannError
 from brodmann.telemetry import class_conflict
@@ -35,6 +35,15 @@ def test_streams_are_chosen_by_their_names_and_come_without_the_conflict_of_clas
         replace(plan, streams=("spilt",))
     with pytest.raises(BrodmannError, match="Streams are of the recipe interference, not of ten: leave them out."):
         cases_of(["ten"], replace(plan, streams=("split",)))
+
+
+def test_a_recipe_that_does_not_follow_its_plan_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = cases_of(["ten"], Plan(seeds=2, protocols=("tuned",), sets=("digits",), methods=("Kolen-Pollack",)))
+    monkeypatch.setitem(RECIPES, "own", lambda plan: cases)
+    assert cases_of(["own"], Plan()) == cases
+    for option, plan in (("sets", Plan(sets=("semeion",))), ("seeds", Plan(seeds=1))):
+        with pytest.raises(BrodmannError, match=f"The recipe 'own' does not follow --{option}: leave that out, or let"):
+            cases_of(["own"], plan)
 
 
 def test_a_task_that_returns_no_whole_row_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -312,6 +312,15 @@ def _cases_of(name: str, plan: Plan) -> list[Case]:
             f"None of the data of '{name}' is on this machine: `brodmann data list` shows what is, "
             "`brodmann data fetch NAME` fetches a set, --sets names others."
         )
+    for option, asked, found in (
+        ("sets", plan.sets, {case.options.dataset for case in cases}),
+        ("seeds", None if plan.seeds is None else range(plan.seeds), {case.options.seed for case in cases}),
+    ):
+        if asked is not None and not found <= set(asked):
+            raise BrodmannError(
+                f"The recipe '{name}' does not follow --{option}: leave that out, or let the recipe ask its plan, by "
+                "plan.datasets(...) and plan.seeds_for(...)."
+            )
     return cases
 
 
