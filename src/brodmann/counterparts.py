@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -46,6 +47,8 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
         BrodmannError: There is none.
     """
     operation, ndim = step.operation, step.after.ndim
+    if not step.each:
+        parts = replace(parts, areas=1, routing="network")  # there is no sample by which to choose
     if isinstance(operation, Tensor):
         learns = isinstance(operation, nn.Parameter) and operation.is_floating_point()
         return Constant(channels_last(operation.detach()), parts.rule if learns else None)

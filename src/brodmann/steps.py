@@ -17,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from .errors import BrodmannError
 from .graph import INPUT
 from .local import Sum
+from .questions import asks_metadata
 from .tracing import DROPOUTS, FOLLOWED, RELUS, OfFunctions, one_line, package_of, traced
 from .transformers import written_out
 
@@ -46,8 +47,8 @@ class Step:
         sources: Names of the values that it reads, ``"input"`` for what comes to the network.
         before: Those values, of a few samples.
         after: Its value.
-        each: How many rows of its first dimension belong to each sample: 1, or the number of windows of an image whose
-            windows the network maps as if they were samples.
+        each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
+            windows the network maps as if they were samples; or 0 where it is the same whatever comes.
     """
 
     name: str
@@ -109,6 +110,7 @@ class _Walk(fx.Interpreter):
         self.fixed = _fixed(root.graph)
         self.products: set[fx.Node] = set()  # nodes that multiply what is live by weights
         self.dependent: set[fx.Node] = set()  # nodes that depend on values
+        self.moved: set[fx.Node] = set()  # nodes that depend on the numbers that come to the network
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
     def steps(self) -> list[Step]:
@@ -117,10 +119,13 @@ class _Walk(fx.Interpreter):
         given, *nodes, output = self.graph.nodes
         self.env[given], self.names[given] = self.sample, INPUT
         self.live.add(given)
+        self.moved.add(given)
         for node in nodes:
             self.env[node] = self._result(node)
             if any(read in self.names or read in self.dependent for read in node.all_input_nodes):
                 self.dependent.add(node)
+            if not asks_metadata(node) and not self.moved.isdisjoint(node.all_input_nodes):
+                self.moved.add(node)
             self._watch_weights(node)
             if isinstance(self._module(node), nn.Identity):
                 self.names[node] = self.names[node.all_input_nodes[0]]
@@ -228,6 +233,8 @@ class _Walk(fx.Interpreter):
     def _rows_of_each(self, node: fx.Node, module: nn.Module) -> int:
         """Returns how many rows of the first dimension each sample has, whose rows lie one after the other."""
         result: Tensor = self.env[node]
+        if node not in self.moved:
+            return 0
         each, more = divmod(len(result), len(self.sample))
         alone = result if each == 1 and not more else self._of_first[node]
         if more or not torch.allclose(alone, result[: len(alone)], rtol=1e-3, atol=1e-3) or not each:

@@ -290,6 +290,31 @@ class Batched(nn.Module):
         return self.readout(self.directly(self.direct(self.plain(x + self.beside(x)))))
 
 
+class Shifted(nn.Module):
+    """Attention inside shifted windows, with biases that maps make of relative positions, as in Swin V2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.norm, self.maps = nn.Conv2d(2, 4, 1), nn.LayerNorm(4), nn.Linear(4, 12)
+        self.bias = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1))
+        self.mixed, self.readout = nn.Linear(4, 4), nn.Linear(4, 3)
+        places = torch.cartesian_prod(torch.arange(2.0), torch.arange(2.0))
+        self.register_buffer("relative", places[:, None] - places[None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embedding(x).permute(0, 2, 3, 1)
+        samples, height, width, size = x.shape
+        assert height % 2 == 0, f"of height {height}"
+        shifted = torch.roll(x, (-1, -1), (1, 2)).view(samples, height // 2, 2, width // 2, 2, size)
+        windows = shifted.permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, size)
+        query, key, value = self.maps(self.norm(windows)).chunk(3, -1)
+        bias = self.bias(self.relative).squeeze(-1)
+        y = self.mixed(functional.scaled_dot_product_attention(query, key, value, attn_mask=bias))
+        y = y.view(samples, height // 2, width // 2, 2, 2, size).permute(0, 1, 3, 2, 4, 5)
+        x = x + torch.roll(y.reshape(samples, height, width, size), (1, 1), (1, 2))
+        return self.readout(x.mean((1, 2)))
+
+
 def batched() -> Batched:
     model = Batched()
     for _ in range(3):  # so that there are statistics
@@ -317,6 +342,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "switched": (Switched, (4,)),
     "buffers": (Buffers, (5, 4)),
     "asking": (Asking, (5, 4)),
+    "shifted windows": (Shifted, (2, 4, 4)),
     "language": (Language, (5,)),
 }
 """Name -> what builds it, the shape of a sample."""
