@@ -102,17 +102,25 @@ class Answering(fx.Tracer):
         """
         self._follow()
         if node in self._numbers and ask is not len:
-            raise self._refused("by the numbers of a sample")
+            raise self._refused("decides by the numbers of a sample what to do", "write it without, as by torch.where")
         first, second = (ask(value) for value in self._values[node])
         if first != second:
-            raise self._refused("by the number of samples")
+            raise self._refused("decides by the number of samples what to do", "write it without")
         return first
 
-    def _refused(self, what: str) -> BrodmannError:
+    def check_own(self, node: fx.Node) -> None:
+        """Checks that a value that is written into has its memory for itself; raises a `BrodmannError`."""
+        self._follow()
+        written = self._values[node][0]
+        others = (value for other, (value, _) in self._values.items() if other is not node)
+        if any(isinstance(value, Tensor) and _in_one(value, written) for value in others):
+            raise self._refused("writes into what other values are views of", "clone it before")
+
+    def _refused(self, what: str, instead: str) -> BrodmannError:
         name = type(self.root[0]).__name__  # type: ignore[index]
         return BrodmannError(
-            f"{name} cannot be converted: it decides {what} what to do ({_innermost(traceback.extract_stack())}). "
-            "Write it without, as by torch.where, or compose its layers by brodmann.Sequential, Residual and Graph."
+            f"{name} cannot be converted: it {what} ({_innermost(traceback.extract_stack())}). Instead, {instead}, or "
+            "compose its layers by brodmann.Sequential, Residual and Graph."
         )
 
     @torch.no_grad()
@@ -163,10 +171,16 @@ class _Proxy(fx.Proxy):
         return self.tracer.answer(self.node, float)  # type: ignore[no-any-return]
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.check_own(self.node)
         self.node = self.tracer.create_proxy("call_function", with_part, (self, index, value), {}).node
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)  # type: ignore[no-any-return]
+
+
+def _in_one(one: Tensor, other: Tensor) -> bool:
+    """Whether tensors lie in the same memory."""
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def with_part(x: Tensor, index: Any, value: Any) -> Tensor:

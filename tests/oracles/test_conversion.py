@@ -274,6 +274,15 @@ def test_functions_are_followed(function: Callable[[Tensor], Tensor]) -> None:
     torch.testing.assert_close(lowest, moved.detach())
 
 
+def written(x: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
+    """Writes into a part of what is read later, where the values do not show it."""
+    y = x.sin()
+    z = part(y)
+    if z.ndim == 2:
+        z[0] = 0.5
+    return x + 0.0 * y
+
+
 def covered(x: Tensor) -> Tensor:
     """Writes into a part of a tensor, as masks of attention are made."""
     mask = x.new_zeros((x.shape[0], 4))
@@ -652,6 +661,11 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             Returning(lambda x: x if x.size(0) > 1 else -x),
             {},
             "Returning cannot be converted: it decides by the number of samples what to do (",
+        ),
+        (
+            Returning(lambda x: written(x, lambda y: y[:2])),
+            {},
+            "z[0] = 0.5`). Instead, clone it before, or compose its layers by brodmann.Sequential, Residual and Graph.",
         ),
         (Returning(lambda x: (x, x)), {}, "Expected a network that returns one tensor of real numbers"),
         (Returning(lambda x: x.argmax(1)), {}, "Expected a network that returns one tensor of real numbers"),
