@@ -26,6 +26,19 @@ Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Lets Python's collector rest, which would search millions of cells for cycles again and again: half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_uncollected()
 def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
     """Reads a data set from a ``.csv`` table of one example a line.
 
@@ -77,6 +90,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
 
+@_uncollected()
 def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...] | None, list[Line]]:
     """Returns the names of the columns, None where they have none, and the lines below that are not empty.
 
@@ -118,7 +132,7 @@ def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...
 
 def _cells(path: Path, *, strict: bool = True) -> list[Line]:
     """Returns the cells of each line that is not empty. A quote that is never closed raises a `csv.Error`."""
-    with path.open(newline="", encoding="utf-8-sig") as file, _uncollected():
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=strict)
         try:
             return [(reader.line_num, cells) for cells in reader if len(cells) > 1 or "".join(cells).strip()]
@@ -128,18 +142,7 @@ def _cells(path: Path, *, strict: bool = True) -> list[Line]:
     return _cells(path, strict=False)  # there was only something beside a quote
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Lets Python's collector rest, which would search millions of cells for cycles again and again: half the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
+@_uncollected()
 def numbers(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]) -> Array:
     """Returns the cells of lines at some places as numbers, (lines, places) float64.
 
