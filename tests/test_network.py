@@ -356,6 +356,25 @@ def test_losses_of_pytorch_take_shapes_and_numbers_as_ours_do() -> None:
         torch.testing.assert_close(networks[0](samples), networks[1](samples))
 
 
+@pytest.mark.parametrize("shared", ["learned", "frozen", "off"])
+@pytest.mark.parametrize("areas", [1, 3])
+def test_maps_without_biases_map_zero_to_zero_however_they_learn(shared: str, areas: int) -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(6, 3, areas=areas, shared=shared, bias=False, update=Adam())
+    assert not layer.biased
+    assert AreaLinear(6, 3, areas=areas, shared=shared).biased
+    network = Network(layer)
+    x, y = torch.randn(9, 6), torch.arange(9) % 3
+    first = network.learn(x, y)
+    for _ in range(20):
+        last = network.learn(x, y)
+    assert last < first
+    assert not network(torch.zeros(2, 6)).any()
+    torch.testing.assert_close(network(-x[:1]) + network(x[:1]), torch.zeros(1, 3)) if areas == 1 else None
+    merged = network.merged()
+    torch.testing.assert_close(merged(x), network(x))
+
+
 def test_what_was_built_in_inference_mode_says_why_it_cannot_learn_and_learns_as_a_copy() -> None:
     x, y = torch.randn(9, 6), torch.arange(9) % 3
     with torch.inference_mode():

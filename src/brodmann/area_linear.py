@@ -84,6 +84,7 @@ class AreaLinear(Layer):
         router: Callable[..., Router] | None = Router,
         start_scale: float = 1.0,
         start: nn.Linear | None = None,
+        bias: bool = True,
         storage: torch.dtype | None = None,
     ) -> None:
         """Draws the weights from torch's global generator.
@@ -108,6 +109,7 @@ class AreaLinear(Layer):
             start: A map to start from, such as one of a trained network, in place of ``start_scale``: the initial
                 output equals its output, whatever the area. Feedback weights start independently, at the same scale. A
                 float64 map gives a float64 layer, any other one of PyTorch's default dtype. Default None.
+            bias: Whether maps have biases, which start at 0 and never decay. Default True; a ``start`` says it itself.
             storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
                 rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
                 bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
@@ -119,7 +121,7 @@ class AreaLinear(Layer):
         super().__init__()
         check_whole(in_features=in_features, out_features=out_features, areas=areas)
         check_real(pooling=pooling, start_scale=start_scale)
-        check_switch(gated=gated)
+        check_switch(gated=gated, bias=bias)
         for name, part in (("feedback", feedback), ("router", router)):
             if part is not None and (not callable(part) or isinstance(part, nn.Module)):
                 raise BrodmannError(f"Expected {name} to be a class, or a functools.partial of one, got {part!r}.")
@@ -135,17 +137,20 @@ class AreaLinear(Layer):
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
         if start is not None and gated and shared == "off" and areas > 1:
             raise BrodmannError("A gate without a shared part would scale the start: leave one of them out.")
-        weight, bias, scale = start_of(in_features, out_features, start_scale, start)
+        weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
         if start is not None and storage is not None and weight.dtype == torch.float64:
             raise BrodmannError("A storage of its own goes with float32, and the start is float64: leave it out.")
         shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
         self.shared: Slab | None = None
         self.areas: AreaMap | None = None
         if shared != "off":
-            self.shared = Slab(shape.stored(weight[None].clone()), rule, bias[None].clone())
+            self.shared = Slab(
+                shape.stored(weight[None].clone()), rule, None if biases is None else biases[None].clone()
+            )
         if areas > 1 or shared != "learned":
-            origin = (weight, bias) if shared == "off" else (torch.zeros_like(weight), torch.zeros_like(bias))
-            self.areas = AreaMap(areas, shape.stored(origin[0]), origin[1], rule)
+            if shared != "off":
+                weight, biases = torch.zeros_like(weight), None if biases is None else torch.zeros_like(biases)
+            self.areas = AreaMap(areas, shape.stored(weight), biases, rule)
         self.router = build_router(router, in_features, areas, rule) if router is not None and areas > 1 else None
         self.routed = router is None and areas > 1
         self.place = 0  # among the layers that follow one `Routed`
@@ -310,6 +315,12 @@ class AreaLinear(Layer):
     def one_map(self) -> Tensor | None:
         """The map (out, in), where the shared part is all; None where it depends on the area."""
         return self.shared.value[0] if self.shared is not None and self.areas is None else None
+
+    @property
+    def biased(self) -> bool:
+        """Whether its maps have biases."""
+        slab = self.shared if self.areas is None else self.areas.weight
+        return slab is not None and slab.bias is not None
 
     @property
     def _map(self) -> Tensor:

@@ -62,11 +62,10 @@ def from_torch(
     learns where they are parameters, one for all areas. A batch norm becomes what it is at inference: it is folded into
     the map below it, or else a factor and a summand. All else must hold no parameters and becomes a `Local`.
 
-    The model is left as it was. A map without biases gets some, which start at 0; images that come out have their
-    channels last, as losses here take them. With ``areas=1`` and ``feedback="transpose"`` the body also learns as the
-    model would under autograd, where all its maps have biases and it has no batch norm. All parameters learn, also
-    those with ``requires_grad=False``. A model of float64 stays so, others become what PyTorch's
-    default dtype is.
+    The model is left as it was. Images that come out have their channels last, as losses here take them. With
+    ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd, where it has no
+    batch norm. All parameters learn, also those with ``requires_grad=False``. A model of float64 stays so, others
+    become what PyTorch's default dtype is.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 

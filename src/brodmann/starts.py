@@ -35,30 +35,31 @@ def mirrored(answer: Callable[[Tensor], Tensor], like: Tensor, samples: int = NO
 
 
 def start_of(
-    in_features: int, out_features: int, scale: float, linear: nn.Linear | None
-) -> tuple[Tensor, Tensor, float]:
-    """Returns weights (out, in), biases (out,), and the size of the weights in units of ``1 / sqrt(in)``.
+    in_features: int, out_features: int, scale: float, linear: nn.Linear | None, *, bias: bool
+) -> tuple[Tensor, Tensor | None, float]:
+    """Returns weights (out, in), biases (out,) or None, and the size of the weights in units of ``1 / sqrt(in)``.
 
     Args:
         in_features: Size of a sample.
         out_features: Size of the output.
         scale: Of weights that are drawn, normal from torch's global generator; 0 for none. Their biases are 0.
         linear: A map to start as in place of drawn weights, see `AreaLinear`; None to draw.
+        bias: Whether there are biases where weights are drawn; a map says it itself.
 
     Raises:
         BrodmannError: The map has other sizes, is no plain `nn.Linear`, or holds no real numbers.
     """
-    weight, bias = torch.zeros(out_features, in_features), torch.zeros(out_features)
+    weight = torch.zeros(out_features, in_features)
     if linear is not None:
-        weight, bias = _values(linear, weight)
-        scale = float(weight.square().mean() * in_features) ** 0.5
-    elif scale:
+        weight, biases = _values(linear, weight)
+        return weight, biases, float(weight.square().mean() * in_features) ** 0.5
+    if scale:
         weight.normal_(std=scale * in_features**-0.5)
-    return weight, bias, scale
+    return weight, torch.zeros(out_features) if bias else None, scale
 
 
-def _values(start: nn.Linear, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns weights (out, in) and biases (out,) of a map, the latter 0 where it has none."""
+def _values(start: nn.Linear, like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Returns weights (out, in) and biases (out,) of a map, or None where it has none."""
     if not isinstance(start, nn.Linear) or type(start).forward is not nn.Linear.forward:
         raise BrodmannError(f"Expected to start as an nn.Linear, got {type(start).__name__}.")
     if isinstance(start.weight, nn.UninitializedParameter) or start.weight.shape != like.shape:
@@ -68,4 +69,5 @@ def _values(start: nn.Linear, like: Tensor) -> tuple[Tensor, Tensor]:
         raise BrodmannError(f"Expected to start as numbers, got {start.weight.dtype} on {start.weight.device}.")
     kind = torch.promote_types(start.weight.dtype, like.dtype)
     weight = start.weight.detach().to(like.device, kind)
-    return weight, weight.new_zeros(len(weight)) if start.bias is None else start.bias.detach().to(weight)
+    biases: Tensor | None = start.bias
+    return weight, None if biases is None else biases.detach().to(weight)

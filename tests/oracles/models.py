@@ -14,7 +14,9 @@ CLASSES = 3
 
 
 def dense() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Sequential(nn.Linear(8, 5), nn.Tanh()), nn.Linear(5, CLASSES))
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.GELU(), nn.Sequential(nn.Linear(8, 5, bias=False), nn.Tanh()), nn.Linear(5, CLASSES)
+    )
 
 
 def convolutional() -> nn.Sequential:
@@ -37,9 +39,11 @@ class Block(nn.Module):
     def __init__(self, inputs: int, size: int, norm: Callable[[int], nn.Module], stride: int = 1) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, size, 3, stride, 1)
-        self.second = nn.Conv2d(size, size, 3, 1, 1)
+        self.second = nn.Conv2d(size, size, 3, 1, 1, bias=False)
         self.norms = nn.ModuleList([norm(size), norm(size)])
-        self.shortcut = None if stride == 1 else nn.Sequential(nn.Conv2d(inputs, size, 1, stride), norm(size))
+        self.shortcut = (
+            None if stride == 1 else nn.Sequential(nn.Conv2d(inputs, size, 1, stride, bias=False), norm(size))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norms[1](self.second(functional.relu(self.norms[0](self.first(x)))))

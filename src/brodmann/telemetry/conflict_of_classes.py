@@ -93,7 +93,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         if layer not in errors or layer not in inputs:
             continue
         delta, h = errors[layer].double(), inputs[layer].double()
-        products = (delta @ delta.t()) * (h @ h.t() + 1.0)
+        products = (delta @ delta.t()) * (h @ h.t() + float(layer.biased))
         area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
         pooled, opposed_pooled = _cancelled(products, area, target)
         if (choice := choices.get(layer)) is not None:
