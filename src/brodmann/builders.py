@@ -337,6 +337,8 @@ def build(description: dict[str, Any]) -> Layer:
     if name not in BUILDERS:
         raise unknown_name("builder", name, BUILDERS, "brodmann.builders.BUILDERS")
     rule = arguments.get("update")
+    if isinstance(rule, str):
+        rule = {"name": rule}
     if isinstance(rule, dict):
         if "name" not in rule:
             raise BrodmannError(f"Expected an update such as {{'name': 'adam', ...}} in a design, got {rule!r}.")

@@ -209,12 +209,14 @@ def _train(
     test = evaluate(learner, *place(split.x_test, split.y_test))
     held_out = evaluate(learner, *validation) if len(validation[0]) else {}
     metric = "accuracy" if split.is_classification else "r2"
+    dense = options.channels is None and options.builder is None
+    convolutions = None if options.channels is None else len(options.channels) + 1
     return learner, {
         "dataset": options.dataset,
         "rule": options.rule,
         "areas": 1 if options.rule in BASELINES else options.areas,
-        "layers": options.layers if options.channels is None else len(options.channels) + 1,
-        "width": options.width if options.channels is None else None,
+        "layers": options.layers if dense else convolutions,  # a builder of one's own is not told
+        "width": options.width if dense else None,
         "channels": options.channels,
         "builder": options.builder,
         f"test_{metric}": test.get(metric),

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -40,10 +41,10 @@ class Rates:
         feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
             which they are paired.
         layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
-            are names as `Network.area_layers` gives them (a `Constant`, a `Product` and a layer of your own that holds
-            parameters have one too), or what those begin with, such as ``"layers.0"``, the ``"body."`` of a routed body
-            left out or not; the longest match counts. Default: none, so that all are 1. An error passes through a
-            frozen layer as through any other.
+            are names as `Network.learning_layers` gives them, or what those begin with, such as ``"layers.0"``, the
+            ``"body."`` of a routed body left out or not; ``*`` stands for any text, as in ``"nodes.stage_1_*"``. Of
+            several that match the longest counts. Default: none, so that all are 1. An error passes through a frozen
+            layer as through any other.
     """
 
     shared: float = 1.0
@@ -71,13 +72,13 @@ _ROUTED = "body."
 
 
 def is_within(name: str, part: str) -> bool:
-    """Whether a module is another one or lies in it, by their names.
+    """Whether a module is another one or lies in it, by their names; ``*`` in the other's stands for any part.
 
     The ``body.`` with which names begin where one route serves all layers may be there or not: the same name then
     serves with one area, where nothing routes.
     """
     pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
-    return any(inner == outer or inner.startswith(outer + ".") for inner, outer in pairs)
+    return any(fnmatchcase(inner, outer) or fnmatchcase(inner, outer + ".*") for inner, outer in pairs)
 
 
 class Context(NamedTuple):

@@ -106,8 +106,7 @@ class Network(nn.Module):
     def rates(self, rates: Rates) -> None:
         if not isinstance(rates, Rates):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
-        parts = self.body.named_modules()
-        layers = {name: part for name, part in parts if isinstance(part, Layer) and _has_rate(part)}
+        layers = dict(self.learning_layers())
         if rates.layers and not layers:
             raise BrodmannError("No layer of this network learns, as none does after merged(): leave out rates.")
         for part in rates.layers:
@@ -295,6 +294,14 @@ class Network(nn.Module):
     def area_layers(self) -> list[tuple[str, AreaLinear]]:
         """Returns name and layer of every `AreaLinear`, from input to output."""
         return [(name, part) for name, part in self.body.named_modules() if isinstance(part, AreaLinear)]
+
+    def learning_layers(self) -> list[tuple[str, Layer]]:
+        """Returns name and layer of all that moves at a rate of its own, by the names that `Rates` takes.
+
+        These are every `AreaLinear`, `Product` and `Constant` that learns, and layers of your own that hold parameters.
+        """
+        parts = self.body.named_modules()
+        return [(name, part) for name, part in parts if isinstance(part, Layer) and _has_rate(part)]
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""

@@ -108,7 +108,7 @@ class RunOptions:
     lr_feedback: float = 1.0
     """Multiple of it for the feedback weights."""
     decay: float | None = None
-    """Decoupled weight decay (default: 0.2 with adam, 0 with sgd)."""
+    """Decoupled weight decay (default: 0.2 with adam, 0 with sgd, else the rule's own)."""
     clip: float | None = None
     """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
     loss: str | None = None
@@ -272,5 +272,5 @@ def check_partition(name: str) -> None:
 
 
 def default_decay(optimiser: str) -> float:
-    """Returns the decay where none is given: 0 for gradient descent, else 0.2, chosen for Adam on validation parts."""
-    return 0.0 if optimiser == "sgd" else 0.2
+    """Returns the decay where none is given: 0.2 for Adam, chosen on validation parts, else the rule's own."""
+    return 0.2 if optimiser == "adam" else update_rule(optimiser).decay

@@ -102,13 +102,13 @@ class Parts:
     Attributes:
         in_features: Size of a sample (flat).
         outputs: Of the network.
-        areas: As the other attributes, see `brodmann.builders.mlp`.
+        areas: As the other attributes, see `brodmann.builders.mlp`, which has the same defaults.
     """
 
     in_features: int
     outputs: int
-    areas: int
-    feedback: str | Callable[[Shape], Feedback]
+    areas: int = 16
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack"
     update: UpdateRule | None = None
     routing: str = "network"
     shared: str = "learned"

@@ -105,7 +105,9 @@ class Answering(fx.Tracer):
             raise self._refused("decides by the numbers of a sample what to do", "write it without, as by torch.where")
         first, second = (ask(value) for value in self._values[node])
         if first != second:
-            raise self._refused("decides by the number of samples what to do", "write it without")
+            raise self._refused(
+                "decides by the number of samples what to do", "write it without, as a // b in place of int(a / b)"
+            )
         return first
 
     def check_own(self, node: fx.Node) -> None:

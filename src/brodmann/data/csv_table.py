@@ -85,7 +85,11 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     else:
         learned, where = _column(target, names, path), f"column '{target}' of {path}"
     places = [place for place in range(width) if place != learned]
-    x = numbers(lines, path, width, places)
+    try:
+        x = numbers(lines, path, width, places)
+    except BrodmannError as error:
+        hint = " If the target is not the last column, name it by --target." if names and target is None else ""
+        raise BrodmannError(f"{error}{hint}") from None
     y = column_targets([(line, cells[learned].strip()) for line, cells in lines], where, task)
     return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
