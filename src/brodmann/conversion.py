@@ -25,16 +25,20 @@ from .graph import INPUT, Graph
 from .layers import Layer
 from .layouts import Images
 from .local import Local
+from .norms import NORMS
 from .parts import Parts
-from .recording import without_autocast
+from .recording import one_at_a_time, without_autocast
 from .steps import Step, free_name, said, steps_of
 from .updates import UpdateRule
 
+WHOLE = (*MAPS, *NORMS, _BatchNorm, nn.Identity, nn.Embedding, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+"""Modules that others stand for, without their hooks."""
 PROBES = 11
 """Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
 no other dimension is likely to be as long."""
 
 
+@one_at_a_time
 @without_autocast
 @torch.inference_mode(False)
 def from_torch(
@@ -129,12 +133,14 @@ def from_torch(
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
     body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
-    several = any(isinstance(step.operation, MAPS) and step.after.ndim != 2 for step in steps)
+    several = any(isinstance(step.operation, MAPS) and (step.after.ndim != 2 or step.each != 1) for step in steps)
     if several and any(isinstance(part, Direct) for part in body.modules()):
         raise BrodmannError("Direct feedback has no path from an output to the steps of a sample: choose another.")
     if kind == torch.float64:
         body.double()  # its routers
-    _check_equal(body, sample, deepcopy(model).to("cpu", kind).eval()(sample.clone()))
+    with torch.no_grad():
+        output = deepcopy(model).to("cpu", kind).eval()(sample.clone())
+    _check_equal(body, sample, output)
     return body.to(numbers.device)
 
 
@@ -202,37 +208,53 @@ def _check_model(model: Any) -> None:
                 f"{type(part).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
                 "torch.nn.utils.parametrize.remove_parametrizations."
             )
+    owners = Counter(id(held) for part in model.modules() for held in part._parameters.values() if held is not None)
+    attention = (part for part in model.modules() if isinstance(part, nn.MultiheadAttention))
+    if any(owners[id(held)] > 1 for part in attention for held in part.parameters()):
+        raise _tied()
     for layer in (part for part in model.modules() if isinstance(part, MAPS)):
         weight = layer.weight
         if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
             raise BrodmannError(f"{said(layer)} cannot be converted: it has no weights yet, or no real ones.")
-        if layer._forward_hooks or layer._forward_pre_hooks:
-            raise BrodmannError(f"{said(layer)} cannot be converted: {type(layer).__name__} has hooks.")
         if not _maps_alike(layer):
             raise BrodmannError(
                 f"{said(layer)} cannot be converted: {type(layer).__name__} has a forward of its own, which does "
                 "something else."
             )
+    for part in model.modules():
+        hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+        if isinstance(part, WHOLE) and any(hooks):
+            raise BrodmannError(f"{said(part)} cannot be converted: {type(part).__name__} has hooks.")
 
 
-@torch.no_grad()
 def _maps_alike(layer: Any) -> bool:
     """Whether a map has no forward of its own, or one that returns what PyTorch's of its kind does, learning or not."""
     forward: Any = next(kind.forward for kind in MAPS if isinstance(layer, kind))
-    if type(layer).forward is forward:
+    if getattr(layer.forward, "__func__", None) is forward:
         return True
+    if {name for name, _ in layer.named_parameters()} - {"weight", "bias"} or any(True for _ in layer.buffers()):
+        return False
     if isinstance(layer, nn.Linear):
-        sizes = [layer.in_features]
+        sizes = [5, layer.in_features]
     else:
         windows = zip(layer.kernel_size, layer.dilation, strict=True)
         sizes = [layer.in_channels, *(2 + step * size for size, step in windows)]
     with torch.random.fork_rng(devices=[]):
         x = torch.randn(3, *sizes).to(layer.weight)
         try:
-            both = (deepcopy(layer).train(mode) for mode in (False, True))
-            return all(torch.equal(twin(x), forward(twin, x)) for twin in both)
+            return all(_learn_alike(deepcopy(layer).train(mode), forward, x) for mode in (False, True))
         except Exception:  # whatever it does with random numbers
             return False
+
+
+@torch.enable_grad()
+def _learn_alike(layer: Any, forward: Any, x: Tensor) -> bool:
+    """Whether a map returns the same as a function of it, and has the same derivatives."""
+    leaves = [x.clone().requires_grad_(), *layer.requires_grad_().parameters()]
+    found = []
+    for y in (layer(leaves[0]), forward(layer, leaves[0])):
+        found.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    return all(torch.allclose(one, other) for one, other in zip(*found, strict=True))
 
 
 def _warn_of_new_norms(model: nn.Module) -> None:
@@ -245,7 +267,7 @@ def _warn_of_new_norms(model: nn.Module) -> None:
         warnings.warn(
             "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
             "few batches in training mode first, or build it with group norms.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -255,7 +277,11 @@ def _check_untied(steps: Sequence[Step]) -> None:
     held = [part.parameters() if isinstance(part, nn.Module) else [part] for part in parts]
     count = Counter(id(parameter) for parameters in held for parameter in parameters)
     if any(number > 1 for number in count.values()):
-        raise BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")
+        raise _tied()
+
+
+def _tied() -> BrodmannError:
+    return BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")
 
 
 @torch.no_grad()

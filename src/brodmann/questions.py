@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import os
 import traceback
@@ -17,14 +18,20 @@ from torch.fx.proxy import Attribute
 
 from .errors import BrodmannError
 
-METADATA = frozenset(
-    "dtype device shape ndim size dim numel nelement is_floating_point new_zeros new_ones new_full".split()  # noqa: SIM905
+_METADATA = (
+    "dtype device layout is_cuda shape ndim size dim numel nelement stride is_contiguous is_floating_point is_complex "
+    "new_zeros new_ones new_full"
 )
+METADATA = frozenset(_METADATA.split())
 """Properties and methods of a tensor that ask for none of its numbers."""
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
 FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor")
 """Functions of sizes, kinds and devices, which torch.fx does not see."""
+RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
+"""Functions and methods whose values have sizes that depend on numbers."""
+MANY = 64
+"""Samples of a large batch."""
 
 
 def asks_metadata(node: fx.Node) -> bool:
@@ -55,7 +62,8 @@ class Answering(fx.Tracer):
     """A tracer that answers what a network asks of sizes; what it asks of the numbers themselves is refused.
 
     Each question is put to the network's own values for all samples and for one of them. Where both answer alike, it is
-    a question of what comes to the network and not of how many; the graph then holds for samples of that shape.
+    a question of what comes to the network and not of how many; the graph then holds for samples of that shape. What is
+    made of the number of samples has to answer alike for two of them and for `MANY`, too.
     """
 
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
@@ -63,24 +71,36 @@ class Answering(fx.Tracer):
     def __init__(self, sample: Tensor) -> None:
         """Takes a few samples (samples, ...)."""
         super().__init__()
-        self._batches = (sample, sample[:1])
-        self._values: dict[fx.Node, tuple[Any, Any]] = {}
-        self._numbers: set[fx.Node] = set()  # nodes that depend on the numbers of samples
+        many = torch.cat([sample] * (1 + MANY // len(sample)))[:MANY]
+        self._walks = [_Values(part) for part in (sample, sample[:1], sample[:2], many)]
+        self._numbers: set[fx.Node] = set()  # nodes that depend on numbers, of samples or parameters
+        self._ragged: set[fx.Node] = set()  # nodes whose sizes do
+        self._held: dict[str, Tensor] = {}
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Follows a network."""
-        with _replaced(torch, {name: self._symbolic(getattr(torch, name)) for name in FACTORIES}):
+        self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
+        with _replaced(torch, {name: self._symbolic(name) for name in FACTORIES}):
             return super().trace(root, concrete_args)
 
-    def _symbolic(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns a function that becomes a node where it takes what is not known yet."""
+    def _symbolic(self, name: str) -> Callable[..., Any]:
+        """Returns a function of PyTorch's that becomes a node where it takes what is not known yet."""
+        function: Callable[..., Any] = getattr(torch, name)
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
-            return self.create_proxy("call_function", function, args, kwargs) if unknown else function(*args, **kwargs)
+            if any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs))):
+                return self.whole(made, (name, *args), kwargs)
+            return function(*args, **kwargs)
 
         return called
+
+    def whole(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Proxy:
+        """Returns a call of one of this module's functions, which stays one wherever the graph is read again."""
+        # While a network is followed, the name of a wrapped function stands for its wrapper.
+        call: fx.Proxy = self.create_proxy("call_function", inspect.unwrap(function), args, kwargs)
+        call.node.meta["is_wrapped"] = True
+        return call
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Returns a proxy that asks."""
@@ -101,21 +121,31 @@ class Answering(fx.Tracer):
             BrodmannError: It depends on the numbers of the samples, or on how many there are.
         """
         self._follow()
-        if node in self._numbers and ask is not len:
-            raise self._refused("decides by the numbers of a sample what to do", "write it without, as by torch.where")
-        first, second = (ask(value) for value in self._values[node])
-        if first != second:
+        if node in self._ragged or (node in self._numbers and ask is not len):
+            raise self._refused("decides by numbers what to do", "write it without, as by torch.where")
+        if self._counts(node) or (ask is len and not isinstance(self._walks[0].of[node], torch.Size)):
+            self._follow(all_walks=True)
+        answers = [ask(walk.of[node]) for walk in self._walks if node in walk.of]
+        if any(other != answers[0] for other in answers):
             raise self._refused(
                 "decides by the number of samples what to do", "write it without, as a // b in place of int(a / b)"
             )
-        return first
+        return answers[0]
+
+    def _counts(self, node: fx.Node) -> bool:
+        """Whether a size is made of the number of samples."""
+        first, second = (walk.of[node] for walk in self._walks[:2])
+        if not isinstance(first, int | float | torch.Size):
+            return False
+        if first != second:
+            return True
+        return node.target is not operator.getitem and any(map(self._counts, node.all_input_nodes))
 
     def check_own(self, node: fx.Node) -> None:
         """Checks that a value that is written into has its memory for itself; raises a `BrodmannError`."""
         self._follow()
-        written = self._values[node][0]
-        others = (value for other, (value, _) in self._values.items() if other is not node)
-        if any(isinstance(value, Tensor) and _in_one(value, written) for value in others):
+        values = self._walks[0].of
+        if any(in_one_memory(value, values[node]) for other, value in values.items() if other is not node):
             raise self._refused("writes into what other values are views of", "clone it before")
 
     def _refused(self, what: str, instead: str) -> BrodmannError:
@@ -126,37 +156,73 @@ class Answering(fx.Tracer):
         )
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _follow(self, *, all_walks: bool = False) -> None:
         """Computes all nodes so far, in their order, as they would be at inference."""
         training = self.root.training
         with _replaced(nn.Module, MODULES):
             self.root.eval()
             try:
-                for node in self.graph.nodes:
-                    if node not in self._values:
-                        self._values[node] = (self._value(node, 0), self._value(node, 1))
-                        read = node.all_input_nodes[1:] if asks_metadata(node) else node.all_input_nodes
-                        if node.op == "placeholder" or not self._numbers.isdisjoint(read):
-                            self._numbers.add(node)
+                for walk in self._walks if all_walks else self._walks[:2]:
+                    for node in list(self.graph.nodes):
+                        if node not in walk.of:
+                            walk.of[node] = walk.value(node, self.root, self._held)
             finally:
                 self.root.train(training)
+        for node in self.graph.nodes:
+            self._judge(node)
 
-    def _value(self, node: fx.Node, index: int) -> Any:
-        """Computes a node for a batch; what it overwrites is a copy."""
+    def _judge(self, node: fx.Node) -> None:
+        """Notes whether a node depends on numbers, and whether its sizes do."""
+        read = node.all_input_nodes
+        if asks_metadata(node):
+            if read[0] in self._ragged or not self._numbers.isdisjoint(read[1:]):
+                self._numbers.add(node)
+            return
+        own = node.op == "get_attr" and isinstance(self._held.get(str(node.target)), nn.Parameter)
+        if own or node.op == "placeholder" or not self._numbers.isdisjoint(read):
+            self._numbers.add(node)
+        name = str(getattr(node.target, "__name__", node.target))
+        masks = (self._walks[0].of[part] for part in read[1:])
+        masked = name in ("getitem", "with_part") and any(_is_mask(mask) for mask in masks)
+        if not self._ragged.isdisjoint(read) or name in RAGGED or (masked and name == "getitem"):
+            self._ragged.add(node)
+
+
+class _Values:
+    """What nodes come to for a batch."""
+
+    def __init__(self, batch: Tensor) -> None:
+        """Takes samples (samples, ...)."""
+        self.batch, self.of = batch, dict[fx.Node, Any]()
+
+    def value(self, node: fx.Node, root: nn.Module, held: dict[str, Tensor]) -> Any:
+        """Computes a node; what it overwrites is a copy, and what the network holds is what it held at first."""
         if node.op == "placeholder":
-            return self._batches[index].clone()
+            return self.batch.clone()
         target: Any = node.target
         if node.op == "get_attr":
-            held = operator.attrgetter(target)(self.root)
-            return held.detach().clone() if isinstance(held, Tensor) else held
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda read: self._values[read][index])
+            value = held[target] if target in held else operator.attrgetter(target)(root)
+            return value.detach().clone() if isinstance(value, Tensor) else value
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.of.__getitem__)
         if node.op == "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
-        return (self.root.get_submodule(target) if node.op == "call_module" else target)(*args, **kwargs)
+        return (root.get_submodule(target) if node.op == "call_module" else target)(*args, **kwargs)
 
 
-class _Proxy(fx.Proxy):
-    """A value that is not known while a network is followed, and what can be said of its size."""
+class Followed(fx.Proxy):
+    """A value that is not known while a network is followed; what writes into it, such as ``x += y``, says so."""
+
+    def written(self, write: Callable[[Any, Any], Any], other: Any) -> fx.Proxy:
+        """Returns what an operator leaves in its place."""
+        return self.tracer.create_proxy("call_function", write, (self, other), {})
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "imatmul", "ipow"):
+    setattr(Followed, f"__{_name}__", functools.partialmethod(Followed.written, getattr(operator, _name)))
+
+
+class _Proxy(Followed):
+    """The same, and what can be said of its size."""
 
     tracer: Answering
 
@@ -174,22 +240,35 @@ class _Proxy(fx.Proxy):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.tracer.check_own(self.node)
-        self.node = self.tracer.create_proxy("call_function", with_part, (self, index, value), {}).node
+        self.node = self.tracer.whole(with_part, (self, index, value), {}).node
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)  # type: ignore[no-any-return]
 
 
-def _in_one(one: Tensor, other: Tensor) -> bool:
-    """Whether tensors lie in the same memory."""
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+def in_one_memory(one: Any, other: Any) -> bool:
+    """Whether two values are tensors that lie in the same memory."""
+    both = isinstance(one, Tensor) and isinstance(other, Tensor)
+    return both and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.bool
+
+
+@fx.wrap
 def with_part(x: Tensor, index: Any, value: Any) -> Tensor:
     """Returns a copy of a tensor with a part put in the place of its own."""
     x = x.clone()
     x[index] = value
     return x
+
+
+@fx.wrap
+def made(factory: str, *args: Any, **kwargs: Any) -> Tensor:
+    """Returns what one of `FACTORIES` makes."""
+    tensor: Tensor = getattr(torch, factory)(*args, **kwargs)
+    return tensor
 
 
 class _Attribute(_Proxy, Attribute):

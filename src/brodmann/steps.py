@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,6 +108,7 @@ class _Walk(fx.Interpreter):
         self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
         self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
         self.fixed = _fixed(root.graph)
+        self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
         self.products: set[fx.Node] = set()  # nodes that multiply what is live by weights
         self.dependent: set[fx.Node] = set()  # nodes that depend on values
         self.moved: set[fx.Node] = set()  # nodes that depend on the numbers that come to the network
@@ -120,6 +121,7 @@ class _Walk(fx.Interpreter):
         self.env[given], self.names[given] = self.sample, INPUT
         self.live.add(given)
         self.moved.add(given)
+        self.alone.env[given] = self.sample[:1]
         for node in nodes:
             self.env[node] = self._result(node)
             if any(read in self.names or read in self.dependent for read in node.all_input_nodes):
@@ -232,12 +234,11 @@ class _Walk(fx.Interpreter):
 
     def _rows_of_each(self, node: fx.Node, module: nn.Module) -> int:
         """Returns how many rows of the first dimension each sample has, whose rows lie one after the other."""
-        result: Tensor = self.env[node]
         if node not in self.moved:
             return 0
+        result, (read, *_) = self.env[node], node.all_input_nodes
         each, more = divmod(len(result), len(self.sample))
-        alone = result if each == 1 and not more else self._of_first[node]
-        if more or not torch.allclose(alone, result[: len(alone)], rtol=1e-3, atol=1e-3) or not each:
+        if more or not each or not self._lie_by_samples(read):
             raise BrodmannError(
                 f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {len(self.sample)} "
                 "samples, is not one of samples, or of equally many rows of each, one sample after the other."
@@ -246,12 +247,21 @@ class _Walk(fx.Interpreter):
             raise BrodmannError(f"{said(module)} cannot be converted: it does not take one image or sequence a sample.")
         return each
 
-    @cached_property
-    def _of_first(self) -> dict[fx.Node, Any]:
-        """Results of nodes for the first sample alone."""
-        walk = fx.Interpreter(self.module, garbage_collect_values=False)
-        walk.run(self.sample[:1])
-        return walk.env
+    def _lie_by_samples(self, node: fx.Node) -> bool:
+        """Whether the first rows of what comes to a module, whose weights may be 0, are those of the first sample."""
+        came: Tensor = self.env[node]
+        try:
+            for other in self.graph.nodes:
+                if other not in self.alone.env:
+                    self.alone.env[other] = self.alone.run_node(other)
+                if other is node:
+                    break
+        except Exception:  # of what mixes the samples of a batch, which is refused as such
+            return True
+        first: Tensor = self.alone.env[node]
+        near = 1e-3 * float(came.abs().max()) if came.is_floating_point() else 0.0
+        rows = came[: len(first)]
+        return len(first) * len(self.sample) == len(came) and torch.allclose(first, rows, rtol=0.0, atol=near)
 
     def _weighted(self, node: fx.Node) -> tuple[Weighted, list[fx.Node]]:
         """Returns a product with weights as a module, and the node whose value it takes."""

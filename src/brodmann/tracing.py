@@ -6,6 +6,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
-from .questions import Answering, asks_metadata, parts_of, place_of
+from .questions import Answering, Followed, asks_metadata, in_one_memory, parts_of, place_of
 
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
@@ -61,6 +62,7 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
         BrodmannError: The network cannot be followed, or writes into what others read.
     """
     graph = _graph(root, sample)
+    numbers = _check_views(graph, root, sample)
     order = {node: place for place, node in enumerate(graph.nodes)}
     writing = {name for name, part in root.named_modules() if getattr(part, "inplace", False)}
     for name in writing:
@@ -68,11 +70,11 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
     for node in graph.nodes:
         if _made_functional(node) or (node.op == "call_module" and node.target in writing):
             written = node.all_input_nodes[0]
-            if not node.users or any(order[user] > order[node] and not asks_metadata(user) for user in written.users):
-                raise BrodmannError(
-                    f"{getattr(node.target, '__name__', node.target)} cannot be converted: it overwrites what others "
-                    "read. Leave in-place out."
-                )
+            read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
+            if written not in numbers and (read or not node.users):
+                raise _overwrites(node)
+        if not node.users and _writes(node, root):  # what has no twin that returns it
+            raise _overwrites(node)
         _fold_metadata(node, root)
         _part_bias(node)
     _leave_out_dropouts(graph, root, sample)
@@ -87,6 +89,9 @@ class _StopsAtMaps(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Linear | _ConvNd) or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Followed(node, self)
 
     def create_proxy(
         self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *others: Any, **more: Any
@@ -113,7 +118,7 @@ class _FollowsBuffers(_StopsAtMaps):
     proxy_buffer_attributes = True
 
 
-class _Answers(_StopsAtMaps, Answering):
+class _Answers(Answering, _StopsAtMaps):
     """The same, and answers questions of size."""
 
 
@@ -137,6 +142,49 @@ def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
         f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
         f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
     )
+
+
+def _writes(node: fx.Node, root: nn.Module) -> bool:
+    """Whether a node writes into its first input."""
+    target: Any = node.target
+    if node.op == "call_module":
+        return bool(getattr(root.get_submodule(target), "inplace", False))
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = str(getattr(target, "__name__", target))
+    if target in IN_PLACE or name in ("setitem", "__setitem__") or (name.endswith("_") and not name.endswith("__")):
+        return True
+    return bool(node.kwargs.get("inplace")) or (target in RELUS and True in node.args[1:])
+
+
+def _overwrites(node: fx.Node) -> BrodmannError:
+    name = getattr(node.target, "__name__", node.target)
+    return BrodmannError(f"{name} cannot be converted: it overwrites what others read. Leave in-place out.")
+
+
+def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Node]:
+    """Raises where a node writes into what is read after it under another name, of which it is a view, or which is its.
+
+    Which values lie in one memory is seen from two samples, which a copy of the network computes as it stands. Returns
+    the nodes whose values are no tensors, into which nothing is written: ``n += 1`` makes another number.
+    """
+    writing = [node for node in graph.nodes if _writes(node, root)]
+    if not writing:
+        return set()
+    walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
+    try:
+        with torch.no_grad():
+            walk.run(sample[:2].clone())
+    except Exception:  # of samples of another shape than the network is made for, which is told later
+        return set()
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    for node in writing:
+        written = node.all_input_nodes[0]
+        for other in list(order)[: order[node]]:
+            later = any(order[user] > order[node] and not asks_metadata(user) for user in other.users)
+            if later and other is not written and in_one_memory(walk.env.get(other), walk.env.get(written)):
+                raise _overwrites(node)
+    return {node for node, value in walk.env.items() if not isinstance(value, Tensor)}
 
 
 @contextmanager
@@ -244,8 +292,6 @@ def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential, sample: Tensor) ->
     here = draws(graph)
     try:
         training = draws(_graph(root.train(), sample))
-    except BrodmannError:
-        return
     finally:
         root.eval()
     if len(training) != len(here):

@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,7 @@ def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
         lambda x: torch.cat([part.cos() for part in x.chunk(x.size(1) // 2, 1)], 1),
         lambda x: x * torch.arange(x.shape[1], device=x.device) + torch.zeros(x.shape[0], 1, dtype=x.dtype),
         lambda x: covered(x) * (len(x.shape) - 1),
+        lambda x: counted(x),
         lambda x: x.reshape(x.shape[0], *(int(size / 2) for size in x.shape[1:]), 2).flatten(1),
     ],
 )
@@ -405,6 +407,163 @@ def test_the_mask_of_attention_may_be_made_of_parameters_and_learns(scale: float
     network.learn(x, y)
     (mask,) = constants(network)
     torch.testing.assert_close(mask.value, (model.mask - 0.1 * model.mask.grad).detach())
+
+
+def counted(x: Tensor) -> Tensor:
+    """Changes what a name stands for, not what it stood for."""
+    size = more = x.shape[1]
+    more += 2
+    y = x * size
+    y += x / more
+    return y
+
+
+def clamped_view(h: Tensor) -> Tensor:
+    r = h.view(-1).clamp_(-8, 8)
+    return h + 0 * r.view(h.shape)
+
+
+def shifted_part(h: Tensor) -> Tensor:
+    part = h[:, 1:]
+    part += 1
+    return h
+
+
+def copied_over(h: Tensor) -> Tensor:
+    other = torch.empty_like(h)
+    other.copy_(h * 2)
+    return h + 0 * other.isnan()
+
+
+def filled(h: Tensor) -> Tensor:
+    mask = torch.zeros(4)
+    mask[h.shape[1] - 1] = 1.0
+    return h * mask
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda h: torch.cat([part * 2 for part in h.split(16)]), "by the number of samples"),
+        (lambda h: h * 2 if h.shape[0] % 2 == 0 else h, "by the number of samples"),
+        (lambda h: h * 2 if h.shape[0] > 20 else h, "by the number of samples"),
+        (lambda h: h / 2 if (h.abs() > 8).nonzero().shape[0] > 0 else h, "by numbers"),
+        (lambda h: h / 2 if h[h.abs() > 8].numel() else h, "by numbers"),
+        (lambda h: h / 2 if len(h[h.abs() > 8]) > 0 else h, "by numbers"),
+        (clamped_view, "overwrites what others read"),
+        (shifted_part, "overwrites what others read"),
+        (lambda h: (h.t().mul_(2), h)[1], "overwrites what others read"),
+        (copied_over, "overwrites what others read"),
+        (filled, "overwrites what others read"),
+    ],
+)
+def test_what_random_samples_would_not_show_is_refused(function: Callable[[Tensor], Tensor], message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        from_torch(Returning(function))
+
+
+class Counting(nn.Module):
+    """Replaces a buffer, and asks for a size after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.scale = nn.Linear(4, 3), nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        return self.map(x * 1 if x.dim() == 3 else x)
+
+
+class Deciding(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(x * self.scale if self.scale > 0 else x)
+
+
+class Lora(nn.Linear):
+    """Adds a map of its own, which starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.low, self.high = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.zeros(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + functional.linear(functional.linear(x, self.low), self.high)
+
+
+class Detached(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.detach())
+
+
+def test_what_only_learning_or_other_samples_would_show_is_refused() -> None:
+    model = Counting()
+    torch.testing.assert_close(from_torch(model, (5, 4), areas=1)(torch.ones(2, 5, 4)), model(torch.ones(2, 5, 4)))
+    with pytest.raises(BrodmannError, match="Deciding cannot be converted: it decides by numbers what to do"):
+        from_torch(Deciding(), (5, 4))
+    for own in (Lora(), Detached(4, 3)):
+        with pytest.raises(BrodmannError, match="has a forward of its own, which does something else."):
+            from_torch(nn.Sequential(own))
+    own = nn.Linear(4, 3)
+    own.forward = lambda x: functional.linear(x, own.weight, own.bias).clamp(-5, 5)  # type: ignore[method-assign]
+    with pytest.raises(BrodmannError, match="has a forward of its own, which does something else."):
+        from_torch(nn.Sequential(own))
+    hooked = nn.Identity()
+    hooked.register_forward_hook(lambda _, __, output: output.clamp(max=6))
+    with pytest.raises(BrodmannError, match="Identity has hooks."):
+        from_torch(nn.Sequential(nn.Linear(4, 3), hooked))
+    first, second = (nn.MultiheadAttention(4, 2, batch_first=True) for _ in range(2))
+    second.out_proj.weight = first.out_proj.weight
+    with pytest.raises(BrodmannError, match="got weights that stand in the model twice."):
+        from_torch(Twofold(first, second), (5, 4))
+
+
+class Twofold(nn.Module):
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second, self.readout = first, second, nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x, x, x)[0]
+        return self.readout(self.second(x, x, x)[0].mean(1))
+
+
+class StepsFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.readout = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.map(x.transpose(0, 1)).relu().transpose(0, 1).mean(1))
+
+
+def test_rows_that_do_not_lie_sample_by_sample_are_refused_whatever_the_weights() -> None:
+    with pytest.raises(BrodmannError, match="is not one of samples, or of equally many rows of each"):
+        from_torch(StepsFirst(), (11, 4))  # as many steps as samples are tried
+    model = Windows("windows")
+    with torch.no_grad():
+        model.map.weight.zero_()
+    with pytest.raises(BrodmannError, match="is not one of samples, or of equally many rows of each"):
+        from_torch(model, (8, 3), areas=4)
+
+
+def test_bodies_that_make_masks_of_sizes_go_through_pickle() -> None:
+    torch.manual_seed(0)
+    for function in (covered, lambda x: x * torch.arange(x.shape[1], device=x.device) * (x.dim() - 1)):
+        body = from_torch(Returning(function), areas=1)
+        x = torch.randn(7, 4)
+        torch.testing.assert_close(pickle.loads(pickle.dumps(body))(x), body(x))
+
+
+def test_networks_are_converted_in_threads_one_after_the_other() -> None:
+    before = torch.arange, nn.Module.__call__
+    models = [Positions() for _ in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        bodies = list(pool.map(lambda model: from_torch(model, (5, 4), areas=1), models))
+    assert before == (torch.arange, nn.Module.__call__)
+    x = torch.randn(3, 5, 4)
+    for model, body in zip(models, bodies, strict=True):
+        torch.testing.assert_close(body(x), model.eval()(x).detach())
 
 
 class Remembering(nn.Module):
@@ -655,7 +814,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         (
             Returning(lambda x: x if x.sum() > 0 else -x),
             {},
-            "Returning cannot be converted: it decides by the numbers of a sample what to do (",
+            "Returning cannot be converted: it decides by numbers what to do (",
         ),
         (
             Returning(lambda x: x if x.size(0) > 1 else -x),
