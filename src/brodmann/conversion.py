@@ -77,7 +77,8 @@ def from_torch(
         model: A network of one input and one output, whose ``forward`` does not depend on the numbers of a sample, nor
             on how many samples come. It is followed as at inference: what it does only while training, except for
             dropout, is left out. What it asks of sizes, such as ``if x.dim() == 3`` or ``for step in
-            range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for that shape.
+            range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for that shape. What it
+            keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of `torch.fx`.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
             takes, if that is an `nn.Linear`. Images may also come flat.

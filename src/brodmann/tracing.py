@@ -190,11 +190,9 @@ def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Nod
 @contextmanager
 def _unchanged(root: nn.Module) -> Iterator[None]:
     """Gives modules back what they hold, which a network that remembers sizes replaces while it is followed."""
-    held = [
-        (holder, dict(holder))
-        for part in root.modules()
-        for holder in (part.__dict__, part._parameters, part._buffers, part._modules)
-    ]
+    holders = [held for part in root.modules() for held in (part.__dict__, *part.__dict__.values())]
+    held = [(holder, dict(holder)) for holder in holders if isinstance(holder, dict)]
+    lists = [(holder, list(holder)) for holder in holders if isinstance(holder, list)]
     try:
         yield
     finally:
@@ -202,6 +200,8 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
             for name in [name for name, part in holder.items() if isinstance(part, fx.Proxy)]:
                 del holder[name]
             holder.update(before)  # what torch.fx added stays, such as constants
+        for several, whole in lists:
+            several[:] = whole
 
 
 def _made_functional(node: fx.Node) -> bool:

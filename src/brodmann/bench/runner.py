@@ -98,6 +98,7 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
     Trials that the journal holds are not run again, and count, also those of a longer search.
     """
     wanted, choices = searches(cases, known)
+    rounds = 0
     scores: dict[tuple[str, str], Tried]
     while True:
         scores = defaultdict(dict)
@@ -110,7 +111,8 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
         }
         if not more:
             break
-        carry_out(list(more.values()), journal, jobs, "search")
+        rounds += 1
+        carry_out(list(more.values()), journal, jobs, f"search, round {rounds}")
     found = choose(journal.rows())
     for dataset, method in wanted:
         choices.setdefault(dataset, {})[method] = found[dataset][method]
