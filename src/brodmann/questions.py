@@ -17,13 +17,8 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 
 from .errors import BrodmannError
+from .followed import Followed, asks_metadata, in_one_memory
 
-_METADATA = (
-    "dtype device layout is_cuda shape ndim size dim numel nelement stride is_contiguous is_floating_point is_complex "
-    "new_zeros new_ones new_full"
-)
-METADATA = frozenset(_METADATA.split())
-"""Properties and methods of a tensor that ask for none of its numbers."""
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
 FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor")
@@ -32,12 +27,6 @@ RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive"
 """Functions and methods whose values have sizes that depend on numbers."""
 MANY = 64
 """Samples of a large batch."""
-
-
-def asks_metadata(node: fx.Node) -> bool:
-    """Whether a node asks a tensor for something else than its numbers."""
-    asked = node.args[1] if node.target is getattr else node.target
-    return asked in METADATA and node.op in ("call_function", "call_method")
 
 
 def place_of(error: Exception) -> str:
@@ -209,18 +198,6 @@ class _Values:
         return (root.get_submodule(target) if node.op == "call_module" else target)(*args, **kwargs)
 
 
-class Followed(fx.Proxy):
-    """A value that is not known while a network is followed; what writes into it, such as ``x += y``, says so."""
-
-    def written(self, write: Callable[[Any, Any], Any], other: Any) -> fx.Proxy:
-        """Returns what an operator leaves in its place."""
-        return self.tracer.create_proxy("call_function", write, (self, other), {})
-
-
-for _name in ("iadd", "isub", "imul", "itruediv", "imatmul", "ipow"):
-    setattr(Followed, f"__{_name}__", functools.partialmethod(Followed.written, getattr(operator, _name)))
-
-
 class _Proxy(Followed):
     """The same, and what can be said of its size."""
 
@@ -244,12 +221,6 @@ class _Proxy(Followed):
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)  # type: ignore[no-any-return]
-
-
-def in_one_memory(one: Any, other: Any) -> bool:
-    """Whether two values are tensors that lie in the same memory."""
-    both = isinstance(one, Tensor) and isinstance(other, Tensor)
-    return both and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _is_mask(value: Any) -> bool:

@@ -15,10 +15,11 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
+from .followed import asks_metadata
 from .graph import INPUT
+from .in_place import RELUS
 from .local import Sum
-from .questions import asks_metadata
-from .tracing import DROPOUTS, FOLLOWED, RELUS, OfFunctions, one_line, package_of, traced
+from .tracing import DROPOUTS, FOLLOWED, OfFunctions, one_line, package_of, traced
 from .transformers import written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}

@@ -6,7 +6,6 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -16,21 +15,12 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
-from .questions import Answering, Followed, asks_metadata, in_one_memory, parts_of, place_of
+from .followed import Followed, asks_metadata
+from .in_place import leave_out_writing
+from .questions import Answering, parts_of, place_of
 
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
-RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
-"""Functions, and a method, that `nn.ReLU` stands for."""
-IN_PLACE: dict[Any, Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    operator.imatmul: operator.matmul,
-    operator.ipow: operator.pow,
-}
-"""Operators that write into their input, and those that do not."""
 DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
     functional.dropout1d: nn.Dropout1d,
@@ -62,19 +52,8 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
         BrodmannError: The network cannot be followed, or writes into what others read.
     """
     graph = _graph(root, sample)
-    numbers = _check_views(graph, root, sample)
-    order = {node: place for place, node in enumerate(graph.nodes)}
-    writing = {name for name, part in root.named_modules() if getattr(part, "inplace", False)}
-    for name in writing:
-        root.get_submodule(name).inplace = False  # type: ignore[assignment]
+    leave_out_writing(graph, root, sample)
     for node in graph.nodes:
-        if _made_functional(node) or (node.op == "call_module" and node.target in writing):
-            written = node.all_input_nodes[0]
-            read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
-            if written not in numbers and (read or not node.users):
-                raise _overwrites(node)
-        if not node.users and _writes(node, root):  # what has no twin that returns it
-            raise _overwrites(node)
         _fold_metadata(node, root)
         _part_bias(node)
     _leave_out_dropouts(graph, root, sample)
@@ -144,49 +123,6 @@ def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
     )
 
 
-def _writes(node: fx.Node, root: nn.Module) -> bool:
-    """Whether a node writes into its first input."""
-    target: Any = node.target
-    if node.op == "call_module":
-        return bool(getattr(root.get_submodule(target), "inplace", False))
-    if node.op not in ("call_function", "call_method"):
-        return False
-    name = str(getattr(target, "__name__", target))
-    if target in IN_PLACE or name in ("setitem", "__setitem__") or (name.endswith("_") and not name.endswith("__")):
-        return True
-    return bool(node.kwargs.get("inplace")) or (target in RELUS and True in node.args[1:])
-
-
-def _overwrites(node: fx.Node) -> BrodmannError:
-    name = getattr(node.target, "__name__", node.target)
-    return BrodmannError(f"{name} cannot be converted: it overwrites what others read. Leave in-place out.")
-
-
-def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Node]:
-    """Raises where a node writes into what is read after it under another name, of which it is a view, or which is its.
-
-    Which values lie in one memory is seen from two samples, which a copy of the network computes as it stands. Returns
-    the nodes whose values are no tensors, into which nothing is written: ``n += 1`` makes another number.
-    """
-    writing = [node for node in graph.nodes if _writes(node, root)]
-    if not writing:
-        return set()
-    walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
-    try:
-        with torch.no_grad():
-            walk.run(sample[:2].clone())
-    except Exception:  # of samples of another shape than the network is made for, which is told later
-        return set()
-    order = {node: place for place, node in enumerate(graph.nodes)}
-    for node in writing:
-        written = node.all_input_nodes[0]
-        for other in list(order)[: order[node]]:
-            later = any(order[user] > order[node] and not asks_metadata(user) for user in other.users)
-            if later and other is not written and in_one_memory(walk.env.get(other), walk.env.get(written)):
-                raise _overwrites(node)
-    return {node for node, value in walk.env.items() if not isinstance(value, Tensor)}
-
-
 @contextmanager
 def _unchanged(root: nn.Module) -> Iterator[None]:
     """Gives modules back what they hold, which a network that remembers sizes replaces while it is followed."""
@@ -202,25 +138,6 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
             holder.update(before)  # what torch.fx added stays, such as constants
         for several, whole in lists:
             several[:] = whole
-
-
-def _made_functional(node: fx.Node) -> bool:
-    """Replaces a call that would write into its input by one that returns it; returns whether it was one."""
-    target: Any = node.target
-    twin = target
-    if node.op == "call_method" and target.endswith("_") and hasattr(Tensor, target[:-1]):
-        twin = target[:-1]
-    if node.op == "call_function":
-        name = getattr(target, "__name__", "")
-        twin = IN_PLACE.get(target, getattr(torch, name[:-1], target) if name.endswith("_") else target)
-    node.target = twin
-    asked = bool(node.kwargs.get("inplace"))
-    if asked:
-        node.kwargs = {**node.kwargs, "inplace": False}
-    if twin in RELUS:
-        asked |= True in node.args[1:]
-        node.args, node.kwargs = node.args[:1], {}
-    return asked or twin is not target
 
 
 def _fold_metadata(node: fx.Node, root: nn.Module) -> None:

@@ -1,0 +1,55 @@
+"""Values while torch.fx follows a network: what writes into them, and what of them are no numbers."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx
+
+IN_PLACE: dict[Any, Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    operator.imatmul: operator.matmul,
+    operator.ipow: operator.pow,
+    operator.ifloordiv: operator.floordiv,
+    operator.imod: operator.mod,
+    operator.iand: operator.and_,
+    operator.ior: operator.or_,
+    operator.ixor: operator.xor,
+}
+"""Operators that write into their input, and those that do not."""
+_METADATA = (
+    "dtype device layout is_cuda shape ndim size dim numel nelement stride is_contiguous is_floating_point is_complex "
+    "new_zeros new_ones new_full"
+)
+METADATA = frozenset(_METADATA.split())
+"""Properties and methods of a tensor that ask for none of its numbers."""
+
+
+def asks_metadata(node: fx.Node) -> bool:
+    """Whether a node asks a tensor for something else than its numbers."""
+    asked = node.args[1] if node.target is getattr else node.target
+    return asked in METADATA and node.op in ("call_function", "call_method")
+
+
+def in_one_memory(one: Any, other: Any) -> bool:
+    """Whether two values are tensors that lie in the same memory."""
+    both = isinstance(one, Tensor) and isinstance(other, Tensor)
+    return both and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+class Followed(fx.Proxy):
+    """A value that is not known while a network is followed; what writes into it, such as ``x += y``, says so."""
+
+    def written(self, write: Callable[[Any, Any], Any], other: Any) -> fx.Proxy:
+        """Returns what an operator leaves in its place."""
+        return self.tracer.create_proxy("call_function", write, (self, other), {})
+
+
+for _write in IN_PLACE:
+    setattr(Followed, f"__{_write.__name__}__", functools.partialmethod(Followed.written, _write))
