@@ -875,6 +875,19 @@ def test_what_a_run_cannot_name_is_told(options: dict[str, Any], message: str, m
         RunOptions(**options).check()
 
 
+def test_rules_keep_their_own_decay_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(UPDATES, "halving", partial(UPDATES["sgd"], decay=0.5))
+    options = [RunOptions(optimiser=name) for name in ("adam", "sgd", "halving")]
+    assert [one.weight_decay for one in options] == [0.2, 0.0, 0.5]
+    assert options[-1].update().decay == 0.5
+    assert RunOptions(optimiser="halving", decay=0.1).update().decay == 0.1
+
+
+def test_designs_name_rules_by_their_names_alone_too() -> None:
+    network = Network.from_design({"builder": "mlp", "in_features": 6, "outputs": 3, "update": "adam"})
+    assert network.area_layers()[0][1].update_rule == Adam()
+
+
 def test_a_builder_that_fails_says_where_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILDERS, "own", lambda outputs: len(outputs))
     with pytest.raises(TypeError, match="object of type 'int' has no len"):  # with its line: it is the user's own

@@ -153,6 +153,7 @@ def test_a_network_of_ones_own_goes_through_the_command_line(tmp_path: Path) -> 
         assert trained.returncode == 0, trained.stderr
         result = json.loads(trained.stdout.splitlines()[-1])
         assert (result["builder"], result["test_accuracy"] > 0.3) == ("reader", True)
+        assert (result["layers"], result["width"], result["channels"]) == (None, None, None)
         again = command(tmp_path, *own, "evaluate", rule, "--json")
         assert json.loads(again.stdout)["test_accuracy"] == result["test_accuracy"]
     again = command(tmp_path, *own, "inspect", "random")

@@ -57,6 +57,10 @@ def test_the_last_column_is_the_target(
             "1,2,a\n1,x,b\n" * 5,
             "line 2 column 2 must be a finite number, got 'x'. Write numbers only, separated by commas.",
         ),
+        (
+            "x,y,kind\n" + "red,2,3\n" * 5,
+            "separated by commas. If the target is not the last column, name it by --target.",
+        ),
         ("1,2,a\n1,b\n" * 5, "line 2 must have 3 values like the first, got 2. Complete the line."),
         ("1,2,a\nnan,2,b\n" * 5, "line 2 column 1 must be a finite number, got 'nan'."),
         ("1,2,a\n1,1e39,b\n" * 5, "line 2 column 2 must be a number of at most 3.4e38, got '1e39'."),

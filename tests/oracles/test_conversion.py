@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrizations import weight_norm
 
-from brodmann import SGD, Adam, BrodmannError, Constant, Network, Sequential, from_torch
+from brodmann import SGD, Adam, BrodmannError, Constant, Network, Rates, Sequential, from_torch
 from brodmann.area_linear import AreaLinear
 from brodmann.local import Local
 from brodmann.telemetry import alignment
@@ -206,6 +206,26 @@ def test_images_of_whole_numbers_are_scaled_by_the_model() -> None:
 class Bytes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.to(torch.float32) / 255
+
+
+def test_all_that_learns_has_a_name_and_a_star_names_a_block() -> None:
+    torch.manual_seed(0)
+    network = Network(from_torch(MODELS["residual"][0](), (2, 6, 6), areas=2))
+    names = [name for name, _ in network.learning_layers()]
+    assert {name for name, _ in network.area_layers()} < {name.removeprefix("body.") for name in names} | set(names)
+    block = [name for name in names if ".blocks_0_" in name]
+    assert len(block) == 6  # two convolutions, factors and summands of two norms
+    before = {name: value.clone() for name, value in network.body.named_parameters()}
+    network.rates = Rates(layers={"nodes.blocks_0_*": 0.0})
+    x, y = samples("residual", 9), torch.arange(9) % CLASSES
+    for _ in range(2):
+        network.learn(x, y, lr=0.1)
+    after = dict(network.body.named_parameters())
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert not any(".blocks_0_" in name for name in moved)
+    assert any(".blocks_1_" in name for name in moved)
+    with pytest.raises(BrodmannError, match=r"Unknown layer 'nodes.block_\*'"):
+        network.rates = Rates(layers={"nodes.block_*": 0.0})
 
 
 def test_what_a_model_names_keeps_its_name() -> None:
