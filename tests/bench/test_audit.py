@@ -181,6 +181,7 @@ def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
     [
         "convergence",
         "depth",
+        "depth-mnist",
         "interference-mixture",
         "interference-mnist",
         "interference-split",
