@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from brodmann.baselines import matching_width
@@ -13,6 +14,7 @@ from brodmann.bench.case import Case
 from brodmann.bench.streams import STREAMS
 from brodmann.builders import mlp
 from brodmann.data import load
+from brodmann.data.directory import data_directory
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 from brodmann.network import Network
 from brodmann.options import RunOptions
@@ -381,9 +383,13 @@ class Facts:
         return self.samples >= LARGE
 
 
-@cache
 def _facts(dataset: str) -> Facts:
-    data = load(dataset)
+    return _facts_in(data_directory(), dataset)
+
+
+@cache
+def _facts_in(folder: Path, dataset: str) -> Facts:
+    data = load(dataset, folder)
     features = math.prod(data.shape[1:] if data.is_coloured else data.shape)
     return Facts(features, data.outputs, len(data.y_train), data.is_coloured, data.is_classification)
 
