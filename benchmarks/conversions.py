@@ -72,6 +72,27 @@ class Residual(nn.Module):
         return self.readout(self.blocks(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
+class Depthwise(nn.Module):
+    """A stem and three residual blocks of a convolution of each channel alone, one of all at a pixel, and a norm."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        self.shape = shape
+        self.stem = nn.Conv2d(shape[0], 32, 3, padding=1)
+        self.alone = nn.ModuleList([nn.Conv2d(32, 32, 3, padding=1, groups=32) for _ in range(3)])
+        self.mixing = nn.ModuleList([nn.Conv2d(32, 32, 1) for _ in range(3)])
+        self.norms = nn.ModuleList([nn.GroupNorm(8, 32) for _ in range(3)])
+        self.readout = nn.Linear(32, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes images, which may come flat; returns logits."""
+        x = functional.relu(self.stem(x.reshape(-1, *self.shape)))
+        for alone, mixing, norm in zip(self.alone, self.mixing, self.norms, strict=True):
+            x = x + functional.relu(norm(mixing(alone(x))))
+        return self.readout(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
 class Encoder(nn.Module):
     """Reads the rows of an image as a sequence, by attention."""
 
@@ -94,6 +115,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "residual": partial(Residual, partial(nn.GroupNorm, 4)),
     "residual-batch-norm": partial(Residual, nn.BatchNorm2d),
     "encoder": Encoder,
+    "depthwise": Depthwise,
 }
 
 
@@ -141,7 +163,7 @@ def main() -> None:
     """Prints a row for each model and method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", default="digits")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["residual", "residual-batch-norm", "encoder"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
