@@ -16,7 +16,7 @@ from .feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, err
 from .groups import Groups
 from .layers import Context, Layer, Rates, as_before, as_rows
 from .recording import followed, unrecorded
-from .routes import Choice, Route, gathered, spread
+from .routes import Choice, Route, checked_route, gathered, spread
 from .routing import Router, build_router
 from .slabs import Slab
 from .splitting import grow_areas, merge_areas, recruit_areas, split_area
@@ -177,10 +177,8 @@ class AreaLinear(Layer):
             choice = None
         elif self.router is not None:
             choice = self.router(rows)
-        elif choice is None:
-            raise _no_router()
         else:
-            _check_route(choice, x, rows)
+            choice = checked_route(choice, x, rows)
         if isinstance(choice, Choice) or followed(rows, *self._weights()):
             out = self._followed(rows, choice)
         else:
@@ -361,10 +359,7 @@ class AreaLinear(Layer):
         if router is not None:
             recruit_areas(router, self.children(), rows, context.weight)
             return router.route(rows)
-        if context.route is None:
-            raise _no_router()
-        _check_route(context.route, x, rows)
-        return context.route
+        return checked_route(context.route, x, rows)
 
     def _area_rate(self, route: Route | None, rates: Rates) -> float:
         """Returns the multiple of the learning rate at which the areas' own parts move. See `Rates`."""
@@ -388,17 +383,3 @@ def _of_rows(weight: Tensor, trace: AreaTrace) -> Tensor:
     """Returns the weights of samples for each of their rows, where a layer sees several of every sample."""
     samples = trace.leading[0] if trace.leading else 1
     return spread(weight, trace.groups.rows) if weight.ndim == 1 and len(weight) == samples else weight
-
-
-def _check_route(route: Route | Choice, x: Tensor, rows: Tensor) -> None:
-    """A route has a choice for each row, or for each sample of (samples, ..., in)."""
-    routed, there = route.area.shape[0], rows.shape[0]
-    if routed != there and (x.ndim == 2 or routed != x.shape[0]):
-        raise BrodmannError(
-            f"The shared route has {routed} rows, this layer got {there}: keep rows apart inside a Routed, or give the "
-            "layer (samples, ..., in)."
-        )
-
-
-def _no_router() -> BrodmannError:
-    return BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")

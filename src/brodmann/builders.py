@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from .containers import Recomputed, Residual, Routed, Sequential
 from .designs import described, design, note
 from .errors import BrodmannError, unknown_name
 from .feedback import Feedback, LeastChange, Shape
-from .files import plain
 from .layers import Layer
 from .layouts import ChannelsLast, Images
 from .local import Local, RMSNorm
@@ -353,37 +351,6 @@ def build(description: dict[str, Any]) -> Layer:
         raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}.")
     note(body, name, arguments)
     return body
-
-
-LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute")
-"""Arguments of builders that change how a body learns, and not what it computes."""
-
-
-def difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:
-    """Returns an argument by which bodies of two designs compute differently from equal weights; None if there is none.
-
-    Args:
-        saved: Design of a file's body.
-        given: Design of another body.
-    """
-    one, other = _every_argument(saved), _every_argument(given)
-    for name in [*one, *other]:
-        if name not in LEARNING_ALONE and one.get(name) != other.get(name):
-            return f"its {name} is {one.get(name)!r}, that of the body {other.get(name)!r}"
-    return None
-
-
-def _every_argument(description: dict[str, Any]) -> dict[str, Any]:
-    """Returns a design with the arguments that it leaves to their defaults."""
-    arguments = dict(description)
-    name = arguments.pop("builder")
-    try:
-        bound = inspect.signature(BUILDERS[name]).bind(**arguments)
-    except (KeyError, TypeError):  # of another version, or not registered here
-        return description
-    bound.apply_defaults()
-    whole: dict[str, Any] = json.loads(json.dumps({"builder": name, **bound.arguments}, default=plain))
-    return whole
 
 
 __all__ = [

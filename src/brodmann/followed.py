@@ -37,6 +37,11 @@ def asks_metadata(node: fx.Node) -> bool:
     return asked in METADATA and node.op in ("call_function", "call_method")
 
 
+def name_of(node: fx.Node) -> str:
+    """Returns what a node's function, method or module is called."""
+    return str(getattr(node.target, "__name__", node.target))
+
+
 def in_one_memory(one: Any, other: Any) -> bool:
     """Whether two values are tensors that lie in the same memory."""
     both = isinstance(one, Tensor) and isinstance(other, Tensor)

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from .errors import BrodmannError
-from .followed import IN_PLACE, asks_metadata, in_one_memory
+from .followed import IN_PLACE, asks_metadata, in_one_memory, name_of
 
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 """Functions, and a method, that `nn.ReLU` stands for."""
@@ -68,15 +68,14 @@ def _writes(node: fx.Node, root: nn.Module) -> bool:
         return bool(getattr(root.get_submodule(target), "inplace", False))
     if node.op not in ("call_function", "call_method"):
         return False
-    name = str(getattr(target, "__name__", target))
+    name = name_of(node)
     if target in IN_PLACE or name in ("setitem", "__setitem__") or (name.endswith("_") and not name.endswith("__")):
         return True
     return bool(node.kwargs.get("inplace")) or (target in RELUS and True in node.args[1:])
 
 
 def _overwrites(node: fx.Node) -> BrodmannError:
-    name = getattr(node.target, "__name__", node.target)
-    return BrodmannError(f"{name} cannot be converted: it overwrites what others read. Leave in-place out.")
+    return BrodmannError(f"{name_of(node)} cannot be converted: it overwrites what others read. Leave in-place out.")
 
 
 def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Node]:
@@ -94,10 +93,11 @@ def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Nod
             walk.run(sample[:2].clone())
     except Exception:  # of samples of another shape than the network is made for, which is told later
         return set()
-    order = {node: place for place, node in enumerate(graph.nodes)}
+    before = list(graph.nodes)
+    order = {node: place for place, node in enumerate(before)}
     for node in writing:
         written = node.all_input_nodes[0]
-        for other in list(order)[: order[node]]:
+        for other in before[: order[node]]:
             later = any(order[user] > order[node] and not asks_metadata(user) for user in other.users)
             if later and other is not written and in_one_memory(walk.env.get(other), walk.env.get(written)):
                 raise _overwrites(node)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .builders import build, difference
+from .builders import BUILDERS, build
 from .designs import built_from
 from .errors import CheckpointError
-from .files import read_tensors, write_tensors
+from .files import plain, read_tensors, write_tensors
 from .layers import Layer
 from .loss_adapters import describe_loss, described_loss
 from .losses import Loss
+
+LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute")
+"""Arguments of builders that change how a body learns, and not what it computes."""
 
 
 def write_network(path: Path, body: Layer, loss: Loss, settings: dict[str, Any]) -> None:
@@ -43,7 +48,7 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
                 f"{path} does not say how its body was built: pass the body, built by the code that built it first."
             )
         body = build(options["design"])
-    elif options["design"] is not None and (own := built_from(body)) and (apart := difference(options["design"], own)):
+    elif options["design"] is not None and (own := built_from(body)) and (apart := _difference(options["design"], own)):
         raise CheckpointError(f"{path} holds a network of another design: {apart}.")
     body.to(torch.float64 if options["dtype"] == "float64" else torch.float32)
     try:
@@ -56,3 +61,30 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         if loss is None:
             raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
     return body, loss, options
+
+
+def _difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:
+    """Returns an argument by which bodies of two designs compute differently from equal weights; None if there is none.
+
+    Args:
+        saved: Design of a file's body.
+        given: Design of another body.
+    """
+    one, other = _every_argument(saved), _every_argument(given)
+    for name in [*one, *other]:
+        if name not in LEARNING_ALONE and one.get(name) != other.get(name):
+            return f"its {name} is {one.get(name)!r}, that of the body {other.get(name)!r}"
+    return None
+
+
+def _every_argument(description: dict[str, Any]) -> dict[str, Any]:
+    """Returns a design with the arguments that it leaves to their defaults."""
+    arguments = dict(description)
+    name = arguments.pop("builder")
+    try:
+        bound = inspect.signature(BUILDERS[name]).bind(**arguments)
+    except (KeyError, TypeError):  # of another version, or not registered here
+        return description
+    bound.apply_defaults()
+    whole: dict[str, Any] = json.loads(json.dumps({"builder": name, **bound.arguments}, default=plain))
+    return whole

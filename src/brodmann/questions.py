@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 
 from .errors import BrodmannError
-from .followed import Followed, asks_metadata, in_one_memory
+from .followed import Followed, asks_metadata, in_one_memory, name_of
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
@@ -170,7 +170,7 @@ class Answering(fx.Tracer):
         own = node.op == "get_attr" and isinstance(self._held.get(str(node.target)), nn.Parameter)
         if own or node.op == "placeholder" or not self._numbers.isdisjoint(read):
             self._numbers.add(node)
-        name = str(getattr(node.target, "__name__", node.target))
+        name = name_of(node)
         masks = (self._walks[0].of[part] for part in read[1:])
         masked = name in ("getitem", "with_part") and any(_is_mask(mask) for mask in masks)
         if not self._ragged.isdisjoint(read) or name in RAGGED or (masked and name == "getitem"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from .conflict import SIZE
+from .errors import BrodmannError
 from .groups import Groups
 from .kernels import native
 
@@ -119,6 +120,31 @@ class Choice(NamedTuple):
 
     area: Tensor
     gate: Tensor
+
+
+AnyRoute = TypeVar("AnyRoute", bound=Route | Choice)
+
+
+def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
+    """Returns the route that an enclosing `Routed` hands down to a layer.
+
+    Args:
+        route: Its choice for each row, or for each sample of (samples, ..., in).
+        x: What comes to the layer.
+        rows: The same as (rows, in).
+
+    Raises:
+        BrodmannError: There is none, or it is one of other rows.
+    """
+    if route is None:
+        raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
+    routed, there = route.area.shape[0], rows.shape[0]
+    if routed != there and (x.ndim == 2 or routed != x.shape[0]):
+        raise BrodmannError(
+            f"The shared route has {routed} rows, this layer got {there}: keep rows apart inside a Routed, or give the "
+            "layer (samples, ..., in)."
+        )
+    return route
 
 
 def spread(of_samples: Tensor, rows: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from .errors import BrodmannError
-from .followed import asks_metadata
+from .followed import asks_metadata, name_of
 from .graph import INPUT
 from .in_place import RELUS
 from .local import Sum
@@ -157,7 +157,7 @@ class _Walk(fx.Interpreter):
         tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
         before = [tensor._version for tensor in tensors]
         module = self._module(node)
-        called = str(getattr(node.target, "__name__", node.target)) if module is None else said(module)
+        called = name_of(node) if module is None else said(module)
         try:
             result = self.run_node(node)
         except Exception as error:  # of whatever the network does with samples of a shape that it is not made for
@@ -313,7 +313,7 @@ class _Walk(fx.Interpreter):
             return copies[read]
 
         inside.output(inside.node_copy(node, copied))
-        function = fx.GraphModule(held, inside, str(getattr(node.target, "__name__", node.target)))
+        function = fx.GraphModule(held, inside, name_of(node))
         return function, [read for read, copy in copies.items() if copy.op == "placeholder"]
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
@@ -329,7 +329,7 @@ class _Walk(fx.Interpreter):
 
 
 def _is_product(node: fx.Node) -> bool:
-    return str(getattr(node.target, "__name__", node.target)).removeprefix("linalg_") in PRODUCTS
+    return name_of(node).removeprefix("linalg_") in PRODUCTS
 
 
 def _fixed(graph: fx.Graph) -> set[fx.Node]:
@@ -357,10 +357,9 @@ def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, w
 
 
 def _not_followed(node: fx.Node) -> BrodmannError:
-    name = str(getattr(node.target, "__name__", node.target))
     return BrodmannError(
-        f"{name} cannot be converted where it takes parameters, through which errors would go down: expected a product "
-        "of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
+        f"{name_of(node)} cannot be converted where it takes parameters, through which errors would go down: expected "
+        "a product of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
     )
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from brodmann.baselines import matching_width
 from brodmann.bench.case import Case
+from brodmann.bench.facts import facts_of, is_here
 from brodmann.bench.streams import STREAMS
 from brodmann.builders import mlp
-from brodmann.data import load
-from brodmann.data.directory import data_directory
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 from brodmann.network import Network
 from brodmann.options import RunOptions
@@ -37,8 +33,6 @@ TEN = (
 QUICK = ("digits", "semeion")
 MIXED_WITH = {"mnist": "cifar10-jpeg", "digits": "semeion"}
 """The second set of the stream that mixes two."""
-LARGE = 50_000
-"""Training samples from which a set counts as large: fewer epochs and seeds."""
 PUBLISHED = {
     "mnist": (90.64, 94.71),
     "cifar10-jpeg": (30.81, 36.60),
@@ -84,18 +78,18 @@ class Plan:
         """Returns the wanted data sets; of the usual ones those that are on this machine."""
         if self.sets is not None:
             for name in self.sets:
-                if not _facts(name).is_classification:
+                if not facts_of(name).is_classification:
                     raise BrodmannError(
                         f"The recipes compare classifiers, and '{name}' has real targets: leave it out of --sets."
                     )
             return self.sets
-        return tuple(name for name in (QUICK if self.quick else usual) if _is_here(name))
+        return tuple(name for name in (QUICK if self.quick else usual) if is_here(name))
 
     def seeds_for(self, dataset: str) -> range:
         """Returns the seeds of a data set."""
         if self.seeds is not None:
             return range(self.seeds)
-        return range(2 if self.quick else 5 if _facts(dataset).is_large else 10)
+        return range(2 if self.quick else 5 if facts_of(dataset).is_large else 10)
 
 
 Recipe = Callable[[Plan], list[Case]]
@@ -148,7 +142,7 @@ def depth(plan: Plan) -> list[Case]:
     """Residual and plain networks of 3 to 1024 layers under four feedback paths, settings unchanged with depth."""
     cases: list[Case] = []
     for dataset in plan.datasets(("digits", "mnist")):
-        large = _facts(dataset).is_large
+        large = facts_of(dataset).is_large
         layers = (3, 8, 32) if plan.quick else (3, 8, 32, 128, 1024) if large else (3, 8, 32, 128, 512, 1024)
         base = replace(_options(dataset, quick=plan.quick), width=64, areas=1, decay=0.0, epochs=2 if large else 15)
         base = replace(base, epochs=3) if plan.quick else base
@@ -176,7 +170,7 @@ def scale(plan: Plan) -> list[Case]:
     """
     cases: list[Case] = []
     for dataset in plan.datasets(("mnist",)):
-        facts = _facts(dataset)
+        facts = facts_of(dataset)
         one = dense_size(facts.features, facts.outputs, 2, 256)
         for total in (1e6, 1e7) if plan.quick else (1e6, 1e7, 1e8, 1e9, 6e9):
             areas = max(2, round(total / one))
@@ -238,7 +232,7 @@ def _streams(dataset: str, plan: Plan) -> list[dict[str, Any]]:
     if dataset != "cifar10-jpeg":
         streams.append({"stream": "permuted", "tasks": 3 if plan.quick else 10})
     other = MIXED_WITH.get(dataset)
-    if other and _is_here(other):
+    if other and is_here(other):
         streams.append({"stream": "mixture", "others": [other]})
     return [detail for detail in streams if plan.streams is None or detail["stream"] in plan.streams]
 
@@ -328,14 +322,14 @@ def _cases_of(name: str, plan: Plan) -> list[Case]:
 
 def _options(dataset: str, *, quick: bool) -> RunOptions:
     """Returns the settings that all methods share: as many epochs as a schedule takes by default; quick: 4."""
-    facts = _facts(dataset)
+    facts = facts_of(dataset)
     epochs = 4 if quick else Schedule().pace(facts.samples).epochs
     return RunOptions(dataset, epochs=epochs, batch_size=64, grey=facts.is_coloured)
 
 
 def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
     """Returns the methods of the tuned protocol. Dense ones are widened to SAL's active, or total, parameters."""
-    facts = _facts(dataset)
+    facts = facts_of(dataset)
     features, outputs = facts.features, facts.outputs
     network = Network(mlp(features, outputs, depth=base.layers, width=base.width, areas=16))
     one = dense_size(features, outputs, 2, base.width)
@@ -357,46 +351,3 @@ def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
         "last layer only": replace(dense, rule="last-layer"),
         "scikit-learn MLP": replace(dense, rule="backprop"),
     }
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What recipes ask of a data set, which is read once.
-
-    Attributes:
-        features: Size of a sample, of images in grey.
-        outputs: Classes, or targets.
-        samples: Of the training part.
-        is_coloured: Whether it holds coloured images.
-        is_classification: Whether targets are classes.
-    """
-
-    features: int
-    outputs: int
-    samples: int
-    is_coloured: bool
-    is_classification: bool
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it counts as large, see `LARGE`."""
-        return self.samples >= LARGE
-
-
-def _facts(dataset: str) -> Facts:
-    return _facts_in(data_directory(), dataset)
-
-
-@cache
-def _facts_in(folder: Path, dataset: str) -> Facts:
-    data = load(dataset, folder)
-    features = math.prod(data.shape[1:] if data.is_coloured else data.shape)
-    return Facts(features, data.outputs, len(data.y_train), data.is_coloured, data.is_classification)
-
-
-def _is_here(dataset: str) -> bool:
-    try:
-        _facts(dataset)
-    except BrodmannError:
-        return False
-    return True

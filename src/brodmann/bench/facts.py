@@ -1,0 +1,60 @@
+"""What recipes ask of a data set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from brodmann.data import load
+from brodmann.data.directory import data_directory
+from brodmann.errors import BrodmannError
+
+LARGE = 50_000
+"""Training samples from which a set counts as large: fewer epochs and seeds."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What recipes ask of a data set, which is read once.
+
+    Attributes:
+        features: Size of a sample, of images in grey.
+        outputs: Classes, or targets.
+        samples: Of the training part.
+        is_coloured: Whether it holds coloured images.
+        is_classification: Whether targets are classes.
+    """
+
+    features: int
+    outputs: int
+    samples: int
+    is_coloured: bool
+    is_classification: bool
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it counts as large, see `LARGE`."""
+        return self.samples >= LARGE
+
+
+def facts_of(dataset: str) -> Facts:
+    """Returns those of a data set in the folder of the data."""
+    return _facts_in(data_directory(), dataset)
+
+
+@cache
+def _facts_in(folder: Path, dataset: str) -> Facts:
+    data = load(dataset, folder)
+    features = math.prod(data.shape[1:] if data.is_coloured else data.shape)
+    return Facts(features, data.outputs, len(data.y_train), data.is_coloured, data.is_classification)
+
+
+def is_here(dataset: str) -> bool:
+    """Whether a data set is on this machine."""
+    try:
+        facts_of(dataset)
+    except BrodmannError:
+        return False
+    return True
