@@ -50,8 +50,8 @@ gpu-check: $(READY)  ## Checks and times the Triton kernels on a CUDA device
 	$(BIN)/python -m pytest tests/test_cuda.py
 	$(BIN)/python benchmarks/gpu.py
 
-MODULES := $(addprefix brodmann.,assembly bench builders callbacks conflict conversion data estimator execution extensions feedback figures losses \
-	options parts patches routes runs schedule scoring sizes slabs streams telemetry training updates)
+MODULES := $(addprefix brodmann.,areas baselines bench builders conversion data estimator feedback figures layer layers losses mirror \
+	routing runs streams telemetry training updates runs.assembly runs.extensions training.samples)
 api: $(READY)  ## Writes the reference of all public classes and functions: build/api/index.html
 	$(BIN)/pip install --quiet 'pdoc>=15'
 	@PYTHONWARNINGS=ignore $(BIN)/pdoc --docformat google --no-show-source --output-directory build/api brodmann $(MODULES)

@@ -20,9 +20,8 @@ import torch
 from brodmann import Adam, MeanSquaredError, Network, Rates, mlp, residual_mlp
 from brodmann.data import load
 from brodmann.mirror import mirror_weights
-from brodmann.schedule import Schedule
 from brodmann.telemetry import area_usage
-from brodmann.training import Trainer
+from brodmann.training import Schedule, Trainer
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},

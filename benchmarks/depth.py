@@ -14,10 +14,8 @@ import torch
 
 from brodmann import Network, residual_mlp
 from brodmann.data import Split, load
-from brodmann.schedule import Schedule
-from brodmann.scoring import evaluate
 from brodmann.telemetry import alignment
-from brodmann.training import Trainer
+from brodmann.training import Schedule, Trainer, evaluate
 
 GRID = (1e-3, 2e-3, 3e-3)
 PATHS = ("transpose", "kolen-pollack", "kolen-pollack-equal", "random")

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from brodmann import SGD, Network, mlp, slabs
+from brodmann import SGD, Network, mlp
+from brodmann.areas import slab
 from brodmann.kernels import operations
 from brodmann.kernels.pure import Pure
 
@@ -46,9 +47,9 @@ def measure(areas: int, rows: int, width: int) -> dict[str, float]:
     body = mlp(784, 10, width=width, areas=areas, shared="off", update=SGD(), router={"learned": False})
     network = Network(body, lr=1e-3).to("cuda")
     triton = microseconds(lambda: network.learn(x, y))
-    slabs.operations = lambda weight, rows: Pure()
+    slab.operations = lambda weight, rows: Pure()
     pure = microseconds(lambda: network.learn(x, y), repeats=20)
-    slabs.operations = operations
+    slab.operations = operations
     dense = nn.Sequential(nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10)).to("cuda")
     optimiser = torch.optim.SGD(dense.parameters(), lr=1e-3)
 

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 
 from brodmann.data import Dataset, Split, load
-from brodmann.schedule import Schedule
-from brodmann.scoring import evaluate
-from brodmann.training import Callback, Trainer
+from brodmann.training import Callback, Schedule, Trainer, evaluate
 
 GRID = (1e-3, 3e-3, 1e-2)
 

@@ -18,8 +18,7 @@ from roofline import Roofline
 from roofline import measure as measure_roofline
 
 from brodmann import SGD
-from brodmann.groups import Groups
-from brodmann.kernels import Target, operations
+from brodmann.kernels import Groups, Target, operations
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from output import Result, markdown, show
 
 from brodmann import SGD, Network
 from brodmann.builders import design
-from brodmann.execution import peak_rss_mb
+from brodmann.runs.execution import peak_rss_mb
 
 BATCH, TOUCHED, STEPS = 128, 64, 200
 ONE = 785 * 256 + 257 * 10

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from brodmann.kernels import native
+from brodmann.kernels import library
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 COMMANDS = [
@@ -29,7 +29,7 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_runs_to_its_end(command: str) -> None:
     script, *arguments = command.split()
-    if script == "step_time.py" and not native.active():
+    if script == "step_time.py" and not library.active():
         pytest.skip("the limit of a step is measured by a compiled program")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(

@@ -26,13 +26,10 @@ from brodmann import (
     Transpose,
     mlp,
 )
-from brodmann.callbacks import AlignmentRecord, AreaUse, ProgressBar
-from brodmann.layers import Context, Layer
+from brodmann.layer import Context, Layer
 from brodmann.network import routers
-from brodmann.schedule import Schedule
-from brodmann.signals import Interrupted
 from brodmann.telemetry import alignment
-from brodmann.training import Callback, Trainer
+from brodmann.training import AlignmentRecord, AreaUse, Callback, Interrupted, ProgressBar, Schedule, Trainer
 
 X, Y = torch.randn(90, 5, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
 

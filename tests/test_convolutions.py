@@ -40,11 +40,9 @@ from brodmann.bench.estimate import core_hours
 from brodmann.bench.tasks import run_case
 from brodmann.builders import FEEDBACKS
 from brodmann.cli import main
-from brodmann.options import RunOptions
-from brodmann.schedule import Schedule
-from brodmann.scoring import evaluate
+from brodmann.runs import RunOptions
 from brodmann.telemetry import alignment, area_usage, class_conflict
-from brodmann.training import Trainer
+from brodmann.training import Schedule, Trainer, evaluate
 
 from .blobs import write_blobs
 from .oracles.cases import LAYERS

@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 
-from brodmann import SGD, Adam, Network, UpdateRule, mlp, residual_mlp, slabs
-from brodmann.groups import Groups
+from brodmann import SGD, Adam, Network, UpdateRule, mlp, residual_mlp
+from brodmann.areas import slab
+from brodmann.kernels import Groups
 from brodmann.kernels.interface import Operations, Target
 from brodmann.kernels.pure import Pure
 
@@ -107,7 +108,7 @@ def test_a_network_learns_the_same(builder: object, options: dict, monkeypatch: 
         def chosen(weight: torch.Tensor, rows: torch.Tensor, own: Operations = operations) -> Operations:
             return own
 
-        monkeypatch.setattr(slabs, "operations", chosen)
+        monkeypatch.setattr(slab, "operations", chosen)
         for _ in range(4):
             network.learn(x, y, lr=0.01)
     for name, tensor in first.state_dict().items():

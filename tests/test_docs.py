@@ -10,7 +10,7 @@ import pytest
 
 from brodmann.bench import RECIPES
 from brodmann.builders import ACTIVATIONS, BUILDERS, FEEDBACKS
-from brodmann.schedule import SCHEDULES
+from brodmann.training import SCHEDULES
 from brodmann.updates import UPDATES
 
 ROOT = Path(__file__).parent.parent

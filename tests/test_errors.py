@@ -37,11 +37,9 @@ from brodmann.builders import build, design
 from brodmann.data import load
 from brodmann.feedback import Shape
 from brodmann.losses import Loss
-from brodmann.options import RunOptions
-from brodmann.schedule import Schedule
-from brodmann.scoring import evaluate
+from brodmann.runs import RunOptions
 from brodmann.telemetry import alignment, area_usage, class_conflict
-from brodmann.training import Trainer
+from brodmann.training import Schedule, Trainer, evaluate
 from brodmann.updates import Factors, UpdateRule, update_rule
 
 
@@ -83,8 +81,8 @@ OTHER_NUMBERS = (
     "network with .to(...)."
 )
 WITH_BATCH_NORM = (
-    "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: use RMSNorm() of "
-    "brodmann.local, or nn.LayerNorm with elementwise_affine=False."
+    "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: use "
+    "brodmann.RMSNorm(), or nn.LayerNorm with elementwise_affine=False."
 )
 NO_NETWORK = "Expected a Network, got Routed: put the body into one."
 NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "

@@ -38,16 +38,14 @@ from brodmann import (
 )
 from brodmann.baselines import Backpropagation
 from brodmann.builders import ACTIVATIONS, BUILDERS, FEEDBACKS, build, design
-from brodmann.execution import start_run
 from brodmann.feedback import Signal
-from brodmann.groups import Groups
-from brodmann.kernels.native import switched_off
-from brodmann.layers import Layer, Rates
-from brodmann.options import RunOptions
-from brodmann.routes import Route
-from brodmann.schedule import Schedule
+from brodmann.kernels import Groups
+from brodmann.kernels.library import switched_off
+from brodmann.layer import Layer, Rates
+from brodmann.routing import Route
+from brodmann.runs import RunOptions, start_run
 from brodmann.telemetry import area_choices
-from brodmann.training import Callback, Trainer
+from brodmann.training import Callback, Schedule, Trainer
 from brodmann.updates import UPDATES
 
 X, Y = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
@@ -388,7 +386,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Network(body(), lr=-1.0), "Expected lr to be a number of at least 0, got -1.0."),
     (
         lambda: Trainer(Incomplete(), (X, Y)),  # type: ignore[arg-type]
-        "Expected a learner, which has all that brodmann.learner.Learner names; Incomplete lacks learning_state, "
+        "Expected a learner, which has all that brodmann.training.Learner names; Incomplete lacks learning_state, "
         "load_learning_state, lr, loss, recursive.",
     ),
 ]

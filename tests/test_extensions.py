@@ -12,8 +12,8 @@ import pytest
 
 from brodmann import BrodmannError
 from brodmann.bench.journal import Journal
-from brodmann.extensions import VARIABLE, add_extension, import_extensions
-from brodmann.version import code_version
+from brodmann.runs.extensions import VARIABLE, add_extension, import_extensions
+from brodmann.runs.version import code_version
 
 MINE = """
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from brodmann import FixedRandom, SGD
 from brodmann.bench import RECIPES, Case
 from brodmann.builders import ACTIVATIONS, FEEDBACKS
 from brodmann.losses import LOSSES
-from brodmann.options import RunOptions
+from brodmann.runs import RunOptions
 from brodmann.updates import UPDATES
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from brodmann import BrodmannError, figures
-from brodmann.drawing import evenly
 from brodmann.figures.classes_in_areas import _information
+from brodmann.figures.drawing import evenly
 from brodmann.telemetry import Alignment, AreaUsage
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
@@ -246,7 +246,7 @@ def test_settings_of_the_users_that_matplotlib_cannot_follow_are_named(tmp_path:
     with matplotlib.rc_context(settings), refusal:
         figures.alignment(tmp_path / "a.png", aligned(2))
     assert not list(tmp_path.iterdir())
-    code = "from brodmann.drawing import new_figure; new_figure(1, 1)"
+    code = "from brodmann.figures.drawing import new_figure; new_figure(1, 1)"
     environment = {**os.environ, "MPLBACKEND": "none-such"}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "BrodmannError: Matplotlib cannot be used: " in found.stderr

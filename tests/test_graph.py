@@ -32,7 +32,7 @@ from brodmann import (
     Transpose,
     affine,
 )
-from brodmann.local import Sum
+from brodmann.layers.local import Sum
 
 
 def layer(inputs: int, size: int, **options: Any) -> AreaLinear:

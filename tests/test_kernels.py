@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CrossEntropy, Network, Router, UpdateRule, mlp
-from brodmann.groups import Groups
-from brodmann.kernels import native, operations, pure
+from brodmann.areas import Slab
+from brodmann.kernels import Groups, library, operations, per_row, pure
 from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
-from brodmann.slabs import Slab
+from brodmann.kernels.native import Native
 from brodmann.updates import Factors
 
 needs_kernels = pytest.mark.skipif(build().library is None, reason=f"no compiled kernels here: {build().why}")
@@ -100,11 +100,11 @@ def close(found: Tensor, expected: Tensor, terms: int) -> None:
 @also_long(torch.float32, torch.float64, threads=2)
 def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
     groups = Groups.of(case.area, case.areas)
-    with native.switched_off():
+    with library.switched_off():
         again = Groups.of(case.area, case.areas)
     assert again.segments == groups.segments
     assert (groups.order is None and again.order is None) or torch.equal(groups.order, again.order)
-    compiled, plain = native.Native(), pure.Pure()
+    compiled, plain = Native(), pure.Pure()
     torch.set_num_threads(threads)
     try:
         for slot, bias in ((case.slot, case.bias), (None, None)):
@@ -137,7 +137,7 @@ def test_the_nearest_prototype_is_the_first_of_equals(
     prototypes = torch.randint(-2, 3, (cells, dimension), generator=generator).to(number)
     torch.set_num_threads(threads)
     try:
-        assert torch.equal(native.nearest(u, prototypes), (u @ prototypes.t()).argmax(1))
+        assert torch.equal(per_row.nearest(u, prototypes), (u @ prototypes.t()).argmax(1))
     finally:
         torch.set_num_threads(1)
 
@@ -163,9 +163,9 @@ def test_what_a_projection_learns_equals_pure_pytorch(
     x[::3] = 0  # no direction
     route = router.route(x)
     gate_error = torch.randn(rows, generator=generator, dtype=number)
-    found = native.gate_down(route.u, router.prototypes, route.cell, gate_error, temperature)
+    found = per_row.gate_down(route.u, router.prototypes, route.cell, gate_error, temperature)
     assert found is not None
-    with native.switched_off():
+    with library.switched_off():
         expected = route.gate_down(gate_error)
     tolerance = 1e-4 if number == torch.float32 else 1e-11
     scale = temperature * route.u.norm(dim=1, keepdim=True)  # of 1 / (tau |u|) are the terms, which may cancel
@@ -190,10 +190,10 @@ def test_the_loss_equals_that_of_pure_pytorch(
     output = size * torch.randn(classes, *leading, generator=generator, dtype=number).movedim(0, -1)  # strided
     target = torch.randint(0, classes, leading, generator=generator)
     cross_entropy = CrossEntropy(smoothing)
-    found = native.cross_entropy(output, target, smoothing)
+    found = per_row.cross_entropy(output, target, smoothing)
     assert found is not None
     loss, error = found
-    with native.switched_off():
+    with library.switched_off():
         expected = cross_entropy.value_and_error(output, target)
     tolerance = 1e-5 if number == torch.float32 else 1e-13
     torch.testing.assert_close(loss, expected[0], rtol=tolerance, atol=tolerance)
@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_is_so_in_both(bad: float, place: int) -> None
     output, target = torch.zeros(3, 4), torch.tensor([0, 0, 0])
     output[1, place] = bad
     loss, error = CrossEntropy().value_and_error(output, target)
-    with native.switched_off():
+    with library.switched_off():
         expected = CrossEntropy().value_and_error(output, target)
     torch.testing.assert_close(loss, expected[0], equal_nan=True)
     torch.testing.assert_close(error, expected[1], equal_nan=True)
@@ -222,7 +222,7 @@ def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: Upd
     results = []
     for compiled in (True, False):
         weight, bias = Slab(case.weight.clone(), rule), Slab(case.bias.clone(), rule)
-        with nullcontext() if compiled else native.switched_off():
+        with nullcontext() if compiled else library.switched_off():
             for _ in range(3):
                 targets = [weight.target(0.05, 0.2)]
                 how = operations(weight.value, case.x)
@@ -244,7 +244,7 @@ def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRul
     together, alone = ([Slab(case.weight * k, rule) for k in range(1, count + 1)] for _ in range(2))
     for _ in range(2):
         targets = [slab.target(lr, 0.2) for slab, lr in zip(together, rates, strict=True)]
-        native.Native().update(rule, targets, groups, case.slot, case.delta, case.x)
+        Native().update(rule, targets, groups, case.slot, case.delta, case.x)
         for slab, lr in zip(alone, rates, strict=True):
             slab.learn(groups, case.slot, case.delta, case.x, lr, 0.2)
     for one, other in zip(together, alone, strict=True):
@@ -254,7 +254,7 @@ def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRul
 
 def as_multiplied(rows: Tensor, paired: int = 0) -> Tensor:
     """What the kernels multiply bfloat16 weights with: rounded rows, where the processor has instructions for pairs."""
-    return rows.bfloat16().float() if native.multiplies_bfloat16() and paired % 2 == 0 else rows
+    return rows.bfloat16().float() if library.multiplies_bfloat16() and paired % 2 == 0 else rows
 
 
 @needs_kernels
@@ -264,7 +264,7 @@ def as_multiplied(rows: Tensor, paired: int = 0) -> Tensor:
 def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule, threads: int) -> None:
     groups = Groups.of(case.area, case.areas)
     inputs = case.weight.shape[2]
-    wide, compiled, plain = case.weight.float(), native.Native(), pure.Pure()
+    wide, compiled, plain = case.weight.float(), Native(), pure.Pure()
     torch.set_num_threads(threads)
     try:
         found = compiled.forward(case.x, groups, case.slot, case.weight, case.bias)
@@ -293,7 +293,7 @@ def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, 
 def test_bfloat16_storage_in_pure_pytorch_rounds_to_a_neighbour(case: Case, rule: UpdateRule) -> None:
     groups = Groups.of(case.area, case.areas)
     exact, stored = Slab(case.weight.float(), rule), Slab(case.weight.clone(), rule)
-    with native.switched_off():
+    with library.switched_off():
         for slab in (exact, stored):
             slab.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
     assert ((stored.value.float() - exact.value).abs() <= exact.value.abs() * 2**-7 + 1e-4).all()
@@ -305,7 +305,7 @@ def test_small_updates_survive_in_bfloat16_on_average(compiled: bool) -> None:
     slab = Slab(torch.ones(1, 64, 64, dtype=torch.bfloat16), SGD())
     delta, x = torch.ones(1, 64), torch.ones(1, 64)
     for _ in range(100):  # each far below half a unit in the last place of 1.0
-        with nullcontext() if compiled else native.switched_off():
+        with nullcontext() if compiled else library.switched_off():
             slab.learn(Groups.single(1), None, delta, x, 1e-3, 0.0)
     assert float(slab.value.float().mean()) == pytest.approx(0.9, abs=0.003)
 
@@ -364,7 +364,7 @@ def test_rules_of_ones_own_work_everywhere() -> None:
 def test_other_kinds_of_number_go_the_way_of_pure_pytorch() -> None:
     assert isinstance(operations(torch.zeros(1, 2, 2, dtype=torch.float16), torch.zeros(1, 2)), pure.Pure)
     assert isinstance(operations(torch.zeros(1, 2, 2, dtype=torch.float64), torch.zeros(1, 2)), pure.Pure)
-    with native.switched_off():
+    with library.switched_off():
         assert isinstance(operations(torch.zeros(1, 2, 2), torch.zeros(1, 2)), pure.Pure)
 
 
@@ -561,7 +561,7 @@ def test_errors_are_added_to_rows_that_lie_apart() -> None:
     start = torch.randn(6, 7, dtype=torch.float64).t()
     ours, theirs = start.clone(memory_format=torch.preserve_format), start.contiguous()
     assert not ours.is_contiguous()
-    native.Native().add_error(ours, case.delta, groups, case.slot, case.weight)
+    Native().add_error(ours, case.delta, groups, case.slot, case.weight)
     pure.Pure().add_error(theirs, case.delta, groups, case.slot, case.weight)
     torch.testing.assert_close(ours, theirs)
 
@@ -606,8 +606,8 @@ def test_a_strange_compiler_is_no_reason_to_fail(script: str, tmp_path: Path, mo
 
 def test_a_target_on_another_device_is_not_read() -> None:
     output, target = torch.randn(6, 3), torch.zeros(6, dtype=torch.int64)
-    assert native.cross_entropy(output, target, 0.0) is not None
-    assert native.cross_entropy(output, target.to("meta"), 0.0) is None
+    assert per_row.cross_entropy(output, target, 0.0) is not None
+    assert per_row.cross_entropy(output, target.to("meta"), 0.0) is None
 
 
 def test_a_bias_of_another_kind_of_number_is_converted() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from brodmann import SGD, Adam, BrodmannError, Context, Network, UpdateRule, mlp
-from brodmann.pages import ask_for_large_pages
-from brodmann.slabs import Slab
+from brodmann.areas import Slab
+from brodmann.areas.pages import ask_for_large_pages
 
 IN, WIDTH, ROWS = 300, 200, 32
 

@@ -46,9 +46,8 @@ from brodmann import (
 from brodmann.baselines import Backpropagation
 from brodmann.builders import BUILDERS, design
 from brodmann.files import read_tensors, write_tensors
-from brodmann.options import RunOptions
-from brodmann.scoring import evaluate
-from brodmann.training import Trainer
+from brodmann.runs import RunOptions
+from brodmann.training import Trainer, evaluate
 from brodmann.updates import UPDATES, UpdateRule
 
 from .oracles.cases import LAYERS, PATHS

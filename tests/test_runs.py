@@ -22,19 +22,16 @@ import torch
 from safetensors.torch import load_file
 
 import brodmann
-from brodmann import BrodmannError, Network, execution
-from brodmann.assembly import build_learner
+from brodmann import BrodmannError, Network
 from brodmann.builders import mlp
-from brodmann.checkpoints import checkpoint_names
 from brodmann.cli import main
 from brodmann.cli.train import free_folder
 from brodmann.data import load
-from brodmann.execution import continue_run, start_run
-from brodmann.kernels import native
-from brodmann.options import RunOptions
-from brodmann.runs import Run
-from brodmann.signals import Interrupted
-from brodmann.training import Callback, Trainer
+from brodmann.kernels import library
+from brodmann.runs import Run, RunOptions, continue_run, execution, start_run
+from brodmann.runs.assembly import build_learner
+from brodmann.training import Callback, Interrupted, Trainer
+from brodmann.training.checkpoints import checkpoint_names
 
 from .blobs import write_blobs
 
@@ -69,7 +66,7 @@ def options(table: Path) -> RunOptions:
 def test_a_run_killed_at_random_moments_resumes_bit_for_bit(table: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     start_run(options(table), whole, compare=True)
-    native.active()  # compiles at a machine's first use, which would make a run look long
+    library.active()  # compiles at a machine's first use, which would make a run look long
     began = time.monotonic()
     continue_run(whole)
     length = time.monotonic() - began

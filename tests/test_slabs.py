@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CheckpointError, Network, Router, UpdateRule, mlp
-from brodmann.groups import Groups
-from brodmann.kernels import native
-from brodmann.schedule import Schedule
-from brodmann.slabs import Slab
-from brodmann.training import Trainer
+from brodmann.areas import Slab
+from brodmann.kernels import Groups, library
+from brodmann.training import Schedule, Trainer
 
 
 def trained(areas: int = 64, width: int = 16, steps: int = 3) -> Network:
@@ -81,7 +79,7 @@ def test_areas_take_all_of_a_state_or_nothing(strict: bool, width: int) -> None:
     with pytest.raises(RuntimeError, match=r"areas\.\* should hold slot, weight\.value, weight\.bias\.value, got slot"):
         network.load_state_dict(fitting, strict=strict)
     x = torch.randn(5, 8)
-    with native.switched_off():
+    with library.switched_off():
         expected = network(x)
     torch.testing.assert_close(network(x), expected)
     for _, layer in network.area_layers():

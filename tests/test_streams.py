@@ -15,8 +15,16 @@ from torch import Tensor
 
 from brodmann import BrodmannError, Network, convnet, mlp
 from brodmann.baselines import Backpropagation
-from brodmann.stream_baselines import ElasticConsolidation, NearestMean, Replay, StreamingDiscriminant
-from brodmann.streams import NetworkLearner, Task, continual_scores, learn_stream
+from brodmann.streams import (
+    ElasticConsolidation,
+    NearestMean,
+    NetworkLearner,
+    Replay,
+    StreamingDiscriminant,
+    Task,
+    continual_scores,
+    learn_stream,
+)
 
 
 def task(seed: int, rows: int = 20, parts: int = 1) -> Task:

@@ -30,19 +30,15 @@ from brodmann import (
     MeanSquaredError,
     Network,
     SumOfSquares,
-    checkpoints,
     mlp,
     stream_mlp,
 )
+from brodmann.areas import Slab
 from brodmann.baselines import Backpropagation, matching_width
-from brodmann.callbacks import ProgressBar
-from brodmann.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
-from brodmann.options import RunOptions
-from brodmann.schedule import SCHEDULES, Schedule, batches, learning_rate
-from brodmann.scoring import evaluate, score
-from brodmann.signals import Interrupted
-from brodmann.slabs import Slab
-from brodmann.training import Callback, Trainer
+from brodmann.runs import RunOptions
+from brodmann.training import Callback, Interrupted, ProgressBar, Trainer, checkpoints, evaluate, score
+from brodmann.training.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
+from brodmann.training.schedule import SCHEDULES, Schedule, batches, learning_rate
 
 
 def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,15 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .builders import activation_named
+from .builders.parts import activation_named
+from .builders.sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
 from .checks import check_memory, check_whole
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
-from .layers import Observer
-from .local import RMSNorm
-from .loss_adapters import as_loss
-from .losses import Loss, one_number
-from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
+from .layer import Observer
+from .layers import RMSNorm
+from .losses import as_loss
+from .losses.builtin import Loss, one_number
 from .updates import SGD, Adam
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from .area_linear import AreaLinear
 from .feedback import Feedback
+from .layers import AreaLinear
 from .routing import Router
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .errors import DivergenceError
-from .layers import Layer
-from .routes import Choice, Route
+from .layer import Layer
 from .routing import Router
+from .routing.route import Choice, Route
 
 EXPLODED, VANISHED = 1e12, 1e-20
 """Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. Exactly

@@ -11,8 +11,8 @@ import torch
 from . import __version__
 from .data import data_directory
 from .errors import BrodmannError
-from .kernels import native
 from .kernels.build import build
+from .kernels.library import multiplies_bfloat16
 
 
 def _triton() -> str:
@@ -41,7 +41,7 @@ def diagnose() -> dict[str, str]:
         f"{torch.backends.cpu.get_cpu_capability()}",
         "compiled kernels": f"{'active' if active else 'not active: pure PyTorch'}. {kernels.why}",
         "bfloat16 products": "active: the processor has instructions for them"
-        if active and native.multiplies_bfloat16()
+        if active and multiplies_bfloat16()
         else "not active: bfloat16 weights are widened to float32",
         "kernels lie in": str(kernels.path) if kernels.path else "-",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none: CUDA is not available",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .area_linear import AreaLinear
+from .areas.starts import NOISE, mirrored
 from .checks import check_whole
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, LeastChange
-from .starts import NOISE, mirrored
+from .layers import AreaLinear
 
 
 @torch.no_grad()

@@ -12,20 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .area_linear import AreaLinear
 from .areas import AreaMap
 from .builders import build
+from .builders.designs import built_from
 from .checks import all_finite, check_positive, check_real, check_tensors
-from .constant import Constant
 from .counting import active_parameters, total_parameters
-from .designs import built_from
 from .divergence import check_loss
 from .errors import BrodmannError, DivergenceError, unknown_name
-from .layers import Context, Layer, Observer, Rates, check_layer, is_within
-from .loss_adapters import as_loss
-from .losses import Loss, SumOfSquares, one_number
+from .layer import Context, Layer, Observer, Rates, check_layer, is_within
+from .layers import AreaLinear, Constant, Product
+from .losses import as_loss
+from .losses.builtin import Loss, SumOfSquares, one_number
 from .network_files import read_network, write_network
-from .product import Product
 from .recording import autocast_off, ordinary, unrecorded
 from .routing import Router
 from .updates import LEARNING_RATE, RLS

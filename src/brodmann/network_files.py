@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from .builders import BUILDERS, build
-from .designs import built_from
+from .builders.designs import built_from
 from .errors import CheckpointError
 from .files import plain, read_tensors, write_tensors
-from .layers import Layer
-from .loss_adapters import describe_loss, described_loss
+from .layer import Layer
 from .losses import Loss
+from .losses.adapters import describe_loss, described_loss
 
 LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute")
 """Arguments of builders that change how a body learns, and not what it computes."""

@@ -18,7 +18,7 @@ from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.tasks import run_case
 from brodmann.bench.tuner import at_edge, candidates, choose, next_settings, settled, stored_choices, trials_of
 from brodmann.errors import BrodmannError
-from brodmann.options import RunOptions
+from brodmann.runs import RunOptions
 
 
 def test_a_journal_forgets_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:

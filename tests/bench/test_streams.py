@@ -12,7 +12,7 @@ from brodmann.bench.case import Case
 from brodmann.bench.streams import tasks_of
 from brodmann.bench.tasks import run_case
 from brodmann.errors import BrodmannError
-from brodmann.options import RunOptions
+from brodmann.runs import RunOptions
 from brodmann.streams import continual_scores
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from brodmann import RLS, SGD, Adam, Graph, Layer, Residual, Sequential, affine, convnet, mlp, residual_mlp
 from brodmann.builders import FEEDBACKS
-from brodmann.parts import Parts, activation_of
+from brodmann.builders.parts import Parts, activation_of
 
 RULES = {
     "sgd": SGD(),

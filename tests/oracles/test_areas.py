@@ -25,11 +25,10 @@ from brodmann import (
     Router,
     Sequential,
 )
-from brodmann.areas import AreaMap
+from brodmann.areas import AreaMap, Slab
 from brodmann.feedback import Direct, FixedRandom, Shape, Signal
-from brodmann.groups import Groups
-from brodmann.layers import Layer
-from brodmann.slabs import Slab
+from brodmann.kernels import Groups
+from brodmann.layer import Layer
 
 few = settings(max_examples=40)
 

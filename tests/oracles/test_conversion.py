@@ -23,8 +23,7 @@ from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrizations import weight_norm
 
 from brodmann import SGD, Adam, BrodmannError, Constant, Network, Rates, Sequential, from_torch
-from brodmann.area_linear import AreaLinear
-from brodmann.local import Local
+from brodmann.layers import AreaLinear, Local
 from brodmann.telemetry import alignment
 
 from .models import CLASSES, MODELS, Language, batched, dense, samples

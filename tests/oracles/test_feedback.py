@@ -23,7 +23,7 @@ from brodmann import (
     mlp,
 )
 from brodmann.feedback import Feedback, Shape, Signal
-from brodmann.groups import Groups
+from brodmann.kernels import Groups
 
 from .cases import PATHS, RULES
 

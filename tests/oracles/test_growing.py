@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from brodmann import Adam, AreaLinear, Context, Layer, MeanSquaredError, Network, Routed, Router, mlp
-from brodmann.conflict import SIZE, Conflict, sketch
+from brodmann.layers.splitting import grow_areas
 from brodmann.network import routers
-from brodmann.splitting import grow_areas
+from brodmann.routing.conflict import SIZE, Conflict, sketch
 
 
 def test_sketches_have_the_inner_products_of_the_gradients_on_average() -> None:

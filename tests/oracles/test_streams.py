@@ -35,7 +35,7 @@ from brodmann import (
 )
 from brodmann.builders import FEEDBACKS, design
 from brodmann.feedback import Shape, Signal
-from brodmann.groups import Groups
+from brodmann.kernels import Groups
 from brodmann.updates import Factors
 
 few = settings(max_examples=30)

@@ -13,7 +13,7 @@ from typing import Any
 from brodmann.bench.case import LATER, Case, Row
 from brodmann.bench.statistics import unpack
 from brodmann.bench.tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
-from brodmann.options import RunOptions
+from brodmann.runs import RunOptions
 
 TEST_FIELDS = ("test", "correct", "matrix")
 

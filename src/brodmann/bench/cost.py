@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from brodmann.area_linear import AreaLinear
 from brodmann.baselines import Backpropagation
 from brodmann.feedback import Direct, Feedback, KolenPollack, LeastChange, Transpose
+from brodmann.layers import AreaLinear
 from brodmann.network import Network, routers
 
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 
-from brodmann.assembly import learner_for, split_data
 from brodmann.bench.case import Case
 from brodmann.bench.runner import searches
 from brodmann.bench.stream_learners import stream_learner
 from brodmann.bench.streams import Stream, tasks_of
 from brodmann.bench.tuner import candidates, stored_choices, trials_of
 from brodmann.data import Split, load
-from brodmann.execution import threads
-from brodmann.options import RunOptions
+from brodmann.runs import RunOptions
+from brodmann.runs.assembly import learner_for, split_data
+from brodmann.runs.execution import threads
 
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from brodmann.data import load
-from brodmann.data.directory import data_directory
+from brodmann.data import data_directory, load
 from brodmann.errors import BrodmannError
 
 LARGE = 50_000

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brodmann.bench.case import Row
 from brodmann.bench.statistics import Difference
 from brodmann.bench.tables import grouped
-from brodmann.drawing import (
+from brodmann.figures.drawing import (
     COLOURS,
     GREY,
     INK,

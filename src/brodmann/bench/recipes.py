@@ -11,11 +11,11 @@ from brodmann.bench.case import Case
 from brodmann.bench.facts import facts_of, is_here
 from brodmann.bench.streams import STREAMS
 from brodmann.builders import mlp
+from brodmann.builders.sizes import dense_size
 from brodmann.errors import BrodmannError, MissingDataError, unknown_name
 from brodmann.network import Network
-from brodmann.options import RunOptions
-from brodmann.schedule import Schedule
-from brodmann.sizes import dense_size
+from brodmann.runs import RunOptions
+from brodmann.training import Schedule
 
 TEN = (
     "digits",

@@ -34,10 +34,10 @@ from brodmann.bench.tuner import (
     trials_of,
 )
 from brodmann.errors import BrodmannError
-from brodmann.extensions import import_extensions
 from brodmann.files import alone_in, read_json, write_json
-from brodmann.signals import Interrupted
-from brodmann.version import code_version
+from brodmann.runs.extensions import import_extensions
+from brodmann.runs.version import code_version
+from brodmann.training import Interrupted
 
 ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
 

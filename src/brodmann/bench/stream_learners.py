@@ -8,7 +8,6 @@ from typing import Protocol
 
 import torch
 
-from brodmann.assembly import build_learner
 from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
 from brodmann.builders import stream_mlp
@@ -16,8 +15,15 @@ from brodmann.errors import unknown_name
 from brodmann.feedback import FixedRandom
 from brodmann.losses import SumOfSquares
 from brodmann.network import Network
-from brodmann.stream_baselines import ElasticConsolidation, NearestMean, Replay, StreamingDiscriminant
-from brodmann.streams import NetworkLearner, StreamLearner
+from brodmann.runs.assembly import build_learner
+from brodmann.streams import (
+    ElasticConsolidation,
+    NearestMean,
+    NetworkLearner,
+    Replay,
+    StreamingDiscriminant,
+    StreamLearner,
+)
 
 
 class Counted(StreamLearner, Protocol):

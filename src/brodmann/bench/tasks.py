@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brodmann.assembly import learner_for
 from brodmann.baselines import Backpropagation
 from brodmann.bench import paper
 from brodmann.bench.case import Case, Row
@@ -24,12 +23,12 @@ from brodmann.bench.statistics import pack
 from brodmann.bench.streams import stream
 from brodmann.data import Split
 from brodmann.errors import BrodmannError, DivergenceError
-from brodmann.execution import peak_rss_mb
-from brodmann.local import Local
+from brodmann.layers import Local
 from brodmann.network import Network
-from brodmann.scoring import evaluate, outputs_of
+from brodmann.runs.assembly import learner_for
+from brodmann.runs.execution import peak_rss_mb
 from brodmann.telemetry import alignment, area_usage, class_conflict
-from brodmann.training import Callback, Trainer
+from brodmann.training import Callback, Trainer, evaluate, outputs_of
 
 LAYER_SAMPLES = 256
 """Training samples by which layers are described: enough for a stable cosine, cheap at 1024 layers."""

@@ -13,7 +13,7 @@ import tyro
 
 from brodmann import __version__
 from brodmann.errors import BrodmannError
-from brodmann.extensions import add_extension, import_extensions
+from brodmann.runs.extensions import add_extension, import_extensions
 
 from .bench import Bench, Report
 from .data import Data

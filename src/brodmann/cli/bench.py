@@ -15,7 +15,7 @@ from brodmann.bench.estimate import core_hours
 from brodmann.bench.tuner import TRIALS
 from brodmann.errors import BrodmannError, unknown_name
 from brodmann.files import expanded
-from brodmann.signals import Interrupted, interrupting_sigterm
+from brodmann.training.signals import Interrupted, interrupting_sigterm
 
 from .output import say
 

@@ -10,9 +10,8 @@ import tyro
 from rich.table import Table
 
 from brodmann.errors import BrodmannError
-from brodmann.inspection import inspect_run
-from brodmann.runs import Run
-from brodmann.scoring import evaluate
+from brodmann.runs import Run, inspect_run
+from brodmann.training import evaluate
 
 from .output import OUT, say, say_json
 

@@ -11,14 +11,9 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from brodmann.callbacks import ProgressBar, TensorBoard
 from brodmann.errors import BrodmannError
-from brodmann.execution import continue_run, start_run
-from brodmann.inspection import inspect_run
-from brodmann.options import RunOptions
-from brodmann.runs import Run
-from brodmann.signals import Interrupted
-from brodmann.training import Callback
+from brodmann.runs import Run, RunOptions, continue_run, inspect_run, start_run
+from brodmann.training import Callback, Interrupted, ProgressBar, TensorBoard
 
 from .output import OUT, say, say_json
 

@@ -26,11 +26,8 @@ from brodmann.errors import BrodmannError
 from brodmann.generators import Draws
 from brodmann.losses import Loss, SumOfSquares
 from brodmann.network import Network
-from brodmann.options import check_partition, default_decay
-from brodmann.schedule import Schedule
-from brodmann.scoring import outputs_of
-from brodmann.signals import Interrupted
-from brodmann.training import Callback, Trainer
+from brodmann.runs.options import check_partition, default_decay
+from brodmann.training import Callback, Interrupted, Schedule, Trainer, outputs_of
 from brodmann.updates import update_rule
 
 Array = NDArray[Any]

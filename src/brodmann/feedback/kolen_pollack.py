@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..areas import AreaMap
+from ..areas import AreaMap, Slab
+from ..areas.starts import mirrored
 from ..checks import check_real
 from ..errors import BrodmannError
-from ..slabs import Slab
-from ..starts import mirrored
 from .path import Feedback, Shape, Signal
 
 

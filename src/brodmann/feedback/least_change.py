@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..slabs import Slab
+from ..areas import Slab
 from .kolen_pollack import KolenPollack
 from .path import Feedback, Shape, Signal, build_feedback
 

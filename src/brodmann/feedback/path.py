@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..areas import AreaMap
+from ..areas import AreaMap, Slab
 from ..errors import BrodmannError
 from ..generators import Draws
-from ..groups import Groups
-from ..slabs import Slab
+from ..kernels import Groups
 from ..updates import UpdateRule
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..drawing import (
+from ..telemetry import Alignment
+from .drawing import (
     COLOURS,
     GREY,
     legend_below,
@@ -20,7 +21,6 @@ from ..drawing import (
     whole_numbers,
     write_figure,
 )
-from ..telemetry import Alignment
 
 
 def alignment(path: Path, rows: Sequence[Alignment]) -> None:
@@ -72,7 +72,7 @@ def alignment_by_epoch(path: Path, history: Sequence[Mapping[str, Any]]) -> None
     Args:
         path: PNG file to write.
         history: A row per epoch with ``epoch``, ``alignment`` and ``weight_alignment``, see
-            `brodmann.callbacks.AlignmentRecord`.
+            `brodmann.training.AlignmentRecord`.
 
     Raises:
         BrodmannError: No epoch has an alignment, or matplotlib is missing.

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..checks import check_tensors
-from ..drawing import (
+from ..errors import BrodmannError
+from ..routing.route import spread
+from .drawing import (
     MAP,
     evenly,
     literal,
@@ -23,8 +25,6 @@ from ..drawing import (
     title,
     write_figure,
 )
-from ..errors import BrodmannError
-from ..routes import spread
 from .use_of_areas import layer_label
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..drawing import COLOURS, legend_below, new_figure, plain_decades, require, tidy, whole_numbers, write_figure
+from .drawing import COLOURS, legend_below, new_figure, plain_decades, require, tidy, whole_numbers, write_figure
 
 Row = Mapping[str, Any]
 _PARTS = {"train": "--", "validation": "-"}

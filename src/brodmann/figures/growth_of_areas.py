@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..drawing import COLOURS, GREY, INK, evenly, new_figure, require, tidy, title, whole_numbers, write_figure
+from .drawing import COLOURS, GREY, INK, evenly, new_figure, require, tidy, title, whole_numbers, write_figure
 
 
 def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3) -> None:
@@ -19,7 +19,7 @@ def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3)
 
     Args:
         path: PNG file to write.
-        history: A row per epoch with ``epoch``, ``area_counts`` and ``tension``, see `brodmann.callbacks.AreaUse`.
+        history: A row per epoch with ``epoch``, ``area_counts`` and ``tension``, see `brodmann.training.AreaUse`.
         panels: Most routers to draw; of more, evenly spaced ones with the first and the last. Default 3.
 
     Raises:

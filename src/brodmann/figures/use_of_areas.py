@@ -8,20 +8,8 @@ from pathlib import Path
 
 import torch
 
-from ..drawing import (
-    COLOURS,
-    GREY,
-    INK,
-    MAP,
-    new_figure,
-    require,
-    tidy,
-    tidy_bar,
-    title,
-    whole_numbers,
-    write_figure,
-)
 from ..telemetry import AreaUsage
+from .drawing import COLOURS, GREY, INK, MAP, new_figure, require, tidy, tidy_bar, title, whole_numbers, write_figure
 
 BARS = 3
 """Layers up to which the use of areas is drawn as bars; above it is a heat map."""

@@ -11,15 +11,18 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from . import native, pure
+from .groups import Groups
 from .interface import Operations, Target
+from .library import supports
+from .native import Native
+from .pure import Pure
 
-_PURE, _NATIVE = pure.Pure(), native.Native()
+_PURE, _NATIVE = Pure(), Native()
 
 
 def operations(weight: Tensor, rows: Tensor) -> Operations:
     """Returns what computes with this weight (slots, out, in) and these rows of a batch."""
-    if native.supports(weight, rows):
+    if supports(weight, rows):
         return _NATIVE
     return _on_cuda() if weight.is_cuda and rows.dtype == torch.float32 and weight.is_contiguous() else _PURE
 
@@ -39,4 +42,4 @@ def _on_cuda() -> Operations:
     return Cuda()
 
 
-__all__ = ["Operations", "Target", "operations"]
+__all__ = ["Groups", "Operations", "Target", "operations"]

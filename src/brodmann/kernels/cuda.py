@@ -7,7 +7,7 @@ batch, S slots, O outputs, I inputs; BN, BO, BI the block of a program in each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
@@ -15,11 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ..updates import SGD, Adam, UpdateRule
+from .groups import Groups
 from .interface import Operations, Target
 from .pure import Pure
-
-if TYPE_CHECKING:
-    from ..groups import Groups
 
 BLOCK_ROWS, BLOCK_OUT, BLOCK_IN = 32, 64, 32
 """A program's tile: 16 KB of operands at a time, small enough for every card since Volta."""

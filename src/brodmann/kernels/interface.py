@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ..updates import UpdateRule
-
-if TYPE_CHECKING:
-    from ..groups import Groups
+from .groups import Groups
 
 
 class Target(NamedTuple):

@@ -2,195 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..updates import SGD, Adam, UpdateRule
-from .build import build
+from .groups import Groups
 from .interface import Operations, Target
+from .library import NUMBERS, functions
 from .pure import Pure
 
-if TYPE_CHECKING:
-    from ..groups import Groups
-
-NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
-
-_POINTER, _INTEGER, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-_GROUPS = [_INTEGER, _INTEGER, *[_POINTER] * 4, _INTEGER, _INTEGER]
-_TARGET = [*[_POINTER] * 4, _NUMBER, _NUMBER, _INTEGER]
-_ARGUMENTS = {
-    "forward": [*_GROUPS, *[_POINTER] * 4],
-    "error": [*_GROUPS, *[_POINTER] * 3],
-    "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
-}
-_GROUP = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]
-_NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
-_GATE = [*[_INTEGER] * 3, *[_POINTER] * 4, _NUMBER, _POINTER]
-_LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]
-_SMALL = 1 << 14  # exponentials of a batch: beyond them PyTorch's vectors and threads are worth their calls
-_WITHOUT_AREAS: dict[str, tuple[list[Any], Any]] = {
-    "nearest": (_NEAREST, None),
-    "gate_down": (_GATE, None),
-    "cross_entropy": (_LOSS, _INTEGER),
-}
-_OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _MANY, _WIDE, _WORK = 4096, 32, 50_000_000  # from there on a BLAS, see `_for_blas`: measured, docs/log.md
 _NOTHING = (None, None, None, None, 0.0, 0.0, 0)  # no target
-_switched_off = False
-
-
-@contextmanager
-def switched_off() -> Iterator[None]:
-    """Computes in pure PyTorch inside the block: for tests and comparisons."""
-    global _switched_off
-    before, _switched_off = _switched_off, True
-    try:
-        yield
-    finally:
-        _switched_off = before
-
-
-@cache
-def functions() -> dict[str, Callable[..., Any]]:
-    """Returns the compiled functions by name, none where they could not be built; then says so once."""
-    built = build()
-    if built.library is None:
-        if not built.intended:
-            warnings.warn(
-                f"Brodmann computes in pure PyTorch, several times slower with many areas. {built.why} "
-                "`brodmann doctor` tells more.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        return {}
-    signatures: dict[str, tuple[list[Any], Any]] = {"group": (_GROUP, _INTEGER), "pairs": ([], _INTEGER)}
-    for number in NUMBERS.values():
-        signatures |= {f"{name}_{number}": (arguments, None) for name, arguments in _ARGUMENTS.items()}
-    for number in ("float32", "float64"):
-        signatures |= {f"{name}_{number}": signature for name, signature in _WITHOUT_AREAS.items()}
-    found: dict[str, Callable[..., Any]] = {}
-    for name, (arguments, result) in signatures.items():
-        function = getattr(built.library, f"brodmann_{name}")
-        function.argtypes, function.restype = arguments, result
-        found[name] = function
-    return found
-
-
-def active() -> bool:
-    """Whether there are compiled kernels, and they are not switched off."""
-    return not _switched_off and bool(functions())
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether rows are rounded to bfloat16 for products with bfloat16 weights, as the processor's instructions ask."""
-    return active() and bool(functions()["pairs"]())
-
-
-def supports(weight: Tensor, rows: Tensor) -> bool:
-    """Whether the kernels take these: on the processor, of kinds of number that they know."""
-    return (
-        weight.is_cpu
-        and rows.is_cpu
-        and _OF_ROWS.get(weight.dtype) == rows.dtype
-        and weight.is_contiguous()  # one that was assigned, or called functionally, may be a view
-        and active()
-    )
-
-
-def group(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Sorts rows by area, (rows,) int64: returns order (rows,), the areas that have rows, and their bounds.
-
-    None where one of them is not in [0, areas).
-    """
-    area = area.contiguous()
-    rows = area.shape[0]
-    most = min(rows, areas)
-    numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64, device="cpu")
-    start = numbers.data_ptr()
-    count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
-    if count < 0:
-        return None
-    return numbers[:rows], numbers[rows : rows + count], numbers[rows + most : rows + most + count + 1]
-
-
-def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
-    """Returns ``argmax_m u . prototypes[m]`` of each row, (rows,) int64, the first of equals.
-
-    Takes u (rows, dimension) and prototypes (cells, dimension). The compiled kernel stores no product, which thousands
-    of cells need: 4913 of them for 128 rows take a sixth of the time of a product and its argmax.
-    """
-    if prototypes.dtype == torch.bfloat16 or not supports(prototypes, u):
-        return (u @ prototypes.t()).argmax(1)
-    u, prototypes = u.contiguous(), prototypes.contiguous()
-    (rows, dimension), cells = u.shape, len(prototypes)
-    cell = torch.empty(rows, dtype=torch.int64, device="cpu")
-    functions()["nearest_" + NUMBERS[u.dtype]](
-        torch.get_num_threads(), rows, cells, dimension, u.data_ptr(), prototypes.data_ptr(), cell.data_ptr()
-    )
-    return cell
-
-
-def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, temperature: float) -> Tensor | None:
-    """Returns ``dL/du`` from ``dL/da``, ``a = softmax(cos(u, prototypes) / temperature)[cell]``, see `Router`.
-
-    Takes u (rows, dimension), prototypes (cells, dimension), cell and gate_error (rows,); returns (rows, dimension), or
-    None where that is PyTorch's to do: not on the processor, many scores, or not one error for each row.
-    """
-    taken = (
-        len(u) * len(prototypes) <= _SMALL
-        and gate_error.shape == u.shape[:1]
-        and gate_error.dtype == prototypes.dtype != torch.bfloat16
-        and gate_error.is_cpu
-        and supports(prototypes, u)
-    )
-    if not taken:
-        return None
-    u, prototypes, gate_error = u.contiguous(), prototypes.contiguous(), gate_error.contiguous()
-    cell = cell.contiguous()
-    error = torch.empty_like(u)
-    functions()["gate_down_" + NUMBERS[u.dtype]](
-        len(u),
-        *prototypes.shape,
-        u.data_ptr(),
-        prototypes.data_ptr(),
-        cell.data_ptr(),
-        gate_error.data_ptr(),
-        temperature,
-        error.data_ptr(),
-    )
-    return error
-
-
-def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor] | None:
-    """Returns the mean loss and ``dL/d output``: output (..., classes), target (...).
-
-    None where that is PyTorch's to do: not on the processor, many outputs, or a target that is no class.
-    """
-    taken = (
-        output.is_cpu
-        and 0 < output.numel() <= _SMALL
-        and output.dtype in (torch.float32, torch.float64)
-        and target.dtype == torch.int64
-        and target.shape == output.shape[:-1]
-        and target.is_cpu
-        and active()
-    )
-    if not taken:
-        return None
-    output, target = output.contiguous(), target.contiguous()
-    classes = output.shape[-1]
-    error, loss = torch.empty_like(output), output.new_empty(())
-    fits = functions()["cross_entropy_" + NUMBERS[output.dtype]](
-        target.numel(), classes, output.data_ptr(), target.data_ptr(), smoothing, error.data_ptr(), loss.data_ptr()
-    )
-    return (loss, error) if fits else None
 
 
 class Native(Operations):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
 from ..updates import Factors, UpdateRule
+from .groups import Groups
 from .interface import Operations, Target
-
-if TYPE_CHECKING:
-    from ..groups import Groups
 
 
 class Pure(Operations):

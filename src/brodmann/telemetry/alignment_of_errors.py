@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..area_linear import AreaLinear
 from ..checks import check_pairs, check_tensors
+from ..layers import AreaLinear, Product
 from ..network import Network, check_network, routers
-from ..product import Product
-from ..routes import Choice, Route
+from ..routing.route import Choice, Route
 from .quiet import quiet_copy
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..area_linear import AreaLinear
 from ..checks import check_tensors
 from ..errors import BrodmannError
+from ..layers import AreaLinear
 from ..network import Network, check_network
-from ..routes import Choice, Route
+from ..routing.route import Choice, Route
 from .quiet import quiet_copy
 
 

@@ -1,0 +1,158 @@
+"""Storage of areas: a linear map per area, allocated at first choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels import Groups
+from ..recording import unrecorded
+from ..updates import UpdateRule
+from .grouped_linear import grouped_linear
+from .slab import Slab
+
+
+class AreaMap(nn.Module):
+    """A linear map per area, ``y = D[g] x + d[g]``, allocated at first choice.
+
+    Slot 0 holds the origin: what every area is until it first learns. It is never trained.
+
+    Attributes:
+        weight: Slab (slots, out, in), with biases (slots, out) or without.
+        slot: Slot of each area, (areas,) int64; 0 for an area that nobody chose yet.
+    """
+
+    slot: Tensor
+
+    def __init__(self, areas: int, origin: Tensor, origin_bias: Tensor | None, update: UpdateRule) -> None:
+        """Starts with the origin alone.
+
+        Args:
+            areas: Budget of areas.
+            origin: (out, in), the map that every area starts from.
+            origin_bias: (out,), or None for a map without bias.
+            update: Rule that moves the areas.
+        """
+        super().__init__()
+        bias = None if origin_bias is None else origin_bias[None].clone()
+        self.weight = Slab(origin[None].clone(), update, bias, reserve=areas + 1)
+        self.register_buffer("slot", torch.zeros(areas, dtype=torch.int64, device=origin.device))
+
+    @property
+    def existing(self) -> int:
+        """Number of areas that have memory of their own."""
+        return self.weight.value.shape[0] - 1
+
+    def allocate(self, areas: Tensor) -> None:
+        """Gives memory to those of the areas, (n,) int64 and different, that have none."""
+        if self.existing == self.slot.shape[0]:
+            return
+        slots = self.slot.index_select(0, areas)
+        if slots.all():
+            return
+        missing = areas[slots == 0]
+        first = self.existing + 1
+        for slab in self.weight.slabs():  # all of them, before one has grown
+            slab.make_room(first + len(missing))
+        for slab in self.weight.slabs():
+            slab.resize(first + len(missing))
+        self.slot[missing] = torch.arange(first, first + len(missing), device=self.slot.device)
+
+    def product(self, x: Tensor, groups: Groups) -> Tensor:
+        """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out)."""
+        return self.weight.product(x, groups, self.slot)
+
+    def add_error(self, below: Tensor, delta: Tensor, groups: Groups) -> None:
+        """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
+        self.weight.add_error(below, delta, groups, self.slot)
+
+    def learn(self, x: Tensor, delta: Tensor, groups: Groups, lr: float, decay: float) -> None:
+        """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out)."""
+        self.allocate(groups.present)
+        self.weight.learn(groups, self.slot, delta, x, lr, decay)
+
+    @unrecorded
+    def clone(self, area: int, new: int) -> None:
+        """Makes area ``new`` a copy of ``area``, optimiser state included."""
+        if int(self.slot[area]) == 0:
+            return
+        source, target = self._slots_of(area, new)
+        for slab in self.weight.slabs():
+            for tensor in slab.tensors().values():
+                tensor[target].copy_(tensor[source])
+
+    @unrecorded
+    def merge(self, kept: int, gone: int) -> float:
+        """Replaces area ``kept`` by the mean of both, optimiser state included, and frees ``gone``.
+
+        Step counts take the larger one, so that Adam's moments are never corrected too strongly.
+
+        Returns:
+            How far apart they were: ``|D[kept] - D[gone]| / (|D[kept]| + |D[gone]|)``, 0 for equal ones, at most 1.
+        """
+        if int(self.slot[kept]) == 0 and int(self.slot[gone]) == 0:
+            return 0.0
+        first, second = self._slots_of(kept, gone)
+        a, b = self.weight.value[first], self.weight.value[second]
+        apart = float((a - b).norm() / (a.norm() + b.norm()).clamp_min(torch.finfo(a.dtype).tiny))
+        for slab in self.weight.slabs():
+            for name, tensor in slab.tensors().items():
+                if name == "steps":
+                    tensor[first] = torch.maximum(tensor[first], tensor[second])
+                else:
+                    tensor[first].lerp_(tensor[second], 0.5)
+        self._free(gone)
+        return apart
+
+    def _slots_of(self, *areas: int) -> list[int]:
+        """Returns the slots of these areas, giving memory to those that have none."""
+        wanted = torch.tensor(areas, device=self.slot.device)
+        self.allocate(wanted)
+        return self.slot[wanted].tolist()
+
+    def _free(self, area: int) -> None:
+        """Returns an area's memory: the last slot moves into the gap."""
+        gap, last = int(self.slot[area]), self.existing
+        for slab in self.weight.slabs():
+            for tensor in slab.tensors().values():
+                tensor[gap].copy_(tensor[last])
+            slab.resize(last)
+        self.slot[self.slot == last] = gap
+        self.slot[area] = 0
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Takes slots and weights together or not at all: kernels would read past the end of weights without a slot."""
+        own = {"slot": self.slot, "weight.value": self.weight.value}
+        if self.weight.bias is not None:
+            own["weight.bias.value"] = self.weight.bias.value
+        given = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
+        problem = None
+        if given and given.keys() != own.keys():
+            problem = f"{prefix}* should hold {', '.join(own)}, got {', '.join(given)} alone."
+        elif given:
+            slots = len(given["weight.value"])
+            if any(tensor.shape[1:] != own[name].shape[1:] for name, tensor in given.items()):
+                sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
+                problem = f"{prefix}* is of other sizes: {sizes}."
+            elif (
+                given["slot"].shape != self.slot.shape
+                or len(given.get("weight.bias.value", given["weight.value"])) != slots
+            ):
+                problem = f"{prefix}* is of another number of areas, or its weights and biases of different ones."
+            elif not bool(((given["slot"] >= 0) & (given["slot"] < slots)).all()):
+                problem = f"{prefix}slot should hold slots from 0 to {slots - 1}."
+        if problem is not None:
+            args[-1].append(problem)  # errors, which PyTorch raises
+            for name, tensor in self.state_dict(prefix=prefix).items():
+                if name in state_dict:
+                    state_dict[name] = tensor  # so that the slabs stay as they are too
+            return
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, x: Tensor, area: Tensor) -> Tensor:
+        """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
+        weight = self.weight.value
+        bias = x.new_zeros(weight.shape[:2]) if self.weight.bias is None else self.weight.bias.value
+        return grouped_linear(x, self.slot.index_select(0, area), weight, bias)  # selecting refuses what is no area

@@ -1,0 +1,261 @@
+"""Slab: weights of equal shape, one per slot, with their biases and the buffers that the update rule keeps for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import BrodmannError
+from ..kernels import Groups, Target, operations
+from ..kernels.pure import move_slot
+from ..updates import SGD, Factors, UpdateRule
+from .pages import ask_for_large_pages
+
+
+class Slab(nn.Module):
+    """Weights of equal shape, one per slot, with the buffers that the update rule keeps for each.
+
+    Biases of the weights are a slab of their own, ``bias``, (slots, out), or None. They move along, and never decay.
+
+    Memory for ``reserve`` slots is requested at the first growth, but a slot takes memory only when it is first
+    written: growing never copies, and on the CPU unused capacity costs nothing. Where the system promises less than
+    that, room doubles as it fills.
+    """
+
+    def __init__(self, value: Tensor, update: UpdateRule, bias: Tensor | None = None, reserve: int = 0) -> None:
+        """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""
+        super().__init__()
+        self.update_rule, self.reserve = update, reserve
+        self.bias = None if bias is None else Slab(bias, update, reserve=reserve)
+        self._rooms: dict[str, Tensor] = {}  # what the value and the buffers grow in, by name
+        self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
+        number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
+        for name, shape in update.state_shapes(tuple(value.shape[1:])).items():
+            if not name.isidentifier() or hasattr(self, name):
+                raise BrodmannError(
+                    f"{type(update).__name__} calls a buffer '{name}', which its place beside the weights has another "
+                    "use for: choose another name, such as 'velocity'."
+                )
+            dtype = torch.int64 if name == "steps" else number
+            self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
+
+    @property
+    def value(self) -> Tensor:
+        """(slots, *shape), a parameter without gradient.
+
+        float32, float64, or bfloat16: then the rule's buffers are float32 and new weights are rounded stochastically,
+        so that small updates survive on average.
+        """
+        # A step asks dozens of times, and a module looks its parameters up slowly.
+        try:
+            return self._parameters["value"]  # type: ignore[return-value]
+        except KeyError:  # as every attribute that is not there
+            raise AttributeError("value") from None
+
+    def _keep(self, value: Tensor, requires_grad: bool) -> None:
+        self._parameters["value"] = nn.Parameter(value, requires_grad=requires_grad)
+
+    def states(self) -> dict[str, Tensor]:
+        """Returns the rule's buffers, each with the slot as its first dimension."""
+        return {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the value and the rule's buffers, each with the slot as its first dimension."""
+        return {"value": self.value, **self.states()}
+
+    def slabs(self) -> list[Slab]:
+        """Returns this slab and that of its biases, if there are any."""
+        return [self] if self.bias is None else [self, self.bias]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes ``value[0] x + bias[0]`` by operations that autograd and compilers know: x (rows, in)."""
+        return F.linear(x, self.value[0].to(x.dtype), None if self.bias is None else self.bias.value[0])
+
+    def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:
+        """Computes ``value[s] x + bias[s]``, s the slot of the row's area: x (rows, in); returns (rows, out)."""
+        groups = self._served(groups, slot, None, x)
+        bias = None if self.bias is None else self.bias.value
+        return operations(self.value, x).forward(x, groups, slot, self.value, bias)
+
+    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None = None) -> None:
+        """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
+        groups = self._served(groups, slot, delta, below)
+        operations(self.value, delta).add_error(below, delta, groups, slot, self.value)
+
+    def learn(
+        self,
+        groups: Groups,
+        slot: Tensor | None,
+        delta: Tensor,
+        x: Tensor,
+        lr: float,
+        decay: float,
+        *,
+        follower: Target | None = None,
+    ) -> None:
+        """Moves the slots that have rows, in place; every other slot stays bit for bit as it was.
+
+        Args:
+            groups: The rows of each area.
+            slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
+            delta: (rows, out).
+            x: (rows, in).
+            lr: Learning rate of this step.
+            decay: Decoupled decay of these weights.
+            follower: Weights of equal shape that move by the same gradient, under the same rule.
+        """
+        groups = self._served(groups, slot, delta, x)
+        if follower is not None and follower.weight.shape != self.value.shape:
+            raise BrodmannError(
+                f"Expected a follower of shape {tuple(self.value.shape)}, as the weights that it follows, got "
+                f"{tuple(follower.weight.shape)}."
+            )
+        own = self.target(lr, decay)
+        if follower is not None and follower.state.keys() != own.state.keys():
+            raise BrodmannError(
+                f"Expected a follower under the rule of the weights that it follows, {self.update_rule}, got one that "
+                f"keeps {', '.join(follower.state) or 'nothing'}: build it with Slab(..., shape.update)."
+            )
+        targets = (own,) if follower is None else (own, follower)
+        bias = None if self.bias is None else self.bias.target(lr, 0.0)
+        operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
+
+    def move(self, gradient: Tensor, lr: float, decay: float) -> None:
+        """Moves the one slot of a slab of one by a gradient of its shape, in place."""
+        move_slot(self.update_rule, self.target(lr, decay), 0, Factors(gradient[None]))
+
+    def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Groups:
+        """Returns the rows by what serves them, which for a slab of one is all of them together.
+
+        Checks what the kernels trust, which would read and write past the end of smaller tensors.
+        """
+        slots, outputs, inputs = self.value.shape
+        if slot is None and slots == 1:
+            groups = groups.whole
+        if delta is not None and delta.shape != (groups.rows, outputs):
+            raise _misfit("(rows, out)", (groups.rows, outputs), delta)
+        if x.shape != (groups.rows, inputs):
+            raise _misfit("(rows, in)", (groups.rows, inputs), x)
+        if delta is not None and delta.dtype != x.dtype:
+            raise BrodmannError(f"Expected delta and rows of one kind of number, got {delta.dtype} and {x.dtype}.")
+        served = slots if slot is None else len(slot)
+        if groups.areas > served:
+            raise BrodmannError(
+                f"These weights serve {served} areas, and the rows choose among {groups.areas}: route them by a router "
+                "of as many areas."
+            )
+        return groups
+
+    def target(self, lr: float, decay: float) -> Target:
+        """Returns the weights with their state and rates, as what an update moves."""
+        return Target(self.value, self.states(), lr, decay)
+
+    def make_room(self, slots: int) -> None:
+        """Gets the memory that so many slots need, so that `resize` cannot fail.
+
+        Raises:
+            BrodmannError: There is not so much.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            self._hold({name: self._with_room(name, tensor, slots) for name, tensor in self.tensors().items()})
+
+    def resize(self, slots: int) -> None:
+        """Keeps the first slots and adds new ones: a copy of slot 0 with fresh state of the rule."""
+        self.make_room(slots)
+        with torch.inference_mode(False), torch.no_grad():
+            sized = {}
+            for name, old in self.tensors().items():
+                sized[name] = new = _first(self._rooms[name], slots)
+                if slots > len(old):
+                    new[len(old) :] = old[0] if name == "value" else 0
+            self._hold(sized)
+
+    def forget(self) -> None:
+        """Drops the rule's buffers: for weights that learn no more."""
+        self.update_rule = SGD()
+        for name in self.states():
+            del self._buffers[name]
+            self._rooms.pop(name, None)
+
+    def _hold(self, tensors: dict[str, Tensor]) -> None:
+        """Takes these tensors for the value and the rule's buffers."""
+        for name, tensor in tensors.items():
+            if name == "value":
+                self._keep(tensor, self.value.requires_grad)
+            else:
+                setattr(self, name, tensor)
+
+    def _with_room(self, name: str, old: Tensor, slots: int) -> Tensor:
+        """Returns a tensor that lies at the start of room for so many slots."""
+        room = self._rooms.get(name)
+        # Elsewhere lies what was moved to another device, or assigned: memory that is not ours to grow in.
+        if room is None or room.data_ptr() != old.data_ptr() or room.dtype != old.dtype or len(room) < slots:
+            try:
+                room = _unwritten(old, max(slots, self.reserve))
+            except RuntimeError:  # the system does not even promise so much: ask for what is needed and as much again
+                room = self._twice(old, slots)
+            ask_for_large_pages(room)
+            room[: len(old)] = old
+            self._rooms[name] = room
+        return _first(room, len(old))
+
+    @staticmethod
+    def _twice(old: Tensor, slots: int) -> Tensor:
+        try:
+            return _unwritten(old, 2 * slots)
+        except RuntimeError:
+            shape = " x ".join(map(str, old.shape[1:]))
+            raise BrodmannError(
+                f"There is no memory for {slots} areas of {shape} weights: use fewer areas or units."
+            ) from None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Slab:
+        """Keeps weights that are stored as bfloat16 so where float32 is asked for: what computes is float32 already."""
+        stored = self.value.dtype
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._rooms.clear()
+        if stored == torch.bfloat16 and self.value.dtype == torch.float32:
+            self._keep(self.value.detach().to(stored), self.value.requires_grad)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles hold the slots that exist, not the room that is kept for more."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, "_rooms": {}}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        stored = state_dict.get(prefix + "value")
+        if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
+            self.resize(len(stored))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _unwritten(like: Tensor, slots: int) -> Tensor:
+    """Returns room for so many slots, which takes memory where it is written alone."""
+    deterministic: Any = torch.utils.deterministic
+    filled = deterministic.fill_uninitialized_memory
+    deterministic.fill_uninitialized_memory = False  # else PyTorch's deterministic mode would write all of it
+    try:
+        return like.new_empty((slots, *like.shape[1:]))
+    finally:
+        deterministic.fill_uninitialized_memory = filled
+
+
+def _first(room: Tensor, slots: int) -> Tensor:
+    """Returns the first slots of a room, as a tensor whose storage ends where they end.
+
+    So files and copies of it, such as those of a ``state_dict``, hold the slots alone.
+    """
+    size = slots * room[0].numel() * room.element_size()
+    shape = (slots, *room.shape[1:])
+    return room.new_empty(0).set_(room.untyped_storage()[:size], 0, shape, room.stride())
+
+
+def _misfit(what: str, shape: tuple[int, int], rows: Tensor) -> BrodmannError:
+    return BrodmannError(
+        f"Expected {what} of shape {shape} for these weights and groups of rows, got {tuple(rows.shape)}."
+    )

@@ -1,0 +1,18 @@
+"""Builders: ready-made bodies of networks, made of parts that are chosen by name."""
+
+from .bodies import BUILDERS, build, convnet, mlp, residual_mlp, stream_mlp
+from .designs import design
+from .parts import ACTIVATIONS, FEEDBACKS, Parts
+
+__all__ = [
+    "ACTIVATIONS",
+    "BUILDERS",
+    "FEEDBACKS",
+    "Parts",
+    "build",
+    "convnet",
+    "design",
+    "mlp",
+    "residual_mlp",
+    "stream_mlp",
+]

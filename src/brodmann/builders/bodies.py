@@ -1,0 +1,350 @@
+"""Ready-made bodies: plain, residual, streaming and convolutional networks of areas."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..checks import check_switch
+from ..errors import BrodmannError, unknown_name
+from ..feedback import Feedback, LeastChange, Shape
+from ..layer import Layer
+from ..layers import ChannelsLast, Images, Local, Patches, Recomputed, Residual, RMSNorm, Routed, Sequential
+from ..updates import RLS, UpdateRule, update_rule
+from .designs import described, note
+from .parts import Parts, activation_of, dropout_of, feedback_path
+from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
+
+
+@described
+def mlp(
+    in_features: int,
+    outputs: int,
+    *,
+    depth: int = 2,
+    width: int = 256,
+    areas: int = 16,
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str | Callable[[Tensor], Tensor] = "relu",
+    dropout: float = 0.0,
+    routing: str = "network",
+    shared: str = "learned",
+    gated: bool = False,
+    pooling: float = 0.0,
+    router: dict[str, Any] | None = None,
+    storage: str | None = None,
+    readout_scale: float = 0.1,
+) -> Sequential | Routed:
+    """Builds a plain network: ``depth`` layers of areas with an activation between them.
+
+    Args:
+        in_features: Size of a sample (flat).
+        outputs: Classes, or targets of a regression.
+        depth: Number of linear layers, readout included. Default 2: one hidden layer.
+        width: Units of a hidden layer. Default 256, the size named for the paper (docs/method.md says by whom).
+        areas: Budget of areas of every layer. Default 16, likewise.
+        feedback: A name in `FEEDBACKS`, or a path as `AreaLinear` takes it. The lowest layer sends nothing down and has
+            none.
+        update: Rule of every weight. Default Adam without decay: its steps need no tuning to the width. The command
+            line and the estimators take ``Adam(decay=0.2)``.
+        activation: ``"relu"`` (default, likewise), ``"gelu"``, ``"tanh"``, or any operation that `Local` takes.
+        dropout: Share of hidden units switched off while learning. Default 0.
+        routing: ``"network"``: one route for all layers, found from the input of the lowest (default: as accurate as a
+            route per layer, at a fraction of a router's cost); ``"layer"``: every layer routes its own input.
+        shared: See `AreaLinear`.
+        gated: See `AreaLinear`.
+        pooling: See `AreaLinear`.
+        router: Further arguments of every `Router`.
+        storage: Kind of number that weights are stored in, ``"bfloat16"`` to halve a step's bytes. Default None: as
+            the rest. See `AreaLinear`.
+        readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
+            soon consist of what they have learned, which is common to both, and not of where each began. That narrows
+            the gap to transpose feedback, to 0 to 0.5 points by the seeds (docs/log.md); backpropagation does not gain.
+
+    Returns:
+        A body that takes (batch, ..., in_features) and returns (batch, ..., outputs), logits for classes: a `Routed`,
+        whose layers have names such as ``body.layers.0``; or, with one area or ``routing="layer"``, a
+        `Sequential`, with names such as ``layers.0``.
+
+    Raises:
+        BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
+    """
+    parts = Parts(
+        in_features,
+        outputs,
+        areas,
+        feedback,
+        update=update,
+        routing=routing,
+        shared=shared,
+        gated=gated,
+        pooling=pooling,
+        router=router,
+        storage=storage,
+    )
+    parts.check(depth, dense_size(in_features, outputs, depth, width))
+    sizes = [in_features, *[width] * (depth - 1), outputs]
+    layers: list[Layer] = []
+    for index in range(depth):
+        scale = readout_scale if index == depth - 1 else 1.0
+        layers.append(parts.layer(sizes[index], sizes[index + 1], lowest=index == 0, start_scale=scale))
+        if index < depth - 1:
+            layers.append(activation_of(activation))
+            layers += dropout_of(dropout)
+    return parts.wrap(Sequential(*layers))
+
+
+@described
+def residual_mlp(
+    in_features: int,
+    outputs: int,
+    *,
+    depth: int = 8,
+    width: int = 256,
+    areas: int = 16,
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str | Callable[[Tensor], Tensor] = "relu",
+    dropout: float = 0.0,
+    routing: str = "network",
+    shared: str = "learned",
+    gated: bool = False,
+    pooling: float = 0.0,
+    router: dict[str, Any] | None = None,
+    storage: str | None = None,
+    readout_scale: float = 0.1,
+    recompute: bool = False,
+) -> Sequential | Routed:
+    """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
+
+    ``alpha = 1 / sqrt(blocks)`` keeps the variance of the sum with depth, so that a learning rate serves any depth.
+    Norm and activation lie before the map (He et al. 2016; norm by Zhang and Sennrich 2019, without weights). Weights
+    and feedback start independently unless the feedback says ``-equal``. Takes and returns what `mlp` does; blocks are
+    named ``body.layers.1`` to ``body.layers.{depth - 2}``.
+
+    Args:
+        in_features: Size of a sample (flat).
+        outputs: Classes, or targets of a regression.
+        depth: Number of linear layers in all, at least 3. Default 8.
+        width: Units of every layer. Default 256.
+        areas: As in `mlp`.
+        feedback: As in `mlp`.
+        update: As in `mlp`.
+        activation: As in `mlp`.
+        dropout: As in `mlp`, before each block's map.
+        routing: As in `mlp`.
+        shared: As in `mlp`.
+        gated: As in `mlp`.
+        pooling: As in `mlp`.
+        router: As in `mlp`.
+        storage: As in `mlp`.
+        readout_scale: As in `mlp`.
+        recompute: Whether blocks remember their input alone and compute their traces again when the error comes down,
+            see `Recomputed`: half the memory of very deep networks for a tenth more time (docs/results.md). Default
+            False.
+
+    Raises:
+        BrodmannError: The depth is below 3, a size is not a positive whole number, the machine's memory is too small,
+            or a name is unknown.
+    """
+    check_residual_depth(depth)
+    check_switch(recompute=recompute)
+    parts = Parts(
+        in_features,
+        outputs,
+        areas,
+        feedback,
+        update=update,
+        routing=routing,
+        shared=shared,
+        gated=gated,
+        pooling=pooling,
+        router=router,
+        storage=storage,
+    )
+    parts.check(depth, dense_size(in_features, outputs, depth, width))
+    blocks = depth - 2
+    layers: list[Layer] = [parts.layer(in_features, width, lowest=True)]
+    for _ in range(blocks):
+        body: list[Layer] = [Local(RMSNorm()), activation_of(activation)]
+        body += dropout_of(dropout)
+        body.append(parts.layer(width, width))
+        inside = Sequential(*body)
+        layers.append(Residual(Recomputed(inside) if recompute else inside, alpha=blocks**-0.5))
+    layers += [Local(RMSNorm()), parts.layer(width, outputs, start_scale=readout_scale)]
+    return parts.wrap(Sequential(*layers))
+
+
+@described
+def stream_mlp(
+    in_features: int,
+    outputs: int,
+    *,
+    depth: int = 2,
+    width: int = 256,
+    areas: int = 16,
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str | Callable[[Tensor], Tensor] = "relu",
+    novelty: float = 0.4,
+    dimension: int = 128,
+) -> Sequential | Routed:
+    """Builds a network for streams that change: it learns in one pass, sample by sample, and forgets little.
+
+    Areas are exclusive (no shared part, one frozen route for all layers), so that only the areas whose cells a sample
+    hits may change; new samples recruit areas, which start as copies of the nearest; and inside an area `RLS` holds
+    what earlier samples determined. How much is forgotten depends on how many areas the stream needs and has: 0 to 4.4
+    points on MNIST with 16 to 1024 areas, 5.6 and 8.3 with one (docs/results.md).
+    Train it as ``Network(stream_mlp(...))``, whose loss is then `SumOfSquares` and whose rate is 1, on standardised
+    inputs.
+
+    Args:
+        in_features: Size of a sample (flat).
+        outputs: Classes, or targets of a regression.
+        depth: Number of linear layers, readout included. Default 2.
+        width: Units of a hidden layer. Default 256.
+        areas: Budget of areas. Default 16.
+        feedback: A name in `FEEDBACKS`, or a path; its errors are scaled by `LeastChange`.
+        update: Rule of every weight. Default `RLS`.
+        activation: As in `mlp`.
+        novelty: See `Router`. Default 0.4, from a search on validation parts (docs/log.md).
+        dimension: Of the router's projection. Default 128: the cosine decides what is new, and a random projection
+            keeps it to about ``1 / sqrt(dimension)``.
+
+    Raises:
+        BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
+    """
+    path: Callable[[Shape], Feedback] = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
+    router = {"learned": False, "novelty": novelty, "dimension": dimension}
+    parts = Parts(in_features, outputs, areas, path, update=update or RLS(), shared="off", router=router)
+    parts.check(depth, dense_size(in_features, outputs, depth, width))
+    sizes = [in_features, *[width] * (depth - 1), outputs]
+    layers: list[Layer] = []
+    for index in range(depth):
+        last = index == depth - 1
+        layers.append(Local(nn.ConstantPad1d((0, 1), 1.0)))  # biases, as one more input: RLS moves no others
+        scale = 0.0 if last else 1.0
+        layers.append(parts.layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, start_scale=scale))
+        layers += [] if last else [activation_of(activation)]
+    return parts.wrap(Sequential(*layers))
+
+
+@described
+def convnet(
+    shape: Sequence[int],
+    outputs: int,
+    *,
+    channels: Sequence[int] = (32, 64),
+    size: int = 3,
+    pool: int = 2,
+    areas: int = 16,
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
+    update: UpdateRule | None = None,
+    activation: str | Callable[[Tensor], Tensor] = "relu",
+    dropout: float = 0.0,
+    routing: str = "network",
+    shared: str = "learned",
+    gated: bool = False,
+    pooling: float = 0.0,
+    router: dict[str, Any] | None = None,
+    storage: str | None = None,
+    readout_scale: float = 0.1,
+) -> Sequential | Routed:
+    """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
+
+    A `Convolution` is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. Its steps cost
+    what those of a dense network on so many rows do, and its patches memory, ``size^2`` times that of their images.
+
+    Args:
+        shape: Of an image, (channels, height, width); samples come as images or flat in this order, (batch, channels *
+            height * width), as data sets of this package do.
+        outputs: Classes, or targets of a regression.
+        channels: Of every convolution. Default 32 and 64.
+        size: Height and width of a patch; images are padded by half of it, so that odd sizes keep theirs. Default 3.
+        pool: Height and width of the max-pooling window after every convolution; 1 for none. Default 2.
+        areas: As in `mlp`.
+        feedback: As in `mlp`. Not ``"direct"``, whose matrices know outputs of whole samples alone; the lowest
+            convolution and the readout could use it.
+        update: As in `mlp`.
+        activation: As in `mlp`.
+        dropout: As in `mlp`, before the readout.
+        routing: ``"network"``: one area for a whole image in all layers (default); ``"layer"``: every patch chooses an
+            area of its own in every layer.
+        shared: As in `mlp`.
+        gated: As in `mlp`.
+        pooling: As in `mlp`, that of areas.
+        router: As in `mlp`.
+        storage: As in `mlp`.
+        readout_scale: As in `mlp`.
+
+    Raises:
+        BrodmannError: A size is not a positive whole number, images are too small for so many poolings, the machine's
+            memory is too small, or a name is unknown.
+    """
+    *maps, readout = sizes = convolution_sizes(shape, channels, outputs, size, pool)
+    parts = Parts(
+        shape[0] * shape[1] * shape[2],
+        outputs,
+        areas,
+        feedback,
+        update=update,
+        routing=routing,
+        shared=shared,
+        gated=gated,
+        pooling=pooling,
+        router=router,
+        storage=storage,
+    )
+    parts.check(len(sizes), weights_of(sizes))
+    layers: list[Layer] = [Local(Images(*shape))]
+    for index, (inputs, count) in enumerate(maps):
+        layers.append(parts.convolution(Patches(size, padding=size // 2), inputs, count, lowest=index == 0))
+        layers.append(activation_of(activation))
+        layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
+    layers += [Local(nn.Flatten()), *dropout_of(dropout)]
+    layers.append(parts.layer(*readout, start_scale=readout_scale))
+    return parts.wrap(Sequential(*layers))
+
+
+BUILDERS: dict[str, Callable[..., Layer]] = {
+    "mlp": mlp,
+    "residual_mlp": residual_mlp,
+    "stream_mlp": stream_mlp,
+    "convnet": convnet,
+}
+
+
+def build(description: dict[str, Any]) -> Layer:
+    """Builds the body that `design` describes.
+
+    Raises:
+        BrodmannError: The builder, the rule or an argument is unknown.
+    """
+    if not isinstance(description, dict):
+        raise BrodmannError(f"Expected a design such as {{'builder': 'mlp', ...}}, got {description!r}.")
+    arguments = dict(description)
+    name = str(arguments.pop("builder", None))
+    if name not in BUILDERS:
+        raise unknown_name("builder", name, BUILDERS, "brodmann.builders.BUILDERS")
+    rule = arguments.get("update")
+    if isinstance(rule, str):
+        rule = {"name": rule}
+    if isinstance(rule, dict):
+        if "name" not in rule:
+            raise BrodmannError(f"Expected an update such as {{'name': 'adam', ...}} in a design, got {rule!r}.")
+        arguments["update"] = update_rule(**rule)
+    builder = BUILDERS[name]
+    try:
+        inspect.signature(builder).bind(**arguments)
+    except TypeError as error:
+        raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
+    body = builder(**arguments)
+    if not isinstance(body, Layer):
+        raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}.")
+    note(body, name, arguments)
+    return body

@@ -1,0 +1,75 @@
+"""Designs: a body as data, the builder that made it and its arguments, so that a file can hold it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
+from typing import Any, ParamSpec, TypeVar
+
+from ..errors import BrodmannError
+from ..files import plain
+from ..layer import Layer
+from ..updates import UPDATES, UpdateRule, check_rule
+
+P = ParamSpec("P")
+B = TypeVar("B", bound=Layer)
+
+
+def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[str, Any]:
+    """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule, None for its default.
+
+    Raises:
+        BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument is no
+            data, such as a feedback path that is not given by its name.
+    """
+    given = dict(arguments)
+    if update is not None:
+        check_rule(update)
+        name = next((name for name, rule in UPDATES.items() if rule is type(update)), None)
+        if name is None:
+            kind = type(update).__name__
+            raise BrodmannError(
+                f"A design names its rule: register yours first, brodmann.updates.UPDATES['{kind.lower()}'] = {kind}."
+            )
+        given["update"] = {"name": name, **asdict(update)}
+    try:
+        description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=plain))
+    except TypeError:
+        raise BrodmannError(
+            "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
+            f"brodmann.builders.FEEDBACKS and give its name; got {arguments}."
+        ) from None
+    return description
+
+
+def described(builder: Callable[P, B]) -> Callable[P, B]:
+    """Notes on what a builder builds how it was built, see `design`: None where that is no data."""
+
+    @functools.wraps(builder)
+    def call(*args: P.args, **kwargs: P.kwargs) -> B:
+        body = builder(*args, **kwargs)
+        note(body, builder.__name__, inspect.signature(builder).bind(*args, **kwargs).arguments)
+        return body
+
+    return call
+
+
+def note(body: Layer, builder: str, arguments: dict[str, Any]) -> None:
+    """Notes on a body the builder and the arguments that it was built by, and how it looks now."""
+    given = dict(arguments)
+    try:
+        body._built = design(builder, given.pop("update", None), **given), repr(body)
+    except BrodmannError:  # it cannot be told in data
+        body._built = None
+
+
+def built_from(body: Layer) -> dict[str, Any] | None:
+    """Returns the design that a body was built from; None if it was composed, or parts of it were replaced since."""
+    if body._built is None:
+        return None
+    description, looks = body._built
+    return deepcopy(description) if repr(body) == looks else None

@@ -1,0 +1,217 @@
+"""Parts of builders: choices by name, and what turns a builder's arguments into layers of areas."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_memory, check_settings, check_share, check_whole
+from ..errors import BrodmannError, unknown_name
+from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
+from ..layer import Layer
+from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed
+from ..routing.router import DIMENSION, Router, cell_count
+from ..updates import Adam, UpdateRule
+
+FEEDBACKS: dict[str, Callable[..., Feedback]] = {
+    "kolen-pollack": KolenPollack,
+    "kolen-pollack-per-area": functools.partial(KolenPollack, per_area=True),
+    "kolen-pollack-mirrored": functools.partial(KolenPollack, start="mirrored"),
+    "kolen-pollack-equal": functools.partial(KolenPollack, start="equal"),
+    "kolen-pollack-noisy": functools.partial(KolenPollack, noise=0.1),
+    "random": FixedRandom,
+    "sign": SignSymmetric,
+    "direct": Direct,
+    "transpose": Transpose,
+}
+ACTIVATIONS: dict[str, Callable[..., Any]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+ROUTING = ("layer", "network")
+STORAGES = {"bfloat16": torch.bfloat16}
+Body = TypeVar("Body", bound=Layer)
+
+
+def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Callable[[Shape], Feedback]:
+    """Returns a feedback path, by its name or itself, for a network with so many outputs.
+
+    A path that asks for ``outputs``, as `Direct` does, is given them.
+
+    Raises:
+        BrodmannError: The name is unknown.
+    """
+    if not callable(feedback) and not (isinstance(feedback, str) and feedback in FEEDBACKS):
+        raise unknown_name("feedback", feedback, FEEDBACKS, "brodmann.builders.FEEDBACKS")
+    path = feedback if callable(feedback) else FEEDBACKS[feedback]
+    try:
+        asked = inspect.signature(path).parameters.get("outputs")
+    except (TypeError, ValueError):  # no class or function: `AreaLinear` says so
+        return path
+    return path if asked is None or asked.default is not asked.empty else functools.partial(path, outputs=outputs)
+
+
+class Function(nn.Module):
+    """A function of one tensor, as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Wraps it."""
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies it."""
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return getattr(self.function, "__name__", str(self.function))
+
+
+def activation_named(name: str) -> nn.Module:
+    """Returns the activation of a name in `ACTIVATIONS`: a class, made anew; a module, copied; or a function of x.
+
+    Raises:
+        BrodmannError: It is unknown.
+    """
+    if name not in ACTIVATIONS:
+        raise unknown_name("activation", name, ACTIVATIONS, "brodmann.builders.ACTIVATIONS")
+    made = ACTIVATIONS[name]
+    if isinstance(made, nn.Module):
+        return deepcopy(made)
+    try:
+        inspect.signature(made).bind()
+    except (TypeError, ValueError):  # it asks for a tensor, or is a builtin such as torch.sin: the operation itself
+        return Function(made)
+    return made()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the layers of one network have in common: those arguments of a builder that all of them follow.
+
+    Attributes:
+        in_features: Size of a sample (flat).
+        outputs: Of the network.
+        areas: As the other attributes, see `brodmann.builders.mlp`, which has the same defaults.
+    """
+
+    in_features: int
+    outputs: int
+    areas: int = 16
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack"
+    update: UpdateRule | None = None
+    routing: str = "network"
+    shared: str = "learned"
+    gated: bool = False
+    pooling: float = 0.0
+    router: dict[str, Any] | None = None
+    storage: str | None = None
+
+    def check(self, depth: int, weights: int) -> None:
+        """Checks all that no layer checks itself, before one is built.
+
+        Args:
+            depth: Layers that have areas.
+            weights: Numbers in all layers, each with one area: what the network holds from the start.
+
+        Raises:
+            BrodmannError: A size is no whole number, a name is unknown, or the machine's memory is too small.
+        """
+        check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
+        settings = {} if self.router is None else self.router
+        check_settings("router", settings, Router, without=("in_features", "areas", "update"))
+        dimension = settings.get("dimension", DIMENSION)
+        cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
+        check_whole(dimension=dimension, cells=cells)
+        tables = 8 * int(self.areas) * depth + 4 * cells * dimension  # slots of areas, prototypes
+        check_memory(weights * (2 if self.storage else 4) + tables)
+        if self.routing not in ROUTING:
+            raise unknown_name("routing", self.routing, ROUTING)
+        if self.storage is not None and torch.get_default_dtype() == torch.float64:
+            raise BrodmannError(
+                "A storage of its own goes with float32, and the default dtype is float64: leave it out."
+            )
+        if self.storage is not None and self.storage not in STORAGES:
+            raise unknown_name("storage", self.storage, STORAGES)
+
+    def layer(
+        self,
+        inputs: int,
+        size: int,
+        *,
+        lowest: bool = False,
+        start_scale: float = 1.0,
+        start: nn.Linear | None = None,
+    ) -> AreaLinear:
+        """Builds a layer; the lowest has no feedback."""
+        return AreaLinear(
+            inputs,
+            size,
+            areas=self.areas,
+            shared=self.shared,
+            gated=self.gated,
+            feedback=None if lowest else feedback_path(self.feedback, self.outputs),
+            update=self.rule,
+            pooling=self.pooling,
+            router=self._new_router if self.routing == "layer" else None,
+            start_scale=start_scale,
+            start=start,
+            storage=None if self.storage is None else STORAGES[self.storage],
+        )
+
+    def convolution(
+        self, patches: Patches, inputs: int, count: int, *, lowest: bool = False, start: nn.Linear | None = None
+    ) -> Convolution:
+        """Builds a convolution: patches of so many numbers, and a layer that makes ``count`` of each.
+
+        Raises:
+            BrodmannError: The feedback is direct.
+        """
+        return Convolution(patches, self.layer(inputs, count, lowest=lowest, start=start))
+
+    def product(
+        self, operation: Callable[[Tensor, Tensor], Tensor], weight: Tensor, *, lowest: bool = False
+    ) -> Product:
+        """Builds a map of any form, which has no areas; the lowest has no feedback.
+
+        Raises:
+            BrodmannError: The feedback has no way down through it.
+        """
+        return Product(
+            operation,
+            weight,
+            feedback=None if lowest else feedback_path(self.feedback, self.outputs),
+            update=self.rule,
+            storage=None if self.storage is None else STORAGES[self.storage],
+        )
+
+    def wrap(self, body: Body) -> Body | Routed:
+        """Puts the body under a common route, where there is one."""
+        if self.routing == "layer" or self.areas == 1:
+            return body
+        return Routed(self._new_router(self.in_features, self.areas, update=self.rule), body)
+
+    @property
+    def rule(self) -> UpdateRule:
+        """The update rule of all layers. Default `Adam`."""
+        return self.update or Adam()
+
+    @property
+    def _new_router(self) -> Callable[..., Router]:
+        return functools.partial(Router, **self.router or {})
+
+
+def dropout_of(share: float) -> list[Layer]:
+    """Returns dropout as a layer, none where the share is 0."""
+    check_share(dropout=share)
+    return [Local(nn.Dropout(share))] if share else []
+
+
+def activation_of(activation: str | Callable[[Tensor], Tensor]) -> Local:
+    """Returns an activation, by its name or itself, as a layer."""
+    return Local(activation_named(activation) if isinstance(activation, str) else activation)

@@ -1,0 +1,70 @@
+"""Sizes: the layers that sizes given for a network come to, how many numbers they hold, and what sizes cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..checks import check_whole
+from ..errors import BrodmannError
+
+
+def check_residual_depth(depth: int) -> None:
+    """Checks that there is room for a stem, a block and a readout.
+
+    Raises:
+        BrodmannError: There is not.
+    """
+    check_whole(depth=depth)
+    if depth < 3:
+        raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
+
+
+def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
+    """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
+    check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
+    if depth == 1:
+        return (in_features + 1) * outputs
+    return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs
+
+
+def convolution_sizes(
+    shape: Sequence[int], channels: Sequence[int], outputs: int, size: int = 3, pool: int = 2
+) -> list[tuple[int, int]]:
+    """Returns inputs and outputs of the maps of a convolutional network: one for each convolution, then the readout's.
+
+    Raises:
+        BrodmannError: A size is no positive whole number, or images are too small.
+    """
+    check_whole(outputs=outputs)
+    if not isinstance(shape, Sequence) or len(shape) != 3:
+        raise BrodmannError(f"Expected the shape of an image, (channels, height, width), got {shape!r}.")
+    for count in shape:
+        check_whole(shape=count)
+    check_channels(channels)
+    check_whole(size=size, pool=pool)
+    before, height, width = shape
+    maps = []
+    for count in channels:
+        maps.append((size * size * before, count))
+        before = count
+        height, width = ((side + 2 * (size // 2) - size + 1) // pool for side in (height, width))
+        if height < 1 or width < 1:
+            raise BrodmannError(
+                f"Images of {shape[1]} x {shape[2]} pixels are too small for {len(channels)} convolutions of size "
+                f"{size} with poolings of {pool}: use fewer, or smaller ones."
+            )
+    return [*maps, (before * height * width, outputs)]
+
+
+def check_channels(channels: Any) -> None:
+    """Checks that there is a number of channels for each convolution; raises a `BrodmannError`."""
+    if not isinstance(channels, Sequence) or not channels:
+        raise BrodmannError(f"Expected channels to be a list, one number for each convolution, got {channels!r}.")
+    for count in channels:
+        check_whole(channels=count)
+
+
+def weights_of(maps: Iterable[tuple[int, int]]) -> int:
+    """Counts the parameters of maps, given as inputs and outputs of each, biases included."""
+    return sum((inputs + 1) * outputs for inputs, outputs in maps)

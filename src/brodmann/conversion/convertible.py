@@ -1,0 +1,105 @@
+"""Which PyTorch networks `from_torch` takes: what their layers hold, and that they do what their classes say."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
+
+from ..errors import BrodmannError
+from .counterparts import MAPS
+from .norms import NORMS
+from .steps import said
+
+WHOLE = (*MAPS, *NORMS, _BatchNorm, nn.Identity, nn.Embedding, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+"""Modules that others stand for, without their hooks."""
+
+
+def check_convertible(model: Any) -> None:
+    """Raises where a network holds nothing to convert, or a map whose output is not that of its weights alone."""
+    if not isinstance(model, nn.Module):
+        raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
+    if not any(parameter.is_floating_point() for parameter in model.parameters()):
+        raise BrodmannError("Expected a network with weights to learn, such as those of an nn.Linear, got none.")
+    if any(tensor.is_complex() for tensor in (*model.parameters(), *model.buffers())):
+        raise BrodmannError(
+            "A network that holds complex numbers cannot be converted: hold their real and imaginary parts."
+        )
+    for part in model.modules():
+        if is_parametrized(part):
+            raise BrodmannError(
+                f"{type(part).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
+                "torch.nn.utils.parametrize.remove_parametrizations."
+            )
+    owners = Counter(id(held) for part in model.modules() for held in part._parameters.values() if held is not None)
+    attention = (part for part in model.modules() if isinstance(part, nn.MultiheadAttention))
+    if any(owners[id(held)] > 1 for part in attention for held in part.parameters()):
+        raise tied()
+    for layer in (part for part in model.modules() if isinstance(part, MAPS)):
+        weight = layer.weight
+        if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
+            raise BrodmannError(f"{said(layer)} cannot be converted: it has no weights yet, or no real ones.")
+        if not _maps_alike(layer):
+            raise BrodmannError(
+                f"{said(layer)} cannot be converted: {type(layer).__name__} has a forward of its own, which does "
+                "something else."
+            )
+    for part in model.modules():
+        hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+        if isinstance(part, WHOLE) and any(hooks):
+            raise BrodmannError(f"{said(part)} cannot be converted: {type(part).__name__} has hooks.")
+
+
+def _maps_alike(layer: Any) -> bool:
+    """Whether a map has no forward of its own, or one that returns what PyTorch's of its kind does, learning or not."""
+    forward: Any = next(kind.forward for kind in MAPS if isinstance(layer, kind))
+    if getattr(layer.forward, "__func__", None) is forward:
+        return True
+    if {name for name, _ in layer.named_parameters()} - {"weight", "bias"} or any(True for _ in layer.buffers()):
+        return False
+    if isinstance(layer, nn.Linear):
+        sizes = [5, layer.in_features]
+    else:
+        windows = zip(layer.kernel_size, layer.dilation, strict=True)
+        sizes = [layer.in_channels, *(2 + step * size for size, step in windows)]
+    with torch.random.fork_rng(devices=[]):
+        x = torch.randn(3, *sizes).to(layer.weight)
+        try:
+            return all(_learn_alike(deepcopy(layer).train(mode), forward, x) for mode in (False, True))
+        except Exception:  # whatever it does with random numbers
+            return False
+
+
+@torch.enable_grad()
+def _learn_alike(layer: Any, forward: Any, x: Tensor) -> bool:
+    """Whether a map returns the same as a function of it, and has the same derivatives."""
+    leaves = [x.clone().requires_grad_(), *layer.requires_grad_().parameters()]
+    found = []
+    for y in (layer(leaves[0]), forward(layer, leaves[0])):
+        found.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    return all(torch.allclose(one, other) for one, other in zip(*found, strict=True))
+
+
+def warn_of_new_norms(model: nn.Module) -> None:
+    """Warns where batch norms would become no norms at all."""
+    norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
+    held = [(part.running_mean, part.running_var) for part in norms]
+    begun = [(mean, variance) for mean, variance in held if mean is not None and variance is not None]
+    # The number of batches is 0 also where statistics come from a file that does not name it.
+    if any(not bool(mean.any()) and bool(variance.eq(1.0).all()) for mean, variance in begun):
+        warnings.warn(
+            "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
+            "few batches in training mode first, or build it with group norms.",
+            stacklevel=6,
+        )
+
+
+def tied() -> BrodmannError:
+    """Returns the error of layers that share weights, whose copies would go apart."""
+    return BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")

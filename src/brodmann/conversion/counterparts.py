@@ -1,0 +1,197 @@
+"""Counterparts: the layer that stands for a step of a PyTorch network, and starts as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from ..builders import Parts
+from ..errors import BrodmannError
+from ..layer import Layer
+from ..layers import ChannelsLast, Constant, Patches, Sequential, affine
+from ..layers.graph import INPUT, Graph
+from ..layers.local import Local, Sum
+from .norms import NORMS, ScaledNorm
+from .steps import Step, Weighted, said
+from .transformers import linear_of
+
+MAPS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout, Sum)
+"""Operations to which it is all one where the channels lie."""
+
+
+def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
+    """Returns the layer that stands for a step; a map that is ``lowest`` gets no feedback.
+
+    Between layers, tensors of four dimensions lie as images do, with PyTorch's second dimension last.
+
+    Raises:
+        BrodmannError: There is none.
+    """
+    operation, ndim = step.operation, step.after.ndim
+    if not step.each:
+        parts = replace(parts, areas=1, routing="network")  # there is no sample by which to choose
+    if isinstance(operation, Tensor):
+        learns = isinstance(operation, nn.Parameter) and operation.is_floating_point()
+        return Constant(channels_last(operation.detach()), parts.rule if learns else None)
+    if isinstance(operation, nn.Linear):
+        plain = type(operation).forward is nn.Linear.forward
+        start = operation if plain else linear_of(operation.weight, operation.bias)
+        linear: Layer = parts.layer(start.in_features, start.out_features, lowest=lowest, start=start)
+        if step.each > 1:  # a route has one entry for each sample
+            linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
+        if ndim != 4:
+            return linear
+        # It maps the last dimension as PyTorch counts.
+        return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
+    if isinstance(operation, Weighted):
+        return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
+    if isinstance(operation, _ConvNd) and not _is_of_patches(operation):
+        return _product(operation, step, parts, lowest=lowest)
+    if isinstance(operation, nn.Conv1d | nn.Conv2d):
+        start = _of_patches(operation)
+        size = start.in_features, start.out_features
+        convolution = parts.convolution(_window(operation), *size, lowest=lowest, start=start)
+        if isinstance(operation, nn.Conv2d):
+            return convolution
+        return Sequential(Local(_as_image), convolution, Local(_as_sequence))
+    if isinstance(operation, _BatchNorm):
+        return _fixed(operation, ndim, parts)
+    if isinstance(operation, NORMS) and operation.weight is not None:
+        held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
+        nodes = {name: (Constant(value.detach(), parts.rule),) for name, value in held.items() if value is not None}
+        return Graph({**nodes, "norm": (_local(ScaledNorm(operation), step), INPUT, *nodes)})
+    if any(True for _ in operation.parameters()):
+        raise BrodmannError(
+            f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
+        )
+    return _local(operation, step)
+
+
+def channels_last(value: Tensor) -> Tensor:
+    """Returns a tensor as it lies between layers."""
+    return value.movedim(1, -1) if value.ndim == 4 else value
+
+
+def _local(operation: nn.Module, step: Step) -> Local:
+    """Returns an operation without parameters, which is given tensors as PyTorch lays them."""
+    moved = any(value.ndim == 4 for value in (*step.before, step.after)) and type(operation) not in ELEMENTWISE
+    try:
+        return Local(ChannelsLast(operation) if moved else operation)
+    except BrodmannError as error:
+        raise BrodmannError(f"{said(operation)} cannot be converted: {error}") from None
+
+
+def _laid(of_channels: Tensor, ndim: int) -> Tensor:
+    """Returns numbers of channels in the shape in which they meet what comes between layers."""
+    return channels_last(of_channels.detach().reshape(1, -1, *(1,) * (ndim - 2)))[0]
+
+
+def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
+    """Returns what a batch norm does at inference: a factor and a summand for each channel."""
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise BrodmannError(
+            f"{norm} cannot be converted, since it mixes the samples of a batch at inference too: let it track its "
+            "running statistics, or take another norm."
+        )
+    gain = torch.rsqrt(variance + norm.eps)
+    if norm.affine:
+        gain = gain * norm.weight
+    shift = -gain * mean + (norm.bias if norm.affine else 0.0)
+    return affine(_laid(gain, ndim), _laid(shift, ndim), parts.rule if norm.affine else None)
+
+
+def _is_of_patches(conv: _ConvNd) -> bool:
+    """Whether a convolution is one map of all patches, and its padding zeros, equally many on both sides."""
+    kind = isinstance(conv, nn.Conv1d | nn.Conv2d) and conv.groups == 1 and conv.padding_mode == "zeros"
+    return kind and all(before == behind for before, behind in _around(conv))
+
+
+def _around(conv: _ConvNd) -> list[tuple[int, int]]:
+    """Returns how many pixels a convolution pads before and behind, for each dimension."""
+    if not isinstance(conv.padding, str):
+        return [(pixels, pixels) for pixels in conv.padding]
+    windows = zip(conv.kernel_size, conv.dilation, strict=True)
+    more = [step * (size - 1) if conv.padding == "same" else 0 for size, step in windows]
+    return [(pixels // 2, pixels - pixels // 2) for pixels in more]
+
+
+def _window(conv: nn.Conv1d | nn.Conv2d) -> Patches:
+    """Returns the window of a convolution; that of sequences is one pixel high."""
+    size, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
+    padding = tuple(before for before, _ in _around(conv))
+    return Patches(
+        _of_plane(size, 1), stride=_of_plane(stride, 1), padding=_of_plane(padding, 0), dilation=_of_plane(dilation, 1)
+    )
+
+
+def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
+    """Returns any other convolution as a product of its kind, and a sum with its biases."""
+    function = f"conv{'_transpose' if conv.transposed else ''}{len(conv.kernel_size)}d"
+    settings = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups}
+    convolved: Callable[..., Tensor] = partial(getattr(functional, function), **settings)
+    if conv.transposed:
+        convolved = partial(convolved, output_padding=conv.output_padding)
+    lopsided = any(before != behind for before, behind in _around(conv))
+    if conv.padding_mode != "zeros" or lopsided:
+        around = [pixels for both in reversed(_around(conv)) for pixels in both]
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        convolved = partial(_padded, partial(convolved, padding=0), around, mode)
+    product = parts.product(_as_laid(convolved, step), conv.weight, lowest=lowest)
+    if conv.bias is None:
+        return product
+    bias = Constant(_laid(conv.bias, step.after.ndim), parts.rule)
+    return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
+
+
+def _padded(
+    function: Callable[[Tensor, Tensor], Tensor], around: list[int], mode: str, x: Tensor, weight: Tensor
+) -> Tensor:
+    return function(functional.pad(x, around, mode=mode), weight)
+
+
+def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns a product of a value and weights for values as they lie between layers."""
+    moved = any(value.ndim == 4 for value in (*step.before, step.after))
+    return partial(_moved, product) if moved else product
+
+
+def _moved(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    return channels_last(product(x.movedim(-1, 1) if x.ndim == 4 else x, weight))
+
+
+def _of_plane(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
+    """Returns numbers for height and width, ``first`` for the height where there is none."""
+    height, width = numbers if len(numbers) == 2 else (first, *numbers)
+    return height, width
+
+
+def _of_patches(conv: nn.Conv1d | nn.Conv2d) -> nn.Linear:
+    """Returns a convolution's weights, (out, in, [k,] k), as a map of patches, (out, [k *] k * in)."""
+    return linear_of(conv.weight.movedim(1, -1).flatten(1), conv.bias)
+
+
+def _as_image(x: Tensor) -> Tensor:
+    """Returns sequences (samples, channels, length) as images (samples, 1, length, channels)."""
+    return x.transpose(1, 2).unsqueeze(1)
+
+
+def _as_sequence(x: Tensor) -> Tensor:
+    """Returns images (samples, 1, length, channels) as sequences (samples, channels, length)."""
+    return x.squeeze(1).transpose(1, 2)

@@ -1,0 +1,234 @@
+"""From a PyTorch network to areas that start as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from ..builders import Parts
+from ..checks import check_whole
+from ..errors import BrodmannError
+from ..feedback import Direct, Feedback, Shape
+from ..layer import Layer
+from ..layers import Images, Local, Sequential
+from ..layers.graph import INPUT, Graph
+from ..recording import one_at_a_time, without_autocast
+from ..updates import UpdateRule
+from .convertible import check_convertible, tied, warn_of_new_norms
+from .counterparts import MAPS, channels_last, counterpart
+from .steps import Step, free_name, steps_of
+
+PROBES = 11
+"""Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
+no other dimension is likely to be as long."""
+
+
+@one_at_a_time
+@without_autocast
+@torch.inference_mode(False)
+def from_torch(
+    model: nn.Module,
+    shape: Sequence[int] | Tensor | None = None,
+    *,
+    areas: int = 16,
+    feedback: str | Callable[[Shape], Feedback] = "kolen-pollack-equal",
+    update: UpdateRule | None = None,
+    routing: str = "network",
+    shared: str = "learned",
+    gated: bool = False,
+    pooling: float = 0.0,
+    router: dict[str, Any] | None = None,
+    storage: str | None = None,
+) -> Layer:
+    """Builds a body of areas that computes what a PyTorch network does, and learns on without backpropagation.
+
+    It follows the network's ``forward`` by `torch.fx`, whatever its classes are: sums, concatenations and branches
+    become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv1d` and
+    `nn.Conv2d` of one group a `Convolution`, which start as it is, whatever the area. Other convolutions (of several
+    groups, transposed, of volumes), and functions that multiply a value by a parameter, such as
+    ``torch.einsum(..., x, self.weight)``, become a `Product`, which is one map for all areas. Factors and summands of
+    norms, and tensors that the network holds by itself, such as positions of a sequence, become a `Constant` that
+    learns where they are parameters, one for all areas. A batch norm becomes what it is at inference: it is folded into
+    the map below it, or else a factor and a summand. All else must hold no parameters and becomes a `Local`.
+
+    The model is left as it was. Images that come out have their channels last, as losses here take them. With
+    ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd, where it has no
+    batch norm. All parameters learn, also those with ``requires_grad=False``. A model of float64 stays so, others
+    become what PyTorch's default dtype is.
+
+    Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
+
+    Args:
+        model: A network of one input and one output, whose ``forward`` does not depend on the numbers of a sample, nor
+            on how many samples come. It is followed as at inference: what it does only while training, except for
+            dropout, is left out. What it asks of sizes, such as ``if x.dim() == 3`` or ``for step in
+            range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for that shape. What it
+            keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of `torch.fx`.
+        shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
+            (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
+            takes, if that is an `nn.Linear`. Images may also come flat.
+        areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
+            ``router`` and ``storage``.
+        feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
+            model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
+            ``"kolen-pollack-mirrored"`` begins nearly so and copies nothing, ``"sign"`` needs no copy. Not
+            ``"direct"`` where there are convolutions, see `brodmann.convnet`.
+        update: See ``areas``.
+        routing: See ``areas``.
+        shared: See ``areas``.
+        gated: See ``areas``.
+        pooling: See ``areas``.
+        router: See ``areas``.
+        storage: See ``areas``.
+
+    Returns:
+        A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
+        last: ``Network(from_torch(model), loss)`` learns on.
+
+    Raises:
+        BrodmannError: The network cannot be followed, holds a layer of a kind that cannot be converted, the shape does
+            not fit, a choice is unknown, or a gate without a shared part would change what the network computes.
+    """
+    model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
+    check_convertible(model)
+    warn_of_new_norms(model)
+    numbers = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
+    kind = torch.promote_types(numbers.dtype, torch.get_default_dtype())
+    sample = _sample(model, shape, kind)
+    if not sample.is_floating_point() and areas > 1 and routing == "network":
+        raise BrodmannError(
+            "Samples of whole numbers have no direction to route them by: choose routing='layer', where every layer "
+            "looks at what comes to it, or areas=1."
+        )
+    steps = steps_of(model, sample, kind)
+    _check_untied(steps)
+    steps = _folded(steps)
+    parts = Parts(
+        sample[0].numel(),
+        steps[-1].after.shape[1 if steps[-1].after.ndim == 4 else -1],
+        areas,
+        feedback,
+        update=update,
+        routing=routing,
+        shared=shared,
+        gated=gated,
+        pooling=pooling,
+        router=router,
+        storage=storage,
+    )
+    maps = sum(isinstance(step.operation, MAPS) for step in steps)
+    parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
+    body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
+    several = any(isinstance(step.operation, MAPS) and (step.after.ndim != 2 or step.each != 1) for step in steps)
+    if several and any(isinstance(part, Direct) for part in body.modules()):
+        raise BrodmannError("Direct feedback has no path from an output to the steps of a sample: choose another.")
+    if kind == torch.float64:
+        body.double()  # its routers
+    with torch.no_grad():
+        output = deepcopy(model).to("cpu", kind).eval()(sample.clone())
+    _check_equal(body, sample, output)
+    return body.to(numbers.device)
+
+
+def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Sequential | Graph:
+    """Returns the steps as layers: one after the other, or as a graph where values part."""
+    nodes: dict[str, tuple[Any, ...]] = {}
+    first = INPUT
+    if len(shape) == 3:
+        first = free_name("images", {step.name for step in steps})
+        nodes[first] = (Local(Images(*shape)), INPUT)
+    learning: set[str] = set()
+    for step in steps:
+        lowest = learning.isdisjoint(step.sources)
+        layer = counterpart(step, parts, lowest=lowest)
+        if layer.learns or not lowest:
+            learning.add(step.name)
+        nodes[step.name] = (layer, *(first if source == INPUT else source for source in step.sources))
+    before = [INPUT, *nodes]
+    if all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False)):
+        return Sequential(*(layer for layer, *_ in nodes.values()))
+    return Graph(nodes)
+
+
+def _folded(steps: Sequence[Step]) -> list[Step]:
+    """Returns the steps with each batch norm in the map right below it, where nobody else reads that."""
+    readers = Counter(source for step in steps for source in step.sources)
+    found: dict[str, Step] = {}
+    names = {INPUT: INPUT}
+    for step in steps:
+        below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
+        fused = None
+        if below is not None and readers[step.sources[0]] == 1:
+            fused = _fused(below.operation, step.operation, below.after.ndim)
+        if below is None or fused is None:
+            names[step.name] = step.name
+            found[step.name] = replace(step, sources=tuple(names[source] for source in step.sources))
+        else:
+            names[step.name] = below.name
+            found[below.name] = replace(below, operation=fused, after=step.after)
+    return list(found.values())
+
+
+def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
+    """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
+        return None
+    if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):
+        return fuse_conv_bn_eval(layer, norm, layer.transposed)
+    return fuse_linear_bn_eval(layer, norm) if isinstance(layer, nn.Linear) and ndim == 2 else None
+
+
+def _check_untied(steps: Sequence[Step]) -> None:
+    """Raises where two steps share a parameter, whose copies would go apart."""
+    parts = [step.operation for step in steps if isinstance(step.operation, nn.Module | nn.Parameter)]
+    held = [part.parameters() if isinstance(part, nn.Module) else [part] for part in parts]
+    count = Counter(id(parameter) for parameters in held for parameter in parameters)
+    if any(number > 1 for number in count.values()):
+        raise tied()
+
+
+@torch.no_grad()
+def _check_equal(body: Layer, sample: Tensor, output: Tensor) -> None:
+    """Raises where the body does not return what the model does for samples."""
+    ours = body(sample)
+    theirs = channels_last(output)
+    stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
+    tolerance = 0.1 if stored else 1e-3
+    size = float(theirs.abs().max()) + 1e-6
+    if ours.shape != theirs.shape or not float((ours - theirs).abs().max()) <= tolerance * size:
+        raise BrodmannError(
+            "The converted network does not return what the model does: one of its layers treats samples in a way that "
+            "does not show, such as by hooks. Compose it by brodmann.Sequential."
+        )
+
+
+def _sample(model: nn.Module, shape: Sequence[int] | Tensor | None, kind: torch.dtype) -> Tensor:
+    """Returns a few samples: those given, or random ones of the shape, or of what a model's first layer takes."""
+    if isinstance(shape, Tensor):
+        if shape.ndim < 2 or not len(shape):
+            raise BrodmannError(f"Expected a few samples, (samples, ...), got a tensor of shape {tuple(shape.shape)}.")
+        sample = shape[:PROBES].detach().cpu()
+        return sample.to(kind) if sample.is_floating_point() else sample
+    if shape is None:
+        first = next(part for part in model.modules() if not any(True for _ in part.children()))
+        if not isinstance(first, nn.Linear):
+            raise BrodmannError(
+                f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32)."
+            )
+        shape = (first.in_features,)
+    try:
+        sizes = tuple(shape)
+    except TypeError:
+        raise BrodmannError(f"Expected the shape of a sample, such as (784,) or (3, 32, 32), got {shape!r}.") from None
+    for size in sizes:
+        check_whole(shape=size)
+    return torch.randn(PROBES, *sizes, generator=torch.Generator().manual_seed(0)).to(kind)

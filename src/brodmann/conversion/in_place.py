@@ -1,0 +1,104 @@
+"""What a network writes into, while torch.fx follows it, becomes what it would have been overwritten by."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from ..errors import BrodmannError
+from .followed import IN_PLACE, asks_metadata, in_one_memory, name_of
+
+RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
+"""Functions, and a method, that `nn.ReLU` stands for."""
+
+
+def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
+    """Lets functions and modules that would write into their input return what they would write instead.
+
+    Args:
+        graph: Of the network, which is changed.
+        root: The network; its modules no longer write.
+        sample: A few samples (samples, ...).
+
+    Raises:
+        BrodmannError: What would be overwritten is read again, under its own name or as a view.
+    """
+    numbers = _check_views(graph, root, sample)
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    writing = {name for name, part in root.named_modules() if getattr(part, "inplace", False)}
+    for name in writing:
+        root.get_submodule(name).inplace = False  # type: ignore[assignment]
+    for node in graph.nodes:
+        if _made_functional(node) or (node.op == "call_module" and node.target in writing):
+            written = node.all_input_nodes[0]
+            read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
+            if written not in numbers and (read or not node.users):
+                raise _overwrites(node)
+        if not node.users and _writes(node, root):  # what has no twin that returns it
+            raise _overwrites(node)
+
+
+def _made_functional(node: fx.Node) -> bool:
+    """Replaces a call that would write into its input by one that returns it; returns whether it was one."""
+    target: Any = node.target
+    twin = target
+    if node.op == "call_method" and target.endswith("_") and hasattr(Tensor, target[:-1]):
+        twin = target[:-1]
+    if node.op == "call_function":
+        name = getattr(target, "__name__", "")
+        twin = IN_PLACE.get(target, getattr(torch, name[:-1], target) if name.endswith("_") else target)
+    node.target = twin
+    asked = bool(node.kwargs.get("inplace"))
+    if asked:
+        node.kwargs = {**node.kwargs, "inplace": False}
+    if twin in RELUS:
+        asked |= True in node.args[1:]
+        node.args, node.kwargs = node.args[:1], {}
+    return asked or twin is not target
+
+
+def _writes(node: fx.Node, root: nn.Module) -> bool:
+    """Whether a node writes into its first input."""
+    target: Any = node.target
+    if node.op == "call_module":
+        return bool(getattr(root.get_submodule(target), "inplace", False))
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = name_of(node)
+    if target in IN_PLACE or name in ("setitem", "__setitem__") or (name.endswith("_") and not name.endswith("__")):
+        return True
+    return bool(node.kwargs.get("inplace")) or (target in RELUS and True in node.args[1:])
+
+
+def _overwrites(node: fx.Node) -> BrodmannError:
+    return BrodmannError(f"{name_of(node)} cannot be converted: it overwrites what others read. Leave in-place out.")
+
+
+def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Node]:
+    """Raises where a node writes into what is read after it under another name, of which it is a view, or which is its.
+
+    Which values lie in one memory is seen from two samples, which a copy of the network computes as it stands. Returns
+    the nodes whose values are no tensors, into which nothing is written: ``n += 1`` makes another number.
+    """
+    writing = [node for node in graph.nodes if _writes(node, root)]
+    if not writing:
+        return set()
+    walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
+    try:
+        with torch.no_grad():
+            walk.run(sample[:2].clone())
+    except Exception:  # of samples of another shape than the network is made for, which is told later
+        return set()
+    before = list(graph.nodes)
+    order = {node: place for place, node in enumerate(before)}
+    for node in writing:
+        written = node.all_input_nodes[0]
+        for other in before[: order[node]]:
+            later = any(order[user] > order[node] and not asks_metadata(user) for user in other.users)
+            if later and other is not written and in_one_memory(walk.env.get(other), walk.env.get(written)):
+                raise _overwrites(node)
+    return {node for node, value in walk.env.items() if not isinstance(value, Tensor)}

@@ -1,0 +1,385 @@
+"""What a PyTorch network computes, step by step, and the values of a few samples in between."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
+
+from ..errors import BrodmannError
+from ..layers.graph import INPUT
+from ..layers.local import Sum
+from .followed import asks_metadata, name_of
+from .in_place import RELUS
+from .tracing import DROPOUTS, FOLLOWED, OfFunctions, one_line, package_of, traced
+from .transformers import written_out
+
+SUMS: set[Any] = {operator.add, torch.add, "add"}
+"""What a `Sum` stands for, where it adds tensors of equal shape."""
+_PRODUCTS = (
+    "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
+    "multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
+    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward solve solve_triangular lu_solve "
+    "cholesky_solve lstsq tensorsolve householder_product"
+)
+PRODUCTS = frozenset(_PRODUCTS.split())
+"""Names of functions through which an error goes down by what else they take; those of `torch.linalg` without it."""
+RESERVED = frozenset(dir(nn.ModuleDict()))
+"""Names that no node of a `Graph` may have."""
+DEEPEST = 100
+"""Functions that stand inside of each other at most."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of what a network computes.
+
+    Attributes:
+        name: Of its value.
+        operation: A module that stands in the network, a module of its functions, or the tensor that it is.
+        sources: Names of the values that it reads, ``"input"`` for what comes to the network.
+        before: Those values, of a few samples.
+        after: Its value.
+        each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
+            windows the network maps as if they were samples; or 0 where it is the same whatever comes.
+    """
+
+    name: str
+    operation: nn.Module | Tensor
+    sources: tuple[str, ...]
+    before: tuple[Tensor, ...]
+    after: Tensor
+    each: int = 1
+
+
+class Weighted(nn.Module):
+    """A function of a value and of weights, linear in each, whose weights are a parameter of the network."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor], weight: nn.Parameter) -> None:
+        """Takes the function, of value and weights, and the parameter."""
+        super().__init__()
+        self.product, self.weight = product, weight
+
+
+def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
+    """Returns the steps of a network in numbers of a kind, from a few samples (samples, ...); the last is its output.
+
+    A step is a module of PyTorch's own, a tensor that the network holds, or a function whose value is a tensor of real
+    numbers; all else (sizes, masks, parts of tuples, what one other function alone needs) is computed inside of the
+    functions that need it. What would overwrite its input does not, dropout is drawn while learning alone, and all
+    stands as at inference.
+
+    Raises:
+        BrodmannError: The network cannot be followed, or a module does not take what comes to it.
+    """
+    root = nn.Sequential(written_out(deepcopy(model)).to("cpu", kind)).eval()
+    with torch.enable_grad():  # so that what was made of parameters says so
+        graph = traced(root, sample)
+    with torch.no_grad():
+        return _Walk(graph, sample).steps()
+
+
+def said(module: nn.Module) -> str:
+    """Returns a module as it prints itself, or its kind where that takes lines."""
+    text = str(module)
+    return type(module).__name__ if "\n" in text else text
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Whether a node is a function that no layer is made for."""
+    function = node.op in ("call_function", "call_method")
+    return function and node.target not in RELUS and node.target not in SUMS and node.target not in DROPOUTS
+
+
+class _Walk(fx.Interpreter):
+    """One walk through the graph of a network with a few samples; ``env`` holds the results of nodes."""
+
+    def __init__(self, root: fx.GraphModule, sample: Tensor) -> None:
+        super().__init__(root, garbage_collect_values=False)
+        self.sample = sample
+        self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
+        self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
+        self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
+        self.fixed = _fixed(root.graph)
+        self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
+        self.products: set[fx.Node] = set()  # nodes that multiply what is live by weights
+        self.dependent: set[fx.Node] = set()  # nodes that depend on values
+        self.moved: set[fx.Node] = set()  # nodes that depend on the numbers that come to the network
+        self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
+
+    def steps(self) -> list[Step]:
+        """Returns the steps in their order."""
+        steps = []
+        given, *nodes, output = self.graph.nodes
+        self.env[given], self.names[given] = self.sample, INPUT
+        self.live.add(given)
+        self.moved.add(given)
+        self.alone.env[given] = self.sample[:1]
+        for node in nodes:
+            self.env[node] = self._result(node)
+            if any(read in self.names or read in self.dependent for read in node.all_input_nodes):
+                self.dependent.add(node)
+            if not asks_metadata(node) and not self.moved.isdisjoint(node.all_input_nodes):
+                self.moved.add(node)
+            self._watch_weights(node)
+            if isinstance(self._module(node), nn.Identity):
+                self.names[node] = self.names[node.all_input_nodes[0]]
+            elif (step := self._step(node)) is not None:
+                self.names[node] = step.name
+                steps.append(step)
+        (result,) = output.args
+        if not isinstance(result, fx.Node) or result not in self.names:
+            raise BrodmannError("Expected a network that returns one tensor of real numbers, got one of other output.")
+        shape = tuple(self.env[result].shape)
+        if len(shape) < 2 or shape[0] != len(self.sample):
+            raise BrodmannError(
+                f"Expected a network that returns (samples, ..., outputs), got {shape} for {len(self.sample)} samples."
+            )
+        read = {source for step in steps for source in step.sources}
+        # Others became weights of products, or buffers of functions.
+        return [step for step in steps if step.name in read or step is steps[-1]]
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        """Returns the module that a node calls, if it does."""
+        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def _result(self, node: fx.Node) -> Any:
+        """Computes a node from what comes to it."""
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
+        before = [tensor._version for tensor in tensors]
+        module = self._module(node)
+        called = name_of(node) if module is None else said(module)
+        try:
+            result = self.run_node(node)
+        except Exception as error:  # of whatever the network does with samples of a shape that it is not made for
+            came = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
+            hint = f"check shape={tuple(self.sample.shape[1:])}"
+            if node.target is functional.embedding:
+                hint = "give a few samples as they are, whole numbers, instead of a shape"
+            raise BrodmannError(
+                f"{called} does not take what comes to it, {came} a sample: {hint}. ({one_line(error)})"
+            ) from None
+        if before != [tensor._version for tensor in tensors]:
+            raise BrodmannError(f"{called} cannot be converted: it overwrites what comes to it.")
+        return result
+
+    def _watch_weights(self, node: fx.Node) -> None:
+        """Notes products with weights; raises where other functions would carry errors down through weights."""
+        if node.op == "get_attr":
+            if isinstance(self.env[node], nn.Parameter):
+                self.weights.add(node)
+            return
+        read = [part for part in node.all_input_nodes if _carries_numbers(self.env[part])]
+        module = self._module(node)
+        maps = module is not None and any(True for _ in module.parameters())  # what it makes of weights is a value
+        if maps or not self.live.isdisjoint(read):
+            self.live.add(node)
+        if maps or self.weights.isdisjoint(read):
+            return
+        opaque = module is None and callable(node.target) and package_of(node.target) not in FOLLOWED
+        # A factor for frequencies is a convolution of what they were made of.
+        spectral = node in self.live and _is_complex(self.env[node])
+        product = _is_product(node)
+        if opaque or spectral or (product and not (node in self.live and _is_real(self.env[node]))):
+            raise _not_followed(node)
+        if product:
+            self.products.add(node)
+        if node not in self.live:
+            self.weights.add(node)
+
+    def _step(self, node: fx.Node) -> Step | None:
+        """Returns the step that a node is, or None where it is part of those that read it."""
+        result, module, read = self.env[node], self._module(node), node.all_input_nodes
+        if node.op == "get_attr":
+            return self._held(node, result)
+        if module is not None:
+            given = [*node.args, *node.kwargs.values()]
+            if isinstance(module, nn.RNNBase):
+                raise BrodmannError(f"{said(module)} cannot be converted: recurrent layers do not learn here.")
+            if not isinstance(result, Tensor):
+                raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
+            if len(given) != 1 or given[0] not in self.names:
+                raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
+            return replace(self._of(node, module, read), each=self._rows_of_each(node, module))
+        if not _is_real(result) or node not in self.dependent:
+            return None
+        if node in self.products:
+            return self._of(node, *self._weighted(node))
+        depth = 1 + max((self.depths.get(part, 0) for part in read), default=0)
+        if _is_plain(node) and len(node.users) == 1 and depth < DEEPEST:
+            (user,) = node.users
+            # A product with weights takes a value as it is, since it must be linear in it.
+            weighted = _is_product(user) and not self.fixed.isdisjoint(user.all_input_nodes)
+            if _is_plain(user) and (not weighted or node in self.fixed):
+                self.depths[node] = depth
+                return None
+        if node.target in RELUS:
+            return self._of(node, nn.ReLU(), read[:1])
+        if node.target in DROPOUTS:
+            share: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
+            return self._of(node, DROPOUTS[node.target](share), read[:1])
+        parts = [part for part in node.args if isinstance(part, fx.Node) and part in self.names]
+        shapes = {self.env[part].shape for part in parts}
+        if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
+            return self._of(node, Sum(), parts)
+        return self._of(node, *self._as_module(node))
+
+    def _rows_of_each(self, node: fx.Node, module: nn.Module) -> int:
+        """Returns how many rows of the first dimension each sample has, whose rows lie one after the other."""
+        if node not in self.moved:
+            return 0
+        result, (read, *_) = self.env[node], node.all_input_nodes
+        each, more = divmod(len(result), len(self.sample))
+        if more or not each or not self._lie_by_samples(read):
+            raise BrodmannError(
+                f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {len(self.sample)} "
+                "samples, is not one of samples, or of equally many rows of each, one sample after the other."
+            )
+        if each > 1 and isinstance(module, _ConvNd):
+            raise BrodmannError(f"{said(module)} cannot be converted: it does not take one image or sequence a sample.")
+        return each
+
+    def _lie_by_samples(self, node: fx.Node) -> bool:
+        """Whether the first rows of what comes to a module, whose weights may be 0, are those of the first sample."""
+        came: Tensor = self.env[node]
+        try:
+            for other in self.graph.nodes:
+                if other not in self.alone.env:
+                    self.alone.env[other] = self.alone.run_node(other)
+                if other is node:
+                    break
+        except Exception:  # of what mixes the samples of a batch, which is refused as such
+            return True
+        first: Tensor = self.alone.env[node]
+        near = 1e-3 * float(came.abs().max()) if came.is_floating_point() else 0.0
+        rows = came[: len(first)]
+        return len(first) * len(self.sample) == len(came) and torch.allclose(first, rows, rtol=0.0, atol=near)
+
+    def _weighted(self, node: fx.Node) -> tuple[Weighted, list[fx.Node]]:
+        """Returns a product with weights as a module, and the node whose value it takes."""
+        function, read = self._as_module(node)
+        held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
+        if len(read) != 2 or len(held) != 1:
+            raise _not_followed(node)
+        product = partial(_swapped, function) if read[0] is held[0] else function
+        (value,) = (one for one in read if one is not held[0])
+        weight = self.env[held[0]]
+        if weight.ndim < 2 or not _is_linear_in_both(product, self.env[value], weight):
+            raise _not_followed(node)
+        return Weighted(product, weight), [value]
+
+    def _held(self, node: fx.Node, result: Any) -> Step | None:
+        """Returns the step of a tensor that the network holds, None where it has one already."""
+        if not isinstance(result, Tensor):
+            return None
+        if result.requires_grad and not isinstance(result, nn.Parameter):
+            raise BrodmannError(
+                "A parameter is computed with where torch.fx does not see it, and would never learn: read it in "
+                "`forward`, by its name, as in self.scale."
+            )
+        for other, name in self.names.items():
+            if other.op == "get_attr" and self.env[other] is result:
+                self.names[node] = name
+                return None
+        return Step(self._new_name(node), result, (), (), result)
+
+    def _as_module(self, node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
+        """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes.
+
+        Buffers that it needs, such as a mask, are its own.
+        """
+        inside = fx.Graph(tracer_cls=OfFunctions)
+        copies: dict[fx.Node, fx.Node] = {}
+        held: dict[str, Tensor] = {}
+
+        def copied(read: fx.Node) -> fx.Node:
+            if read not in copies:
+                if read.op == "get_attr" and not isinstance(self.env[read], nn.Parameter):
+                    held[read.name] = self.env[read].clone()
+                    copies[read] = inside.get_attr(read.name)
+                elif read in self.names:
+                    copies[read] = inside.placeholder(read.name)
+                else:
+                    copies[read] = inside.node_copy(read, copied)
+            return copies[read]
+
+        inside.output(inside.node_copy(node, copied))
+        function = fx.GraphModule(held, inside, name_of(node))
+        return function, [read for read, copy in copies.items() if copy.op == "placeholder"]
+
+    def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
+        """Returns the step of a node, which applies a module to the values of others."""
+        sources, before = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
+        return Step(self._new_name(node), module, sources, before, self.env[node])
+
+    def _new_name(self, node: fx.Node) -> str:
+        """Returns a name for the value of a node, that of its module or tensor where it has one."""
+        held = node.op in ("call_module", "get_attr")
+        name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
+        return free_name(name, RESERVED.union(self.names.values()))
+
+
+def _is_product(node: fx.Node) -> bool:
+    return name_of(node).removeprefix("linalg_") in PRODUCTS
+
+
+def _fixed(graph: fx.Graph) -> set[fx.Node]:
+    """Returns the nodes that are made of tensors that the network holds, by functions, and of nothing else."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        read = node.all_input_nodes
+        if node.op == "get_attr" or (node.op != "call_module" and read and found.issuperset(read)):
+            found.add(node)
+    return found
+
+
+def _swapped(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    return function(weight, x)
+
+
+def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
+    """Whether ``f(x + x', w + w')`` is ``f(x, w) + f(x, w') + f(x', w) + f(x', w')``, for random numbers."""
+    draw = torch.Generator().manual_seed(0)
+    (a, b), (u, v) = (
+        [torch.randn(like.shape, generator=draw, dtype=like.dtype) for _ in range(2)] for like in (x, weight)
+    )
+    parts = [product(one, other) for one in (a, b) for other in (u, v)]
+    return torch.allclose(product(a + b, u + v), sum(parts[1:], parts[0]), rtol=1e-3, atol=1e-3)
+
+
+def _not_followed(node: fx.Node) -> BrodmannError:
+    return BrodmannError(
+        f"{name_of(node)} cannot be converted where it takes parameters, through which errors would go down: expected "
+        "a product of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
+    )
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Returns a name, lengthened until it is none of those that are taken, nor empty."""
+    while name in taken or not name:
+        name += "_"
+    return name
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _is_complex(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_complex()
+
+
+def _carries_numbers(value: Any) -> bool:
+    """Whether a value is, or holds, a tensor through which errors may go down."""
+    if isinstance(value, tuple | list):
+        return any(map(_carries_numbers, value))
+    return _is_real(value) or _is_complex(value)

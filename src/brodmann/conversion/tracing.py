@@ -1,0 +1,240 @@
+"""A PyTorch network as a graph of torch.fx, whose functions leave their inputs as they are."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
+
+from ..errors import BrodmannError
+from .followed import Followed, asks_metadata
+from .in_place import leave_out_writing
+from .questions import Answering, parts_of, place_of
+
+FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
+"""Packages whose functions do no more than their names say."""
+DROPOUTS: dict[Any, type[nn.Module]] = {
+    functional.dropout: nn.Dropout,
+    functional.dropout1d: nn.Dropout1d,
+    functional.dropout2d: nn.Dropout2d,
+    functional.dropout3d: nn.Dropout3d,
+    functional.alpha_dropout: nn.AlphaDropout,
+    functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
+}
+"""Functions that a module stands for, which draws while learning alone."""
+BIASED = (
+    functional.linear,
+    functional.conv1d,
+    functional.conv2d,
+    functional.conv3d,
+    functional.conv_transpose1d,
+    functional.conv_transpose2d,
+    functional.conv_transpose3d,
+)
+"""Functions of an input and weights, which add a third tensor, a number for each feature or channel."""
+
+
+def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
+    """Returns what a network computes, the modules of PyTorch and maps of other classes being single steps of it.
+
+    Functions and modules that would write into their input return what they would write instead. Biases of functions
+    are sums of their own. A few samples (samples, ...) answer what the network asks of sizes.
+
+    Raises:
+        BrodmannError: The network cannot be followed, or writes into what others read.
+    """
+    graph = _graph(root, sample)
+    leave_out_writing(graph, root, sample)
+    for node in graph.nodes:
+        _fold_metadata(node, root)
+        _part_bias(node)
+    _leave_out_dropouts(graph, root, sample)
+    _part_masks(graph, root)
+    traced = fx.GraphModule(root, graph)
+    traced.graph.eliminate_dead_code()
+    return traced
+
+
+class _StopsAtMaps(fx.Tracer):
+    """Stops at PyTorch's own modules and at maps of other classes, not at functions that would hide parameters."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Linear | _ConvNd) or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Followed(node, self)
+
+    def create_proxy(
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *others: Any, **more: Any
+    ) -> Any:
+        whole = kind == "call_function" and package_of(target) not in FOLLOWED
+        if whole and any(map(self._is_parameter, parts_of((args, kwargs)))):
+            return target(*args, **kwargs)
+        return super().create_proxy(kind, target, args, kwargs, *others, **more)
+
+    def _is_parameter(self, part: Any) -> bool:
+        if isinstance(part, fx.Proxy):
+            return part.node.op == "get_attr" and part.node.target in self._names
+        return isinstance(part, nn.Parameter)
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """Names of the network's parameters."""
+        return {name for name, _ in self.root.named_parameters(remove_duplicate=False)}
+
+
+class _FollowsBuffers(_StopsAtMaps):
+    """The same, and buffers may be cut to the size of what comes, or be taken by functions that decide by them."""
+
+    proxy_buffer_attributes = True
+
+
+class _Answers(Answering, _StopsAtMaps):
+    """The same, and answers questions of size."""
+
+
+class OfFunctions(fx.Tracer):
+    """Reads functions of a network once more, as where they are unpickled: sizes of the input may cut buffers."""
+
+    proxy_buffer_attributes = True
+
+
+def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
+    tracers: tuple[Callable[[], fx.Tracer], ...] = (_StopsAtMaps, _FollowsBuffers, lambda: _Answers(sample))
+    for tracer in tracers:  # the last alone makes a graph that holds for samples of one shape
+        try:
+            with _unchanged(root):
+                return tracer().trace(root)
+        except BrodmannError:
+            raise
+        except Exception as error:  # of the user's own code, which meets proxies instead of tensors
+            failure = error
+    raise BrodmannError(
+        f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
+        f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
+    )
+
+
+@contextmanager
+def _unchanged(root: nn.Module) -> Iterator[None]:
+    """Gives modules back what they hold, which a network that remembers sizes replaces while it is followed."""
+    holders = [held for part in root.modules() for held in (part.__dict__, *part.__dict__.values())]
+    held = [(holder, dict(holder)) for holder in holders if isinstance(holder, dict)]
+    lists = [(holder, list(holder)) for holder in holders if isinstance(holder, list)]
+    try:
+        yield
+    finally:
+        for holder, before in held:
+            for name in [name for name, part in holder.items() if isinstance(part, fx.Proxy)]:
+                del holder[name]
+            holder.update(before)  # what torch.fx added stays, such as constants
+        for several, whole in lists:
+            several[:] = whole
+
+
+def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
+    """Puts what properties of the network's own tensors are in the place of nodes that ask for them."""
+    if node.target is not getattr or not asks_metadata(node):
+        return
+    held = node.args[0]
+    if isinstance(held, fx.Node) and held.op == "get_attr":
+        value = getattr(operator.attrgetter(str(held.target))(root), str(node.args[1]))
+        for user in list(node.users):
+            user.args, user.kwargs = fx.node.map_arg(
+                (user.args, user.kwargs), lambda other: value if other is node else other
+            )
+
+
+def _part_bias(node: fx.Node) -> None:
+    """Puts a sum above a function in the place of the bias that it adds."""
+    if node.target not in BIASED:
+        return
+    bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+    if not isinstance(bias, fx.Node):
+        return
+    node.args = node.args[:2] + (None,) * (len(node.args) > 2) + node.args[3:]
+    node.kwargs = {name: value for name, value in node.kwargs.items() if name != "bias"}
+    with node.graph.inserting_after(node):
+        total = node.graph.call_function(operator.add, (node, bias))
+    if node.target is not functional.linear:
+        behind = (1,) * int(node.target.__name__[-2])  # dimensions, as in "conv2d"
+        with node.graph.inserting_before(total):
+            total.args = node, node.graph.call_method("reshape", (bias, -1, *behind))
+    node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
+
+
+def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
+    """Writes attention out whose mask is made of parameters, which then are summands of scores, and learn."""
+    learned: set[fx.Node] = set()
+    for node in graph.nodes:
+        held = node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), nn.Parameter)
+        if held or (node.op in ("call_function", "call_method") and not learned.isdisjoint(node.all_input_nodes)):
+            learned.add(node)
+        if node.target is not functional.scaled_dot_product_attention:
+            continue
+        given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | node.kwargs
+        more = any(node.args[4:]) or given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa")
+        if given.get("attn_mask") in learned and not more:
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(_written_out(graph, **given))
+            graph.erase_node(node)
+
+
+def _written_out(
+    graph: fx.Graph, query: Any, key: Any, value: Any, attn_mask: Any, scale: Any = None, **_: Any
+) -> fx.Node:
+    """Returns ``softmax(q k^T scale + mask) v`` in functions of its own."""
+    if scale is None:
+        scale = graph.call_function(operator.pow, (graph.call_method("size", (query, -1)), -0.5))
+    scores = graph.call_function(torch.matmul, (query, graph.call_method("transpose", (key, -2, -1))))
+    masked = graph.call_function(operator.add, (graph.call_function(operator.mul, (scores, scale)), attn_mask))
+    return graph.call_function(torch.matmul, (graph.call_method("softmax", (masked, -1)), value))
+
+
+def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential, sample: Tensor) -> None:
+    """Leaves out functions that draw no dropout in training mode either, as far as the network does the same there."""
+
+    def draws(network: fx.Graph) -> list[fx.Node]:
+        attention = functional.scaled_dot_product_attention
+        return [node for node in network.nodes if node.target in DROPOUTS or node.target is attention]
+
+    here = draws(graph)
+    try:
+        training = draws(_graph(root.train(), sample))
+    finally:
+        root.eval()
+    if len(training) != len(here):
+        raise BrodmannError(
+            f"{type(root[0]).__name__} cannot be converted: in training mode it calls other functions for dropout, "
+            "which would be lost: write F.dropout(x, p, training=self.training), or nn.Dropout, not below an `if`."
+        )
+    for node, other in zip(here, training, strict=True):
+        if node.target in DROPOUTS:
+            asked = inspect.signature(other.target).bind(*other.args, **other.kwargs)  # type: ignore[arg-type]
+            asked.apply_defaults()
+            if asked.arguments["training"] is False:
+                node.replace_all_uses_with(node.all_input_nodes[0])
+                graph.erase_node(node)
+        elif other.kwargs.get("dropout_p", other.args[4] if len(other.args) > 4 else 0.0):
+            raise BrodmannError(
+                "scaled_dot_product_attention cannot be converted with dropout, which it would lose: set dropout_p to "
+                "0, or write the attention out with an nn.Dropout."
+            )
+
+
+def package_of(function: Any) -> str:
+    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
+    return (getattr(function, "__module__", None) or "torch").split(".")[0]
+
+
+def one_line(error: Exception) -> str:
+    """Returns an error's kind and text on one line of bounded length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,0 +1,181 @@
+"""PyTorch's embeddings, attention and encoder layers, written out so that torch.fx can follow what they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from ..errors import BrodmannError
+
+
+def written_out(module: nn.Module) -> nn.Module:
+    """Returns a module in which embeddings, attention and encoder layers do openly what they did, weights kept."""
+    return _written_out(module, {})
+
+
+def _written_out(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
+    if module not in known:
+        known[module] = TWINS[type(module)](module) if type(module) in TWINS else module
+        for name, child in module._modules.items():
+            if child is not None and known[module] is module:
+                module._modules[name] = _written_out(child, known)
+    return known[module]
+
+
+class Embedding(nn.Module):
+    """As `nn.Embedding`: row ``x`` of a table."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        """Takes the table of an embedding.
+
+        Raises:
+            BrodmannError: It rescales its rows as it reads them, or their gradients by how often they are read.
+        """
+        super().__init__()
+        if embedding.scale_grad_by_freq:
+            raise BrodmannError(f"{embedding} cannot be converted: leave scale_grad_by_freq out.")
+        if embedding.max_norm is not None:
+            raise BrodmannError(f"{embedding} cannot be converted: it changes its weights by itself, for its max_norm.")
+        self.weight, self.padding = embedding.weight, embedding.padding_idx
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes whole numbers (...); returns (..., size)."""
+        return functional.embedding(x, self.weight, self.padding)
+
+
+class Attention(nn.Module):
+    """As `nn.MultiheadAttention`: ``softmax(Q K^T / sqrt(d)) V`` for each head, between linear maps."""
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        """Takes the weights of an attention.
+
+        Raises:
+            BrodmannError: Its batch comes second, or it adds keys of its own.
+        """
+        super().__init__()
+        if not attention.batch_first or attention.bias_k is not None or attention.add_zero_attn:
+            raise BrodmannError(
+                "nn.MultiheadAttention cannot be converted: expected one with batch_first=True, and without "
+                "add_bias_kv and add_zero_attn."
+            )
+        self.heads, self.share = attention.num_heads, attention.dropout
+        joint = attention.in_proj_weight
+        each = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+        weights = each if joint is None else joint.chunk(3)
+        biases = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
+        self.query, self.key, self.value = map(linear_of, weights, biases)
+        self.out_proj = linear_of(attention.out_proj.weight, attention.out_proj.bias)
+        self.dropout = nn.Dropout(self.share)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, None]:
+        """Takes (samples, steps, size) and a mask of steps, (steps, steps); returns (samples, steps, size), None."""
+        if key_padding_mask is not None:
+            raise BrodmannError("nn.MultiheadAttention cannot be converted with a key_padding_mask: use an attn_mask.")
+        q, k, v = (self._of_heads(part) for part in (self.query(query), self.key(key), self.value(value)))
+        mask = None if attn_mask is None else added(attn_mask, q)
+        if self.share:
+            scores = q @ k.transpose(-2, -1) / math.sqrt(self.query.out_features / self.heads)
+            if mask is not None:
+                scores = scores + mask
+            y = self.dropout(scores.softmax(-1)) @ v
+        else:
+            y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out_proj(y.transpose(1, 2).flatten(2)), None
+
+    def _of_heads(self, x: Tensor) -> Tensor:
+        """Returns (samples, steps, size) as (samples, heads, steps, size of a head)."""
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
+
+
+class EncoderLayer(nn.Module):
+    """As `nn.TransformerEncoderLayer`: attention and two maps, each in a residual path with a norm."""
+
+    def __init__(self, layer: nn.TransformerEncoderLayer) -> None:
+        """Takes the parts of a layer."""
+        super().__init__()
+        self.self_attn = Attention(layer.self_attn)
+        self.linear1, self.linear2, self.norm1, self.norm2 = layer.linear1, layer.linear2, layer.norm1, layer.norm2
+        self.dropout, self.dropout1, self.dropout2 = layer.dropout, layer.dropout1, layer.dropout2
+        self.activation, self.norm_first = layer.activation, layer.norm_first
+
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Takes (samples, steps, size); returns the same shape."""
+        if self.norm_first:
+            src = src + self._attended(self.norm1(src), src_mask, src_key_padding_mask)
+            return src + self._mapped(self.norm2(src))
+        src = self.norm1(src + self._attended(src, src_mask, src_key_padding_mask))
+        return self.norm2(src + self._mapped(src))  # type: ignore[no-any-return]
+
+    def _attended(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
+        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])  # type: ignore[no-any-return]
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """As `nn.TransformerEncoder`: layers one after the other, and perhaps a norm."""
+
+    def __init__(self, encoder: nn.TransformerEncoder) -> None:
+        """Takes the layers of an encoder."""
+        super().__init__()
+        self.layers = nn.ModuleList(map(written_out, encoder.layers))
+        self.norm = encoder.norm
+
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:
+        """Takes (samples, steps, size); returns the same shape."""
+        for layer in self.layers:
+            src = layer(src, mask, src_key_padding_mask)
+        return src if self.norm is None else self.norm(src)
+
+
+@fx.wrap
+def added(mask: Tensor, like: Tensor) -> Tensor:
+    """Returns a mask as what is added to scores, in the numbers of a tensor; of truth values, True forbids."""
+    if mask.dtype != torch.bool:
+        return mask.to(like.dtype)
+    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)
+
+
+TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.Embedding: Embedding,
+    nn.MultiheadAttention: Attention,
+    nn.TransformerEncoderLayer: EncoderLayer,
+    nn.TransformerEncoder: Encoder,
+}
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Returns a map of these weights, (out, in), and biases, (out,)."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+    linear.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().clone())
+    return linear

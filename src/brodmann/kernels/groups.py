@@ -1,0 +1,116 @@
+"""Groups: the rows of a batch by area, so that an area's work is one dense product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from ..errors import BrodmannError
+from .library import active, functions
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The rows of a batch by area. Rows stay where they lie; the groups say which belong together.
+
+    Attributes:
+        present: Areas that have rows, ascending, (groups,) int64.
+        bounds: Group k owns the places ``bounds[k]`` to ``bounds[k + 1] - 1`` of the order, (groups + 1,) int64.
+        order: Row at each place, (rows,) int64; None where every row lies at its own place (one area).
+        rows: Number of rows in all.
+        areas: How many areas there are to choose from; `present` lie below.
+    """
+
+    present: Tensor
+    bounds: Tensor
+    order: Tensor | None
+    rows: int
+    areas: int
+
+    @staticmethod
+    @lru_cache(maxsize=64)  # a training run has one size of batch, or two
+    def single(rows: int, device: torch.device | None = None) -> Groups:
+        """All rows in area 0."""
+        numbers = torch.tensor([0, 0, rows], device=device)
+        return Groups(numbers[:1], numbers[1:], None, rows, 1) if rows else Groups(numbers[:0], numbers[:1], None, 0, 1)
+
+    @staticmethod
+    def of(area: Tensor, areas: int) -> Groups:
+        """Groups rows by their area, (rows,) int64 with values in [0, areas); rows of an area keep their order.
+
+        Raises:
+            BrodmannError: They are of another kind, or one is no area, as where a router of one's own chose them.
+        """
+        if area.ndim != 1 or area.dtype != torch.int64:
+            raise BrodmannError(
+                f"Expected the area of each row, (rows,) torch.int64, got {tuple(area.shape)} {area.dtype}: convert "
+                "it with .long()."
+            )
+        if area.is_cpu and active():
+            sorted_rows = _sorted(area, areas)
+            if sorted_rows is None:
+                raise _no_areas(area, areas)
+            order, present, bounds = sorted_rows
+        else:
+            try:
+                counts = torch.bincount(area, minlength=areas)
+            except RuntimeError:  # some are negative
+                raise _no_areas(area, areas) from None
+            if len(counts) > areas:
+                raise _no_areas(area, areas)
+            present = counts.nonzero()[:, 0]
+            bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
+            order = torch.argsort(area, stable=True)
+        return Groups(present, bounds, None if present.shape[0] <= 1 else order, area.shape[0], areas)
+
+    @property
+    def whole(self) -> Groups:
+        """The same rows, all in area 0: for what every sample uses."""
+        return Groups.single(self.rows, self.bounds.device)
+
+    def resized(self, rows: int) -> Groups:
+        """Returns another number of rows, above 0, for the one area that has all of them."""
+        return Groups(self.present, self.bounds.new_tensor([0, rows]), None, rows, self.areas)
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int, int | None]:
+        """Number of groups, and where present, bounds and order lie: what compiled kernels ask for at every call."""
+        order = None if self.order is None else self.order.data_ptr()
+        return self.present.shape[0], self.present.data_ptr(), self.bounds.data_ptr(), order
+
+    @cached_property
+    def segments(self) -> tuple[tuple[int, int, int], ...]:
+        """``(area, start, stop)`` of every group."""
+        bounds = self.bounds.tolist()
+        return tuple(zip(self.present.tolist(), bounds[:-1], bounds[1:], strict=True))
+
+    def sort(self, rows: Tensor) -> Tensor:
+        """Brings rows (rows, ...) together by group."""
+        return rows if self.order is None else rows.index_select(0, self.order)
+
+    def unsort(self, rows: Tensor) -> Tensor:
+        """Brings rows (rows, ...) that lie by group back into the batch's order."""
+        return rows if self.order is None else torch.empty_like(rows).index_copy_(0, self.order, rows)
+
+
+def _no_areas(area: Tensor, areas: int) -> BrodmannError:
+    return BrodmannError(f"Expected areas from 0 to {areas - 1}, got {int(area.min())} to {int(area.max())}.")
+
+
+def _sorted(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Sorts rows by area, (rows,) int64: returns order (rows,), the areas that have rows, and their bounds.
+
+    None where one of them is not in [0, areas).
+    """
+    area = area.contiguous()
+    rows = area.shape[0]
+    most = min(rows, areas)
+    numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64, device="cpu")
+    start = numbers.data_ptr()
+    count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
+    if count < 0:
+        return None
+    return numbers[:rows], numbers[rows : rows + count], numbers[rows + most : rows + most + count + 1]

@@ -1,0 +1,95 @@
+"""The library of compiled kernels: its functions by name, and whether they are in use."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .build import build
+
+NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+
+_POINTER, _INTEGER, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+_GROUPS = [_INTEGER, _INTEGER, *[_POINTER] * 4, _INTEGER, _INTEGER]
+_TARGET = [*[_POINTER] * 4, _NUMBER, _NUMBER, _INTEGER]
+_ARGUMENTS = {
+    "forward": [*_GROUPS, *[_POINTER] * 4],
+    "error": [*_GROUPS, *[_POINTER] * 3],
+    "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
+}
+_GROUP = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]
+_NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
+_GATE = [*[_INTEGER] * 3, *[_POINTER] * 4, _NUMBER, _POINTER]
+_LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]
+_WITHOUT_AREAS: dict[str, tuple[list[Any], Any]] = {
+    "nearest": (_NEAREST, None),
+    "gate_down": (_GATE, None),
+    "cross_entropy": (_LOSS, _INTEGER),
+}
+_OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
+_switched_off = False
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Computes in pure PyTorch inside the block: for tests and comparisons."""
+    global _switched_off
+    before, _switched_off = _switched_off, True
+    try:
+        yield
+    finally:
+        _switched_off = before
+
+
+@cache
+def functions() -> dict[str, Callable[..., Any]]:
+    """Returns the compiled functions by name, none where they could not be built; then says so once."""
+    built = build()
+    if built.library is None:
+        if not built.intended:
+            warnings.warn(
+                f"Brodmann computes in pure PyTorch, several times slower with many areas. {built.why} "
+                "`brodmann doctor` tells more.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return {}
+    signatures: dict[str, tuple[list[Any], Any]] = {"group": (_GROUP, _INTEGER), "pairs": ([], _INTEGER)}
+    for number in NUMBERS.values():
+        signatures |= {f"{name}_{number}": (arguments, None) for name, arguments in _ARGUMENTS.items()}
+    for number in ("float32", "float64"):
+        signatures |= {f"{name}_{number}": signature for name, signature in _WITHOUT_AREAS.items()}
+    found: dict[str, Callable[..., Any]] = {}
+    for name, (arguments, result) in signatures.items():
+        function = getattr(built.library, f"brodmann_{name}")
+        function.argtypes, function.restype = arguments, result
+        found[name] = function
+    return found
+
+
+def active() -> bool:
+    """Whether there are compiled kernels, and they are not switched off."""
+    return not _switched_off and bool(functions())
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether rows are rounded to bfloat16 for products with bfloat16 weights, as the processor's instructions ask."""
+    return active() and bool(functions()["pairs"]())
+
+
+def supports(weight: Tensor, rows: Tensor) -> bool:
+    """Whether the kernels take these: on the processor, of kinds of number that they know."""
+    return (
+        weight.is_cpu
+        and rows.is_cpu
+        and _OF_ROWS.get(weight.dtype) == rows.dtype
+        and weight.is_contiguous()  # one that was assigned, or called functionally, may be a view
+        and active()
+    )

@@ -1,0 +1,208 @@
+"""Layers and containers: three methods each, and nothing remembered between calls.
+
+- ``forward(x, choice=None) -> y``: inference, an ordinary module; ``choice`` hands down what an enclosing `Routed`
+  chose;
+- ``trace(x, context) -> (y, trace)``: the learning forward pass;
+- ``learn(trace, error, context) -> error_below``: local update, then the error for the layer below. It uses up the
+  trace.
+
+A layer without feedback returns None as its error below: it is the lowest that learns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from .checks import check_real
+from .errors import BrodmannError
+from .routing.route import Choice, Route
+
+Observer = Callable[["Layer", Tensor], None]
+"""What is called with every `AreaLinear` and `Product`, and the error that arrives there."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of the parts, as multiples of the step's learning rate; 0 freezes a part.
+
+    Attributes:
+        shared: Of shared parts. Default 1.
+        areas: Of the areas' own parts. Default None: 0.1 beside a shared part that learns, under a rule whose steps do
+            not shrink with the gradient (Adam), else 1. Such a rule moves an area as far for a few samples as the
+            shared part for all: full steps over-fit small sets and a tenth kept the gain on large ones (docs/log.md).
+            Areas that grow by themselves (``partition="growing"``) have earned theirs and move at 1.
+        projection: Of the routers' projections. Default 1.
+        feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
+            which they are paired.
+        layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
+            are names as `Network.learning_layers` gives them, or what those begin with, such as ``"layers.0"``, the
+            ``"body."`` of a routed body left out or not; ``*`` stands for any text, as in ``"nodes.stage_1_*"``. Of
+            several that match the longest counts. Default: none, so that all are 1. An error passes through a frozen
+            layer as through any other.
+    """
+
+    shared: float = 1.0
+    areas: float | None = None
+    projection: float = 1.0
+    feedback: float = 1.0
+    layers: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_real(shared=self.shared, projection=self.projection, feedback=self.feedback)
+        if self.areas is not None:
+            check_real(areas=self.areas)
+        if not isinstance(self.layers, Mapping) or not all(isinstance(name, str) for name in self.layers):
+            raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
+        for name, rate in self.layers.items():
+            check_real(**{f"the rate of '{name}'": rate})
+
+    def of_layer(self, name: str) -> float:
+        """Returns the rate of a layer, by its name."""
+        fitting = [part for part in self.layers if is_within(name, part)]
+        return self.layers[max(fitting, key=lambda part: len(part.removeprefix(_ROUTED)))] if fitting else 1.0
+
+
+_ROUTED = "body."
+
+
+def is_within(name: str, part: str) -> bool:
+    """Whether a module is another one or lies in it, by their names; ``*`` in the other's stands for any part.
+
+    The ``body.`` with which names begin where one route serves all layers may be there or not: the same name then
+    serves with one area, where nothing routes.
+    """
+    pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
+    return any(fnmatchcase(inner, outer) or fnmatchcase(inner, outer + ".*") for inner, outer in pairs)
+
+
+class Context(NamedTuple):
+    """What is not local to one layer during a learning step.
+
+    Attributes:
+        lr: Learning rate of this step.
+        rates: Multiples of it for each part.
+        output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only.
+        route: Route shared by the layers of a `Routed` body, else None.
+        weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
+        clip: Largest norm, over the whole batch, of the error that enters a layer, see `clipped`; None for no limit.
+        observe: Called by every `AreaLinear` and `Product` in `learn` with itself and the error that arrived, before
+            it is clipped.
+        target: What the output is compared with, (batch, ...).
+        layer_rates: Of single layers, see `Rates`; None where all are 1.
+    """
+
+    lr: float = 0.0
+    rates: Rates = Rates()
+    output_error: Tensor | None = None
+    route: Route | None = None
+    weight: Tensor | None = None
+    clip: float | None = None
+    observe: Observer | None = None
+    target: Tensor | None = None
+    layer_rates: Mapping[Layer, float] | None = None
+
+    def rate_of(self, layer: Layer) -> float:
+        """Returns the multiple of the learning rate for all that one layer holds."""
+        return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
+
+    def clipped(self, error: Tensor) -> Tensor:
+        """Returns an error no larger than ``clip`` allows: ``e min(1, clip / |e|)``, over the whole batch."""
+        return error if self.clip is None else error * (self.clip / error.norm().clamp_min(self.clip))
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """Returns (..., n) as (rows, n); x itself if it is 2-d: even a reshape takes time that shows in a small step."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def as_before(rows: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """Returns (rows, n) as (*leading, n), see `as_rows`."""
+    return rows if len(leading) == 1 else rows.reshape(*leading, rows.shape[-1])
+
+
+def check_layer(part: Any, place: str) -> None:
+    """Checks that a part of a network can learn; raises a `BrodmannError` that names its place."""
+    if not isinstance(part, Layer):
+        raise BrodmannError(
+            f"{place} is a {type(part).__name__}, which cannot learn: wrap parameter-free operations in Local, use "
+            "AreaLinear for linear maps, or convert a whole network by from_torch."
+        )
+
+
+class Layer(nn.Module, ABC):
+    """Abstract: a part of a network that learns without autograd.
+
+    A step calls ``trace`` on every layer from below, then ``learn`` on every layer from above, once each. All that
+    ``learn`` needs is in the trace: nothing is kept between calls. With x (batch, ..., in) and y (batch, ..., out),
+
+    - ``forward(x) -> y`` is inference;
+    - ``trace(x, context) -> (y, trace)`` is the forward pass of a step, dropout included;
+    - ``learn(trace, error, context) -> error_below`` gets ``dL/dy`` as the feedback above sees it, shaped like y (the
+      factor 1/batch of the losses' mean is in it), moves its parameters in place at ``context.lr``, times
+      ``context.rate_of(self)`` so that `Rates` reach them, and returns
+      ``dL/dx``, shaped like x and computed from the parameters before they moved; or None where nothing below learns.
+
+    Source: our choice.
+    """
+
+    _built: tuple[dict[str, Any], str] | None = None
+    """Design that a builder built it from, and how it then looked; see `brodmann.builders.designs.built_from`."""
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether `learn` returns an error for the layer below. Default True."""
+        return True
+
+    @property
+    def reads(self) -> bool:
+        """Whether it computes from what comes to it. Default True."""
+        return True
+
+    @property
+    def learns(self) -> bool:
+        """Whether `learn` moves anything in it, so that an error must come down. Default: whether it has parameters.
+
+        A layer of your own whose parameters stay as they are returns False.
+        """
+        return next(self.parameters(), None) is not None
+
+    @abstractmethod
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference: x (batch, ..., in); returns (batch, ..., out). ``choice`` is what an enclosing `Routed` chose."""
+
+    @abstractmethod
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Computes the output and what `learn` must remember."""
+
+    @abstractmethod
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Updates in place: error (batch, ..., out); returns that for the layer below, (batch, ..., in), or None."""
+
+
+class Container(Layer):
+    """Abstract: a layer that is made of layers, through all of which the error comes down."""
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether all of its layers do: else the error below would lack a part."""
+        return all(layer.sends_down for layer in _inside(self))
+
+    @property
+    def learns(self) -> bool:
+        """Whether one of its layers does."""
+        return any(layer.learns for layer in _inside(self))
+
+
+def _inside(module: nn.Module) -> Iterator[Layer]:
+    """Yields the layers inside a module, not those inside of them."""
+    for child in module.children():
+        if isinstance(child, Layer):
+            yield child
+        else:
+            yield from _inside(child)

@@ -1,0 +1,29 @@
+"""Layers of networks: maps of areas, operations without parameters, and containers of both."""
+
+from .area_linear import AreaLinear
+from .constant import Constant, affine
+from .containers import Recomputed, Residual, Routed, Sequential
+from .convolution import Convolution
+from .graph import Graph
+from .layouts import ChannelsLast, Images
+from .local import Local, RMSNorm
+from .patches import Patches
+from .product import Product
+
+__all__ = [
+    "AreaLinear",
+    "ChannelsLast",
+    "Constant",
+    "Convolution",
+    "Graph",
+    "Images",
+    "Local",
+    "Patches",
+    "Product",
+    "RMSNorm",
+    "Recomputed",
+    "Residual",
+    "Routed",
+    "Sequential",
+    "affine",
+]

@@ -1,0 +1,384 @@
+"""AreaLinear: a linear layer of many mutually exclusive areas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..areas import AreaMap, Slab
+from ..areas.starts import start_of
+from ..checks import check_input, check_real, check_switch, check_whole
+from ..errors import BrodmannError
+from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
+from ..kernels import Groups
+from ..layer import Context, Layer, Rates, as_before, as_rows
+from ..recording import followed, unrecorded
+from ..routing import Router, build_router
+from ..routing.conflict import sketch
+from ..routing.route import Choice, Route, checked_route, gathered, spread
+from ..updates import SGD, UpdateRule, check_rule
+from .splitting import grow_areas, merge_areas, recruit_areas, split_area
+
+SHARED = ("learned", "frozen", "off")
+BESIDE_SHARED = 0.1
+"""Rate of areas under Adam beside a shared part that learns, see `Rates`."""
+
+
+class AreaTrace(NamedTuple):
+    """What an `AreaLinear` remembers of one forward pass.
+
+    Attributes:
+        x: (rows, in).
+        own: The area's own part ``D[g] x + d[g]``, (rows, out), where something learns from it, else None.
+        route: The route, or None with a single area.
+        groups: The rows of each area.
+        leading: Leading shape of the input.
+    """
+
+    x: Tensor
+    own: Tensor | None
+    route: Route | None
+    groups: Groups
+    leading: tuple[int, ...]
+
+
+class AreaLinear(Layer):
+    """A linear layer of many mutually exclusive areas: ``z = W0 x + b0 + a (D[g] x + d[g])``.
+
+    ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With
+    ``delta = dL/dz`` as the feedback sees it, a step computes ``e_below`` from the weights as they are and then moves
+
+    - ``W0, b0`` by the factors ``(delta, x)``;
+    - ``D[g], d[g]`` by ``(a delta, x)`` of the area's own samples, and no other area;
+    - the feedback weights, as their path says;
+    - the router by ``dL/da = delta . (D[g] x + d[g])``.
+
+    Source: SAL (arXiv 2601.21561), abstract, for exclusive areas and asymmetric feedback; the shared part,
+    areas that start at zero, the gate and the projection's rule are our choice.
+
+    Attributes:
+        shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
+        areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
+        budget: Areas there can be.
+        router: Its own router, or None.
+        routed: Whether it follows the route of an enclosing `Routed`; ``place`` is its number among such layers.
+        feedback: Its way down, or None.
+        merged: Whether `merge_parts` made it a layer for inference alone.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        areas: int = 16,
+        shared: str = "learned",
+        gated: bool = False,
+        feedback: Callable[[Shape], Feedback] | None = KolenPollack,
+        update: UpdateRule | None = None,
+        pooling: float = 0.0,
+        router: Callable[..., Router] | None = Router,
+        start_scale: float = 1.0,
+        start: nn.Linear | None = None,
+        bias: bool = True,
+        storage: torch.dtype | None = None,
+    ) -> None:
+        """Draws the weights from torch's global generator.
+
+        Args:
+            in_features: Size of a sample.
+            out_features: Size of the output.
+            areas: Budget of areas. With one area and a shared part the layer is the shared part alone.
+            shared: ``"learned"`` (default: pools what areas have in common), ``"frozen"`` (random, never moves) or
+                ``"off"`` (no shared part; areas start as copies of one random map).
+            gated: Whether the gate multiplies the area's part. Default False: then both parts can be merged into one
+                map.
+            feedback: The feedback path: a class of `brodmann.feedback`, or a `functools.partial` of one. None for
+                the lowest layer, which sends no error down.
+            update: Update rule of every weight of the layer, the router's projection included. Default plain SGD.
+            pooling: Extra decay on the areas' own parts, which pulls them towards what is shared. Default 0.
+            router: Builds the layer's own router from (in_features, areas, update=...). None to use the route of the
+                enclosing `Routed`.
+            start_scale: Standard deviation of the initial shared weights, and of feedback weights that learn, in units
+                of ``1 / sqrt(in)``. Default 1: outputs as large as inputs. Readouts start smaller, see `mlp`. With 0
+                the shared part starts at zero, feedback weights as with 1.
+            start: A map to start from, such as one of a trained network, in place of ``start_scale``: the initial
+                output equals its output, whatever the area. Feedback weights start independently, at the same scale. A
+                float64 map gives a float64 layer, any other one of PyTorch's default dtype. Default None.
+            bias: Whether maps have biases, which start at 0 and never decay. Default True; a ``start`` says it itself.
+            storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
+                rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
+                bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
+
+        Raises:
+            BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes, is
+                no plain `nn.Linear`, or would be scaled by a gate.
+        """
+        super().__init__()
+        check_whole(in_features=in_features, out_features=out_features, areas=areas)
+        check_real(pooling=pooling, start_scale=start_scale)
+        check_switch(gated=gated, bias=bias)
+        for name, part in (("feedback", feedback), ("router", router)):
+            if part is not None and (not callable(part) or isinstance(part, nn.Module)):
+                raise BrodmannError(f"Expected {name} to be a class, or a functools.partial of one, got {part!r}.")
+        if update is not None:
+            check_rule(update)
+        if shared not in SHARED:
+            raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
+        if storage not in (None, torch.bfloat16):
+            raise BrodmannError(f"Expected a storage of None or torch.bfloat16, got {storage}.")
+        rule = update or SGD()
+        in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
+        self.in_features, self.out_features, self.budget = in_features, out_features, areas
+        self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
+        if start is not None and gated and shared == "off" and areas > 1:
+            raise BrodmannError("A gate without a shared part would scale the start: leave one of them out.")
+        weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
+        if start is not None and storage is not None and weight.dtype == torch.float64:
+            raise BrodmannError("A storage of its own goes with float32, and the start is float64: leave it out.")
+        shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
+        self.shared: Slab | None = None
+        self.areas: AreaMap | None = None
+        if shared != "off":
+            self.shared = Slab(
+                shape.stored(weight[None].clone()), rule, None if biases is None else biases[None].clone()
+            )
+        if areas > 1 or shared != "learned":
+            if shared != "off":
+                weight, biases = torch.zeros_like(weight), None if biases is None else torch.zeros_like(biases)
+            self.areas = AreaMap(areas, shape.stored(weight), biases, rule)
+        self.router = build_router(router, in_features, areas, rule) if router is not None and areas > 1 else None
+        self.routed = router is None and areas > 1
+        self.place = 0  # among the layers that follow one `Routed`
+        self.merged = False
+        self.feedback = None if feedback is None else build_feedback(feedback, shape)
+        if weight.dtype != torch.get_default_dtype():
+            self.to(weight.dtype)
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether it has feedback."""
+        return self.feedback is not None
+
+    @property
+    def learns(self) -> bool:
+        """Whether it still does: not once it was merged."""
+        return not self.merged
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference: x (..., in); returns (..., out)."""
+        check_input(x, self._map)
+        rows = as_rows(x)
+        if self.budget == 1:
+            choice = None
+        elif self.router is not None:
+            choice = self.router(rows)
+        else:
+            choice = checked_route(choice, x, rows)
+        if isinstance(choice, Choice) or followed(rows, *self._weights()):
+            out = self._followed(rows, choice)
+        else:
+            out, _ = self._output(rows, choice, _groups(rows, choice))
+        return as_before(out, x.shape[:-1])
+
+    def _followed(self, rows: Tensor, choice: Route | Choice | None) -> Tensor:
+        """Computes the output by operations that autograd and compilers know."""
+        out: Tensor | None = None
+        if self.shared is not None:
+            out = self.shared(rows)
+        if self.areas is not None:
+            count = rows.shape[0]
+            area = rows.new_zeros(count, dtype=torch.int64) if choice is None else spread(choice.area, count)
+            own = self.areas(rows, area)
+            if self.gated and choice is not None:
+                own = spread(choice.gate, count)[:, None] * own
+            out = own if out is None else out + own
+        assert out is not None
+        return out
+
+    def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
+        """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
+        shared, areas = self.shared, self.areas  # a module looks its parts up slowly
+        out = own = None
+        if shared is not None:
+            out = shared.product(rows, groups)
+        if areas is not None:
+            own = areas.product(rows, groups)
+            part = own
+            if self.gated and route is not None:
+                part = spread(route.gate, own.shape[0])[:, None] * own
+            # `own` is what the router learns from: never add into it.
+            out = part if out is None else out.add_(part)
+        assert out is not None
+        return out, own
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, AreaTrace]:
+        """Learning forward pass: x (..., in); returns (..., out) and the trace."""
+        if self.merged:
+            raise BrodmannError("This layer was merged for inference: learn with the network that it was made from.")
+        check_input(x, self._map)
+        rows = as_rows(x)
+        route = self._route(x, rows, context)
+        groups = _groups(rows, route)
+        out, own = self._output(rows, route, groups)
+        needed = own if route is not None and route.learned else None
+        leading = x.shape[:-1]
+        return as_before(out, leading), AreaTrace(rows, needed, route, groups, leading)
+
+    @unrecorded
+    def learn(self, trace: AreaTrace, error: Tensor, context: Context, *, send: bool = True) -> Tensor | None:
+        """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback.
+
+        ``send=False`` skips the error below, for callers that have computed it already.
+        """
+        self.check_error(trace, error)
+        if context.observe is not None:
+            context.observe(self, error)
+        error = context.clipped(error)
+        route, groups, rates = trace.route, trace.groups, context.rates
+        feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
+        delta = part_delta = as_rows(error)
+        if self.gated and route is not None:
+            part_delta = spread(route.gate, len(delta))[:, None] * delta
+
+        output_error = context.output_error
+        if output_error is not None:
+            output_error = as_rows(output_error)
+        signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas, context.target)
+        below = None
+        if feedback is not None and send:
+            below = as_before(error_below(feedback, signal), trace.leading)
+        rate = context.rate_of(self)
+        if rate != 1.0:
+            context = context._replace(lr=rate * context.lr)
+        if route is not None and trace.own is not None:
+            route.gate_error.add_(gathered((delta * trace.own).sum(1), len(route.u)))
+        if rate and route is not None and route.grows:
+            route.pulls.add_(gathered(sketch(part_delta, trace.x, self.place), len(route.u)))
+        if rate and groups.rows:
+            if context.weight is not None and self.update_rule.repeats:
+                signal = signal.repeated(_of_rows(context.weight, trace))
+            self._move(signal, context, route)
+        if rate and router is not None and route is not None:
+            router.learn(route, context.lr * rates.projection)
+            grow_areas(router, self.split)
+        return below
+
+    def check_error(self, trace: AreaTrace, error: Tensor) -> None:
+        """Checks that an error is one of the output; raises a `BrodmannError`."""
+        if error.shape != (*trace.leading, self.out_features) or error.dtype != trace.x.dtype:
+            raise BrodmannError(
+                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
+                f"got {tuple(error.shape)} {error.dtype}."
+            )
+
+    def split(self, area: int, cells: Iterable[int] | None = None) -> int:
+        """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
+        return split_area(self._own_router(), self.children(), area, cells)
+
+    def merge(self, kept: int, gone: int) -> float:
+        """Merges two areas into their mean. See `Router.merge`.
+
+        Returns:
+            How far apart the two maps were, relative to their size, see `AreaMap.merge`.
+        """
+        return merge_areas(self._own_router(), self.children(), kept, gone)
+
+    @unrecorded
+    def merge_parts(self) -> None:
+        """Folds the shared part into the areas' maps, ``W0 + D[g]``, for inference: one product per sample, not two.
+
+        No output changes beyond rounding. The layer no longer learns: its feedback and the rule's buffers are dropped.
+        Does nothing to a gated layer, or to one without areas, which has nothing to fold.
+        """
+        if self.shared is None or self.areas is None or self.gated:
+            return
+        for own, common in zip(self.areas.weight.slabs(), self.shared.slabs(), strict=True):
+            own.value.add_(common.value)
+            own.forget()
+        self.shared = self.feedback = None
+        self.shared_mode, self.merged = "off", True
+
+    def _weights(self) -> list[Tensor]:
+        """Returns what the output is computed from."""
+        parts = [self.shared, None if self.areas is None else self.areas.weight]
+        return [slab.value for part in parts if part is not None for slab in part.slabs()]
+
+    @property
+    def one_map(self) -> Tensor | None:
+        """The map (out, in), where the shared part is all; None where it depends on the area."""
+        return self.shared.value[0] if self.shared is not None and self.areas is None else None
+
+    @property
+    def biased(self) -> bool:
+        """Whether its maps have biases."""
+        slab = self.shared if self.areas is None else self.areas.weight
+        return slab is not None and slab.bias is not None
+
+    @property
+    def _map(self) -> Tensor:
+        """One of the layer's weights, (slots, out, in): there is a shared part, or there are areas."""
+        if self.shared is not None:
+            return self.shared.value
+        assert self.areas is not None
+        return self.areas.weight.value
+
+    def _move(self, signal: Signal, context: Context, route: Route | None) -> None:
+        """Moves every weight but the router's."""
+        rates, lr, decay = context.rates, context.lr, self.update_rule.decay
+        area_rate, area_decay = self._area_rate(route, rates), decay + self.pooling
+        x, delta, groups = signal.x, signal.delta, signal.groups
+        shared, areas, feedback = signal.shared, signal.areas, self.feedback
+        feedback_lr, follower = lr * rates.feedback, None
+        if feedback is not None and rates.feedback:
+            follower = feedback.follower
+            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
+        if self.shared_mode == "learned" and rates.shared:
+            assert shared is not None
+            beside = None if follower is None else follower.target(feedback_lr, decay)
+            shared.learn(groups, None, delta, x, lr * rates.shared, decay, follower=beside)
+        elif follower is not None:
+            follower.learn(groups, None, delta, x, feedback_lr, decay)
+        if areas is not None and area_rate:
+            areas.learn(x, signal.part_delta, groups, lr * area_rate, area_decay)
+
+    def _own_router(self) -> Router:
+        if self.router is None:
+            raise BrodmannError("This layer has no router of its own: split or merge on the Routed that holds it.")
+        return self.router
+
+    def _route(self, x: Tensor, rows: Tensor, context: Context) -> Route | None:
+        if self.budget == 1:
+            return None
+        router = self.router
+        if router is not None:
+            recruit_areas(router, self.children(), rows, context.weight)
+            return router.route(rows)
+        return checked_route(context.route, x, rows)
+
+    def _area_rate(self, route: Route | None, rates: Rates) -> float:
+        """Returns the multiple of the learning rate at which the areas' own parts move. See `Rates`."""
+        if rates.areas is not None:
+            return rates.areas
+        grown = route is not None and route.grows
+        beside_shared = self.shared_mode == "learned" and rates.shared > 0 and not grown
+        return BESIDE_SHARED if beside_shared and self.update_rule.scale_free else 1.0
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        sizes = f"{self.in_features}, {self.out_features}, areas={self.budget}"
+        return f"{sizes}, shared={self.shared_mode}, gated={self.gated}, pooling={self.pooling}, {self.update_rule}"
+
+
+def _groups(rows: Tensor, route: Route | None) -> Groups:
+    return Groups.single(rows.shape[0], rows.device) if route is None else route.groups_of(rows.shape[0])
+
+
+def _of_rows(weight: Tensor, trace: AreaTrace) -> Tensor:
+    """Returns the weights of samples for each of their rows, where a layer sees several of every sample."""
+    samples = trace.leading[0] if trace.leading else 1
+    return spread(weight, trace.groups.rows) if weight.ndim == 1 and len(weight) == samples else weight

@@ -1,0 +1,255 @@
+"""Containers of layers, which are layers themselves: Sequential, Residual, Recomputed, Routed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_real, check_tensors
+from ..errors import BrodmannError
+from ..generators import Draws
+from ..layer import Container, Context, Layer, as_rows, check_layer
+from ..recording import unrecorded
+from ..routing import Router
+from ..routing.route import Choice, Route
+from .area_linear import AreaLinear
+from .splitting import followers, grow_areas, merge_areas, recruit_areas, split_area
+
+
+class Sequential(Container):
+    """Layers one after the other. Traces are freed as the error passes down."""
+
+    def __init__(self, *layers: Layer) -> None:
+        """Takes the layers from input to output.
+
+        Raises:
+            BrodmannError: One of them is not a `Layer`, stands there twice, or sends no error down to those that learn.
+        """
+        super().__init__()
+        for index, layer in enumerate(layers):
+            check_layer(layer, f"Layer {index} of Sequential")
+            if layer.learns and any(layer is other for other in layers[:index]):
+                raise BrodmannError(f"Layer {index} of Sequential stands there twice, and would move twice a step.")
+            if not layer.sends_down and any(lower.learns for lower in layers[:index]):
+                raise _without_feedback(layer, index)
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference."""
+        for layer in self.layers:
+            x = layer(x, choice)
+        return x
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
+        """Learning forward pass."""
+        traces = []
+        for layer in self.layers:
+            x, trace = layer.trace(x, context)  # type: ignore[operator]
+            traces.append(trace)
+        return x, traces
+
+    @unrecorded
+    def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
+        """Error pass from the last layer to the first; stops where a layer sends nothing down."""
+        below: Tensor | None = error
+        layers = [*self.layers]  # a ModuleList itself goes backwards slowly
+        while layers and below is not None:
+            below = layers.pop().learn(trace.pop(), below, context)
+        if below is None and any(lower.learns for lower in layers):  # the layer on top is one of the user's own
+            raise _without_feedback(self.layers[len(layers)], len(layers))
+        trace.clear()
+        return below
+
+
+def _without_feedback(layer: Any, index: int) -> BrodmannError:
+    return BrodmannError(
+        f"Layer {index} ({type(layer).__name__}) sends no error down, and layers below it learn: give an AreaLinear a "
+        "feedback path, and let a layer of your own return the error from `learn`. One whose parameters stay as they "
+        "are says so: learns = False."
+    )
+
+
+class Residual(Container):
+    """``h + alpha body(h)``, or ``shortcut(h) + alpha body(h)``.
+
+    ``e_below = e + b(alpha e)``, or ``s(e) + b(alpha e)``: ``e``, shaped like the output, is the error that arrives;
+    b and s are what ``learn`` of body and shortcut return. h (batch, ..., in); the output has the shape of the body's.
+    The output error that direct feedback inside the body uses is multiplied by ``alpha`` too.
+
+    Source: He et al. (2016).
+    """
+
+    def __init__(self, body: Layer, alpha: float = 1.0, shortcut: Layer | None = None) -> None:
+        """Wraps a body.
+
+        Args:
+            body: The layer beside the path.
+            alpha: Scale of the body, a finite number. Default 1; `residual_mlp` uses 1 / sqrt(blocks) so that the sum
+                keeps its variance with depth.
+            shortcut: The path, where body and input differ in shape, such as a map to more units, or patches of one
+                pixel with a stride and a map. Default None: the input itself.
+
+        Raises:
+            BrodmannError: Body or shortcut is no `Layer`, alpha no number; or, at the first step, they return different
+                shapes.
+        """
+        super().__init__()
+        check_layer(body, "The body of Residual")
+        if shortcut is not None:
+            check_layer(shortcut, "The shortcut of Residual")
+        check_real(**{"the size of alpha": abs(alpha) if isinstance(alpha, Real) else alpha})
+        self.body, self.alpha, self.shortcut = body, alpha, shortcut
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"alpha={self.alpha}"
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference."""
+        around = x if self.shortcut is None else self.shortcut(x, choice)
+        return torch.add(around, self.body(x, choice), alpha=self.alpha)
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass."""
+        y, trace = self.body.trace(x, context)
+        around, beside = (x, None) if self.shortcut is None else self.shortcut.trace(x, context)
+        if y.shape != around.shape:
+            raise BrodmannError(
+                f"Expected a residual body to return the shape of its shortcut, {tuple(around.shape)}, got "
+                f"{tuple(y.shape)}: make one fit the other, by a shortcut where there is none."
+            )
+        return torch.add(around, y, alpha=self.alpha), (trace, beside)
+
+    @unrecorded
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Error pass: through the body and around it."""
+        trace, beside = trace
+        around = error if self.shortcut is None else self.shortcut.learn(beside, error, context)
+        if context.output_error is not None:
+            # Direct feedback inside the body stands for an error that came through `alpha` as well.
+            context = context._replace(output_error=self.alpha * context.output_error)
+        through = self.body.learn(trace, self.alpha * error, context)
+        return None if through is None or around is None else around + through
+
+
+class Recomputed(Container):
+    """Remembers its input only, and computes the traces of its body again when the error comes down.
+
+    One more forward pass buys the memory of all traces inside. The body's weights have not moved in between, and the
+    generator is rewound, so that every number, dropout masks included, is the same.
+
+    Source: activation checkpointing (Chen et al. 2016), which needs no graph here.
+    """
+
+    def __init__(self, body: Layer) -> None:
+        """Wraps a body, such as the inside of a `Residual`."""
+        super().__init__()
+        check_layer(body, "The body of Recomputed")
+        self.body = body
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference."""
+        return self.body(x, choice)  # type: ignore[no-any-return]
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass; remembers the input and where the random numbers stood."""
+        draws = Draws.from_here(x.device)
+        y, _ = self.body.trace(x, context)
+        return y, (x, draws)
+
+    @unrecorded
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Computes the traces again, then the error pass of the body."""
+        x, draws = trace
+        with draws.going_on():
+            _, inner = self.body.trace(x, context)
+        return self.body.learn(inner, error, context)
+
+
+class Routed(Container):
+    """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
+
+    The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
+    where a layer sees several. The error below is the body's: none goes through the route. Source: our choice.
+    """
+
+    def __init__(self, router: Router, body: Layer) -> None:
+        """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.
+
+        The router sees each row of an input (..., in). If instead a whole sample has as many numbers as the router has
+        inputs, it sees samples, and all rows of a sample share its area.
+
+        Layers inside a further `Routed`, or with a router of their own, follow that one.
+
+        Args:
+            router: Chooses, from the input of the body.
+            body: The layers that follow.
+
+        Raises:
+            BrodmannError: The body is no `Layer`, or a layer of it has another number of areas; or, when called,
+                neither a row nor a sample has as many numbers as the router has inputs.
+        """
+        super().__init__()
+        check_layer(body, "The body of Routed")
+        for place, part in enumerate(part for part in followers(body, AreaLinear) if part.routed):
+            if part.budget != router.areas:
+                raise BrodmannError(
+                    f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal."
+                )
+            part.place = place
+        self.router, self.body = router, body
+
+    @property
+    def learns(self) -> bool:
+        """Whether its body or its router does."""
+        return super().learns or self.router.learned
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference; the body follows this router, not an outer one."""
+        return self.body(x, self.router(self._rows(x)))  # type: ignore[no-any-return]
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Returns what is routed: every row of (..., in), or every sample of (samples, ...) of so many numbers."""
+        check_tensors(x=x)
+        inputs = self.router.projection.value.shape[-1]
+        if x.ndim and (x.shape[-1] == inputs or x.ndim < 3):
+            return as_rows(x)
+        if x.ndim == 0 or x.shape[1:].numel() != inputs:
+            raise BrodmannError(
+                f"Expected an input of shape (..., {inputs}), or (samples, ...) of {inputs} numbers each, got "
+                f"{tuple(x.shape)}."
+            )
+        return x.flatten(1)
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass."""
+        rows = self._rows(x)
+        recruit_areas(self.router, [self.body], rows, context.weight)
+        route = self.router.route(rows)
+        y, trace = self.body.trace(x, context._replace(route=route))
+        return y, (route, trace)
+
+    @unrecorded
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Error pass."""
+        route, inner = trace
+        below = self.body.learn(inner, error, context._replace(route=route))
+        self.router.learn(route, context.lr * context.rates.projection)
+        grow_areas(self.router, self.split)
+        return below
+
+    def split(self, area: int, cells: Iterable[int] | None = None) -> int:
+        """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
+        return split_area(self.router, [self.body], area, cells)
+
+    def merge(self, kept: int, gone: int) -> float:
+        """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`."""
+        return merge_areas(self.router, [self.body], kept, gone)

@@ -1,0 +1,69 @@
+"""Convolution: patches of images, and the map of areas on top of them, as one layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import BrodmannError
+from ..feedback import Direct
+from ..layer import Container, Context
+from ..recording import unrecorded
+from ..routing.route import Choice, Route
+from .area_linear import AreaLinear
+from .patches import Patches
+
+
+class Convolution(Container):
+    """``map(patches(x))``: x (samples, height, width, channels); returns (samples, rows, columns, out).
+
+    It computes and learns what both do one after the other in a `Sequential`. Where one matrix carries the errors of
+    all patches, and they are not clipped, the error below is one transposed convolution, which takes less than half of
+    the time of a product and a sum over patches (docs/log.md), and no memory for the errors of patches.
+    """
+
+    def __init__(self, patches: Patches, map: AreaLinear) -> None:
+        """Takes the window and the map.
+
+        Args:
+            patches: The window of k x k pixels, with its stride and padding.
+            map: Of ``k * k * channels`` inputs. A wrong size shows at the first call, when the channels are known.
+
+        Raises:
+            BrodmannError: The map's feedback is direct, whose matrices know outputs of whole samples alone. When
+                called: images are smaller than the window, or have other channels than the map takes.
+        """
+        super().__init__()
+        if any(isinstance(part, Direct) for part in map.modules()):
+            raise BrodmannError(
+                "Direct feedback has no path from an output to a patch: choose another for convolutions."
+            )
+        self.patches, self.map = patches, map
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference."""
+        return self.map(self.patches(x), choice)  # type: ignore[no-any-return]
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[torch.Size, Any]]:
+        """Learning forward pass."""
+        rows, shape = self.patches.trace(x, context)
+        y, trace = self.map.trace(rows, context)
+        return y, (shape, trace)
+
+    @unrecorded
+    def learn(self, trace: tuple[torch.Size, Any], error: Tensor, context: Context) -> Tensor | None:
+        """Error pass."""
+        shape, inner = trace
+        matrix = None
+        if self.map.feedback is not None and context.clip is None:
+            matrix = self.map.feedback.one_matrix(self.map.one_map)
+        if matrix is None or not error.is_cpu:  # elsewhere convolutions may compute in fewer digits than products
+            of_patches = self.map.learn(inner, error, context)
+            return None if of_patches is None else self.patches.learn(shape, of_patches, context)
+        self.map.check_error(inner, error)
+        below = self.patches.error_through(matrix, error, shape)
+        self.map.learn(inner, error, context, send=False)
+        return below

@@ -1,0 +1,161 @@
+"""Graph: layers whose values part and meet again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import BrodmannError
+from ..layer import Container, Context, Layer
+from ..recording import unrecorded
+from ..routing.route import Choice, Route
+from .local import Local
+
+INPUT = "input"
+"""Name of what comes to a graph."""
+
+
+class Graph(Container):
+    """A directed acyclic graph of layers. Each node reads earlier values; the last node is the output.
+
+    ``v[k] = f[k](v[i], v[j], ...)`` with ``i, j < k``. The error of a value is the sum of what comes down from all that
+    read it. `Sequential` and `Residual` are the usual cases; this one is for branches, concatenations and products:
+
+        Graph({"wide": (layer, "input"), "both": (lambda x, y: torch.cat((x, y), -1), "input", "wide")})
+    """
+
+    def __init__(self, nodes: Mapping[str, tuple[Any, ...]]) -> None:
+        """Takes the nodes from input to output.
+
+        Args:
+            nodes: Name -> layer or operation, then the names of what it reads, ``"input"`` for what comes to the graph.
+                Layers read one value. An operation without parameters takes as many tensors as it reads, see `Local`.
+                A layer that reads nothing, see `Constant`, may stand for a tensor of its own.
+
+        Raises:
+            BrodmannError: There are no nodes, a name is taken or unknown, a layer reads several values, nobody reads a
+                node, or one sends no error down to others that learn.
+        """
+        super().__init__()
+        if not isinstance(nodes, Mapping) or not nodes:
+            raise BrodmannError(f"Expected nodes of a Graph as a dictionary with at least one, got {nodes!r}.")
+        self.nodes = nn.ModuleDict()
+        self.sources: dict[str, tuple[str, ...]] = {}
+        for name, node in nodes.items():
+            if not isinstance(node, tuple) or not node:
+                raise BrodmannError(
+                    f"Expected node '{name}' as a tuple of a layer or operation and the names that it reads, got "
+                    f"{node!r}."
+                )
+            self._add(name, node[0], node[1:])
+        self.output = name
+        unread = self.sources.keys() - {source for read in self.sources.values() for source in read} - {self.output}
+        if unread:
+            raise BrodmannError(
+                f"Nobody reads {', '.join(sorted(unread))} of this Graph: leave out what leads nowhere."
+            )
+        self._last_reader = {source: name for name, read in self.sources.items() for source in read}
+        for name in self._silent():
+            if any(self.nodes[lower].learns for lower in self._below(name)):
+                raise self._without_feedback(name)
+
+    def _add(self, name: str, part: Any, sources: tuple[str, ...]) -> None:
+        """Takes a node."""
+        if not isinstance(name, str) or name == INPUT or "." in name or not name or hasattr(self.nodes, name):
+            raise BrodmannError(f"A node of a Graph cannot be called {name!r}: choose another name.")
+        for source in sources:
+            if not isinstance(source, str) or (source != INPUT and source not in self.sources):
+                known = ", ".join([INPUT, *self.sources])
+                raise BrodmannError(f"Node '{name}' reads '{source}', which is none of those before it: {known}.")
+        if not isinstance(part, Layer):
+            part = Local(part)
+        if part.reads and not sources:
+            raise BrodmannError(f"Node '{name}' names nothing to read: name it behind the layer, such as '{INPUT}'.")
+        if part.learns and any(part is other for other in self.nodes.values()):
+            raise BrodmannError(
+                f"The layer of node '{name}' stands in another one too, and would move twice: several nodes may read "
+                "one node instead."
+            )
+        if len(sources) > 1 and not isinstance(part, Local):
+            raise BrodmannError(
+                f"Node '{name}' is a layer, which reads one value, and names {len(sources)}: let an operation such as "
+                "torch.add join them first."
+            )
+        self.nodes[name], self.sources[name] = part, sources
+
+    def _below(self, name: str) -> set[str]:
+        """Returns the nodes whose values come to a node, directly or not."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            new = {source for source in self.sources[waiting.pop()] if source != INPUT} - found
+            found |= new
+            waiting.extend(new)
+        return found
+
+    def _silent(self) -> list[str]:
+        """Returns the nodes that send no error down."""
+        return [name for name, sources in self.sources.items() if sources and not self.nodes[name].sends_down]
+
+    @property
+    def sends_down(self) -> bool:
+        """Whether all of its nodes do: else the error of its input would lack a part."""
+        return not self._silent()
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference."""
+        values: dict[str, Any] = {INPUT: x}
+        for name, part in self.nodes.items():
+            values[name] = part(self._read(name, values), choice)
+        return values[self.output]  # type: ignore[no-any-return]
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+        """Learning forward pass."""
+        values: dict[str, Any] = {INPUT: x}
+        traces = {}
+        for name, part in self.nodes.items():
+            values[name], traces[name] = part.trace(self._read(name, values), context)  # type: ignore[operator]
+        return values[self.output], traces
+
+    def _read(self, name: str, values: dict[str, Any]) -> Any:
+        """Returns what a node reads: a tensor, or a tuple of several; lets go of values that nobody reads after it."""
+        sources = self.sources[name] or (INPUT,)  # which a constant leaves alone
+        read = tuple(values[source] for source in sources)
+        for source in set(self.sources[name]) - {INPUT}:
+            if self._last_reader[source] == name:
+                del values[source]
+        return read[0] if len(read) == 1 else read
+
+    @unrecorded
+    def learn(self, trace: dict[str, Any], error: Tensor, context: Context) -> Tensor | None:
+        """Error pass from the output to the input."""
+        errors: dict[str, Tensor] = {self.output: error}
+        while trace:
+            name, remembered = trace.popitem()
+            if name not in errors:  # nothing below learns, or the node above it is one of the user's own
+                if self.nodes[name].learns:
+                    raise self._without_feedback(name)
+                continue
+            below: Any = self.nodes[name].learn(remembered, errors.pop(name), context)  # type: ignore[operator]
+            sources = self.sources[name]
+            if not sources:
+                continue
+            for source, part in zip(sources, below if len(sources) > 1 else (below,), strict=True):
+                if part is not None:
+                    errors[source] = errors[source] + part if source in errors else part
+        below = errors.get(INPUT)
+        return below if below is None or self.sends_down else None
+
+    def extra_repr(self) -> str:
+        """Shown by print(network): what each node reads."""
+        return "\n".join(f"{name} <- {', '.join(read) or 'nothing'}" for name, read in self.sources.items())
+
+    def _without_feedback(self, name: str) -> BrodmannError:
+        return BrodmannError(
+            f"Node '{name}' ({type(self.nodes[name]).__name__}) is without an error, or sends none down, and learning "
+            "nodes need it: give an AreaLinear a feedback path, and let a layer of your own return the error from "
+            "`learn`."
+        )

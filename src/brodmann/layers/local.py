@@ -1,0 +1,201 @@
+"""Local: operations without parameters, whose derivative holds no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import BrodmannError
+from ..layer import Context, Layer
+from ..recording import ordinary, unrecorded
+from ..routing.route import Choice, Route
+
+
+class Local(Layer):
+    """A parameter-free operation: activation, norm without weights, dropout, flatten, pooling.
+
+    ``y = f(x)`` and ``e_below = e J``, J the Jacobian of f at x: x (batch, ...), y and e alike in shape, e_below as x.
+    J holds no weights, so that PyTorch's own formula for this one operation transports none. In a `Graph` it may take
+    several tensors, which come as a tuple, and returns an error for each.
+    """
+
+    def __init__(self, operation: Callable[..., Tensor]) -> None:
+        """Wraps an operation.
+
+        Args:
+            operation: A module or function of one tensor, in a `Graph` of as many as the node reads, which must treat
+                every sample alone. It is put into inference mode; dropout is drawn by `trace` alone.
+
+        Raises:
+            BrodmannError: It is a class, or a module that has parameters or buffers, overwrites its input, or mixes the
+                samples of a batch.
+        """
+        super().__init__()
+        if not callable(operation) or isinstance(operation, type):
+            raise BrodmannError(f"Expected an operation of one tensor, such as nn.GELU(), got {operation!r}.")
+        if isinstance(operation, nn.Module):
+            if any(isinstance(part, _BatchNorm) for part in operation.modules()):
+                raise BrodmannError(
+                    "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: "
+                    "use brodmann.RMSNorm(), or nn.LayerNorm with elementwise_affine=False."
+                )
+            # Functions of a network that was converted hold buffers, which nothing changes.
+            parts = [part for part in operation.modules() if not isinstance(part, fx.GraphModule)]
+            held = [*operation.parameters(), *(one for part in parts for one in part.buffers(recurse=False))]
+            if held:
+                raise BrodmannError(
+                    f"Local takes operations without parameters or buffers; {type(operation).__name__} holds "
+                    f"{len(held)}. "
+                    "Use elementwise_affine=False, affine=False, or an AreaLinear."
+                )
+            if any(getattr(part, "inplace", False) for part in operation.modules()):
+                raise BrodmannError(
+                    f"Local takes operations that leave their input alone, and {type(operation).__name__} overwrites "
+                    "it: leave inplace=True out."
+                )
+            operation.eval()
+        self.operation = operation
+        self._known = type(operation) in (nn.ReLU, RMSNorm, Sum)  # of these the derivative is written out below
+
+    def train(self, mode: bool = True) -> Local:
+        """Leaves the operation in inference mode: only `trace` draws dropout masks."""
+        super().train(mode)
+        if isinstance(self.operation, nn.Module):
+            self.operation.eval()
+        return self
+
+    def forward(self, x: Tensor | tuple[Tensor, ...], choice: Route | Choice | None = None) -> Tensor:
+        """Inference: dropout off."""
+        return self.operation(*x) if isinstance(x, tuple) else self.operation(x)
+
+    @unrecorded
+    def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, Any]:
+        """Learning forward pass: dropout on."""
+        if self._known:
+            operation: Any = self.operation
+            return _relu(x) if isinstance(operation, nn.ReLU) else operation.with_pull_back(x)
+        module = self.operation if isinstance(self.operation, nn.Module) else None
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = [_leaf(part) for part in (x if isinstance(x, tuple) else (x,))]
+            if module is not None:
+                module.train()
+            try:
+                y = self.operation(*leaves)
+            except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+                raise self._cannot_follow(str(error)) from None
+            finally:
+                if module is not None:
+                    module.eval()
+        if not isinstance(y, Tensor):
+            raise self._cannot_follow(f"it returned {type(y).__name__}")
+        if not y.is_floating_point() and any(leaf.requires_grad for leaf in leaves):
+            raise self._cannot_follow(f"it returned {y.dtype}")
+        return y.detach(), partial(_pull_back, y, leaves)
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.operation, "__name__", type(self.operation).__name__)
+
+    def _cannot_follow(self, reason: str) -> BrodmannError:
+        return BrodmannError(
+            f"Local cannot carry errors through {self._name}: {reason.rstrip('.')}. Expected an operation that takes "
+            "one tensor, leaves it as it was, and returns another that PyTorch can follow."
+        )
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return "" if isinstance(self.operation, nn.Module) else self._name
+
+    @unrecorded
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
+        """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
+        try:
+            return trace(error)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as failure:  # of an operation that PyTorch knows no derivative of
+            raise self._cannot_follow(str(failure)) from None
+
+
+def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:
+    """Returns the error for each tensor that an operation took, None for whole numbers."""
+    real = [leaf for leaf in leaves if leaf.requires_grad]
+    below: Iterator[Tensor]
+    with torch.inference_mode(False):
+        if y.requires_grad:
+            below = iter(torch.autograd.grad(y, real, ordinary(error), materialize_grads=True))
+        else:  # whatever came, it is the same
+            below = map(torch.zeros_like, real)
+        errors = tuple(_laid_as(leaf, next(below)) if leaf.requires_grad else None for leaf in leaves)
+    return errors[0] if len(errors) == 1 else errors
+
+
+def _laid_as(leaf: Tensor, error: Tensor) -> Tensor:
+    """Returns an error that lies in memory as what it is the error of: what mixes two orders walks in strides."""
+    return error.contiguous() if leaf.is_contiguous() else error
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """Returns a tensor as autograd follows it from here on, if it holds real numbers."""
+    alone = ordinary(tensor).detach()
+    return alone.requires_grad_(alone.is_floating_point())
+
+
+class Sum(nn.Module):
+    """The sum of tensors of equal shape, where branches of a `Graph` meet."""
+
+    def forward(self, *x: Tensor) -> Tensor:
+        """Takes tensors (...); returns (...)."""
+        total = x[0]
+        for part in x[1:]:
+            total = total + part
+        return total
+
+    def with_pull_back(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        """Returns the sum and what hands the error to each of its parts."""
+        return self(*x), lambda error: (error,) * len(x)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm without weights, ``x / sqrt(mean(x^2) + 1e-6)`` over the last dimension.
+
+    x (..., n); returns the same shape, of mean square 1. The 1e-6 keeps rows of zeros at zero. Source: Zhang and
+    Sennrich (2019), without their gain.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes x (..., n); returns the same shape."""
+        return x * self._scale(x)
+
+    def with_pull_back(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Returns the output and what carries an error ``e`` down: ``s (e - y mean(y e))``, with ``y = s x``.
+
+        It remembers x and s alone; autograd's general way would keep y too, and costs several times as long.
+        """
+        scale = self._scale(x)
+
+        def pull_back(error: Tensor) -> Tensor:
+            y = x * scale
+            total = (y * error).sum(-1, keepdim=True)
+            return torch.addcmul(error, y, total, value=-1 / x.shape[-1]).mul_(scale)
+
+        return x * scale, pull_back
+
+    @staticmethod
+    def _scale(x: Tensor) -> Tensor:
+        return torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def _relu(x: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """ReLU and its pull back, which remembers the output: the layer above keeps it anyway."""
+    y = torch.relu(x)
+
+    def pull_back(error: Tensor) -> Tensor:
+        return torch.ops.aten.threshold_backward(error, y, 0)  # type: ignore[no-any-return]
+
+    return y, pull_back

@@ -1,0 +1,121 @@
+"""Patches: the parts of images under a sliding window, as rows. A convolution is this and an `AreaLinear`."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..checks import check_tensors, check_whole
+from ..errors import BrodmannError
+from ..layer import Context, Layer
+from ..recording import unrecorded
+from ..routing.route import Choice, Route
+
+Pair = int | tuple[int, int]
+"""Of the height and of the width, or one number for both."""
+
+
+class Patches(Layer):
+    """Every patch of an image under a sliding window, as one row.
+
+    ``y[n, i, j, (a, b, c)] = x[n, i s + a d - p, j s + b d - p, c]``, 0 beyond the border: x (samples, height, width,
+    channels), y (samples, rows, columns, k * k * channels) with ``rows = (height + 2 p - d (k - 1) - 1) // s + 1``,
+    columns likewise; k the size, s the stride, p the padding, d the dilation, each of which may differ between height
+    and width. An `AreaLinear` on top maps every patch alike, which is a convolution; under a `Routed` all patches of an
+    image follow the image's area.
+
+    The error below is that of the transposed map: each pixel gets the sum over the patches that hold it. Channels come
+    last, since layers map the last dimension; `ChannelsLast` brings PyTorch's operations for images, such as pooling.
+    """
+
+    def __init__(self, size: Pair, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> None:
+        """Stores the window.
+
+        Args:
+            size: Height and width of the window, k.
+            stride: Pixels from one window to the next, s. Default 1.
+            padding: Zeros around the image, p. Default 0.
+            dilation: Pixels from one of a window to the next, d. Default 1.
+
+        Raises:
+            BrodmannError: A number is not whole, or too small.
+        """
+        super().__init__()
+        self.size = _pair("size", size, least=1)
+        self.stride = _pair("stride", stride, least=1)
+        self.padding = _pair("padding", padding, least=0)
+        self.dilation = _pair("dilation", dilation, least=1)
+
+    def _spare(self, height: int, width: int) -> list[int]:
+        """Returns by how many pixels an image, with its padding, is higher and wider than a window."""
+        settings = zip((height, width), self.size, self.padding, self.dilation, strict=True)
+        return [extent + 2 * padding - dilation * (size - 1) - 1 for extent, size, padding, dilation in settings]
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference: x (samples, height, width, channels); returns (samples, rows, columns, k * k * channels)."""
+        check_tensors(x=x)
+        if x.ndim != 4 or min(self._spare(*x.shape[1:3])) < 0:
+            high, wide = (d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
+            raise BrodmannError(
+                f"Expected images (samples, height, width, channels) of at least {high} x {wide} pixels, their padding "
+                f"of {_said(self.padding)} included, got {tuple(x.shape)}."
+            )
+        windows = functional.pad(x, (0, 0, self.padding[1], self.padding[1], self.padding[0], self.padding[0]))
+        for axis, (size, stride, dilation) in enumerate(zip(self.size, self.stride, self.dilation, strict=True), 1):
+            windows = windows.unfold(axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)  # from (samples, rows, columns, channels, k, k)
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, torch.Size]:
+        """Learning forward pass; remembers the shape of the input."""
+        return self(x), x.shape
+
+    @unrecorded
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+        """Adds the error of every patch, (samples, rows, columns, k * k * channels), to the pixels that it holds."""
+        samples, height, width, channels = trace
+        _, rows, columns, _ = error.shape
+        (top, left), (down, across), (apart, aside) = self.padding, self.stride, self.dilation
+        below = error.new_zeros(samples, height + 2 * top, width + 2 * left, channels)
+        by_place = error.reshape(samples, rows, columns, *self.size, channels)
+        for i, j in product(*map(range, self.size)):
+            high = slice(i * apart, i * apart + down * (rows - 1) + 1, down)
+            wide = slice(j * aside, j * aside + across * (columns - 1) + 1, across)
+            below[:, high, wide] += by_place[:, :, :, i, j]
+        return below[:, top : top + height, left : left + width]
+
+    def error_through(self, matrix: Tensor, error: Tensor, trace: torch.Size) -> Tensor:
+        """Returns what `learn` does with ``error @ matrix``, without the errors of patches: a transposed convolution.
+
+        Takes matrix (out, k * k * channels), error (samples, rows, columns, out) and what `trace` remembered.
+        """
+        _, height, width, channels = trace
+        kernel = matrix.to(error.dtype).reshape(-1, *self.size, channels).permute(0, 3, 1, 2)
+        # Pixels that lie beyond the last patch.
+        left_over = [spare % stride for spare, stride in zip(self._spare(height, width), self.stride, strict=True)]
+        planes = error.permute(0, 3, 1, 2)
+        below = functional.conv_transpose2d(
+            planes, kernel, None, self.stride, self.padding, left_over, dilation=self.dilation
+        )
+        return below.permute(0, 2, 3, 1)
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        dilated = "" if self.dilation == (1, 1) else f", dilation={_said(self.dilation)}"
+        return f"{_said(self.size)}, stride={_said(self.stride)}, padding={_said(self.padding)}{dilated}"
+
+
+def _pair(name: str, value: Any, *, least: int) -> tuple[int, int]:
+    """Returns a number as a pair, or a pair as it is, once checked."""
+    pair = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
+    for part in pair:
+        check_whole(least, **{name: part})
+    return int(pair[0]), int(pair[1])
+
+
+def _said(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else str(pair)

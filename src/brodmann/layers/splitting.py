@@ -1,0 +1,75 @@
+"""Splitting, recruiting and merging areas: the router and every layer that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from ..areas import AreaMap
+from ..routing import Router
+from ..routing.route import spread
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def split_area(router: Router, modules: Iterable[nn.Module], area: int, cells: Iterable[int] | None) -> int:
+    """Splits an area by cloning its maps, feedback and optimiser state in all that follow; returns the new area."""
+    leaving, new = router.planned(area, cells)
+    for part in _area_maps(modules):  # first, since memory may run out
+        part.clone(area, new)
+    return router.split(area, leaving)
+
+
+def grow_areas(router: Router, split: Callable[[int, list[int]], int]) -> None:
+    """Splits the areas whose samples were found to be in conflict, see `Conflict`; most steps find none.
+
+    Args:
+        router: What chooses the areas.
+        split: Splits an area, from which some cells leave, in the router and in all that follows it.
+    """
+    if router.conflict is not None:
+        for area, cells in router.conflict.end_window(router.partition, router.areas):
+            split(area, cells)
+
+
+def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor, weight: Tensor | None) -> None:
+    """Recruits areas for those samples of x (rows, in) that are new; each starts as a copy of its parent.
+
+    Samples of weight 0, where there are weights (batch, ...), recruit none: they count as if they were not there.
+    """
+    if weight is not None:
+        samples = weight.reshape(-1) if weight.numel() <= len(x) else weight.reshape(len(x), -1).sum(1)
+        x = x[spread(samples, len(x)) > 0]
+    pairs = router.recruit(x)
+    parts = list(_area_maps(modules)) if pairs else []
+    for parent, new in pairs:
+        if parent != new:
+            for part in parts:
+                part.clone(parent, new)
+
+
+def merge_areas(router: Router, modules: Iterable[nn.Module], kept: int, gone: int) -> float:
+    """Merges two areas' maps, feedback and optimiser state; returns the largest relative distance that it removed."""
+    router.check_merge(kept, gone)
+    apart = max((part.merge(kept, gone) for part in _area_maps(modules)), default=0.0)
+    router.merge(kept, gone)
+    return apart
+
+
+def followers(module: nn.Module, kind: type[Part]) -> Iterator[Part]:
+    """Yields the parts of a kind, in and below a module, that follow a router outside: none below one of their own."""
+    if isinstance(getattr(module, "router", None), Router):
+        return
+    if isinstance(module, kind):
+        yield module
+        return
+    for child in module.children():
+        yield from followers(child, kind)
+
+
+def _area_maps(modules: Iterable[nn.Module]) -> Iterator[AreaMap]:
+    """Yields the maps that have areas to split: a layer with one area has none."""
+    for module in modules:
+        yield from (part for part in followers(module, AreaMap) if len(part.slot) > 1)

@@ -1,0 +1,218 @@
+"""Losses that are not of this package, PyTorch's and one's own, as losses here; and what is known of a loss."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.loss import _Loss
+
+from ..errors import BrodmannError
+from .builtin import CrossEntropy, Loss, MeanSquaredError, SumOfSquares, like_output
+
+_OF_LOGITS = (
+    nn.CrossEntropyLoss,
+    nn.BCEWithLogitsLoss,
+    nn.NLLLoss,
+    nn.KLDivLoss,
+    nn.PoissonNLLLoss,
+    nn.SoftMarginLoss,
+    nn.MultiMarginLoss,
+    nn.MultiLabelMarginLoss,
+    nn.MultiLabelSoftMarginLoss,
+)
+_FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
+    functional.cross_entropy,
+    functional.binary_cross_entropy_with_logits,
+    functional.nll_loss,
+    functional.kl_div,
+    functional.poisson_nll_loss,
+    functional.soft_margin_loss,
+    functional.multi_margin_loss,
+    functional.multilabel_margin_loss,
+    functional.multilabel_soft_margin_loss,
+)
+OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
+"""What a network's file can make again."""
+
+
+class PyTorchLoss:
+    """``loss(output, target)``, a loss of PyTorch, which counts all samples alike.
+
+    Outputs (batch, ..., classes) come to it as rows (batch ..., classes): a mean over the batch, such as the
+    ``"batchmean"`` of `torch.nn.KLDivLoss`, is one over all rows. With ``reduction="sum"`` errors, and what
+    `Network.learn` returns, grow with the number of samples in a batch.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        """Wraps a module such as ``nn.CrossEntropyLoss()`` or a function of ``torch.nn.functional``.
+
+        `Network` does it with every loss of PyTorch.
+        """
+        self.loss = loss
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Takes output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
+
+        Raises:
+            BrodmannError: There are weights of samples, which PyTorch's losses do not take.
+        """
+        if weight is not None:
+            raise _takes_no_weights(self.loss)
+        _follow(self.loss, output)
+        # PyTorch would stretch a target of another shape over the output, and wants classes second.
+        names_classes = isinstance(self.loss, nn.MultiLabelMarginLoss) or self.loss is functional.multilabel_margin_loss
+        if target.is_floating_point() or (target.numel() == output.numel() and not names_classes):
+            target = like_output(target, output).reshape(-1, output.shape[-1])
+        elif output.ndim > 2:
+            target = target.reshape(-1, output.shape[-1]) if names_classes else target.reshape(-1)
+        try:
+            return self.loss(output.reshape(-1, output.shape[-1]), target)
+        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+            raise BrodmannError(
+                f"{_name_of(self.loss)} does not take an output of shape {tuple(output.shape)} with targets of shape "
+                f"{tuple(target.shape)}, {target.dtype}: {error}"
+            ) from None
+
+
+class OwnLoss:
+    """A loss of your own that may be called without weights of samples: ``loss(output, target)``."""
+
+    def __init__(self, loss: Callable[..., Tensor], *, weighted: bool) -> None:
+        """Wraps a callable; ``weighted`` says whether its third argument is the weight. `Network` does it by itself."""
+        self.loss, self.weighted = loss, weighted
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Takes output (batch, ..., outputs), the loss's target, weight (batch, ...) or None; returns a scalar.
+
+        Raises:
+            BrodmannError: There are weights of samples, and the loss takes none.
+        """
+        _follow(self.loss, output)
+        if weight is None:
+            return self.loss(output, target)
+        if not self.weighted:
+            raise _takes_no_weights(self.loss)
+        return self.loss(output, target, weight)
+
+
+def as_loss(loss: Any) -> Loss:
+    """Returns the loss that is meant: cross-entropy where there is none, and what takes no weights wrapped.
+
+    Raises:
+        BrodmannError: It cannot be called with an output and a target, is a class, or holds parameters, which nothing
+            would train.
+    """
+    if loss is None:
+        return CrossEntropy()
+    if not callable(loss) or isinstance(loss, type):
+        raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
+    if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
+        raise BrodmannError(
+            f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers, or freeze them by "
+            "requires_grad_(False)."
+        )
+    function = loss.func if isinstance(loss, partial) else loss
+    if isinstance(loss, _Loss) or getattr(function, "__module__", None) == functional.__name__:
+        return PyTorchLoss(loss)
+    if hasattr(loss, "value_and_error"):
+        return loss  # type: ignore[no-any-return]
+    two, weighted = _arguments(loss)
+    if not two and not weighted:
+        raise BrodmannError(f"Expected a loss of (output, target) or of (output, target, weight), got {loss!r}.")
+    return OwnLoss(loss, weighted=weighted) if two else loss
+
+
+def takes_logits(loss: Loss) -> bool:
+    """Whether a loss is known to take outputs for logits, or their like: then R2 says nothing about them."""
+    if not isinstance(loss, PyTorchLoss):
+        return isinstance(loss, CrossEntropy)
+    inner = loss.loss.func if isinstance(loss.loss, partial) else loss.loss
+    return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
+
+
+def is_known(loss: Loss) -> bool:
+    """Whether a loss is of this package or of PyTorch: then outputs that go with classes are scores of classes."""
+    return isinstance(loss, (*OURS, PyTorchLoss))
+
+
+def per_sample(loss: Loss, value: float, samples: int) -> float:
+    """Returns the value of a loss as reports give it: a sum over samples becomes their mean."""
+    inner = loss.loss if isinstance(loss, PyTorchLoss) else None
+    reduction = inner.keywords.get("reduction") if isinstance(inner, partial) else getattr(inner, "reduction", "mean")
+    return value / samples if isinstance(loss, SumOfSquares) or reduction == "sum" else value
+
+
+def describe_loss(loss: Loss) -> dict[str, Any]:
+    """Returns what a file says of a loss: name and options of one of ours, of any other its name as ``other``."""
+    if type(loss) in OURS:
+        options = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(loss).items()}
+        return {"name": type(loss).__name__, **options}
+    if isinstance(loss, PyTorchLoss | OwnLoss):
+        loss = loss.loss
+    return {"other": _name_of(loss)}
+
+
+def described_loss(description: dict[str, Any]) -> Loss | None:
+    """Returns the loss that `describe_loss` described, None where it is none of ours."""
+    options = dict(description)
+    kind = {loss.__name__: loss for loss in OURS}.get(options.pop("name", ""))
+    if kind is None:
+        return None
+    loss: Loss = kind(
+        **{name: _as_tensor(value) if isinstance(value, list) else value for name, value in options.items()}
+    )
+    return loss
+
+
+def _as_tensor(values: list[float]) -> Tensor:
+    """Returns numbers as float32, if they were such, else as float64."""
+    wide = torch.tensor(values, dtype=torch.float64)
+    return wide.float() if torch.equal(wide.float().double(), wide) else wide
+
+
+def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:
+    """Returns whether a loss can be called without a weight, and whether it takes one as its third argument.
+
+    A third argument that may be left out is a weight where its name says so: else it is an option, as of a focal loss.
+    """
+    try:
+        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except ValueError:  # some built-in functions do not say
+        return True, True
+    placed = [known for known in signature.parameters.values() if known.kind != inspect.Parameter.KEYWORD_ONLY]
+    two, three = _binds(signature, 2), _binds(signature, 3)
+    if not two or any(known.kind == inspect.Parameter.VAR_POSITIONAL for known in placed):
+        return two, three
+    return True, three and ("weight" in placed[2].name or placed[2].name == "w")
+
+
+def _binds(signature: inspect.Signature, arguments: int) -> bool:
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _name_of(loss: Any) -> str:
+    return str(getattr(loss, "__name__", type(loss).__name__))
+
+
+def _takes_no_weights(loss: Any) -> BrodmannError:
+    return BrodmannError(
+        f"{_name_of(loss)} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
+        "target, weight)."
+    )
+
+
+def _follow(loss: Any, output: Tensor) -> None:
+    """Takes a module's buffers, such as class weights, to where the network is."""
+    if isinstance(loss, nn.Module):
+        with torch.inference_mode(False):
+            loss.to(output)

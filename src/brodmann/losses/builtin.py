@@ -1,0 +1,225 @@
+"""Losses: the only global signal. A loss is any callable ``(output, target, weight) -> scalar``.
+
+One of ``(output, target)`` alone counts all samples alike. One that also has
+``value_and_error(output, target, weight)`` spares the network a pass of autograd: the losses here know their own
+derivative. PyTorch's own, such as ``nn.CrossEntropyLoss()``, work too, see `brodmann.losses.adapters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checks import check_share, check_switch, check_tensors
+from ..errors import BrodmannError
+from ..kernels import per_row
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class CrossEntropy:
+    """``sum_i w_i * -sum_c q_ic log softmax(output_i)_c / sum_i w_i``, q one-hot smoothed by ``label_smoothing``.
+
+    ``w`` is the sample weight times the class weight of the target, 1 where there is none.
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: Tensor | None = None, *, normalised: bool = True
+    ) -> None:
+        """Stores the options.
+
+        Args:
+            label_smoothing: Share of the target that is spread over all classes. Default 0.
+            class_weights: (classes,), or None for equal ones.
+            normalised: Whether ``sum_i w_i`` divides, as in PyTorch's own. Default True. Else the number of targets
+                does, so that a batch of heavy samples moves more than one of light ones.
+
+        Raises:
+            BrodmannError: The smoothing is not in [0, 1), or a class weight is negative or not finite. When called:
+                targets are no int64 classes of the output, or there is not a weight for each of them.
+        """
+        check_share(label_smoothing=label_smoothing)
+        check_switch(normalised=normalised)
+        if class_weights is not None:
+            check_tensors(class_weights=class_weights)
+            if not bool(((class_weights >= 0) & (class_weights < torch.inf)).all()):
+                raise BrodmannError("Expected class_weights that are finite and at least 0: below it they would climb.")
+        self.label_smoothing, self.class_weights, self.normalised = label_smoothing, class_weights, normalised
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Takes output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...); returns a scalar."""
+        _, values, share = self._parts(output, target, weight)
+        return (values * share).sum()
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the loss and ``dL/d output = w_i (softmax(output_i) - q_i) / S``, shaped like the output.
+
+        ``S = sum_i w_i``, or the number of targets where the loss is not normalised.
+        """
+        if weight is None and self.class_weights is None:
+            found = per_row.cross_entropy(output, target, self.label_smoothing)
+            if found is not None:
+                return found
+        log_probabilities, values, share = self._parts(output, target, weight)
+        error = log_probabilities.exp()
+        if self.label_smoothing:
+            error -= self.label_smoothing / error.shape[-1]
+        error.scatter_(1, target.reshape(-1, 1), self.label_smoothing - 1.0, reduce="add").mul_(share)
+        return (values * share).sum(), error.reshape(output.shape)
+
+    def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Returns log-probabilities (rows, classes), the loss of each row (rows, 1), and its share of the mean."""
+        _check_place(output, target)
+        log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
+        classes = target.reshape(-1, 1)
+        if len(classes) != len(log_probabilities):
+            raise _no_classes(output, target)
+        try:
+            values = -log_probabilities.gather(1, classes)
+        except RuntimeError:
+            raise _no_classes(output, target) from None
+        if self.label_smoothing:
+            values = torch.lerp(values, -log_probabilities.mean(1, keepdim=True), self.label_smoothing)
+        if self.class_weights is not None:
+            if self.class_weights.shape != (output.shape[-1],):
+                raise BrodmannError(
+                    f"Expected class_weights of shape ({output.shape[-1]},), one for each class, got "
+                    f"{tuple(self.class_weights.shape)}."
+                )
+            of_class = self.class_weights.to(values)[classes]
+            weight = of_class if weight is None else _of_each(weight, values) * of_class
+        return log_probabilities, values, _share(values, weight, self.normalised)
+
+
+class MeanSquaredError:
+    """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``: half of `torch.nn.MSELoss`.
+
+    So the error of an output is ``output - target``, over the number of outputs and the sum of the weights, or the
+    number of samples where not normalised. In units of the target squared. Classes stand for their one-hot vectors, as
+    in `SumOfSquares`. Raises a `BrodmannError` where targets are neither classes nor as many numbers as the output, or
+    weights not one for each sample.
+    """
+
+    def __init__(self, *, normalised: bool = True) -> None:
+        """Stores whether ``sum_i w_i`` divides, see `CrossEntropy`. Default True."""
+        check_switch(normalised=normalised)
+        self.normalised = normalised
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Takes output, target (batch, ..., outputs) or classes (batch, ...) int64, weight (batch, ...); a scalar."""
+        return self.value_and_error(output, target, weight)[0]
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the loss and ``dL/d output = w_i (output - target) / (outputs sum w)``, shaped like the output."""
+        error = _difference(output, target)
+        values = error.square().mean(-1, keepdim=True) / 2
+        share = _share(values, weight, self.normalised)
+        return (values * share).sum(), error * (share / error.shape[-1])
+
+
+class SumOfSquares:
+    """``sum_i w_i * sum_k (output_ik - target_ik)^2 / 2``: of all samples together, not their mean.
+
+    So that a sample's error does not depend on the batch it comes in: what `RLS` asks for. Targets that are classes, a
+    whole number for each row of several outputs, stand for their one-hot vectors.
+    """
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Takes output (batch, ..., outputs), target of that shape or (batch, ...) int64; returns a scalar."""
+        return self.value_and_error(output, target, weight)[0]
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the loss and ``dL/d output = w_i (output - target)``, shaped like the output."""
+        error = _difference(output, target)
+        weighted = error if weight is None else error * _of_each(weight, error[..., :1])
+        return (weighted * error).sum() / 2, weighted
+
+
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "cross-entropy": CrossEntropy,
+    "mean-squared-error": MeanSquaredError,
+    "sum-of-squares": SumOfSquares,
+}
+"""Losses by name, for options and the command line; register your own here, as a function that makes it."""
+
+
+def are_classes(outputs: Tensor, target: Tensor) -> bool:
+    """Whether targets are classes: whole numbers, one for each row of several outputs (..., classes)."""
+    classes = outputs.shape[-1]
+    return not target.is_floating_point() and classes > 1 and target.numel() * classes == outputs.numel()
+
+
+def _difference(output: Tensor, target: Tensor) -> Tensor:
+    """Returns ``output - target``, of classes output minus their one-hot vectors; (batch, ..., outputs)."""
+    if not are_classes(output, target):
+        return output - like_output(target, output)
+    _check_place(output, target)
+    rows = output.reshape(-1, output.shape[-1])
+    minus_one = rows.new_full((len(rows), 1), -1.0)
+    try:
+        return rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
+    except RuntimeError:
+        raise _no_classes(output, target) from None
+
+
+def _check_place(output: Tensor, target: Tensor) -> None:
+    if target.device != output.device:
+        raise BrodmannError(f"Expected targets on {output.device}, where the output is, got some on {target.device}.")
+
+
+def one_number(loss: Any) -> Tensor:
+    """Returns what a loss returned, as a scalar.
+
+    Raises:
+        BrodmannError: It is no tensor of one number.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise BrodmannError(f"Expected a loss that returns one number, a tensor, got {came}.")
+    return loss.reshape(())
+
+
+def like_output(target: Tensor, output: Tensor) -> Tensor:
+    """Returns real targets in the shape and the kind of number of the output: NumPy's are float64."""
+    if target.numel() != output.numel():
+        raise BrodmannError(
+            f"Expected targets of shape {tuple(output.shape)}, as the output, got {tuple(target.shape)}."
+        )
+    return target.reshape(output.shape).to(output.dtype)
+
+
+def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
+    """Returns the error that says why targets are no classes of the output."""
+    *leading, classes = output.shape
+    if target.dtype != torch.int64:
+        problem = (
+            f"{target.dtype}: convert class numbers with .long(), give probabilities nn.CrossEntropyLoss(), and real "
+            "targets a MeanSquaredError"
+        )
+    elif target.numel() != output.numel() // classes:
+        problem = f"shape {tuple(target.shape)}"
+    else:
+        problem = f"{int(target.min())} to {int(target.max())}"
+    return BrodmannError(
+        f"Expected targets of shape {tuple(leading)}, torch.int64, from 0 to {classes - 1}, got {problem}."
+    )
+
+
+def _share(values: Tensor, weight: Tensor | None, normalised: bool) -> Tensor | float:
+    """Returns each value's share of the weighted mean, one number where all are equal; 0 where all weights are."""
+    if weight is None:
+        return 1 / values.numel()
+    weight = _of_each(weight, values)
+    return weight / (weight.sum().clamp_min(torch.finfo(values.dtype).tiny) if normalised else weight.numel())
+
+
+def _of_each(weight: Tensor, values: Tensor) -> Tensor:
+    """Returns the weights of samples in the shape of a value of each."""
+    if weight.numel() != values.numel():
+        raise BrodmannError(
+            f"Expected a weight for each of the {values.numel()} targets, got weights of shape {tuple(weight.shape)}."
+        )
+    return weight.to(values).reshape(values.shape)

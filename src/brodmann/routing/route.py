@@ -1,0 +1,163 @@
+"""Routes: what a router chose for each row, and what learning and inference need of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..errors import BrodmannError
+from ..kernels import Groups, per_row
+from .conflict import SIZE
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """The choice made for each row of a batch, and what the router needs to learn from it, computed when asked for.
+
+    Attributes:
+        x: What was routed, (rows, in).
+        u: Its projection, (rows, dimension).
+        prototypes: What it was compared with, (cells, dimension).
+        products: Of both, ``|u| s``, (rows, cells); None where the choice did not need them all.
+        cell: Chosen cell, (rows,) int64.
+        area: Its area, (rows,) int64.
+        temperature: Of the gate.
+        areas: Budget of areas.
+        learned: Whether the projection learns from how useful the choice was, see `gate_error`.
+        grows: Whether areas grow where gradients are in conflict, see `pulls`.
+    """
+
+    x: Tensor
+    u: Tensor
+    prototypes: Tensor
+    products: Tensor | None
+    cell: Tensor
+    area: Tensor
+    temperature: float
+    areas: int
+    learned: bool
+    grows: bool
+
+    @cached_property
+    def length(self) -> Tensor:
+        """``|u|``, (rows, 1); infinite where ``u = 0``, which has no direction: so all its scores are 0."""
+        return length_of(self.u)
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """Cosine of projection and prototype, (rows, cells)."""
+        products = self.u @ self.prototypes.t() if self.products is None else self.products
+        return products / self.length
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The rows of each area."""
+        return Groups.of(self.area, self.areas)
+
+    def groups_of(self, rows: int) -> Groups:
+        """The rows of each area in a layer that sees several of every sample, such as the patches of an image.
+
+        Args:
+            rows: Of the layer, those of a sample together: a multiple of the number of samples.
+        """
+        if rows == len(self.area):
+            return self.groups
+        if rows not in self._spread:
+            self._spread[rows] = Groups.of(spread(self.area, rows), self.areas)
+        return self._spread[rows]
+
+    @cached_property
+    def _spread(self) -> dict[int, Groups]:
+        """Number of rows -> groups: layers of one size ask for the same."""
+        return {}
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Softmax of the scores over the temperature, (rows, cells)."""
+        return (self.scores / self.temperature).softmax(1)
+
+    @cached_property
+    def gate(self) -> Tensor:
+        """That softmax at the chosen cell, (rows,)."""
+        return self.probabilities.gather(1, self.cell[:, None])[:, 0]
+
+    @cached_property
+    def gate_error(self) -> Tensor:
+        """``dL/da`` of each row, (rows,), a the gate: where the layers that follow the route add theirs up."""
+        return self.u.new_zeros(len(self.u))
+
+    @cached_property
+    def pulls(self) -> Tensor:
+        """Sketches of each row's gradients, (rows, SIZE), likewise, see `brodmann.routing.conflict.sketch`."""
+        return self.u.new_zeros(len(self.u), SIZE)
+
+    def gate_down(self, gate_error: Tensor) -> Tensor:
+        """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
+        found = per_row.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
+        if found is not None:
+            return found
+        # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
+        scale = (gate_error * self.gate / self.temperature)[:, None]
+        score_error = -scale * self.probabilities
+        score_error.scatter_add_(1, self.cell[:, None], scale)
+        # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
+        along = (score_error * self.scores).sum(1, keepdim=True) * (self.u / self.length)
+        return (score_error @ self.prototypes - along) / self.length
+
+
+class Choice(NamedTuple):
+    """What inference needs of a route, where autograd or a compiler follows: neither traces a cached property.
+
+    Attributes:
+        area: Of each row, (rows,) int64.
+        gate: Of each row, (rows,).
+    """
+
+    area: Tensor
+    gate: Tensor
+
+
+AnyRoute = TypeVar("AnyRoute", bound=Route | Choice)
+
+
+def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
+    """Returns the route that an enclosing `Routed` hands down to a layer.
+
+    Args:
+        route: Its choice for each row, or for each sample of (samples, ..., in).
+        x: What comes to the layer.
+        rows: The same as (rows, in).
+
+    Raises:
+        BrodmannError: There is none, or it is one of other rows.
+    """
+    if route is None:
+        raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
+    routed, there = route.area.shape[0], rows.shape[0]
+    if routed != there and (x.ndim == 2 or routed != x.shape[0]):
+        raise BrodmannError(
+            f"The shared route has {routed} rows, this layer got {there}: keep rows apart inside a Routed, or give the "
+            "layer (samples, ..., in)."
+        )
+    return route
+
+
+def spread(of_samples: Tensor, rows: int) -> Tensor:
+    """Returns what each sample has, (samples,), for each of its rows, (rows,), which lie together."""
+    samples = of_samples.shape[0]  # len() would fix the batch of an exported graph
+    return of_samples if rows == samples else of_samples.repeat_interleave(rows // samples, output_size=rows)
+
+
+def gathered(of_rows: Tensor, samples: int) -> Tensor:
+    """Returns the sum over the rows of each sample, (samples, ...), of what each row has, (rows, ...): see `spread`."""
+    return of_rows if len(of_rows) == samples else of_rows.reshape(samples, -1, *of_rows.shape[1:]).sum(1)
+
+
+def length_of(u: Tensor) -> Tensor:
+    """Returns ``|u|`` of each row, (rows, 1); infinite where ``u = 0``."""
+    length: Tensor = torch.linalg.vector_norm(u, dim=1, keepdim=True)
+    return length.masked_fill(length == 0, torch.inf)

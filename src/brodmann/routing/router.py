@@ -1,0 +1,344 @@
+"""Routing: which area a sample goes to, and how the choice learns from its usefulness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from numbers import Real
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..areas import Slab
+from ..checks import check_input, check_memory, check_positive, check_real, check_settings, check_switch, check_whole
+from ..errors import BrodmannError, unknown_name
+from ..kernels import Groups
+from ..kernels.per_row import nearest
+from ..recording import followed, unrecorded
+from ..updates import SGD, UpdateRule
+from .conflict import Conflict
+from .route import Choice, Route, length_of
+
+PARTITIONS = ("fixed", "adaptive", "growing")
+DIMENSION = 16
+"""Size of the projection: cosine in 16 dimensions tells hundreds of prototypes apart, for little work."""
+
+
+class Router(nn.Module):
+    """Chooses exactly one area for each sample.
+
+    ``u = P x``; ``s_j = cos(u, prototype_j)``; the cell is ``argmax_j (s_j + balance_j)``, the area is
+    ``partition[cell]``, the gate ``a = softmax(s / tau)[cell]``. For ``x = 0`` the cell is 0.
+
+    The prototypes are random unit vectors and never move, or, with a ``novelty``, the directions of samples that were
+    new when they came: a sample whose cosine with every prototype lies below it becomes the next prototype, until the
+    budget of cells is used up, see `recruit`. The projection ``P`` may learn. What it
+    learns from is the usefulness of the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which goes through the
+    softmax and the cosine into ``P``:
+    ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
+
+    Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition
+    table and learning rule are our choice.
+    """
+
+    partition: Tensor
+    prototypes: Tensor
+    balance: Tensor
+    vacant: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        areas: int,
+        *,
+        cells: int | None = None,
+        dimension: int = DIMENSION,
+        temperature: float = 0.3,
+        learned: bool = True,
+        balance_rate: float = 0.0,
+        partition: str = "fixed",
+        novelty: float | None = None,
+        conflict: dict[str, Any] | None = None,
+        update: UpdateRule | None = None,
+    ) -> None:
+        """Draws projection and prototypes from torch's global generator.
+
+        Args:
+            in_features: Size of a sample.
+            areas: Budget of areas, G.
+            cells: Number of prototypes, M >= G. Default: G for a fixed partition, else 4 G, so that there is something
+                to split.
+            dimension: Size of the projection. Default 16: cosine in 16 dimensions tells hundreds of prototypes apart,
+                and costs a sixteenth of a map of 256 units.
+            temperature: tau of the gate, in units of a cosine. Default 0.3; 0.1 and 1 do as well (docs/results.md).
+            learned: Whether the projection learns. Default True: frozen ones lost 0.6 points on one set of four, and
+                nothing that shows on the others (docs/results.md).
+            balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate; at most 2.
+                Default 0, off: it spreads the samples without gain or loss of accuracy, and every area in use costs
+                time and memory (docs/results.md). Not for a router that recruits.
+            partition: ``"fixed"`` (cell mod G), ``"adaptive"`` (all cells in area 0 until areas are split by hand) or
+                ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
+                see `Conflict`.
+            novelty: Threshold in (-1, 1): a sample whose cosine with every prototype is below it recruits the next
+                cell. Requires ``learned=False``. Default None: all prototypes are random and there from the start.
+            conflict: Settings of `Conflict` where the partition is growing: ``evidence``, ``opposition``,
+                ``certainty``. Default those that it has.
+            update: Rule of the projection. Default plain SGD.
+
+        Raises:
+            BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
+                cells than areas, the partition is unknown, or a recruiting router has a learned projection or
+                more cells than areas.
+        """
+        super().__init__()
+        if partition not in PARTITIONS:
+            raise unknown_name("partition", partition, PARTITIONS)
+        check_whole(in_features=in_features, areas=areas, dimension=dimension)
+        count = cell_count(areas, partition, cells)
+        check_whole(areas, cells=count)
+        check_memory(4 * count * dimension)
+        check_positive(temperature=temperature)
+        check_real(balance_rate=balance_rate)
+        if balance_rate > 2:
+            raise BrodmannError(f"Expected balance_rate to be at most 2, the range of a cosine, got {balance_rate}.")
+        check_switch(learned=learned)
+        if novelty is not None and balance_rate:
+            raise BrodmannError("A router that recruits keeps no balance: leave balance_rate or novelty out.")
+        areas = int(areas)  # one of NumPy overflows
+        if conflict is not None and partition != "growing":
+            raise BrodmannError(f"Settings of conflict go with partition='growing', got partition='{partition}'.")
+        if conflict is not None:
+            check_settings("conflict", conflict, Conflict, without=("cells",))
+        if novelty is not None and partition == "fixed" and count != areas:
+            raise BrodmannError(
+                "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "
+                f"got {count} cells for {areas} areas: leave cells out."
+            )
+        if novelty is not None and (learned or not isinstance(novelty, Real) or not -1 < float(novelty) < 1):
+            raise BrodmannError(
+                "A router that recruits needs learned=False, so that its cells stay where they are, and a novelty "
+                f"between -1 and 1, got learned={learned} and novelty={novelty}."
+            )
+        self.novelty = novelty
+        self.areas, self.temperature, self.learned, self.balance_rate = areas, temperature, learned, balance_rate
+        projection = torch.randn(dimension, in_features) / in_features**0.5
+        self.projection = Slab(projection[None], update or SGD())
+        prototypes = F.normalize(torch.randn(count, dimension), dim=1)
+        self.register_buffer("prototypes", prototypes if novelty is None else torch.zeros_like(prototypes))
+        # Cell 0 is never vacant: it takes what comes before anything was recruited.
+        self.register_buffer("vacant", None if novelty is None else torch.arange(count) > 0)
+        self.register_buffer("balance", torch.zeros(count))
+        self.conflict = Conflict(count, **conflict or {}) if partition == "growing" else None
+        every = torch.arange(count)
+        self.register_buffer("partition", every % areas if partition == "fixed" else torch.zeros_like(every))
+
+    @property
+    def cells(self) -> int:
+        """Number of cells, M."""
+        return len(self.prototypes)
+
+    def _project(self, x: Tensor) -> Tensor:
+        check_input(x, self.projection.value)
+        return x @ self.projection.value[0].t()
+
+    def _products(self, u: Tensor) -> Tensor:
+        """Returns the products with all prototypes, (rows, cells)."""
+        products = u @ self.prototypes.t()
+        if self.vacant is None:
+            return products
+        # Finite, so that its score is a number even for a projection without length.
+        return products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
+
+    def _best(self, products: Tensor, u: Tensor) -> Tensor:
+        """Returns the nearest cell, the balance considered, (rows,)."""
+        if not self.balance_rate:
+            return products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
+        length = length_of(u)
+        return (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
+
+    def choose(self, x: Tensor) -> Tensor | None:
+        """Override it for a choice of your own: x (rows, in); returns the cell of each row, (rows,) int64.
+
+        It serves inference and learning. Everything else goes on as described: the partition says which area a cell
+        belongs to, gate and projection look at the cosine with its prototype. Default None: the nearest prototype.
+        """
+        return None
+
+    def _own_choice(self, x: Tensor) -> Tensor | None:
+        cell = self.choose(x)
+        if cell is None or torch.compiler.is_compiling():  # whose tracing cannot look at numbers
+            return cell
+        name = type(self).__name__
+        if not isinstance(cell, Tensor) or cell.shape != x.shape[:1] or cell.dtype != torch.int64:
+            came = f"{tuple(cell.shape)} {cell.dtype}" if isinstance(cell, Tensor) else type(cell).__name__
+            raise BrodmannError(f"{name}.choose should return cells, ({len(x)},) torch.int64, got {came}.")
+        if len(cell) and (int(cell.min()) < 0 or int(cell.max()) >= self.cells):
+            raise BrodmannError(
+                f"{name}.choose should return cells from 0 to {self.cells - 1}, got {int(cell.min())} to "
+                f"{int(cell.max())}."
+            )
+        return cell.contiguous()
+
+    def forward(self, x: Tensor) -> Route | Choice:
+        """Routes for inference: x (rows, in); returns what has an ``area`` (rows,) and a ``gate`` (rows,)."""
+        check_input(x, self.projection.value)
+        if not followed(x, self.projection.value):
+            return self.route(x)
+        u = self._project(x)
+        products, cell = self._products(u), self._own_choice(x)
+        if cell is None:
+            cell = self._best(products, u)
+        probabilities = (products / length_of(u) / self.temperature).softmax(1)
+        return Choice(self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0])
+
+    @unrecorded
+    def route(self, x: Tensor) -> Route:
+        """Routes by compiled kernels: x (rows, in); returns everything that inference and `learn` need."""
+        check_input(x, self.projection.value)
+        u = self.projection.product(x, Groups.single(len(x), x.device))
+        products, cell = None, self._own_choice(x)
+        if cell is None and self.vacant is None and not self.balance_rate:
+            cell = nearest(u, self.prototypes)
+        elif cell is None or self.vacant is not None:
+            products = self._products(u)
+            cell = self._best(products, u) if cell is None else cell
+        area = self.partition.index_select(0, cell)
+        grows = self.conflict is not None
+        return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned, grows)
+
+    @property
+    def recruits(self) -> bool:
+        """Whether a new sample would become a prototype: there is a novelty, and not all cells are taken."""
+        return self.vacant is not None and not bool(self.prototypes[-1].any())
+
+    @unrecorded
+    def recruit(self, x: Tensor) -> list[tuple[int, int]]:
+        """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
+
+        Changes prototypes alone; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
+        does not change by recruiting, unless a gate multiplies it: that is a softmax over one cell more. The output of
+        others may: a new cell also takes from cells that are not its parent's.
+
+        Returns:
+            For every area recruited but the first, the area that its sample would have gone to, and itself. Nothing
+            where ``novelty`` is None or all cells are taken.
+        """
+        pairs: list[tuple[int, int]] = []
+        if self.novelty is None or self.vacant is None:
+            return pairs
+        taken = self.prototypes.any(1)
+        free = (~taken).nonzero()[:, 0].tolist()
+        if not free:
+            return pairs
+        directions = F.normalize(self._project(x), dim=1)
+        cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
+        for cell in free:
+            nearest, parent = cosines.max(1)
+            new = ((nearest < self.novelty) & directions.any(1)).nonzero()  # a sample of zeros has no direction
+            if not len(new):
+                break
+            row = int(new[0])
+            self.prototypes[cell] = directions[row]
+            self.vacant[cell] = False
+            cosines[:, cell] = directions @ directions[row]
+            if cell:
+                pairs.append((int(self.partition[parent[row]]), int(self.partition[cell])))
+        return pairs
+
+    @unrecorded
+    def learn(self, route: Route, lr: float) -> None:
+        """Moves the projection in place, then the balance; adds to the evidence of conflict.
+
+        Args:
+            route: What `route` returned. The layers that follow it have added to its ``gate_error``, where the
+                projection learns, ``delta . (D[g] x + d[g])``, the negative of the usefulness; and to its ``pulls``,
+                where areas grow.
+            lr: Learning rate of the projection.
+        """
+        if self.learned and lr:
+            delta = route.gate_down(route.gate_error)
+            self.projection.learn(route.groups, None, delta, route.x, lr, 0.0)
+        if self.balance_rate:
+            load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
+            self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)
+        if self.conflict is not None:
+            self.conflict.add(route.cell, route.pulls)
+
+    def split(self, area: int, cells: Iterable[int] | None = None) -> int:
+        """Hands part of an area's cells to an area that has none.
+
+        Changes the partition alone; `AreaLinear.split` and `Routed.split` copy the maps too, so that no output changes.
+
+        Args:
+            area: The area to split.
+            cells: The cells that the new area takes. Default: the second half of the area's cells.
+
+        Returns:
+            The new area.
+
+        Raises:
+            BrodmannError: The budget is used up, or the area has no cells to give away.
+        """
+        taken, new = self.planned(area, cells)
+        self.partition[taken] = new
+        return new
+
+    def planned(self, area: int, cells: Iterable[int] | None = None) -> tuple[list[int], int]:
+        """Returns the cells that `split` would move and the area that would take them; raises as it does."""
+        own = self._cells_of(area)
+        taken = own[len(own) // 2 :] if cells is None else sorted({int(cell) for cell in cells})
+        if len(own) < 2 or not taken or len(taken) >= len(own) or not set(taken) <= set(own):
+            raise BrodmannError(
+                f"Cannot split area {area}, whose cells are {own}: the new area must take some of "
+                f"them and leave some, got {taken}."
+            )
+        used = set(self.partition.tolist())
+        free = [index for index in range(self.areas) if index not in used]
+        if not free:
+            raise BrodmannError(f"All {self.areas} areas are in use: merge two first, or give the router more areas.")
+        return taken, free[0]
+
+    def merge(self, kept: int, gone: int) -> None:
+        """Hands all cells of area ``gone`` to ``kept``. Changes the partition alone, see `split`.
+
+        Raises:
+            BrodmannError: Both are the same area, or one has no cells.
+        """
+        self.check_merge(kept, gone)
+        self.partition[self.partition == gone] = kept
+
+    def check_merge(self, kept: int, gone: int) -> None:
+        """Raises where `merge` would."""
+        if kept == gone or not self._cells_of(kept) or not self._cells_of(gone):
+            raise BrodmannError(f"Cannot merge areas {kept} and {gone}: expected two different areas that hold cells.")
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        kind = "learned" if self.learned else "fixed"
+        numbers = f"cells={self.cells}, temperature={self.temperature}, balance_rate={self.balance_rate}"
+        return (
+            f"areas={self.areas}, {numbers}, novelty={self.novelty}, projection={kind}, {self.projection.update_rule}"
+        )
+
+    def _cells_of(self, area: int) -> list[int]:
+        if not 0 <= area < self.areas:
+            raise BrodmannError(f"Area {area} does not exist: expected 0 to {self.areas - 1}.")
+        return (self.partition == area).nonzero()[:, 0].tolist()
+
+
+def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -> int:
+    """Returns how many cells a `Router` has: those asked for, else one for each area, or four where areas split."""
+    if cells is not None:
+        return cells
+    return areas if partition == "fixed" else 4 * int(areas)  # small ones of NumPy overflow
+
+
+def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:
+    """Builds the router of a layer; raises a `BrodmannError` where that gives none of so many areas."""
+    built = router(in_features, areas, update=update)
+    if not isinstance(built, Router):
+        raise BrodmannError(f"Expected router to build a Router, got {type(built).__name__}.")
+    if built.areas != areas:
+        raise BrodmannError(f"Expected router to build a Router of {areas} areas, as its layer has, got {built.areas}.")
+    return built

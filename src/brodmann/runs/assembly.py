@@ -1,0 +1,160 @@
+"""What options describe: the parts of the data, the learner, the twin it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..baselines import Backpropagation
+from ..builders import design
+from ..data import Dataset, Split
+from ..errors import BrodmannError, unknown_name
+from ..layer import Rates
+from ..losses import as_loss
+from ..losses import LOSSES, CrossEntropy, Loss
+from ..network import Network
+from .options import BASELINES, DTYPES, OF_AREAS, RunOptions
+
+
+def split_data(options: RunOptions, data: Dataset) -> Split:
+    """Returns the parts of a data set as the options ask for them; where inputs are normalised, so are real targets."""
+    split = data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
+    return split if data.is_classification or options.normalise == "none" else split.standardised()
+
+
+def build_learner(
+    options: RunOptions,
+    features: int,
+    outputs: int,
+    classification: bool = True,
+    shape: tuple[int, ...] | None = None,
+) -> Network | Backpropagation:
+    """Returns the untrained learner that the options describe; their seed decides its weights.
+
+    Args:
+        options: Of the training.
+        features: Size of a sample (flat).
+        outputs: Classes, or targets.
+        classification: Whether targets are classes. Default True.
+        shape: Of an image, (channels, height, width): for convolutions alone. Default None.
+    """
+    torch.manual_seed(options.seed)
+    loss = loss_of(options, classification)
+    if options.rule in BASELINES:
+        return _baseline(options, features, outputs, shape, loss)
+    rates = Rates(
+        shared=options.lr_shared,
+        areas=options.lr_areas,
+        projection=options.lr_projection,
+        feedback=options.lr_feedback,
+    )
+    description = _design(options, features, outputs, shape)
+    return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
+
+
+def _baseline(
+    options: RunOptions, features: int, outputs: int, shape: tuple[int, ...] | None, loss: Loss
+) -> Backpropagation:
+    return Backpropagation(
+        features,
+        outputs,
+        depth=options.layers,
+        width=options.width,
+        residual=options.residual,
+        activation=options.activation,
+        dropout=options.dropout,
+        optimiser=options.optimiser,
+        momentum=options.momentum,
+        decay=options.weight_decay,
+        readout_only=options.rule == "last-layer",
+        shape=shape,
+        channels=options.channels,
+        loss=loss,
+    )
+
+
+def _design(options: RunOptions, features: int, outputs: int, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """Returns the design of a body of areas: a builder's name, and its arguments."""
+    common = {"activation": options.activation, "dropout": options.dropout}
+    sizes: dict[str, Any]
+    if options.builder is not None:
+        builder, sizes = options.builder, {"in_features": features}
+    elif options.channels is not None:
+        builder, sizes = "convnet", {"shape": shape, "channels": options.channels, **common}
+    else:
+        builder = "residual_mlp" if options.residual else "mlp"
+        sizes = {"in_features": features, "depth": options.layers, "width": options.width, **common}
+    return design(
+        builder,
+        options.update(),
+        **sizes,
+        outputs=outputs,
+        areas=options.areas,
+        feedback=options.rule,
+        routing=options.routing,
+        shared=options.shared,
+        gated=options.gated,
+        pooling=options.pooling,
+        storage=options.storage,
+        router={
+            "partition": options.partition,
+            "cells": options.cells,
+            "temperature": options.temperature,
+            "learned": options.learn_projection,
+            "balance_rate": options.balance,
+        },
+    )
+
+
+def learner_for(options: RunOptions, split: Split) -> Network | Backpropagation:
+    """Returns the untrained learner for the samples and targets of a split, see `build_learner`.
+
+    Raises:
+        BrodmannError: A size or choice does not fit, or convolutions are asked for and samples are no images.
+    """
+    features, shape = split.x_train.shape[1], image_shape(options, split.preprocessing.shape)
+    return build_learner(options, features, split.outputs, split.is_classification, shape)
+
+
+def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Returns the shape of an image as the options ask for it, None where they ask for no convolutions."""
+    if options.channels is None:
+        return None
+    if len(shape) != 3:
+        raise BrodmannError(
+            f"--channels asks for images, and a sample of '{options.dataset}' has the shape {shape}: leave it out."
+        )
+    return (1, *shape[1:]) if options.grey else shape
+
+
+def in_numbers_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns samples, and targets that are real, in the kind of number in which a run computes."""
+    dtype = DTYPES[options.dtype]
+    return x.to(dtype), y.to(dtype) if y.is_floating_point() else y
+
+
+def twin_of(options: RunOptions) -> RunOptions:
+    """Returns the options of the dense network by backpropagation that `--compare` trains beside a run."""
+    without: dict[str, Any] = {name: getattr(RunOptions, name) for name in OF_AREAS}
+    return replace(options, rule="backprop", areas=1, **without)
+
+
+def loss_of(options: RunOptions, classification: bool) -> Loss:
+    """Returns the loss that the options name: by default cross-entropy for classes, the mean squared error else.
+
+    Raises:
+        BrodmannError: It is unknown, or does not go with such targets.
+    """
+    name = options.loss or ("cross-entropy" if classification else "mean-squared-error")
+    if name not in LOSSES:
+        raise unknown_name("loss", name, LOSSES, "brodmann.losses.LOSSES")
+    if name == "cross-entropy":
+        if not classification:
+            raise BrodmannError("Cross-entropy goes with classes, and these targets are real numbers: leave it out.")
+        return CrossEntropy(options.label_smoothing)
+    if options.label_smoothing:
+        raise BrodmannError(f"A label smoothing goes with cross-entropy of classes, not with {name}: leave it out.")
+    return as_loss(LOSSES[name]())

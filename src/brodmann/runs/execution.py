@@ -1,0 +1,249 @@
+"""Trains a run from its options to its result, through every interruption."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .assembly import in_numbers_of, learner_for, split_data, twin_of
+from ..baselines import Backpropagation, matching_width
+from ..training import AlignmentRecord, AreaUse, MetricsFile
+from ..training.checkpoints import checkpoint_names
+from ..data import Dataset, Split, load
+from ..data.catalogue import is_own_file
+from ..data import data_directory
+from ..errors import BrodmannError
+from ..files import alone_in, check_utf8, contents, empty, expanded, plain, write_json
+from ..network import Network
+from .options import BASELINES, DTYPES, RunOptions
+from .run import Run
+from ..training import evaluate
+from ..training import Callback, Trainer
+
+SMALL = 5_000_000
+"""Parameters up to which a run records its alignment at every epoch: it takes a copy of the network."""
+Watchers = Callable[[Path, RunOptions], list[Callback]]
+
+
+def start_run(
+    options: RunOptions,
+    folder: str | Path,
+    *,
+    data_dir: str | None = None,
+    compare: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Prepares a new run folder; `continue_run` then trains.
+
+    Raises:
+        BrodmannError: The folder exists and ``overwrite`` is off, a training runs in it, it cannot be written, or the
+            data is missing.
+    """
+    options.check()
+    if compare and options.rule in BASELINES:
+        raise BrodmannError(
+            f"--compare trains backpropagation beside areas, and '{options.rule}' has none: leave it out."
+        )
+    if compare and options.builder is not None:
+        raise BrodmannError(
+            f"--compare trains a twin of dense layers or convolutions, and the builder '{options.builder}' has none: "
+            "leave it out, and compare with --rule transpose --areas 1, which learns as backpropagation does."
+        )
+    folder, data_dir = expanded(folder), data_dir and str(expanded(data_dir))
+    check_utf8(folder)
+    _check_place(folder, overwrite)
+    data = load(options.dataset, data_dir, target=options.target, task=options.task)
+    if is_own_file(options.dataset) and (file := expanded(options.dataset)).is_file():
+        options = replace(options, dataset=str(file.resolve()))  # found from any folder
+    _device(options.device)
+    split = split_data(options, data)
+    _check_learnable(options, data, split)
+    with torch.random.fork_rng(devices=[]):
+        learner_for(options, split)  # fail on bad sizes before we replace a run
+        if compare:
+            learner_for(twin_of(options), split)  # and on what the twin cannot do
+    place = data_dir and str(Path(data_dir).resolve())
+    run = Run(folder, options, place, compare, data.digest, not data.is_classification, data.classes, data.columns)
+    json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
+    if folder.exists():
+        _check_outside(folder, options.dataset, data_dir)
+    with alone_in(folder):
+        _check_place(folder, overwrite)  # again: meanwhile another command may have begun there
+        empty(folder)
+        run.write()
+    return folder
+
+
+def _check_learnable(options: RunOptions, data: Dataset, split: Split) -> None:
+    """Raises where there is nothing to learn, or to learn from."""
+    if len(split.x_train) == 1:
+        raise BrodmannError(f"A validation share of {options.validation} leaves one sample to train on: lower it.")
+    if torch.equal(split.x_train.amin(0), split.x_train.amax(0)):
+        raise BrodmannError(f"All training inputs of '{options.dataset}' are equal: there is nothing to learn from.")
+    if not data.is_classification and torch.equal(data.y_train.amin(0), data.y_train.amax(0)):
+        raise BrodmannError(f"All training targets of '{options.dataset}' are equal: there is nothing to learn.")
+
+
+def _check_place(folder: Path, overwrite: bool) -> None:
+    """Raises where a new run would not have the folder to itself, or would replace what is no run."""
+    if not folder.exists() or (folder.is_dir() and not contents(folder)):
+        return
+    if not folder.is_dir():
+        raise BrodmannError(f"{folder} is a file: choose another --out.")
+    if not overwrite:
+        raise BrodmannError(
+            f"{folder} exists: resume it with --resume {shlex.quote(str(folder))}, replace it with --overwrite, or "
+            "choose another --out."
+        )
+    try:
+        Run.read(folder)
+    except BrodmannError:
+        raise BrodmannError(
+            f"{folder} is no run folder (it has no config.json of a run): choose another --out."
+        ) from None
+
+
+def _check_outside(folder: Path, dataset: str, data_dir: str | None) -> None:
+    """Raises where emptying the folder would take the data along."""
+    place = data_directory(data_dir)
+    for data in (place, place / dataset, Path(dataset)):
+        if data.exists() and data.resolve().is_relative_to(folder.resolve()):
+            raise BrodmannError(f"{folder} holds the data, {data}, and would be emptied: choose another --out.")
+
+
+def continue_run(
+    folder: str | Path, *, checkpoint: str | None = None, callbacks: Watchers | None = None, data_dir: str | None = None
+) -> dict[str, Any]:
+    """Trains a prepared run from where it stands to its end; a finished one returns its result.
+
+    Args:
+        folder: Of the run.
+        checkpoint: Name of the checkpoint to go back to. Default the newest.
+        callbacks: Gives the further callbacks of a training in a folder with options, such as a progress bar.
+        data_dir: Where the data lies, if not where it lay at the start.
+
+    Returns:
+        The outcome, as in ``result.json``; with a comparison the twin's under ``"backpropagation"``.
+
+    Raises:
+        BrodmannError: The folder is no run, another process trains there, its data changed, or a checkpoint is
+            damaged.
+        Interrupted: A signal came; a later call goes on from there.
+    """
+    run = Run.read(folder)
+    folder, options = run.folder, run.options
+    if checkpoint is None and (known := run.result()) is not None:
+        return known | {"run": str(folder)}  # which may have been moved
+    run.warn_of_other_code()
+    with alone_in(folder), threads(options.threads), run.naming_imports():
+        split = run.split(data_dir)  # the raw samples are not kept beside it
+        learner, result = _train(folder, options, split, checkpoint, callbacks)
+        if run.compare:
+            twin = twin_of(options)
+            if options.channels is None:
+                active = learner.active_parameters()
+                width = matching_width(active, split.x_train.shape[1], split.outputs, options.layers)
+                twin = replace(twin, width=width)
+            place = folder / "backpropagation"  # a run folder too
+            replace(run, folder=place, options=twin, compare=False).write()
+            _, result["backpropagation"] = _train(place, twin, split, None, callbacks)
+            write_json(place / "result.json", result["backpropagation"])
+        write_json(folder / "result.json", result)
+    return result
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Lets PyTorch use so many threads inside; None: as many as it does."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    folder: Path, options: RunOptions, split: Split, checkpoint: str | None, callbacks: Watchers | None
+) -> tuple[Network | Backpropagation, dict[str, Any]]:
+    with torch.random.fork_rng(devices=[]):
+        learner = learner_for(options, split)
+    device = _device(options.device)
+    learner.to(device)
+    if DTYPES[options.dtype] == torch.float64:
+        learner.double()
+
+    def place(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = in_numbers_of(options, x, y)
+        return x.to(device), y.to(device)
+
+    train = place(split.x_train, split.y_train)
+    validation = place(split.x_validation, split.y_validation)
+    watchers: list[Callback] = [AreaUse(train[0][:1024])]
+    if learner.total_parameters() <= SMALL:
+        watchers.append(AlignmentRecord(train[0][:256], train[1][:256]))
+    watchers += callbacks(folder, options) if callbacks else []
+    watchers.append(MetricsFile(folder / "metrics.jsonl"))  # last: it writes what the others put into the row
+    trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
+    write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
+    if split.targets is not None:
+        write_json(folder / "targets.json", split.targets.as_dict())
+    if checkpoint is not None or checkpoint_names(folder):
+        trainer.resume(checkpoint)
+    if checkpoint is not None:
+        for name in ("result.json", "model.safetensors"):  # what came of the part that is given up
+            (folder / name).unlink(missing_ok=True)
+    progress = trainer.run()
+    learner.save(folder / "model.safetensors")
+    test = evaluate(learner, *place(split.x_test, split.y_test))
+    held_out = evaluate(learner, *validation) if len(validation[0]) else {}
+    metric = "accuracy" if split.is_classification else "r2"
+    dense = options.channels is None and options.builder is None
+    convolutions = None if options.channels is None else len(options.channels) + 1
+    return learner, {
+        "dataset": options.dataset,
+        "rule": options.rule,
+        "areas": 1 if options.rule in BASELINES else options.areas,
+        "layers": options.layers if dense else convolutions,  # a builder of one's own is not told
+        "width": options.width if dense else None,
+        "channels": options.channels,
+        "builder": options.builder,
+        f"test_{metric}": test.get(metric),
+        "test_loss": test["loss"],
+        f"validation_{metric}": held_out.get(metric),
+        "train_seconds": round(progress.seconds, 3),
+        "epochs": progress.epoch,
+        "effective_areas": progress.history[-1].get("effective_areas", []) if progress.history else [],
+        "active_parameters": learner.active_parameters(),
+        "total_parameters": learner.total_parameters(),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "digest": split.digest,
+        "run": str(folder),
+    }
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type == "meta":
+        raise BrodmannError(f"The device '{name}' is not available here: use cpu, or check the installation.")
+    return device
+
+
+def peak_rss_mb() -> float:
+    """Returns the largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,109 @@
+"""What a finished run looks like from inside: usage, alignment and curves, as data and as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import figures
+from ..training import read_metrics
+from ..network import Network
+from .run import Run
+from ..telemetry import Alignment, AreaUsage, alignment, area_choices, area_usage
+
+Row = dict[str, Any]
+SAMPLES = 512
+"""Samples for the alignment: enough for three digits, and quick at any depth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """Telemetry of a run.
+
+    Attributes:
+        folder: Of the run.
+        history: A row per epoch.
+        twin: Those of the backpropagation twin, if it was trained.
+        usage: Of the areas, on the test part.
+        alignment: Of the errors, on some samples of it; empty for baselines.
+        choices: The area of every test sample by layer.
+        targets: Of the test part.
+        classes: Their names, None for regression.
+    """
+
+    folder: Path
+    history: list[Row]
+    twin: list[Row] = field(default_factory=list)
+    usage: list[AreaUsage] = field(default_factory=list)
+    alignment: list[Alignment] = field(default_factory=list)
+    choices: dict[str, Tensor] = field(default_factory=dict)
+    targets: Tensor | None = None
+    classes: tuple[str, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON-safe data."""
+        return {
+            "usage": [asdict(row) for row in self.usage],
+            "alignment": [asdict(row) for row in self.alignment],
+            "history": self.history,
+        }
+
+    def draw(self) -> list[Path]:
+        """Draws all figures into the run's ``figures/``; returns their files.
+
+        Raises:
+            BrodmannError: There is nothing to draw, or matplotlib is missing.
+        """
+        drawings: dict[str, Callable[[Path], None]] = {}
+        beside = {"backpropagation": self.twin} if self.twin else None
+        drawings["curves"] = partial(figures.learning_curves, history=self.history, beside=beside)
+        if any("tension" in row for row in self.history):
+            drawings["growth"] = partial(figures.growth, history=self.history)
+        if len(self.alignment) > 1:  # at the output there is nothing to lose
+            drawings["alignment"] = partial(figures.alignment, rows=self.alignment)
+        if any(len(row.get("alignment", ())) > 1 for row in self.history):
+            drawings["alignment-by-epoch"] = partial(figures.alignment_by_epoch, history=self.history)
+        if self.usage:
+            drawings["areas"] = partial(figures.area_usage, rows=self.usage)
+        if self.usage and self.classes and self.targets is not None:
+            drawings["classes"] = partial(
+                figures.areas_by_class, choices=self.choices, target=self.targets, classes=self.classes
+            )
+        paths = {self.folder / "figures" / f"{name}.png": draw for name, draw in drawings.items()}
+        for path, draw in paths.items():
+            draw(path)
+        return list(paths)
+
+
+def inspect_run(folder: str | Path, data_dir: str | None = None) -> Inspection:
+    """Measures a finished run on its test part.
+
+    Args:
+        folder: Of the run.
+        data_dir: Where the data lies, if not where it was.
+
+    Raises:
+        BrodmannError: The run is not finished, or its data has changed.
+    """
+    run = Run.read(folder)
+    folder, network = run.folder, run.learner()
+    history = read_metrics(folder / "metrics.jsonl")
+    twin = read_metrics(folder / "backpropagation" / "metrics.jsonl")
+    if not isinstance(network, Network):
+        return Inspection(folder, history)
+    x, y = run.test_part(data_dir)
+    return Inspection(
+        folder,
+        history,
+        twin,
+        area_usage(network, x),
+        alignment(network, x[:SAMPLES], y[:SAMPLES]),
+        area_choices(network, x),
+        y,
+        run.classes,
+    )

@@ -1,0 +1,276 @@
+"""RunOptions: everything that decides the outcome of a run."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, fields
+
+import torch
+
+from ..builders import BUILDERS, FEEDBACKS, Parts
+from ..builders.parts import STORAGES
+from ..checks import check_positive, check_real, check_share, check_switch, check_whole
+from ..errors import BrodmannError, unknown_name
+from ..training.schedule import Pace, Schedule
+from ..builders.sizes import check_channels
+from ..updates import SGD, UPDATES, UpdateRule, update_rule
+
+BASELINES = ("backprop", "last-layer")
+OF_AREAS = (
+    "shared",
+    "gated",
+    "routing",
+    "partition",
+    "cells",
+    "temperature",
+    "learn_projection",
+    "balance",
+    "pooling",
+    "lr_shared",
+    "lr_areas",
+    "lr_projection",
+    "lr_feedback",
+    "clip",
+    "storage",
+    "builder",
+)
+"""Options that baselines do not have. The number of areas is none of them: whoever compares rules gives it to all."""
+OF_DENSE = ("layers", "width", "residual")
+"""Options that convolutions do not have."""
+OF_BUILDERS = (*OF_DENSE, "channels", "activation", "dropout")
+"""Options that a builder of one's own is not told."""
+INSTEAD_OF_BUILDERS = {
+    "convnet": "--channels 32 64 builds it",
+    "stream_mlp": "it learns streams, in one pass and in Python (docs/streams.md)",
+}
+"""The package's builders that a run cannot name, and what to do instead."""
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything that decides the outcome of a run, bit for bit on one machine and thread count."""
+
+    dataset: str = "digits"
+    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
+    rule: str = "kolen-pollack"
+    """How errors travel down: kolen-pollack, kolen-pollack-per-area, kolen-pollack-mirrored, kolen-pollack-equal,
+    kolen-pollack-noisy, random, sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a
+    baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they were drawn."""
+    areas: int = 16
+    """Budget of areas of every layer; baselines have one, whatever it is."""
+    layers: int = 2
+    """Linear layers, readout included."""
+    width: int = 256
+    """Units of a hidden layer."""
+    residual: bool = False
+    """Residual blocks instead of plain layers (at least 3 layers)."""
+    channels: tuple[int, ...] | None = None
+    """Of images: channels of convolutions of 3 x 3 pixels, such as 16 32, each with a pooling of 2, under one linear
+    layer, in place of layers and width (default: none, a dense network)."""
+    builder: str | None = None
+    """A builder of your own, registered in `brodmann.builders.BUILDERS`, in place of layers, width and channels: a
+    function of in_features, outputs and what layers have in common, see `brodmann.builders.Parts`, that returns a body."""
+    shared: str = "learned"
+    """Shared part: learned, frozen or off."""
+    gated: bool = False
+    """Multiply the area's part by the gate."""
+    routing: str = "network"
+    """network: one route for all layers; layer: every layer routes its input."""
+    partition: str = "fixed"
+    """fixed: all areas from the start; growing: one area, split where its samples pull in opposite directions."""
+    cells: int | None = None
+    """Prototypes of a router (default: as many as areas; four times as many for growing ones)."""
+    temperature: float = 0.3
+    """Temperature of the gate."""
+    learn_projection: bool = True
+    """Whether the router's projection learns."""
+    balance: float = 0.0
+    """Step of the load-balancing bias; 0 is off."""
+    pooling: float = 0.0
+    """Extra decay on the areas' own parts."""
+    activation: str = "relu"
+    """relu, gelu or tanh, or one registered in `brodmann.builders.ACTIVATIONS`."""
+    dropout: float = 0.0
+    """Share of hidden units switched off while learning."""
+    optimiser: str = "adam"
+    """adam or sgd, or a rule registered in `brodmann.updates.UPDATES`."""
+    momentum: float = 0.0
+    """Momentum of sgd."""
+    lr: float | None = None
+    """Largest learning rate (default: 0.003 with adam, 0.3 times 1 - momentum with sgd)."""
+    lr_shared: float = 1.0
+    """Multiple of it for the shared part."""
+    lr_areas: float | None = None
+    """Multiple of it for the areas (default: 0.1 with Adam beside a learned shared part, else 1)."""
+    lr_projection: float = 1.0
+    """Multiple of it for the router's projection."""
+    lr_feedback: float = 1.0
+    """Multiple of it for the feedback weights."""
+    decay: float | None = None
+    """Decoupled weight decay (default: 0.2 with adam, 0 with sgd, else the rule's own)."""
+    clip: float | None = None
+    """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
+    loss: str | None = None
+    """cross-entropy, mean-squared-error or sum-of-squares, which take a class for its one-hot vector, or one registered
+    in `brodmann.losses.LOSSES` (default: cross-entropy for classes, else mean-squared-error)."""
+    label_smoothing: float = 0.0
+    """Share of the target that cross-entropy spreads over all classes."""
+    epochs: int | None = None
+    """Passes over the training part (default: 4e5 samples in all, but 10 to 60 passes)."""
+    batch_size: int | None = None
+    """Samples of a step (default: a sixteenth of the training part, but 8 to 64)."""
+    schedule: str = "cosine"
+    """Shape of the rate: cosine, linear or constant, or one registered in `brodmann.training.SCHEDULES`."""
+    warmup: int = 0
+    """Steps of linear warm-up."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation score, and keep the best weights."""
+    validation: float = 0.1
+    """Share of the training part held out for validation."""
+    normalise: str = "standard"
+    """Of inputs: standard, unit or none; real targets are standardised too unless none."""
+    grey: bool = False
+    """Turn colour images to grey."""
+    target: str | None = None
+    """Column of a .csv table that is to be learned (default: the last)."""
+    task: str | None = None
+    """Of a .csv table: classification or regression (default: whole numbers and words are classes)."""
+    seed: int = 0
+    """Of the split, the initialisation and the order of samples."""
+    device: str = "cpu"
+    """Where to compute, such as cpu or cuda."""
+    dtype: str = "float32"
+    """float32 or float64."""
+    storage: str | None = None
+    """Kind of number that weights are stored in (default: as dtype); bfloat16 halves the bytes of a step."""
+    threads: int | None = None
+    """Threads of PyTorch (default: its own choice)."""
+
+    def __post_init__(self) -> None:
+        if self.channels is not None and not isinstance(self.channels, int):
+            object.__setattr__(self, "channels", tuple(self.channels))  # a configuration's are a list
+
+    def check(self) -> None:
+        """Checks the settings that no part of the network checks itself; the constructor only stores.
+
+        Raises:
+            BrodmannError: One is unknown or out of range.
+        """
+        if self.rule not in (*FEEDBACKS, *BASELINES):
+            raise unknown_name("rule", self.rule, (*FEEDBACKS, *BASELINES), "brodmann.builders.FEEDBACKS")
+        check_whole(layers=self.layers, width=self.width, areas=self.areas)
+        switches = ("residual", "gated", "learn_projection", "grey")
+        check_switch(**{name: getattr(self, name) for name in switches})
+        if self.channels is not None:
+            check_channels(self.channels)
+            self._refuse(OF_DENSE, "--channels")
+        if self.builder is not None:
+            check_builder(self.builder)
+            self._refuse(OF_BUILDERS, "--builder")
+        if self.rule in BASELINES:
+            self._refuse(OF_AREAS, f"the baseline '{self.rule}', which has no areas")
+        if self.dtype not in DTYPES:
+            raise unknown_name("dtype", self.dtype, DTYPES)
+        if self.storage is not None and self.storage not in STORAGES:
+            raise unknown_name("storage", self.storage, STORAGES)
+        if self.storage is not None and self.dtype != "float32":
+            raise BrodmannError("A storage of its own goes with dtype float32: leave one of them out.")
+        if self.threads is not None:
+            check_whole(threads=self.threads)
+            if self.threads > 4096:
+                raise BrodmannError(f"Expected at most 4096 threads, got {self.threads}.")
+        if self.lr_areas is not None:
+            check_real(lr_areas=self.lr_areas)
+        check_real(lr_shared=self.lr_shared, lr_projection=self.lr_projection, lr_feedback=self.lr_feedback)
+        if self.clip is not None:
+            check_positive(clip=self.clip)
+        check_share(dropout=self.dropout, label_smoothing=self.label_smoothing)
+        check_partition(self.partition)
+        self.update()
+        self.training_schedule()
+
+    def _refuse(self, names: tuple[str, ...], what: str) -> None:
+        """Raises where one of some options was given that would silently count for nothing."""
+        for name in names:
+            if getattr(self, name) != getattr(RunOptions, name):
+                option = "no-learn-projection" if name == "learn_projection" else name.replace("_", "-")
+                raise BrodmannError(f"--{option} does not go with {what}: leave one of them out.")
+
+    def training_schedule(self) -> Schedule:
+        """Returns the loop's part of the options."""
+        return Schedule(
+            self.epochs, self.batch_size, self.learning_rate, self.schedule, self.warmup, self.seed, self.patience
+        )
+
+    def pace(self, samples: int) -> Pace:
+        """Returns epochs, batch size and shape of the rate for so many training samples."""
+        return self.training_schedule().pace(samples)
+
+    @property
+    def learning_rate(self) -> float:
+        """``lr``, or its default."""
+        return self.update().default_lr if self.lr is None else self.lr
+
+    @property
+    def weight_decay(self) -> float:
+        """``decay``, or its default."""
+        return default_decay(self.optimiser) if self.decay is None else self.decay
+
+    def update(self) -> UpdateRule:
+        """Returns the update rule.
+
+        Raises:
+            BrodmannError: It is unknown, or its settings are out of range.
+        """
+        known = [name for name in UPDATES if name != "rls"]  # which needs a network and a loss of its own: `stream_mlp`
+        if self.optimiser == "rls":
+            raise BrodmannError(
+                "Recursive least squares learns streams in one pass, not by epochs: use SALClassifier(optimiser='rls') "
+                "or stream_mlp in Python."
+            )
+        if self.optimiser not in known:
+            raise unknown_name("optimiser", self.optimiser, known, "brodmann.updates.UPDATES")
+        if self.optimiser == "sgd":
+            return SGD(self.weight_decay, self.momentum)
+        if self.momentum:
+            raise BrodmannError("A momentum goes with --optimiser sgd: leave one of them out.")
+        return update_rule(self.optimiser, decay=self.weight_decay)
+
+
+def check_builder(name: str) -> None:
+    """Checks that a builder takes what a run gives every builder, the fields of `Parts`.
+
+    Raises:
+        BrodmannError: It is unknown, or does not.
+    """
+    if name in INSTEAD_OF_BUILDERS:
+        raise BrodmannError(f"The builder '{name}' is none for --builder: {INSTEAD_OF_BUILDERS[name]}.")
+    if name not in BUILDERS:
+        known = [known for known in BUILDERS if known not in INSTEAD_OF_BUILDERS]
+        raise unknown_name("builder", name, known, "brodmann.builders.BUILDERS")
+    try:
+        taken = inspect.signature(BUILDERS[name]).parameters
+    except (TypeError, ValueError):  # no function, or one that does not say
+        return
+    missing = [field.name for field in fields(Parts) if field.name not in taken]
+    if missing and not any(part.kind is part.VAR_KEYWORD for part in taken.values()):
+        raise BrodmannError(
+            f"The builder '{name}' does not take {', '.join(missing)}, which a run gives every builder: let its "
+            "arguments end by **common, and hand them on."
+        )
+
+
+def check_partition(name: str) -> None:
+    """Checks that a partition works without splits by hand: an adaptive one would stay a single area.
+
+    Raises:
+        BrodmannError: It is unknown, or adaptive.
+    """
+    if name not in ("fixed", "growing"):
+        raise unknown_name("partition", name, ("fixed", "growing"))
+
+
+def default_decay(optimiser: str) -> float:
+    """Returns the decay where none is given: 0.2 for Adam, chosen on validation parts, else the rule's own."""
+    return 0.2 if optimiser == "adam" else update_rule(optimiser).decay

@@ -1,0 +1,293 @@
+"""Run: a folder that holds everything about one training.
+
+``config.json`` options, ``environment.json`` versions and machine, ``metrics.jsonl`` a row per epoch, checkpoints,
+``preprocessing.json`` and ``targets.json`` what inputs and targets were scaled by, ``model.safetensors`` the trained
+network, ``result.json`` the outcome, ``figures/``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .assembly import in_numbers_of, loss_of, split_data
+from ..baselines import Backpropagation
+from ..checks import rows_not_finite
+from ..data import Dataset, Preprocessing, Split, load, load_inputs
+from ..data.csv_table import counts
+from ..data import data_directory
+from ..data.inputs import process
+from ..data.targets import TargetScale
+from ..errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError
+from .extensions import import_extensions
+from ..files import expanded, read_json, write_json
+from ..kernels.build import build
+from ..network import Network
+from .options import BASELINES, RunOptions
+from ..training import outputs_of
+from .version import code_version
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder is about, and what it holds.
+
+    Attributes:
+        folder: Of the run.
+        options: What decides its outcome.
+        data_dir: Where its data lay at the start, None for the usual place.
+        compare: Whether its twin is trained too.
+        digest: Of its raw data: what has changed since is refused.
+        regression: Whether targets are real numbers.
+        classes: Names of the classes, None for regression.
+        columns: Names of the columns of a table, None for other data.
+    """
+
+    folder: Path
+    options: RunOptions
+    data_dir: str | None
+    compare: bool
+    digest: str
+    regression: bool
+    classes: tuple[str, ...] | None
+    columns: tuple[str, ...] | None = None
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Run:
+        """Returns the run of a folder, finished or not.
+
+        Raises:
+            BrodmannError: The folder is no run, or its configuration is damaged.
+        """
+        folder = expanded(folder)
+        path = folder / "config.json"
+        if not path.is_file():
+            raise BrodmannError(f"{folder} is no run folder: expected {path}.")
+        config = read_json(path)
+        known = {field.name for field in fields(RunOptions)}
+        keys = {"options", "data_dir", "compare", "digest", "regression", "classes"}
+        options = config.get("options") if isinstance(config, dict) else None
+        if not isinstance(options, dict) or not keys <= set(config) or not set(options) <= known:
+            raise BrodmannError(f"{path} is damaged, or not that of a run by this version.")
+        classes, columns = config["classes"], config.get("columns")
+        if not all(names is None or isinstance(names, list) for names in (classes, columns)):
+            raise CheckpointError(f"{path} is damaged: expected lists of the names of classes and columns.")
+        return cls(
+            folder,
+            RunOptions(**options),
+            config["data_dir"],
+            config["compare"],
+            config["digest"],
+            config["regression"],
+            classes and tuple(classes),
+            columns and tuple(columns),
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Returns what ``config.json`` holds."""
+        return {name: value for name, value in asdict(self).items() if name != "folder"}
+
+    def write(self) -> None:
+        """Writes the configuration and the environment."""
+        write_json(self.folder / "config.json", self.config())
+        write_json(self.folder / "environment.json", _environment())
+
+    def split(self, data_dir: str | None = None) -> Split:
+        """Returns the data of the run, split as it was.
+
+        Args:
+            data_dir: Where the data lies, if not where it lay at the start.
+
+        Raises:
+            MissingDataError: It is not there.
+            BrodmannError: It has changed since the run began.
+        """
+        return split_data(self.options, self.data(data_dir))
+
+    def test_part(self, data_dir: str | None = None) -> tuple[Tensor, Tensor]:
+        """Returns samples and targets of the test part, processed by what the folder holds, in the run's numbers."""
+        data, scale = self.data(data_dir), self.targets()
+        y = data.y_test if scale is None else scale(data.y_test)
+        return in_numbers_of(self.options, self.preprocessing()(data.x_test), y)
+
+    def data(self, data_dir: str | None = None) -> Dataset:
+        """Returns the raw data of the run, see `split`."""
+        options, place = self.options, data_dir or self.data_dir
+        try:
+            data = self._loaded(options.dataset, place)
+        except MissingDataError as error:
+            try:  # a file of one's own that lies elsewhere now
+                data = self._loaded(str(data_directory(place) / Path(options.dataset).name), place)
+            except BrodmannError:
+                raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
+        if data.digest != self.digest:
+            raise BrodmannError(
+                f"The data set '{data.name}' has changed since this run began (digest {data.digest[:12]}, expected "
+                f"{self.digest[:12]}): restore it, or start a new run."
+            )
+        return data
+
+    def _loaded(self, dataset: str, data_dir: str | None) -> Dataset:
+        return load(dataset, data_dir, target=self.options.target, task=self.options.task)
+
+    def learner(self) -> Network | Backpropagation:
+        """Returns the trained learner.
+
+        Raises:
+            BrodmannError: The run is not finished, or its network is damaged.
+        """
+        path = self.folder / "model.safetensors"
+        if not path.is_file():
+            raise BrodmannError(f"{self.folder} is not finished: resume it with `{self.resume_command()}`.")
+        with self.naming_imports():
+            loss = loss_of(self.options, not self.regression)
+            if self.options.rule in BASELINES:
+                return Backpropagation.load(path, loss)
+            return Network.load(path, loss=loss)
+
+    def imported(self) -> dict[str, str]:
+        """Returns the files and modules of the user's own that it began with, and digests of them."""
+        path = self.folder / "environment.json"
+        environment = read_json(path) if path.is_file() else {}
+        found = environment.get("imported") if isinstance(environment, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def resume_command(self) -> str:
+        """Returns the command line that goes on with it."""
+        own = "".join(f" --import {shlex.quote(name)}" for name in self.imported())
+        return f"brodmann{own} train --resume {shlex.quote(str(self.folder))}"
+
+    @contextmanager
+    def naming_imports(self) -> Iterator[None]:
+        """Adds to errors inside, of names that nobody registered, which imports of the run are missing."""
+        try:
+            yield
+        except UnknownNameError as error:
+            absent = self.imported().keys() - import_extensions().keys()
+            if not absent:
+                raise
+            asked = " ".join(f"--import {shlex.quote(name)}" for name in sorted(absent))
+            raise BrodmannError(f"{error} This run imported its own: `brodmann {asked} ...`.") from None
+
+    def warn_of_other_code(self) -> None:
+        """Warns where files of the user's own have changed since it began: what follows is not what would have been."""
+        now = import_extensions()
+        for name, digest in self.imported().items():
+            if now.get(name, digest) != digest:
+                warnings.warn(
+                    f"{name} has changed since this run began: it goes on by other code than it began with.",
+                    stacklevel=3,
+                )
+
+    def preprocessing(self) -> Preprocessing:
+        """Returns what turns raw inputs into those that the learner takes."""
+        return Preprocessing.from_dict(read_json(self.folder / "preprocessing.json"))
+
+    @property
+    def _scales_targets(self) -> bool:
+        return self.regression and self.options.normalise != "none"
+
+    def targets(self) -> TargetScale | None:
+        """Returns what the targets were scaled by, None where they were not.
+
+        Raises:
+            BrodmannError: The file that says so is missing or damaged.
+        """
+        return TargetScale.from_dict(read_json(self.folder / "targets.json")) if self._scales_targets else None
+
+    def predict(self, samples: str | Path | ArrayLike) -> list[Any]:
+        """Returns what the trained learner says of samples: names of classes, or target values in their own units.
+
+        Args:
+            samples: Raw ones, as in the data set: a file, see `brodmann.data.load_inputs`, or numbers ``(n, ...)``.
+
+        Raises:
+            BrodmannError: The run is not finished or damaged, or the samples are not such as it was trained on.
+        """
+        network, preprocessing = self.learner(), self.preprocessing()
+        if isinstance(samples, str | Path):
+            x = load_inputs(samples, preprocessing, self.columns)
+        else:
+            x = process(_numbers(self._in_order(samples)), preprocessing)
+        outputs = outputs_of(network, x.to(network.dtype))
+        if bad := rows_not_finite(outputs):
+            raise BrodmannError(
+                f"The network has no finite answer for sample {bad[0]}, counted from 0: its values lie far beyond "
+                "those of the training part. Look for a mistake in them."
+            )
+        if self.regression:
+            scale = self.targets()
+            values: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
+            return values
+        classes = self.classes or ()
+        if len(classes) != outputs.shape[1]:
+            raise CheckpointError(
+                f"{self.folder / 'config.json'} is damaged: expected the names of {outputs.shape[1]} classes."
+            )
+        return [classes[index] for index in outputs.argmax(1).tolist()]
+
+    def _in_order(self, samples: Any) -> Any:
+        """Returns a data frame with the columns of the training data in their order, where both have names."""
+        if self.columns is None or counts(self.columns) or not hasattr(samples, "columns"):
+            return samples
+        names = [str(name) for name in samples.columns]
+        for column in self.columns:
+            if column not in names:
+                raise BrodmannError(f"Expected samples with a column '{column}', got {', '.join(names)}.")
+        return samples[list(self.columns)]
+
+    def result(self) -> dict[str, Any] | None:
+        """Returns the outcome, None before the end and where a file is damaged: the last checkpoint makes it again."""
+        try:
+            with safe_open(self.folder / "model.safetensors", framework="pt"):
+                result: dict[str, Any] = read_json(self.folder / "result.json")
+                needed = ["preprocessing.json", *(["targets.json"] if self._scales_targets else [])]
+                whole = {"rule", "areas", "width"} <= set(result)
+                return result if whole and all((self.folder / name).is_file() for name in needed) else None
+        except (BrodmannError, SafetensorError, OSError, TypeError):
+            return None
+
+
+def _numbers(samples: ArrayLike) -> NDArray[Any]:
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.is_floating_point() else samples  # NumPy knows no bfloat16
+    try:
+        array = numpy.asarray(samples)
+    except ValueError as error:
+        raise BrodmannError(f"Expected samples of equal length, as an array or a tensor: {error}") from None
+    if array.dtype == object and not any(isinstance(value, str) for value in array.flat):  # as frames may hold numbers
+        try:
+            return array.astype(numpy.float64)
+        except (TypeError, ValueError) as error:
+            raise BrodmannError(f"Expected samples that are numbers alone: {error}.") from None
+    return array
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "brodmann": code_version(),
+        "kernels": build().why,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scikit_learn": version("scikit-learn"),  # importing it takes a second
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "imported": import_extensions(),
+    }

@@ -1,0 +1,201 @@
+"""Learners of streams beside which areas stand: replay, consolidation, nearest class mean, streaming discriminant."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..baselines import Backpropagation
+from ..checks import check_real, check_whole
+from ..errors import BrodmannError
+from ..training import Learner
+from .stream import NetworkLearner
+
+
+class Replay(NetworkLearner):
+    """A network that repeats remembered samples beside every new batch, as many as are new.
+
+    The memory is a reservoir (Vitter 1985): after n samples of the stream each of them is in it with equal probability.
+    """
+
+    def __init__(self, network: Learner, memory: int, lr: float | None = None) -> None:
+        """Takes a network, or a baseline, with an empty memory; draws from torch's global generator.
+
+        Args:
+            network: What learns.
+            memory: Samples that are kept.
+            lr: Rate of its steps. Default the network's own.
+        """
+        super().__init__(network, lr)
+        check_whole(memory=memory)
+        self.memory, self.seen = int(memory), 0
+        self.x, self.y = torch.empty(0), torch.empty(0, dtype=torch.int64)
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """One step on new and remembered samples; then the new ones may be remembered."""
+        if not self.seen:
+            self.x, self.y = x.new_empty((self.memory, *x.shape[1:])), y.new_empty((self.memory, *y.shape[1:]))
+        kept = min(self.seen, self.memory)
+        if kept:
+            rows = torch.randint(kept, (len(x),))
+            super().learn(torch.cat([x, self.x[rows]]), torch.cat([y, self.y[rows]]))
+        else:
+            super().learn(x, y)
+        for sample, target in zip(x, y, strict=True):
+            place = self.seen if self.seen < self.memory else int(torch.randint(self.seen + 1, ()))
+            if place < self.memory:
+                self.x[place], self.y[place] = sample, target
+            self.seen += 1
+
+    def total_parameters(self) -> int:
+        """The network and, from the first sample on, the memory."""
+        return super().total_parameters() + self.x.numel() + self.y.numel()
+
+
+class ElasticConsolidation(NetworkLearner):
+    """Elastic weight consolidation (Kirkpatrick et al. 2017): weights that mattered are held.
+
+    The loss gains ``strength / 2 * sum_k F_k (w_k - w*_k)^2`` with the Fisher information F, summed over tasks, and the
+    weights w* at the end of the last task. It is told where tasks end.
+    """
+
+    SAMPLES = 512
+    """Samples of a task by which the Fisher information is estimated."""
+
+    def __init__(self, network: Backpropagation, strength: float, lr: float | None = None) -> None:
+        """Takes a dense network under autograd, whose loss it changes, with nothing to hold yet.
+
+        Args:
+            network: What learns.
+            strength: Of the hold.
+            lr: Rate of its steps. Default the network's own.
+
+        Raises:
+            BrodmannError: The network has no gradients that tell which weights matter.
+        """
+        super().__init__(network, lr)
+        if not isinstance(network, Backpropagation):
+            raise BrodmannError(
+                f"Expected a network under autograd, brodmann.baselines.Backpropagation, got {type(network).__name__}: "
+                "consolidation reads gradients and adds to the loss of the weights."
+            )
+        check_real(strength=strength)
+        self.strength = float(strength)
+        self.weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self.anchors: list[Tensor] = []
+        self.fisher = [torch.zeros_like(weight) for weight in self.weights]
+        plain = network.loss
+
+        def held(output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+            loss = plain(output, target, weight)
+            if self.anchors:
+                parts = zip(self.weights, self.anchors, self.fisher, strict=True)
+                loss = loss + 0.5 * self.strength * sum((f * (w - a).square()).sum() for w, a, f in parts)
+            return loss
+
+        network.loss = held
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Remembers the weights and how much each matters."""
+        rows = torch.randperm(len(x))[: self.SAMPLES]
+        for row in rows.tolist():
+            loss = F.cross_entropy(self.network(x[row : row + 1]), y[row : row + 1])
+            for fisher, gradient in zip(self.fisher, torch.autograd.grad(loss, self.weights), strict=True):
+                fisher.add_(gradient.square(), alpha=1.0 / len(rows))
+        self.anchors = [weight.detach().clone() for weight in self.weights]
+
+    def total_parameters(self) -> int:
+        """Weights, anchors and Fisher information."""
+        return 3 * super().total_parameters()
+
+
+class NearestMean:
+    """Nearest class mean of the raw samples: learns no features, forgets nothing."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        """Starts without any class: samples (n, features), classes below ``outputs``."""
+        check_whole(features=features, outputs=outputs)
+        self.sums, self.counts = torch.zeros(outputs, features), torch.zeros(outputs)
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """Adds the samples to the means of their classes."""
+        self.sums.index_add_(0, y, x)
+        self.counts.index_add_(0, y, torch.ones(len(y)))
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Nothing."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Returns the class of the nearest mean among those seen."""
+        means = self.sums / self.counts.clamp_min(1)[:, None]
+        distance = torch.cdist(x, means, compute_mode="donot_use_mm_for_euclid_dist")  # whose products would cancel
+        distance = distance.masked_fill(self.counts == 0, torch.inf)
+        return distance.argmin(1)
+
+    def active_parameters(self) -> int:
+        """The means."""
+        return self.sums.numel()
+
+    def total_parameters(self) -> int:
+        """The means."""
+        return self.sums.numel()
+
+
+class StreamingDiscriminant:
+    """Streaming linear discriminant analysis (Hayes and Kanan 2020) on frozen random ReLU features.
+
+    Class means and one covariance are exact running sums; ``W = (C + ridge I)^-1 means``. What a network with learned
+    hidden layers must beat to show that learning them is worth something.
+    """
+
+    RIDGE = 1e-2
+    """Times the mean variance of the features within a class: keeps the inverse finite, too small to matter."""
+
+    def __init__(self, features: int, outputs: int, *, width: int = 1024) -> None:
+        """Draws ``width`` features, by default 1024, from torch's global generator."""
+        check_whole(features=features, outputs=outputs, width=width)
+        self.hidden = nn.Linear(features, width).requires_grad_(False)
+        nn.init.normal_(self.hidden.weight, std=(2.0 / features) ** 0.5)
+        self.sums, self.counts = torch.zeros(outputs, width, dtype=torch.float64), torch.zeros(outputs)
+        self.squares = torch.zeros(width, width, dtype=torch.float64)
+        self.discriminants: tuple[Tensor, Tensor] | None = None  # of the samples so far, once somebody asks
+
+    def _features(self, x: Tensor) -> Tensor:
+        return torch.relu(self.hidden(x)).double()
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """Adds the samples to the sums."""
+        h = self._features(x)
+        self.sums.index_add_(0, y, h)
+        self.counts.index_add_(0, y, torch.ones(len(y)))
+        self.squares.addmm_(h.t(), h)
+        self.discriminants = None
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Nothing."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Returns the class with the largest discriminant among those seen."""
+        if self.discriminants is None:
+            self.discriminants = self._solve()
+        weight, bias = self.discriminants
+        scores: Tensor = self._features(x) @ weight + bias
+        return scores.masked_fill(self.counts == 0, -torch.inf).argmax(1)
+
+    def _solve(self) -> tuple[Tensor, Tensor]:
+        counts = self.counts.double()
+        means = self.sums / counts.clamp_min(1)[:, None]
+        # Within-class covariance: all squares less those of the means.
+        covariance = (self.squares - means.t() @ (counts[:, None] * means)) / counts.sum()
+        ridge = self.RIDGE * covariance.diagonal().mean()
+        weight = torch.linalg.solve(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64), means.t())
+        return weight, -0.5 * (means.t() * weight).sum(0)
+
+    def active_parameters(self) -> int:
+        """Features and discriminants."""
+        return self.hidden.weight.numel() + self.sums.numel()
+
+    def total_parameters(self) -> int:
+        """The covariance too."""
+        return self.active_parameters() + self.squares.numel()

@@ -1,0 +1,185 @@
+"""Streams of tasks, learned in one pass without task labels, and what is forgotten on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..checks import check_pairs, check_real, check_tensors, check_whole
+from ..errors import BrodmannError
+from ..training import outputs_of
+from ..training.learner import Learner, check_learner
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stretch of a stream.
+
+    Attributes:
+        x: Samples to learn from, (n, ...).
+        y: Their classes, (n,) int64.
+        parts: Samples and classes to be scored by: one pair, or several that are scored apart.
+    """
+
+    x: Tensor
+    y: Tensor
+    parts: Sequence[tuple[Tensor, Tensor]]
+
+
+@runtime_checkable
+class StreamLearner(Protocol):
+    """What learns a stream: sees every sample once."""
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """One step: x (batch, ...), y (batch,)."""
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Called where a task ends, with its samples, for learners that want to be told; others do nothing."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Returns the class of every sample, (n,)."""
+
+
+class NetworkLearner:
+    """A network that learns a stream step by step at a constant rate; knows of no tasks."""
+
+    def __init__(self, network: Learner, lr: float | None = None) -> None:
+        """Takes a network, or a baseline, and the rate of its steps. Default the network's own."""
+        check_learner(network)
+        if lr is not None:
+            check_real(lr=lr)
+        self.network: Any = network
+        self.lr: float = network.lr if lr is None else lr
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """One step."""
+        self.network.learn_with_output(x, y, lr=self.lr)
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Nothing."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Returns the class of every sample: that of the largest output; of a single one whether it is above 0."""
+        outputs = outputs_of(self.network, x)
+        return outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
+
+    def active_parameters(self) -> int:
+        """Numbers read for one sample, as the network counts them."""
+        return int(self.network.active_parameters())
+
+    def total_parameters(self) -> int:
+        """Numbers stored, as the network counts them."""
+        return int(self.network.total_parameters())
+
+
+def learn_stream(
+    learner: StreamLearner | Learner,
+    tasks: Iterable[Task],
+    *,
+    batch_size: int = 16,
+    seed: int = 0,
+    after_task: Callable[[int], None] | None = None,
+) -> list[list[float]]:
+    """Learns tasks one after the other, each sample once, and scores every task after each.
+
+    Args:
+        learner: A `Network`, which then learns at its own rate (`NetworkLearner` takes another), or a learner of your
+            own.
+        tasks: In their order; the samples of each are shuffled.
+        batch_size: Samples of a step. Default 16: a stream is short, and steps are what it has to learn by.
+        seed: Of the order inside a task. Default 0.
+        after_task: Called with the number of each task, from 0, once it is learned and scored: to look into the
+            learner. Default None.
+
+    Returns:
+        The matrix of accuracies: ``matrix[i][j]`` is that on part j (of all parts of all tasks, in order) after task i.
+        `continual_scores` sums it up.
+
+    Raises:
+        BrodmannError: There is no task, one has no samples, no classes or nothing to be scored by, the learner is none,
+            or predicts something else than a class for each sample.
+    """
+    learner = _as_learner(learner)
+    check_whole(batch_size=batch_size)
+    check_whole(0, seed=seed)
+    tasks = list(tasks)
+    if not tasks:
+        raise BrodmannError("Expected at least one task.")
+    for task in tasks:
+        _check_task(task)
+    parts = [part for task in tasks for part in task.parts]
+    generator = torch.Generator("cpu").manual_seed(int(seed))
+    matrix = []
+    for number, task in enumerate(tasks):
+        for rows in torch.split(torch.randperm(len(task.x), generator=generator, device="cpu"), int(batch_size)):
+            learner.learn(task.x[rows], task.y[rows])
+        learner.end_task(task.x, task.y)
+        matrix.append([_accuracy(learner, x, y) for x, y in parts])
+        if after_task is not None:
+            after_task(number)
+    return matrix
+
+
+def _as_learner(learner: Any) -> StreamLearner:
+    if hasattr(learner, "learn_with_output") and not isinstance(learner, type):
+        return NetworkLearner(learner)
+    if not isinstance(learner, StreamLearner) or isinstance(learner, type):
+        name = learner.__name__ if isinstance(learner, type) else type(learner).__name__
+        raise BrodmannError(
+            f"Expected a Network, or an object with learn(x, y), end_task(x, y) and predict(x), got {name}."
+        )
+    return learner
+
+
+def _check_task(task: Any) -> None:
+    if not isinstance(task, Task):
+        raise BrodmannError(f"Expected tasks of the class Task, got {type(task).__name__}.")
+    if not task.parts or not all(isinstance(part, tuple | list) and len(part) == 2 for part in task.parts):
+        raise BrodmannError("Expected parts in every task, a list of pairs of samples and classes to be scored by.")
+    for x, y in ((task.x, task.y), *task.parts):
+        check_tensors(x=x, y=y)
+        check_pairs(x, y)
+        if y.ndim != 1 or y.is_floating_point():
+            raise BrodmannError(f"Expected classes (n,), whole numbers, got {tuple(y.shape)} {y.dtype}.")
+
+
+def _accuracy(learner: StreamLearner, x: Tensor, y: Tensor) -> float:
+    predicted = learner.predict(x)
+    if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
+        came = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
+        raise BrodmannError(f"Expected predict to return a class for each of {len(y)} samples, got {came}.")
+    return float((predicted == y).double().mean())
+
+
+def continual_scores(matrix: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Returns average accuracy, forgetting and backward transfer of a matrix of accuracies, see `learn_stream`.
+
+    Average accuracy is the mean of the last row; forgetting the mean drop of a task from its best accuracy
+    since it was learned; backward transfer the mean change since then (Lopez-Paz and Ranzato 2017, section 3).
+
+    Args:
+        matrix: A row for each task, with a score for each; or a single row of the scores of several parts.
+
+    Raises:
+        BrodmannError: There is nothing, or some tasks have more parts than one: which task a score is of is not known.
+    """
+    if not len(matrix) or not len(matrix[0]):
+        raise BrodmannError("Expected a matrix of accuracies, as learn_stream returns it, got nothing.")
+    if len(matrix) > 1 and any(len(row) != len(matrix) for row in matrix):
+        raise BrodmannError(
+            f"Expected a score for each of the {len(matrix)} tasks in every row, got {len(matrix[0])}: give each task "
+            "one part."
+        )
+    last = matrix[-1]
+    # A mixture is one task with several parts: nothing comes before it, so nothing can be forgotten.
+    earlier = range(len(matrix) - 1)
+    count = max(1, len(matrix) - 1)
+    return {
+        "average_accuracy": sum(last) / len(last),
+        "forgetting": sum(max(matrix[i][j] for i in range(j, len(matrix) - 1)) - last[j] for j in earlier) / count,
+        "backward_transfer": sum(last[j] - matrix[j][j] for j in earlier) / count,
+    }

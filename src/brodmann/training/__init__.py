@@ -1,0 +1,27 @@
+"""Training: the loop over epochs, its schedule, what watches it, and how it scores, stops and goes on."""
+
+from .callbacks import AlignmentRecord, AreaUse, MetricsFile, ProgressBar, TensorBoard, read_metrics
+from .learner import Learner
+from .schedule import SCHEDULES, Schedule
+from .scoring import evaluate, outputs_of, score
+from .signals import Interrupted
+from .trainer import Callback, Progress, Trainer
+
+__all__ = [
+    "SCHEDULES",
+    "AlignmentRecord",
+    "AreaUse",
+    "Callback",
+    "Interrupted",
+    "Learner",
+    "MetricsFile",
+    "Progress",
+    "ProgressBar",
+    "Schedule",
+    "TensorBoard",
+    "Trainer",
+    "evaluate",
+    "outputs_of",
+    "read_metrics",
+    "score",
+]

@@ -1,0 +1,58 @@
+"""Learner: what the training loop trains."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ..errors import BrodmannError
+from ..layer import Observer
+
+
+class Learner(Protocol):
+    """What the loop trains: a module such as `Network`, or the baseline `Backpropagation`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Inference."""
+
+    def learn_with_output(
+        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Observer | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One step; returns loss and output from before it."""
+
+    def learning_state(self) -> dict[str, Tensor]:
+        """Returns everything that a checkpoint must hold."""
+
+    def load_learning_state(self, state: dict[str, Tensor]) -> None:
+        """Takes it back."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate where a schedule names none."""
+
+    @property
+    def loss(self) -> Any:
+        """The loss at the top."""
+
+    @property
+    def recursive(self) -> bool:
+        """Whether it learns by recursive least squares, which takes all there is from one pass."""
+
+    def named_modules(self) -> Any:
+        """Its parts by name, as of every ``nn.Module``: those with areas are watched for errors that vanish."""
+
+
+MEMBERS = ("__call__", *(name for name in vars(Learner) if not name.startswith("_")))
+
+
+def check_learner(network: Any) -> None:
+    """Checks that something is a `Learner`, such as a `Network`, not its body; raises a `BrodmannError`."""
+    missing = [name for name in MEMBERS if not hasattr(network, name)]
+    if "learn_with_output" in missing:
+        raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+    if missing:
+        raise BrodmannError(
+            f"Expected a learner, which has all that brodmann.training.Learner names; {type(network).__name__} lacks "
+            f"{', '.join(missing)}."
+        )

@@ -1,0 +1,380 @@
+"""The training loop: epochs, early stopping, signals, checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..divergence import Watch, check_loss
+from ..errors import BrodmannError, CheckpointError, DivergenceError
+from ..files import staying
+from ..generators import Draws
+from ..kernels import library
+from ..losses.adapters import per_sample
+from ..losses.builtin import are_classes
+from .checkpoints import (
+    Checkpoint,
+    checkpoint_names,
+    drop_checkpoints_after,
+    drop_halves,
+    read_checkpoint,
+    write_checkpoint,
+)
+from .early_stopping import BestWeights, standing
+from .learner import Learner, check_learner
+from .samples import as_samples, in_memory
+from .schedule import Pace, Schedule, batches, learning_rate
+from .scoring import correct, evaluate
+from .signals import Waiting, waiting_signals
+
+GENERATORS = ("generator_state", "device_generator_state")
+"""Tensors of a checkpoint that say where the generators stand; the second is that of an accelerator."""
+
+
+class Callback:
+    """Receives the events of a training. Every method does nothing by default."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Called once, before the first step of a call of `Trainer.run`."""
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """Called after every step, with its loss (of a sum over samples their mean)."""
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """Called after every epoch with its row of metrics, before the checkpoint; may add to the row."""
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Called once, also when training stops early or fails: ``trainer.failure`` then holds the exception."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it goes into checkpoints.
+
+    Attributes:
+        epoch: Epochs done.
+        batch: Batches done in the running epoch.
+        step: Steps done in all.
+        loss_sum: Sum of losses over the samples of the running epoch.
+        score_sum: Sum of correct samples in it.
+        scored: Targets in it that are classes.
+        samples: Samples in it.
+        seconds: Training time so far, evaluation left out.
+        best: Best score so far, see `Schedule`; negated if lower is better.
+        best_loss: Validation loss there.
+        best_epoch: Its epoch.
+        history: A row per epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    score_sum: float = 0.0
+    scored: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    best_loss: float = math.inf
+    best_epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a learner on tensors in memory; with a folder, a run can be killed at any time and resumed bit for bit."""
+
+    def __init__(
+        self,
+        network: Learner,
+        train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any],
+        validation: tuple[Tensor, Tensor] | Dataset[Any] | None = None,
+        schedule: Schedule | None = None,
+        *,
+        folder: str | Path | None = None,
+        callbacks: Iterable[Callback] | Callback = (),
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Stores what it is given; nothing runs yet.
+
+        Args:
+            network: The learner.
+            train: Samples (n, ...) and targets (n, ...), and where they count differently weights (n, ...), as for
+                `Network.learn`. Or a `torch.utils.data.Dataset` of such items, with a length, for samples that memory
+                does not hold: batches are made as they are needed, in the schedule's order.
+            validation: Samples and targets for validation, a data set of them, which is taken into memory, or None.
+            schedule: Default `Schedule()`.
+            folder: Where checkpoints go; None for none.
+            callbacks: Called in turn, objects of `Callback`.
+            transform: Changes the samples of a batch, (batch, ...), before the step that learns from them: to augment
+                images, say. What it draws by PyTorch's own generator the schedule's seed decides. Default None.
+
+        Attributes:
+            progress: Where the run stands.
+            rate: Learning rate of the last step, None before one.
+            failure: The exception that ended the last call of `run`, or None.
+
+        Raises:
+            BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
+                a validation part.
+        """
+        check_learner(network)
+        self.network, self.schedule = network, schedule or Schedule()
+        device = _device(network)
+        self.samples = as_samples(train, "training", device, weighted=True)
+        self.validation: tuple[Tensor, Tensor] | None = None
+        if validation is not None and not _is_empty(validation):
+            self.validation = in_memory(validation, "validation", device)
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is not None and any(place.is_file() for place in (self.folder, *self.folder.parents)):
+            raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
+        if transform is not None and not callable(transform):
+            raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
+        if not isinstance(callbacks, Callback | Iterable):
+            raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
+        self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        self.transform = transform
+        self.progress = Progress()
+        self.rate: float | None = None
+        self.failure: BaseException | None = None
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise BrodmannError(
+                    f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it."
+                )
+        if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
+            raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
+        self._stopping = False
+        self._waiting = Waiting()
+        self._check_folder: Callable[[], None] = _nothing
+        self._written = 0.0
+        self._silent = 0  # epochs on end in which no error came down
+        self._best = BestWeights(network, self.folder)
+        self._draws = Draws(self.schedule.seed, self.samples.device)
+
+    @property
+    def pace(self) -> Pace:
+        """Epochs, batch size and shape of the rate: the schedule's, or what suits the data and the learner's rule."""
+        return self.schedule.pace(len(self.samples), recursive=self.network.recursive)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; the last one may be smaller."""
+        return math.ceil(len(self.samples) / self.pace.batch_size)
+
+    @property
+    def lr(self) -> float:
+        """Largest learning rate: the schedule's, or the learner's own."""
+        return self.network.lr if self.schedule.lr is None else self.schedule.lr
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.steps_per_epoch * self.pace.epochs
+
+    def resume(self, name: str | None = None) -> None:
+        """Goes back to a checkpoint in the folder, by default the newest.
+
+        The network, the data and the schedule are those of this trainer: give it the same ones as before.
+
+        Raises:
+            CheckpointError: There is none, it is damaged, or it is of another network; parts of that which fit may
+                have been taken then, so build yours anew.
+        """
+        if self.folder is None:
+            raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
+        checkpoint = read_checkpoint(self.folder, name)
+        if set(checkpoint.progress) != set(vars(self.progress)):
+            raise CheckpointError(f"{self.folder} holds checkpoints of another version of this package: begin anew.")
+        tensors = dict(checkpoint.tensors)
+        states = [tensors.pop(name) for name in GENERATORS if name in tensors]
+        try:
+            self.network.load_learning_state(tensors)
+        except (RuntimeError, KeyError, IndexError):
+            raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
+        self._draws.states = states
+        self.progress = Progress(**checkpoint.progress)
+        self._best.drop_last()
+        drop_halves(self.folder)
+        if name is not None:
+            # What lies after the chosen point is given up: else a damaged one would stay the newest.
+            drop_checkpoints_after(self.folder, name)
+
+    def stop(self) -> None:
+        """Ends the training after the running epoch: for callbacks that have seen enough."""
+        self._stopping = True
+
+    def run(self) -> Progress:
+        """Trains to the end of the schedule, or until it is stopped.
+
+        The schedule's seed decides what is drawn, such as dropout; PyTorch's own generator stays as it was. Threads
+        share that generator, so one training waits for another.
+
+        Raises:
+            BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile.
+            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+            DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
+        """
+        progress, self._stopping, self.failure = self.progress, False, None
+        if progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
+            raise BrodmannError(
+                f"{self.folder} holds checkpoints of an earlier run: go on with it by resume(), or choose another "
+                "folder."
+            )
+        library.active()  # compiles at a machine's first use: seconds that no step took
+        self._written = time.monotonic()
+        folder = nullcontext(_nothing) if self.folder is None else staying(self.folder)
+        with waiting_signals() as self._waiting, self._draws.going_on(), folder as self._check_folder:
+            try:
+                self._best.go_on()
+                for callback in self.callbacks:
+                    callback.on_start(self)
+                while progress.epoch < self.pace.epochs and not self._out_of_patience() and not self._stopping:
+                    self._epoch()
+                self._finish()
+                self._waiting.stop_if_any()  # it came after the last step
+            except BaseException as error:
+                self.failure = error
+                raise
+            finally:
+                for callback in self.callbacks:
+                    callback.on_end(self)
+        return progress
+
+    def _epoch(self) -> None:
+        progress, schedule, (_, batch_size, shape) = self.progress, self.schedule, self.pace
+        largest, steps, count = self.lr, self.steps, len(self.samples)
+        order = batches(count, batch_size, schedule.seed, progress.epoch)
+        # The last full batch: of a few samples all units may be off.
+        watched = max(0, count // batch_size - 1)
+        for rows in order[progress.batch :]:
+            began = time.perf_counter()
+            self.rate = lr = learning_rate(largest, progress.step, steps, shape, schedule.warmup)
+            watch = Watch() if progress.batch == watched else None
+            samples, wanted, weight = self.samples.batch(rows)
+            samples = self._transformed(samples)
+            observe = None if watch is None else watch.observe
+            try:
+                loss_tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=lr, observe=observe)
+                check_loss(self.network, loss_tensor, samples)
+            except DivergenceError as error:
+                raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
+            loss = per_sample(self.network.loss, float(loss_tensor), len(rows))
+            progress.seconds += time.perf_counter() - began
+            progress.batch += 1
+            progress.step += 1
+            progress.samples += len(rows)
+            progress.loss_sum += loss * len(rows)
+            if are_classes(output, wanted):
+                progress.score_sum += int(correct(output, wanted).sum())
+                progress.scored += wanted.numel()
+            if watch is not None:
+                watch.check(self.network)
+                self._silent = self._silent + 1 if watch.silent else 0
+                if self._silent == 2:
+                    warnings.warn(
+                        "No error has reached the layers below the uppermost for two epochs: their units are silent "
+                        "for all samples, and learn nothing. Lower the learning rate.",
+                        stacklevel=2,
+                    )
+            for callback in self.callbacks:
+                callback.on_step(self, loss)
+            if self._waiting.number is not None:
+                self._checkpoint()
+                self._waiting.stop_if_any()
+            if time.monotonic() - self._written > schedule.checkpoint_seconds:
+                self._checkpoint()
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        self._check_folder()  # before callbacks write there
+        row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.samples}
+        if progress.scored:
+            row["train_accuracy"] = progress.score_sum / progress.scored
+        if self.validation is not None:
+            row |= {f"validation_{name}": value for name, value in evaluate(self.network, *self.validation).items()}
+        row["seconds"] = progress.seconds
+        for callback in self.callbacks:
+            callback.on_epoch(self, row)
+            row.update({name: _plain(name, value) for name, value in row.items()})
+        self._compare(row)
+        progress.history.append(row)
+        progress.epoch += 1
+        progress.batch = progress.samples = progress.scored = 0
+        progress.loss_sum = progress.score_sum = 0.0
+        self._checkpoint()
+
+    def _compare(self, row: dict[str, Any]) -> None:
+        """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
+        progress, found = self.progress, standing(self.schedule, row, self.network.loss)
+        if found is not None and found > (progress.best, -progress.best_loss):
+            progress.best, progress.best_loss, progress.best_epoch = found[0], -found[1], progress.epoch
+            if self.schedule.patience is not None:
+                self._best.keep()
+
+    def _transformed(self, samples: Tensor) -> Tensor:
+        if self.transform is None:
+            return samples
+        changed = self.transform(samples)
+        if not isinstance(changed, Tensor) or changed.shape[:1] != samples.shape[:1]:
+            came = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+            raise BrodmannError(f"Expected transform to return the {len(samples)} samples of the batch, got {came}.")
+        return changed
+
+    def _out_of_patience(self) -> bool:
+        patience = self.schedule.patience
+        return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
+
+    def _finish(self) -> None:
+        """Puts the best weights in their place at the end, where there is patience."""
+        if self.schedule.patience is not None and self.progress.best_epoch >= 0:
+            self._best.put_back(goes_on=self.progress.epoch < self.pace.epochs and not self._out_of_patience())
+
+    def _checkpoint(self) -> None:
+        if self.folder is not None:
+            self._check_folder()
+            draws = zip(GENERATORS, self._draws.now(), strict=False)
+            tensors = {**self.network.learning_state(), **dict(draws)}
+            write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
+        self._written = time.monotonic()
+
+
+def _nothing() -> None:
+    """Checks nothing: there is no folder."""
+
+
+def _device(network: Learner) -> torch.device:
+    """Returns where a learner computes, by its first parameter."""
+    held = (parameter for _, part in network.named_modules() for parameter in part.parameters())
+    first = next(held, None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _is_empty(part: Any) -> bool:
+    """Whether a part, tensors or a data set, has a length of 0."""
+    held = part[0] if isinstance(part, tuple | list) and len(part) else part
+    return hasattr(held, "__len__") and len(held) == 0
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Returns a number of PyTorch's or NumPy's as one of Python's; refuses what a row of metrics cannot hold."""
+    number = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+    try:
+        json.dumps(number)
+    except (TypeError, ValueError):
+        raise BrodmannError(
+            f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, texts, lists or "
+            "dictionaries of them, so that they can be written."
+        ) from None
+    return number

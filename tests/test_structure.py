@@ -1,0 +1,61 @@
+"""Structure: the package's parts import downwards only, in the order that docs/decisions.md gives them."""
+
+import ast
+import re
+from pathlib import Path
+
+import brodmann
+
+SOURCES = Path(brodmann.__file__).parent
+DECISIONS = Path(__file__).parent.parent / "docs" / "decisions.md"
+WITHOUT_FLOOR = {"__init__", "__main__"}
+
+
+def floors() -> dict[str, int]:
+    """Floor of each part, counted from the top."""
+    table = re.search(r"\| floor \|.*?(?=\n\n)", DECISIONS.read_text(), re.DOTALL)
+    assert table is not None
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table[0].splitlines()[2:]]
+    return {part: floor for floor, parts in enumerate(rows) for part in parts}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(SOURCES).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Parts of the package that a file imports, inside of functions too."""
+    package = ("brodmann", *path.relative_to(SOURCES).parent.parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*above, *(node.module or "").split(".")) if node.module else above
+            names = [(*module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        else:
+            continue
+        found |= {name[1] for name in names if name[0] == "brodmann" and len(name) > 1}
+    return found
+
+
+def test_every_part_has_a_floor() -> None:
+    parts = {part_of(path) for path in SOURCES.rglob("*.py")} - WITHOUT_FLOOR
+    assert set(floors()) == parts
+
+
+def test_imports_point_downwards() -> None:
+    floor, upwards = floors(), set()
+    for path in SOURCES.rglob("*.py"):
+        own = part_of(path)
+        if own not in WITHOUT_FLOOR:
+            below = {part for part in imported(path) & floor.keys() if part != own}
+            upwards |= {f"{path.relative_to(SOURCES)} -> {part}" for part in below if floor[part] <= floor[own]}
+    assert not upwards
+
+
+def test_a_planted_import_from_above_is_seen() -> None:
+    assert {"errors", "routing"} <= imported(SOURCES / "layer.py")
+    assert "training" in imported(SOURCES / "estimator" / "base.py")
+    assert floors()["training"] < floors()["network"] < floors()["errors"]
