@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from brodmann.bench.audit import audit
 from brodmann.bench.journal import read_journal
 from brodmann.bench.recipes import Plan
-from brodmann.bench.report import write_report
+from brodmann.bench.reporting.audit import audit
+from brodmann.bench.reporting.page import write_report
+from brodmann.bench.reporting.sections.section import Plot
 from brodmann.bench.runner import run_recipes
-from brodmann.bench.sections.section import Plot
 from brodmann.bench.tuner import candidates
 from brodmann.errors import BrodmannError
 from brodmann.files import alone_in

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from brodmann.bench.audit import audit
 from brodmann.bench.case import Case
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.recipes import Plan, ten
+from brodmann.bench.reporting.audit import audit
 from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.tasks import run_case
 from brodmann.bench.tuner import at_edge, candidates, choose, next_settings, settled, stored_choices, trials_of

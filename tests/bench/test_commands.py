@@ -20,8 +20,8 @@ from brodmann import Network, mlp
 from brodmann.bench import write_report
 from brodmann.bench.journal import read_journal
 from brodmann.bench.recipes import PAPER_METHODS, Plan, cases_of, ten
+from brodmann.bench.reporting.tables import Table
 from brodmann.bench.runner import run_recipes
-from brodmann.bench.tables import Table
 from brodmann.cli import main
 from brodmann.errors import BrodmannError
 

@@ -10,16 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from brodmann.bench.sections.comparisons import TWIN, against_twin, baseline_is_sound
-from brodmann.bench.statistics import (
+from brodmann.bench.packing import pack, unpack
+from brodmann.bench.reporting.sections.comparisons import TWIN, against_twin, baseline_is_sound
+from brodmann.bench.reporting.statistics import (
     average_ranks,
     critical_difference,
     difference,
     error_ratio,
     holm,
-    pack,
     paired_p,
-    unpack,
 )
 
 

@@ -1,11 +1,11 @@
 """Benchmarks: cases come from recipes, run in parallel, become rows in a journal, and rows become a report.
 
-``recipes`` -> `Case` -> ``tuner`` -> ``runner`` -> ``tasks`` -> ``journal`` -> ``audit``, ``sections`` -> ``report``.
+``recipes`` -> `Case` -> ``tuner`` -> ``runner`` -> ``tasks`` -> ``journal`` -> ``reporting``.
 """
 
 from brodmann.bench.case import Case
 from brodmann.bench.recipes import RECIPES, Plan, cases_of
-from brodmann.bench.report import Report, write_report
+from brodmann.bench.reporting import Report, write_report
 from brodmann.bench.runner import run_recipes
 
 __all__ = ["RECIPES", "Case", "Plan", "Report", "cases_of", "run_recipes", "write_report"]

@@ -19,7 +19,7 @@ from brodmann.bench import paper
 from brodmann.bench.case import Case, Row
 from brodmann.bench.cost import learning_operations
 from brodmann.bench.held_back import without_test_part
-from brodmann.bench.statistics import pack
+from brodmann.bench.packing import pack
 from brodmann.bench.streams import stream
 from brodmann.data import Split
 from brodmann.errors import BrodmannError, DivergenceError

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brodmann.bench.case import Row
-from brodmann.bench.statistics import Difference
-from brodmann.bench.tables import grouped
+from brodmann.bench.reporting.statistics import Difference
+from brodmann.bench.reporting.tables import grouped
 from brodmann.figures.drawing import (
     COLOURS,
     GREY,

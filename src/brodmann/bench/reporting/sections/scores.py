@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from brodmann.bench.case import Row
-from brodmann.bench.tables import Table, crossed
+from brodmann.bench.reporting.tables import Table, crossed
 
 
 def accuracies(rows: Sequence[Row], title: str, note: str = "") -> Table:

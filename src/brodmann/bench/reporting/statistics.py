@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brodmann.bench.packing import Correct
+
 DRAWS = 2000
 """Bootstrap draws: the ends of a 95 % interval then rest on 50 draws each."""
 OFFSET = 0.5
 """Added to every error (in points) before ratios are taken, so that a perfect score does not decide everything."""
-Correct = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,6 @@ class Difference:
     high: float
     p: float
     pairs: int
-
-
-def pack(correct: Correct) -> str:
-    """Packs which test samples were right into text: a bit each."""
-    return base64.b64encode(np.packbits(correct).tobytes()).decode()
-
-
-def unpack(text: str, count: int) -> Correct:
-    """Returns what `pack` was given for so many samples.
-
-    Raises:
-        ValueError: The text is none of `pack`, or of another number of samples.
-    """
-    bits = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
-    if len(bits) != -(-count // 8):
-        raise ValueError(f"expected a bit for each of {count} samples, got {len(bits)} bytes")
-    return np.unpackbits(bits, count=count).astype(bool)
 
 
 def difference(ours: Correct, theirs: Correct, seed: int = 0) -> Difference:

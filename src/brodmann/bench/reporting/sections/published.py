@@ -7,9 +7,9 @@ import statistics
 
 from brodmann.bench.case import Row
 from brodmann.bench.recipes import PUBLISHED
-from brodmann.bench.sections.scores import accuracies
-from brodmann.bench.sections.section import Section
-from brodmann.bench.tables import Table, grouped
+from brodmann.bench.reporting.sections.scores import accuracies
+from brodmann.bench.reporting.sections.section import Section
+from brodmann.bench.reporting.tables import Table, grouped
 
 
 def add_published(result: Section, rows: list[Row]) -> None:

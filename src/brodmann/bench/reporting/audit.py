@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from brodmann.bench.case import LATER, Case, Row
-from brodmann.bench.statistics import unpack
+from brodmann.bench.packing import unpack
 from brodmann.bench.tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
 from brodmann.runs import RunOptions
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brodmann.bench.case import Row
-from brodmann.bench.statistics import Difference, difference, error_ratio, holm, unpack
-from brodmann.bench.tables import Table, grouped
+from brodmann.bench.packing import unpack
+from brodmann.bench.reporting.statistics import Difference, difference, error_ratio, holm
+from brodmann.bench.reporting.tables import Table, grouped
 
 TWIN = "backpropagation, equal active"
 TOLERANCE = 0.3

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from brodmann.bench.case import Row
-from brodmann.bench.sections.convergence import convergence_section
-from brodmann.bench.sections.depth import depth_section
-from brodmann.bench.sections.interference import interference_section
-from brodmann.bench.sections.scale import scale_section
-from brodmann.bench.sections.scores import accuracies
-from brodmann.bench.sections.section import Section
-from brodmann.bench.sections.ten import ten_section
+from brodmann.bench.reporting.sections.convergence import convergence_section
+from brodmann.bench.reporting.sections.depth import depth_section
+from brodmann.bench.reporting.sections.interference import interference_section
+from brodmann.bench.reporting.sections.scale import scale_section
+from brodmann.bench.reporting.sections.scores import accuracies
+from brodmann.bench.reporting.sections.section import Section
+from brodmann.bench.reporting.sections.ten import ten_section
 
 SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
     "ten": ten_section,
