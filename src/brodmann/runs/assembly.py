@@ -13,8 +13,7 @@ from ..builders import design
 from ..data import Dataset, Split
 from ..errors import BrodmannError, unknown_name
 from ..layer import Rates
-from ..losses import as_loss
-from ..losses import LOSSES, CrossEntropy, Loss
+from ..losses import LOSSES, CrossEntropy, Loss, as_loss
 from ..network import Network
 from .options import BASELINES, DTYPES, OF_AREAS, RunOptions
 

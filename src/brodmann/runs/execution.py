@@ -15,20 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assembly import in_numbers_of, learner_for, split_data, twin_of
 from ..baselines import Backpropagation, matching_width
-from ..training import AlignmentRecord, AreaUse, MetricsFile
-from ..training.checkpoints import checkpoint_names
-from ..data import Dataset, Split, load
+from ..data import Dataset, Split, data_directory, load
 from ..data.catalogue import is_own_file
-from ..data import data_directory
 from ..errors import BrodmannError
 from ..files import alone_in, check_utf8, contents, empty, expanded, plain, write_json
 from ..network import Network
+from ..training import AlignmentRecord, AreaUse, Callback, MetricsFile, Trainer, evaluate
+from ..training.checkpoints import checkpoint_names
+from .assembly import in_numbers_of, learner_for, split_data, twin_of
 from .options import BASELINES, DTYPES, RunOptions
 from .run import Run
-from ..training import evaluate
-from ..training import Callback, Trainer
 
 SMALL = 5_000_000
 """Parameters up to which a run records its alignment at every epoch: it takes a copy of the network."""

@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from .. import figures
-from ..training import read_metrics
 from ..network import Network
-from .run import Run
 from ..telemetry import Alignment, AreaUsage, alignment, area_choices, area_usage
+from ..training import read_metrics
+from .run import Run
 
 Row = dict[str, Any]
 SAMPLES = 512

@@ -9,10 +9,10 @@ import torch
 
 from ..builders import BUILDERS, FEEDBACKS, Parts
 from ..builders.parts import STORAGES
+from ..builders.sizes import check_channels
 from ..checks import check_positive, check_real, check_share, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
 from ..training.schedule import Pace, Schedule
-from ..builders.sizes import check_channels
 from ..updates import SGD, UPDATES, UpdateRule, update_rule
 
 BASELINES = ("backprop", "last-layer")
@@ -70,7 +70,8 @@ class RunOptions:
     layer, in place of layers and width (default: none, a dense network)."""
     builder: str | None = None
     """A builder of your own, registered in `brodmann.builders.BUILDERS`, in place of layers, width and channels: a
-    function of in_features, outputs and what layers have in common, see `brodmann.builders.Parts`, that returns a body."""
+    function of in_features, outputs and what layers have in common, see `brodmann.builders.Parts`. It returns a
+    body."""
     shared: str = "learned"
     """Shared part: learned, frozen or off."""
     gated: bool = False

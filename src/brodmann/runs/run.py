@@ -24,21 +24,20 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .assembly import in_numbers_of, loss_of, split_data
 from ..baselines import Backpropagation
 from ..checks import rows_not_finite
-from ..data import Dataset, Preprocessing, Split, load, load_inputs
+from ..data import Dataset, Preprocessing, Split, data_directory, load, load_inputs
 from ..data.csv_table import counts
-from ..data import data_directory
 from ..data.inputs import process
 from ..data.targets import TargetScale
 from ..errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError
-from .extensions import import_extensions
 from ..files import expanded, read_json, write_json
 from ..kernels.build import build
 from ..network import Network
-from .options import BASELINES, RunOptions
 from ..training import outputs_of
+from .assembly import in_numbers_of, loss_of, split_data
+from .extensions import import_extensions
+from .options import BASELINES, RunOptions
 from .version import code_version
 
 
