@@ -302,9 +302,9 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: design("mlp", Adam(), in_features=6, outputs=3, feedback=FixedRandom),
-        "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
-        "brodmann.builders.FEEDBACKS and give its name; got {'in_features': 6, 'outputs': 3, 'feedback': <class "
-        "'brodmann.feedback.fixed.FixedRandom'>}.",
+        "A design is data: numbers, texts, lists and dictionaries; got feedback=<class "
+        "'brodmann.feedback.fixed.FixedRandom'>. Register a feedback path or an activation of your own in "
+        "brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its name.",
     ),
     (
         lambda: Network(Sequential(body(), Silent())).learn(X, Y),

@@ -617,3 +617,24 @@ def test_a_bias_of_another_kind_of_number_is_converted() -> None:
     x = torch.randn(5, 64)
     expected = layer(x)
     torch.testing.assert_close(layer.bfloat16()(x), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("rule", [Adam(beta2=0.99999999), Adam(beta1=0.9999999)])
+def test_moments_that_hardly_move_are_not_rounded_away(rule: Adam) -> None:
+    def weights() -> torch.Tensor:
+        torch.manual_seed(0)
+        learner = Network(mlp(8, 4, depth=1, areas=1, update=rule), lr=1e-2)
+        for _ in range(3):
+            learner.learn(torch.randn(9, 8), torch.randint(0, 4, (9,)))
+        return learner(torch.eye(8))
+
+    compiled = weights()
+    with library.switched_off():
+        torch.testing.assert_close(compiled, weights())
+
+
+def test_the_switch_of_the_kernels_is_read_in_any_case_and_says_what_it_does_not_know() -> None:
+    assert train_elsewhere(BRODMANN_KERNELS="OFF")["why"] == "Switched off by BRODMANN_KERNELS=off."
+    command = [sys.executable, "-c", "from brodmann.kernels.build import build; build()"]
+    told = subprocess.run(command, env={**os.environ, "BRODMANN_KERNELS": "0"}, capture_output=True, text=True)
+    assert "Expected BRODMANN_KERNELS to be auto or off, got '0', taken for auto." in told.stderr

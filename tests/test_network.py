@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from brodmann import (
     Direct,
     DivergenceError,
     Feedback,
+    Graph,
     Layer,
     Local,
     MeanSquaredError,
@@ -46,6 +48,8 @@ from brodmann import (
 from brodmann.baselines import Backpropagation
 from brodmann.builders import BUILDERS, design
 from brodmann.files import read_tensors, write_tensors
+from brodmann.layers.local import Sum
+from brodmann.routing import Conflict
 from brodmann.runs import RunOptions
 from brodmann.training import Trainer, evaluate
 from brodmann.updates import UPDATES, UpdateRule
@@ -740,3 +744,84 @@ def test_a_rule_is_found_under_whatever_name_it_has(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setitem(UPDATES, "my-rule", Mine)
     assert Network.from_design(design("mlp", Mine(), in_features=4, outputs=2)).lr == 0.3
+
+
+@pytest.mark.parametrize("frozen", ["layer", "step"])
+@pytest.mark.parametrize(
+    "settings", [{"novelty": 0.5, "learned": False}, {"balance_rate": 0.1}, {"partition": "growing"}]
+)
+def test_a_rate_of_0_freezes_routers_too(settings: dict[str, Any], frozen: str) -> None:
+    torch.manual_seed(0)
+    router = partial(Router, **settings)
+    layer = AreaLinear(8, 3, areas=4, router=router, feedback=None)
+    if layer.router.conflict is not None:
+        layer.router.conflict = Conflict(layer.router.cells, evidence=8, opposition=1e-6, certainty=1e-6)
+    learner = Network(Sequential(layer), lr=0.1)
+    if frozen == "layer":
+        learner.rates = Rates(layers={"layers.0": 0.0})
+    before = copy.deepcopy(learner.state_dict())
+    for _ in range(8):
+        learner.learn(torch.randn(16, 8), torch.randint(0, 3, (16,)), lr=None if frozen == "layer" else 0.0)
+    for name, value in learner.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_names_of_layers_are_taken_as_they_are_but_for_the_star() -> None:
+    learner = Network(Graph({"w[0]": (AreaLinear(4, 3, areas=1, feedback=None), "input")}))
+    learner.rates = Rates(layers={"nodes.w[0]": 0.5})
+    learner.rates = Rates(layers={"nodes.w*": 0.5})
+    with pytest.raises(BrodmannError, match="Unknown layer"):
+        learner.rates = Rates(layers={"nodes.w?0?": 0.5})
+
+
+def test_rates_of_layers_go_through_files(tmp_path: Path) -> None:
+    learner = Network(mlp(4, 3, width=5, areas=2))
+    learner.rates = Rates(layers=MappingProxyType({"layers.0": 0.5}))
+    learner.save(tmp_path / "network.safetensors")
+    assert Network.load(tmp_path / "network.safetensors").rates == learner.rates
+    learner.merged().save(tmp_path / "merged.safetensors")
+    again = Network(mlp(4, 3, width=5, areas=2)).merged().body
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(Network.load(tmp_path / "merged.safetensors", again)(x), learner(x))
+
+
+@pytest.mark.parametrize("options", [{"shared": "off"}, {"areas": 1}, {"gated": True}, {}])
+def test_what_was_merged_holds_nothing_to_learn_by(options: dict[str, Any]) -> None:
+    learner = Network(mlp(8, 3, width=6, **{"areas": 4, **options}, update=Adam()))
+    x, y = torch.randn(9, 8), torch.randint(0, 3, (9,))
+    learner.learn(x, y)
+    merged = learner.merged()
+    torch.testing.assert_close(merged(x), learner(x))
+    layers = [name for name in merged.state_dict() if "router" not in name]
+    assert not [name for name in layers if "feedback" in name or name.endswith(("first", "second"))]
+    with pytest.raises(BrodmannError, match="merged for inference"):
+        merged.learn(x, y)
+
+
+def test_maps_without_biases_read_none() -> None:
+    learner = Network(Sequential(AreaLinear(8, 4, areas=1, bias=False, feedback=None)))
+    assert learner.active_parameters() == learner.total_parameters() == 32
+
+
+def test_class_weights_of_a_loss_are_no_weights_of_samples() -> None:
+    def focal(output: torch.Tensor, target: torch.Tensor, class_weights: Any = None) -> torch.Tensor:
+        return nn.functional.cross_entropy(output, target, weight=class_weights)
+
+    learner = Network(mlp(8, 4, width=8, areas=1), focal)
+    with pytest.raises(BrodmannError, match="focal takes no weights of samples"):
+        learner.output_error(torch.zeros(4, 4), torch.tensor([3, 2, 1, 0]), torch.tensor([1.0, 0.0, 0.0, 0.0]))
+
+
+def test_memory_that_ran_out_is_told_as_such() -> None:
+    def greedy(x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+        Local(greedy).trace(torch.randn(3, 4), Context())
+
+
+def test_the_sum_of_one_tensor_is_itself_also_while_learning() -> None:
+    x = torch.randn(4, 3)
+    y, trace = Local(Sum()).trace(x, Context())
+    assert torch.equal(y, x)
+    assert torch.equal(Local(Sum()).learn(trace, 2 * x, Context()), 2 * x)

@@ -13,7 +13,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from brodmann import BrodmannError, Network, convnet, mlp
+from brodmann import BrodmannError, MeanSquaredError, Network, convnet, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.streams import (
     ElasticConsolidation,
@@ -235,3 +235,15 @@ def test_baselines_of_streams_say_what_they_need() -> None:
         Replay(network, 0)
     with pytest.raises(BrodmannError, match="Expected lr to be a number of at least 0, got -1"):
         NetworkLearner(network, -1.0)
+
+
+def test_consolidation_measures_by_the_loss_that_learns_and_counts_what_it_stores() -> None:
+    torch.manual_seed(0)
+    network = Backpropagation(8, 1, loss=MeanSquaredError(), readout_only=True)
+    learner = ElasticConsolidation(network, 1.0)
+    x, y = torch.randn(20, 8), torch.randn(20, 1)
+    learner.learn(x, y)
+    learner.end_task(x, y)
+    assert all(float(fisher.sum()) > 0 for fisher in learner.fisher)
+    stored = [*network.parameters(), *learner.fisher, *learner.anchors]
+    assert learner.total_parameters() == sum(tensor.numel() for tensor in stored)

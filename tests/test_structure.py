@@ -2,7 +2,11 @@
 
 import ast
 import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 import brodmann
 
@@ -59,3 +63,13 @@ def test_a_planted_import_from_above_is_seen() -> None:
     assert {"errors", "routing"} <= imported(SOURCES / "layer.py")
     assert "training" in imported(SOURCES / "estimator" / "base.py")
     assert floors()["training"] < floors()["network"] < floors()["errors"]
+
+
+def test_no_source_is_ignored() -> None:
+    root = DECISIONS.parent.parent
+    if shutil.which("git") is None or not (root / ".git").exists():
+        pytest.skip("not in a checkout")
+    paths = [str(path.relative_to(root)) for path in (root / "src").rglob("*") if "__pycache__" not in path.parts]
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    found = subprocess.run(command, cwd=root, input="\n".join(paths), capture_output=True, text=True)
+    assert not found.stdout  # what git ignores neither linters nor wheels hold

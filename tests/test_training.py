@@ -35,6 +35,7 @@ from brodmann import (
 )
 from brodmann.areas import Slab
 from brodmann.baselines import Backpropagation, matching_width
+from brodmann.generators import Draws
 from brodmann.runs import RunOptions
 from brodmann.training import Callback, Interrupted, ProgressBar, Trainer, checkpoints, evaluate, score
 from brodmann.training.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
@@ -861,3 +862,71 @@ def test_validation_data_sets_are_checked_as_tensors_are() -> None:
     broken = torch.utils.data.TensorDataset(torch.full_like(x, math.nan), y)
     with pytest.raises(BrodmannError, match="The validation samples hold NaN or infinite values"):
         Trainer(network(), (x, y), broken)
+
+
+class Rising(Callback):
+    """A score that every epoch betters."""
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        row["score"] = float(row["epoch"])
+
+
+def test_the_best_weights_after_going_back_are_those_of_the_epoch_that_is_named(tmp_path: Path) -> None:
+    def trainer(learner: Network, epochs: int) -> Trainer:
+        schedule = Schedule(epochs=epochs, batch_size=30, patience=3, metric="score")
+        return Trainer(learner, blobs(), None, schedule, folder=tmp_path, callbacks=[Rising()])
+
+    class Noted(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            states.append({name: value.clone() for name, value in trainer.network.learning_state().items()})
+
+    states: list[dict[str, torch.Tensor]] = []
+    first = trainer(network(), 4)
+    first.callbacks.append(Noted())
+    first.run()
+    assert len(list(tmp_path.glob("best-*.safetensors"))) == 3
+    learner = network()
+    second = trainer(learner, 3)
+    second.resume(checkpoint_names(tmp_path)[0])
+    assert second.run().best_epoch == 2
+    for name, value in learner.learning_state().items():
+        assert torch.equal(value, states[2][name]), name
+
+
+def test_a_callback_that_fails_at_the_end_keeps_no_other_from_its_end() -> None:
+    class Failing(Callback):
+        def on_end(self, trainer: Trainer) -> None:
+            raise OSError("no room")
+
+    seen = Remember()
+    with pytest.raises(OSError, match="no room"):
+        Trainer(network(), blobs(), None, Schedule(epochs=1), callbacks=[Failing(), seen]).run()
+    assert seen.ends == 1
+
+
+def test_a_training_that_waits_for_another_can_be_interrupted() -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Draws(0).going_on():
+            held.set()
+            done.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(30)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(network(), blobs(), None, Schedule(epochs=1)).run()
+        assert other.is_alive()
+    finally:
+        done.set()
+        other.join()
+
+
+def test_a_baseline_that_failed_is_at_inference_as_before() -> None:
+    learner, x = Backpropagation(8, 3, dropout=0.5), torch.randn(4, 8)
+    with pytest.raises(RuntimeError):
+        learner.learn_with_output(x[:, :7], torch.zeros(4, dtype=torch.int64), lr=0.1)
+    assert torch.equal(learner(x), learner(x))

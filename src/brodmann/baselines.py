@@ -34,7 +34,11 @@ class _Block(nn.Module):
 
 
 class Backpropagation(nn.Module):
-    """The twin of `mlp`, `residual_mlp` or `convnet`, trained by autograd; same initialisation, no areas."""
+    """The twin of `mlp`, `residual_mlp` or `convnet`, trained by autograd, without areas.
+
+    Every map starts at full size, the readout too, which the builders start at a tenth: backpropagation gains nothing
+    by that (docs/log.md).
+    """
 
     recursive = False
     """As of a `Network` that follows `RLS`: no optimiser here does."""
@@ -142,8 +146,10 @@ class Backpropagation(nn.Module):
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.train()
-        output = self(x)
-        self.eval()
+        try:
+            output = self(x)
+        finally:
+            self.eval()
         loss = one_number(self.loss(output, target, weight))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

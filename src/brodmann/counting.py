@@ -19,7 +19,7 @@ def active_parameters(part: nn.Module) -> int:
         return part.projection.value.numel() + part.prototypes.numel()
     if isinstance(part, AreaLinear):
         both = part.gated and part.shared is not None and part.areas is not None
-        maps = (1 + both) * (part.in_features + 1) * part.out_features
+        maps = (1 + both) * (part.in_features + part.biased) * part.out_features
         return maps + (0 if part.router is None else active_parameters(part.router))
     own = sum(parameter.numel() for parameter in part.parameters(recurse=False))
     return own + sum(active_parameters(child) for child in part.children() if not isinstance(child, Feedback))

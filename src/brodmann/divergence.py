@@ -12,12 +12,11 @@ from torch import Tensor
 
 from .errors import DivergenceError
 from .layer import Layer
-from .routing import Router
-from .routing.route import Choice, Route
+from .routing import Choice, Route, Router
 
 EXPLODED, VANISHED = 1e12, 1e-20
-"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. Exactly
-0 is another thing: of a narrow layer, or of samples that are all alike, all units may be silent by chance."""
+"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. An
+error of exactly 0 does not stop it: of a narrow layer, or for equal samples, all units may happen to be off."""
 
 
 class Watch:

@@ -1,27 +1,19 @@
-"""Layers and containers: three methods each, and nothing remembered between calls.
-
-- ``forward(x, choice=None) -> y``: inference, an ordinary module; ``choice`` hands down what an enclosing `Routed`
-  chose;
-- ``trace(x, context) -> (y, trace)``: the learning forward pass;
-- ``learn(trace, error, context) -> error_below``: local update, then the error for the layer below. It uses up the
-  trace.
-
-A layer without feedback returns None as its error below: it is the lowest that learns.
-"""
+"""Layers: what they must offer, what they are told in a step, and the rates of their parts."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .checks import check_real
 from .errors import BrodmannError
-from .routing.route import Choice, Route
+from .routing import Choice, Route
 
 Observer = Callable[["Layer", Tensor], None]
 """What is called with every `AreaLinear` and `Product`, and the error that arrives there."""
@@ -37,7 +29,7 @@ class Rates:
             not shrink with the gradient (Adam), else 1. Such a rule moves an area as far for a few samples as the
             shared part for all: full steps over-fit small sets and a tenth kept the gain on large ones (docs/log.md).
             Areas that grow by themselves (``partition="growing"``) have earned theirs and move at 1.
-        projection: Of the routers' projections. Default 1.
+        projection: Of the routers' projections. Default 1. At 0 they stay; balance and growth go on.
         feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
             which they are paired.
         layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
@@ -61,6 +53,7 @@ class Rates:
             raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
         for name, rate in self.layers.items():
             check_real(**{f"the rate of '{name}'": rate})
+        object.__setattr__(self, "layers", dict(self.layers))  # one that a file can hold, and nobody changes
 
     def of_layer(self, name: str) -> float:
         """Returns the rate of a layer, by its name."""
@@ -78,14 +71,20 @@ def is_within(name: str, part: str) -> bool:
     serves with one area, where nothing routes.
     """
     pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
-    return any(fnmatchcase(inner, outer) or fnmatchcase(inner, outer + ".*") for inner, outer in pairs)
+    return any(_pattern(outer).fullmatch(inner) for inner, outer in pairs)
+
+
+@lru_cache
+def _pattern(name: str) -> re.Pattern[str]:
+    """Returns what a name stands for: itself, and what lies in it; only ``*`` is a sign of its own."""
+    return re.compile(re.escape(name).replace(r"\*", ".*") + r"(\..*)?")
 
 
 class Context(NamedTuple):
     """What is not local to one layer during a learning step.
 
     Attributes:
-        lr: Learning rate of this step.
+        lr: Learning rate of this step; at 0 nothing moves, nothing is recruited, and no area splits.
         rates: Multiples of it for each part.
         output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only.
         route: Route shared by the layers of a `Routed` body, else None.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .areas.starts import NOISE, mirrored
+from .areas.starts import MIRROR_ROWS, mirrored
 from .checks import check_whole
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, LeastChange
@@ -13,7 +13,7 @@ from .layers import AreaLinear
 
 
 @torch.no_grad()
-def mirror_weights(network: nn.Module, samples: int = NOISE) -> None:
+def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     """Sets Kolen-Pollack feedback weights by what layers answer to noise: no forward weight is read.
 
     Every layer gets rows x (in,) of standard normal noise, and ``B0 = 1/n sum_i y_i^T x_i``, y (out,) being what its

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .areas import AreaMap
 from .builders import build
-from .builders.designs import built_from
+from .builders.designs import built_from, forget
 from .checks import all_finite, check_positive, check_real, check_tensors
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
@@ -128,8 +128,7 @@ class Network(nn.Module):
     def design(self) -> dict[str, Any] | None:
         """Name and arguments of the builder that made the body, so that `load` can make it again.
 
-        None if the body was composed by hand or parts were replaced later. Numbers changed by hand, such as a
-        temperature, are not recorded.
+        None if the body was composed by hand, or if parts, or numbers that ``print`` shows, were changed later.
         """
         return built_from(self.body)
 
@@ -242,7 +241,8 @@ class Network(nn.Module):
     def merged(self) -> Network:
         """Returns a copy for inference in which every layer is one map per area, see `AreaLinear.merge_parts`."""
         copy = deepcopy(self)
-        copy.body._built = None
+        forget(copy.body)
+        copy.rates = Rates()
         for _, layer in copy.area_layers():
             layer.merge_parts()
         return copy

@@ -35,7 +35,8 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         loss: None for the one that the file names.
 
     Raises:
-        CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
+        CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss. Parts of it that
+            fit a given body may have been taken then, so build that anew.
     """
     tensors, options = read_tensors(path)
     if not {"lr", "rates", "clip", "dtype"} <= set(options):

@@ -24,7 +24,8 @@ class Factors:
 
     Attributes:
         delta: Gradient with respect to what the weight computes, (rows, out).
-        x: What the weight was applied to, (rows, in); None for a bias.
+        x: What the weight was applied to, (rows, in); None for a bias, and where ``delta`` is the gradient itself,
+            (1, ...), as of a `Product`.
     """
 
     delta: Tensor
@@ -269,6 +270,24 @@ def _times_root(x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
 
 
 UPDATES: dict[str, type[UpdateRule]] = {"sgd": SGD, "adam": Adam, "rls": RLS}
+
+
+def counted(weight: Tensor, x: Tensor, *errors: Tensor) -> list[Tensor]:
+    """Returns inputs and errors by which a rule that `repeats` counts each row ``weight`` times.
+
+    They are ``sqrt(w) x`` and ``sqrt(w) e``: weight (rows,), x (rows, in), and errors (rows, ...), which hold ``w e``.
+
+    Raises:
+        BrodmannError: There is not one weight for each row, or one is negative.
+    """
+    if weight.numel() != len(x) or bool((weight < 0).any()):
+        raise BrodmannError(
+            "Expected a weight of at least 0 for each row of the layers, which count a sample so many times, got "
+            f"{weight.numel()} for {len(x)} rows, the smallest {float(weight.min())}."
+        )
+    root = weight.to(x).reshape(-1, 1).sqrt()
+    inverse = torch.where(root > 0, 1 / root, 0.0)
+    return [x * root, *(error * inverse for error in errors)]
 
 
 def check_rule(update: Any) -> None:

@@ -15,6 +15,7 @@ from brodmann.bench.paper import initialise
 from brodmann.bench.recipes import RECIPES, Plan, cases_of
 from brodmann.bench.tasks import TASKS, run_case, silent_units
 from brodmann.errors import BrodmannError
+from brodmann.network import routers
 from brodmann.telemetry import class_conflict
 
 
@@ -77,9 +78,9 @@ def test_operations_are_counted_as_by_hand() -> None:
     # Direct feedback's matrix is (outputs, units), whatever lies above.
     assert operations(Network(mlp(7, 3, width=5, areas=1, feedback="direct"))) == 2 * (2 * 35 + 2 * 15 + 15)
     first, second = 2 * 2 * (2 * 7 + 4 * 2), 2 * 2 * (2 * 5 + 4 * 2)
-    for routing, routers in (("network", first), ("layer", first + second)):
+    for routing, of_routers in (("network", first), ("layer", first + second)):
         areas = operations(Network(mlp(7, 3, width=5, areas=4, routing=routing, router={"dimension": 2})))
-        assert areas == 2 * (4 * 35 + (4 + 1) * 15) + routers
+        assert areas == 2 * (4 * 35 + (4 + 1) * 15) + of_routers
     options = {"width": 5, "areas": 4, "routing": "layer", "router": {"dimension": 2}}
     per_area = operations(Network(mlp(7, 3, feedback="kolen-pollack-per-area", **options)))
     assert per_area == 2 * (4 * 35 + (4 + 3) * 15) + first + second
@@ -178,3 +179,11 @@ def test_one_class_is_in_no_conflict() -> None:
     for row in class_conflict(network, torch.randn(10, 6), torch.zeros(10, dtype=torch.int64)):
         assert row.pooled == pytest.approx(0.0, abs=1e-6)
         assert row.opposed_pooled == row.opposed_inside == 0.0
+
+
+def test_operations_of_routers_are_counted_for_every_row_that_they_route() -> None:
+    one, each = (Network(convnet((1, 8, 8), 3, channels=(4,), areas=4, routing=name)) for name in ("network", "layer"))
+    x = torch.zeros(1, 64)
+    numbers = [[r.projection.value.numel() + r.prototypes.numel() for _, r in routers(n)] for n in (one, each)]
+    of_routers = 4 * (64 * numbers[1][0] + numbers[1][1]), 4 * numbers[0][0]
+    assert learning_operations(each, x) - learning_operations(one, x) == of_routers[0] - of_routers[1]

@@ -273,7 +273,9 @@ def test_growth_changes_no_output_keeps_to_the_budget_and_goes_through_a_checkpo
         if isinstance(part, AreaLinear | Routed) and part.router is not None:
             part.router.conflict = _AlwaysSplit(part.router.cells, evidence=1)
     before = network(x)
-    network.learn(x, y, lr=0.0)  # nothing moves but the partition
+    network.learn(x, y, lr=0.0)  # a rate of 0 freezes the partition too
+    assert all(len(torch.unique(router.partition)) == 1 for _, router in routers(network))
+    network.learn(x, y, lr=1e-30)  # nothing moves but the partition
     assert all(len(torch.unique(router.partition)) == 2 for _, router in routers(network))
     torch.testing.assert_close(network(x), before)
     for _ in range(4):

@@ -217,7 +217,9 @@ def test_a_recruited_area_starts_as_its_parent(kind: str) -> None:
     assert placed < 8
     new = next(x for x in torch.randn(50, 1, 5) if float(router.route(x).scores.max()) < 0.9)
     before = network(new)
-    body.trace(new, Context())
+    body.trace(new, Context())  # at a rate of 0 nothing learns
+    assert int((~router.vacant).sum()) == placed
+    body.trace(new, Context(lr=1.0))
     assert int((~router.vacant).sum()) == placed + 1
     assert int(router(new).area) == placed
     torch.testing.assert_close(network(new), before)
@@ -357,3 +359,18 @@ def test_digits_by_groups_of_classes_are_learned_in_one_pass_and_kept() -> None:
                 network.learn(inputs[rows], classes[rows])
         scores[name] = float((network(inputs[test]).argmax(1) == classes[test]).double().mean())
     assert scores["recursive"] > 0.9 > 0.8 > scores["plain"]
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("routing", ["network", "layer"])
+def test_projections_under_least_squares_count_samples_by_their_weights(routing: str) -> None:
+    torch.manual_seed(0)
+    weighted = Network(mlp(8, 3, width=6, areas=4, update=RLS(), routing=routing)).double()
+    repeated = copy.deepcopy(weighted)
+    for _ in range(3):
+        x, y, weight = torch.randn(6, 8), torch.randint(3, (6,)), torch.tensor([2, 1, 1, 3, 1, 1])
+        counts = torch.arange(6).repeat_interleave(weight)
+        weighted.learn(x, y, weight.double())
+        repeated.learn(x[counts], y[counts])
+    for name, value in weighted.state_dict().items():
+        torch.testing.assert_close(value, repeated.state_dict()[name], rtol=1e-7, atol=1e-9, msg=name)

@@ -1,11 +1,6 @@
 """Storage of areas: slabs of weights, which areas have a slot in them, and what they start as."""
 
 from .area_map import AreaMap
-from .grouped_linear import grouped_linear
 from .slab import Slab
 
-__all__ = [
-    "AreaMap",
-    "Slab",
-    "grouped_linear",
-]
+__all__ = ["AreaMap", "Slab"]

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ..errors import BrodmannError
 
-NOISE = 8192
+MIRROR_ROWS = 8192
 """Rows of noise that a mirror watches: enough for a cosine of 0.95 to the weights of 784 inputs."""
-ROWS = 1024
+ROWS_AT_A_TIME = 1024
 """Rows of noise at a time."""
 
 
-def mirrored(answer: Callable[[Tensor], Tensor], like: Tensor, samples: int = NOISE) -> Tensor:
+def mirrored(answer: Callable[[Tensor], Tensor], like: Tensor, samples: int = MIRROR_ROWS) -> Tensor:
     """Returns ``1/n sum_i y_i^T x_i``, (out, in): what a map answers to noise says of its weights.
 
     Of rows x (in,) of standard normal noise and answers ``y = x W^T`` the mean is W; an estimate from n rows has a
@@ -28,8 +28,8 @@ def mirrored(answer: Callable[[Tensor], Tensor], like: Tensor, samples: int = NO
     """
     number = torch.promote_types(like.dtype, torch.float32)
     found = torch.zeros_like(like, dtype=number)
-    for start in range(0, samples, ROWS):
-        x = torch.randn(min(ROWS, samples - start), found.shape[1], dtype=number, device=found.device)
+    for start in range(0, samples, ROWS_AT_A_TIME):
+        x = torch.randn(min(ROWS_AT_A_TIME, samples - start), found.shape[1], dtype=number, device=found.device)
         found.addmm_(answer(x).t(), x, alpha=1.0 / samples)
     return found
 

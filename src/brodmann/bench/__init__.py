@@ -3,9 +3,9 @@
 ``recipes`` -> `Case` -> ``tuner`` -> ``runner`` -> ``tasks`` -> ``journal`` -> ``reporting``.
 """
 
-from brodmann.bench.case import Case
-from brodmann.bench.recipes import RECIPES, Plan, cases_of
-from brodmann.bench.reporting import Report, write_report
-from brodmann.bench.runner import run_recipes
+from .case import Case
+from .recipes import RECIPES, Plan, cases_of
+from .reporting import Report, write_report
+from .runner import run_recipes
 
 __all__ = ["RECIPES", "Case", "Plan", "Report", "cases_of", "run_recipes", "write_report"]

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from brodmann.runs import RunOptions
+from ..runs import RunOptions
 
 Row = dict[str, Any]
 LATER = ("target", "task", "channels", "builder", "loss")

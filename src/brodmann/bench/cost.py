@@ -8,10 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from brodmann.baselines import Backpropagation
-from brodmann.feedback import Direct, Feedback, KolenPollack, LeastChange, Transpose
-from brodmann.layers import AreaLinear
-from brodmann.network import Network, routers
+from ..baselines import Backpropagation
+from ..feedback import Direct, Feedback, KolenPollack, LeastChange, Transpose
+from ..layers import AreaLinear
+from ..network import Network, routers
+from ..routing import Router
 
 
 def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> int:
@@ -30,24 +31,26 @@ def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> i
         return _of_dense(learner, rows)
     total = sum(rows[layer] * _of_areas(layer) for _, layer in learner.area_layers())
     for _, router in routers(learner):
-        projection, prototypes = router.projection.value.numel(), router.prototypes.numel()
-        total += 2 * (projection + prototypes)
-        total += 2 * (projection + prototypes) if router.learned else 0
+        numbers = router.projection.value.numel() + router.prototypes.numel()
+        total += rows[router] * 2 * numbers * (1 + router.learned)
     return total
 
 
 @torch.no_grad()
 def _rows(learner: nn.Module, sample: Tensor) -> dict[nn.Module, int]:
-    """Returns how many rows of outputs every map makes of a sample, from input to output."""
+    """Returns how many rows of outputs every map makes of a sample, and how many a router routes, in their order."""
     rows: dict[nn.Module, int] = {}
 
-    def keep(layer: nn.Module, _: tuple[Any, ...], output: Tensor) -> None:
+    def keep(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if isinstance(layer, Router):
+            rows[layer] = len(arguments[0])
+            return
         features = layer.out_features if isinstance(layer, nn.Linear | AreaLinear) else layer.out_channels
         rows[layer] = output.numel() // cast(int, features)
 
     with ExitStack() as hooks:
         for part in learner.modules():
-            if isinstance(part, nn.Linear | nn.Conv2d | AreaLinear):
+            if isinstance(part, nn.Linear | nn.Conv2d | AreaLinear | Router):
                 hooks.enter_context(part.register_forward_hook(keep))
         learner(sample)
     return rows

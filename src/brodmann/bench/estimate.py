@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 
-from brodmann.bench.case import Case
-from brodmann.bench.runner import searches
-from brodmann.bench.stream_learners import stream_learner
-from brodmann.bench.streams import Stream, tasks_of
-from brodmann.bench.tuner import candidates, stored_choices, trials_of
-from brodmann.data import Split, load
-from brodmann.runs import RunOptions
-from brodmann.runs.assembly import learner_for, split_data
-from brodmann.runs.execution import threads
+from ..data import Split, load
+from ..runs import RunOptions
+from ..runs.assembly import learner_for, split_data
+from ..runs.execution import threads
+from .case import Case
+from .runner import searches
+from .stream_learners import stream_learner
+from .streams import Stream, tasks_of
+from .tuner import candidates, stored_choices, trials_of
 
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from brodmann.data import data_directory, load
-from brodmann.errors import BrodmannError
+from ..data import data_directory, load
+from ..errors import BrodmannError
 
 LARGE = 50_000
 """Training samples from which a set counts as large: fewer epochs and seeds."""

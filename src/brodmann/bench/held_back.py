@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from brodmann.data import Dataset, Split, load
-from brodmann.runs import RunOptions
-from brodmann.runs.assembly import split_data
+from ..data import Dataset, Split, load
+from ..runs import RunOptions
+from ..runs.assembly import split_data
 
 
 class HeldBack:

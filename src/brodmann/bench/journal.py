@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from brodmann.bench.case import Row
-from brodmann.errors import BrodmannError
+from ..errors import BrodmannError
+from .case import Row
 
 
 class Journal:

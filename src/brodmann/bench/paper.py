@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from brodmann.baselines import Backpropagation
-from brodmann.feedback import KolenPollack
-from brodmann.network import Network
+from ..baselines import Backpropagation
+from ..feedback import KolenPollack
+from ..network import Network
 
 
 @torch.no_grad()

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from brodmann.baselines import matching_width
-from brodmann.bench.case import Case
-from brodmann.bench.facts import facts_of, is_here
-from brodmann.bench.streams import STREAMS
-from brodmann.builders import mlp
-from brodmann.builders.sizes import dense_size
-from brodmann.errors import BrodmannError, MissingDataError, unknown_name
-from brodmann.network import Network
-from brodmann.runs import RunOptions
-from brodmann.training import Schedule
+from ..baselines import matching_width
+from ..builders import mlp
+from ..builders.sizes import dense_size
+from ..errors import BrodmannError, MissingDataError, unknown_name
+from ..network import Network
+from ..runs import RunOptions
+from ..training import Schedule
+from .case import Case
+from .facts import facts_of, is_here
+from .streams import STREAMS
 
 TEN = (
     "digits",

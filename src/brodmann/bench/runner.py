@@ -16,11 +16,16 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from brodmann.bench.case import Case, Row
-from brodmann.bench.journal import Journal
-from brodmann.bench.recipes import Plan, cases_of
-from brodmann.bench.tasks import run_case
-from brodmann.bench.tuner import (
+from ..errors import BrodmannError
+from ..files import alone_in, read_json, write_json
+from ..runs.extensions import import_extensions
+from ..runs.version import code_version
+from ..training import Interrupted
+from .case import Case, Row
+from .journal import Journal
+from .recipes import Plan, cases_of
+from .tasks import run_case
+from .tuner import (
     TRIAL_SEEDS,
     TRIALS,
     Choices,
@@ -33,11 +38,6 @@ from brodmann.bench.tuner import (
     stored_choices,
     trials_of,
 )
-from brodmann.errors import BrodmannError
-from brodmann.files import alone_in, read_json, write_json
-from brodmann.runs.extensions import import_extensions
-from brodmann.runs.version import code_version
-from brodmann.training import Interrupted
 
 ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
 

@@ -8,15 +8,14 @@ from typing import Protocol
 
 import torch
 
-from brodmann.baselines import Backpropagation
-from brodmann.bench.case import Case
-from brodmann.builders import stream_mlp
-from brodmann.errors import unknown_name
-from brodmann.feedback import FixedRandom
-from brodmann.losses import SumOfSquares
-from brodmann.network import Network
-from brodmann.runs.assembly import build_learner
-from brodmann.streams import (
+from ..baselines import Backpropagation
+from ..builders import stream_mlp
+from ..errors import unknown_name
+from ..feedback import FixedRandom
+from ..losses import SumOfSquares
+from ..network import Network
+from ..runs.assembly import build_learner
+from ..streams import (
     ElasticConsolidation,
     NearestMean,
     NetworkLearner,
@@ -24,6 +23,7 @@ from brodmann.streams import (
     StreamingDiscriminant,
     StreamLearner,
 )
+from .case import Case
 
 
 class Counted(StreamLearner, Protocol):

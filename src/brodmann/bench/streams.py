@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from brodmann.bench.case import Case, Row
-from brodmann.bench.held_back import without_test_part
-from brodmann.bench.stream_learners import stream_learner
-from brodmann.data import load
-from brodmann.errors import BrodmannError, unknown_name
-from brodmann.streams import Task, continual_scores, learn_stream
+from ..data import load
+from ..errors import BrodmannError, unknown_name
+from ..streams import Task, continual_scores, learn_stream
+from .case import Case, Row
+from .held_back import without_test_part
+from .stream_learners import stream_learner
 
 STREAMS = ("split", "permuted", "mixture")
 TUNED_ON = 3

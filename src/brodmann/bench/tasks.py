@@ -14,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brodmann.baselines import Backpropagation
-from brodmann.bench import paper
-from brodmann.bench.case import Case, Row
-from brodmann.bench.cost import learning_operations
-from brodmann.bench.held_back import without_test_part
-from brodmann.bench.packing import pack
-from brodmann.bench.streams import stream
-from brodmann.data import Split
-from brodmann.errors import BrodmannError, DivergenceError
-from brodmann.layers import Local
-from brodmann.network import Network
-from brodmann.runs.assembly import learner_for
-from brodmann.runs.execution import peak_rss_mb
-from brodmann.telemetry import alignment, area_usage, class_conflict
-from brodmann.training import Callback, Trainer, evaluate, outputs_of
+from ..baselines import Backpropagation
+from ..data import Split
+from ..errors import BrodmannError, DivergenceError
+from ..layers import Local
+from ..network import Network
+from ..runs.assembly import learner_for
+from ..runs.execution import peak_rss_mb
+from ..telemetry import alignment, area_usage, class_conflict
+from ..training import Callback, Trainer, evaluate, outputs_of
+from . import paper
+from .case import Case, Row
+from .cost import learning_operations
+from .held_back import without_test_part
+from .packing import pack
+from .streams import stream
 
 LAYER_SAMPLES = 256
 """Training samples by which layers are described: enough for a stable cosine, cheap at 1024 layers."""

@@ -12,8 +12,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from brodmann.bench.case import Case, Row
-from brodmann.files import read_json
+from ..files import read_json
+from .case import Case, Row
 
 TRIALS = 12
 """Settings that each method may try on each data set."""

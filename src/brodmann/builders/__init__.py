@@ -1,8 +1,9 @@
 """Builders: ready-made bodies of networks, made of parts that are chosen by name."""
 
-from .bodies import BUILDERS, build, convnet, mlp, residual_mlp, stream_mlp
+from .bodies import convnet, mlp, residual_mlp, stream_mlp
 from .designs import design
 from .parts import ACTIVATIONS, FEEDBACKS, Parts
+from .registry import BUILDERS, build
 
 __all__ = [
     "ACTIVATIONS",

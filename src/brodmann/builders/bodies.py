@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..checks import check_switch
-from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, LeastChange, Shape
 from ..layer import Layer
 from ..layers import ChannelsLast, Images, Local, Patches, Recomputed, Residual, RMSNorm, Routed, Sequential
-from ..updates import RLS, UpdateRule, update_rule
-from .designs import described, note
+from ..updates import RLS, UpdateRule
+from .designs import described
 from .parts import Parts, activation_of, dropout_of, feedback_path
 from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
 
@@ -309,42 +307,3 @@ def convnet(
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]
     layers.append(parts.layer(*readout, start_scale=readout_scale))
     return parts.wrap(Sequential(*layers))
-
-
-BUILDERS: dict[str, Callable[..., Layer]] = {
-    "mlp": mlp,
-    "residual_mlp": residual_mlp,
-    "stream_mlp": stream_mlp,
-    "convnet": convnet,
-}
-
-
-def build(description: dict[str, Any]) -> Layer:
-    """Builds the body that `design` describes.
-
-    Raises:
-        BrodmannError: The builder, the rule or an argument is unknown.
-    """
-    if not isinstance(description, dict):
-        raise BrodmannError(f"Expected a design such as {{'builder': 'mlp', ...}}, got {description!r}.")
-    arguments = dict(description)
-    name = str(arguments.pop("builder", None))
-    if name not in BUILDERS:
-        raise unknown_name("builder", name, BUILDERS, "brodmann.builders.BUILDERS")
-    rule = arguments.get("update")
-    if isinstance(rule, str):
-        rule = {"name": rule}
-    if isinstance(rule, dict):
-        if "name" not in rule:
-            raise BrodmannError(f"Expected an update such as {{'name': 'adam', ...}} in a design, got {rule!r}.")
-        arguments["update"] = update_rule(**rule)
-    builder = BUILDERS[name]
-    try:
-        inspect.signature(builder).bind(**arguments)
-    except TypeError as error:
-        raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
-    body = builder(**arguments)
-    if not isinstance(body, Layer):
-        raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}.")
-    note(body, name, arguments)
-    return body

@@ -36,14 +36,22 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
                 f"A design names its rule: register yours first, brodmann.updates.UPDATES['{kind.lower()}'] = {kind}."
             )
         given["update"] = {"name": name, **asdict(update)}
-    try:
-        description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=plain))
-    except TypeError:
+    other = [f"{name}={value!r}" for name, value in given.items() if not _is_data(value)]
+    if other:
         raise BrodmannError(
-            "A design is data: numbers, texts, lists and dictionaries. Register a feedback path of your own in "
-            f"brodmann.builders.FEEDBACKS and give its name; got {arguments}."
-        ) from None
+            f"A design is data: numbers, texts, lists and dictionaries; got {', '.join(other)}. Register a feedback "
+            "path or an activation of your own in brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its name."
+        )
+    description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=plain))
     return description
+
+
+def _is_data(value: Any) -> bool:
+    try:
+        json.dumps(value, default=plain)
+    except TypeError:
+        return False
+    return True
 
 
 def described(builder: Callable[P, B]) -> Callable[P, B]:
@@ -64,7 +72,12 @@ def note(body: Layer, builder: str, arguments: dict[str, Any]) -> None:
     try:
         body._built = design(builder, given.pop("update", None), **given), repr(body)
     except BrodmannError:  # it cannot be told in data
-        body._built = None
+        forget(body)
+
+
+def forget(body: Layer) -> None:
+    """Lets a body be as one that was composed: nobody can build it again from a design."""
+    body._built = None
 
 
 def built_from(body: Layer) -> dict[str, Any] | None:

@@ -97,7 +97,7 @@ class Parts:
     Attributes:
         in_features: Size of a sample (flat).
         outputs: Of the network.
-        areas: As the other attributes, see `brodmann.builders.mlp`, which has the same defaults.
+        areas: See `brodmann.builders.mlp`, which has the same defaults, as for all attributes below.
     """
 
     in_features: int

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from brodmann import __version__
-from brodmann.errors import BrodmannError
-from brodmann.runs.extensions import add_extension, import_extensions
-
+from .. import __version__
+from ..errors import BrodmannError
+from ..runs.extensions import add_extension, import_extensions
 from .bench import Bench, Report
 from .data import Data
 from .doctor import Doctor

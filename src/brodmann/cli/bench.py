@@ -10,13 +10,12 @@ from pathlib import Path
 
 import tyro
 
-from brodmann import bench
-from brodmann.bench.estimate import core_hours
-from brodmann.bench.tuner import TRIALS
-from brodmann.errors import BrodmannError, unknown_name
-from brodmann.files import expanded
-from brodmann.training.signals import Interrupted, interrupting_sigterm
-
+from .. import bench
+from ..bench.estimate import core_hours
+from ..bench.tuner import TRIALS
+from ..errors import BrodmannError, unknown_name
+from ..files import expanded
+from ..training.signals import Interrupted, interrupting_sigterm
 from .output import say
 
 

@@ -8,8 +8,7 @@ from typing import Annotated
 import tyro
 from rich.table import Column, Table
 
-from brodmann.data import available, fetch
-
+from ..data import available, fetch
 from .output import OUT, say
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from brodmann.doctor import diagnose
-
+from ..doctor import diagnose
 from .output import say, say_json
 
 

@@ -9,10 +9,9 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from brodmann.errors import BrodmannError
-from brodmann.runs import Run, inspect_run
-from brodmann.training import evaluate
-
+from ..errors import BrodmannError
+from ..runs import Run, inspect_run
+from ..training import evaluate
 from .output import OUT, say, say_json
 
 
@@ -28,7 +27,7 @@ class Evaluate:
     """Print one JSON object."""
 
     def run(self) -> None:
-        """Prints loss and accuracy."""
+        """Prints the loss, and the accuracy or the explained variance."""
         run = Run.read(self.run_folder)
         options, scored = run.options, evaluate(run.learner(), *run.test_part(self.data_dir))
         scores = {f"test_{name}": value for name, value in scored.items()}

@@ -11,10 +11,9 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from brodmann.errors import BrodmannError
-from brodmann.runs import Run, RunOptions, continue_run, inspect_run, start_run
-from brodmann.training import Callback, Interrupted, ProgressBar, TensorBoard
-
+from ..errors import BrodmannError
+from ..runs import Run, RunOptions, continue_run, inspect_run, start_run
+from ..training import Callback, Interrupted, ProgressBar, TensorBoard
 from .output import OUT, say, say_json
 
 

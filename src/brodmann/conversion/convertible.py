@@ -18,7 +18,7 @@ from .norms import NORMS
 from .steps import said
 
 WHOLE = (*MAPS, *NORMS, _BatchNorm, nn.Identity, nn.Embedding, nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""Modules that others stand for, without their hooks."""
+"""Modules that a conversion replaces by others, which would not call their hooks."""
 
 
 def check_convertible(model: Any) -> None:

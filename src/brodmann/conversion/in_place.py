@@ -33,7 +33,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
     for name in writing:
         root.get_submodule(name).inplace = False  # type: ignore[assignment]
     for node in graph.nodes:
-        if _made_functional(node) or (node.op == "call_module" and node.target in writing):
+        if _make_functional(node) or (node.op == "call_module" and node.target in writing):
             written = node.all_input_nodes[0]
             read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
             if written not in numbers and (read or not node.users):
@@ -42,7 +42,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
             raise _overwrites(node)
 
 
-def _made_functional(node: fx.Node) -> bool:
+def _make_functional(node: fx.Node) -> bool:
     """Replaces a call that would write into its input by one that returns it; returns whether it was one."""
     target: Any = node.target
     twin = target
@@ -79,7 +79,7 @@ def _overwrites(node: fx.Node) -> BrodmannError:
 
 
 def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Node]:
-    """Raises where a node writes into what is read after it under another name, of which it is a view, or which is its.
+    """Raises where a node writes into what is read after it through another tensor that shares its memory.
 
     Which values lie in one memory is seen from two samples, which a copy of the network computes as it stands. Returns
     the nodes whose values are no tensors, into which nothing is written: ``n += 1`` makes another number.

@@ -31,7 +31,7 @@ _PRODUCTS = (
     "cholesky_solve lstsq tensorsolve householder_product"
 )
 PRODUCTS = frozenset(_PRODUCTS.split())
-"""Names of functions through which an error goes down by what else they take; those of `torch.linalg` without it."""
+"""Functions whose derivative by one argument is another argument, by name; without the prefix ``linalg_``."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
 DEEPEST = 100

@@ -4,11 +4,11 @@
 the `Preprocessing` that prediction has to repeat. Nothing is downloaded except by `fetch`.
 """
 
-from brodmann.data.catalogue import DatasetRow, available, fetch, load
-from brodmann.data.dataset import Dataset, Split
-from brodmann.data.directory import data_directory
-from brodmann.data.inputs import load_inputs
-from brodmann.data.preprocessing import NORMALISATIONS, Preprocessing
+from .catalogue import DatasetRow, available, fetch, load
+from .dataset import Dataset, Split
+from .directory import data_directory
+from .inputs import load_inputs
+from .preprocessing import NORMALISATIONS, Preprocessing
 
 __all__ = [
     "NORMALISATIONS",

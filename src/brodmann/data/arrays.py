@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brodmann.checks import rows_not_finite
-from brodmann.errors import BrodmannError
+from ..checks import rows_not_finite
+from ..errors import BrodmannError
 
 Array = NDArray[Any]
 

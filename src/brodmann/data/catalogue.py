@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from brodmann.data.csv_table import load_csv
-from brodmann.data.dataset import Dataset, with_fixed_test_part
-from brodmann.data.directory import data_directory
-from brodmann.data.images import IMAGE_SETS, fetch_images, image_place, images_present, load_images
-from brodmann.data.npz import load_npz, put_there
-from brodmann.data.tables import PREFIX, cached_tables, fetch_table, load_table, table_place
-from brodmann.errors import BrodmannError, unknown_name
-from brodmann.files import expanded
+from ..errors import BrodmannError, unknown_name
+from ..files import expanded
+from .csv_table import load_csv
+from .dataset import Dataset, with_fixed_test_part
+from .directory import data_directory
+from .images import IMAGE_SETS, fetch_images, image_place, images_present, load_images
+from .npz import load_npz, put_there
+from .tables import PREFIX, cached_tables, fetch_table, load_table, table_place
 
 BUNDLED = "digits"
 """The one data set that is always there."""

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from brodmann.data.arrays import Array
-from brodmann.data.csv_targets import LARGEST, TASKS, column_targets, is_number
-from brodmann.data.dataset import Dataset, with_fixed_test_part
-from brodmann.data.directory import first_line
-from brodmann.data.npz import put_there
-from brodmann.errors import BrodmannError, MissingDataError, unknown_name
+from ..errors import BrodmannError, MissingDataError, unknown_name
+from .arrays import Array
+from .csv_targets import LARGEST, TASKS, column_targets, is_number
+from .dataset import Dataset, with_fixed_test_part
+from .directory import first_line
+from .npz import put_there
 
 NAMES_OF_AN_INDEX = ("", "Unnamed: 0")
 """The second is what pandas makes of the first."""
@@ -60,8 +60,8 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
         MissingDataError: There is no such file.
         BrodmannError: The file is unreadable, has fewer than two columns or five examples, no column of that name,
             an input is no finite number, the first column is an index without a name, some targets are numbers and some
-            are not, a real one is none, or the task is unknown. And, without a task, if targets are classes and there
-            are more than 20 of them, and more than a quarter as many as examples.
+            are not, a real one is none, or the task is unknown. Or no task is named, targets look like classes, and
+            there are more than 20 classes and fewer than four examples of each on average.
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)

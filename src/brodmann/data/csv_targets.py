@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.errors import BrodmannError
+from ..errors import BrodmannError
 
 TASKS = ("classification", "regression")
 MISSING = ("", "na", "n/a", "nan", "null", "?")

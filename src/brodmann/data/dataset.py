@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brodmann.data.arrays import Array, check_parts, class_targets, indexed_targets, input_tensor, real_targets
-from brodmann.data.preprocessing import Preprocessing
-from brodmann.data.targets import TargetScale
-from brodmann.errors import BrodmannError
+from ..errors import BrodmannError
+from .arrays import Array, check_parts, class_targets, indexed_targets, input_tensor, real_targets
+from .preprocessing import Preprocessing
+from .targets import TargetScale
 
 TEST_FRACTION = 0.2
 """Share of the test part where a source has no official one: the usual fifth."""

@@ -6,8 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
-from brodmann.errors import BrodmannError, MissingDataError
-from brodmann.files import expanded, user_cache
+from ..errors import BrodmannError, MissingDataError
+from ..files import expanded, user_cache
 
 
 def data_directory(data_dir: str | Path | None = None) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.errors import BrodmannError
+from ..errors import BrodmannError
 
 _UNSIGNED_BYTE = 8
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.data.dataset import Dataset, with_fixed_test_part
-from brodmann.data.directory import damaged, first_line, missing
-from brodmann.data.idx import find_idx, read_idx
-from brodmann.errors import BrodmannError
+from ..errors import BrodmannError
+from .dataset import Dataset, with_fixed_test_part
+from .directory import damaged, first_line, missing
+from .idx import find_idx, read_idx
 
 _DIGITS = tuple(string.digits)
 _READ_ERRORS = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from brodmann.data.arrays import Array, check_numeric, finite_tensor
-from brodmann.data.csv_table import counts, numbers, read_lines
-from brodmann.data.npz import open_archive, read_array, why_unreadable
-from brodmann.data.preprocessing import Preprocessing
-from brodmann.errors import BrodmannError, unknown_name
-from brodmann.files import expanded
+from ..errors import BrodmannError, unknown_name
+from ..files import expanded
+from .arrays import Array, check_numeric, finite_tensor
+from .csv_table import counts, numbers, read_lines
+from .npz import open_archive, read_array, why_unreadable
+from .preprocessing import Preprocessing
 
 
 def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequence[str] | None = None) -> Tensor:

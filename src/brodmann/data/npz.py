@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.data.dataset import Dataset
-from brodmann.data.directory import first_line
-from brodmann.errors import BrodmannError, MissingDataError
+from ..errors import BrodmannError, MissingDataError
+from .dataset import Dataset
+from .directory import first_line
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 """The arrays that a data set's file holds."""

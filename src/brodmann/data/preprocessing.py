@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brodmann.checks import rows_not_finite
-from brodmann.errors import BrodmannError, unknown_name
+from ..checks import rows_not_finite
+from ..errors import BrodmannError, unknown_name
 
 NORMALISATIONS = ("standard", "unit", "none")
 """The known values of ``normalise``."""

@@ -14,10 +14,10 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from brodmann.data.arrays import Array
-from brodmann.data.dataset import TEST_FRACTION, Dataset, random_rows
-from brodmann.data.directory import damaged, first_line, missing
-from brodmann.errors import BrodmannError
+from ..errors import BrodmannError
+from .arrays import Array
+from .dataset import TEST_FRACTION, Dataset, random_rows
+from .directory import damaged, first_line, missing
 
 PREFIX = "openml:"
 """What names of OpenML tables begin with."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brodmann.errors import BrodmannError
+from ..errors import BrodmannError
 
 
 @dataclass(frozen=True)

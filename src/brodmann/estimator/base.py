@@ -20,15 +20,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from brodmann.builders import mlp, residual_mlp, stream_mlp
-from brodmann.checks import all_finite, check_positive, check_real, check_switch, check_whole
-from brodmann.errors import BrodmannError
-from brodmann.generators import Draws
-from brodmann.losses import Loss, SumOfSquares
-from brodmann.network import Network
-from brodmann.runs.options import check_partition, default_decay
-from brodmann.training import Callback, Interrupted, Schedule, Trainer, outputs_of
-from brodmann.updates import update_rule
+from ..builders import mlp, residual_mlp, stream_mlp
+from ..checks import all_finite, check_positive, check_real, check_switch, check_whole
+from ..errors import BrodmannError
+from ..generators import Draws
+from ..losses import Loss, SumOfSquares
+from ..network import Network
+from ..runs.options import check_partition, default_decay
+from ..training import Callback, Interrupted, Schedule, Trainer, outputs_of
+from ..updates import update_rule
 
 Array = NDArray[Any]
 P = ParamSpec("P")

@@ -12,9 +12,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from brodmann.errors import BrodmannError
-from brodmann.losses import CrossEntropy
-
+from ..errors import BrodmannError
+from ..losses import CrossEntropy
 from .base import Array, SALEstimator, all_or_nothing
 
 

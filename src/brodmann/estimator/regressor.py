@@ -15,9 +15,8 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from brodmann.errors import BrodmannError
-from brodmann.losses import MeanSquaredError
-
+from ..errors import BrodmannError
+from ..losses import MeanSquaredError
 from .base import Array, SALEstimator, all_or_nothing, without_weightless
 
 

@@ -83,7 +83,7 @@ class KolenPollack(Feedback):
         return below
 
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:
-        """``B0``, unless there are maps per area, or errors are those of gated parts."""
+        """``B0``, unless there are maps per area, or no shared part learns."""
         return self.shared.value[0] if self.shared is not None and self.areas is None and self.follows_shared else None
 
     @property

@@ -15,7 +15,8 @@ from ..areas import AreaMap, Slab
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..kernels import Groups
-from ..updates import UpdateRule
+from ..routing import weights_of_rows
+from ..updates import UpdateRule, counted
 
 
 class Signal(NamedTuple):
@@ -51,22 +52,12 @@ class Signal(NamedTuple):
         return self.shared.value[0] if own is None else self.shared.value[0] + own
 
     def repeated(self, weight: Tensor) -> Signal:
-        """Returns the signal by which a least-squares rule counts each sample ``weight`` times: weight (rows,).
-
-        It holds ``sqrt(w) x`` and ``sqrt(w) e``, where the delta of this one is ``w e``.
-
-        Raises:
-            BrodmannError: There is not one weight for each row, or one is negative.
-        """
-        if weight.numel() != len(self.x) or bool((weight < 0).any()):
-            raise BrodmannError(
-                "Expected a weight of at least 0 for each row of the layers, which count a sample so many times, got "
-                f"{weight.numel()} for {len(self.x)} rows, the smallest {float(weight.min())}."
-            )
-        root = weight.to(self.x).reshape(-1, 1).sqrt()
-        inverse = torch.where(root > 0, 1 / root, 0.0)
-        delta, part_delta = self.delta * inverse, self.part_delta * inverse
-        return self._replace(x=self.x * root, delta=delta, part_delta=part_delta)
+        """Returns the signal by which a rule counts each sample ``weight`` times, (samples, ...), see `counted`."""
+        rows = len(self.x)
+        if weight.numel() < rows:
+            weight = weights_of_rows(weight, rows)
+        x, delta, part_delta = counted(weight, self.x, self.delta, self.part_delta)
+        return self._replace(x=x, delta=delta, part_delta=part_delta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +149,6 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
             f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
             "partial(Direct, outputs=10)."
         ) from None
-    # One number of the global generator, whatever a path draws: so forward weights are the same under all paths.
     with Draws(int(torch.randint(2**62, (), device="cpu"))).going_on():
         path = feedback(shape)
     if not isinstance(path, Feedback):

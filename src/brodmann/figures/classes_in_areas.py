@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checks import check_tensors
 from ..errors import BrodmannError
-from ..routing.route import spread
+from ..routing import spread
 from .drawing import (
     MAP,
     evenly,

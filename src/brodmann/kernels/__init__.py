@@ -42,4 +42,4 @@ def _on_cuda() -> Operations:
     return Cuda()
 
 
-__all__ = ["Groups", "Operations", "Target", "operations"]
+__all__ = ["Groups", "Target", "operations"]

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,8 +23,8 @@ from ..files import expanded, user_cache
 SOURCE = Path(__file__).with_name("grouped.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
 COMPILERS = ("g++", "clang++", "c++")
-WHERE = "BRODMANN_CACHE"
-SWITCH = "BRODMANN_KERNELS"
+CACHE_VARIABLE = "BRODMANN_CACHE"
+SWITCH_VARIABLE = "BRODMANN_KERNELS"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,16 @@ def build() -> Build:
     a changed machine builds its own. Where there is no compiler that works, those of an earlier one serve. Never
     raises: see `Build.why`.
     """
-    if os.environ.get(SWITCH, "auto") == "off":
-        return Build(None, None, f"Switched off by {SWITCH}=off.", intended=True)
+    switch = os.environ.get(SWITCH_VARIABLE, "auto")
+    if switch.lower() not in ("auto", "off"):
+        warnings.warn(f"Expected {SWITCH_VARIABLE} to be auto or off, got '{switch}', taken for auto.", stacklevel=2)
+    if switch.lower() == "off":
+        return Build(None, None, f"Switched off by {SWITCH_VARIABLE}=off.", intended=True)
     try:
         path, why = _found()
     except (OSError, BrodmannError) as error:  # without a home there is no cache folder either
         reason = str(error).rstrip(".")
-        return Build(None, None, f"The kernels could not be written: {reason}. Set {WHERE} to another folder.")
+        return Build(None, None, f"The kernels could not be written: {reason}. Set {CACHE_VARIABLE} to another folder.")
     if path is None:
         return Build(None, None, why)
     try:
@@ -67,7 +71,7 @@ def build() -> Build:
             None,
             None,
             f"The kernels could not be loaded: {error}. Remove that file to compile them anew, or, where its folder "
-            f"forbids to run what lies there, set {WHERE} to another.",
+            f"forbids to run what lies there, set {CACHE_VARIABLE} to another.",
         )
 
 
@@ -102,7 +106,7 @@ def _complaint(error: subprocess.SubprocessError) -> str:
 
 def cache_folder() -> Path:
     """Where compiled kernels lie: BRODMANN_CACHE, else the user's cache folder."""
-    named = os.environ.get(WHERE)
+    named = os.environ.get(CACHE_VARIABLE)
     # Absolute: the system's loader looks for a bare name elsewhere.
     return (expanded(named) if named else user_cache()).absolute()
 

@@ -54,7 +54,7 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
   constexpr int64_t lanes = Lanes<C>::count;
   constexpr std::integral_constant<int64_t, lanes> full;
   const auto shares = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
-  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+  work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
     int64_t start = item.begin;
     if (groups.rows(item.group) >= kMany) {

@@ -127,7 +127,7 @@ void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outp
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
   const auto step = [](int64_t rows) { return rows < kMany ? outputs_beside(rows) : block; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
-  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+  work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t slot = groups.slot(item.group);
     const W* weight = weights + slot * outputs * inputs;
     const C* bias = biases ? biases + slot * outputs : nullptr;

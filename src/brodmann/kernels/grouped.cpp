@@ -8,7 +8,7 @@
 //   delta  (N, O)      error at z     bias    (S, O)
 //   out    (N, O)      output         below   (N, I)      error at x
 //
-// Every operation is one parallel region over (group, tile): tiles cut the outputs (forward, update) or the inputs
+// Every operation works off (group, tile) in parallel: tiles cut the outputs (forward, update) or the inputs
 // (error), so a hot area is shared by all threads, and a weight is read and moved by the same one. Each result is summed
 // by one thread in one order, so that no kernel's result depends on the number of threads.
 

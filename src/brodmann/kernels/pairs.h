@@ -31,7 +31,7 @@ inline __m256i rounded(const float* from, int64_t count) {
 const Pair* pair_neighbours(int threads, int64_t rows, int64_t width, const float* from, Pairs& to) {
   const int64_t half = (width + 1) / 2;
   to.resize(rows * half);
-  each(rows, rows * width, threads, [&](int64_t row) {
+  deal(rows, rows * width, threads, [&](int64_t row) {
     const float* numbers = from + row * width;
     Pair* pairs = to.data() + row * half;
     for (int64_t i = 0; i < width; i += 16) {
@@ -52,7 +52,7 @@ const Pair* pair_neighbours(int threads, int64_t rows, int64_t width, const floa
 const Pair* pair_rows(int threads, const Groups& groups, const Groups& paired, int64_t width, const float* from,
                       Pairs& to) {
   to.resize(paired.rows() * width);
-  each(groups.count, groups.rows() * width, threads, [&](int64_t group) {
+  deal(groups.count, groups.rows() * width, threads, [&](int64_t group) {
     const int64_t end = groups.bounds[group + 1];
     Pair* pairs = to.data() + paired.bounds[group] * width;
     for (int64_t place = groups.bounds[group]; place < end; place += 2, pairs += width) {
@@ -126,7 +126,7 @@ void error<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, i
                             const BFloat16* weights, float* belows) {
   const Pair* pairs = pair_neighbours(threads, groups.rows(), outputs, deltas, scratch(0));
   const auto shares = cut(groups, inputs, outputs, [](int64_t) { return 64; }, threads);
-  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+  work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const BFloat16* weight = weights + groups.slot(item.group) * outputs * inputs;
     each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
       const Pair* delta[kRows];

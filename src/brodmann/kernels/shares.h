@@ -53,7 +53,7 @@ Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step
 
 // Calls body(0) .. body(count - 1), whichever thread is free next.
 template <class Body>
-void each(int64_t count, int64_t work, int threads, const Body& body) {
+void deal(int64_t count, int64_t work, int threads, const Body& body) {
   std::atomic<int64_t> next{0};
   team(work, threads, [&](int) {
     for (int64_t index; (index = next++) < count;) body(index);
@@ -62,7 +62,7 @@ void each(int64_t count, int64_t work, int threads, const Body& body) {
 
 // Calls body(item) for all items: every thread its own, then what others have left.
 template <class Body>
-void each(const Shares& shares, int64_t work, int threads, const Body& body) {
+void work_off(const Shares& shares, int64_t work, int threads, const Body& body) {
   std::vector<std::atomic<int64_t>> next(threads);
   for (int thread = 0; thread < threads; ++thread) next[thread] = shares.bounds[thread];
   team(work, threads, [&](int me) {

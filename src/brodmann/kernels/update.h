@@ -86,7 +86,7 @@ const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x
   if (strips.empty()) return nullptr;
   kept.resize(blocks_before<X>(groups, groups.count, inputs));
   X* const blocks = kept.data();
-  each(int64_t(strips.size()), groups.rows() * inputs, threads, [&](int64_t index) {
+  deal(int64_t(strips.size()), groups.rows() * inputs, threads, [&](int64_t index) {
     const auto [group, begin, end] = strips[index];
     for (int64_t k = begin; k < end; ++k) {
       const X* from = x + groups.row(groups.bounds[group] + k) * inputs;
@@ -169,7 +169,7 @@ void update_all(int threads, const Groups& groups, int64_t inputs, int64_t outpu
   const auto step = [](int64_t rows) { return rows < kFew ? 1 : kRows; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
   const X* blocks = in_blocks(threads, groups, inputs, x);
-  each(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+  work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t at = (groups.slot(item.group) * outputs + item.begin) * inputs;
     if (groups.rows(item.group) < kFew) {
       return update_few<C>(moves, groups, item, at, inputs, outputs, delta, x);

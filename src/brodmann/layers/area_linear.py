@@ -16,9 +16,7 @@ from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, er
 from ..kernels import Groups
 from ..layer import Context, Layer, Rates, as_before, as_rows
 from ..recording import followed, unrecorded
-from ..routing import Router, build_router
-from ..routing.conflict import sketch
-from ..routing.route import Choice, Route, checked_route, gathered, spread
+from ..routing import Choice, Route, Router, build_router, checked_route, gathered, sketch, spread
 from ..updates import SGD, UpdateRule, check_rule
 from .splitting import grow_areas, merge_areas, recruit_areas, split_area
 
@@ -257,14 +255,14 @@ class AreaLinear(Layer):
             context = context._replace(lr=rate * context.lr)
         if route is not None and trace.own is not None:
             route.gate_error.add_(gathered((delta * trace.own).sum(1), len(route.u)))
-        if rate and route is not None and route.grows:
+        if context.lr and route is not None and route.grows:
             route.pulls.add_(gathered(sketch(part_delta, trace.x, self.place), len(route.u)))
-        if rate and groups.rows:
+        if context.lr and groups.rows:
             if context.weight is not None and self.update_rule.repeats:
-                signal = signal.repeated(_of_rows(context.weight, trace))
+                signal = signal.repeated(context.weight)
             self._move(signal, context, route)
-        if rate and router is not None and route is not None:
-            router.learn(route, context.lr * rates.projection)
+        if context.lr and router is not None and route is not None:
+            router.learn(route, context.lr * rates.projection, context.weight)
             grow_areas(router, self.split)
         return below
 
@@ -293,15 +291,17 @@ class AreaLinear(Layer):
         """Folds the shared part into the areas' maps, ``W0 + D[g]``, for inference: one product per sample, not two.
 
         No output changes beyond rounding. The layer no longer learns: its feedback and the rule's buffers are dropped.
-        Does nothing to a gated layer, or to one without areas, which has nothing to fold.
+        A gated layer keeps both parts, and one without areas or without a shared part has nothing to fold.
         """
-        if self.shared is None or self.areas is None or self.gated:
-            return
-        for own, common in zip(self.areas.weight.slabs(), self.shared.slabs(), strict=True):
-            own.value.add_(common.value)
-            own.forget()
-        self.shared = self.feedback = None
-        self.shared_mode, self.merged = "off", True
+        shared, areas = self.shared, self.areas
+        if shared is not None and areas is not None and not self.gated:
+            for own, common in zip(areas.weight.slabs(), shared.slabs(), strict=True):
+                own.value.add_(common.value)
+            self.shared, self.shared_mode = None, "off"
+        for weight in (self.shared, None if areas is None else areas.weight):
+            for slab in () if weight is None else weight.slabs():
+                slab.forget()
+        self.feedback, self.merged = None, True
 
     def _weights(self) -> list[Tensor]:
         """Returns what the output is computed from."""
@@ -356,7 +356,8 @@ class AreaLinear(Layer):
             return None
         router = self.router
         if router is not None:
-            recruit_areas(router, self.children(), rows, context.weight)
+            if context.lr and context.rate_of(self):
+                recruit_areas(router, self.children(), rows, context.weight)
             return router.route(rows)
         return checked_route(context.route, x, rows)
 
@@ -376,9 +377,3 @@ class AreaLinear(Layer):
 
 def _groups(rows: Tensor, route: Route | None) -> Groups:
     return Groups.single(rows.shape[0], rows.device) if route is None else route.groups_of(rows.shape[0])
-
-
-def _of_rows(weight: Tensor, trace: AreaTrace) -> Tensor:
-    """Returns the weights of samples for each of their rows, where a layer sees several of every sample."""
-    samples = trace.leading[0] if trace.leading else 1
-    return spread(weight, trace.groups.rows) if weight.ndim == 1 and len(weight) == samples else weight

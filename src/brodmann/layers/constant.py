@@ -11,7 +11,7 @@ from ..areas import Slab
 from ..errors import BrodmannError
 from ..layer import Context, Layer
 from ..recording import unrecorded
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 from ..updates import SGD, UpdateRule, check_rule
 from .graph import INPUT, Graph
 

@@ -14,8 +14,7 @@ from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Container, Context, Layer, as_rows, check_layer
 from ..recording import unrecorded
-from ..routing import Router
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route, Router
 from .area_linear import AreaLinear
 from .splitting import followers, grow_areas, merge_areas, recruit_areas, split_area
 
@@ -232,7 +231,8 @@ class Routed(Container):
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
         rows = self._rows(x)
-        recruit_areas(self.router, [self.body], rows, context.weight)
+        if context.lr:
+            recruit_areas(self.router, [self.body], rows, context.weight)
         route = self.router.route(rows)
         y, trace = self.body.trace(x, context._replace(route=route))
         return y, (route, trace)
@@ -242,8 +242,9 @@ class Routed(Container):
         """Error pass."""
         route, inner = trace
         below = self.body.learn(inner, error, context._replace(route=route))
-        self.router.learn(route, context.lr * context.rates.projection)
-        grow_areas(self.router, self.split)
+        if context.lr:
+            self.router.learn(route, context.lr * context.rates.projection, context.weight)
+            grow_areas(self.router, self.split)
         return below
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

@@ -11,7 +11,7 @@ from ..errors import BrodmannError
 from ..feedback import Direct
 from ..layer import Container, Context
 from ..recording import unrecorded
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 from .area_linear import AreaLinear
 from .patches import Patches
 
@@ -32,10 +32,16 @@ class Convolution(Container):
             map: Of ``k * k * channels`` inputs. A wrong size shows at the first call, when the channels are known.
 
         Raises:
-            BrodmannError: The map's feedback is direct, whose matrices know outputs of whole samples alone. When
-                called: images are smaller than the window, or have other channels than the map takes.
+            BrodmannError: They are of other kinds; the map's feedback is direct, whose matrices know outputs of whole
+                samples alone. When called: images are smaller than the window, or have other channels than the map
+                takes.
         """
         super().__init__()
+        if not isinstance(patches, Patches) or not isinstance(map, AreaLinear):
+            raise BrodmannError(
+                "Expected a convolution of Patches and an AreaLinear, got "
+                f"{type(patches).__name__} and {type(map).__name__}."
+            )
         if any(isinstance(part, Direct) for part in map.modules()):
             raise BrodmannError(
                 "Direct feedback has no path from an output to a patch: choose another for convolutions."

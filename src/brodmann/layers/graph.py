@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import BrodmannError
 from ..layer import Container, Context, Layer
 from ..recording import unrecorded
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 from .local import Local
 
 INPUT = "input"

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import BrodmannError
 from ..layer import Context, Layer
 from ..recording import ordinary, unrecorded
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 
 
 class Local(Layer):
@@ -86,6 +86,8 @@ class Local(Layer):
                 module.train()
             try:
                 y = self.operation(*leaves)
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, AttributeError, IndexError, TypeError) as error:
                 raise self._cannot_follow(str(error)) from None
             finally:
@@ -156,8 +158,10 @@ class Sum(nn.Module):
             total = total + part
         return total
 
-    def with_pull_back(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+    def with_pull_back(self, x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, Callable[[Tensor], Any]]:
         """Returns the sum and what hands the error to each of its parts."""
+        if isinstance(x, Tensor):
+            return x, lambda error: error
         return self(*x), lambda error: (error,) * len(x)
 
 

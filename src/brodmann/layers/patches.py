@@ -13,7 +13,7 @@ from ..checks import check_tensors, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
 from ..recording import unrecorded
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 
 Pair = int | tuple[int, int]
 """Of the height and of the width, or one number for both."""

@@ -13,7 +13,7 @@ from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback
 from ..layer import Context, Layer
 from ..recording import ordinary, unrecorded
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 from ..updates import SGD, UpdateRule, check_rule
 
 

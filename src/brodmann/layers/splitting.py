@@ -8,8 +8,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from ..areas import AreaMap
-from ..routing import Router
-from ..routing.route import spread
+from ..routing import Router, weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -40,8 +39,7 @@ def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor, weigh
     Samples of weight 0, where there are weights (batch, ...), recruit none: they count as if they were not there.
     """
     if weight is not None:
-        samples = weight.reshape(-1) if weight.numel() <= len(x) else weight.reshape(len(x), -1).sum(1)
-        x = x[spread(samples, len(x)) > 0]
+        x = x[weights_of_rows(weight, len(x)) > 0]
     pairs = router.recruit(x)
     parts = list(_area_maps(modules)) if pairs else []
     for parent, new in pairs:

@@ -176,10 +176,14 @@ def _as_tensor(values: list[float]) -> Tensor:
     return wide.float() if torch.equal(wide.float().double(), wide) else wide
 
 
+_WEIGHTS = {"w", "weight", "weights", "sample_weight", "sample_weights"}
+
+
 def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:
     """Returns whether a loss can be called without a weight, and whether it takes one as its third argument.
 
-    A third argument that may be left out is a weight where its name says so: else it is an option, as of a focal loss.
+    A third argument that may be left out is a weight where its name says so: else it is an option, such as the
+    ``class_weights`` of a focal loss.
     """
     try:
         signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
@@ -189,7 +193,7 @@ def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:
     two, three = _binds(signature, 2), _binds(signature, 3)
     if not two or any(known.kind == inspect.Parameter.VAR_POSITIONAL for known in placed):
         return two, three
-    return True, three and ("weight" in placed[2].name or placed[2].name == "w")
+    return True, three and placed[2].name in _WEIGHTS
 
 
 def _binds(signature: inspect.Signature, arguments: int) -> bool:

@@ -1,14 +1,19 @@
 """Routing: which area each sample goes to, how that choice learns, and where samples pull in opposite directions."""
 
-from .conflict import Conflict
-from .route import AnyRoute, Route
-from .router import PARTITIONS, Router, build_router
+from .conflict import Conflict, sketch
+from .route import Choice, Route, checked_route, gathered, spread, weights_of_rows
+from .router import Router, build_router, cell_count
 
 __all__ = [
-    "PARTITIONS",
-    "AnyRoute",
+    "Choice",
     "Conflict",
     "Route",
     "Router",
     "build_router",
+    "cell_count",
+    "checked_route",
+    "gathered",
+    "sketch",
+    "spread",
+    "weights_of_rows",
 ]

@@ -68,8 +68,6 @@ class Conflict(nn.Module):
     square: Tensor
     apart: Tensor
     tension: Tensor
-    told: Tensor
-    """The partition when `brodmann.training.AreaUse` last told of splits: it goes into checkpoints."""
 
     def __init__(self, cells: int, *, evidence: int = 2048, opposition: float = 0.03, certainty: float = 4.0) -> None:
         """Starts a window.
@@ -93,7 +91,6 @@ class Conflict(nn.Module):
         self.register_buffer("square", torch.zeros(SIZE, SIZE))
         self.register_buffer("apart", torch.zeros(cells, dtype=torch.bool))
         self.register_buffer("tension", torch.zeros(()))
-        self.register_buffer("told", torch.zeros(cells, dtype=torch.int64))
 
     def add(self, cell: Tensor, sketches: Tensor) -> None:
         """Adds a batch: cell (rows,) int64, sketches (rows, SIZE) of the error of a mean over the batch.

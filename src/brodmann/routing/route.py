@@ -152,6 +152,14 @@ def spread(of_samples: Tensor, rows: int) -> Tensor:
     return of_samples if rows == samples else of_samples.repeat_interleave(rows // samples, output_size=rows)
 
 
+def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
+    """Returns the weight of each row, (rows,), from weights of samples or of their targets, (samples, ...).
+
+    Rows of one weight all have it, a row of several weights has their sum.
+    """
+    return weight.reshape(rows, -1).sum(1) if weight.numel() > rows else spread(weight.reshape(-1), rows)
+
+
 def gathered(of_rows: Tensor, samples: int) -> Tensor:
     """Returns the sum over the rows of each sample, (samples, ...), of what each row has, (rows, ...): see `spread`."""
     return of_rows if len(of_rows) == samples else of_rows.reshape(samples, -1, *of_rows.shape[1:]).sum(1)

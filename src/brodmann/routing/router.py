@@ -1,4 +1,4 @@
-"""Routing: which area a sample goes to, and how the choice learns from its usefulness."""
+"""Router: a projection, prototypes, and the table from cells to areas."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..errors import BrodmannError, unknown_name
 from ..kernels import Groups
 from ..kernels.per_row import nearest
 from ..recording import followed, unrecorded
-from ..updates import SGD, UpdateRule
+from ..updates import SGD, UpdateRule, counted
 from .conflict import Conflict
-from .route import Choice, Route, length_of
+from .route import Choice, Route, length_of, weights_of_rows
 
 PARTITIONS = ("fixed", "adaptive", "growing")
 DIMENSION = 16
-"""Size of the projection: cosine in 16 dimensions tells hundreds of prototypes apart, for little work."""
+"""Size of the projection, see `Router`."""
 
 
 class Router(nn.Module):
@@ -234,8 +234,8 @@ class Router(nn.Module):
         directions = F.normalize(self._project(x), dim=1)
         cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
         for cell in free:
-            nearest, parent = cosines.max(1)
-            new = ((nearest < self.novelty) & directions.any(1)).nonzero()  # a sample of zeros has no direction
+            closest, parent = cosines.max(1)
+            new = ((closest < self.novelty) & directions.any(1)).nonzero()  # a sample of zeros has no direction
             if not len(new):
                 break
             row = int(new[0])
@@ -247,7 +247,7 @@ class Router(nn.Module):
         return pairs
 
     @unrecorded
-    def learn(self, route: Route, lr: float) -> None:
+    def learn(self, route: Route, lr: float, weight: Tensor | None = None) -> None:
         """Moves the projection in place, then the balance; adds to the evidence of conflict.
 
         Args:
@@ -255,10 +255,13 @@ class Router(nn.Module):
                 projection learns, ``delta . (D[g] x + d[g])``, the negative of the usefulness; and to its ``pulls``,
                 where areas grow.
             lr: Learning rate of the projection.
+            weight: Weights of the samples, (batch, ...), which ``gate_error`` holds; or None.
         """
         if self.learned and lr:
-            delta = route.gate_down(route.gate_error)
-            self.projection.learn(route.groups, None, delta, route.x, lr, 0.0)
+            x, delta = route.x, route.gate_down(route.gate_error)
+            if weight is not None and self.projection.update_rule.repeats:
+                x, delta = counted(weights_of_rows(weight, len(x)), x, delta)
+            self.projection.learn(route.groups, None, delta, x, lr, 0.0)
         if self.balance_rate:
             load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
             self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)

@@ -185,12 +185,8 @@ def _train(
         x, y = in_numbers_of(options, x, y)
         return x.to(device), y.to(device)
 
-    train = place(split.x_train, split.y_train)
-    validation = place(split.x_validation, split.y_validation)
-    watchers: list[Callback] = [AreaUse(train[0][:1024])]
-    if learner.total_parameters() <= SMALL:
-        watchers.append(AlignmentRecord(train[0][:256], train[1][:256]))
-    watchers += callbacks(folder, options) if callbacks else []
+    train, validation = place(split.x_train, split.y_train), place(split.x_validation, split.y_validation)
+    watchers = [*_watchers(learner, train), *(callbacks(folder, options) if callbacks else [])]
     watchers.append(MetricsFile(folder / "metrics.jsonl"))  # last: it writes what the others put into the row
     trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
@@ -206,16 +202,10 @@ def _train(
     test = evaluate(learner, *place(split.x_test, split.y_test))
     held_out = evaluate(learner, *validation) if len(validation[0]) else {}
     metric = "accuracy" if split.is_classification else "r2"
-    dense = options.channels is None and options.builder is None
-    convolutions = None if options.channels is None else len(options.channels) + 1
     return learner, {
         "dataset": options.dataset,
         "rule": options.rule,
-        "areas": 1 if options.rule in BASELINES else options.areas,
-        "layers": options.layers if dense else convolutions,  # a builder of one's own is not told
-        "width": options.width if dense else None,
-        "channels": options.channels,
-        "builder": options.builder,
+        **_sizes(options),
         f"test_{metric}": test.get(metric),
         "test_loss": test["loss"],
         f"validation_{metric}": held_out.get(metric),
@@ -227,6 +217,28 @@ def _train(
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "digest": split.digest,
         "run": str(folder),
+    }
+
+
+def _watchers(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
+    """Returns what every run records of its network: the use of areas, and alignment where a copy is cheap."""
+    x, y = train
+    watchers: list[Callback] = [AreaUse(x[:1024])]
+    if learner.total_parameters() <= SMALL:
+        watchers.append(AlignmentRecord(x[:256], y[:256]))
+    return watchers
+
+
+def _sizes(options: RunOptions) -> dict[str, Any]:
+    """Returns the sizes of a run's network, as its options name them; those of a builder of one's own are unknown."""
+    dense = options.channels is None and options.builder is None
+    convolutions = None if options.channels is None else len(options.channels) + 1
+    return {
+        "areas": 1 if options.rule in BASELINES else options.areas,
+        "layers": options.layers if dense else convolutions,
+        "width": options.width if dense else None,
+        "channels": options.channels,
+        "builder": options.builder,
     }
 
 

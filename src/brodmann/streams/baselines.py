@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..baselines import Backpropagation
 from ..checks import check_real, check_whole
@@ -85,7 +84,7 @@ class ElasticConsolidation(NetworkLearner):
         self.weights = [weight for weight in network.parameters() if weight.requires_grad]
         self.anchors: list[Tensor] = []
         self.fisher = [torch.zeros_like(weight) for weight in self.weights]
-        plain = network.loss
+        self._plain = plain = network.loss
 
         def held(output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
             loss = plain(output, target, weight)
@@ -100,14 +99,14 @@ class ElasticConsolidation(NetworkLearner):
         """Remembers the weights and how much each matters."""
         rows = torch.randperm(len(x))[: self.SAMPLES]
         for row in rows.tolist():
-            loss = F.cross_entropy(self.network(x[row : row + 1]), y[row : row + 1])
+            loss = self._plain(self.network(x[row : row + 1]), y[row : row + 1], None)
             for fisher, gradient in zip(self.fisher, torch.autograd.grad(loss, self.weights), strict=True):
                 fisher.add_(gradient.square(), alpha=1.0 / len(rows))
         self.anchors = [weight.detach().clone() for weight in self.weights]
 
     def total_parameters(self) -> int:
-        """Weights, anchors and Fisher information."""
-        return 3 * super().total_parameters()
+        """Weights; of those that learn anchors and Fisher information too."""
+        return super().total_parameters() + 2 * sum(weight.numel() for weight in self.weights)
 
 
 class NearestMean:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_pairs, check_tensors
 from ..layers import AreaLinear, Product
 from ..network import Network, check_network, routers
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 from .quiet import quiet_copy
 
 

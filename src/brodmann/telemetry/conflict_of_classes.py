@@ -12,7 +12,7 @@ from ..checks import check_tensors
 from ..errors import BrodmannError
 from ..layers import AreaLinear
 from ..network import Network, check_network
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 from .quiet import quiet_copy
 
 

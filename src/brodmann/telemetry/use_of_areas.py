@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..checks import check_tensors
 from ..network import Network, check_network, routers
-from ..routing.route import Choice, Route
+from ..routing import Choice, Route
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -33,6 +34,20 @@ class AreaUse(Callback):
     def __init__(self, x: Tensor) -> None:
         """Counts on the samples x (n, ...)."""
         self.x = x
+        self._known: dict[str, Tensor] = {}  # partition of each router after the splits that rows have told of
+
+    def on_start(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        if isinstance(trainer.network, Network):
+            progress = trainer.progress
+            told = [split for row in progress.history for split in row.get("splits", ())]
+            for name, router in routers(trainer.network):
+                # A training that goes on began as one area, and split as its rows say, if not in the epoch that runs.
+                known = torch.zeros_like(router.partition) if progress.step else router.partition.clone()
+                for split in told:
+                    if split["layer"] == name:
+                        known[split["cells"]] = split["to"]
+                self._known[name] = known
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -45,22 +60,19 @@ class AreaUse(Callback):
             if growing:
                 row["area_counts"] = [layer.counts for layer, _ in growing]
                 row["tension"] = [round(float(conflict.tension), 4) for _, conflict in growing]
-                row["splits"] = [split for name, router in routers(trainer.network) for split in _told(name, router)]
+                grown = [(name, router) for name, router in routers(trainer.network) if router.conflict is not None]
+                row["splits"] = [split for name, router in grown for split in self._new_splits(name, router)]
 
-
-def _told(name: str, router: Router) -> list[dict[str, Any]]:
-    """Returns the splits of a router that no row has told of yet, and notes that they are told."""
-    if router.conflict is None:
-        return []
-    before, now = router.conflict.told, router.partition
-    moved = dict.fromkeys(zip(before.tolist(), now.tolist(), strict=True))
-    splits = [
-        {"layer": name, "from": old, "to": new, "cells": ((before == old) & (now == new)).nonzero()[:, 0].tolist()}
-        for old, new in moved
-        if old != new
-    ]
-    before.copy_(now)
-    return splits
+    def _new_splits(self, name: str, router: Router) -> list[dict[str, Any]]:
+        """Returns the splits of a router that no row has told of yet, and takes them as told."""
+        before, now = self._known[name], router.partition
+        moved = dict.fromkeys(zip(before.tolist(), now.tolist(), strict=True))
+        self._known[name] = now.clone()
+        return [
+            {"layer": name, "from": old, "to": new, "cells": ((before == old) & (now == new)).nonzero()[:, 0].tolist()}
+            for old, new in moved
+            if old != new
+        ]
 
 
 class AlignmentRecord(Callback):
@@ -130,7 +142,7 @@ class ProgressBar(Callback):
         self.facts = ""
         self.began, self.samples = 0.0, 0  # of training alone: what an evaluation or a first import takes is no step's
 
-    def _start(self, trainer: Trainer) -> Progress:
+    def _start(self, trainer: Trainer) -> None:
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -141,12 +153,11 @@ class ProgressBar(Callback):
         self.task = self.bar.add_task(self.title, total=trainer.steps, facts="", completed=trainer.progress.step)
         self.began, self.samples = trainer.progress.seconds, 0
         self.bar.start()
-        return self.bar
 
     def on_step(self, trainer: Trainer, loss: float) -> None:
         """See `Callback`."""
         if self.bar is None:
-            self.bar = self._start(trainer)
+            self._start(trainer)
             return
         self.samples += trainer.pace.batch_size
         if trainer.progress.step % 20 == 0:

@@ -48,28 +48,43 @@ def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
     return -row[name] if name.endswith("loss") else row[name], -row.get("validation_loss", 0.0)
 
 
+NEWEST = 3
+"""Files of best weights that are kept: those that the two kept checkpoints name, and one whose own is to come."""
+
+
 class BestWeights:
-    """The weights of the best epoch so far: in a file where there is a folder, else in memory."""
+    """The weights of the best epoch so far: in a file for each such epoch where there is a folder, else in memory."""
 
     def __init__(self, learner: Learner, folder: Path | None) -> None:
         """Holds none yet."""
         self.learner = learner
-        self.path = None if folder is None else folder / "best.safetensors"
+        self.folder = folder
         self._best: dict[str, Tensor] = {}
         self._last: dict[str, Tensor] | None = None
 
-    def keep(self) -> None:
-        """Keeps the weights as they are now."""
-        if self.path is None:
+    def keep(self, epoch: int) -> None:
+        """Keeps the weights as they are now: those of the best epoch, this one."""
+        if self.folder is None:
             self._best = self._now()
-        else:
-            write_tensors(self.path, self.learner.learning_state(), {})
+            return
+        write_tensors(_file(self.folder, epoch), self.learner.learning_state(), {})
+        for path in sorted(self.folder.glob(_file(self.folder).name))[:-NEWEST]:
+            path.unlink(missing_ok=True)
 
-    def put_back(self, *, goes_on: bool) -> None:
-        """Puts the best weights into the learner; keeps the last ones too where the training may go on."""
+    def put_back(self, epoch: int, *, goes_on: bool) -> None:
+        """Puts the weights of the best epoch, this one, into the learner; keeps the last ones if it may go on."""
         if goes_on:
             self._last = self._now()
-        self.learner.load_learning_state(self._best if self.path is None else read_tensors(self.path)[0])
+        kept = self._best if self.folder is None else read_tensors(_file(self.folder, epoch))[0]
+        self.learner.load_learning_state(kept)
+
+    def go_back(self, epoch: int) -> None:
+        """Gives up what later epochs left: the training goes on from where this one was the best."""
+        self.drop_last()
+        if self.folder is not None:
+            for path in self.folder.glob(_file(self.folder).name):
+                if path > _file(self.folder, epoch):
+                    path.unlink(missing_ok=True)
 
     def go_on(self) -> None:
         """Puts the last weights into the learner, in whose place the best ones are, if they are."""
@@ -83,3 +98,8 @@ class BestWeights:
 
     def _now(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.learner.learning_state().items()}
+
+
+def _file(folder: Path, epoch: int | None = None) -> Path:
+    """Returns the file of an epoch's weights; without one a pattern for those of all."""
+    return folder / f"best-{'*' if epoch is None else f'{epoch:06d}'}.safetensors"

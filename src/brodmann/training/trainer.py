@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains a learner on tensors in memory; with a folder, a run can be killed at any time and resumed bit for bit."""
+    """Trains a learner on tensors or a data set; with a folder, a killed training goes on where it was, bit for bit."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class Trainer:
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         self._draws.states = states
         self.progress = Progress(**checkpoint.progress)
-        self._best.drop_last()
+        self._best.go_back(self.progress.best_epoch)
         drop_halves(self.folder)
         if name is not None:
             # What lies after the chosen point is given up: else a damaged one would stay the newest.
@@ -234,7 +234,8 @@ class Trainer:
         library.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
         folder = nullcontext(_nothing) if self.folder is None else staying(self.folder)
-        with waiting_signals() as self._waiting, self._draws.going_on(), folder as self._check_folder:
+        # Signals wait for the end of a step, not for another thread's training: the generators come first.
+        with self._draws.going_on(), waiting_signals() as self._waiting, folder as self._check_folder:
             try:
                 self._best.go_on()
                 for callback in self.callbacks:
@@ -247,8 +248,9 @@ class Trainer:
                 self.failure = error
                 raise
             finally:
-                for callback in self.callbacks:
-                    callback.on_end(self)
+                with ExitStack() as ends:  # one that fails keeps no other from its end
+                    for callback in reversed(self.callbacks):
+                        ends.callback(callback.on_end, self)
         return progress
 
     def _epoch(self) -> None:
@@ -321,7 +323,7 @@ class Trainer:
         if found is not None and found > (progress.best, -progress.best_loss):
             progress.best, progress.best_loss, progress.best_epoch = found[0], -found[1], progress.epoch
             if self.schedule.patience is not None:
-                self._best.keep()
+                self._best.keep(progress.epoch)
 
     def _transformed(self, samples: Tensor) -> Tensor:
         if self.transform is None:
@@ -339,7 +341,8 @@ class Trainer:
     def _finish(self) -> None:
         """Puts the best weights in their place at the end, where there is patience."""
         if self.schedule.patience is not None and self.progress.best_epoch >= 0:
-            self._best.put_back(goes_on=self.progress.epoch < self.pace.epochs and not self._out_of_patience())
+            goes_on = self.progress.epoch < self.pace.epochs and not self._out_of_patience()
+            self._best.put_back(self.progress.best_epoch, goes_on=goes_on)
 
     def _checkpoint(self) -> None:
         if self.folder is not None:

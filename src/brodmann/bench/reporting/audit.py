@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from brodmann.bench.case import LATER, Case, Row
-from brodmann.bench.packing import unpack
-from brodmann.bench.tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
-from brodmann.runs import RunOptions
+from ...runs import RunOptions
+from ..case import LATER, Case, Row
+from ..packing import unpack
+from ..tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
 
 TEST_FIELDS = ("test", "correct", "matrix")
 

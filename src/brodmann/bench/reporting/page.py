@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brodmann.bench.case import Row
-from brodmann.bench.journal import read_journal
-from brodmann.bench.reporting.audit import audit
-from brodmann.bench.reporting.sections import Section, section_of
-from brodmann.bench.reporting.tables import Table, grouped
-from brodmann.bench.runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
-from brodmann.bench.stream_learners import READ_BY
-from brodmann.bench.tuner import SEARCHED, at_edge
-from brodmann.errors import BrodmannError
-from brodmann.files import read_json, write_bytes
+from ...errors import BrodmannError
+from ...files import read_json, write_bytes
+from ..case import Row
+from ..journal import read_journal
+from ..runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
+from ..stream_learners import READ_BY
+from ..tuner import SEARCHED, at_edge
+from .audit import audit
+from .sections import Section, section_of
+from .tables import Table, grouped
 
 FORMATS = ("svg", "png", "pdf")
 TEXTS = ("recipe", "protocol", "dataset", "method", "task", "key", "digest", "code")

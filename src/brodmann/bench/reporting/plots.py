@@ -11,10 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.bench.case import Row
-from brodmann.bench.reporting.statistics import Difference
-from brodmann.bench.reporting.tables import grouped
-from brodmann.figures.drawing import (
+from ...figures.drawing import (
     COLOURS,
     GREY,
     INK,
@@ -26,6 +23,9 @@ from brodmann.figures.drawing import (
     whole_numbers,
     write_figure,
 )
+from ..case import Row
+from .statistics import Difference
+from .tables import grouped
 
 MARKERS = "osD^vP"
 STYLES = ("-", "--", "-.", ":")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.bench.packing import Correct
+from ..packing import Correct
 
 DRAWS = 2000
 """Bootstrap draws: the ends of a 95 % interval then rest on 50 draws each."""

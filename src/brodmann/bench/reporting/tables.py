@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from brodmann.bench.case import Row
+from ..case import Row
 
 
 @dataclass(frozen=True)

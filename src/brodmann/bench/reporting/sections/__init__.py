@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from brodmann.bench.case import Row
-from brodmann.bench.reporting.sections.convergence import convergence_section
-from brodmann.bench.reporting.sections.depth import depth_section
-from brodmann.bench.reporting.sections.interference import interference_section
-from brodmann.bench.reporting.sections.scale import scale_section
-from brodmann.bench.reporting.sections.scores import accuracies
-from brodmann.bench.reporting.sections.section import Section
-from brodmann.bench.reporting.sections.ten import ten_section
+from ...case import Row
+from .convergence import convergence_section
+from .depth import depth_section
+from .interference import interference_section
+from .scale import scale_section
+from .scores import accuracies
+from .section import Section
+from .ten import ten_section
 
 SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
     "ten": ten_section,

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.bench.case import Row
-from brodmann.bench.packing import unpack
-from brodmann.bench.reporting.statistics import Difference, difference, error_ratio, holm
-from brodmann.bench.reporting.tables import Table, grouped
+from ...case import Row
+from ...packing import unpack
+from ..statistics import Difference, difference, error_ratio, holm
+from ..tables import Table, grouped
 
 TWIN = "backpropagation, equal active"
 TOLERANCE = 0.3

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from functools import partial
 
-from brodmann.bench.case import Row
-from brodmann.bench.reporting import plots
-from brodmann.bench.reporting.sections.section import Plot, Section
-from brodmann.bench.reporting.tables import Table, grouped
+from ...case import Row
+from .. import plots
+from ..tables import Table, grouped
+from .section import Plot, Section
 
 LEVELS = (0.9, 0.95, 0.97, 0.98, 0.99)
 

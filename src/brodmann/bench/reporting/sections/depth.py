@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from brodmann.bench.case import Row
-from brodmann.bench.reporting import plots
-from brodmann.bench.reporting.sections.scores import mean_and_lowest
-from brodmann.bench.reporting.sections.section import Plot, Section
-from brodmann.bench.reporting.tables import crossed, grouped
+from ...case import Row
+from .. import plots
+from ..tables import crossed, grouped
+from .scores import mean_and_lowest
+from .section import Plot, Section
 
 
 def depth_section(rows: list[Row]) -> Section:

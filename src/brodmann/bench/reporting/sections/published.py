@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 
-from brodmann.bench.case import Row
-from brodmann.bench.recipes import PUBLISHED
-from brodmann.bench.reporting.sections.scores import accuracies
-from brodmann.bench.reporting.sections.section import Section
-from brodmann.bench.reporting.tables import Table, grouped
+from ...case import Row
+from ...recipes import PUBLISHED
+from ..tables import Table, grouped
+from .scores import accuracies
+from .section import Section
 
 
 def add_published(result: Section, rows: list[Row]) -> None:

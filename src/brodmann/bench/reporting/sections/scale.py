@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 
-from brodmann.bench.case import Row
-from brodmann.bench.reporting import plots
-from brodmann.bench.reporting.sections.scores import mean_and_lowest
-from brodmann.bench.reporting.sections.section import Plot, Section
-from brodmann.bench.reporting.tables import Table, grouped
+from ...case import Row
+from .. import plots
+from ..tables import Table, grouped
+from .scores import mean_and_lowest
+from .section import Plot, Section
 
 
 def scale_section(rows: list[Row]) -> Section:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from brodmann.bench.case import Row
-from brodmann.bench.reporting.tables import Table, crossed
+from ...case import Row
+from ..tables import Table, crossed
 
 
 def accuracies(rows: Sequence[Row], title: str, note: str = "") -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from brodmann.bench.reporting.tables import Table
+from ..tables import Table
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from brodmann.bench.case import Row
-from brodmann.bench.reporting import plots
-from brodmann.bench.reporting.sections.comparisons import (
+from ...case import Row
+from .. import plots
+from ..statistics import average_ranks, critical_difference
+from ..tables import crossed, grouped
+from .comparisons import (
     TWIN,
     against_all,
     against_twin,
     baseline_is_sound,
     differences,
 )
-from brodmann.bench.reporting.sections.published import add_published
-from brodmann.bench.reporting.sections.scores import accuracies
-from brodmann.bench.reporting.sections.section import Plot, Section
-from brodmann.bench.reporting.statistics import average_ranks, critical_difference
-from brodmann.bench.reporting.tables import crossed, grouped
+from .published import add_published
+from .scores import accuracies
+from .section import Plot, Section
 
 OURS = {"differences": "SAL, 16 areas", "differences-growing": "SAL, growing to 16 areas"}
 """Figure -> method: those that stand beside every other one."""
