@@ -33,13 +33,14 @@ template <class C, class W>
 struct Mover {
   Target<C, W> target;
   C keep, lr, beta1, beta2, epsilon;
-  C rest1, rest2;     // 1 - beta, which C would round away
-  C size, scale;  // of Adam: rate and root of the second moment, corrected for the start
+  C rest1, rest2;  // 1 - beta, which C would round away
+  C size, scale;   // of Adam: rate and root of the second moment, corrected for the start
 
   // `step` counts the slot's updates, the present one included.
   Mover(const Rule& rule, const Target<C, W>& target, double step)
       : target(target), keep(C(1.0 - target.lr * target.decay)), lr(C(target.lr)), beta1(C(rule.beta1)),
-        beta2(C(rule.beta2)), epsilon(C(rule.epsilon)), rest1(C(1.0 - rule.beta1)), rest2(C(1.0 - rule.beta2)), size(C(target.lr / (1.0 - std::pow(rule.beta1, step)))),
+        beta2(C(rule.beta2)), epsilon(C(rule.epsilon)), rest1(C(1.0 - rule.beta1)), rest2(C(1.0 - rule.beta2)),
+        size(C(target.lr / (1.0 - std::pow(rule.beta1, step)))),
         scale(C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)))) {}
 
   // Moves the first `here` weights from a place on by a vector of their gradient.
