@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -44,7 +45,7 @@ def test_counts_of_growing_areas_are_those_of_their_router() -> None:
     growing = AreaLinear(5, 5, areas=4, router=lambda *sizes, **options: Router(*sizes, partition="growing", **options))
     network = Network(Sequential(Residual(growing, shortcut=AreaLinear(5, 5, areas=4)), AreaLinear(5, 3, areas=1)))
     row = rows_of(network, AreaUse(X))[-1]
-    assert row["area_counts"] == [(90, 0, 0, 0)]  # the shortcut, which is called first, uses all of its areas
+    assert row["area_counts"] == [[90, 0, 0, 0]]  # the shortcut, which is called first, uses all of its areas
     assert len(row["effective_areas"]) == 2
 
 
@@ -177,3 +178,17 @@ def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[s
         rows_of(network, bar)
         assert capsys.readouterr().err.count("twice epoch") == 2
         assert bar.bar is None
+
+
+def test_the_history_of_a_resumed_training_is_that_of_one_which_was_never_stopped(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 4), torch.randint(0, 3, (40,))
+
+    def trainer() -> Trainer:
+        network = Network(mlp(4, 3, width=8, areas=3, router={"partition": "growing"}))
+        return Trainer(network, (x, y), None, Schedule(epochs=2), folder=tmp_path, callbacks=AreaUse(x))
+
+    whole = trainer().run().history
+    resumed = trainer()
+    resumed.resume()
+    assert json.loads(json.dumps(whole)) == whole == resumed.run().history

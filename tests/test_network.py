@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from brodmann import (
+    RLS,
     SGD,
     Adam,
     AreaLinear,
@@ -36,6 +37,7 @@ from brodmann import (
     MeanSquaredError,
     Network,
     Rates,
+    Recomputed,
     Residual,
     Router,
     Sequential,
@@ -825,3 +827,56 @@ def test_the_sum_of_one_tensor_is_itself_also_while_learning() -> None:
     y, trace = Local(Sum()).trace(x, Context())
     assert torch.equal(y, x)
     assert torch.equal(Local(Sum()).learn(trace, 2 * x, Context()), 2 * x)
+
+
+@pytest.mark.parametrize("steps", [2, 8])
+def test_weights_of_targets_serve_layers_with_other_numbers_of_rows(steps: int) -> None:
+    torch.manual_seed(0)
+    learner = Network(
+        Sequential(
+            AreaLinear(4, 6, areas=3, feedback=None),  # 15 rows
+            Local(lambda x: x.repeat(1, 2, 1)[:, :steps]),
+            AreaLinear(6, 3, areas=1),
+        )
+    )
+    again = copy.deepcopy(learner)
+    x, y = torch.randn(3, 5, 4), torch.randint(0, 3, (3, steps))
+    learner.learn(x, y, torch.ones(3, steps))
+    again.learn(x, y)
+    torch.testing.assert_close(learner(x), again(x))
+
+
+def test_weights_that_no_row_can_be_counted_by_are_refused_before_anything_moves() -> None:
+    learner = Network(
+        Sequential(
+            AreaLinear(4, 6, areas=1, feedback=None, update=RLS()),
+            Local(lambda x: x[:, :2]),
+            AreaLinear(6, 3, areas=1, update=RLS()),
+        )
+    )
+    before = copy.deepcopy(learner.state_dict())
+    with pytest.raises(BrodmannError, match="Expected a weight of at least 0 for each row.*6 for 15 rows"):
+        learner.learn(torch.randn(3, 5, 4), torch.randint(0, 3, (3, 2)), torch.ones(3, 2))
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda a: Sequential(Residual(a), Residual(a)),
+        lambda a: Residual(a, shortcut=a),
+        lambda a: Sequential(a, Recomputed(a)),
+        lambda a: Graph({"x": (a, "input"), "y": (Sequential(a), "x")}),
+    ],
+)
+def test_a_layer_that_stands_twice_is_found_wherever_it_stands(build: Callable[[Layer], Layer]) -> None:
+    with pytest.raises(BrodmannError, match="are one AreaLinear, which would move twice a step"):
+        Network(build(AreaLinear(4, 4, areas=1)))
+    Network(Sequential(*(Residual(AreaLinear(4, 4, areas=1)) for _ in range(2))))
+
+
+def test_samples_without_rows_are_an_empty_batch() -> None:
+    with pytest.raises(BrodmannError, match="Cannot learn from an empty batch"):
+        Network(mlp(4, 3)).learn(torch.randn(3, 0, 4), torch.zeros(3, 0, dtype=torch.int64))
+    with pytest.raises(BrodmannError, match="weights of samples as real numbers"):
+        Network(mlp(4, 3)).learn(torch.randn(2, 4), torch.tensor([0, 1]), torch.ones(2, dtype=torch.complex64))

@@ -57,8 +57,9 @@ class Network(nn.Module):
                 larger one down to this norm. Default none.
 
         Raises:
-            BrodmannError: The body is no `Layer`, the loss cannot be called with an output and a target, ``lr`` is
-                negative, ``clip`` not above 0, or the rates name a layer that is not there.
+            BrodmannError: The body is no `Layer`, a part that learns stands in it twice, the loss cannot be called
+                with an output and a target, ``lr`` is negative, ``clip`` not above 0, or the rates name a layer that is
+                not there.
 
         Warns:
             UserWarning: Rules ask for different learning rates, and none is given; or layers follow `RLS` under another
@@ -66,6 +67,7 @@ class Network(nn.Module):
         """
         super().__init__()
         check_layer(body, "The body of a Network")
+        _check_once(body)
         if lr is not None:
             check_real(lr=lr)
         if clip is not None:
@@ -153,8 +155,9 @@ class Network(nn.Module):
             target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
                 the output for `MeanSquaredError`, either for `SumOfSquares`.
             weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. One of
-                weight 0 moves no weights and recruits nothing, but counts where routers count samples, for their
-                balance and as evidence of conflict.
+                weight 0 has no gradient and recruits nothing, but its area counts as chosen: what a rule does without
+                a gradient, such as decay, is done there, and routers count it for their balance and as evidence of
+                conflict.
             lr: Learning rate of this step. Default the network's own.
             observe: Called by every `AreaLinear` and `Product` with itself and the error that arrives, see `Context`.
 
@@ -164,8 +167,9 @@ class Network(nn.Module):
         Raises:
             BrodmannError: The batch is empty, a shape or a target does not fit, or the learning rate is negative.
             DivergenceError: The loss or its derivative is not finite, as where a sample holds NaN. Nothing has moved
-                then. Checked on the CPU alone: elsewhere it would make every step wait for the device. With `RLS` also
-                where the inputs of a layer are too large to be told apart: layers above it have moved then.
+                then. Checked on the CPU alone: elsewhere it would make every step wait for the device. Inputs that the
+                loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` also where the inputs
+                of a layer are too large to be told apart: layers above it have moved then.
         """
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
@@ -184,8 +188,10 @@ class Network(nn.Module):
         check_tensors(x=x, target=target)
         if weight is not None:
             check_tensors(weight=weight)
+            if weight.is_complex():
+                raise BrodmannError(f"Expected weights of samples as real numbers, got {weight.dtype}.")
         samples = len(x) if x.ndim else 0
-        if samples == 0:
+        if samples == 0 or not all(values is None or values.numel() for values in (x, target, weight)):
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
         for name, values in (("targets", target), ("weights", weight)):
             if values is not None and values.shape[:1] != (samples,):
@@ -360,6 +366,18 @@ def _has_rate(layer: Layer) -> bool:
     """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters."""
     holds = isinstance(layer, LEARNING) or next(layer.parameters(recurse=False), None) is not None
     return holds and layer.learns
+
+
+def _check_once(body: Layer) -> None:
+    """Raises where a part that learns stands in two places of a body: it would move twice a step."""
+    places: dict[nn.Module, str] = {}
+    for name, part in body.named_modules(remove_duplicate=False):
+        learns = part.learns if isinstance(part, Layer) else isinstance(part, Router)
+        if learns and places.setdefault(part, name) != name:
+            raise BrodmannError(
+                f"'{name}' and '{places[part]}' are one {type(part).__name__}, which would move twice a step: give "
+                "each place its own, by copy.deepcopy."
+            )
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:

@@ -10,6 +10,7 @@ import torch
 
 from brodmann import (
     SGD,
+    Adam,
     AreaLinear,
     BrodmannError,
     Context,
@@ -17,9 +18,12 @@ from brodmann import (
     LeastChange,
     Local,
     Network,
+    Rates,
+    Router,
     Sequential,
     SignSymmetric,
     Transpose,
+    UpdateRule,
     mlp,
 )
 from brodmann.feedback import Feedback, Shape, Signal
@@ -246,3 +250,19 @@ def test_a_mirrored_start_is_an_estimate_of_the_weights_and_no_copy() -> None:
     weight = torch.randn(30, 40)
     found = KolenPollack(Shape(40, 30, 1, True, weight, SGD()), start="mirrored").shared.value[0]
     assert float((found - weight).norm() / weight.norm()) == pytest.approx((41 / 8192) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("update", [Adam(decay=0.1), SGD(momentum=0.9, decay=0.1)])
+def test_areas_that_were_frozen_go_on_with_their_pairs(update: UpdateRule) -> None:
+    torch.manual_seed(0)
+    path, router = functools.partial(KolenPollack, per_area=True), functools.partial(Router, learned=False)
+    layer = AreaLinear(4, 4, areas=2, feedback=path, update=update, router=router)
+    network = Network(Sequential(AreaLinear(4, 4, areas=1, feedback=None), layer), lr=0.1, rates=Rates(areas=0.0))
+    x, y = torch.randn(8, 4), torch.randint(0, 4, (8,))
+    for rate in (0.0, 1.0):
+        network.rates = Rates(areas=rate)
+        for _ in range(3):
+            network.learn(x, y)
+        forward, back = layer.areas, layer.feedback.areas
+        assert forward.existing == back.existing == (0 if rate == 0.0 else forward.existing)
+        torch.testing.assert_close(forward.weight.value[forward.slot], back.weight.value[back.slot])

@@ -69,7 +69,9 @@ class AreaMap(nn.Module):
         self.weight.add_error(below, delta, groups, self.slot)
 
     def learn(self, x: Tensor, delta: Tensor, groups: Groups, lr: float, decay: float) -> None:
-        """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out)."""
+        """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out); none at 0."""
+        if not lr:
+            return
         self.allocate(groups.present)
         self.weight.learn(groups, self.slot, delta, x, lr, decay)
 

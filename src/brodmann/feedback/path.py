@@ -16,7 +16,7 @@ from ..errors import BrodmannError
 from ..generators import Draws
 from ..kernels import Groups
 from ..routing import weights_of_rows
-from ..updates import UpdateRule, counted
+from ..updates import UpdateRule, check_counts, counted
 
 
 class Signal(NamedTuple):
@@ -53,9 +53,8 @@ class Signal(NamedTuple):
 
     def repeated(self, weight: Tensor) -> Signal:
         """Returns the signal by which a rule counts each sample ``weight`` times, (samples, ...), see `counted`."""
-        rows = len(self.x)
-        if weight.numel() < rows:
-            weight = weights_of_rows(weight, rows)
+        check_counts(weight, len(self.x))
+        weight = weights_of_rows(weight, len(self.x))
         x, delta, part_delta = counted(weight, self.x, self.delta, self.part_delta)
         return self._replace(x=x, delta=delta, part_delta=part_delta)
 

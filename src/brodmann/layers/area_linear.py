@@ -17,7 +17,7 @@ from ..kernels import Groups
 from ..layer import Context, Layer, Rates, as_before, as_rows
 from ..recording import followed, unrecorded
 from ..routing import Choice, Route, Router, build_router, checked_route, gathered, sketch, spread
-from ..updates import SGD, UpdateRule, check_rule
+from ..updates import SGD, UpdateRule, check_counts, check_rule
 from .splitting import grow_areas, merge_areas, recruit_areas, split_area
 
 SHARED = ("learned", "frozen", "off")
@@ -220,6 +220,8 @@ class AreaLinear(Layer):
             raise BrodmannError("This layer was merged for inference: learn with the network that it was made from.")
         check_input(x, self._map)
         rows = as_rows(x)
+        if context.weight is not None and self.update_rule.repeats:
+            check_counts(context.weight, len(rows))  # here, where no layer has moved yet
         route = self._route(x, rows, context)
         groups = _groups(rows, route)
         out, own = self._output(rows, route, groups)

@@ -155,9 +155,14 @@ def spread(of_samples: Tensor, rows: int) -> Tensor:
 def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
     """Returns the weight of each row, (rows,), from weights of samples or of their targets, (samples, ...).
 
-    Rows of one weight all have it, a row of several weights has their sum.
+    Rows of one weight all have it, a row of several weights has their sum. Where weights cannot be dealt out to the
+    rows so, as behind a pooling of steps, each row has the sum of its sample's.
     """
-    return weight.reshape(rows, -1).sum(1) if weight.numel() > rows else spread(weight.reshape(-1), rows)
+    if weight.numel() and rows % weight.numel() == 0:
+        return spread(weight.reshape(-1), rows)
+    if rows and weight.numel() % rows == 0:
+        return weight.reshape(rows, -1).sum(1)
+    return spread(weight.reshape(len(weight), -1).sum(1), rows)
 
 
 def gathered(of_rows: Tensor, samples: int) -> Tensor:

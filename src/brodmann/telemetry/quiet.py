@@ -10,12 +10,11 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..network import Network
-from ..routing import Router
 
 
 @contextmanager
 def quiet_copy(network: Network) -> Iterator[Network]:
-    """Yields a copy without dropout, clip and recruiting; what it draws leaves PyTorch's generators as they were."""
+    """Yields a copy without dropout and clip, for steps at a rate of 0; what it draws leaves PyTorch's generators as they were."""
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         twin = copy.deepcopy(network)
@@ -23,6 +22,4 @@ def quiet_copy(network: Network) -> Iterator[Network]:
         for part in twin.modules():
             if isinstance(part, _DropoutNd):
                 part.p = 0.0
-            if isinstance(part, Router):
-                part.novelty = None
         yield twin

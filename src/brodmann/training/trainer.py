@@ -371,13 +371,12 @@ def _is_empty(part: Any) -> bool:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Returns a number of PyTorch's or NumPy's as one of Python's; refuses what a row of metrics cannot hold."""
+    """Returns what a file holds of a value: one of Python's for PyTorch's numbers; refuses what it cannot hold."""
     number = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
     try:
-        json.dumps(number)
+        return json.loads(json.dumps(number))  # as a checkpoint will give it back
     except (TypeError, ValueError):
         raise BrodmannError(
             f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, texts, lists or "
             "dictionaries of them, so that they can be written."
         ) from None
-    return number
