@@ -14,7 +14,7 @@ from ..network import Network
 
 @contextmanager
 def quiet_copy(network: Network) -> Iterator[Network]:
-    """Yields a copy without dropout and clip, for steps at a rate of 0; what it draws leaves PyTorch's generators as they were."""
+    """Yields a copy without dropout and clip, for steps at a rate of 0; PyTorch's generators stay as they were."""
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         twin = copy.deepcopy(network)
