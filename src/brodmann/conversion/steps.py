@@ -17,21 +17,14 @@ from torch.nn.modules.conv import _ConvNd
 from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
-from .followed import asks_metadata, name_of
+from .followed import name_of
 from .in_place import RELUS
-from .tracing import DROPOUTS, FOLLOWED, OfFunctions, one_line, package_of, traced
+from .provenance import Provenance, is_product, is_real, not_followed
+from .tracing import DROPOUTS, OfFunctions, one_line, traced
 from .transformers import written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""
-_PRODUCTS = (
-    "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
-    "multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward solve solve_triangular lu_solve "
-    "cholesky_solve lstsq tensorsolve householder_product"
-)
-PRODUCTS = frozenset(_PRODUCTS.split())
-"""Functions whose derivative by one argument is another argument, by name; without the prefix ``linalg_``."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
 DEEPEST = 100
@@ -106,13 +99,8 @@ class _Walk(fx.Interpreter):
         super().__init__(root, garbage_collect_values=False)
         self.sample = sample
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
-        self.live: set[fx.Node] = set()  # nodes that depend on what comes to the network, through real numbers
-        self.weights: set[fx.Node] = set()  # nodes that do not, and depend on parameters
-        self.fixed = _fixed(root.graph)
+        self.provenance = Provenance(root.graph)
         self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
-        self.products: set[fx.Node] = set()  # nodes that multiply what is live by weights
-        self.dependent: set[fx.Node] = set()  # nodes that depend on values
-        self.moved: set[fx.Node] = set()  # nodes that depend on the numbers that come to the network
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
     def steps(self) -> list[Step]:
@@ -120,16 +108,10 @@ class _Walk(fx.Interpreter):
         steps = []
         given, *nodes, output = self.graph.nodes
         self.env[given], self.names[given] = self.sample, INPUT
-        self.live.add(given)
-        self.moved.add(given)
         self.alone.env[given] = self.sample[:1]
         for node in nodes:
             self.env[node] = self._result(node)
-            if any(read in self.names or read in self.dependent for read in node.all_input_nodes):
-                self.dependent.add(node)
-            if not asks_metadata(node) and not self.moved.isdisjoint(node.all_input_nodes):
-                self.moved.add(node)
-            self._watch_weights(node)
+            self.provenance.note(node, self.env, self._module(node))
             if isinstance(self._module(node), nn.Identity):
                 self.names[node] = self.names[node.all_input_nodes[0]]
             elif (step := self._step(node)) is not None:
@@ -172,32 +154,14 @@ class _Walk(fx.Interpreter):
             raise BrodmannError(f"{called} cannot be converted: it overwrites what comes to it.")
         return result
 
-    def _watch_weights(self, node: fx.Node) -> None:
-        """Notes products with weights; raises where other functions would carry errors down through weights."""
-        if node.op == "get_attr":
-            if isinstance(self.env[node], nn.Parameter):
-                self.weights.add(node)
-            return
-        read = [part for part in node.all_input_nodes if _carries_numbers(self.env[part])]
-        module = self._module(node)
-        maps = module is not None and any(True for _ in module.parameters())  # what it makes of weights is a value
-        if maps or not self.live.isdisjoint(read):
-            self.live.add(node)
-        if maps or self.weights.isdisjoint(read):
-            return
-        opaque = module is None and callable(node.target) and package_of(node.target) not in FOLLOWED
-        # A factor for frequencies is a convolution of what they were made of.
-        spectral = node in self.live and _is_complex(self.env[node])
-        product = _is_product(node)
-        if opaque or spectral or (product and not (node in self.live and _is_real(self.env[node]))):
-            raise _not_followed(node)
-        if product:
-            self.products.add(node)
-        if node not in self.live:
-            self.weights.add(node)
-
     def _step(self, node: fx.Node) -> Step | None:
-        """Returns the step that a node is, or None where it is part of those that read it."""
+        """Returns the step that a node is, or None where it is part of those that read it.
+
+        A tensor that the network holds is a step, and so is a module, which takes one value. A function is none where
+        its value is no tensor of real numbers, or the same whatever comes. A product with weights takes them with it.
+        What one other function alone reads is part of that. The rest are activations, dropouts, sums of two values, and
+        functions of their own, each with all that is part of it.
+        """
         result, module, read = self.env[node], self._module(node), node.all_input_nodes
         if node.op == "get_attr":
             return self._held(node, result)
@@ -210,16 +174,16 @@ class _Walk(fx.Interpreter):
             if len(given) != 1 or given[0] not in self.names:
                 raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
             return replace(self._of(node, module, read), each=self._rows_of_each(node, module))
-        if not _is_real(result) or node not in self.dependent:
+        if not is_real(result) or node not in self.provenance.dependent:
             return None
-        if node in self.products:
+        if node in self.provenance.products:
             return self._of(node, *self._weighted(node))
         depth = 1 + max((self.depths.get(part, 0) for part in read), default=0)
         if _is_plain(node) and len(node.users) == 1 and depth < DEEPEST:
             (user,) = node.users
             # A product with weights takes a value as it is, since it must be linear in it.
-            weighted = _is_product(user) and not self.fixed.isdisjoint(user.all_input_nodes)
-            if _is_plain(user) and (not weighted or node in self.fixed):
+            weighted = is_product(user) and not self.provenance.fixed.isdisjoint(user.all_input_nodes)
+            if _is_plain(user) and (not weighted or node in self.provenance.fixed):
                 self.depths[node] = depth
                 return None
         if node.target in RELUS:
@@ -235,7 +199,7 @@ class _Walk(fx.Interpreter):
 
     def _rows_of_each(self, node: fx.Node, module: nn.Module) -> int:
         """Returns how many rows of the first dimension each sample has, whose rows lie one after the other."""
-        if node not in self.moved:
+        if node not in self.provenance.moved:
             return 0
         result, (read, *_) = self.env[node], node.all_input_nodes
         each, more = divmod(len(result), len(self.sample))
@@ -269,12 +233,12 @@ class _Walk(fx.Interpreter):
         function, read = self._as_module(node)
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
         if len(read) != 2 or len(held) != 1:
-            raise _not_followed(node)
+            raise not_followed(node)
         product = partial(_swapped, function) if read[0] is held[0] else function
         (value,) = (one for one in read if one is not held[0])
         weight = self.env[held[0]]
         if weight.ndim < 2 or not _is_linear_in_both(product, self.env[value], weight):
-            raise _not_followed(node)
+            raise not_followed(node)
         return Weighted(product, weight), [value]
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
@@ -328,20 +292,6 @@ class _Walk(fx.Interpreter):
         return free_name(name, RESERVED.union(self.names.values()))
 
 
-def _is_product(node: fx.Node) -> bool:
-    return name_of(node).removeprefix("linalg_") in PRODUCTS
-
-
-def _fixed(graph: fx.Graph) -> set[fx.Node]:
-    """Returns the nodes that are made of tensors that the network holds, by functions, and of nothing else."""
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        read = node.all_input_nodes
-        if node.op == "get_attr" or (node.op != "call_module" and read and found.issuperset(read)):
-            found.add(node)
-    return found
-
-
 def _swapped(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
     return function(weight, x)
 
@@ -356,30 +306,8 @@ def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, w
     return torch.allclose(product(a + b, u + v), sum(parts[1:], parts[0]), rtol=1e-3, atol=1e-3)
 
 
-def _not_followed(node: fx.Node) -> BrodmannError:
-    return BrodmannError(
-        f"{name_of(node)} cannot be converted where it takes parameters, through which errors would go down: expected "
-        "a product of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
-    )
-
-
 def free_name(name: str, taken: Collection[str]) -> str:
     """Returns a name, lengthened until it is none of those that are taken, nor empty."""
     while name in taken or not name:
         name += "_"
     return name
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _is_complex(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_complex()
-
-
-def _carries_numbers(value: Any) -> bool:
-    """Whether a value is, or holds, a tensor through which errors may go down."""
-    if isinstance(value, tuple | list):
-        return any(map(_carries_numbers, value))
-    return _is_real(value) or _is_complex(value)

@@ -1,0 +1,124 @@
+"""Provenance: what the value of each node of a network is made of, of what came, of parameters, of both, of neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from ..errors import BrodmannError
+from .followed import asks_metadata, name_of
+from .tracing import FOLLOWED, package_of
+
+_PRODUCTS = (
+    "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
+    "multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
+    "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward solve solve_triangular lu_solve "
+    "cholesky_solve lstsq tensorsolve householder_product"
+)
+PRODUCTS = frozenset(_PRODUCTS.split())
+"""Functions whose derivative by one argument is another argument, by name; without the prefix ``linalg_``."""
+
+
+class Provenance:
+    """Sets of nodes by what their values depend on, each node noted once, in the order of the graph.
+
+    In ``(x + self.position) @ self.scale[0]`` the sum is ``live``, ``scale[0]`` is one of ``weights`` and ``fixed``,
+    the product is live and one of ``products``. Of ``y = x.shape[0] * torch.ones(3)`` the size is ``dependent`` and
+    not ``moved``: it asks how many samples came, and not for their numbers.
+
+    Attributes:
+        live: They depend on what comes to the network through real numbers: errors go down there.
+        weights: They do not, and depend on parameters.
+        fixed: They are made of tensors that the network holds, by functions, and of nothing else.
+        products: They multiply what is live by weights.
+        dependent: They depend on what comes or on tensors that the network holds, if only on their sizes.
+        moved: They depend on the numbers that come to the network, and not on sizes alone.
+    """
+
+    def __init__(self, graph: fx.Graph) -> None:
+        """Begins with the input of a graph, its first node."""
+        given = next(iter(graph.nodes))
+        self.live, self.moved = {given}, {given}
+        self.weights: set[fx.Node] = set()
+        self.fixed = _fixed(graph)
+        self.products: set[fx.Node] = set()
+        self.dependent: set[fx.Node] = {given}
+
+    def note(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module | None) -> None:
+        """Notes the next node.
+
+        Args:
+            node: The node.
+            values: Of all nodes so far, this one included.
+            module: What it calls, if that is one.
+
+        Raises:
+            BrodmannError: A function that is no product would carry errors down through weights.
+        """
+        if not self.dependent.isdisjoint(node.all_input_nodes):
+            self.dependent.add(node)
+        if not asks_metadata(node) and not self.moved.isdisjoint(node.all_input_nodes):
+            self.moved.add(node)
+        if node.op == "get_attr":
+            if isinstance(values[node], Tensor):
+                self.dependent.add(node)
+            if isinstance(values[node], nn.Parameter):
+                self.weights.add(node)
+            return
+        read = [part for part in node.all_input_nodes if _carries_numbers(values[part])]
+        maps = module is not None and any(True for _ in module.parameters())  # what it makes of weights is a value
+        if maps or not self.live.isdisjoint(read):
+            self.live.add(node)
+        if maps or self.weights.isdisjoint(read):
+            return
+        opaque = module is None and callable(node.target) and package_of(node.target) not in FOLLOWED
+        # A factor for frequencies is a convolution of what they were made of.
+        spectral = node in self.live and is_complex(values[node])
+        product = is_product(node)
+        if opaque or spectral or (product and not (node in self.live and is_real(values[node]))):
+            raise not_followed(node)
+        if product:
+            self.products.add(node)
+        if node not in self.live:
+            self.weights.add(node)
+
+
+def is_product(node: fx.Node) -> bool:
+    """Whether a node calls one of `PRODUCTS`."""
+    return name_of(node).removeprefix("linalg_") in PRODUCTS
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a tensor of real numbers."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def is_complex(value: Any) -> bool:
+    """Whether a value is a tensor of complex numbers."""
+    return isinstance(value, Tensor) and value.is_complex()
+
+
+def not_followed(node: fx.Node) -> BrodmannError:
+    """Returns the error of a function that would carry errors down through weights, and is no product of them."""
+    return BrodmannError(
+        f"{name_of(node)} cannot be converted where it takes parameters, through which errors would go down: expected "
+        "a product of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
+    )
+
+
+def _fixed(graph: fx.Graph) -> set[fx.Node]:
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        read = node.all_input_nodes
+        if node.op == "get_attr" or (node.op != "call_module" and read and found.issuperset(read)):
+            found.add(node)
+    return found
+
+
+def _carries_numbers(value: Any) -> bool:
+    """Whether a value is, or holds, a tensor through which errors may go down."""
+    if isinstance(value, tuple | list):
+        return any(map(_carries_numbers, value))
+    return is_real(value) or is_complex(value)
