@@ -54,6 +54,9 @@ class Answering(fx.Tracer):
     Each question is put to the network's own values for all samples and for one of them. Where both answer alike, it is
     a question of what comes to the network and not of how many; the graph then holds for samples of that shape. What is
     made of the number of samples has to answer alike for two of them and for `MANY`, too.
+
+    Of `if x.dim() == 3` that is so. Refused are `if x.max() > 1`, which asks for numbers; `range(len(x[x > 0]))`, whose
+    size they decide; and `int(len(x) / 2)`, which counts samples.
     """
 
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
