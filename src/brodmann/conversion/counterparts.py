@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ..layer import Layer
 from ..layers import ChannelsLast, Constant, Patches, Sequential, affine
 from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
-from .norms import NORMS, ScaledNorm
+from .norms import NORMS, ImageNorm, ScaledNorm
 from .steps import Step, Weighted, said
 from .transformers import linear_of
 
@@ -72,15 +73,24 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
         return Sequential(Local(_as_image), convolution, Local(_as_sequence))
     if isinstance(operation, _BatchNorm):
         return _fixed(operation, ndim, parts)
+    tracked = getattr(operation, "track_running_stats", False)
+    of_images = ndim == 4 and isinstance(operation, nn.GroupNorm | nn.InstanceNorm2d) and not tracked
     if isinstance(operation, NORMS) and operation.weight is not None:
         held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
         nodes = {name: (Constant(value.detach(), parts.rule),) for name, value in held.items() if value is not None}
-        return Graph({**nodes, "norm": (_local(ScaledNorm(operation), step), INPUT, *nodes)})
+        norm = Local(_of_images(operation)) if of_images else _local(ScaledNorm(operation), step)
+        return Graph({**nodes, "norm": (norm, INPUT, *nodes)})
+    if of_images:
+        return Local(_of_images(operation))
     if any(True for _ in operation.parameters()):
         raise BrodmannError(
             f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
         )
     return _local(operation, step)
+
+
+def _of_images(norm: Any) -> ImageNorm:
+    return ImageNorm(norm.num_groups if isinstance(norm, nn.GroupNorm) else norm.num_features, norm.eps)
 
 
 def channels_last(value: Tensor) -> Tensor:
