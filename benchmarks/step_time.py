@@ -152,7 +152,7 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
     torch.manual_seed(0)
     x, y = torch.randn(setting.batch, setting.inputs), torch.randint(0, 10, (setting.batch,))
     build = residual_mlp if setting.residual else mlp
-    rule = SGD() if setting.optimiser == "sgd" else Adam(0.2)
+    rule = SGD() if setting.optimiser == "sgd" else Adam(decay=0.2)
     depth, width = setting.depth, setting.width
     network = Network(build(setting.inputs, 10, depth=depth, width=width, update=rule, **setting.options))
     twin = Backpropagation(

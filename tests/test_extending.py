@@ -38,7 +38,7 @@ from brodmann import (
 )
 from brodmann.baselines import Backpropagation
 from brodmann.builders import ACTIVATIONS, BUILDERS, FEEDBACKS, build, design
-from brodmann.feedback import Signal
+from brodmann.feedback import Shape, Signal
 from brodmann.kernels import Groups
 from brodmann.kernels.library import switched_off
 from brodmann.layer import Layer, Rates
@@ -46,7 +46,7 @@ from brodmann.routing import Route
 from brodmann.runs import RunOptions, start_run
 from brodmann.telemetry import area_choices
 from brodmann.training import Callback, Schedule, Trainer
-from brodmann.updates import UPDATES
+from brodmann.updates import UPDATES, Factors
 
 X, Y = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
 
@@ -531,7 +531,7 @@ def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setitem(UPDATES, "downhill", Downhill)
     options = RunOptions(optimiser="downhill", decay=0.5)
     options.check()
-    assert options.update() == Downhill(0.5)
+    assert options.update() == Downhill(decay=0.5)
     with pytest.raises(BrodmannError, match="know the optimisers 'adam' and 'sgd', got 'downhill'"):
         start_run(options, tmp_path / "run", compare=True)  # of the twin, before anything is trained
     assert not (tmp_path / "run").exists()
@@ -595,8 +595,8 @@ def test_a_design_is_told_in_data_and_keeps_to_itself(tmp_path: Path) -> None:
 
 
 def test_numbers_of_numpy_in_a_design() -> None:
-    description = design("mlp", Adam(np.float32(0.5)), in_features=np.int64(6), outputs=3)
-    assert description == design("mlp", Adam(0.5), in_features=6, outputs=3)
+    description = design("mlp", Adam(decay=np.float32(0.5)), in_features=np.int64(6), outputs=3)
+    assert description == design("mlp", Adam(decay=0.5), in_features=6, outputs=3)
 
 
 def test_a_refused_step_moves_nothing() -> None:
@@ -894,3 +894,70 @@ def test_a_builder_that_fails_says_where_it_does(monkeypatch: pytest.MonkeyPatch
         build({"builder": "own", "outputs": "two"})
     with pytest.raises(BrodmannError, match="The builder 'own' cannot use this design: missing a required argument"):
         build({"builder": "own"})
+
+
+@dataclass(frozen=True)
+class Rebinding(UpdateRule):
+    share: float = 0.9
+
+    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        return {"mean": shape}
+
+    def apply(self, weight: Any, state: dict[str, Any], factors: Factors, lr: float, decay: float) -> None:
+        state["mean"] = state["mean"] * self.share + factors.dense()
+        weight.sub_(lr * state["mean"])
+
+
+def test_a_rule_that_replaces_its_state_is_told_and_its_own_options_come_first() -> None:
+    assert Rebinding(0.5).share == 0.5
+    with pytest.raises(BrodmannError, match=r"Rebinding.apply should move its state in place, as by state\['m'\].mul_"):
+        Network(mlp(6, 3, areas=1, update=Rebinding())).learn(X, Y)
+
+
+def test_a_count_that_is_none_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Counting(UpdateRule):
+        def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+            return {"steps": shape}
+
+        def apply(self, weight: Any, state: dict[str, Any], factors: Factors, lr: float, decay: float) -> None:
+            pass
+
+    with pytest.raises(BrodmannError, match="'steps', the name of a count, which has shape"):
+        mlp(6, 3, areas=1, update=Counting())
+
+
+def test_a_path_needs_no_constructor_and_says_what_its_own_must_do() -> None:
+    class Bare(Feedback):
+        def error(self, signal: Signal) -> torch.Tensor:
+            return torch.zeros_like(signal.x)
+
+    class Forgetful(Bare):
+        def __init__(self, shape: Shape) -> None:
+            pass
+
+    Network(mlp(6, 3, areas=1, feedback=Bare)).learn(X, Y)
+    with pytest.raises(BrodmannError, match=r"Forgetful.__init__ must begin with super\(\).__init__\(\)"):
+        mlp(6, 3, areas=1, feedback=Forgetful)
+
+
+def test_a_layer_that_returns_its_output_alone_is_told() -> None:
+    class Half(Layer):
+        def forward(self, x: Any, choice: Any = None) -> Any:
+            return x
+
+        def trace(self, x: Any, context: Any) -> Any:
+            return x
+
+        def learn(self, trace: Any, error: Any, context: Any) -> Any:
+            return error
+
+    for body in (Half(), Sequential(Half()), Residual(Half())):
+        with pytest.raises(BrodmannError, match=r"Half.trace should return the output and what `learn` must remember"):
+            Network(body).learn(torch.randn(2, 3), torch.tensor([0, 1]))
+
+
+def test_a_route_that_no_layer_would_follow_is_refused() -> None:
+    with pytest.raises(BrodmannError, match="No layer of the body would follow this router: 'layers.0'"):
+        Routed(Router(6, 4), Sequential(AreaLinear(6, 3, areas=4)))
+    Routed(Router(6, 4), Sequential(AreaLinear(6, 6, areas=4), AreaLinear(6, 3, areas=4, router=None)))

@@ -204,6 +204,11 @@ def test_what_cannot_be_imported_says_why(tmp_path: Path, mine: Path) -> None:
     assert command(tmp_path, "--import").stderr.startswith("error: --import needs a Python file or a module")
 
 
+def test_imports_may_stand_behind_the_command(mine: Path) -> None:
+    found = command(mine.parent, "train", "digits", "--optimiser", "downhil", f"--import={mine.name}")
+    assert "Did you mean 'downhill'?" in found.stderr
+
+
 def test_a_file_is_imported_once(tmp_path: Path) -> None:
     (tmp_path / "brodmann_counted.py").write_text(
         "import os\nos.environ['COUNTED'] = os.environ.get('COUNTED', '') + '1'\n"

@@ -37,7 +37,17 @@ from brodmann.areas import Slab
 from brodmann.baselines import Backpropagation, matching_width
 from brodmann.generators import Draws
 from brodmann.runs import RunOptions
-from brodmann.training import Callback, Interrupted, ProgressBar, Trainer, checkpoints, evaluate, score
+from brodmann.training import (
+    Callback,
+    Interrupted,
+    MetricsFile,
+    ProgressBar,
+    Trainer,
+    checkpoints,
+    evaluate,
+    read_metrics,
+    score,
+)
 from brodmann.training.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
 from brodmann.training.schedule import SCHEDULES, Schedule, batches, learning_rate
 
@@ -164,14 +174,14 @@ def test_a_checkpoint_of_the_same_step_once_more_is_whole_or_none(
 ) -> None:
     """As at the end of an epoch whose last step had written one already."""
     for number in (1, 2):
-        write_checkpoint(tmp_path, number, Checkpoint({"a": torch.zeros(number)}, {}))
+        write_checkpoint(tmp_path, number, Checkpoint({"a": torch.zeros(number)}, {}, {}))
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoints, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
-        write_checkpoint(tmp_path, 2, Checkpoint({"a": torch.ones(2)}, {}))
+        write_checkpoint(tmp_path, 2, Checkpoint({"a": torch.ones(2)}, {}, {}))
     assert len(read_checkpoint(tmp_path).tensors["a"]) == 1
 
 
@@ -930,3 +940,55 @@ def test_a_baseline_that_failed_is_at_inference_as_before() -> None:
     with pytest.raises(RuntimeError):
         learner.learn_with_output(x[:, :7], torch.zeros(4, dtype=torch.int64), lr=0.1)
     assert torch.equal(learner(x), learner(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"x": 2}, "the digest of the data was"),
+        ({"y": 1}, "the digest of the data was"),
+        ({"rows": 60}, "samples was 90, is 60"),
+        ({"schedule": {"lr": 0.1}}, "lr was 0.02, is 0.1"),
+        ({"schedule": {"epochs": 4, "seed": 7}}, "epochs was 3, is 4, seed was 0, is 7"),
+        ({}, None),
+    ],
+)
+def test_what_goes_on_otherwise_than_it_began_is_told(tmp_path: Path, change: dict[str, Any], told: str | None) -> None:
+    def trainer(x: float = 1, y: int = 0, rows: int = 90, schedule: dict[str, Any] | None = None) -> Trainer:
+        samples, target = blobs()
+        data = (samples[:rows] * x, (target[:rows] + y) % 3)
+        return Trainer(
+            network(), data, None, Schedule(**{"epochs": 3, "lr": 0.02, **(schedule or {})}), folder=tmp_path
+        )
+
+    trainer().run()
+    again = trainer(**change)
+    if told is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again.resume(checkpoint_names(tmp_path)[0])
+    else:
+        with pytest.warns(UserWarning, match=f"This training goes on otherwise than it began: .*{told}"):
+            again.resume(checkpoint_names(tmp_path)[0])
+
+
+def test_what_writes_rows_is_called_last_wherever_it_stands(tmp_path: Path) -> None:
+    class Adds(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            row["added"] = 1.0
+
+    writer = MetricsFile(tmp_path / "metrics.jsonl")
+    Trainer(network(), blobs(), None, Schedule(epochs=2), callbacks=[writer, Adds()]).run()
+    assert [row["added"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1.0, 1.0]
+
+
+def test_arguments_in_another_order_and_shapes_of_other_functions_are_told() -> None:
+    x, y = blobs()
+    with pytest.raises(BrodmannError, match=r"give tensors as a pair, \(x, y\)"):
+        Trainer(network(), x, y)  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="validation part or None, and a Schedule, in this order, got Schedule and"):
+        Trainer(network(), (x, y), Schedule())  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="to be a function of one number, the share of steps done"):
+        Schedule(shape=lambda epoch, done: done)  # type: ignore[arg-type, misc]
+    with pytest.raises(BrodmannError, match="from 0 to 2, got -100 to 2; nn.CrossEntropyLoss"):
+        network().learn(x, torch.where(y == 0, -100, y))

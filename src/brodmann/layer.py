@@ -134,6 +134,17 @@ def check_layer(part: Any, place: str) -> None:
         )
 
 
+def traced(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
+    """Returns what ``trace`` of a layer returns, which may be anybody's, once checked."""
+    found = layer.trace(x, context)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise BrodmannError(
+            f"{type(layer).__name__}.trace should return the output and what `learn` must remember, (y, trace), got "
+            f"{type(found).__name__}."
+        )
+    return found
+
+
 class Layer(nn.Module, ABC):
     """Abstract: a part of a network that learns without autograd.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -62,7 +62,7 @@ class UpdateRule(ABC):
             sign rules. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
     """
 
-    decay: float = 0.0
+    decay: float = field(default=0.0, kw_only=True)
     repeats: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
 

@@ -15,7 +15,7 @@ from .cases import LAYERS, PATHS
 
 def trained(recompute: bool, **options: Any) -> tuple[Network, list[float]]:
     torch.manual_seed(0)
-    network = Network(residual_mlp(6, 3, depth=5, width=7, update=Adam(0.1), recompute=recompute, **options))
+    network = Network(residual_mlp(6, 3, depth=5, width=7, update=Adam(decay=0.1), recompute=recompute, **options))
     x, y = torch.randn(12, 6), torch.randint(3, (12,))
     return network, [float(network.learn(x, y, lr=0.01)) for _ in range(4)]
 

@@ -40,6 +40,11 @@ class Slab(nn.Module):
                     f"{type(update).__name__} calls a buffer '{name}', which its place beside the weights has another "
                     "use for: choose another name, such as 'velocity'."
                 )
+            if name == "steps" and shape != ():
+                raise BrodmannError(
+                    f"{type(update).__name__} calls a buffer of shape {shape} 'steps', the name of a count, which "
+                    "has shape (): choose another name."
+                )
             dtype = torch.int64 if name == "steps" else number
             self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
 

@@ -81,17 +81,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _without_imports(arguments: list[str]) -> list[str]:
-    """Takes the leading ``--import NAME`` off, and notes what they name."""
-    while arguments and arguments[0].partition("=")[0] == "--import":
-        option, given, name = arguments[0].partition("=")
-        rest = arguments[1:]
-        if not given and rest:
-            name, *rest = rest
+    """Takes every ``--import NAME`` off, wherever it stands, and notes what they name."""
+    others, left = list[str](), iter(arguments)
+    for argument in left:
+        option, given, name = argument.partition("=")
+        if option != "--import":
+            others.append(argument)
+            continue
+        name = name if given else next(left, "")
         if not name:
             raise BrodmannError(f"{option} needs a Python file or a module: brodmann --import mine.py train digits.")
         add_extension(name)
-        arguments = rest
-    return arguments
+    return others
 
 
 def _drop_output() -> None:

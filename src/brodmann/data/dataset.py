@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import torch
@@ -215,9 +216,9 @@ class Dataset(_Described):
         )
 
     def _validation_rows(self, validation: float, seed: int) -> tuple[Tensor, Tensor]:
-        if not 0 <= validation < 1:
+        if not isinstance(validation, Real) or not 0 <= validation < 1:
             raise BrodmannError(
-                f"validation must be a share of at least 0 and below 1, got {validation}. Use 0.1 for a tenth."
+                f"validation must be a share of at least 0 and below 1, got {validation!r}. Use 0.1 for a tenth."
             )
         if not 0 <= seed < 2**32:
             raise BrodmannError(f"seed must be from 0 to {2**32 - 1}, got {seed}. Use 0.")

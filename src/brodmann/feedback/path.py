@@ -95,6 +95,10 @@ class Shape:
 class Feedback(nn.Module, ABC):
     """One layer's way down. Abstract: a path computes the error below, and may learn."""
 
+    def __init__(self, shape: Shape | None = None) -> None:
+        """Takes what a path may know of its layer; this one needs nothing of it."""
+        super().__init__()
+
     @abstractmethod
     def error(self, signal: Signal) -> Tensor:
         """Returns the error below, (rows, in), from values before the update."""
@@ -150,6 +154,8 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
         ) from None
     with Draws(int(torch.randint(2**62, (), device="cpu"))).going_on():
         path = feedback(shape)
+    if isinstance(path, Feedback) and not hasattr(path, "_modules"):
+        raise BrodmannError(f"{type(path).__name__}.__init__ must begin with super().__init__(), as of any nn.Module.")
     if not isinstance(path, Feedback):
         raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
     return path

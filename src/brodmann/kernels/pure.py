@@ -63,15 +63,21 @@ def move_slot(rule: UpdateRule, target: Target, index: int, factors: Factors) ->
     """Moves one slot of a target, in place.
 
     Raises:
-        BrodmannError: The rule returns what it should have moved.
+        BrodmannError: The rule returns or replaces what it should have moved.
     """
     state = {name: tensor[index] for name, tensor in target.state.items()}
+    given = tuple(state.values())
     stored = target.weight[index]
     as_stored = stored.dtype == factors.delta.dtype
     moved = stored if as_stored else stored.to(factors.delta.dtype)
     returned: object = rule.apply(moved, state, factors, target.lr, target.decay)
     if returned is not None and returned is not moved:
         raise BrodmannError(f"{type(rule).__name__}.apply should move the weight in place and return nothing.")
+    if len(state) != len(given) or any(now is not before for now, before in zip(state.values(), given, strict=True)):
+        raise BrodmannError(
+            f"{type(rule).__name__}.apply should move its state in place, as by state['m'].mul_(0.9).add_(g): what "
+            "state['m'] = ... puts there is lost."
+        )
     if not as_stored:
         stored.copy_(round_stochastically(moved))
 

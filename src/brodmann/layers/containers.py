@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_real, check_tensors
 from ..errors import BrodmannError
 from ..generators import Draws
-from ..layer import Container, Context, Layer, as_rows, check_layer
+from ..layer import Container, Context, Layer, as_rows, check_layer, traced
 from ..recording import unrecorded
 from ..routing import Choice, Route, Router
 from .area_linear import AreaLinear
@@ -48,7 +48,7 @@ class Sequential(Container):
         """Learning forward pass."""
         traces = []
         for layer in self.layers:
-            x, trace = layer.trace(x, context)  # type: ignore[operator]
+            x, trace = traced(layer, x, context)
             traces.append(trace)
         return x, traces
 
@@ -116,8 +116,8 @@ class Residual(Container):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
-        y, trace = self.body.trace(x, context)
-        around, beside = (x, None) if self.shortcut is None else self.shortcut.trace(x, context)
+        y, trace = traced(self.body, x, context)
+        around, beside = (x, None) if self.shortcut is None else traced(self.shortcut, x, context)
         if y.shape != around.shape:
             raise BrodmannError(
                 f"Expected a residual body to return the shape of its shortcut, {tuple(around.shape)}, got "
@@ -192,11 +192,19 @@ class Routed(Container):
             body: The layers that follow.
 
         Raises:
-            BrodmannError: The body is no `Layer`, or a layer of it has another number of areas; or, when called,
+            BrodmannError: The body is no `Layer`, all layers of it have routers of their own, or one has another number
+                of areas; or, when called,
                 neither a row nor a sample has as many numbers as the router has inputs.
         """
         super().__init__()
         check_layer(body, "The body of Routed")
+        maps = [(name, part) for name, part in body.named_modules() if isinstance(part, AreaLinear)]
+        alone = [name for name, part in maps if part.router is not None]
+        if alone and not any(part.routed for part in followers(body, AreaLinear)):
+            raise BrodmannError(
+                f"No layer of the body would follow this router: '{alone[0]}' has one of its own. Build it with "
+                "router=None."
+            )
         for place, part in enumerate(part for part in followers(body, AreaLinear) if part.routed):
             if part.budget != router.areas:
                 raise BrodmannError(

@@ -203,6 +203,8 @@ def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
         problem = f"shape {tuple(target.shape)}"
     else:
         problem = f"{int(target.min())} to {int(target.max())}"
+        if int(target.min()) == -100:
+            problem += "; nn.CrossEntropyLoss() leaves out those of -100"
     return BrodmannError(
         f"Expected targets of shape {tuple(leading)}, torch.int64, from 0 to {classes - 1}, got {problem}."
     )

@@ -187,7 +187,7 @@ def _train(
 
     train, validation = place(split.x_train, split.y_train), place(split.x_validation, split.y_validation)
     watchers = [*_watchers(learner, train), *(callbacks(folder, options) if callbacks else [])]
-    watchers.append(MetricsFile(folder / "metrics.jsonl"))  # last: it writes what the others put into the row
+    watchers.append(MetricsFile(folder / "metrics.jsonl"))
     trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
     if split.targets is not None:

@@ -233,7 +233,7 @@ class RunOptions:
         if self.optimiser not in known:
             raise unknown_name("optimiser", self.optimiser, known, "brodmann.updates.UPDATES")
         if self.optimiser == "sgd":
-            return SGD(self.weight_decay, self.momentum)
+            return SGD(self.momentum, decay=self.weight_decay)
         if self.momentum:
             raise BrodmannError("A momentum goes with --optimiser sgd: leave one of them out.")
         return update_rule(self.optimiser, decay=self.weight_decay)

@@ -104,6 +104,8 @@ class AlignmentRecord(Callback):
 class MetricsFile(Callback):
     """Keeps ``metrics.jsonl``: a JSON object per epoch, whole at any moment, also after a resume."""
 
+    last = True
+
     def __init__(self, path: Path) -> None:
         """Writes to this path."""
         self.path = path
@@ -134,6 +136,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 class ProgressBar(Callback):
     """Loss, accuracy, areas in use, samples per second and time left, on standard error."""
+
+    last = True
 
     def __init__(self, title: str) -> None:
         """Shows this title before the bar."""
@@ -189,6 +193,8 @@ class ProgressBar(Callback):
 
 class TensorBoard(Callback):
     """Writes every number of an epoch's row for TensorBoard (extra ``tensorboard``)."""
+
+    last = True
 
     def __init__(self, folder: Path) -> None:
         """Writes event files into this folder.

@@ -17,10 +17,17 @@ KEPT = 2
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One moment of a training run: `tensors` by name, and JSON-safe `progress`."""
+    """One moment of a training run.
+
+    Attributes:
+        tensors: By name.
+        progress: Where it stands, as JSON can hold it.
+        settings: What it trains on and how, likewise.
+    """
 
     tensors: dict[str, Tensor]
     progress: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
@@ -33,7 +40,8 @@ def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
     record = tensors.with_suffix(".json")
     record.unlink(missing_ok=True)  # the same step once more: its old digest is not that of the new tensors
     write_tensors(tensors, checkpoint.tensors, {})
-    write_json(record, {"sha256": _digest(tensors), "progress": checkpoint.progress})
+    facts = {"progress": checkpoint.progress, "settings": checkpoint.settings}
+    write_json(record, {"sha256": _digest(tensors), **facts})
     for old in checkpoint_names(folder)[:-KEPT]:
         _remove(folder, old)
 
@@ -85,12 +93,12 @@ def _read(folder: Path, name: str) -> Checkpoint:
     tensors = folder / f"{name}.safetensors"
     try:
         record = read_json(folder / f"{name}.json")
-        digest, progress = record["sha256"], record["progress"]
+        digest, progress, settings = record["sha256"], record["progress"], record["settings"]
     except (BrodmannError, KeyError, TypeError):
         raise CheckpointError(f"Checkpoint '{name}' is damaged: its JSON cannot be read.") from None
     if not tensors.is_file() or _digest(tensors) != digest:
         raise CheckpointError(f"Checkpoint '{name}' is damaged: its tensors are missing, truncated or altered.")
-    return Checkpoint(read_tensors(tensors)[0], progress)
+    return Checkpoint(read_tensors(tensors)[0], progress, settings)
 
 
 def _is_good(folder: Path, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -34,6 +35,10 @@ class Samples(ABC):
     def batch(self, rows: Tensor) -> Batch:
         """Returns some of them, by their numbers, (batch,)."""
 
+    def digest(self) -> str:
+        """Returns what tells these samples from others; empty where that is not known."""
+        return ""
+
 
 class InMemory(Samples):
     """Tensors: samples (n, ...), targets (n, ...), and weights (n, ...) or None."""
@@ -64,6 +69,14 @@ class InMemory(Samples):
         rows = rows.to(self.device)
         return self.x[rows], self.target[rows], None if self.weight is None else self.weight[rows]
 
+    def digest(self) -> str:
+        """See `Samples`: of all targets, and of a few hundred samples."""
+        some = torch.linspace(0, len(self.x) - 1, min(len(self.x), 256)).long().to(self.device)
+        found = hashlib.sha256(str((self.x.shape, self.x.dtype)).encode())
+        for part in (self.x[some], self.target, *(() if self.weight is None else (self.weight,))):
+            found.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()[:12]
+
 
 class OfDataset(Samples):
     """A `torch.utils.data.Dataset` with a length, whose items are (sample, target) or (sample, target, weight).
@@ -81,6 +94,8 @@ class OfDataset(Samples):
         numbered = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
         if not numbered or isinstance(dataset, IterableDataset | Tensor | numpy.ndarray | dict | str):
             hint = "its data set, loader.dataset" if hasattr(dataset, "dataset") else "batches to network.learn(*batch)"
+            if isinstance(dataset, Tensor | numpy.ndarray):
+                hint = "tensors as a pair, (x, y)"
             raise BrodmannError(
                 "Expected samples and targets, tensors in memory, or a data set with a length and numbered items, got "
                 f"{type(dataset).__name__}: give {hint}."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_positive, check_real, check_whole
-from ..errors import unknown_name
+from ..errors import BrodmannError, unknown_name
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
@@ -101,6 +101,14 @@ class Schedule:
 def shape_of(shape: str | Callable[[float], float]) -> Callable[[float], float]:
     """Returns the shape of a name in `SCHEDULES`, or the function that it is; raises a `BrodmannError` for others."""
     if callable(shape):
+        try:
+            begin = shape(0.0)
+        except TypeError as error:
+            raise BrodmannError(
+                "Expected the shape of a schedule to be a function of one number, the share of steps done, got "
+                f"{shape!r}: {error}."
+            ) from None
+        check_real(**{"the share that a schedule returns": begin})
         return shape
     if shape not in SCHEDULES:
         raise unknown_name("schedule", shape, SCHEDULES, "brodmann.training.SCHEDULES")

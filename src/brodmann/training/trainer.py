@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset
 
 from ..divergence import Watch, check_loss
 from ..errors import BrodmannError, CheckpointError, DivergenceError
-from ..files import staying
+from ..files import plain, staying
 from ..generators import Draws
 from ..kernels import library
 from ..losses.adapters import per_sample
@@ -43,7 +44,14 @@ GENERATORS = ("generator_state", "device_generator_state")
 
 
 class Callback:
-    """Receives the events of a training. Every method does nothing by default."""
+    """Receives the events of a training. Every method does nothing by default.
+
+    Attributes:
+        last: Class attribute: True if it is called after those without, as what writes a row must be, so that the row
+            holds what the others put there. Default False.
+    """
+
+    last: ClassVar[bool] = False
 
     def on_start(self, trainer: Trainer) -> None:
         """Called once, before the first step of a call of `Trainer.run`."""
@@ -115,7 +123,7 @@ class Trainer:
             validation: Samples and targets for validation, a data set of them, which is taken into memory, or None.
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
-            callbacks: Called in turn, objects of `Callback`.
+            callbacks: Objects of `Callback`, called in turn, those that are `last` behind the others.
             transform: Changes the samples of a batch, (batch, ...), before the step that learns from them: to augment
                 images, say. What it draws by PyTorch's own generator the schedule's seed decides. Default None.
 
@@ -129,6 +137,11 @@ class Trainer:
                 a validation part.
         """
         check_learner(network)
+        if isinstance(validation, Schedule) or not (schedule is None or isinstance(schedule, Schedule)):
+            raise BrodmannError(
+                "Expected network, training part, validation part or None, and a Schedule, in this order, got "
+                f"{type(validation).__name__} and {type(schedule).__name__} for the last two."
+            )
         self.network, self.schedule = network, schedule or Schedule()
         device = _device(network)
         self.samples = as_samples(train, "training", device, weighted=True)
@@ -143,6 +156,7 @@ class Trainer:
         if not isinstance(callbacks, Callback | Iterable):
             raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        self.callbacks.sort(key=lambda callback: getattr(callback, "last", False))
         self.transform = transform
         self.progress = Progress()
         self.rate: float | None = None
@@ -190,6 +204,9 @@ class Trainer:
         Raises:
             CheckpointError: There is none, it is damaged, or it is of another network; parts of that which fit may
                 have been taken then, so build yours anew.
+
+        Warns:
+            UserWarning: Data or schedule are others.
         """
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
@@ -202,6 +219,10 @@ class Trainer:
             self.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
+        before, now = checkpoint.settings, self._settings
+        changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+        if changed:
+            warnings.warn(f"This training goes on otherwise than it began: {', '.join(changed)}.", stacklevel=2)
         self._draws.states = states
         self.progress = Progress(**checkpoint.progress)
         self._best.go_back(self.progress.best_epoch)
@@ -209,6 +230,21 @@ class Trainer:
         if name is not None:
             # What lies after the chosen point is given up: else a damaged one would stay the newest.
             drop_checkpoints_after(self.folder, name)
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What decides how this training goes on, but for the network itself, as JSON can hold it."""
+        pace, schedule = self.pace, self.schedule
+        settings = {
+            "samples": len(self.samples),
+            "the digest of the data": self.samples.digest(),
+            "epochs": pace.epochs,
+            "batch_size": pace.batch_size,
+            "lr": float(self.lr),
+            "shape": pace.shape if isinstance(pace.shape, str) else getattr(pace.shape, "__name__", "one of its own"),
+            **{name: getattr(schedule, name) for name in ("warmup", "seed", "patience", "metric")},
+        }
+        return json.loads(json.dumps(settings, default=plain))  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Ends the training after the running epoch: for callbacks that have seen enough."""
@@ -349,7 +385,7 @@ class Trainer:
             self._check_folder()
             draws = zip(GENERATORS, self._draws.now(), strict=False)
             tensors = {**self.network.learning_state(), **dict(draws)}
-            write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress)))
+            write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress), self._settings))
         self._written = time.monotonic()
 
 
