@@ -303,7 +303,7 @@ def test_rows_of_empty_cells_are_no_blank_lines(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "\n  \n")
     assert len(load(str(path)).x_train) == 16
     path.write_text(path.read_text() + ",,,\n")
-    with pytest.raises(BrodmannError, match="line 24 column 1 must be a finite number, got ''"):
+    with pytest.raises(BrodmannError, match="line 24 column 1 must be a finite number, got nothing: fill gaps first"):
         load(str(path))
 
 

@@ -70,7 +70,7 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
         ("a.csv", b"1,2\n3\n", "line 2 must have 2 values like the first, got 1"),
         ("a.csv", b"a,b\n1,2\n3,x\n", "line 3 column 2 must be a finite number, got 'x'"),
         ("a.csv", b"1,b\n1,2\n", "line 1 column 2 must be a finite number, got 'b'"),
-        ("a.csv", b"1,2\n3,\n", "line 2 column 2 must be a finite number, got ''"),
+        ("a.csv", b"1,2\n3,\n", "line 2 column 2 must be a finite number, got nothing: fill gaps first"),
         ("a.csv", b"?,?\n1,2\n", r"line 1 column 1 must be a finite number, got '\?'"),
         ("a.csv", b"1,2\n1_0,2\n", "line 2 column 1 must be a finite number, got '1_0'"),
         ("a.csv", b"1;2\n", "has a ';' in every line: separate values by commas"),

@@ -180,10 +180,12 @@ def _no_number(line: Line, path: Path, place: int) -> BrodmannError:
     number, cells = line
     cell = cells[place]
     kind = "number of at most 3.4e38" if is_number(cell) and math.isfinite(float(cell)) else "finite number"
-    came = cell if len(cell) <= 40 else f"{cell[:37]}..."
+    came = f"'{cell}'" if len(cell) <= 40 else f"'{cell[:37]}...'"
+    if not cell.strip():
+        came = "nothing: fill gaps first"
     header = " A header holds no number, and no name twice." if number == 1 else ""
     return BrodmannError(
-        f"{path} line {number} column {place + 1} must be a {kind}, got '{came}'. Write numbers only, separated by "
+        f"{path} line {number} column {place + 1} must be a {kind}, got {came}. Write numbers only, separated by "
         f"commas.{header}"
     )
 
