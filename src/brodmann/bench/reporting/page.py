@@ -129,16 +129,20 @@ def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:
             recipe,
             ", ".join(dict.fromkeys(row["dataset"] for row in own)),
             str(len(own)),
-            str(len({row["seed"] for row in own})),
+            _counts([len({row["seed"] for row in of_method}) for of_method in grouped(own, "method").values()]),
             f"{sum(row['wall_seconds'] for row in own) / 3600:.2f}",
             ", ".join(sorted({row["code"] for row in own})),
         ]
         for recipe, own in grouped([*rows, *trials], "recipe").items()
     ]
     columns = ["recipe", "data sets", "rows", "seeds", "core-hours", "code"]
-    return Table(
-        "What ran", columns, lines, "Every row, with all its settings, is in rows.jsonl; trials.jsonl has the search."
-    )
+    where = "Every row, with all its settings, is in rows.jsonl" + ("; trials.jsonl has the search." if trials else ".")
+    return Table("What ran", columns, lines, where)
+
+
+def _counts(numbers: Sequence[int]) -> str:
+    """Returns the smallest and the largest number; one where they are equal."""
+    return " to ".join(dict.fromkeys(str(end(numbers)) for end in (min, max)))
 
 
 def _edges(trials: Sequence[Row]) -> list[Table]:

@@ -7,6 +7,7 @@ import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from ...figures.drawing import (
     new_figure,
     plain_decades,
     tidy,
+    title,
     whole_numbers,
     write_figure,
 )
@@ -97,39 +99,47 @@ def critical_difference(path: Path, methods: Sequence[str], ranks: NDArray[np.fl
 
 
 def depth(path: Path, rows: Sequence[Row]) -> None:
-    """Draws test accuracy by number of layers; rows carry ``layers_count``."""
-    figure = new_figure(6.4, 3.4)
-    panel = figure.add_subplot()
-    # The main method last: others would hide it.
-    methods = sorted(grouped(rows, "method").items(), key=lambda entry: entry[0] == "kolen-pollack, residual")
-    for place, (method, own) in enumerate(methods):
-        plain, areas = "plain" in method, "areas" in method
-        colour = COLOURS[4 if areas else _feedback_place(method)]
-        by = grouped(own, "layers_count")
-        xs = list(by)
-        scores = [[100 * row["test"] for row in by[count]] for count in xs]
-        panel.fill_between(
-            xs, [min(s) for s in scores], [max(s) for s in scores], color=colour, alpha=0.12, linewidth=0
-        )
-        style = ":" if plain else "--" if areas else "-"
-        panel.plot(
-            xs,
-            [sum(s) / len(s) for s in scores],
-            color=colour,
-            linestyle=style,
-            marker="X" if areas else MARKERS[place % len(MARKERS)],
-            markersize=3.5,
-            linewidth=1.4,
-            label=method,
-            markerfacecolor="white" if plain else None,
-        )
-    panel.set_xscale("log", base=2)
-    counts = list(dict.fromkeys(row["layers_count"] for row in rows))
-    panel.set_xticks(counts, labels=[str(count) for count in counts])
-    panel.minorticks_off()
-    tidy(panel, "layers", "test accuracy (%)")
-    figure.legend(loc="outside right upper", fontsize=7, frameon=False, labelcolor=INK)
+    """Draws test accuracy by number of layers, residual networks beside plain ones; rows carry ``layers_count``."""
+    kinds = {kind: [row for row in rows if kind in row["method"]] for kind in ("residual", "plain")}
+    kinds = {kind: own for kind, own in kinds.items() if own}
+    figure = new_figure(2.0 + 2.6 * len(kinds), 3.0)
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    names = list(dict.fromkeys(_without_kind(row["method"]) for row in rows))
+    drawn: dict[str, Any] = {}
+    for panel, (kind, own) in zip(panels, kinds.items(), strict=True):
+        # The main method last, and the same with noise, which lies on it, dotted above: others would hide them.
+        last = ("kolen-pollack, residual", "kolen-pollack, residual, 10 % noise")
+        methods = sorted(grouped(own, "method").items(), key=lambda entry: entry[0] in last)
+        for method, of_method in methods:
+            name, areas = _without_kind(method), "areas" in method
+            colour = COLOURS[4 if areas else _feedback_place(method)]
+            by = grouped(of_method, "layers_count")
+            scores = [[100 * row["test"] for row in of_count] for of_count in by.values()]
+            lowest, highest = [min(s) for s in scores], [max(s) for s in scores]
+            panel.fill_between([*by], lowest, highest, color=colour, alpha=0.12, linewidth=0)
+            (drawn[name],) = panel.plot(
+                [*by],
+                [sum(s) / len(s) for s in scores],
+                color=colour,
+                linestyle="--" if areas else ":" if "noise" in method else "-",
+                marker=MARKERS[names.index(name) % len(MARKERS)],
+                markersize=3.5,
+                linewidth=1.4,
+            )
+        panel.set_xscale("log", base=2)
+        counts = list(dict.fromkeys(row["layers_count"] for row in own))
+        panel.set_xticks(counts, labels=[str(count) for count in counts])
+        panel.minorticks_off()
+        tidy(panel, "layers", "test accuracy (%)" if panel is panels[0] else "")
+        title(panel, kind)
+    lines = [drawn[name] for name in names]
+    figure.legend(lines, names, loc="outside right upper", fontsize=7, frameon=False, labelcolor=INK)
     write_figure(path, figure)
+
+
+def _without_kind(method: str) -> str:
+    """Returns the name of a method of `depth` without what its panel says."""
+    return method.replace(", residual", "").replace(", plain", "")
 
 
 def layers(path: Path, rows: Sequence[Row]) -> None:
