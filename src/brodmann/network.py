@@ -158,7 +158,7 @@ class Network(nn.Module):
                 weight 0 has no gradient and recruits nothing, but its area counts as chosen: what a rule does without
                 a gradient, such as decay, is done there, and routers count it for their balance and as evidence of
                 conflict.
-            lr: Learning rate of this step. Default the network's own.
+            lr: Learning rate of this step. Default the network's own. At 0 nothing moves, no partition either.
             observe: Called by every `AreaLinear` and `Product` with itself and the error that arrives, see `Context`.
 
         Returns:
