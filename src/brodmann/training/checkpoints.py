@@ -22,7 +22,7 @@ class Checkpoint:
     Attributes:
         tensors: By name.
         progress: Where it stands, as JSON can hold it.
-        settings: What it trains on and how, likewise.
+        settings: What it trains on and how, likewise; empty where a version wrote it that did not note them.
     """
 
     tensors: dict[str, Tensor]
@@ -93,7 +93,7 @@ def _read(folder: Path, name: str) -> Checkpoint:
     tensors = folder / f"{name}.safetensors"
     try:
         record = read_json(folder / f"{name}.json")
-        digest, progress, settings = record["sha256"], record["progress"], record["settings"]
+        digest, progress, settings = record["sha256"], record["progress"], record.get("settings", {})
     except (BrodmannError, KeyError, TypeError):
         raise CheckpointError(f"Checkpoint '{name}' is damaged: its JSON cannot be read.") from None
     if not tensors.is_file() or _digest(tensors) != digest:

@@ -220,7 +220,7 @@ class Trainer:
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         before, now = checkpoint.settings, self._settings
-        changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+        changed = [f"{name} was {old!r}, is {now.get(name)!r}" for name, old in before.items() if old != now.get(name)]
         if changed:
             warnings.warn(f"This training goes on otherwise than it began: {', '.join(changed)}.", stacklevel=2)
         self._draws.states = states
