@@ -83,7 +83,7 @@ class ImageNorm(WithPullBack):
         return self._scaled(apart, root, gain, shift).view(shape), pull_back
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns ``x - mean``, (samples, pixels, channels), and one over its root, (samples, 1, channels)."""
+        """Returns ``x - mean``, (samples, pixels, channels), and ``1 / sqrt(variance + eps)`` of each channel."""
         rows = x.reshape(x.shape[0], -1, x.shape[-1])
         apart = rows - self._mean(rows.sum(1, keepdim=True), rows.shape[1])
         variance = self._mean(torch.linalg.vecdot(apart, apart, dim=1)[:, None], rows.shape[1])
