@@ -129,6 +129,15 @@ def staying(folder: Path) -> Iterator[Callable[[], None]]:
         os.close(held)
 
 
+def as_json(value: Any) -> Any:
+    """Returns what a file of JSON gives back of a value, numbers of NumPy's as Python's, tuples as lists.
+
+    Raises:
+        TypeError: It holds what JSON cannot.
+    """
+    return json.loads(json.dumps(value, default=plain))
+
+
 def plain(value: Any) -> Any:
     """Returns a number of NumPy's as one of Python's: for JSON, which knows no other.
 

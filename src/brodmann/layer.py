@@ -134,7 +134,7 @@ def check_layer(part: Any, place: str) -> None:
         )
 
 
-def traced(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
+def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
     """Returns what ``trace`` of a layer returns, which may be anybody's, once checked."""
     found = layer.trace(x, context)
     if not isinstance(found, tuple) or len(found) != 2:

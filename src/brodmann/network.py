@@ -19,7 +19,7 @@ from .checks import all_finite, check_positive, check_real, check_tensors
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError, DivergenceError, unknown_name
-from .layer import Context, Layer, Observer, Rates, check_layer, is_within, traced
+from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
 from .layers import AreaLinear, Constant, Product
 from .losses import as_loss
 from .losses.builtin import Loss, SumOfSquares, one_number
@@ -214,7 +214,7 @@ class Network(nn.Module):
         with autocast_off(x):
             if any(router.recruits for router in self._recruiting):
                 self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
-            output, trace = traced(self.body, x, context)
+            output, trace = trace_of(self.body, x, context)
             error, loss = self._checked_error(output, x, target, weight)
             try:
                 self.body.learn(trace, error, context._replace(output_error=error))

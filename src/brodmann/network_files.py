@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from .builders import BUILDERS, build
 from .builders.designs import built_from
 from .errors import CheckpointError
-from .files import plain, read_tensors, write_tensors
+from .files import as_json, read_tensors, write_tensors
 from .layer import Layer
 from .losses import Loss
 from .losses.adapters import describe_loss, described_loss
@@ -87,5 +86,5 @@ def _every_argument(description: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError):  # of another version, or not registered here
         return description
     bound.apply_defaults()
-    whole: dict[str, Any] = json.loads(json.dumps({"builder": name, **bound.arguments}, default=plain))
+    whole: dict[str, Any] = as_json({"builder": name, **bound.arguments})
     return whole

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import BrodmannError
-from ..files import plain
+from ..files import as_json
 from ..layer import Layer
 from ..updates import UPDATES, UpdateRule, check_rule
 
@@ -42,13 +41,13 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
             f"A design is data: numbers, texts, lists and dictionaries; got {', '.join(other)}. Register a feedback "
             "path or an activation of your own in brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its name."
         )
-    description: dict[str, Any] = json.loads(json.dumps({"builder": builder, **given}, default=plain))
+    description: dict[str, Any] = as_json({"builder": builder, **given})
     return description
 
 
 def _is_data(value: Any) -> bool:
     try:
-        json.dumps(value, default=plain)
+        as_json(value)
     except TypeError:
         return False
     return True

@@ -73,15 +73,14 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
         return Sequential(Local(_as_image), convolution, Local(_as_sequence))
     if isinstance(operation, _BatchNorm):
         return _fixed(operation, ndim, parts)
-    tracked = getattr(operation, "track_running_stats", False)
-    of_images = ndim == 4 and isinstance(operation, nn.GroupNorm | nn.InstanceNorm2d) and not tracked
+    of_images = _of_images(operation) if ndim == 4 else None
     if isinstance(operation, NORMS) and operation.weight is not None:
         held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
         nodes = {name: (Constant(value.detach(), parts.rule),) for name, value in held.items() if value is not None}
-        norm = Local(_of_images(operation)) if of_images else _local(ScaledNorm(operation), step)
+        norm = _local(ScaledNorm(operation), step) if of_images is None else Local(of_images)
         return Graph({**nodes, "norm": (norm, INPUT, *nodes)})
-    if of_images:
-        return Local(_of_images(operation))
+    if of_images is not None:
+        return Local(of_images)
     if any(True for _ in operation.parameters()):
         raise BrodmannError(
             f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
@@ -89,8 +88,13 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
     return _local(operation, step)
 
 
-def _of_images(norm: Any) -> ImageNorm:
-    return ImageNorm(norm.num_groups if isinstance(norm, nn.GroupNorm) else norm.num_features, norm.eps)
+def _of_images(operation: Any) -> ImageNorm | None:
+    """Returns the norm of images that PyTorch's is, None for what is no norm of groups of channels."""
+    if isinstance(operation, nn.GroupNorm):
+        return ImageNorm(operation.num_groups, operation.eps)
+    if isinstance(operation, nn.InstanceNorm2d) and not operation.track_running_stats:
+        return ImageNorm(operation.num_features, operation.eps)
+    return None
 
 
 def channels_last(value: Tensor) -> Tensor:

@@ -60,10 +60,9 @@ class ImageNorm(WithPullBack):
         apart, root = self._parts(x)
         return self._scaled(apart, root, gain, shift).view(x.shape)
 
-    def with_pull_back(self, x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    def with_pull_back(self, x: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         """See `WithPullBack`: of x alone, of x and g, or of x, g and b."""
-        x, gain, shift, *_ = (*((x,) if isinstance(x, Tensor) else x), None, None)
-        assert x is not None
+        x, gain, shift = (*((x,) if isinstance(x, Tensor) else x), None, None)[:3]
         shape = x.shape
         apart, root = self._parts(x)  # (samples, pixels, channels), (samples, 1, channels)
 

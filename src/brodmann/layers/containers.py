@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_real, check_tensors
 from ..errors import BrodmannError
 from ..generators import Draws
-from ..layer import Container, Context, Layer, as_rows, check_layer, traced
+from ..layer import Container, Context, Layer, as_rows, check_layer, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route, Router
 from .area_linear import AreaLinear
@@ -48,7 +48,7 @@ class Sequential(Container):
         """Learning forward pass."""
         traces = []
         for layer in self.layers:
-            x, trace = traced(layer, x, context)
+            x, trace = trace_of(layer, x, context)
             traces.append(trace)
         return x, traces
 
@@ -116,8 +116,8 @@ class Residual(Container):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
-        y, trace = traced(self.body, x, context)
-        around, beside = (x, None) if self.shortcut is None else traced(self.shortcut, x, context)
+        y, trace = trace_of(self.body, x, context)
+        around, beside = (x, None) if self.shortcut is None else trace_of(self.shortcut, x, context)
         if y.shape != around.shape:
             raise BrodmannError(
                 f"Expected a residual body to return the shape of its shortcut, {tuple(around.shape)}, got "
@@ -160,7 +160,7 @@ class Recomputed(Container):
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass; remembers the input and where the random numbers stood."""
         draws = Draws.from_here(x.device)
-        y, _ = self.body.trace(x, context)
+        y, _ = trace_of(self.body, x, context)
         return y, (x, draws)
 
     @unrecorded
@@ -168,7 +168,7 @@ class Recomputed(Container):
         """Computes the traces again, then the error pass of the body."""
         x, draws = trace
         with draws.going_on():
-            _, inner = self.body.trace(x, context)
+            _, inner = trace_of(self.body, x, context)
         return self.body.learn(inner, error, context)
 
 
@@ -242,7 +242,7 @@ class Routed(Container):
         if context.lr:
             recruit_areas(self.router, [self.body], rows, context.weight)
         route = self.router.route(rows)
-        y, trace = self.body.trace(x, context._replace(route=route))
+        y, trace = trace_of(self.body, x, context._replace(route=route))
         return y, (route, trace)
 
     @unrecorded

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import BrodmannError
-from ..layer import Container, Context, Layer, traced
+from ..layer import Container, Context, Layer, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route
 from .local import Local
@@ -117,7 +117,7 @@ class Graph(Container):
         values: dict[str, Any] = {INPUT: x}
         traces = {}
         for name, part in self.nodes.items():
-            values[name], traces[name] = traced(part, self._read(name, values), context)
+            values[name], traces[name] = trace_of(part, self._read(name, values), context)
         return values[self.output], traces
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:

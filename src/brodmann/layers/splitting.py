@@ -38,9 +38,7 @@ def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor, weigh
 
     Samples of weight 0, where there are weights (batch, ...), recruit none: they count as if they were not there.
     """
-    if not router.recruits:
-        return
-    if weight is not None:
+    if weight is not None and router.recruits:
         x = x[weights_of_rows(weight, len(x)) > 0]
     pairs = router.recruit(x)
     parts = list(_area_maps(modules)) if pairs else []

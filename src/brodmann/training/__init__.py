@@ -2,10 +2,11 @@
 
 from .callbacks import AlignmentRecord, AreaUse, MetricsFile, ProgressBar, TensorBoard, read_metrics
 from .learner import Learner
+from .progress import Progress
 from .schedule import SCHEDULES, Schedule
 from .scoring import evaluate, outputs_of, score
 from .signals import Interrupted
-from .trainer import Callback, Progress, Trainer
+from .trainer import Callback, Trainer
 
 __all__ = [
     "SCHEDULES",

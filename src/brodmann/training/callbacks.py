@@ -55,12 +55,13 @@ class AreaUse(Callback):
             usage = area_usage(trainer.network, self.x)
             row["effective_areas"] = [round(layer.effective, 3) for layer in usage]
             row["dead_areas"] = [layer.dead for layer in usage]
-            conflicts = {name: router.conflict for name, router in routers(trainer.network)}
-            growing = [(layer, conflict) for layer in usage if (conflict := conflicts[layer.layer]) is not None]
+            held = routers(trainer.network)
+            conflicts = {name: found for name, router in held if (found := router.conflict) is not None}
+            growing = [layer for layer in usage if layer.layer in conflicts]
             if growing:
-                row["area_counts"] = [layer.counts for layer, _ in growing]
-                row["tension"] = [round(float(conflict.tension), 4) for _, conflict in growing]
-                grown = [(name, router) for name, router in routers(trainer.network) if router.conflict is not None]
+                row["area_counts"] = [layer.counts for layer in growing]
+                row["tension"] = [round(float(conflicts[layer.layer].tension), 4) for layer in growing]
+                grown = [(name, router) for name, router in held if name in conflicts]
                 row["splits"] = [split for name, router in grown for split in self._new_splits(name, router)]
 
     def _new_splits(self, name: str, router: Router) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ class BestWeights:
             self._best = self._now()
             return
         write_tensors(_file(self.folder, epoch), self.learner.learning_state(), {})
-        for path in sorted(self.folder.glob(_file(self.folder).name))[:-NEWEST]:
+        for path in _files(self.folder)[:-NEWEST]:
             path.unlink(missing_ok=True)
 
     def put_back(self, epoch: int, *, goes_on: bool) -> None:
@@ -82,7 +82,7 @@ class BestWeights:
         """Gives up what later epochs left: the training goes on from where this one was the best."""
         self.drop_last()
         if self.folder is not None:
-            for path in self.folder.glob(_file(self.folder).name):
+            for path in _files(self.folder):
                 if path > _file(self.folder, epoch):
                     path.unlink(missing_ok=True)
 
@@ -100,6 +100,10 @@ class BestWeights:
         return {name: tensor.clone() for name, tensor in self.learner.learning_state().items()}
 
 
-def _file(folder: Path, epoch: int | None = None) -> Path:
-    """Returns the file of an epoch's weights; without one a pattern for those of all."""
-    return folder / f"best-{'*' if epoch is None else f'{epoch:06d}'}.safetensors"
+def _file(folder: Path, epoch: int) -> Path:
+    return folder / f"best-{epoch:06d}.safetensors"
+
+
+def _files(folder: Path) -> list[Path]:
+    """Returns those of all epochs, the oldest first."""
+    return sorted(folder.glob("best-*.safetensors"))

@@ -71,7 +71,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.shape is not None:
-            shape_of(self.shape)
+            _check_shape(shape_of(self.shape))
         for name in ("epochs", "batch_size"):
             if (value := getattr(self, name)) is not None:
                 check_whole(**{name: value})
@@ -101,18 +101,21 @@ class Schedule:
 def shape_of(shape: str | Callable[[float], float]) -> Callable[[float], float]:
     """Returns the shape of a name in `SCHEDULES`, or the function that it is; raises a `BrodmannError` for others."""
     if callable(shape):
-        try:
-            begin = shape(0.0)
-        except TypeError as error:
-            raise BrodmannError(
-                "Expected the shape of a schedule to be a function of one number, the share of steps done, got "
-                f"{shape!r}: {error}."
-            ) from None
-        check_real(**{"the share that a schedule returns": begin})
         return shape
     if shape not in SCHEDULES:
         raise unknown_name("schedule", shape, SCHEDULES, "brodmann.training.SCHEDULES")
     return SCHEDULES[shape]
+
+
+def _check_shape(shape: Callable[[float], float]) -> None:
+    try:
+        begin = shape(0.0)
+    except TypeError as error:
+        raise BrodmannError(
+            "Expected the shape of a schedule to be a function of one number, the share of steps done, got "
+            f"{shape!r}: {error}."
+        ) from None
+    check_real(**{"the share that a schedule returns": begin})
 
 
 def learning_rate(

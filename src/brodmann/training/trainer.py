@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 
 from ..divergence import Watch, check_loss
 from ..errors import BrodmannError, CheckpointError, DivergenceError
-from ..files import plain, staying
+from ..files import as_json, staying
 from ..generators import Draws
 from ..kernels import library
 from ..losses.adapters import per_sample
@@ -34,6 +33,7 @@ from .checkpoints import (
 )
 from .early_stopping import BestWeights, standing
 from .learner import Learner, check_learner
+from .progress import Progress
 from .samples import as_samples, in_memory
 from .schedule import Pace, Schedule, batches, learning_rate
 from .scoring import correct, evaluate
@@ -64,39 +64,6 @@ class Callback:
 
     def on_end(self, trainer: Trainer) -> None:
         """Called once, also when training stops early or fails: ``trainer.failure`` then holds the exception."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands; all of it goes into checkpoints.
-
-    Attributes:
-        epoch: Epochs done.
-        batch: Batches done in the running epoch.
-        step: Steps done in all.
-        loss_sum: Sum of losses over the samples of the running epoch.
-        score_sum: Sum of correct samples in it.
-        scored: Targets in it that are classes.
-        samples: Samples in it.
-        seconds: Training time so far, evaluation left out.
-        best: Best score so far, see `Schedule`; negated if lower is better.
-        best_loss: Validation loss there.
-        best_epoch: Its epoch.
-        history: A row per epoch.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    score_sum: float = 0.0
-    scored: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    best: float = -math.inf
-    best_loss: float = math.inf
-    best_epoch: int = -1
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -156,7 +123,6 @@ class Trainer:
         if not isinstance(callbacks, Callback | Iterable):
             raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-        self.callbacks.sort(key=lambda callback: getattr(callback, "last", False))
         self.transform = transform
         self.progress = Progress()
         self.rate: float | None = None
@@ -166,6 +132,7 @@ class Trainer:
                 raise BrodmannError(
                     f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it."
                 )
+        self.callbacks.sort(key=lambda callback: callback.last)
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._stopping = False
@@ -244,7 +211,7 @@ class Trainer:
             "shape": pace.shape if isinstance(pace.shape, str) else getattr(pace.shape, "__name__", "one of its own"),
             **{name: getattr(schedule, name) for name in ("warmup", "seed", "patience", "metric")},
         }
-        return json.loads(json.dumps(settings, default=plain))  # type: ignore[no-any-return]
+        return as_json(settings)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Ends the training after the running epoch: for callbacks that have seen enough."""
