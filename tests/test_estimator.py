@@ -16,6 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from brodmann import BrodmannError
@@ -194,7 +195,7 @@ def test_a_regressor_passes_samples_without_weight_over() -> None:
         one = getattr(SALRegressor(**settings), act)(x, other, sample_weight=weight)
         two = getattr(SALRegressor(**settings), act)(x[kept], y[kept], sample_weight=weight[kept])
         np.testing.assert_array_equal(one.predict(x), two.predict(x))
-    with pytest.warns(UserWarning, match="here all are equal"):
+    with pytest.warns(UserWarning, match="here one is the same for all"):
         SALRegressor(**settings).partial_fit(x[:3], [1.0, 1.0, 2.0], sample_weight=[1.0, 1.0, 0.0])
 
 
@@ -510,7 +511,7 @@ def test_what_diverged_predicts_nothing() -> None:
 
 
 def test_a_scale_that_one_sample_cannot_give_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="takes the scale of targets from its first call, and here all are equal"):
+    with pytest.warns(UserWarning, match="takes the scale of targets from its first call, and here one is"):
         SALRegressor().partial_fit([[1.0, 2.0]], [3.0])
 
 
@@ -525,3 +526,21 @@ def test_no_weights_are_weights_of_one_and_no_schedule_the_usual_one() -> None:
     models = [SALClassifier(areas=2, width=8, epochs=2, random_state=0, schedule=of) for of in (None, "cosine")]
     one, other = (model.fit(x, y).predict_proba(x) for model in models)
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.7e9])
+def test_columns_and_targets_that_vary_little_beside_their_mean_are_no_constants(offset: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 3))
+    y = x @ [1.0, -1.0, 0.5]
+    model = SALRegressor(epochs=5, width=16, areas=1, random_state=0).fit(offset + 1e-3 * x, offset + 1e-3 * y)
+    assert model.score(offset + 1e-3 * x, offset + 1e-3 * y) > 0.98
+    tiny = SALRegressor(epochs=5, width=16, areas=1, random_state=0).fit(x, 1e-300 * y)
+    assert np.corrcoef(1e300 * tiny.predict(x), y)[0, 1] > 0.99
+
+
+def test_a_first_call_in_which_one_target_of_several_is_constant_is_told() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.warns(UserWarning, match="here one is the same for all samples"):
+        SALRegressor(width=8, areas=1).partial_fit(x, np.c_[x[:, 0], np.zeros(40)])
+    assert get_tags(SALRegressor()).target_tags.multi_output

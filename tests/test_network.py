@@ -445,7 +445,7 @@ def test_a_buffer_of_float64_leaves_the_network_as_it_was(tmp_path: Path) -> Non
         network = Network(body()).to(number)
         network.save(tmp_path / "n.safetensors")
         assert Network.load(tmp_path / "n.safetensors", body()).dtype == number
-    write_tensors(tmp_path / "other.safetensors", {}, {"backpropagation": {}})
+    write_tensors(tmp_path / "other.safetensors", {"weight": torch.zeros(1)}, {"backpropagation": {}})
     with pytest.raises(CheckpointError, match="holds no Network: `Backpropagation.load` reads"):
         Network.load(tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="holds no network by backpropagation: `Network.load` reads other ones"):

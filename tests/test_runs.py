@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -432,15 +432,26 @@ def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pyt
     assert "sample 0, counted from 0" in capsys.readouterr().err
 
 
-class Frame(dict):  # type: ignore[type-arg]
+class Frame:
     """As much of a data frame as names its columns."""
 
-    @property
-    def columns(self) -> list[str]:
-        return list(self)
+    def __init__(self, names: str, *values: np.ndarray[Any, Any]) -> None:
+        self.columns, self.values = list(names), np.stack(values, 1)
 
-    def __getitem__(self, names: list[str]) -> np.ndarray[Any, Any]:
-        return np.stack([self.get(name) for name in names], 1)
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return self.values
+
+
+class Row:
+    """As much of a row of one: a series."""
+
+    ndim = 1
+
+    def __init__(self, index: Sequence[Any], values: Sequence[float]) -> None:
+        self.index, self.values = index, np.array(values)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return self.values
 
 
 def test_a_frame_is_read_by_its_names(tmp_path: Path) -> None:
@@ -450,9 +461,33 @@ def test_a_frame_is_read_by_its_names(tmp_path: Path) -> None:
     continue_run(start_run(RunOptions(str(tmp_path / "t.csv"), width=8, areas=2, epochs=3), tmp_path / "run"))
     run = Run.read(tmp_path / "run")
     expected = run.predict(np.stack([a, b], 1))
-    assert run.predict(Frame(b=b, y=a, a=a)) == run.predict(tmp_path / "t.csv") == expected
-    with pytest.raises(BrodmannError, match="Expected samples with a column 'b', got a, y"):
-        run.predict(Frame(a=a, y=b))
+    assert run.predict(Frame("bya", b, a, a)) == run.predict(tmp_path / "t.csv") == expected
+    assert run.predict(Frame("01", a, b)) == expected  # nobody named these
+    assert [run.predict(Row("ba", (y, x)))[0] for x, y in zip(a[:9], b[:9], strict=True)] == expected[:9]
+    assert [run.predict(Row((0, 1), (x, y)))[0] for x, y in zip(a[:9], b[:9], strict=True)] == expected[:9]
+    with pytest.raises(BrodmannError, match="The frame has no column 'b', which the training data has, among a, y"):
+        run.predict(Frame("ay", a, b))
+    with pytest.raises(BrodmannError, match="The frame has the column 'a' 2 times: leave the others out"):
+        run.predict(Frame("aba", a, b, b))
+    with pytest.raises(BrodmannError, match="The row has no column 'b'"):
+        run.predict(Row("ac", (1, 2)))
+    with pytest.raises(BrodmannError, match="Expected samples to be dense"):
+        run.predict(torch.ones(1, 2).to_sparse())
+
+
+def test_what_is_refused_replaces_no_run(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["train", str(table), *SMALL, "--out", str(tmp_path / "run")])
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    for refused in (["--patience", "2", "--validation", "0"], ["--tensorboard"]):
+        for place, options in (("run", ["--overwrite"]), ("other", [])):
+            with pytest.raises(SystemExit, match="2"):
+                main(["train", str(table), *SMALL, *refused, "--out", str(tmp_path / place), *options])
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "other").exists()
+    assert "TensorBoard is not installed" in capsys.readouterr().err
 
 
 def test_homes_are_found_and_a_missing_one_is_said(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +137,12 @@ def test_a_mixture_is_one_task_of_several_parts() -> None:
         ),
         ([Task(torch.zeros(3, 5), torch.zeros(2), task(0).parts)], "got 3 samples and 2 targets"),
         ([Task(torch.zeros(0, 5), torch.zeros(0), task(0).parts)], "got 0 samples and 0 targets"),
+        ([replace(task(0), x=torch.full((20, 5), math.nan))], "Sample 0 of a task, counted from 0, is not finite"),
+        ([replace(task(0), parts=[(torch.full((1, 5), math.inf), torch.tensor([0]))])], "Sample 0 of a task"),
+        ([replace(task(0), parts=(part for part in task(0).parts))], "Expected parts in every task"),
+        ([replace(task(0), parts=torch.zeros(2, 2))], "Expected parts in every task"),
+        (task(0), "Expected a list of tasks, got Task"),
+        (None, "Expected a list of tasks, got NoneType"),
     ],
 )
 def test_streams_that_cannot_be_learned(tasks: list[Task], message: str) -> None:
@@ -151,7 +161,9 @@ def test_what_is_no_learner_is_refused() -> None:
             BrodmannError, match=rf"Expected predict to return a class for each of 7 samples.*got {came}"
         ):
             learn_stream(Blurts(answer), [task(0)])
-    for nothing in ([], [[]]):
+    with pytest.raises(BrodmannError, match="Expected after_task to be a function of a task's number, got 3"):
+        learn_stream(Remembers(), [task(0)], after_task=3)  # type: ignore[arg-type]
+    for nothing in ([], [[]], None, [1, 2]):
         with pytest.raises(BrodmannError, match="Expected a matrix of accuracies, as learn_stream returns it"):
             continual_scores(nothing)
     with pytest.raises(BrodmannError, match="Expected batch_size to be a whole number of at least 1, got 0"):
@@ -176,6 +188,27 @@ def test_nearest_mean_and_streaming_discriminant_equal_scikit_learns(monkeypatch
     features = discriminant._features(x).numpy()
     reference = LinearDiscriminantAnalysis("lsqr").fit(features, y)  # 16 random features of 5 inputs: no singularity
     assert (discriminant.predict(x).numpy() == reference.predict(features)).mean() > 0.99
+
+
+@pytest.mark.parametrize("build", [NearestMean, partial(StreamingDiscriminant, width=8)])
+def test_streaming_means_take_few_samples_of_any_kind_and_name_what_does_not_fit(build: Any) -> None:
+    for rows in (1, 3):
+        first = Task(torch.eye(3, 5)[:rows], torch.arange(rows), [(torch.eye(3, 5)[:rows], torch.arange(rows))])
+        assert learn_stream(build(5, 3), [first]) == [[1.0]]  # a sample of each class, or one alone
+    learner = build(5, 3)
+    learner.learn(torch.eye(3, 5, dtype=torch.float64), torch.arange(3, dtype=torch.uint8))
+    assert learner.predict(torch.eye(3, 5, dtype=torch.int64)).tolist() == [0, 1, 2]
+    x = torch.zeros(2, 5)
+    for bad, y, message in (
+        (x, torch.tensor([0, 3]), "Expected classes from 0 to 2, got 0 to 3"),
+        (x, torch.tensor([-1, 0]), "Expected classes from 0 to 2, got -1 to 0"),
+        (x, torch.zeros(2), r"Expected classes \(2,\), whole numbers, got \(2,\) torch.float32"),
+        (x[:, :4], torch.tensor([0, 0]), r"Expected samples of shape \(n, 5\), got \(2, 4\)"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            learner.learn(bad, y)
+    with pytest.raises(BrodmannError, match=r"Expected samples of shape \(n, 5\), got \(2, 4\)"):
+        learner.predict(x[:, :4])
 
 
 def test_the_reservoir_is_a_fair_sample() -> None:

@@ -22,13 +22,18 @@ import rich.progress
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from brodmann import (
     SGD,
+    Adam,
     BrodmannError,
     DivergenceError,
+    Local,
     MeanSquaredError,
     Network,
+    Rates,
+    Sequential,
     SumOfSquares,
     mlp,
     stream_mlp,
@@ -142,6 +147,73 @@ def test_evaluation_in_parts_is_evaluation_of_the_whole() -> None:
     whole, parts = evaluate(learner, x, y), evaluate(learner, x, y, rows=7)
     assert whole["accuracy"] == parts["accuracy"]
     assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-6)
+
+
+AS_IT_IS = Local(torch.nn.Identity())
+
+
+def padded() -> tuple[Tensor, Tensor]:
+    """Eight sequences of six steps, whose last three are padding; all that counts is right but one step of each."""
+    target = torch.randint(0, 4, (8, 6), generator=torch.Generator().manual_seed(0))
+    output = torch.nn.functional.one_hot(target, 4).float()
+    output[:, 0] = output[:, 0].roll(1, -1)
+    output[:, 3:] = output[:, 3:].roll(1, -1)
+    return output, target
+
+
+def test_what_a_loss_leaves_out_counts_in_no_score() -> None:
+    x, target = padded()
+    hidden = target.clone()
+    hidden[:, 3:] = -100
+    reader = Network(AS_IT_IS, torch.nn.CrossEntropyLoss(), lr=0.1)
+    assert evaluate(reader, x, hidden)["accuracy"] == pytest.approx(2 / 3)
+    row = Trainer(reader, (x, hidden), (x, hidden), Schedule(epochs=1)).run().history[0]
+    assert row["train_accuracy"] == row["validation_accuracy"] == pytest.approx(2 / 3)
+    assert "accuracy" not in evaluate(reader, x, torch.full_like(target, -100))
+    option = functools.partial(torch.nn.functional.cross_entropy, ignore_index=0)
+    zero = target.where(torch.arange(6) < 3, 0)
+    counted = zero != 0
+    expected = float((x.argmax(-1) == zero)[counted].float().mean())
+    assert evaluate(Network(AS_IT_IS, option), x, zero)["accuracy"] == pytest.approx(expected)
+
+
+def test_samples_and_targets_of_weight_0_count_in_no_score() -> None:
+    x, target = padded()
+    reader, weight = Network(AS_IT_IS, lr=0.1), torch.ones(8, 6)
+    weight[:, 3:] = 0
+    alone = evaluate(reader, x[:, :3], target[:, :3])
+    assert evaluate(reader, x, target, weight) == pytest.approx(alone)
+    trainer = Trainer(reader, (x, target, weight), (x, target, weight), Schedule(epochs=1))
+    row = trainer.run().history[0]
+    assert row["train_accuracy"] == row["validation_accuracy"] == pytest.approx(alone["accuracy"])
+    assert row["validation_loss"] == pytest.approx(alone["loss"])
+    of_samples = torch.tensor([1.0] * 4 + [0.0] * 4)
+    real = Network(AS_IT_IS, MeanSquaredError())
+    found = evaluate(real, x, x.flip(0), of_samples.repeat_interleave(6).reshape(8, 6))
+    assert found["r2"] == pytest.approx(evaluate(real, x[:4], x.flip(0)[:4])["r2"])
+
+
+def test_real_targets_of_images_are_not_read_in_another_order() -> None:
+    images = torch.rand(5, 8, 8, 3)
+    same = Network(AS_IT_IS, MeanSquaredError(), lr=0.1)
+    assert float(same.learn(images, images)) == 0.0
+    for loss in (MeanSquaredError(), torch.nn.MSELoss(), SumOfSquares()):
+        learner = Network(AS_IT_IS, loss, lr=0.1)
+        with pytest.raises(BrodmannError, match=r"got \(5, 3, 8, 8\): channels come last, give target.movedim"):
+            learner.learn(images, images.movedim(-1, 1))
+        with pytest.raises(
+            BrodmannError, match=r"Expected targets of shape \(5, 8, 8, 3\), as the output, got \(5, 192"
+        ):
+            learner.learn(images, images.flatten(1))
+    flat = Network(Sequential(Local(torch.nn.Flatten())), MeanSquaredError(), lr=0.1)
+    assert float(flat.learn(images, images)) == 0.0
+
+
+@pytest.mark.parametrize("loss", [None, torch.nn.CrossEntropyLoss()])
+def test_classes_in_the_second_dimension_are_told_where_to_go(loss: Any) -> None:
+    learner = Network(AS_IT_IS, loss, lr=0.1)
+    with pytest.raises(BrodmannError, match=r"classes come last in an output, so end the network with x.movedim"):
+        learner.learn(torch.randn(7, 4, 9), torch.randint(0, 4, (7, 9)))
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -970,6 +1042,58 @@ def test_what_goes_on_otherwise_than_it_began_is_told(tmp_path: Path, change: di
     else:
         with pytest.warns(UserWarning, match=f"This training goes on otherwise than it began: .*{told}"):
             again.resume(checkpoint_names(tmp_path)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"update": Adam(decay=0.7)}, "rules was"),
+        ({"update": Adam(beta1=0.5)}, "rules was"),
+        ({"loss": MeanSquaredError()}, "loss was .*CrossEntropy.*, is .*MeanSquaredError"),
+    ],
+)
+def test_other_rules_and_losses_are_told(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.02), folder=tmp_path).run()
+    again = Trainer(network(**options), blobs(), None, Schedule(epochs=1, lr=0.02), folder=tmp_path)
+    with pytest.warns(UserWarning, match=f"goes on otherwise than it began: .*{told}"):
+        again.resume()
+
+
+def test_rates_that_were_replaced_between_steps_go_on_after_a_resume(tmp_path: Path) -> None:
+    class Thaws(Callback):
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            assert isinstance(trainer.network, Network)
+            if trainer.progress.epoch == 1:
+                trainer.network.rates, trainer.network.clip = Rates(layers={"layers.0": 0.5}), 0.1
+                if trainer.folder is not None:
+                    trainer.stop()
+
+    def trainer(folder: Path | None = None) -> Trainer:
+        learner = network(routing="layer")
+        learner.rates = Rates(layers={"layers.0": 0.0})
+        return Trainer(learner, blobs(), None, Schedule(epochs=4, lr=0.02), folder=folder, callbacks=Thaws())
+
+    whole, first, second = trainer(), trainer(tmp_path), trainer(tmp_path)
+    whole.run()
+    first.run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second.resume()
+    assert isinstance(second.network, Network)
+    assert (second.network.rates, second.network.clip) == (Rates(layers={"layers.0": 0.5}), 0.1)
+    second.run()
+    for name, value in whole.network.learning_state().items():
+        assert torch.equal(value, second.network.learning_state()[name]), name
+
+
+def test_a_schedule_that_was_replaced_is_the_one_that_goes_on(tmp_path: Path) -> None:
+    trainer = Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.02), folder=tmp_path)
+    trainer.run()
+    trainer.schedule = Schedule(epochs=2, lr=0.02)
+    trainer.run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trainer(network(), blobs(), None, Schedule(epochs=2, lr=0.02), folder=tmp_path).resume()
 
 
 def test_what_writes_rows_is_called_last_wherever_it_stands(tmp_path: Path) -> None:

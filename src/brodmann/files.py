@@ -200,7 +200,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise BrodmannError(f"Cannot read {path}: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BrodmannError(f"{path} is not valid JSON: it is damaged, or was not written by brodmann.") from None
 
 

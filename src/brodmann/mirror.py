@@ -9,7 +9,7 @@ from .areas.starts import MIRROR_ROWS, mirrored
 from .checks import check_whole
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, LeastChange
-from .layers import AreaLinear
+from .layers import AreaLinear, Product
 
 
 @torch.no_grad()
@@ -26,8 +26,8 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     Source: Akrout et al. (2019), who do so in turns with learning, with a rate and a decay; all at once: our choice.
 
     Args:
-        network: A `Network` or a body. Its feedback weights are set in place; nothing else changes. Those of a
-            `Product` stay as they are.
+        network: A `Network` or a body. Its feedback weights are set in place; nothing else changes. A `Product` is
+            watched as the map of its weights, (out, in), whatever its operation is.
         samples: Rows of noise, n, drawn by PyTorch's own generator. Default 8192: a cosine of 0.95 for 784 inputs.
 
     Raises:
@@ -35,12 +35,10 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     """
     check_whole(samples=samples)
     parts = network.modules() if isinstance(network, nn.Module) else ()
-    paths = [(part, _innermost(part.feedback)) for part in parts if isinstance(part, AreaLinear)]
+    paths = [(part, _innermost(part.feedback)) for part in parts if isinstance(part, AreaLinear | Product)]
     pairs = [(layer, path) for layer, path in paths if isinstance(path, KolenPollack)]
     if not pairs:
-        raise BrodmannError(
-            "Expected a network with Kolen-Pollack feedback in an AreaLinear, which alone has weights to be set."
-        )
+        raise BrodmannError("Expected a network with Kolen-Pollack feedback, which alone has weights to be set.")
     for layer, path in pairs:
         _mirror(layer, path, samples)
 
@@ -49,7 +47,11 @@ def _innermost(path: Feedback | None) -> Feedback | None:
     return path.path if isinstance(path, LeastChange) else path
 
 
-def _mirror(layer: AreaLinear, path: KolenPollack, samples: int) -> None:
+def _mirror(layer: AreaLinear | Product, path: KolenPollack, samples: int) -> None:
+    if isinstance(layer, Product):
+        assert path.shared is not None  # one matrix, as a product asks for
+        path.shared.value[0] = _watched([layer.slab.value[0]], [], samples)
+        return
     areas = layer.areas
     common = [] if layer.shared is None else [layer.shared.value[0]]
     own = areas.weight.value if areas is not None else None  # (slots, out, in); what has no slot of its own is slot 0

@@ -307,3 +307,8 @@ def update_rule(name: str, **options: float) -> UpdateRule:
         raise unknown_name("update rule", name, UPDATES, "brodmann.updates.UPDATES")
     check_settings(name, options, UPDATES[name])
     return UPDATES[name](**options)
+
+
+def default_decay(name: str) -> float:
+    """Returns the decay of a rule where none is given: 0.2 for Adam, chosen on validation parts, else its own."""
+    return 0.2 if name == "adam" else update_rule(name).decay

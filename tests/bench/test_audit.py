@@ -39,7 +39,7 @@ def test_an_honest_benchmark_passes_the_audit(small_bench: Path) -> None:
 
 def cheat_choice(rows: list, trials: list, choices: dict, plan: dict) -> None:
     (methods,) = choices.values()
-    other = next(c for c in candidates(2) if c["lr"] != methods["SAL, 16 areas"]["lr"])
+    other = next(c for c in candidates(2) if c.lr != methods["SAL, 16 areas"]["lr"])._asdict()
     methods["SAL, 16 areas"].update(other)
     for row in rows:
         if row["method"] == "SAL, 16 areas" and row["protocol"] == "tuned":

@@ -16,7 +16,16 @@ from brodmann.bench.recipes import Plan, ten
 from brodmann.bench.reporting.audit import audit
 from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.tasks import run_case
-from brodmann.bench.tuner import at_edge, candidates, choose, next_settings, settled, stored_choices, trials_of
+from brodmann.bench.tuner import (
+    Settings,
+    at_edge,
+    candidates,
+    choose,
+    next_settings,
+    settled,
+    stored_choices,
+    trials_of,
+)
 from brodmann.errors import BrodmannError
 from brodmann.runs import RunOptions
 
@@ -70,58 +79,55 @@ def test_every_method_tries_the_same_settings_and_trials_leave_the_test_part_clo
     assert len(set(tried[0])) == 5
     assert candidates(3) == candidates(9)[:3]
     assert candidates(3, stream=True) == candidates(9, stream=True)[:3]
-    assert min(each["lr"] for each in candidates(8, stream=True)) < 1e-4 < min(each["lr"] for each in candidates(8))
+    assert min(each.lr for each in candidates(8, stream=True)) < 1e-4 < min(each.lr for each in candidates(8))
     row = run_case(trials_of(one, candidates(1))[0])
     assert row["test_reads"] == 0
     assert not {"test", "correct"} & row.keys()
-    assert run_case(settled(one, {blobs: {"a": candidates(1)[0]}}))["test_reads"] == 1
+    assert run_case(settled(one, {blobs: {"a": candidates(1)[0]._asdict()}}))["test_reads"] == 1
 
 
 def test_the_best_mean_validation_score_is_chosen_and_the_first_of_equals() -> None:
     def trial(place: int, seed: int, score: float) -> dict:
-        options = {**candidates(3)[place], "seed": seed}
+        options = {**candidates(3)[place]._asdict(), "seed": seed}
         return {"dataset": "d", "method": "m", "detail": {}, "options": options, "validation": score}
 
     rows = [trial(0, 0, 0.9), trial(0, 1, 0.5), trial(2, 0, 0.8), trial(2, 1, 0.8), trial(1, 0, 0.8), trial(1, 1, 0.8)]
     chosen = choose(rows)["d"]["m"]
-    assert {name: chosen[name] for name in ("lr", "decay", "dropout")} == candidates(3)[1]
+    assert Settings.of(chosen) == candidates(3)[1]
     assert (chosen["trials"], chosen["validation"]) == (3, 0.8)
 
 
-def scored(entries: list[dict[str, float]], best_rate: float) -> dict[tuple[float, ...], list[float]]:
+def scored(entries: list[Settings], best_rate: float) -> dict[Settings, list[float]]:
     """Scores of settings: the nearer the rate to the best one, the better; dropout 0.1 is a little better than none."""
-    return {
-        tuple(entry.values()): [-abs(math.log(entry["lr"] / best_rate)) + 0.01 * (entry["dropout"] == 0.1)]
-        for entry in entries
-    }
+    return {entry: [-abs(math.log(entry.lr / best_rate)) + 0.01 * (entry.dropout == 0.1)] for entry in entries}
 
 
 @pytest.mark.parametrize(("best_rate", "expected"), [(0.08, 0.076), (1e-4, 0.00011), (0.004, 0.0038)])
 def test_a_search_goes_on_from_its_best_beyond_the_rates_that_are_drawn(best_rate: float, expected: float) -> None:
-    tried: list[dict[str, float]] = []
+    tried: list[Settings] = []
     while more := next_settings(scored(tried, best_rate), 15):
         assert len(tried) in (0, *range(8, 15))
         tried += more
-    assert len({tuple(entry.values()) for entry in tried}) == len(tried) == 15
+    assert len(set(tried)) == len(tried) == 15
     assert tried[:8] == candidates(8)
     best = max(scored(tried, best_rate).items(), key=lambda entry: entry[1])[0]
-    assert best[0] == pytest.approx(expected, rel=0.3)
+    assert best.lr == pytest.approx(expected, rel=0.3)
 
 
 def test_a_search_on_a_plateau_tries_all_neighbours_then_what_would_be_drawn_next() -> None:
-    tried: list[dict[str, float]] = []
-    while more := next_settings({tuple(entry.values()): [1.0] for entry in tried}, 15):
+    tried: list[Settings] = []
+    while more := next_settings({entry: [1.0] for entry in tried}, 15):
         tried += more
     first = candidates(1)[0]
     changes = [{"lr": 0.006}, {"lr": 0.0015}, {"decay": 0.07}, {"dropout": 0.1}, {"decay": 0.6}]
-    assert tried[8:13] == [first | change for change in changes]
+    assert tried[8:13] == [first._replace(**change) for change in changes]
     assert tried[13:] == candidates(10)[8:]
 
 
 def test_searches_that_end_at_an_edge_are_named() -> None:
     def trials(best_rate: float) -> list[dict[str, Any]]:
         return [
-            {"dataset": "d", "method": "m", "detail": {}, "options": entry, "validation": score[0]}
+            {"dataset": "d", "method": "m", "detail": {}, "options": entry._asdict(), "validation": score[0]}
             for entry, score in zip(candidates(8), scored(candidates(8), best_rate).values(), strict=True)
         ]
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ import pytest
 
 from brodmann import Network, mlp
 from brodmann.bench import write_report
-from brodmann.bench.journal import read_journal
+from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.recipes import PAPER_METHODS, Plan, cases_of, ten
 from brodmann.bench.reporting.tables import Table
-from brodmann.bench.runner import run_recipes
+from brodmann.bench.runner import carry_out, run_recipes
 from brodmann.cli import main
 from brodmann.errors import BrodmannError
+from brodmann.runs.version import code_version
 
 TIMES = ("seconds", "step_seconds", "wall_seconds", "peak_rss_mb")
 
@@ -70,6 +72,16 @@ def test_rows_that_are_there_are_not_run_again(small_bench: Path) -> None:
     (dataset,) = {row["dataset"] for row in read_journal(small_bench / "rows.jsonl")}
     run_recipes(["ten"], Plan(quick=True, sets=(dataset,)), small_bench, jobs=1, trials=2, search=True)
     assert (small_bench / "rows.jsonl").read_bytes() == before
+
+
+def test_rows_of_another_version_of_the_code_are_told_of_before_more_are_added(blobs: str, tmp_path: Path) -> None:
+    plan = Plan(quick=True, sets=(blobs,), seeds=1, methods=("last layer only",))
+    journal = tmp_path / "rows.jsonl"
+    Journal(journal).append({"key": "other", "code": "0.0.1+abc"})
+    cases = [replace(case, searched=False) for case in cases_of(["ten"], plan)][:1]
+    with pytest.warns(UserWarning, match="^1 of the 1 rows in .*rows.jsonl come from another version of the code"):
+        carry_out(cases, Journal(journal), 1, "ten")
+    assert [row["code"] for row in read_journal(journal)] == ["0.0.1+abc", code_version()]
 
 
 def test_a_bench_killed_at_random_moments_has_the_rows_of_an_undisturbed_one(blobs: str, tmp_path: Path) -> None:

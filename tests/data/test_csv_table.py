@@ -74,6 +74,7 @@ def test_the_last_column_is_the_target(
         ("1,2,3\n1,2,x\n" * 5, "are numbers, but for 'x' in line 2: write all of them as numbers or all as words,"),
         ("1,2,0.5\n1,2,\n" * 5, "No target in line 2 of the last column of"),
         ("1,2,red\n1,2,\n" * 5, "No target in line 2 of the last column of"),
+        *((f"1,2,red\n1,2,{no}\n" * 5, f", got '{no}'") for no in ("<NA>", "#N/A", "NaT", "None")),
         (
             "".join(f"1,word {n}\n" for n in range(60)),
             "are words, and so classes, but there are 60 of them in 60 examples: name the task, classification.",

@@ -30,6 +30,12 @@ def test_digits_are_raw_images_with_a_fixed_stratified_test_part(digits: Dataset
     assert load("digits").digest == digits.digest
 
 
+def test_they_print_their_sizes_and_no_values(digits: Dataset) -> None:
+    assert repr(digits) == "Dataset('digits', 1437 train, 360 test, samples of shape (1, 8, 8), 10 classes)"
+    split = "Split('digits', 1293 train, 144 validation, 360 test, samples of shape (64,), 10 classes)"
+    assert repr(digits.split()) == split
+
+
 def test_digest_is_the_same_across_versions() -> None:
     # Tables of results carry digests, so this value must never change.
     dataset = Dataset.from_arrays("small", np.array([[1.0], [2.0]]), np.array([0, 1]), np.array([[3.0]]), np.array([1]))

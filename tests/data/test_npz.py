@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from brodmann.data import load
+from brodmann.data import Preprocessing, load, load_inputs
 from brodmann.errors import BrodmannError, MissingDataError
 
 from .sources import write_npz
@@ -152,3 +155,32 @@ def test_npz_absent_says_where_it_belongs(tmp_path: Path) -> None:
         MissingDataError, match=r"no file is there\. Put a \.npz file with x_train, .* at .*absent\.npz"
     ):
         load(str(path))
+
+
+def with_header(array: Any) -> bytes:
+    """A file of NumPy's whose header is no Python."""
+    file = io.BytesIO()
+    np.save(file, array)
+    content = file.getvalue()
+    return content[:10] + b"(" * 60 + content[70:]
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_LZMA])
+def test_damaged_files_of_any_kind_are_named(tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "damaged.npz"
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", with_header(np.ones((30, 3))))
+    if kind == zipfile.ZIP_LZMA:
+        content = bytearray(path.read_bytes())
+        content[60:70] = bytes(10)
+        path.write_bytes(content)
+    with pytest.raises(BrodmannError, match=r"x_train in .*damaged.npz cannot be read \(.*\). Save the file again."):
+        load(str(path))
+
+
+def test_a_damaged_array_is_named(tmp_path: Path) -> None:
+    (tmp_path / "damaged.npy").write_bytes(with_header(np.ones((3, 3))))
+    preprocessing = Preprocessing.fit(torch.rand(4, 3))
+    with pytest.raises(BrodmannError, match="damaged.npy cannot be read as a .npy array of numbers"):
+        load_inputs(tmp_path / "damaged.npy", preprocessing)

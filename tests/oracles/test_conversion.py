@@ -557,7 +557,7 @@ class StepsFirst(nn.Module):
 
 
 def test_rows_that_do_not_lie_sample_by_sample_are_refused_whatever_the_weights() -> None:
-    with pytest.raises(BrodmannError, match="is not one of samples, or of equally many rows of each"):
+    with pytest.raises(BrodmannError, match="or lays them in another dimension than the first"):
         from_torch(StepsFirst(), (11, 4))  # as many steps as samples are tried
     model = Windows("windows")
     with torch.no_grad():
@@ -800,6 +800,20 @@ class Hidden(nn.Module):
         return self.map(x) * torch.exp(self.scales[0])
 
 
+class Later(nn.Module):
+    """A layer with parameters such as a later PyTorch may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x
+
+
+Later.__module__ = "torch.nn.later"
+
+
 class Scaled(nn.Linear):
     """A map with a forward of its own."""
 
@@ -945,7 +959,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "it mixes the samples of a batch at inference too: let it track its running statistics",
         ),
-        (nn.Sequential(nn.Linear(4, 4), nn.PReLU()), {}, "of layers with parameters maps and norms alone can."),
+        (nn.Sequential(nn.Linear(4, 4), Later()), {}, "of layers with parameters maps and norms alone can."),
         (
             nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)),
             {},

@@ -73,7 +73,7 @@ def _stream_seconds(case: Case, paces: dict[str, tuple[float, float]]) -> float:
         split = _parts(case.options.dataset, case.options.grey)
         scored *= len(split.x_test) / len(split.x_validation)
     options = replace(case.options, seed=0, lr=None, decay=None, dropout=0.0)
-    kind = replace(case, options=options, trial=False).key
+    kind = replace(case, recipe="", options=options, searched=False, trial=False).key
     if kind not in paces:
         task = first.tasks[0]
         learner = stream_learner(case, task.x.shape[1], first.outputs)

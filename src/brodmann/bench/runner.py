@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -120,11 +121,23 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
 
 
 def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:
-    """Runs those of the cases that have no row yet, and appends theirs."""
-    done = {row["key"] for row in journal.rows()}
+    """Runs those of the cases that have no row yet, and appends theirs.
+
+    Warns:
+        UserWarning: The rows that are there come from another version of the code.
+    """
+    rows = journal.rows()
+    done = {row["key"] for row in rows}
     left = list({case.key: case for case in cases if case.key not in done}.values())
     if not left:
         return
+    others = sum(row["code"] != code_version() for row in rows)
+    if others:
+        warnings.warn(
+            f"{others} of the {len(rows)} rows in {journal.path} come from another version of the code. The report "
+            "will say so; for rows of one version choose another folder.",
+            stacklevel=2,
+        )
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns) as progress:
         bar = progress.add_task(title, total=len(left))

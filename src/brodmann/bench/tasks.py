@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import statistics
 import time
 import warnings
@@ -224,5 +225,5 @@ def _test_scores(right: Tensor) -> Row:
     return {"test": float(right.double().mean()), "tested": len(right), "correct": pack(right.numpy())}
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.4g}")

@@ -6,11 +6,11 @@ import itertools
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files import read_json
 from .case import Case, Row
@@ -21,16 +21,29 @@ DRAWN = 8
 """So many of them are the same for all, the default and what is drawn at random; the others are steps from the best."""
 TRIAL_SEEDS = (1000, 1001)
 """Seeds of a trial, kept apart from those of the results."""
-SEARCHED = ("lr", "decay", "dropout")
-Settings = tuple[float, ...]
-"""Values of `SEARCHED`."""
+
+
+class Settings(NamedTuple):
+    """What a search chooses."""
+
+    lr: float
+    decay: float
+    dropout: float
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """Takes them from the options of a row."""
+        return cls(*(values[name] for name in SEARCHED))
+
+
+SEARCHED = Settings._fields
 Tried = dict[Settings, list[float]]
 """Settings -> validation score of every seed."""
 Choices = dict[str, dict[str, dict[str, Any]]]
 """Data set -> method -> chosen settings."""
 
 
-def candidates(count: int, *, stream: bool = False) -> list[dict[str, float]]:
+def candidates(count: int, *, stream: bool = False) -> list[Settings]:
     """Returns the settings that every search begins with: the same for every method and data set.
 
     The first is the package's default; the others are drawn once: the learning rate log-uniformly from 5e-4 to 2e-2,
@@ -38,52 +51,48 @@ def candidates(count: int, *, stream: bool = False) -> list[dict[str, float]]:
     tasks teaches is kept best at rates far below those that suit many passes over one (docs/log.md).
     """
     draw, lowest = random.Random(0), 2e-5 if stream else 5e-4
-    found: list[dict[str, float]] = [{"lr": 3e-3, "decay": 0.2, "dropout": 0.0}]
+    found = [Settings(3e-3, 0.2, 0.0)]
     while len(found) < count:
-        found.append(
-            {
-                "lr": float(f"{lowest * (2e-2 / lowest) ** draw.random():.2g}"),
-                "decay": draw.choice((0.0, 0.1, 0.3, 1.0)),
-                "dropout": draw.choice((0.0, 0.2, 0.4)),
-            }
-        )
+        rate = _rounded(lowest * (2e-2 / lowest) ** draw.random(), 2)
+        found.append(Settings(rate, draw.choice((0.0, 0.1, 0.3, 1.0)), draw.choice((0.0, 0.2, 0.4))))
     return found[:count]
 
 
-def next_settings(tried: Tried, count: int, *, stream: bool = False) -> list[dict[str, float]]:
+def next_settings(tried: Tried, count: int, *, stream: bool = False) -> list[Settings]:
     """Returns what a search tries next, given the validation scores so far; nothing once it has tried ``count``.
 
     First all settings that are drawn (`candidates`), `DRAWN` of them; then one step at a time from the best so far: the
     first of its neighbours that was not tried. So a search whose best rate was the largest drawn goes on beyond it,
     every method has the same number of trials, and a longer search begins as a shorter one.
     """
-    if left := [entry for entry in candidates(min(count, DRAWN), stream=stream) if _tuple(entry) not in tried]:
+    if left := [entry for entry in candidates(min(count, DRAWN), stream=stream) if entry not in tried]:
         return left
     if len(tried) >= count:
         return []
     steps = itertools.chain(_neighbours(_best(tried)), candidates(2 * count, stream=stream))
-    return [next(entry for entry in steps if _tuple(entry) not in tried)]
+    return [next(entry for entry in steps if entry not in tried)]
 
 
-def _neighbours(best: Settings) -> Iterator[dict[str, float]]:
+def _neighbours(best: Settings) -> Iterator[Settings]:
     """Yields what differs in one setting from the best: twice and half its rate, less decay, another dropout, more."""
-    lr, decay, dropout = best
-    for changed in (
-        (float(f"{2.0 * lr:.2g}"), decay, dropout),
-        (float(f"{0.5 * lr:.2g}"), decay, dropout),
-        (lr, float(f"{decay / 3.0:.1g}"), dropout),
-        (lr, decay, round(abs(dropout - 0.1), 1)),
-        (lr, float(f"{3.0 * decay:.1g}"), dropout),
-    ):
-        yield dict(zip(SEARCHED, changed, strict=True))
+    yield best._replace(lr=_rounded(2.0 * best.lr, 2))
+    yield best._replace(lr=_rounded(0.5 * best.lr, 2))
+    yield best._replace(decay=_rounded(best.decay / 3.0, 1))
+    yield best._replace(dropout=round(abs(best.dropout - 0.1), 1))
+    yield best._replace(decay=_rounded(3.0 * best.decay, 1))
 
 
-def trials_of(case: Case, settings: Iterable[dict[str, Any]]) -> list[Case]:
+def _rounded(value: float, digits: int) -> float:
+    """Returns the value to so many digits that count."""
+    return float(f"{value:.{digits}g}")
+
+
+def trials_of(case: Case, settings: Iterable[Settings]) -> list[Case]:
     """Returns the trials of some settings, which are to be those of a case."""
     detail = {name: value for name, value in case.detail.items() if name != "every"}
     trial = replace(case, recipe="search", searched=False, trial=True, detail=detail)
     return [
-        replace(trial, options=replace(case.options, seed=seed, **values))
+        replace(trial, options=replace(case.options, seed=seed, **values._asdict()))
         for values in settings
         for seed in TRIAL_SEEDS
     ]
@@ -100,7 +109,7 @@ def choose(rows: Iterable[Row]) -> Choices:
     for (dataset, method), tried in sorted(scores_of(rows).items()):
         best = _best(tried)
         choices.setdefault(dataset, {})[method] = {
-            **dict(zip(SEARCHED, best, strict=True)),
+            **best._asdict(),
             "trials": len(tried),
             "validation": round(statistics.mean(tried[best]), 6),
         }
@@ -111,9 +120,8 @@ def scores_of(rows: Iterable[Row]) -> dict[tuple[str, str], Tried]:
     """Returns the validation scores of every search, by data set and method."""
     scores: dict[tuple[str, str], Tried] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        scores[search_name(row["dataset"], row["method"], row["detail"])][_tuple(row["options"])].append(
-            row["validation"]
-        )
+        name = search_name(row["dataset"], row["method"], row["detail"])
+        scores[name][Settings.of(row["options"])].append(row["validation"])
     return scores
 
 
@@ -125,8 +133,8 @@ def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, str, float, str]]:
     """
     found = []
     for (dataset, method), tried in sorted(scores_of(rows).items()):
-        for place, name in enumerate(SEARCHED[:2]):
-            values, best = {entry[place] for entry in tried}, _best(tried)[place]
+        for name in ("lr", "decay"):
+            values, best = {getattr(entry, name) for entry in tried}, getattr(_best(tried), name)
             if len(values) > 1 and best and best in (min(values), max(values)):
                 found.append((dataset, method, name, best, "smallest" if best == min(values) else "largest"))
     return found
@@ -141,11 +149,7 @@ def _best(tried: Tried) -> Settings:
 @cache
 def _order() -> dict[Settings, int]:
     every = [*candidates(1000, stream=True), *candidates(1000)]
-    return {_tuple(entry): place % 1000 for place, entry in enumerate(every)}
-
-
-def _tuple(values: dict[str, Any]) -> Settings:
-    return tuple(values[name] for name in SEARCHED)
+    return {entry: place % 1000 for place, entry in enumerate(every)}
 
 
 def stored_choices() -> Choices:

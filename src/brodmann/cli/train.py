@@ -44,6 +44,8 @@ class Train(RunOptions):
 
     def run(self) -> None:
         """Trains, prints the result, draws the figures."""
+        if self.tensorboard:
+            TensorBoard.check_installed()  # before an old run goes
         if self.resume is not None:
             folder = self.resume
         else:

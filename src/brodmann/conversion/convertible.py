@@ -51,8 +51,10 @@ def check_convertible(model: Any) -> None:
                 "something else."
             )
     for part in model.modules():
-        hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
-        if isinstance(part, WHOLE) and any(hooks):
+        of_gradients = (part._backward_hooks, part._backward_pre_hooks)
+        of_weights = (held._backward_hooks for held in part._parameters.values() if held is not None)
+        of_values = (part._forward_hooks, part._forward_pre_hooks) if isinstance(part, WHOLE) else ()
+        if any(of_gradients) or any(of_weights) or any(of_values):
             raise BrodmannError(f"{said(part)} cannot be converted: {type(part).__name__} has hooks.")
 
 

@@ -17,10 +17,12 @@ from torch.nn.modules.conv import _ConvNd
 from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
+from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import name_of
 from .in_place import RELUS
 from .provenance import Provenance, is_product, is_real, not_followed
-from .tracing import DROPOUTS, OfFunctions, one_line, traced
+from .tracing import OfFunctions, one_line, traced
+from .training_mode import DROPOUTS
 from .transformers import written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
@@ -87,9 +89,10 @@ def said(module: nn.Module) -> str:
 
 
 def _is_plain(node: fx.Node) -> bool:
-    """Whether a node is a function that no layer is made for."""
-    function = node.op in ("call_function", "call_method")
-    return function and node.target not in RELUS and node.target not in SUMS and node.target not in DROPOUTS
+    """Whether a node is a function that no layer is made for, or one through which no error goes down."""
+    if node.op not in ("call_function", "call_method"):
+        return False
+    return WITHOUT_ERROR in node.meta or not any(node.target in known for known in (RELUS, SUMS, DROPOUTS))
 
 
 class _Walk(fx.Interpreter):
@@ -173,7 +176,8 @@ class _Walk(fx.Interpreter):
                 raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
             if len(given) != 1 or given[0] not in self.names:
                 raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
-            return replace(self._of(node, module, read), each=self._rows_of_each(node, module))
+            applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
+            return replace(self._of(node, applied, read), each=self._rows_of_each(node, module))
         if not is_real(result) or node not in self.provenance.dependent:
             return None
         if node in self.provenance.products:
@@ -186,6 +190,8 @@ class _Walk(fx.Interpreter):
             if _is_plain(user) and (not weighted or node in self.provenance.fixed):
                 self.depths[node] = depth
                 return None
+        if WITHOUT_ERROR in node.meta:
+            return self._of(node, *self._as_module(node))
         if node.target in RELUS:
             return self._of(node, nn.ReLU(), read[:1])
         if node.target in DROPOUTS:
@@ -203,7 +209,14 @@ class _Walk(fx.Interpreter):
             return 0
         result, (read, *_) = self.env[node], node.all_input_nodes
         each, more = divmod(len(result), len(self.sample))
-        if more or not each or not self._lie_by_samples(read):
+        lie_by_samples = self._lie_by_samples(read)
+        if each == 1 and not more and not lie_by_samples:
+            raise BrodmannError(
+                f"{said(module)} cannot be converted: what comes to it is another when a sample comes alone. The "
+                "network draws random numbers at inference, such as by F.dropout without training=self.training, mixes "
+                "the samples of a batch, or lays them in another dimension than the first."
+            )
+        if more or not each or not lie_by_samples:
             raise BrodmannError(
                 f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {len(self.sample)} "
                 "samples, is not one of samples, or of equally many rows of each, one sample after the other."
@@ -239,6 +252,11 @@ class _Walk(fx.Interpreter):
         weight = self.env[held[0]]
         if weight.ndim < 2 or not _is_linear_in_both(product, self.env[value], weight):
             raise not_followed(node)
+        if not _depends_on(product, self.env[value], weight):
+            raise BrodmannError(
+                f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, by detach() "
+                "or torch.no_grad(), and would learn all the same. Make the parameter a buffer."
+            )
         return Weighted(product, weight), [value]
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
@@ -263,7 +281,7 @@ class _Walk(fx.Interpreter):
         """
         inside = fx.Graph(tracer_cls=OfFunctions)
         copies: dict[fx.Node, fx.Node] = {}
-        held: dict[str, Tensor] = {}
+        held: dict[str, Tensor | nn.Module] = {}
 
         def copied(read: fx.Node) -> fx.Node:
             if read not in copies:
@@ -273,10 +291,19 @@ class _Walk(fx.Interpreter):
                 elif read in self.names:
                     copies[read] = inside.placeholder(read.name)
                 else:
-                    copies[read] = inside.node_copy(read, copied)
+                    copies[read] = applied(read)
             return copies[read]
 
-        inside.output(inside.node_copy(node, copied))
+        def applied(read: fx.Node) -> fx.Node:
+            if isinstance(read.target, OwnDerivative):
+                held[read.name] = read.target
+                copy = inside.call_module(read.name, *fx.node.map_arg((read.args, read.kwargs), copied))
+            else:
+                copy = inside.node_copy(read, copied)
+            stops = WITHOUT_ERROR in read.meta and isinstance(self.env[read], Tensor)
+            return inside.call_method("detach", (copy,)) if stops else copy
+
+        inside.output(applied(node))
         function = fx.GraphModule(held, inside, name_of(node))
         return function, [read for read, copy in copies.items() if copy.op == "placeholder"]
 
@@ -304,6 +331,12 @@ def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, w
     )
     parts = [product(one, other) for one in (a, b) for other in (u, v)]
     return torch.allclose(product(a + b, u + v), sum(parts[1:], parts[0]), rtol=1e-3, atol=1e-3)
+
+
+@torch.enable_grad()
+def _depends_on(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
+    """Whether autograd knows a way from a product to its weights."""
+    return product(x, weight.detach().requires_grad_()).requires_grad
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -15,21 +15,14 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from ..errors import BrodmannError
+from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import Followed, asks_metadata
 from .in_place import leave_out_writing
 from .questions import Answering, parts_of, place_of
+from .training_mode import leave_out_dropouts, modules_that_differ
 
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
-DROPOUTS: dict[Any, type[nn.Module]] = {
-    functional.dropout: nn.Dropout,
-    functional.dropout1d: nn.Dropout1d,
-    functional.dropout2d: nn.Dropout2d,
-    functional.dropout3d: nn.Dropout3d,
-    functional.alpha_dropout: nn.AlphaDropout,
-    functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
-}
-"""Functions that a module stands for, which draws while learning alone."""
 BIASED = (
     functional.linear,
     functional.conv1d,
@@ -46,17 +39,31 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
     """Returns what a network computes, the modules of PyTorch and maps of other classes being single steps of it.
 
     Functions and modules that would write into their input return what they would write instead. Biases of functions
-    are sums of their own. A few samples (samples, ...) answer what the network asks of sizes.
+    are sums of their own. Modules without parameters that do more in training mode, such as stochastic depth, are
+    single steps too. A few samples (samples, ...) answer what the network asks of sizes.
 
     Raises:
         BrodmannError: The network cannot be followed, or writes into what others read.
+
+    Warns:
+        UserWarning: Other modules do more in training mode, which is left out.
     """
-    graph = _graph(root, sample)
+    graph, training = _both_graphs(root, sample, ())
+    if differ := modules_that_differ(graph, training):
+        whole = [name for name in differ if _holds_nothing(root.get_submodule(name))]
+        graph, training = _both_graphs(root, sample, whole)
+        if left := modules_that_differ(graph, training):
+            kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left)
+            warnings.warn(
+                f"What {', '.join(kinds)} does only in training mode is left out. To keep what is drawn there, put it "
+                "into a module of its own that holds no parameters.",
+                stacklevel=7,
+            )
+    leave_out_dropouts(graph, training, type(root[0]).__name__)
     leave_out_writing(graph, root, sample)
     for node in graph.nodes:
         _fold_metadata(node, root)
         _part_bias(node)
-    _leave_out_dropouts(graph, root, sample)
     _part_masks(graph, root)
     traced = fx.GraphModule(root, graph)
     traced.graph.eliminate_dead_code()
@@ -66,8 +73,14 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
 class _StopsAtMaps(fx.Tracer):
     """Stops at PyTorch's own modules and at maps of other classes, not at functions that would hide parameters."""
 
+    others: Collection[str] = ()
+    """Names of further modules at which it stops."""
+    transparent = False
+    """Whether errors go down through what is followed under ``torch.no_grad()``."""
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Linear | _ConvNd) or super().is_leaf_module(m, module_qualified_name)
+        stops = isinstance(m, nn.Linear | _ConvNd) or module_qualified_name in self.others
+        return stops or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Followed(node, self)
@@ -75,10 +88,14 @@ class _StopsAtMaps(fx.Tracer):
     def create_proxy(
         self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *others: Any, **more: Any
     ) -> Any:
-        whole = kind == "call_function" and package_of(target) not in FOLLOWED
-        if whole and any(map(self._is_parameter, parts_of((args, kwargs)))):
+        function = kind == "call_function" and not isinstance(target, OwnDerivative)
+        hides = function and package_of(target) not in FOLLOWED
+        if hides and any(map(self._is_parameter, parts_of((args, kwargs)))):
             return target(*args, **kwargs)
-        return super().create_proxy(kind, target, args, kwargs, *others, **more)
+        made = super().create_proxy(kind, target, args, kwargs, *others, **more)
+        if not torch.is_grad_enabled() and not self.transparent:
+            mark(made.node, self.root.get_submodule(target) if kind == "call_module" else None)
+        return made
 
     def _is_parameter(self, part: Any) -> bool:
         if isinstance(part, fx.Proxy):
@@ -106,13 +123,28 @@ class OfFunctions(fx.Tracer):
 
     proxy_buffer_attributes = True
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether it stops at a module."""
+        return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)
 
-def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
-    tracers: tuple[Callable[[], fx.Tracer], ...] = (_StopsAtMaps, _FollowsBuffers, lambda: _Answers(sample))
-    for tracer in tracers:  # the last alone makes a graph that holds for samples of one shape
+
+def _both_graphs(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> tuple[fx.Graph, fx.Graph]:
+    """Returns what a network does at inference and in training mode, some modules being single steps of it."""
+    graph = _graph(root, sample, whole)
+    try:
+        return graph, _graph(root.train(), sample, whole)
+    finally:
+        root.eval()
+
+
+def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Graph:
+    tracers: tuple[Callable[[], _StopsAtMaps], ...] = (_StopsAtMaps, _FollowsBuffers, lambda: _Answers(sample))
+    for of_a_kind in tracers:  # the last alone makes a graph that holds for samples of one shape
+        tracer = of_a_kind()
+        tracer.others = whole
         try:
-            with _unchanged(root):
-                return tracer().trace(root)
+            with _unchanged(root), whole_functions():
+                return tracer.trace(root)
         except BrodmannError:
             raise
         except Exception as error:  # of the user's own code, which meets proxies instead of tensors
@@ -121,6 +153,11 @@ def _graph(root: nn.Sequential, sample: Tensor) -> fx.Graph:
         f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
         f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
     )
+
+
+def _holds_nothing(module: nn.Module) -> bool:
+    """Whether a module has neither parameters nor buffers."""
+    return not any(True for _ in (*module.parameters(), *module.buffers()))
 
 
 @contextmanager
@@ -197,37 +234,6 @@ def _written_out(
     scores = graph.call_function(torch.matmul, (query, graph.call_method("transpose", (key, -2, -1))))
     masked = graph.call_function(operator.add, (graph.call_function(operator.mul, (scores, scale)), attn_mask))
     return graph.call_function(torch.matmul, (graph.call_method("softmax", (masked, -1)), value))
-
-
-def _leave_out_dropouts(graph: fx.Graph, root: nn.Sequential, sample: Tensor) -> None:
-    """Leaves out functions that draw no dropout in training mode either, as far as the network does the same there."""
-
-    def draws(network: fx.Graph) -> list[fx.Node]:
-        attention = functional.scaled_dot_product_attention
-        return [node for node in network.nodes if node.target in DROPOUTS or node.target is attention]
-
-    here = draws(graph)
-    try:
-        training = draws(_graph(root.train(), sample))
-    finally:
-        root.eval()
-    if len(training) != len(here):
-        raise BrodmannError(
-            f"{type(root[0]).__name__} cannot be converted: in training mode it calls other functions for dropout, "
-            "which would be lost: write F.dropout(x, p, training=self.training), or nn.Dropout, not below an `if`."
-        )
-    for node, other in zip(here, training, strict=True):
-        if node.target in DROPOUTS:
-            asked = inspect.signature(other.target).bind(*other.args, **other.kwargs)  # type: ignore[arg-type]
-            asked.apply_defaults()
-            if asked.arguments["training"] is False:
-                node.replace_all_uses_with(node.all_input_nodes[0])
-                graph.erase_node(node)
-        elif other.kwargs.get("dropout_p", other.args[4] if len(other.args) > 4 else 0.0):
-            raise BrodmannError(
-                "scaled_dot_product_attention cannot be converted with dropout, which it would lose: set dropout_p to "
-                "0, or write the attention out with an nn.Dropout."
-            )
 
 
 def package_of(function: Any) -> str:

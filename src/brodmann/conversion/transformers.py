@@ -1,4 +1,4 @@
-"""PyTorch's embeddings, attention and encoder layers, written out so that torch.fx can follow what they do."""
+"""PyTorch's embeddings, attention, encoder layers and PReLU, written out so that torch.fx can follow what they do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import BrodmannError
 
 
 def written_out(module: nn.Module) -> nn.Module:
-    """Returns a module in which embeddings, attention and encoder layers do openly what they did, weights kept."""
+    """Returns a module in which the kinds of `TWINS` do openly what they did, weights kept."""
     return _written_out(module, {})
 
 
@@ -46,6 +46,19 @@ class Embedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Takes whole numbers (...); returns (..., size)."""
         return functional.embedding(x, self.weight, self.padding)
+
+
+class PReLU(nn.Module):
+    """As `nn.PReLU`: ``x`` where it is positive, else ``a x``, a slope for each channel or one for all."""
+
+    def __init__(self, prelu: nn.PReLU) -> None:
+        """Takes the slopes."""
+        super().__init__()
+        self.weight = prelu.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes x (samples, channels, ...); returns the same shape."""
+        return functional.prelu(x, self.weight)
 
 
 class Attention(nn.Module):
@@ -166,6 +179,7 @@ def added(mask: Tensor, like: Tensor) -> Tensor:
 
 TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Embedding: Embedding,
+    nn.PReLU: PReLU,
     nn.MultiheadAttention: Attention,
     nn.TransformerEncoderLayer: EncoderLayer,
     nn.TransformerEncoder: Encoder,

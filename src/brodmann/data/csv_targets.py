@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import BrodmannError
 
 TASKS = ("classification", "regression")
-MISSING = ("", "na", "n/a", "nan", "null", "?")
+MISSING = ("", "na", "n/a", "nan", "null", "?", "<na>", "#n/a", "#na", "nat", "none")
 """What stands for a target that is not there."""
 LARGEST = float(np.finfo(np.float32).max)
 """Of the numbers that a table may hold, which become float32."""

@@ -23,9 +23,17 @@ TEST_FRACTION = 0.2
 class _Described:
     """What `Dataset` and `Split` can say about themselves."""
 
+    name: str
     classes: tuple[str, ...] | None
     x_train: Tensor
     y_train: Tensor
+
+    def __repr__(self) -> str:
+        """Names sizes: the values would fill screens."""
+        parts = {key.removeprefix("x_"): len(part) for key, part in vars(self).items() if key.startswith("x_")}
+        counts = ", ".join(f"{count} {part}" for part, count in parts.items())
+        kind = f"{self.outputs} classes" if self.is_classification else f"{self.outputs} real targets"
+        return f"{type(self).__name__}({self.name!r}, {counts}, samples of shape {self.shape}, {kind})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,7 +57,7 @@ class _Described:
 
 
 # Equality of tensors is not one truth value, so the generated comparison would fail; the digest is there to compare.
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split(_Described):
     """Processed training, validation and test parts.
 
@@ -91,7 +99,7 @@ class Split(_Described):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset(_Described):
     """A data set with the raw values of its source.
 

@@ -95,7 +95,7 @@ def _read_npz(path: Path, *_: Any) -> Array:
 def _read_npy(path: Path, *_: Any) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
+    except Exception as error:  # of whatever reads a damaged header, such as Python's own tokenizer
         raise BrodmannError(
             f"{path} cannot be read as a .npy array of numbers ({why_unreadable(error)}). Save it with numpy.save."
         ) from error
@@ -104,21 +104,41 @@ def _read_npy(path: Path, *_: Any) -> Array:
     return array
 
 
+def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where: str) -> list[int] | None:
+    """Returns where the columns of the training data stand among others; None where one of both has no names.
+
+    Args:
+        columns: Names of the training data's columns, if it had them.
+        names: Of the columns that there are, if they have them.
+        where: What messages call these.
+
+    Raises:
+        BrodmannError: One is absent, or stands there twice.
+    """
+    if not columns or not names or counts(columns) or counts(names):
+        return None
+    for column in columns:
+        if column not in names:
+            raise BrodmannError(
+                f"{where} has no column '{column}', which the training data has, among {', '.join(names)}: add it, or "
+                "leave the names out where all columns stand in the order of training."
+            )
+        if names.count(column) > 1:
+            raise BrodmannError(f"{where} has the column '{column}' {names.count(column)} times: leave the others out.")
+    return [names.index(column) for column in columns]
+
+
 def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array:
     """Reads a table; where it and the training data name their columns, those of the training data in their order."""
     names, lines = read_lines(path, columns or ())
     width = len(lines[0][1])
-    places: Sequence[int] = range(width)
-    if names and columns and not counts(names) and not counts(columns):
-        absent = [column for column in columns if column not in names]
-        if absent:
+    places: Sequence[int] | None = places_of(columns, names, str(path))
+    if places is None:
+        places = range(width)
+        if width == features + 1:
             raise BrodmannError(
-                f"{path} has no column '{absent[0]}', which the training data has, among {', '.join(names)}: add it, "
-                "or leave the header out where all columns stand in the order of training."
+                f"{path} has {width} columns where {features} were learned from: leave the targets out."
             )
-        places = [names.index(column) for column in columns]
-    elif width == features + 1:
-        raise BrodmannError(f"{path} has {width} columns where {features} were learned from: leave the targets out.")
     return numbers(lines, path, width, places)
 
 

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -26,9 +25,10 @@ from ..errors import BrodmannError
 from ..generators import Draws
 from ..losses import Loss, SumOfSquares
 from ..network import Network
-from ..runs.options import check_partition, default_decay
+from ..routing import check_partition
 from ..training import Callback, Interrupted, Schedule, Trainer, outputs_of
-from ..updates import update_rule
+from ..updates import default_decay, update_rule
+from .scaling import Scaler
 
 Array = NDArray[Any]
 P = ParamSpec("P")
@@ -214,7 +214,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self._weights_seen = (0.0, 0)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
-        self._scaler = StandardScaler() if self.standardise else None
+        self._scaler = Scaler() if self.standardise else None
         self.__dict__.pop("best_validation_score_", None)
 
     def _router(self) -> dict[str, Any]:
@@ -264,7 +264,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         scaled = x if self._scaler is None else self._scaler.transform(x)
         with np.errstate(over="ignore"):
             inputs = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
-        if not all_finite(inputs):
+        known = self._scaler is None or np.isfinite(self._scaler.scale_).all()
+        if not known or not all_finite(inputs):
             raise BrodmannError("Expected inputs that float32 can hold, got larger ones: scale them down.")
         return inputs
 

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..errors import BrodmannError
 from ..losses import MeanSquaredError
 from .base import Array, SALEstimator, all_or_nothing, without_weightless
+from .scaling import Scaler
 
 
 class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
@@ -66,10 +66,10 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         if first:
             begun = self._begin(x, y)
             self._target_scaler.fit(begun, sample_weight=weight)
-            if (begun == begun[:1]).all():
+            if (begun == begun[:1]).all(axis=0).any():
                 warnings.warn(
-                    "partial_fit takes the scale of targets from its first call, and here all are equal: begin with "
-                    "more samples, or scale targets yourself.",
+                    "partial_fit takes the scale of targets from its first call, and here one is the same for all "
+                    "samples: begin with more of them, or scale targets yourself.",
                     stacklevel=3,
                 )
         elif targets.shape[1] != self._target_scaler.n_features_in_:
@@ -77,6 +77,11 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
         self._train_on(x, self._target_tensor(targets), weight, schedule)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def predict(self, X: ArrayLike) -> Array:
         """Returns the predicted target of each sample, (samples,) or (samples, targets)."""
@@ -96,7 +101,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             targets = column_or_1d(targets, warn=True)
         self._one_target = targets.ndim == 1
         targets = targets.reshape(len(x), -1)
-        self._target_scaler = StandardScaler()
+        self._target_scaler = Scaler()
         self._start(x.shape[1], targets.shape[1], MeanSquaredError(normalised=False))
         return targets
 

@@ -23,6 +23,9 @@ class Local(Layer):
     ``y = f(x)`` and ``e_below = e J``, J the Jacobian of f at x: x (batch, ...), y and e alike in shape, e_below as x.
     J holds no weights, so that PyTorch's own formula for this one operation transports none. In a `Graph` it may take
     several tensors, which come as a tuple, and returns an error for each.
+
+    Attributes:
+        draws: Whether `trace` puts the operation into training mode, in which dropout draws. Default True.
     """
 
     def __init__(self, operation: Callable[..., Tensor]) -> None:
@@ -60,7 +63,7 @@ class Local(Layer):
                     "it: leave inplace=True out."
                 )
             operation.eval()
-        self.operation = operation
+        self.operation, self.draws = operation, True
         self._known = type(operation) is nn.ReLU or isinstance(operation, WithPullBack)  # derivatives written out
 
     def train(self, mode: bool = True) -> Local:
@@ -84,7 +87,7 @@ class Local(Layer):
         with torch.inference_mode(False), torch.enable_grad():
             leaves = [_leaf(part) for part in (x if isinstance(x, tuple) else (x,))]
             if module is not None:
-                module.train()
+                module.train(self.draws)
             try:
                 y = self.operation(*leaves)
             except torch.OutOfMemoryError:

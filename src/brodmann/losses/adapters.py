@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
 from ..errors import BrodmannError
-from .builtin import CrossEntropy, Loss, MeanSquaredError, SumOfSquares, like_output
+from .builtin import CrossEntropy, Loss, MeanSquaredError, SumOfSquares, hint_of_place, like_output
 
 _OF_LOGITS = (
     nn.CrossEntropyLoss,
@@ -65,6 +65,7 @@ class PyTorchLoss:
         if weight is not None:
             raise _takes_no_weights(self.loss)
         _follow(self.loss, output)
+        shape, hint = tuple(target.shape), hint_of_place(output, target)
         # PyTorch would stretch a target of another shape over the output, and wants classes second.
         names_classes = isinstance(self.loss, nn.MultiLabelMarginLoss) or self.loss is functional.multilabel_margin_loss
         if target.is_floating_point() or (target.numel() == output.numel() and not names_classes):
@@ -76,7 +77,7 @@ class PyTorchLoss:
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             raise BrodmannError(
                 f"{_name_of(self.loss)} does not take an output of shape {tuple(output.shape)} with targets of shape "
-                f"{tuple(target.shape)}, {target.dtype}: {error}"
+                f"{shape}, {target.dtype}{hint}: {error}"
             ) from None
 
 
@@ -134,6 +135,16 @@ def takes_logits(loss: Loss) -> bool:
         return isinstance(loss, CrossEntropy)
     inner = loss.loss.func if isinstance(loss.loss, partial) else loss.loss
     return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
+
+
+def left_out(loss: Loss) -> int | None:
+    """Returns the class that a loss of PyTorch leaves out, such as -100 for padding; None where there is none."""
+    if not isinstance(loss, PyTorchLoss):
+        return None
+    if isinstance(loss.loss, nn.Module):
+        return getattr(loss.loss, "ignore_index", None)
+    known = inspect.signature(loss.loss).parameters.get("ignore_index")
+    return None if known is None else known.default
 
 
 def is_known(loss: Loss) -> bool:

@@ -183,11 +183,17 @@ def one_number(loss: Any) -> Tensor:
 
 
 def like_output(target: Tensor, output: Tensor) -> Tensor:
-    """Returns real targets in the shape and the kind of number of the output: NumPy's are float64."""
-    if target.numel() != output.numel():
-        raise BrodmannError(
-            f"Expected targets of shape {tuple(output.shape)}, as the output, got {tuple(target.shape)}."
-        )
+    """Returns real targets in the shape and the kind of number of the output: NumPy's are float64.
+
+    Flat ones may be of outputs of several dimensions, and the other way round, but not of images: channels come last
+    in those that go out, and first in those that come flat.
+    """
+    shapes = [[size for size in tensor.shape if size > 1] for tensor in (target, output)]
+    flattened = target.ndim != output.ndim and output.ndim < 4
+    if target.numel() != output.numel() or not (shapes[0] == shapes[1] or flattened):
+        came = f"Expected targets of shape {tuple(output.shape)}, as the output, got {tuple(target.shape)}"
+        moved = target.ndim > 2 and target.movedim(1, -1).shape == output.shape
+        raise BrodmannError(f"{came}{': channels come last, give target.movedim(1, -1)' if moved else ''}.")
     return target.reshape(output.shape).to(output.dtype)
 
 
@@ -200,7 +206,7 @@ def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
             "targets a MeanSquaredError"
         )
     elif target.numel() != output.numel() // classes:
-        problem = f"shape {tuple(target.shape)}"
+        problem = f"shape {tuple(target.shape)}{hint_of_place(output, target)}"
     else:
         problem = f"{int(target.min())} to {int(target.max())}"
         if int(target.min()) == -100:
@@ -208,6 +214,12 @@ def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
     return BrodmannError(
         f"Expected targets of shape {tuple(leading)}, torch.int64, from 0 to {classes - 1}, got {problem}."
     )
+
+
+def hint_of_place(output: Tensor, target: Tensor) -> str:
+    """Returns what to do where classes stand second in an output, as PyTorch's losses take them; else nothing."""
+    second = output.ndim > 2 and target.shape == output.shape[:1] + output.shape[2:]
+    return ": classes come last in an output, so end the network with x.movedim(1, -1)" if second else ""
 
 
 def _share(values: Tensor, weight: Tensor | None, normalised: bool) -> Tensor | float:

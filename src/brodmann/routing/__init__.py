@@ -2,7 +2,7 @@
 
 from .conflict import Conflict, sketch
 from .route import Choice, Route, checked_route, gathered, spread, weights_of_rows
-from .router import Router, build_router, cell_count
+from .router import Router, build_router, cell_count, check_partition
 
 __all__ = [
     "Choice",
@@ -11,6 +11,7 @@ __all__ = [
     "Router",
     "build_router",
     "cell_count",
+    "check_partition",
     "checked_route",
     "gathered",
     "sketch",

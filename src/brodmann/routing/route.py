@@ -149,7 +149,7 @@ def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
 def spread(of_samples: Tensor, rows: int) -> Tensor:
     """Returns what each sample has, (samples,), for each of its rows, (rows,), which lie together."""
     samples = of_samples.shape[0]  # len() would fix the batch of an exported graph
-    return of_samples if rows == samples else of_samples.repeat_interleave(rows // samples, output_size=rows)
+    return of_samples if rows == samples else of_samples[:, None].expand(-1, rows // samples).reshape(-1)
 
 
 def weights_of_rows(weight: Tensor, rows: int) -> Tensor:

@@ -337,6 +337,16 @@ def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -
     return areas if partition == "fixed" else 4 * int(areas)  # small ones of NumPy overflow
 
 
+def check_partition(name: str) -> None:
+    """Checks that a partition works without splits by hand: an adaptive one would stay a single area.
+
+    Raises:
+        BrodmannError: It is unknown, or adaptive.
+    """
+    if name not in ("fixed", "growing"):
+        raise unknown_name("partition", name, ("fixed", "growing"))
+
+
 def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:
     """Builds the router of a layer; raises a `BrodmannError` where that gives none of so many areas."""
     built = router(in_features, areas, update=update)

@@ -65,6 +65,8 @@ def start_run(
     _device(options.device)
     split = split_data(options, data)
     _check_learnable(options, data, split)
+    if options.patience is not None and not len(split.x_validation):
+        raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
     with torch.random.fork_rng(devices=[]):
         learner_for(options, split)  # fail on bad sizes before we replace a run
         if compare:

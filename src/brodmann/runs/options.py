@@ -12,8 +12,9 @@ from ..builders.parts import STORAGES
 from ..builders.sizes import check_channels
 from ..checks import check_positive, check_real, check_share, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
+from ..routing import check_partition
 from ..training.schedule import Pace, Schedule
-from ..updates import SGD, UPDATES, UpdateRule, update_rule
+from ..updates import SGD, UPDATES, UpdateRule, default_decay, update_rule
 
 BASELINES = ("backprop", "last-layer")
 OF_AREAS = (
@@ -260,18 +261,3 @@ def check_builder(name: str) -> None:
             f"The builder '{name}' does not take {', '.join(missing)}, which a run gives every builder: let its "
             "arguments end by **common, and hand them on."
         )
-
-
-def check_partition(name: str) -> None:
-    """Checks that a partition works without splits by hand: an adaptive one would stay a single area.
-
-    Raises:
-        BrodmannError: It is unknown, or adaptive.
-    """
-    if name not in ("fixed", "growing"):
-        raise unknown_name("partition", name, ("fixed", "growing"))
-
-
-def default_decay(optimiser: str) -> float:
-    """Returns the decay where none is given: 0.2 for Adam, chosen on validation parts, else the rule's own."""
-    return 0.2 if optimiser == "adam" else update_rule(optimiser).decay

@@ -25,10 +25,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..baselines import Backpropagation
-from ..checks import rows_not_finite
+from ..checks import check_tensors, rows_not_finite
 from ..data import Dataset, Preprocessing, Split, data_directory, load, load_inputs
-from ..data.csv_table import counts
-from ..data.inputs import process
+from ..data.inputs import places_of, process
 from ..data.targets import TargetScale
 from ..errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError
 from ..files import expanded, read_json, write_json
@@ -240,14 +239,14 @@ class Run:
         return [classes[index] for index in outputs.argmax(1).tolist()]
 
     def _in_order(self, samples: Any) -> Any:
-        """Returns a data frame with the columns of the training data in their order, where both have names."""
-        if self.columns is None or counts(self.columns) or not hasattr(samples, "columns"):
-            return samples
-        names = [str(name) for name in samples.columns]
-        for column in self.columns:
-            if column not in names:
-                raise BrodmannError(f"Expected samples with a column '{column}', got {', '.join(names)}.")
-        return samples[list(self.columns)]
+        """Returns a data frame, or a row of one, with the columns of the training data in their order, where named."""
+        if not hasattr(samples, "columns") and hasattr(samples, "index") and getattr(samples, "ndim", 0) == 1:
+            labels = [str(label) for label in samples.index]
+            row = not set(labels).isdisjoint(self.columns or ())
+            places = places_of(self.columns, labels, "The row") if row else None
+        else:
+            places = places_of(self.columns, [str(name) for name in getattr(samples, "columns", ())], "The frame")
+        return samples if places is None else numpy.asarray(samples)[..., places]
 
     def result(self) -> dict[str, Any] | None:
         """Returns the outcome, None before the end and where a file is damaged: the last checkpoint makes it again."""
@@ -263,6 +262,7 @@ class Run:
 
 def _numbers(samples: ArrayLike) -> NDArray[Any]:
     if isinstance(samples, torch.Tensor):
+        check_tensors(samples=samples)
         samples = samples.detach().cpu()
         samples = samples.float() if samples.is_floating_point() else samples  # NumPy knows no bfloat16
     try:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..baselines import Backpropagation
-from ..checks import check_real, check_whole
+from ..checks import check_real, check_tensors, check_whole
 from ..errors import BrodmannError
 from ..training import Learner
 from .stream import NetworkLearner
@@ -119,6 +119,7 @@ class NearestMean:
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """Adds the samples to the means of their classes."""
+        x, y = _checked(x, self.sums.shape[1]), _checked_classes(y, len(x), len(self.counts))
         self.sums.index_add_(0, y, x)
         self.counts.index_add_(0, y, torch.ones(len(y)))
 
@@ -127,6 +128,7 @@ class NearestMean:
 
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class of the nearest mean among those seen."""
+        x = _checked(x, self.sums.shape[1])
         means = self.sums / self.counts.clamp_min(1)[:, None]
         distance = torch.cdist(x, means, compute_mode="donot_use_mm_for_euclid_dist")  # whose products would cancel
         distance = distance.masked_fill(self.counts == 0, torch.inf)
@@ -161,11 +163,11 @@ class StreamingDiscriminant:
         self.discriminants: tuple[Tensor, Tensor] | None = None  # of the samples so far, once somebody asks
 
     def _features(self, x: Tensor) -> Tensor:
-        return torch.relu(self.hidden(x)).double()
+        return torch.relu(self.hidden(_checked(x, self.hidden.in_features))).double()
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """Adds the samples to the sums."""
-        h = self._features(x)
+        h, y = self._features(x), _checked_classes(y, len(x), len(self.counts))
         self.sums.index_add_(0, y, h)
         self.counts.index_add_(0, y, torch.ones(len(y)))
         self.squares.addmm_(h.t(), h)
@@ -187,7 +189,8 @@ class StreamingDiscriminant:
         means = self.sums / counts.clamp_min(1)[:, None]
         # Within-class covariance: all squares less those of the means.
         covariance = (self.squares - means.t() @ (counts[:, None] * means)) / counts.sum()
-        ridge = self.RIDGE * covariance.diagonal().mean()
+        variance = float(covariance.diagonal().mean())
+        ridge = self.RIDGE * (variance if variance > 0 else 1.0)  # none within classes of one sample each
         weight = torch.linalg.solve(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64), means.t())
         return weight, -0.5 * (means.t() * weight).sum(0)
 
@@ -198,3 +201,21 @@ class StreamingDiscriminant:
     def total_parameters(self) -> int:
         """The covariance too."""
         return self.active_parameters() + self.squares.numel()
+
+
+def _checked(x: Tensor, features: int) -> Tensor:
+    """Returns samples (n, features) in float32; raises a `BrodmannError` where they are none."""
+    check_tensors(x=x)
+    if x.ndim != 2 or x.shape[1] != features:
+        raise BrodmannError(f"Expected samples of shape (n, {features}), got {tuple(x.shape)}.")
+    return x.float()
+
+
+def _checked_classes(y: Tensor, samples: int, outputs: int) -> Tensor:
+    """Returns a class for each sample, (n,) int64; raises a `BrodmannError` where they are none."""
+    check_tensors(y=y)
+    if y.shape != (samples,) or y.is_floating_point():
+        raise BrodmannError(f"Expected classes ({samples},), whole numbers, got {tuple(y.shape)} {y.dtype}.")
+    if samples and not 0 <= int(y.min()) <= int(y.max()) < outputs:
+        raise BrodmannError(f"Expected classes from 0 to {outputs - 1}, got {int(y.min())} to {int(y.max())}.")
+    return y.long()

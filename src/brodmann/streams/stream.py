@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..checks import check_pairs, check_real, check_tensors, check_whole
+from ..checks import check_pairs, check_real, check_tensors, check_whole, rows_not_finite
 from ..errors import BrodmannError
 from ..training import outputs_of
 from ..training.learner import Learner, check_learner
@@ -106,6 +106,10 @@ def learn_stream(
     learner = _as_learner(learner)
     check_whole(batch_size=batch_size)
     check_whole(0, seed=seed)
+    if not isinstance(tasks, Iterable):
+        raise BrodmannError(f"Expected a list of tasks, got {type(tasks).__name__}.")
+    if after_task is not None and not callable(after_task):
+        raise BrodmannError(f"Expected after_task to be a function of a task's number, got {after_task!r}.")
     tasks = list(tasks)
     if not tasks:
         raise BrodmannError("Expected at least one task.")
@@ -138,13 +142,16 @@ def _as_learner(learner: Any) -> StreamLearner:
 def _check_task(task: Any) -> None:
     if not isinstance(task, Task):
         raise BrodmannError(f"Expected tasks of the class Task, got {type(task).__name__}.")
-    if not task.parts or not all(isinstance(part, tuple | list) and len(part) == 2 for part in task.parts):
+    several = isinstance(task.parts, Sequence) and len(task.parts)
+    if not several or not all(isinstance(part, tuple | list) and len(part) == 2 for part in task.parts):
         raise BrodmannError("Expected parts in every task, a list of pairs of samples and classes to be scored by.")
     for x, y in ((task.x, task.y), *task.parts):
         check_tensors(x=x, y=y)
         check_pairs(x, y)
         if y.ndim != 1 or y.is_floating_point():
             raise BrodmannError(f"Expected classes (n,), whole numbers, got {tuple(y.shape)} {y.dtype}.")
+        if bad := rows_not_finite(x):
+            raise BrodmannError(f"Sample {bad[0]} of a task, counted from 0, is not finite: remove or fill it first.")
 
 
 def _accuracy(learner: StreamLearner, x: Tensor, y: Tensor) -> float:
@@ -167,8 +174,9 @@ def continual_scores(matrix: Sequence[Sequence[float]]) -> dict[str, float]:
     Raises:
         BrodmannError: There is nothing, or some tasks have more parts than one: which task a score is of is not known.
     """
-    if not len(matrix) or not len(matrix[0]):
-        raise BrodmannError("Expected a matrix of accuracies, as learn_stream returns it, got nothing.")
+    rows = isinstance(matrix, Sequence) and all(isinstance(row, Sequence) for row in matrix)
+    if not rows or not len(matrix) or not len(matrix[0]):
+        raise BrodmannError(f"Expected a matrix of accuracies, as learn_stream returns it, got {matrix!r}.")
     if len(matrix) > 1 and any(len(row) != len(matrix) for row in matrix):
         raise BrodmannError(
             f"Expected a score for each of the {len(matrix)} tasks in every row, got {len(matrix[0])}: give each task "

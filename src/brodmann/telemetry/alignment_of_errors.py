@@ -21,8 +21,9 @@ class Alignment:
 
     Attributes:
         layer: Name of the layer.
-        cosine: Cosine of both over the whole batch; 1 for backpropagation, 0 for unrelated.
-        norm_ratio: ``|error| / |gradient|``.
+        cosine: Cosine of both over the whole batch; 1 for backpropagation, 0 for unrelated; NaN where one of them is
+            0, as behind units that are all silent.
+        norm_ratio: ``|error| / |gradient|``; NaN where both are 0.
         error_norm: ``|error|``.
         weight_cosine: Cosine of the feedback matrix and ``W0``; None where there is not one of each.
     """
@@ -35,7 +36,7 @@ class Alignment:
 
 
 def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
-    """Compares each layer's error with the true gradient, on a copy of the network; dropout is off.
+    """Compares each layer's error with the true gradient, on a copy of the network that draws no dropout.
 
     The true gradient comes from PyTorch autograd through the forward weights, routes held fixed.
 
@@ -57,17 +58,15 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
     with quiet_copy(network) as twin:
         truth = _true_errors(twin, x.clone(), target)
         received: dict[nn.Module, Tensor] = {}
-        twin.learn(x, target, lr=0.0, observe=lambda layer, error: received.update({layer: error}))
+        twin.learn(x, target, lr=0.0, observe=received.__setitem__)
     rows = []
     for name, layer in _maps(twin):
         if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
             continue
         error, gradient = received[layer].flatten().double(), truth[layer].flatten().double()
-        tiny = torch.finfo(torch.float64).tiny
-        cosine = float(error @ gradient / (error.norm() * gradient.norm()).clamp_min(tiny))
-        norm = float(error.norm())
-        ratio = norm / max(float(gradient.norm()), tiny)
-        rows.append(Alignment(name, cosine, ratio, norm, _weight_cosine(layer)))
+        size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
+        cosine = float(error / size @ (gradient / true_size))
+        rows.append(Alignment(name, cosine, float(size / true_size), float(size), _weight_cosine(layer)))
     return rows
 
 

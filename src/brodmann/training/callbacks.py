@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ..files import write_bytes
 from ..network import Network, routers
 from ..routing import Router
 from ..telemetry import alignment, area_usage
-from .trainer import Callback, Trainer
+from .callback import Callback
+from .trainer import Trainer
 
 _SHOWN = ("validation_accuracy", "validation_r2")
 
@@ -77,7 +79,7 @@ class AreaUse(Callback):
 
 
 class AlignmentRecord(Callback):
-    """Adds ``alignment``, layer -> cosine of its error and the true gradient, to every epoch's row.
+    """Adds ``alignment``, layer -> cosine of its error and the true gradient or None, to every epoch's row.
 
     And ``weight_alignment``, layer -> cosine of its feedback matrix and ``W0``, where there is one of each. See
     `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws both. Where the network cannot be
@@ -97,7 +99,8 @@ class AlignmentRecord(Callback):
                 self.possible = False
                 warnings.warn(f"The alignment of this network is not recorded: {error}", stacklevel=2)
                 return
-            row["alignment"] = {layer.layer: round(layer.cosine, 4) for layer in found}
+            cosines = {layer.layer: layer.cosine for layer in found}
+            row["alignment"] = {name: None if isnan(value) else round(value, 4) for name, value in cosines.items()}
             weights = {layer.layer: layer.weight_cosine for layer in found}
             row["weight_alignment"] = {name: round(value, 4) for name, value in weights.items() if value is not None}
 
@@ -203,11 +206,18 @@ class TensorBoard(Callback):
         Raises:
             BrodmannError: TensorBoard is not installed.
         """
+        self.check_installed()
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder))
+
+    @staticmethod
+    def check_installed() -> None:
+        """Raises a `BrodmannError` where TensorBoard is not installed."""
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            import torch.utils.tensorboard  # noqa: F401
         except ImportError:
             raise BrodmannError("TensorBoard is not installed: pip install 'brodmann[tensorboard]'.") from None
-        self.writer = SummaryWriter(str(folder))
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""

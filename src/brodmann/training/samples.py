@@ -126,7 +126,7 @@ class OfDataset(Samples):
         return x, target, weight[0] if weight else None
 
 
-def as_samples(part: Any, name: str, device: torch.device, *, weighted: bool) -> Samples:
+def as_samples(part: Any, name: str, device: torch.device) -> Samples:
     """Returns samples of a part, which is a tuple of tensors or a data set.
 
     Raises:
@@ -134,21 +134,19 @@ def as_samples(part: Any, name: str, device: torch.device, *, weighted: bool) ->
     """
     if not isinstance(part, tuple | list):
         return OfDataset(part, device)
-    if not 2 <= len(part) <= 2 + weighted:
-        raise BrodmannError(
-            f"Expected samples and targets{', perhaps weights' if weighted else ''}, got {len(part)} tensors."
-        )
+    if len(part) not in (2, 3):
+        raise BrodmannError(f"Expected samples and targets, perhaps weights, got {len(part)} tensors.")
     return InMemory(name, *part)
 
 
-def in_memory(part: Any, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns samples and targets of a part, see `as_samples`; those of a data set are all made at once.
+def in_memory(part: Any, name: str, device: torch.device) -> tuple[Tensor, ...]:
+    """Returns samples, targets and perhaps weights of a part, see `as_samples`; of a data set all are made at once.
 
     Raises:
         BrodmannError: It is neither, or holds something that cannot be scored.
     """
-    samples = as_samples(part, name, device, weighted=False)
+    samples = as_samples(part, name, device)
     if not isinstance(samples, InMemory):
-        x, target, _ = samples.batch(torch.arange(len(samples)))
-        samples = InMemory(name, x, target)
-    return samples.x, samples.target
+        samples = InMemory(name, *samples.batch(torch.arange(len(samples))))
+    held = samples.x, samples.target
+    return held if samples.weight is None else (*held, samples.weight)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..checks import check_pairs, check_tensors
-from ..losses.adapters import is_known, per_sample, takes_logits
-from ..losses.builtin import are_classes, one_number
+from ..losses.adapters import is_known, left_out, per_sample, takes_logits
+from ..losses.builtin import are_classes, like_output, one_number
+from ..routing import weights_of_rows
 from .learner import Learner, check_learner
 
 ROWS = 1024
@@ -23,12 +24,22 @@ def outputs_of(network: Callable[[Tensor], Tensor], x: Tensor, rows: int = ROWS)
 
 
 @torch.no_grad()
-def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = ROWS) -> dict[str, float]:
+def evaluate(
+    network: Learner, x: Tensor, target: Tensor, weight: Tensor | None = None, *, rows: int = ROWS
+) -> dict[str, float]:
     """Returns the loss, and the `score` where targets are classes or real values like the outputs; x (n, ...).
 
     Of a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size compare.
     There is no ``r2`` where the loss takes outputs for logits, such as a binary cross-entropy, or where whole numbers
-    may be anything: a loss of your own.
+    may be anything: a loss of your own. Accuracy is over those targets that the loss counts, see `right_and_counted`.
+
+    Args:
+        network: What is scored.
+        x: Samples, (n, ...).
+        target: Of each sample, (n, ...).
+        weight: Of each sample, or of each of its targets, (n, ...): in the loss as in learning; in the score a sample
+            of weight 0 does not count, and all others count alike. Default None: all count.
+        rows: Samples that go through the network at a time. Default 1024.
 
     Raises:
         BrodmannError: There is nothing to score, the numbers of samples and targets differ, or it is no network.
@@ -37,11 +48,15 @@ def evaluate(network: Learner, x: Tensor, target: Tensor, rows: int = ROWS) -> d
     check_tensors(x=x, target=target)
     check_pairs(x, target)
     outputs = outputs_of(network, x, rows)
-    loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, None))), len(x))
+    loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), len(x))
+    if are_classes(outputs, target):
+        right, counted = right_and_counted(outputs, target, weight, left_out(network.loss))
+        return {"loss": loss, **({"accuracy": right / counted} if counted else {})}
     values = target.numel() == outputs.numel() and not takes_logits(network.loss)
-    known = target.is_floating_point() or is_known(network.loss)
-    scored = are_classes(outputs, target) or (values and known)
-    return {"loss": loss, **(score(outputs, target) if scored else {})}
+    if not values or not (target.is_floating_point() or is_known(network.loss)):
+        return {"loss": loss}
+    heavy = slice(None) if weight is None else weight.reshape(len(x), -1).ne(0).any(1)
+    return {"loss": loss, **score(outputs[heavy], target[heavy])}
 
 
 def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
@@ -52,7 +67,9 @@ def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
     """
     if are_classes(outputs, target):
         return {"accuracy": float(correct(outputs, target).double().mean())}
-    target = target.reshape(outputs.shape).to(outputs.dtype)
+    if not len(target):
+        return {}
+    target = like_output(target, outputs)
     residual = (outputs - target).double().square().sum(0)
     total = (target - target.mean(0)).double().square().sum(0)
     varies = target.amin(0) < target.amax(0)
@@ -62,3 +79,21 @@ def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
 def correct(outputs: Tensor, target: Tensor) -> Tensor:
     """Returns which classes are right, (n, ...): outputs (n, ..., classes), target as many classes in any shape."""
     return outputs.argmax(-1) == target.reshape(outputs.shape[:-1])
+
+
+def right_and_counted(outputs: Tensor, target: Tensor, weight: Tensor | None, left_out: int | None) -> tuple[int, int]:
+    """Returns how many classes are right, and how many count: those of weight 0 and those left out do not.
+
+    Args:
+        outputs: (n, ..., classes).
+        target: As many classes.
+        weight: Of each sample or target, (n, ...), or None.
+        left_out: The target that the loss leaves out, such as -100 for padding, or None.
+    """
+    right = correct(outputs, target)
+    if weight is None and left_out is None:
+        return int(right.sum()), right.numel()
+    counts = torch.ones_like(right) if left_out is None else target.reshape(right.shape) != left_out
+    if weight is not None:
+        counts &= weights_of_rows(weight, right.numel()).reshape(right.shape) != 0
+    return int((right & counts).sum()), int(counts.sum())

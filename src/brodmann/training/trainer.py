@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +21,11 @@ from ..errors import BrodmannError, CheckpointError, DivergenceError
 from ..files import as_json, staying
 from ..generators import Draws
 from ..kernels import library
-from ..losses.adapters import per_sample
+from ..layer import Rates
+from ..losses.adapters import describe_loss, left_out, per_sample
 from ..losses.builtin import are_classes
+from ..network import Network
+from .callback import Callback
 from .checkpoints import (
     Checkpoint,
     checkpoint_names,
@@ -36,34 +39,11 @@ from .learner import Learner, check_learner
 from .progress import Progress
 from .samples import as_samples, in_memory
 from .schedule import Pace, Schedule, batches, learning_rate
-from .scoring import correct, evaluate
+from .scoring import evaluate, right_and_counted
 from .signals import Waiting, waiting_signals
 
 GENERATORS = ("generator_state", "device_generator_state")
 """Tensors of a checkpoint that say where the generators stand; the second is that of an accelerator."""
-
-
-class Callback:
-    """Receives the events of a training. Every method does nothing by default.
-
-    Attributes:
-        last: Class attribute: True if it is called after those without, as what writes a row must be, so that the row
-            holds what the others put there. Default False.
-    """
-
-    last: ClassVar[bool] = False
-
-    def on_start(self, trainer: Trainer) -> None:
-        """Called once, before the first step of a call of `Trainer.run`."""
-
-    def on_step(self, trainer: Trainer, loss: float) -> None:
-        """Called after every step, with its loss (of a sum over samples their mean)."""
-
-    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        """Called after every epoch with its row of metrics, before the checkpoint; may add to the row."""
-
-    def on_end(self, trainer: Trainer) -> None:
-        """Called once, also when training stops early or fails: ``trainer.failure`` then holds the exception."""
 
 
 class Trainer:
@@ -73,7 +53,7 @@ class Trainer:
         self,
         network: Learner,
         train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any],
-        validation: tuple[Tensor, Tensor] | Dataset[Any] | None = None,
+        validation: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any] | None = None,
         schedule: Schedule | None = None,
         *,
         folder: str | Path | None = None,
@@ -87,7 +67,8 @@ class Trainer:
             train: Samples (n, ...) and targets (n, ...), and where they count differently weights (n, ...), as for
                 `Network.learn`. Or a `torch.utils.data.Dataset` of such items, with a length, for samples that memory
                 does not hold: batches are made as they are needed, in the schedule's order.
-            validation: Samples and targets for validation, a data set of them, which is taken into memory, or None.
+            validation: Samples and targets for validation, perhaps their weights, see `evaluate`; a data set of them,
+                which is taken into memory; or None.
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
             callbacks: Objects of `Callback`, called in turn, those that are `last` behind the others.
@@ -111,8 +92,8 @@ class Trainer:
             )
         self.network, self.schedule = network, schedule or Schedule()
         device = _device(network)
-        self.samples = as_samples(train, "training", device, weighted=True)
-        self.validation: tuple[Tensor, Tensor] | None = None
+        self.samples = as_samples(train, "training", device)
+        self.validation: tuple[Tensor, ...] | None = None
         if validation is not None and not _is_empty(validation):
             self.validation = in_memory(validation, "validation", device)
         self.folder = None if folder is None else Path(folder)
@@ -166,14 +147,15 @@ class Trainer:
     def resume(self, name: str | None = None) -> None:
         """Goes back to a checkpoint in the folder, by default the newest.
 
-        The network, the data and the schedule are those of this trainer: give it the same ones as before.
+        The network, the data and the schedule are those of this trainer: give it the same ones as before. The
+        network's ``rates`` and ``clip``, which may be replaced between steps, become those of the checkpoint.
 
         Raises:
             CheckpointError: There is none, it is damaged, or it is of another network; parts of that which fit may
                 have been taken then, so build yours anew.
 
         Warns:
-            UserWarning: Data or schedule are others.
+            UserWarning: Data, schedule, loss or rules are others.
         """
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
@@ -186,7 +168,10 @@ class Trainer:
             self.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
-        before, now = checkpoint.settings, self._settings
+        before = checkpoint.settings
+        if isinstance(self.network, Network) and "rates" in before:
+            self.network.rates, self.network.clip = Rates(**before.pop("rates")), before.pop("clip")
+        now = self._settings()
         changed = [f"{name} was {old!r}, is {now.get(name)!r}" for name, old in before.items() if old != now.get(name)]
         if changed:
             warnings.warn(f"This training goes on otherwise than it began: {', '.join(changed)}.", stacklevel=2)
@@ -199,18 +184,26 @@ class Trainer:
             drop_checkpoints_after(self.folder, name)
 
     @cached_property
+    def _digest(self) -> str:
+        return self.samples.digest()
+
     def _settings(self) -> dict[str, Any]:
-        """What decides how this training goes on, but for the network itself, as JSON can hold it."""
-        pace, schedule = self.pace, self.schedule
+        """Returns what decides how this training goes on, beside the tensors of its network, as JSON can hold it."""
+        pace, schedule, network = self.pace, self.schedule, self.network
+        rules = {str(part.update_rule) for _, part in network.named_modules() if hasattr(part, "update_rule")}
         settings = {
             "samples": len(self.samples),
-            "the digest of the data": self.samples.digest(),
+            "the digest of the data": self._digest,
+            "loss": describe_loss(network.loss),
+            "rules": sorted(rules),
             "epochs": pace.epochs,
             "batch_size": pace.batch_size,
             "lr": float(self.lr),
             "shape": pace.shape if isinstance(pace.shape, str) else getattr(pace.shape, "__name__", "one of its own"),
             **{name: getattr(schedule, name) for name in ("warmup", "seed", "patience", "metric")},
         }
+        if isinstance(network, Network):  # its own may be replaced between steps
+            settings |= {"rates": vars(network.rates), "clip": network.clip}
         return as_json(settings)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
@@ -257,49 +250,57 @@ class Trainer:
         return progress
 
     def _epoch(self) -> None:
-        progress, schedule, (_, batch_size, shape) = self.progress, self.schedule, self.pace
+        progress, (_, batch_size, shape) = self.progress, self.pace
         largest, steps, count = self.lr, self.steps, len(self.samples)
-        order = batches(count, batch_size, schedule.seed, progress.epoch)
+        order = batches(count, batch_size, self.schedule.seed, progress.epoch)
         # The last full batch: of a few samples all units may be off.
         watched = max(0, count // batch_size - 1)
-        for rows in order[progress.batch :]:
-            began = time.perf_counter()
-            self.rate = lr = learning_rate(largest, progress.step, steps, shape, schedule.warmup)
-            watch = Watch() if progress.batch == watched else None
-            samples, wanted, weight = self.samples.batch(rows)
-            samples = self._transformed(samples)
-            observe = None if watch is None else watch.observe
-            try:
-                loss_tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=lr, observe=observe)
-                check_loss(self.network, loss_tensor, samples)
-            except DivergenceError as error:
-                raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
-            loss = per_sample(self.network.loss, float(loss_tensor), len(rows))
-            progress.seconds += time.perf_counter() - began
-            progress.batch += 1
-            progress.step += 1
-            progress.samples += len(rows)
-            progress.loss_sum += loss * len(rows)
-            if are_classes(output, wanted):
-                progress.score_sum += int(correct(output, wanted).sum())
-                progress.scored += wanted.numel()
-            if watch is not None:
-                watch.check(self.network)
-                self._silent = self._silent + 1 if watch.silent else 0
-                if self._silent == 2:
-                    warnings.warn(
-                        "No error has reached the layers below the uppermost for two epochs: their units are silent "
-                        "for all samples, and learn nothing. Lower the learning rate.",
-                        stacklevel=2,
-                    )
+        for number in range(progress.batch, len(order)):
+            self.rate = learning_rate(largest, progress.step, steps, shape, self.schedule.warmup)
+            loss = self._step(order[number], self.rate, Watch() if number == watched else None)
             for callback in self.callbacks:
                 callback.on_step(self, loss)
             if self._waiting.number is not None:
                 self._checkpoint()
                 self._waiting.stop_if_any()
-            if time.monotonic() - self._written > schedule.checkpoint_seconds:
+            if time.monotonic() - self._written > self.schedule.checkpoint_seconds:
                 self._checkpoint()
         self._end_epoch()
+
+    def _step(self, rows: Tensor, lr: float, watch: Watch | None) -> float:
+        """Learns from a batch, counts it, and returns its loss, a mean over samples."""
+        progress, began = self.progress, time.perf_counter()
+        samples, wanted, weight = self.samples.batch(rows)
+        samples = self._transformed(samples)
+        observe = None if watch is None else watch.observe
+        try:
+            tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=lr, observe=observe)
+            check_loss(self.network, tensor, samples)
+        except DivergenceError as error:
+            raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
+        loss = per_sample(self.network.loss, float(tensor), len(rows))
+        progress.seconds += time.perf_counter() - began
+        progress.batch += 1
+        progress.step += 1
+        progress.samples += len(rows)
+        progress.loss_sum += loss * len(rows)
+        if are_classes(output, wanted):
+            right, counted = right_and_counted(output, wanted, weight, left_out(self.network.loss))
+            progress.score_sum += right
+            progress.scored += counted
+        if watch is not None:
+            watch.check(self.network)
+            self._tell_of_silence(watch.silent)
+        return loss
+
+    def _tell_of_silence(self, silent: bool) -> None:
+        self._silent = self._silent + 1 if silent else 0
+        if self._silent == 2:
+            warnings.warn(
+                "No error has reached the layers below the uppermost for two epochs: their units are silent for all "
+                "samples, and learn nothing. Lower the learning rate.",
+                stacklevel=2,
+            )
 
     def _end_epoch(self) -> None:
         progress = self.progress
@@ -352,7 +353,9 @@ class Trainer:
             self._check_folder()
             draws = zip(GENERATORS, self._draws.now(), strict=False)
             tensors = {**self.network.learning_state(), **dict(draws)}
-            write_checkpoint(self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress), self._settings))
+            write_checkpoint(
+                self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress), self._settings())
+            )
         self._written = time.monotonic()
 
 

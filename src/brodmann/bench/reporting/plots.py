@@ -150,7 +150,8 @@ def layers(path: Path, rows: Sequence[Row]) -> None:
         place = _feedback_place(row["method"])
         kind = {"color": COLOURS[place], "linestyle": STYLES[place % 4], "linewidth": 1.3, "label": row["method"]}
         numbers = range(1, len(row["layers"]) + 1)
-        angles = [math.degrees(math.acos(max(-1.0, min(1.0, line["cosine"])))) for line in row["layers"]]
+        cosines = [math.nan if line["cosine"] is None else line["cosine"] for line in row["layers"]]
+        angles = np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
         panels[0].plot(numbers, angles, **kind)
         panels[1].plot(numbers, [line["error"] if line["error"] > 0 else math.nan for line in row["layers"]], **kind)
         first = len(row["layers"]) - len(row["silent"])  # activations follow layers, but for the first and the readout

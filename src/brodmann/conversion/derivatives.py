@@ -1,0 +1,97 @@
+"""What says itself how errors go down through it: functions with a derivative of their own, and blocks without any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.autograd import Function
+
+from ..errors import BrodmannError
+from .questions import parts_of
+
+WITHOUT_ERROR = "without_error"
+"""Marks nodes that were followed under ``torch.no_grad()``: no error goes down through them."""
+
+
+class OwnDerivative(nn.Module):
+    """A `torch.autograd.Function`, which computes its derivative as it says, and not as its operations would."""
+
+    def __init__(self, function: type[Function]) -> None:
+        """Takes the class of the function."""
+        super().__init__()
+        self.function = function
+        # As torch.fx asks of functions.
+        self.__name__, self.__module__ = function.__name__, function.__module__
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Applies it."""
+        return self.function.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+class WithoutError(nn.Module):
+    """An operation through which no error goes down."""
+
+    def __init__(self, operation: nn.Module) -> None:
+        """Takes the operation."""
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies it."""
+        return self.operation(x).detach()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def whole_functions() -> Iterator[None]:
+    """Keeps functions with a derivative of their own whole while torch.fx follows a network, which sees their inside.
+
+    PyTorch's own, such as what computes a block twice to save memory, have the derivative of what is inside.
+    """
+    base: Any = Function.__base__  # to which `apply` hands on, also one that was taken from its class before
+
+    def called(function: type[Function], *args: Any, **kwargs: Any) -> Any:
+        applied = super(base, function).apply
+        came = next((part for part in parts_of((args, kwargs)) if isinstance(part, fx.Proxy)), None)
+        if came is None:
+            return applied(*args, **kwargs)
+        if function.__module__.split(".")[0] != "torch":
+            return came.tracer.create_proxy("call_function", OwnDerivative(function), args, kwargs)
+        with transparent(came.tracer):
+            return applied(*args, **kwargs)
+
+    base.apply = classmethod(called)
+    try:
+        yield
+    finally:
+        del base.apply
+
+
+@contextmanager
+def transparent(tracer: Any) -> Iterator[None]:
+    """Lets errors through what PyTorch computes without gradients at first, and again with them later."""
+    before, tracer.transparent = tracer.transparent, True
+    try:
+        yield
+    finally:
+        tracer.transparent = before
+
+
+def mark(node: fx.Node, module: nn.Module | None) -> None:
+    """Notes of a node that was followed under ``torch.no_grad()`` that no error goes down through it.
+
+    Args:
+        node: The node.
+        module: What it calls, if that is a module.
+
+    Raises:
+        BrodmannError: It is a map, and would learn where ``torch.no_grad()`` keeps it from that.
+    """
+    if module is not None and any(True for _ in module.parameters()):
+        raise BrodmannError(
+            f"{type(module).__name__} cannot be converted: the network calls it under torch.no_grad(), and it would "
+            'learn all the same. Call it as any other, and give the Network Rates(layers={"its name": 0.0}).'
+        )
+    node.meta[WITHOUT_ERROR] = True

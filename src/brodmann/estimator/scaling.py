@@ -1,0 +1,30 @@
+"""Scaling of columns to mean 0 and variance 1."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+
+class Scaler(StandardScaler):  # type: ignore[misc]
+    """As scikit-learn's, which takes a column for constant that varies little beside its mean, as time stamps do.
+
+    Here that alone is constant whose least and largest value are equal; where the variance is too small for a number,
+    the range stands in for the deviation.
+    """
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Takes mean and deviation of the columns of X, (samples, features)."""
+        self._lowest, self._highest = np.inf, -np.inf
+        return super().fit(X, y, sample_weight)  # type: ignore[no-any-return]
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Adds further rows."""
+        super().partial_fit(X, y, sample_weight)
+        self._lowest = np.minimum(getattr(self, "_lowest", np.inf), np.min(X, axis=0))
+        self._highest = np.maximum(getattr(self, "_highest", -np.inf), np.max(X, axis=0))
+        deviation = np.where(self.var_ == 0, self._highest - self._lowest, np.sqrt(self.var_))
+        self.scale_ = np.where(self._lowest < self._highest, deviation, 1.0)
+        return self

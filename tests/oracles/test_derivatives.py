@@ -1,0 +1,254 @@
+"""Derivatives that a model writes itself, blocks without gradients and what it draws while learning, as in autograd."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from brodmann import SGD, BrodmannError, Network, from_torch
+from brodmann.training import Schedule, Trainer
+
+
+class Spike(torch.autograd.Function):
+    """A step whose derivative is that of a soft one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return error / (1 + x.abs()) ** 2
+
+
+class Reversed(torch.autograd.Function):
+    """Identity, with errors turned round, as in domain-adversarial training."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None]:
+        return -ctx.factor * error, None
+
+
+class Crossed(torch.autograd.Function):
+    """A product of two values whose derivatives are not theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        return x * y
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, Tensor]:
+        return error, -2.0 * error
+
+
+class Multiplied(torch.autograd.Function):
+    """A matrix product of values and weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return error @ weight.t(), x.t() @ error
+
+
+def rounded_straight_through(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        step = h.round() - h
+    return h + step
+
+
+def normalised(h: Tensor) -> Tensor:
+    with torch.set_grad_enabled(False):
+        scale = h.abs().mean(-1, keepdim=True)
+    return h / scale
+
+
+@torch.no_grad()
+def largest(h: Tensor) -> Tensor:
+    return torch.relu(h.amax(-1, keepdim=True)) + functional.relu(h)
+
+
+class Between(nn.Module):
+    """Two maps with a function between them."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.below, self.above = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.scale, self.relu = nn.Parameter(torch.randn(16, 16)), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.above(self.function(self.below(x)))
+
+
+class Held(Between):
+    """The same, of a function that also takes the network's own parts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.above(self.function(self, self.below(x)))  # type: ignore[call-arg]
+
+
+def relu_without_error(held: Held, h: Tensor) -> Tensor:
+    with torch.no_grad():
+        open_units = held.relu(h)
+    return h * open_units
+
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "surrogate": Spike.apply,
+    "reversed": lambda h: Reversed.apply(torch.tanh(h), 0.5) + 1,
+    "crossed": lambda h: Crossed.apply(h.tanh(), h),
+    "straight through": rounded_straight_through,
+    "scale without error": normalised,
+    "helper without error": lambda h: h / (1 + largest(h)),
+    "module without error": relu_without_error,
+    "computed twice": lambda h: checkpoint(torch.tanh, h, use_reentrant=True),
+}
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_errors_go_down_as_the_model_says(name: str) -> None:
+    torch.manual_seed(0)
+    model = (Held if name == "module without error" else Between)(FUNCTIONS[name])
+    network = Network(from_torch(model, (6,), areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.randn(32, 6), torch.randint(0, 3, (32,))
+    for _ in range(4):
+        loss = functional.cross_entropy(model(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        torch.testing.assert_close(network.learn(x, y), loss.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(network(x), model(x).detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_functions_with_a_derivative_of_their_own_go_through_pickle() -> None:
+    torch.manual_seed(0)
+    network = Network(from_torch(Between(rounded_and_reversed), (6,), areas=3))
+    copy = pickle.loads(pickle.dumps(network))
+    x, y = torch.randn(20, 6), torch.randint(0, 3, (20,))
+    for _ in range(2):
+        assert torch.equal(network.learn(x, y, lr=0.1), copy.learn(x, y, lr=0.1))
+
+
+def rounded_and_reversed(h: Tensor) -> Tensor:
+    return rounded_straight_through(Reversed.apply(h, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda held, h: Multiplied.apply(h, held.scale), "^Multiplied cannot be converted where it takes parameters"),
+        (lambda held, h: h @ held.scale.detach(), "^matmul .* multiplies by a parameter that gets no gradient"),
+        (lambda held, h: functional.dropout(h), "is another when a sample comes alone. The network draws random"),
+        (lambda held, h: h - h.mean(0), "mixes the samples of a batch"),
+    ],
+)
+def test_what_would_learn_otherwise_is_refused(function: Callable[..., Tensor], message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        from_torch(Held(function), (6,), areas=1)
+
+
+def test_a_map_that_no_grad_keeps_from_learning_is_refused() -> None:
+    class Frozen(Between):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                h = self.below(x)
+            return self.above(h)
+
+    with pytest.raises(BrodmannError, match=r"^Linear cannot be converted: the network calls it under torch.no_grad"):
+        from_torch(Frozen(torch.tanh), (6,))
+
+
+@pytest.mark.parametrize("place", ["container", "activation", "weight"])
+def test_hooks_on_gradients_are_refused(place: str) -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 3))
+    if place == "weight":
+        model[1].weight.register_hook(lambda error: 2 * error)  # type: ignore[union-attr]
+    else:
+        part = model[0] if place == "container" else model[0][1]  # type: ignore[index]
+        part.register_full_backward_hook(lambda *_: None)
+    with pytest.raises(BrodmannError, match="has hooks"):
+        from_torch(model)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, leaves branches of samples out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(0.5).div_(0.5)
+
+
+class Block(nn.Module):
+    """A residual block on images whose branch may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.path, self.readout = nn.Conv2d(2, 2, 3, padding=1), DropPath(), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout((x + self.path(torch.tanh(self.map(x)))).flatten(1))
+
+
+def test_what_a_module_without_parameters_draws_while_learning_is_drawn(recwarn: pytest.WarningsRecorder) -> None:
+    torch.manual_seed(0)
+    model = Block()
+    network = Network(from_torch(model, (2, 4, 4), areas=1))
+    assert not recwarn.list
+    x, y = torch.randn(40, 2, 4, 4), torch.randint(0, 3, (40,))
+    torch.testing.assert_close(network(x), model.eval()(x).detach())
+    assert len({float(network.learn(x, y, lr=0.0)) for _ in range(3)}) == 3
+    x = torch.ones(400, 2, 4, 4)
+    _, output = network.learn_with_output(x, torch.zeros(400, dtype=torch.int64), lr=0.0)
+    left_out = model.readout(x.flatten(1)).detach()
+    share = (output - left_out).abs().amax(1).lt(1e-5).float().mean()
+    assert 0.4 < float(share) < 0.6
+    history = Trainer(network, (x, torch.zeros(400, dtype=torch.int64)), schedule=Schedule(epochs=1)).run().history
+    assert len(history) == 1
+
+
+def test_what_else_is_done_only_while_training_is_told_of() -> None:
+    class Noisy(Between):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.below(x)
+            return self.above(h + torch.randn_like(h) if self.training else h)
+
+    with pytest.warns(UserWarning, match="^What Noisy does only in training mode is left out") as told:
+        from_torch(Noisy(torch.tanh), (6,))
+    assert told[0].filename == __file__
+
+
+def test_the_slopes_of_a_prelu_learn_as_under_autograd() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.PReLU(4, 0.1), nn.Flatten(), nn.PReLU(), nn.Linear(16, 3)).double()
+    body = from_torch(model, (2, 4, 4), areas=1, feedback="transpose", update=SGD()).double()
+    network, optimiser = Network(body, lr=0.1), torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.randn(20, 2, 4, 4, dtype=torch.float64), torch.randint(0, 3, (20,))
+    for _ in range(4):
+        loss = functional.cross_entropy(model(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        torch.testing.assert_close(network.learn(x, y), loss.detach(), rtol=1e-10, atol=1e-10)
