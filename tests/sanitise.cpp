@@ -82,11 +82,11 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     cell[pass].resize(rows);
     nearest<C>(threads, rows, outputs, inputs, x.data(), prototypes.data(), cell[pass].data());
     out[pass].resize(rows * outputs);
-    forward<C, W>(threads, groups, inputs, outputs, x.data(), weight.data(), below(2) ? bias.data() : nullptr,
-                  out[pass].data());
-    forward<C, W>(threads, groups, inputs, outputs, x.data(), weight.data(), bias.data(), out[pass].data());
+    forward(threads, groups, inputs, outputs, x.data(), weight.data(), below(2) ? bias.data() : nullptr,
+            out[pass].data());
+    forward(threads, groups, inputs, outputs, x.data(), weight.data(), bias.data(), out[pass].data());
     down[pass].resize(rows * inputs);
-    error<C, W>(threads, groups, inputs, outputs, delta.data(), weight.data(), down[pass].data());
+    error(threads, groups, inputs, outputs, delta.data(), weight.data(), down[pass].data());
     moved[pass].assign(2, {weight, areas});
     moved_bias.push_back({bias, areas});
     for (const int64_t kind : {kDescent, kMomentum, kAdam}) {
@@ -94,7 +94,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
       for (const bool both : {false, true}) {
         auto &first = moved[pass][0], &second = moved[pass][1];
         const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, groups);
-        update<C, W>(threads, groups, inputs, outputs, delta.data(), x.data(), moves);
+        update(threads, groups, inputs, outputs, delta.data(), x.data(), moves);
         update_bias<C>(groups, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, groups});
       }
     }

@@ -23,6 +23,7 @@ from brodmann import (
     Local,
     MeanSquaredError,
     Network,
+    Product,
     Rates,
     Residual,
     Routed,
@@ -276,8 +277,21 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Router(4, 2, cells=4, learned=False, novelty=0.5),
-        "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, got 4 "
-        "cells for 2 areas: leave cells out.",
+        "A router that recruits needs partition='fixed' and as many cells as areas, so that every new cell has an area "
+        "of its own, got 'fixed' and 4 cells for 2 areas: leave both out.",
+    ),
+    (
+        lambda: Router(4, 2, partition="growing", learned=False, novelty=0.5),
+        "A router that recruits needs partition='fixed' and as many cells as areas, so that every new cell has an area "
+        "of its own, got 'growing' and 8 cells for 2 areas: leave both out.",
+    ),
+    (
+        lambda: AreaLinear(4, 3, areas=True),
+        "Expected areas to be a whole number of at least 1, got True.",
+    ),
+    (
+        lambda: Product(torch.mul, torch.ones(3, 2), storage=torch.int8),
+        "Expected a storage of None or torch.bfloat16, got torch.int8.",
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), nn.ReLU()),  # type: ignore[arg-type]

@@ -645,7 +645,7 @@ class Scale(Layer):
 
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         below = error * self.factor
-        self.factor.sub_((error * trace).sum(0), alpha=context.lr * context.rate_of(self))
+        self.factor.sub_((error * trace).sum(0), alpha=context.lr_of(self))
         return below
 
 

@@ -21,7 +21,7 @@ def check_whole(least: int = 1, **settings: Any) -> None:
     # No larger than what the system can count to, and some room.
     _check(
         f"a whole number of at least {least}",
-        lambda value: isinstance(value, Integral) and least <= int(value) < 2**62,
+        lambda value: isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) < 2**62,
         settings,
     )
 

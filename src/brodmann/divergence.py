@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 from .errors import DivergenceError
 from .layer import Layer
 from .routing import Choice, Route, Router
+from .watching import watched
 
 EXPLODED, VANISHED = 1e12, 1e-20
 """Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. An
@@ -83,14 +82,12 @@ def _first_not_finite(network: Any, x: Tensor) -> str | None:
     """Returns the name of the first layer or router, the innermost one, whose output is not finite for a batch."""
     found: list[str] = []
 
-    def look(_: Any, __: Any, output: Any, *, name: str) -> None:
+    def look(name: str, _: Any, __: Any, output: Any) -> None:
         numbers = output.gate if isinstance(output, Route | Choice) else output
         if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # own parts may return anything
             found.append(name)
 
-    with ExitStack() as hooks:
-        for name, part in network.named_modules():
-            if isinstance(part, Layer | Router):
-                hooks.enter_context(part.register_forward_hook(partial(look, name=name)))
+    parts = network.named_modules()
+    with watched([(name, part) for name, part in parts if isinstance(part, Layer | Router)], look):
         network(x)
     return found[0] if found else None

@@ -110,6 +110,16 @@ class Context(NamedTuple):
         """Returns the multiple of the learning rate for all that one layer holds."""
         return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
 
+    def lr_of(self, layer: Layer) -> float:
+        """Returns the learning rate of this step for all that one layer holds."""
+        return self.lr * self.rate_of(layer)
+
+    def received(self, layer: Layer, error: Tensor) -> Tensor:
+        """Tells the observer of the error that arrives at a layer; returns it `clipped`."""
+        if self.observe is not None:
+            self.observe(layer, error)
+        return self.clipped(error)
+
     def clipped(self, error: Tensor) -> Tensor:
         """Returns an error no larger than ``clip`` allows: ``e min(1, clip / |e|)``, over the whole batch."""
         return error if self.clip is None else error * (self.clip / error.norm().clamp_min(self.clip))
@@ -154,9 +164,9 @@ class Layer(nn.Module, ABC):
     - ``forward(x) -> y`` is inference;
     - ``trace(x, context) -> (y, trace)`` is the forward pass of a step, dropout included;
     - ``learn(trace, error, context) -> error_below`` gets ``dL/dy`` as the feedback above sees it, shaped like y (the
-      factor 1/batch of the losses' mean is in it), moves its parameters in place at ``context.lr``, times
-      ``context.rate_of(self)`` so that `Rates` reach them, and returns
-      ``dL/dx``, shaped like x and computed from the parameters before they moved; or None where nothing below learns.
+      factor 1/batch of the losses' mean is in it), moves its parameters in place at ``context.lr_of(self)``, so that
+      `Rates` reach them, and returns ``dL/dx``, shaped like x and computed from the parameters before they moved; or
+      None where nothing below learns.
 
     Source: our choice.
     """

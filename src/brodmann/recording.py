@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from threading import RLock
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -29,29 +28,6 @@ def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
         if not torch.is_grad_enabled():
             return function(*args, **kwargs)
         with torch.no_grad():
-            return function(*args, **kwargs)
-
-    return call
-
-
-def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
-    """As the function, for which other threads wait: `torch.fx` replaces methods of all modules as it follows one."""
-    lock = RLock()
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with lock:
-            return function(*args, **kwargs)
-
-    return call
-
-
-def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
-    """As ``torch.autocast("cpu", enabled=False)`` around a function: for what compares numbers."""
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.autocast("cpu", enabled=False):
             return function(*args, **kwargs)
 
     return call

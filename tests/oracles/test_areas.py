@@ -115,7 +115,7 @@ def test_an_area_map_computes_its_own_maps_with_and_without_bias(bias: bool) -> 
     map_ = AreaMap(4, torch.randn(3, 5), torch.randn(3) if bias else None, SGD())
     x, delta, area = torch.randn(12, 5), torch.randn(12, 3), torch.arange(12) % 3
     groups = Groups.of(area, 4)
-    map_.learn(x, delta, groups, lr=0.1, decay=0.0)
+    map_.learn(groups, delta, x, lr=0.1, decay=0.0)
     assert map_.existing == 3
     assert int(map_.slot[3]) == 0
     expected = torch.stack([x[i] @ map_.weight.value[map_.slot[area[i]]].T for i in range(12)])

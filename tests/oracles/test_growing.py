@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from brodmann import Adam, AreaLinear, Context, Layer, MeanSquaredError, Network, Routed, Router, mlp
-from brodmann.layers.splitting import grow_areas
+from brodmann.layers.splitting import learn_choice
 from brodmann.network import routers
 from brodmann.routing.conflict import SIZE, Conflict, sketch
 
@@ -175,8 +176,9 @@ def test_what_a_split_leaves_is_parted_in_the_very_next_window(budget: int, area
     found = []
     for _ in areas:
         cell = torch.arange(64) % 4
-        conflict.add(cell, pulls[cell] / 64)
-        grow_areas(router, router.split)
+        route = replace(router.route(torch.randn(64, 8)), cell=cell)
+        route.pulls.add_(pulls[cell] / 64)
+        learn_choice(router, [], route, 0.0)
         found.append(len(torch.unique(router.partition)))
     assert found == areas
     sides = router.partition.tolist()

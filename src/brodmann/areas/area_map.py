@@ -68,8 +68,8 @@ class AreaMap(nn.Module):
         """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
         self.weight.add_error(below, delta, groups, self.slot)
 
-    def learn(self, x: Tensor, delta: Tensor, groups: Groups, lr: float, decay: float) -> None:
-        """Moves the areas that have rows, in place, and no other: x (rows, in), delta (rows, out); none at 0."""
+    def learn(self, groups: Groups, delta: Tensor, x: Tensor, lr: float, decay: float) -> None:
+        """Moves the areas that have rows, in place, and no other: delta (rows, out), x (rows, in); none at 0."""
         if not lr:
             return
         self.allocate(groups.present)
@@ -78,7 +78,7 @@ class AreaMap(nn.Module):
     @unrecorded
     def clone(self, area: int, new: int) -> None:
         """Makes area ``new`` a copy of ``area``, optimiser state included."""
-        if int(self.slot[area]) == 0:
+        if int(self.slot[area]) == int(self.slot[new]) == 0:
             return
         source, target = self._slots_of(area, new)
         for slab in self.weight.slabs():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
@@ -13,6 +12,7 @@ from ..feedback import Direct, Feedback, KolenPollack, LeastChange, Transpose
 from ..layers import AreaLinear
 from ..network import Network, routers
 from ..routing import Router
+from ..watching import watched
 
 
 def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> int:
@@ -41,17 +41,15 @@ def _rows(learner: nn.Module, sample: Tensor) -> dict[nn.Module, int]:
     """Returns how many rows of outputs every map makes of a sample, and how many a router routes, in their order."""
     rows: dict[nn.Module, int] = {}
 
-    def keep(layer: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+    def keep(_: str, layer: nn.Module, x: Tensor, output: Any) -> None:
         if isinstance(layer, Router):
-            rows[layer] = len(arguments[0])
+            rows[layer] = len(x)
             return
         features = layer.out_features if isinstance(layer, nn.Linear | AreaLinear) else layer.out_channels
         rows[layer] = output.numel() // cast(int, features)
 
-    with ExitStack() as hooks:
-        for part in learner.modules():
-            if isinstance(part, nn.Linear | nn.Conv2d | AreaLinear | Router):
-                hooks.enter_context(part.register_forward_hook(keep))
+    kinds = nn.Linear | nn.Conv2d | AreaLinear | Router
+    with watched([(name, part) for name, part in learner.named_modules() if isinstance(part, kinds)], keep):
         learner(sample)
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +18,6 @@ from .case import Case, Row
 from .held_back import without_test_part
 from .stream_learners import stream_learner
 
-STREAMS = ("split", "permuted", "mixture")
 TUNED_ON = 3
 """Trials see so many tasks, the first ones: who learns a stream cannot tune on its end (Chaudhry et al. 2019)."""
 
@@ -79,26 +79,33 @@ def tasks_of(case: Case) -> Stream:
     kind = case.detail["stream"]
     if kind not in STREAMS:
         raise unknown_name("stream", kind, STREAMS)
-    if kind == "mixture":
-        return _mixture(case)
-    options = case.options
+    return STREAMS[kind](case)
+
+
+def _split(case: Case) -> Stream:
+    """A task for each of several groups of classes."""
+    options, count = case.options, case.detail["tasks"]
     split, test = without_test_part(options)
-    held = (split.x_validation, split.y_validation) if case.trial else test.read()
-    if kind == "permuted":
-        generator = torch.Generator().manual_seed(options.seed)
-        features = split.x_train.shape[1]
-        orders = [torch.arange(features)]
-        orders += [torch.randperm(features, generator=generator) for _ in range(case.detail["tasks"] - 1)]
-        orders = orders[:TUNED_ON] if case.trial else orders
-        tasks = [Task(split.x_train[:, order], split.y_train, [(held[0][:, order], held[1])]) for order in orders]
-        return Stream(tasks, split.outputs, split.digest, test.reads)
-    count = case.detail["tasks"]
+    x, y = (split.x_validation, split.y_validation) if case.trial else test.read()
     if split.outputs % count:
         raise BrodmannError(f"{split.outputs} classes cannot be split into {count} tasks of equal size.")
     tasks = []
     for classes in _order_of_classes(split.outputs, options.seed).chunk(count)[: TUNED_ON if case.trial else count]:
-        own, judged = torch.isin(split.y_train, classes), torch.isin(held[1], classes)
-        tasks.append(Task(split.x_train[own], split.y_train[own], [(held[0][judged], held[1][judged])]))
+        own, judged = torch.isin(split.y_train, classes), torch.isin(y, classes)
+        tasks.append(Task(split.x_train[own], split.y_train[own], [(x[judged], y[judged])]))
+    return Stream(tasks, split.outputs, split.digest, test.reads)
+
+
+def _permuted(case: Case) -> Stream:
+    """A task for each of several orders of the inputs, the first as they are."""
+    split, test = without_test_part(case.options)
+    x, y = (split.x_validation, split.y_validation) if case.trial else test.read()
+    generator = torch.Generator().manual_seed(case.options.seed)
+    features = split.x_train.shape[1]
+    orders = [torch.arange(features)]
+    orders += [torch.randperm(features, generator=generator) for _ in range(case.detail["tasks"] - 1)]
+    orders = orders[:TUNED_ON] if case.trial else orders
+    tasks = [Task(split.x_train[:, order], split.y_train, [(x[:, order], y)]) for order in orders]
     return Stream(tasks, split.outputs, split.digest, test.reads)
 
 
@@ -135,3 +142,7 @@ def _resized(x: Tensor, side: int) -> Tensor:
     if own == side:
         return x
     return F.interpolate(x.reshape(-1, 1, own, own), (side, side), mode="bilinear", align_corners=False).flatten(1)
+
+
+STREAMS: dict[str, Callable[[Case], Stream]] = {"split": _split, "permuted": _permuted, "mixture": _mixture}
+"""What makes a stream, by name."""

@@ -8,7 +8,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -24,6 +23,7 @@ from ..runs.assembly import learner_for
 from ..runs.execution import peak_rss_mb
 from ..telemetry import alignment, area_usage, class_conflict
 from ..training import Callback, Trainer, evaluate, outputs_of
+from ..watching import watched
 from . import paper
 from .case import Case, Row
 from .cost import learning_operations
@@ -210,13 +210,11 @@ def silent_units(network: Network, x: Tensor) -> list[float]:
     """Returns, for each activation from input to output, the share of its values that are exactly zero."""
     shares: list[float] = []
 
-    def look(_: Any, __: Any, output: Tensor) -> None:
+    def look(_: str, __: Any, ___: Any, output: Tensor) -> None:
         shares.append(float((output == 0).double().mean()))
 
-    with ExitStack() as hooks:
-        for part in network.modules():
-            if isinstance(part, Local) and isinstance(part.operation, nn.ReLU):
-                hooks.enter_context(part.register_forward_hook(look))
+    parts = [(name, part) for name, part in network.named_modules() if isinstance(part, Local)]
+    with watched([(name, part) for name, part in parts if isinstance(part.operation, nn.ReLU)], look):
         network(x)
     return shares
 

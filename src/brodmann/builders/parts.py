@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_memory, check_settings, check_share, check_whole
-from ..errors import BrodmannError, unknown_name
+from ..errors import unknown_name
 from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed
@@ -132,10 +132,6 @@ class Parts:
         check_memory(weights * (2 if self.storage else 4) + tables)
         if self.routing not in ROUTING:
             raise unknown_name("routing", self.routing, ROUTING)
-        if self.storage is not None and torch.get_default_dtype() == torch.float64:
-            raise BrodmannError(
-                "A storage of its own goes with float32, and the default dtype is float64: leave it out."
-            )
         if self.storage is not None and self.storage not in STORAGES:
             raise unknown_name("storage", self.storage, STORAGES)
 
@@ -156,7 +152,7 @@ class Parts:
             shared=self.shared,
             gated=self.gated,
             feedback=None if lowest else feedback_path(self.feedback, self.outputs),
-            update=self.rule,
+            update=self.update_rule,
             pooling=self.pooling,
             router=self._new_router if self.routing == "layer" else None,
             start_scale=start_scale,
@@ -186,7 +182,7 @@ class Parts:
             operation,
             weight,
             feedback=None if lowest else feedback_path(self.feedback, self.outputs),
-            update=self.rule,
+            update=self.update_rule,
             storage=None if self.storage is None else STORAGES[self.storage],
         )
 
@@ -194,10 +190,10 @@ class Parts:
         """Puts the body under a common route, where there is one."""
         if self.routing == "layer" or self.areas == 1:
             return body
-        return Routed(self._new_router(self.in_features, self.areas, update=self.rule), body)
+        return Routed(self._new_router(self.in_features, self.areas, update=self.update_rule), body)
 
     @property
-    def rule(self) -> UpdateRule:
+    def update_rule(self) -> UpdateRule:
         """The update rule of all layers. Default `Adam`."""
         return self.update or Adam()
 

@@ -98,7 +98,7 @@ def warn_of_new_norms(model: nn.Module) -> None:
         warnings.warn(
             "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
             "few batches in training mode first, or build it with group norms.",
-            stacklevel=6,
+            stacklevel=5,
         )
 
 

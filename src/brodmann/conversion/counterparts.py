@@ -49,36 +49,20 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
         parts = replace(parts, areas=1, routing="network")  # there is no sample by which to choose
     if isinstance(operation, Tensor):
         learns = isinstance(operation, nn.Parameter) and operation.is_floating_point()
-        return Constant(channels_last(operation.detach()), parts.rule if learns else None)
+        return Constant(channels_last(operation.detach()), parts.update_rule if learns else None)
     if isinstance(operation, nn.Linear):
-        plain = type(operation).forward is nn.Linear.forward
-        start = operation if plain else linear_of(operation.weight, operation.bias)
-        linear: Layer = parts.layer(start.in_features, start.out_features, lowest=lowest, start=start)
-        if step.each > 1:  # a route has one entry for each sample
-            linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
-        if ndim != 4:
-            return linear
-        # It maps the last dimension as PyTorch counts.
-        return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
+        return _linear(operation, step, parts, lowest=lowest)
     if isinstance(operation, Weighted):
         return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
-    if isinstance(operation, _ConvNd) and not _is_of_patches(operation):
-        return _product(operation, step, parts, lowest=lowest)
-    if isinstance(operation, nn.Conv1d | nn.Conv2d):
-        start = _of_patches(operation)
-        size = start.in_features, start.out_features
-        convolution = parts.convolution(_window(operation), *size, lowest=lowest, start=start)
-        if isinstance(operation, nn.Conv2d):
-            return convolution
-        return Sequential(Local(_as_image), convolution, Local(_as_sequence))
+    if isinstance(operation, _ConvNd):
+        of_patches = _is_of_patches(operation)
+        return (_convolution if of_patches else _product)(operation, step, parts, lowest=lowest)
     if isinstance(operation, _BatchNorm):
         return _fixed(operation, ndim, parts)
     of_images = _of_images(operation) if ndim == 4 else None
     if isinstance(operation, NORMS) and operation.weight is not None:
-        held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
-        nodes = {name: (Constant(value.detach(), parts.rule),) for name, value in held.items() if value is not None}
         norm = _local(ScaledNorm(operation), step) if of_images is None else Local(of_images)
-        return Graph({**nodes, "norm": (norm, INPUT, *nodes)})
+        return _with_parameters(norm, operation, parts)
     if of_images is not None:
         return Local(of_images)
     if any(True for _ in operation.parameters()):
@@ -86,6 +70,36 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
             f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
         )
     return _local(operation, step)
+
+
+def _linear(operation: nn.Linear, step: Step, parts: Parts, *, lowest: bool) -> Layer:
+    """Returns a map of the last dimension, as PyTorch counts."""
+    plain = type(operation).forward is nn.Linear.forward
+    start = operation if plain else linear_of(operation.weight, operation.bias)
+    linear: Layer = parts.layer(start.in_features, start.out_features, lowest=lowest, start=start)
+    if step.each > 1:  # a route has one entry for each sample
+        linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
+    if step.after.ndim != 4:
+        return linear
+    return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
+
+
+def _convolution(operation: Any, step: Step, parts: Parts, *, lowest: bool) -> Layer:
+    """Returns a convolution that is one map of all patches; one of sequences works on images of one row."""
+    start = linear_of(operation.weight.movedim(1, -1).flatten(1), operation.bias)  # (out, [k *] k * in)
+    size = start.in_features, start.out_features
+    convolution = parts.convolution(_window(operation), *size, lowest=lowest, start=start)
+    if isinstance(operation, nn.Conv2d):
+        return convolution
+    return Sequential(Local(_as_image), convolution, Local(_as_sequence))
+
+
+def _with_parameters(norm: Layer, operation: Any, parts: Parts) -> Graph:
+    """Returns a norm with the factors and summands of PyTorch's, which learn."""
+    held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
+    rule = parts.update_rule
+    nodes = {name: (Constant(value.detach(), rule),) for name, value in held.items() if value is not None}
+    return Graph({**nodes, "norm": (norm, INPUT, *nodes)})
 
 
 def _of_images(operation: Any) -> ImageNorm | None:
@@ -128,7 +142,7 @@ def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
     if norm.affine:
         gain = gain * norm.weight
     shift = -gain * mean + (norm.bias if norm.affine else 0.0)
-    return affine(_laid(gain, ndim), _laid(shift, ndim), parts.rule if norm.affine else None)
+    return affine(_laid(gain, ndim), _laid(shift, ndim), parts.update_rule if norm.affine else None)
 
 
 def _is_of_patches(conv: _ConvNd) -> bool:
@@ -170,7 +184,7 @@ def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
     product = parts.product(_as_laid(convolved, step), conv.weight, lowest=lowest)
     if conv.bias is None:
         return product
-    bias = Constant(_laid(conv.bias, step.after.ndim), parts.rule)
+    bias = Constant(_laid(conv.bias, step.after.ndim), parts.update_rule)
     return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
 
 
@@ -194,11 +208,6 @@ def _of_plane(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
     """Returns numbers for height and width, ``first`` for the height where there is none."""
     height, width = numbers if len(numbers) == 2 else (first, *numbers)
     return height, width
-
-
-def _of_patches(conv: nn.Conv1d | nn.Conv2d) -> nn.Linear:
-    """Returns a convolution's weights, (out, in, [k,] k), as a map of patches, (out, [k *] k * in)."""
-    return linear_of(conv.weight.movedim(1, -1).flatten(1), conv.bias)
 
 
 def _as_image(x: Tensor) -> Tensor:

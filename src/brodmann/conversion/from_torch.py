@@ -21,19 +21,18 @@ from ..feedback import Direct, Feedback, Shape
 from ..layer import Layer
 from ..layers import Images, Local, Sequential
 from ..layers.graph import INPUT, Graph
-from ..recording import one_at_a_time, without_autocast
 from ..updates import UpdateRule
 from .convertible import check_convertible, tied, warn_of_new_norms
 from .counterparts import MAPS, channels_last, counterpart
 from .steps import Step, free_name, steps_of
+from .tracing import alone
 
 PROBES = 11
 """Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
 no other dimension is likely to be as long."""
 
 
-@one_at_a_time
-@without_autocast
+@alone
 @torch.inference_mode(False)
 def from_torch(
     model: nn.Module,

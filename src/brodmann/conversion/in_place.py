@@ -27,23 +27,24 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
     Raises:
         BrodmannError: What would be overwritten is read again, under its own name or as a view.
     """
-    numbers = _check_views(graph, root, sample)
+    writing = [node for node in graph.nodes if _writes(node, root)]
+    numbers = _check_views(graph, root, sample, writing)
     order = {node: place for place, node in enumerate(graph.nodes)}
-    writing = {name for name, part in root.named_modules() if getattr(part, "inplace", False)}
-    for name in writing:
-        root.get_submodule(name).inplace = False  # type: ignore[assignment]
-    for node in graph.nodes:
-        if _make_functional(node) or (node.op == "call_module" and node.target in writing):
-            written = node.all_input_nodes[0]
-            read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
-            if written not in numbers and (read or not node.users):
-                raise _overwrites(node)
-        if not node.users and _writes(node, root):  # what has no twin that returns it
+    for part in root.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False  # type: ignore[assignment]
+    for node in writing:
+        returns = _make_functional(node) or node.op == "call_module"
+        written = node.all_input_nodes[0]
+        read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
+        if not node.users or (returns and read):
+            if returns and written in numbers:
+                continue
             raise _overwrites(node)
 
 
 def _make_functional(node: fx.Node) -> bool:
-    """Replaces a call that would write into its input by one that returns it; returns whether it was one."""
+    """Replaces a call that writes into its input by one that returns it; returns whether there is such a one."""
     target: Any = node.target
     twin = target
     if node.op == "call_method" and target.endswith("_") and hasattr(Tensor, target[:-1]):
@@ -78,13 +79,12 @@ def _overwrites(node: fx.Node) -> BrodmannError:
     return BrodmannError(f"{name_of(node)} cannot be converted: it overwrites what others read. Leave in-place out.")
 
 
-def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor) -> set[fx.Node]:
+def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor, writing: list[fx.Node]) -> set[fx.Node]:
     """Raises where a node writes into what is read after it through another tensor that shares its memory.
 
     Which values lie in one memory is seen from two samples, which a copy of the network computes as it stands. Returns
     the nodes whose values are no tensors, into which nothing is written: ``n += 1`` makes another number.
     """
-    writing = [node for node in graph.nodes if _writes(node, root)]
     if not writing:
         return set()
     walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -37,14 +38,15 @@ class Provenance:
         moved: They depend on the numbers that come to the network, and not on sizes alone.
     """
 
-    def __init__(self, graph: fx.Graph) -> None:
-        """Begins with the input of a graph, its first node."""
+    def __init__(self, graph: fx.Graph, root: nn.Module) -> None:
+        """Begins with the input of a graph, its first node, and the tensors that the network holds."""
         given = next(iter(graph.nodes))
-        self.live, self.moved = {given}, {given}
+        self.live = {given}
         self.weights: set[fx.Node] = set()
         self.fixed = _fixed(graph)
         self.products: set[fx.Node] = set()
-        self.dependent: set[fx.Node] = {given}
+        self.dependent = reached(graph, lambda node: node is given or is_held_tensor(root, node))
+        self.moved = reached(graph, lambda node: node is given, lambda node: not asks_metadata(node))
 
     def note(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module | None) -> None:
         """Notes the next node.
@@ -57,13 +59,7 @@ class Provenance:
         Raises:
             BrodmannError: A function that is no product would carry errors down through weights.
         """
-        if not self.dependent.isdisjoint(node.all_input_nodes):
-            self.dependent.add(node)
-        if not asks_metadata(node) and not self.moved.isdisjoint(node.all_input_nodes):
-            self.moved.add(node)
         if node.op == "get_attr":
-            if isinstance(values[node], Tensor):
-                self.dependent.add(node)
             if isinstance(values[node], nn.Parameter):
                 self.weights.add(node)
             return
@@ -106,6 +102,22 @@ def not_followed(node: fx.Node) -> BrodmannError:
         f"{name_of(node)} cannot be converted where it takes parameters, through which errors would go down: expected "
         "a product of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
     )
+
+
+def reached(
+    graph: fx.Graph, begins: Callable[[fx.Node], bool], passes: Callable[[fx.Node], bool] = lambda _: True
+) -> set[fx.Node]:
+    """Returns the nodes of which something begins, and those that pass on what comes to them of it."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if begins(node) or (passes(node) and not found.isdisjoint(node.all_input_nodes)):
+            found.add(node)
+    return found
+
+
+def is_held_tensor(root: nn.Module, node: fx.Node, kind: type[Tensor] = Tensor) -> bool:
+    """Whether a node is a tensor that the network holds, or of one kind of them."""
+    return node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), kind)
 
 
 def _fixed(graph: fx.Graph) -> set[fx.Node]:

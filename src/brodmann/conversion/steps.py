@@ -102,7 +102,7 @@ class _Walk(fx.Interpreter):
         super().__init__(root, garbage_collect_values=False)
         self.sample = sample
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
-        self.provenance = Provenance(root.graph)
+        self.provenance = Provenance(root.graph, root)
         self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
@@ -161,47 +161,65 @@ class _Walk(fx.Interpreter):
         """Returns the step that a node is, or None where it is part of those that read it.
 
         A tensor that the network holds is a step, and so is a module, which takes one value. A function is none where
-        its value is no tensor of real numbers, or the same whatever comes. A product with weights takes them with it.
-        What one other function alone reads is part of that. The rest are activations, dropouts, sums of two values, and
-        functions of their own, each with all that is part of it.
+        its value is no tensor of real numbers, or the same whatever comes, or where one other function alone reads it.
         """
-        result, module, read = self.env[node], self._module(node), node.all_input_nodes
         if node.op == "get_attr":
-            return self._held(node, result)
+            return self._held(node, self.env[node])
+        module = self._module(node)
         if module is not None:
-            given = [*node.args, *node.kwargs.values()]
-            if isinstance(module, nn.RNNBase):
-                raise BrodmannError(f"{said(module)} cannot be converted: recurrent layers do not learn here.")
-            if not isinstance(result, Tensor):
-                raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
-            if len(given) != 1 or given[0] not in self.names:
-                raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
-            applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
-            return replace(self._of(node, applied, read), each=self._rows_of_each(node, module))
-        if not is_real(result) or node not in self.provenance.dependent:
+            return self._of_module(node, module)
+        if not is_real(self.env[node]) or node not in self.provenance.dependent or self._is_part(node):
             return None
+        return self._of(node, *self._operation(node))
+
+    def _of_module(self, node: fx.Node, module: nn.Module) -> Step:
+        """Returns the step of a module."""
+        given = [*node.args, *node.kwargs.values()]
+        if isinstance(module, nn.RNNBase):
+            raise BrodmannError(f"{said(module)} cannot be converted: recurrent layers do not learn here.")
+        if not isinstance(self.env[node], Tensor):
+            raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
+        if len(given) != 1 or given[0] not in self.names:
+            raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
+        applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
+        return replace(self._of(node, applied, node.all_input_nodes), each=self._rows_of_each(node, module))
+
+    def _is_part(self, node: fx.Node) -> bool:
+        """Whether a function becomes part of the only other one that reads it.
+
+        A product with weights takes a value as it is, since it must be linear in it.
+        """
+        depth = 1 + max((self.depths.get(part, 0) for part in node.all_input_nodes), default=0)
+        single = len(node.users) == 1 and depth < DEEPEST
+        if node in self.provenance.products or not single or not _is_plain(node):
+            return False
+        (user,) = node.users
+        weighted = is_product(user) and not self.provenance.fixed.isdisjoint(user.all_input_nodes)
+        if not _is_plain(user) or (weighted and node not in self.provenance.fixed):
+            return False
+        self.depths[node] = depth
+        return True
+
+    def _operation(self, node: fx.Node) -> tuple[nn.Module, list[fx.Node]]:
+        """Returns what a function is, and the nodes whose values it takes.
+
+        A product with weights takes them with it. The rest are activations, dropouts, sums of two values, and functions
+        of their own, each with all that is part of it.
+        """
         if node in self.provenance.products:
-            return self._of(node, *self._weighted(node))
-        depth = 1 + max((self.depths.get(part, 0) for part in read), default=0)
-        if _is_plain(node) and len(node.users) == 1 and depth < DEEPEST:
-            (user,) = node.users
-            # A product with weights takes a value as it is, since it must be linear in it.
-            weighted = is_product(user) and not self.provenance.fixed.isdisjoint(user.all_input_nodes)
-            if _is_plain(user) and (not weighted or node in self.provenance.fixed):
-                self.depths[node] = depth
-                return None
+            return self._weighted(node)
         if WITHOUT_ERROR in node.meta:
-            return self._of(node, *self._as_module(node))
+            return self._as_module(node)
         if node.target in RELUS:
-            return self._of(node, nn.ReLU(), read[:1])
+            return nn.ReLU(), node.all_input_nodes[:1]
         if node.target in DROPOUTS:
             share: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
-            return self._of(node, DROPOUTS[node.target](share), read[:1])
+            return DROPOUTS[node.target](share), node.all_input_nodes[:1]
         parts = [part for part in node.args if isinstance(part, fx.Node) and part in self.names]
         shapes = {self.env[part].shape for part in parts}
         if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
-            return self._of(node, Sum(), parts)
-        return self._of(node, *self._as_module(node))
+            return Sum(), parts
+        return self._as_module(node)
 
     def _rows_of_each(self, node: fx.Node, module: nn.Module) -> int:
         """Returns how many rows of the first dimension each sample has, whose rows lie one after the other."""

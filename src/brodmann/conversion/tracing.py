@@ -6,8 +6,9 @@ import operator
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from threading import RLock
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,6 +24,8 @@ from .training_mode import leave_out_dropouts, modules_that_differ
 
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
+P = ParamSpec("P")
+R = TypeVar("R")
 BIASED = (
     functional.linear,
     functional.conv1d,
@@ -33,6 +36,21 @@ BIASED = (
     functional.conv_transpose3d,
 )
 """Functions of an input and weights, which add a third tensor, a number for each feature or channel."""
+
+
+def alone(function: Callable[P, R]) -> Callable[P, R]:
+    """As the function, without autocast, whose numbers differ, and while other threads wait.
+
+    `torch.fx` replaces methods of all modules as it follows one.
+    """
+    lock = RLock()
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with lock, torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return call
 
 
 def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
@@ -57,7 +75,7 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
             warnings.warn(
                 f"What {', '.join(kinds)} does only in training mode is left out. To keep what is drawn there, put it "
                 "into a module of its own that holds no parameters.",
-                stacklevel=7,
+                stacklevel=6,
             )
     leave_out_dropouts(graph, training, type(root[0]).__name__)
     leave_out_writing(graph, root, sample)

@@ -101,4 +101,4 @@ class KolenPollack(Feedback):
                 change = self.shared.value - before
                 self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
         if self.areas is not None:
-            self.areas.learn(signal.x, signal.part_delta, signal.groups, area_lr, area_decay)
+            self.areas.learn(signal.groups, signal.part_delta, signal.x, area_lr, area_decay)

@@ -72,6 +72,9 @@ class Shape:
         update: Rule of the layer's weights.
         storage: Kind of number that weights are stored in, or None: that in which the layer computes.
         scale: Standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
+
+    Raises:
+        BrodmannError: The storage is no other kind of number than float32 and bfloat16, or the weights are float64.
     """
 
     in_features: int
@@ -82,6 +85,12 @@ class Shape:
     update: UpdateRule
     storage: torch.dtype | None = None
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.storage not in (None, torch.bfloat16):
+            raise BrodmannError(f"Expected a storage of None or torch.bfloat16, got {self.storage}.")
+        if self.storage is not None and self.equal_start.dtype == torch.float64:
+            raise BrodmannError("A storage of its own goes with float32, and the weights are float64: leave it out.")
 
     def draw(self) -> Tensor:
         """Draws a matrix (out, in), normal with variance ``1 / in``, independent of the forward weights."""

@@ -14,14 +14,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..updates import SGD, Adam, UpdateRule
+from ..updates import UpdateRule
 from .groups import Groups
-from .interface import Operations, Target
+from .interface import Compiled, Operations, Target, compiled, rounding_seed
 from .pure import Pure
 
 BLOCK_ROWS, BLOCK_OUT, BLOCK_IN = 32, 64, 32
 """A program's tile: 16 KB of operands at a time, small enough for every card since Volta."""
-_RULES = {"sgd": 0, "momentum": 1, "adam": 2}
 
 
 @triton.jit
@@ -220,7 +219,8 @@ class Cuda(Operations):
         """See `Operations.update`. Each target computes its gradient anew."""
         moved = [*targets] if bias is None else [*targets, bias]
         numbers = (delta.dtype, torch.int64)
-        if type(rule) not in (SGD, Adam) or any(t.dtype not in numbers for it in moved for t in it.state.values()):
+        known = compiled(rule)
+        if known is None or any(t.dtype not in numbers for it in moved for t in it.state.values()):
             Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
         if not len(delta):
@@ -229,31 +229,25 @@ class Cuda(Operations):
         delta, x, one = delta.contiguous(), x.contiguous(), delta.new_ones(len(delta), 1)
         with torch.cuda.device_of(delta):
             for target in moved:
-                _move(rule, target, groups, slots, delta, one if target is bias else x)
+                _move(known, target, groups, slots, delta, one if target is bias else x)
 
 
-def _move(rule: UpdateRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
+def _move(rule: Compiled, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
     """Moves the slots, (groups,), of one target by the rows of each group: delta (rows, out), x (rows, in)."""
     weight, state = target.weight, target.state
-    first, second, size, scale = weight, weight, weight, weight
-    if isinstance(rule, Adam):
-        kind, beta1, beta2, epsilon = "adam", rule.beta1, rule.beta2, rule.epsilon
-        first, second, steps = state["first"], state["second"], state["steps"]
-        steps[slots] += 1
-        count = steps[slots].double()
+    first, second = state.get("first", state.get("velocity", weight)), state.get("second", weight)
+    kind, beta1, beta2, epsilon, _ = rule
+    size = scale = weight  # of Adam alone
+    if "steps" in state:
+        state["steps"][slots] += 1
+        count = state["steps"][slots].double()
         size, scale = (target.lr / (1.0 - beta1**count)).float(), (1.0 - beta2**count).rsqrt().float()
-    else:
-        assert isinstance(rule, SGD)
-        kind, beta1, beta2, epsilon = "momentum" if rule.momentum else "sgd", rule.momentum, 0.0, 0.0
-        first = state["velocity"] if rule.momentum else weight
     outputs, inputs = weight.shape[1], x.shape[1]
-    rounds = weight.dtype == torch.bfloat16
-    seed = int(torch.randint(1 << 31, (), device="cpu")) if rounds else 0
     grid = (len(slots), triton.cdiv(outputs, BLOCK_OUT), triton.cdiv(inputs, BLOCK_IN))
     _update[grid](
         weight, first, second, size, scale, delta, x, _order(groups), slots, groups.bounds,
         inputs, outputs, target.lr, 1.0 - target.lr * target.decay, beta1, 1.0 - beta1, beta2, 1.0 - beta2, epsilon,
-        seed, _RULES[kind], rounds,
+        rounding_seed(weight), kind, weight.dtype == torch.bfloat16,
         **_blocks(),
     )  # fmt: skip
 

@@ -13,11 +13,12 @@ namespace {
 // (V = 1). On its own: see dot_tile.
 template <int R, int V, class C, class W, class Count>
 __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight, int64_t inputs, int64_t outputs,
-                                          C* const* below, Count here) {
+                                          C* const* below, int64_t i, Count here) {
   constexpr int64_t lanes = Lanes<C>::count;
+  weight += i;
   Vector<C> sums[R][V];
   UNROLLED for (int r = 0; r < R; ++r) {
-    UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(below[r] + v * lanes, here);
+    UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(below[r] + i + v * lanes, here);
   }
   for (int64_t o = 0; o < outputs; ++o) {
     Vector<C> w[V];
@@ -33,7 +34,7 @@ __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight
     }
   }
   UNROLLED for (int r = 0; r < R; ++r) {
-    UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], below[r] + v * lanes, here);
+    UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], below[r] + i + v * lanes, here);
   }
 }
 
@@ -58,12 +59,9 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
     int64_t start = item.begin;
     if (groups.rows(item.group) >= kMany) {
-      for (; start + kVectors * lanes <= item.end; start += kVectors * lanes) {
-        error_many<kVectors>(groups, item.group, start, inputs, outputs, deltas, weight, belows);
-      }
-      for (; start + lanes <= item.end; start += lanes) {
-        error_many<1>(groups, item.group, start, inputs, outputs, deltas, weight, belows);
-      }
+      start = each_vectors<kVectors>(start, item.end, lanes, [&](int64_t i, auto vectors) {
+        error_many<vectors>(groups, item.group, i, inputs, outputs, deltas, weight, belows);
+      });
     }
     if (start == item.end) return;
     each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
@@ -72,28 +70,16 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
       for (int64_t r = 0; r < height; ++r) {
         const int64_t row = groups.row(position + r);
         delta[r] = deltas + row * outputs;
-        below[r] = belows + row * inputs + start;
+        below[r] = belows + row * inputs;
       }
-      int64_t i = start;
-      const auto advance = [&](int64_t by) {
-        i += by;
-        for (int64_t r = 0; r < height; ++r) below[r] += by;
+      const auto tile = [&](int64_t i, auto vectors, auto here) {
+        as_constant<kRows>(height, [&](auto rows) {
+          error_tile<rows, vectors>(delta, weight, inputs, outputs, below, i, here);
+        });
       };
-      for (; i + kVectors * lanes <= item.end; advance(kVectors * lanes)) {
-        as_constant<kRows>(height, [&](auto rows) {
-          error_tile<rows, kVectors>(delta, weight + i, inputs, outputs, below, full);
-        });
-      }
-      for (; i + lanes <= item.end; advance(lanes)) {
-        as_constant<kRows>(height, [&](auto rows) {
-          error_tile<rows, 1>(delta, weight + i, inputs, outputs, below, full);
-        });
-      }
-      if (i < item.end) {
-        as_constant<kRows>(height, [&](auto rows) {
-          error_tile<rows, 1>(delta, weight + i, inputs, outputs, below, item.end - i);
-        });
-      }
+      const int64_t rest =
+          each_vectors<kVectors>(start, item.end, lanes, [&](int64_t i, auto vectors) { tile(i, vectors, full); });
+      if (rest < item.end) tile(rest, std::integral_constant<int, 1>{}, item.end - rest);
     });
   });
 }

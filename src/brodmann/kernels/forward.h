@@ -122,8 +122,8 @@ void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs
 }
 
 template <class C, class X, class W>
-void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* x, const W* weights,
-                 const C* biases, C* out) {
+void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* x, const W* weights,
+             const C* biases, C* out) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
   const auto step = [](int64_t rows) { return rows < kMany ? outputs_beside(rows) : block; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
@@ -133,21 +133,12 @@ void forward_all(int threads, const Groups& groups, int64_t inputs, int64_t outp
     const C* bias = biases ? biases + slot * outputs : nullptr;
     int64_t o = item.begin;
     if (groups.rows(item.group) >= kMany) {
-      for (; o + block <= item.end; o += block) {
-        forward_many<kVectors>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
-      }
-      for (; o + lanes <= item.end; o += lanes) {
-        forward_many<1>(groups, item.group, o, inputs, outputs, x, weight, bias, out);
-      }
+      o = each_vectors<kVectors>(o, item.end, lanes, [&](int64_t at, auto vectors) {
+        forward_many<vectors>(groups, item.group, at, inputs, outputs, x, weight, bias, out);
+      });
     }
     forward_dots<kDotRows>(groups, item.group, o, item.end, inputs, outputs, x, weight, bias, out);
   });
-}
-
-template <class C, class W>
-void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* x, const W* weights,
-             const C* biases, C* out) {
-  forward_all(threads, groups, inputs, outputs, x, weights, biases, out);
 }
 
 }  // namespace

@@ -85,10 +85,10 @@ BRODMANN_WITHOUT_AREAS(float64, double)
 
 #define BRODMANN_OPERATIONS(NAME, C, W) \
   void brodmann_forward_##NAME(BRODMANN_GROUPS, const C* x, const W* weight, const C* bias, C* out) { \
-    forward<C, W>(int(threads), {count, present, bounds, order, slots}, inputs, outputs, x, weight, bias, out); \
+    forward(int(threads), {count, present, bounds, order, slots}, inputs, outputs, x, weight, bias, out); \
   } \
   void brodmann_error_##NAME(BRODMANN_GROUPS, const C* delta, const W* weight, C* below) { \
-    error<C, W>(int(threads), {count, present, bounds, order, slots}, inputs, outputs, delta, weight, below); \
+    error(int(threads), {count, present, bounds, order, slots}, inputs, outputs, delta, weight, below); \
   } \
   void brodmann_update_##NAME(BRODMANN_GROUPS, const C* delta, const C* x, int64_t kind, double beta1, double beta2, \
                               double epsilon, BRODMANN_TARGET(first, C, W), BRODMANN_TARGET(second, C, W), \
@@ -96,7 +96,7 @@ BRODMANN_WITHOUT_AREAS(float64, double)
     const Groups groups{count, present, bounds, order, slots}; \
     const Rule rule{kind, beta1, beta2, epsilon}; \
     const Moves<C, W> moves(rule, BRODMANN_GIVEN(first, C, W), BRODMANN_GIVEN(second, C, W), groups); \
-    update<C, W>(int(threads), groups, inputs, outputs, delta, x, moves); \
+    update(int(threads), groups, inputs, outputs, delta, x, moves); \
     if (bias_weight) update_bias<C>(groups, outputs, delta, {rule, BRODMANN_GIVEN(bias, C, C), {}, groups}); \
   }
 

@@ -41,4 +41,15 @@ inline void as_constant(int64_t count, const Body& body) {
   body(std::integral_constant<int, Most>{});
 }
 
+// Calls body(i, vectors) along begin .. end for Most vectors of `lanes` numbers at a time, then for one at a time; returns
+// where less than a vector is left. The compiler knows `vectors`.
+template <int Most, class Body>
+__attribute__((always_inline)) inline int64_t each_vectors(int64_t begin, int64_t end, int64_t lanes,
+                                                           const Body& body) {
+  int64_t i = begin;
+  for (; i + Most * lanes <= end; i += Most * lanes) body(i, std::integral_constant<int, Most>{});
+  for (; i + lanes <= end; i += lanes) body(i, std::integral_constant<int, 1>{});
+  return i;
+}
+
 }  // namespace

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from ..updates import UpdateRule
+from ..updates import SGD, Adam, UpdateRule
 from .groups import Groups
 
 
@@ -26,6 +27,38 @@ class Target(NamedTuple):
     state: dict[str, Tensor]
     lr: float
     decay: float
+
+
+class Compiled(NamedTuple):
+    """What compiled kernels know of a rule.
+
+    Attributes:
+        kind: 0 for gradient descent, 1 with momentum, 2 for Adam.
+        beta1: Decay of the first moment, or the momentum.
+        beta2: Decay of the second moment.
+        epsilon: Added to its root.
+        state: Names of the rule's buffers.
+    """
+
+    kind: int
+    beta1: float
+    beta2: float
+    epsilon: float
+    state: tuple[str, ...]
+
+
+def compiled(rule: UpdateRule) -> Compiled | None:
+    """Returns what kernels know of a rule, None for one of which they know nothing, as of a class of one's own."""
+    if type(rule) is Adam:
+        return Compiled(2, rule.beta1, rule.beta2, rule.epsilon, ("first", "second", "steps"))
+    if type(rule) is SGD:
+        return Compiled(int(rule.momentum > 0), rule.momentum, 0.0, 0.0, ("velocity",) if rule.momentum else ())
+    return None
+
+
+def rounding_seed(weight: Tensor) -> int:
+    """Draws the seed of stochastic rounding, whose bits are a hash of it and of the weight's place; 0 without any."""
+    return int(torch.randint(1 << 31, (), device="cpu")) if weight.dtype == torch.bfloat16 else 0
 
 
 class Operations(ABC):

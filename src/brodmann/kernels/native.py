@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..updates import SGD, Adam, UpdateRule
+from ..updates import UpdateRule
 from .groups import Groups
-from .interface import Operations, Target
+from .interface import Operations, Target, compiled, rounding_seed
 from .library import NUMBERS, functions
 from .pure import Pure
 
@@ -59,15 +59,10 @@ class Native(Operations):
         bias: Target | None = None,
     ) -> None:
         """See `Operations.update`."""
-        weight = targets[0].weight
-        if type(rule) not in (SGD, Adam) or len(targets) > 2 or not _fit(rule, targets, bias, delta, x):
+        weight, known = targets[0].weight, compiled(rule)
+        if known is None or len(targets) > 2 or not _fit(known.state, targets, bias, delta, x):
             Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
-        if isinstance(rule, Adam):
-            kind, numbers = 2, (rule.beta1, rule.beta2, rule.epsilon)
-        else:
-            assert isinstance(rule, SGD)
-            kind, numbers = int(rule.momentum > 0), (rule.momentum, 0.0, 0.0)
         if _for_blas(groups, weight, x) and groups.rows >= 16 * weight.shape[1]:
             if bias is not None:
                 Pure().update(rule, [], groups, slot, delta, x, bias)
@@ -81,8 +76,7 @@ class Native(Operations):
             *_arguments(groups, slot, weight),
             delta.data_ptr(),
             x.data_ptr(),
-            kind,
-            *numbers,
+            *known[:4],
             *_given(targets[0]),
             *(_given(targets[1]) if len(targets) == 2 else _NOTHING),
             *(_NOTHING if bias is None else _given(bias)),
@@ -100,18 +94,13 @@ def _for_blas(groups: Groups, weight: Tensor, rows: Tensor) -> bool:
 def _given(target: Target) -> tuple[Any, ...]:
     """Returns a target as the kernels take it."""
     weight, state = target.weight, target.state
-    # Stochastic rounding draws its bits from a hash of this seed and the weight's place.
-    seed = int(torch.randint(1 << 31, (), device="cpu")) if weight.dtype == torch.bfloat16 else 0
-    if not state:
-        return weight.data_ptr(), None, None, None, target.lr, target.decay, seed
-    first = state["first"] if "first" in state else state["velocity"]
+    first = _address(state.get("first", state.get("velocity")))
     second, steps = _address(state.get("second")), _address(state.get("steps"))
-    return weight.data_ptr(), first.data_ptr(), second, steps, target.lr, target.decay, seed
+    return weight.data_ptr(), first, second, steps, target.lr, target.decay, rounding_seed(weight)
 
 
-def _fit(rule: UpdateRule, targets: Sequence[Target], bias: Target | None, delta: Tensor, x: Tensor) -> bool:
+def _fit(names: Sequence[str], targets: Sequence[Target], bias: Target | None, delta: Tensor, x: Tensor) -> bool:
     """Whether the kernels can move these: what they hold is of the kinds of number they sum in, and lies in order."""
-    names = rule.state_shapes((1, 1)).keys()
     stored, summed = targets[0].weight.dtype, delta.dtype
     if x.dtype != summed or not x.is_cpu:
         return False
@@ -121,9 +110,9 @@ def _fit(rule: UpdateRule, targets: Sequence[Target], bias: Target | None, delta
     return bias is None or (bias.weight.dtype == summed and _walkable(bias, names, summed))
 
 
-def _walkable(target: Target, names: Any, summed: torch.dtype) -> bool:
+def _walkable(target: Target, names: Sequence[str], summed: torch.dtype) -> bool:
     state = target.state
-    if state.keys() != names or not target.weight.is_contiguous():
+    if state.keys() != set(names) or not target.weight.is_contiguous():
         return False
     for name, tensor in state.items():
         if tensor.dtype != (torch.int64 if name == "steps" else summed) or not tensor.is_contiguous():

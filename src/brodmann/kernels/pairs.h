@@ -72,15 +72,14 @@ const Pair* pair_rows(int threads, const Groups& groups, const Groups& paired, i
   return to.data();
 }
 
-template <>
-void forward<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* x,
-                              const BFloat16* weights, const float* biases, float* out) {
+inline void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* x,
+                    const BFloat16* weights, const float* biases, float* out) {
   if (inputs % 2) {  // rows of weights would begin within a pair
-    forward_all(threads, groups, inputs, outputs, x, weights, biases, out);
+    forward<float>(threads, groups, inputs, outputs, x, weights, biases, out);
     return;
   }
   const Pair* pairs = pair_neighbours(threads, groups.rows(), inputs, x, scratch(0));
-  forward_all(threads, groups, inputs / 2, outputs, pairs, reinterpret_cast<const Pair*>(weights), biases, out);
+  forward(threads, groups, inputs / 2, outputs, pairs, reinterpret_cast<const Pair*>(weights), biases, out);
 }
 
 // below[r][0 .. 32 V) += sum over o of delta[r][o] weight[o][0 .. 32 V), or `width` numbers where that is fewer (V = 1).
@@ -121,9 +120,8 @@ __attribute__((noinline)) void error_tile_in_pairs(const Pair* const* delta, con
   }
 }
 
-template <>
-void error<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* deltas,
-                            const BFloat16* weights, float* belows) {
+inline void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* deltas,
+                  const BFloat16* weights, float* belows) {
   const Pair* pairs = pair_neighbours(threads, groups.rows(), outputs, deltas, scratch(0));
   const auto shares = cut(groups, inputs, outputs, [](int64_t) { return 64; }, threads);
   work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
@@ -152,9 +150,8 @@ void error<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, i
   });
 }
 
-template <>
-void update<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* delta,
-                             const float* x, const Moves<float, BFloat16>& moves) {
+inline void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* delta,
+                   const float* x, const Moves<float, BFloat16>& moves) {
   std::vector<int64_t> bounds(groups.count + 1, 0);
   for (int64_t group = 0; group < groups.count; ++group) {
     bounds[group + 1] = bounds[group] + (groups.rows(group) + 1) / 2;
@@ -162,7 +159,7 @@ void update<float, BFloat16>(int threads, const Groups& groups, int64_t inputs, 
   const Groups paired{groups.count, groups.present, bounds.data(), nullptr, groups.slots};
   const Pair* deltas = pair_rows(threads, groups, paired, outputs, delta, scratch(0));
   const Pair* xs = pair_rows(threads, groups, paired, inputs, x, scratch(1));
-  update_all(threads, paired, inputs, outputs, deltas, xs, moves);
+  update(threads, paired, inputs, outputs, deltas, xs, moves);
 }
 
 }  // namespace

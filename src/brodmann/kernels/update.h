@@ -41,7 +41,6 @@ template <class C, class X, class W>
 void update_few(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t at, int64_t inputs,
                 int64_t outputs, const X* delta, const X* x) {
   constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
-  constexpr int V = 4 * kVectors;
   const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
   const X *from[kFew], *errors[kFew];
   for (int64_t r = 0; r < rows; ++r) {
@@ -51,12 +50,10 @@ void update_few(const Moves<C, W>& moves, const Groups& groups, const Item& item
   for (int64_t o = item.begin; o < item.end; ++o, at += inputs) {
     X factors[kFew];
     for (int64_t r = 0; r < rows; ++r) factors[r] = errors[r][o];
-    int64_t i = 0;
-    for (; i + V * lanes <= inputs; i += V * lanes) {
-      update_tile<V>(moves, item.group, at, rows, factors, from, i, lanes);
-    }
-    for (; i + lanes <= inputs; i += lanes) update_tile<1>(moves, item.group, at, rows, factors, from, i, lanes);
-    if (i < inputs) update_tile<1>(moves, item.group, at, rows, factors, from, i, inputs - i);
+    const int64_t rest = each_vectors<4 * kVectors>(0, inputs, lanes, [&](int64_t i, auto vectors) {
+      update_tile<vectors>(moves, item.group, at, rows, factors, from, i, lanes);
+    });
+    if (rest < inputs) update_tile<1>(moves, item.group, at, rows, factors, from, rest, inputs - rest);
   }
 }
 
@@ -164,8 +161,8 @@ void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& it
 }
 
 template <class C, class X, class W>
-void update_all(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
-                const Moves<C, W>& moves) {
+void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
+            const Moves<C, W>& moves) {
   const auto step = [](int64_t rows) { return rows < kFew ? 1 : kRows; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
   const X* blocks = in_blocks(threads, groups, inputs, x);
@@ -177,12 +174,6 @@ void update_all(int threads, const Groups& groups, int64_t inputs, int64_t outpu
     const X* tiles = in_tiles(groups, item, outputs, delta);
     update_tiles(moves, groups, item, at, inputs, tiles, blocks + blocks_before<X>(groups, item.group, inputs));
   });
-}
-
-template <class C, class W>
-void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* delta, const C* x,
-            const Moves<C, W>& moves) {
-  update_all(threads, groups, inputs, outputs, delta, x, moves);
 }
 
 // Biases: as weights on an input that is always one.

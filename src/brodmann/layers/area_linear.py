@@ -18,7 +18,7 @@ from ..layer import Context, Layer, Rates, as_before, as_rows
 from ..recording import followed, unrecorded
 from ..routing import Choice, Route, Router, build_router, checked_route, gathered, sketch, spread
 from ..updates import SGD, UpdateRule, check_counts, check_rule
-from .splitting import grow_areas, merge_areas, recruit_areas, split_area
+from .splitting import choose_areas, learn_choice, merge_areas, split_area
 
 SHARED = ("learned", "frozen", "off")
 BESIDE_SHARED = 0.1
@@ -126,8 +126,6 @@ class AreaLinear(Layer):
             check_rule(update)
         if shared not in SHARED:
             raise BrodmannError(f"Expected shared to be one of {', '.join(SHARED)}, got '{shared}'.")
-        if storage not in (None, torch.bfloat16):
-            raise BrodmannError(f"Expected a storage of None or torch.bfloat16, got {storage}.")
         rule = update or SGD()
         in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
@@ -135,8 +133,6 @@ class AreaLinear(Layer):
         if start is not None and gated and shared == "off" and areas > 1:
             raise BrodmannError("A gate without a shared part would scale the start: leave one of them out.")
         weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
-        if start is not None and storage is not None and weight.dtype == torch.float64:
-            raise BrodmannError("A storage of its own goes with float32, and the start is float64: leave it out.")
         shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
         self.shared: Slab | None = None
         self.areas: AreaMap | None = None
@@ -236,9 +232,7 @@ class AreaLinear(Layer):
         ``send=False`` skips the error below, for callers that have computed it already.
         """
         self.check_error(trace, error)
-        if context.observe is not None:
-            context.observe(self, error)
-        error = context.clipped(error)
+        error = context.received(self, error)
         route, groups, rates = trace.route, trace.groups, context.rates
         feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
         delta = part_delta = as_rows(error)
@@ -252,9 +246,8 @@ class AreaLinear(Layer):
         below = None
         if feedback is not None and send:
             below = as_before(error_below(feedback, signal), trace.leading)
-        rate = context.rate_of(self)
-        if rate != 1.0:
-            context = context._replace(lr=rate * context.lr)
+        if context.layer_rates is not None:
+            context = context._replace(lr=context.lr_of(self))
         if route is not None and trace.own is not None:
             route.gate_error.add_(gathered((delta * trace.own).sum(1), len(route.u)))
         if context.lr and route is not None and route.grows:
@@ -264,8 +257,7 @@ class AreaLinear(Layer):
                 signal = signal.repeated(context.weight)
             self._move(signal, context, route)
         if context.lr and router is not None and route is not None:
-            router.learn(route, context.lr * rates.projection, context.weight)
-            grow_areas(router, self.split)
+            learn_choice(router, self.children(), route, context.lr * rates.projection, context.weight)
         return below
 
     def check_error(self, trace: AreaTrace, error: Tensor) -> None:
@@ -346,7 +338,7 @@ class AreaLinear(Layer):
         elif follower is not None:
             follower.learn(groups, None, delta, x, feedback_lr, decay)
         if areas is not None and area_rate:
-            areas.learn(x, signal.part_delta, groups, lr * area_rate, area_decay)
+            areas.learn(groups, signal.part_delta, x, lr * area_rate, area_decay)
 
     def _own_router(self) -> Router:
         if self.router is None:
@@ -358,9 +350,8 @@ class AreaLinear(Layer):
             return None
         router = self.router
         if router is not None:
-            if context.lr and context.rate_of(self):
-                recruit_areas(router, self.children(), rows, context.weight)
-            return router.route(rows)
+            recruits = context.lr_of(self) > 0
+            return choose_areas(router, self.children(), rows, context.weight, recruits=recruits)
         return checked_route(context.route, x, rows)
 
     def _area_rate(self, route: Route | None, rates: Rates) -> float:

@@ -77,7 +77,7 @@ class Constant(Layer):
         if self.slab is None:
             return
         error = context.clipped(error)
-        lr = context.lr * context.rates.shared * context.rate_of(self)
+        lr = context.lr_of(self) * context.rates.shared
         if lr:
             self.slab.move(error, lr, 0.0)
 

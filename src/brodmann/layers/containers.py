@@ -16,7 +16,7 @@ from ..layer import Container, Context, Layer, as_rows, check_layer, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route, Router
 from .area_linear import AreaLinear
-from .splitting import followers, grow_areas, merge_areas, recruit_areas, split_area
+from .splitting import choose_areas, followers, learn_choice, merge_areas, split_area
 
 
 class Sequential(Container):
@@ -238,10 +238,7 @@ class Routed(Container):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
-        rows = self._rows(x)
-        if context.lr:
-            recruit_areas(self.router, [self.body], rows, context.weight)
-        route = self.router.route(rows)
+        route = choose_areas(self.router, [self.body], self._rows(x), context.weight, recruits=context.lr > 0)
         y, trace = trace_of(self.body, x, context._replace(route=route))
         return y, (route, trace)
 
@@ -251,8 +248,8 @@ class Routed(Container):
         route, inner = trace
         below = self.body.learn(inner, error, context._replace(route=route))
         if context.lr:
-            self.router.learn(route, context.lr * context.rates.projection, context.weight)
-            grow_areas(self.router, self.split)
+            rate = context.lr * context.rates.projection
+            learn_choice(self.router, [self.body], route, rate, context.weight)
         return below
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

@@ -77,8 +77,6 @@ class Product(Layer):
         if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.dtype not in (torch.float32, torch.float64):
             came = f"{tuple(weight.shape)} {weight.dtype}" if isinstance(weight, Tensor) else type(weight).__name__
             raise BrodmannError(f"Expected weights (out, ...) of float32 or float64, got {came}.")
-        if storage is not None and weight.dtype == torch.float64:
-            raise BrodmannError("A storage of its own goes with float32, and the weights are float64: leave it out.")
         rule = update or SGD()
         check_rule(rule)
         self.operation, self.form, self.update_rule = operation, tuple(weight.shape), rule
@@ -119,14 +117,12 @@ class Product(Layer):
     @unrecorded
     def learn(self, trace: ProductTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error shaped as the output; returns that below, shaped as the input, or None."""
-        if context.observe is not None:
-            context.observe(self, error)
-        error = context.clipped(error)
+        error = context.received(self, error)
         with torch.inference_mode(False):
             error = ordinary(error)
             below = None if self.feedback is None else self._error_below(self.feedback, trace.x, error)
             (gradient,) = torch.autograd.grad(trace.y, trace.weight, error)
-        rates, lr = context.rates, context.lr * context.rate_of(self)
+        rates, lr = context.rates, context.lr_of(self)
         follower = None if self.feedback is None else self.feedback.follower
         for slab, rate in ((self.slab, lr * rates.shared), (follower, lr * rates.feedback)):
             if slab is not None and rate:

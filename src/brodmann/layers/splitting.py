@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from torch import Tensor, nn
 
 from ..areas import AreaMap
-from ..routing import Router, weights_of_rows
+from ..routing import Route, Router, weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -21,31 +21,40 @@ def split_area(router: Router, modules: Iterable[nn.Module], area: int, cells: I
     return router.split(area, leaving)
 
 
-def grow_areas(router: Router, split: Callable[[int, list[int]], int]) -> None:
-    """Splits the areas whose samples were found to be in conflict, see `Conflict`; most steps find none.
-
-    Args:
-        router: What chooses the areas.
-        split: Splits an area, from which some cells leave, in the router and in all that follows it.
-    """
-    if router.conflict is not None:
-        for area, cells in router.conflict.end_window(router.partition, router.areas):
-            split(area, cells)
-
-
-def recruit_areas(router: Router, modules: Iterable[nn.Module], x: Tensor, weight: Tensor | None) -> None:
-    """Recruits areas for those samples of x (rows, in) that are new; each starts as a copy of its parent.
+def choose_areas(
+    router: Router, modules: Iterable[nn.Module], x: Tensor, weight: Tensor | None, *, recruits: bool
+) -> Route:
+    """Routes the samples of a step, x (rows, in); where it ``recruits``, new ones first get areas, copies of others.
 
     Samples of weight 0, where there are weights (batch, ...), recruit none: they count as if they were not there.
     """
-    if weight is not None and router.recruits:
-        x = x[weights_of_rows(weight, len(x)) > 0]
-    pairs = router.recruit(x)
-    parts = list(_area_maps(modules)) if pairs else []
-    for parent, new in pairs:
-        if parent != new:
+    if recruits and router.recruits:
+        counting = x if weight is None else x[weights_of_rows(weight, len(x)) > 0]
+        pairs = router.recruit(counting)
+        parts = list(_area_maps(modules)) if pairs else []
+        for parent, new in pairs:
             for part in parts:
                 part.clone(parent, new)
+    return router.route(x)
+
+
+def learn_choice(
+    router: Router, modules: Iterable[nn.Module], route: Route, lr: float, weight: Tensor | None = None
+) -> None:
+    """Lets a router learn from a step; splits areas whose samples were found to be in conflict, most steps none.
+
+    Args:
+        router: What chose the areas.
+        modules: What follows it.
+        route: Its choice, to which the layers have added what they found.
+        lr: Of its projection.
+        weight: Weights of the samples, (batch, ...), or None.
+    """
+    router.learn(route, lr, weight)
+    if router.conflict is not None:
+        modules = list(modules)
+        for area, cells in router.conflict.end_window(router.partition, router.areas):
+            split_area(router, modules, area, cells)
 
 
 def merge_areas(router: Router, modules: Iterable[nn.Module], kept: int, gone: int) -> float:

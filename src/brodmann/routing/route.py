@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,34 +13,39 @@ from ..errors import BrodmannError
 from ..kernels import Groups, per_row
 from .conflict import SIZE
 
+if TYPE_CHECKING:
+    from .router import Router
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class Route:
     """The choice made for each row of a batch, and what the router needs to learn from it, computed when asked for.
 
     Attributes:
+        router: Which made it.
         x: What was routed, (rows, in).
         u: Its projection, (rows, dimension).
-        prototypes: What it was compared with, (cells, dimension).
-        products: Of both, ``|u| s``, (rows, cells); None where the choice did not need them all.
+        products: Of that and the prototypes, ``|u| s``, (rows, cells); None where the choice did not need them all.
         cell: Chosen cell, (rows,) int64.
         area: Its area, (rows,) int64.
-        temperature: Of the gate.
-        areas: Budget of areas.
-        learned: Whether the projection learns from how useful the choice was, see `gate_error`.
-        grows: Whether areas grow where gradients are in conflict, see `pulls`.
     """
 
+    router: Router
     x: Tensor
     u: Tensor
-    prototypes: Tensor
     products: Tensor | None
     cell: Tensor
     area: Tensor
-    temperature: float
-    areas: int
-    learned: bool
-    grows: bool
+
+    @property
+    def learned(self) -> bool:
+        """Whether the projection learns from how useful the choice was, see `gate_error`."""
+        return self.router.learned
+
+    @property
+    def grows(self) -> bool:
+        """Whether areas grow where gradients are in conflict, see `pulls`."""
+        return self.router.conflict is not None
 
     @cached_property
     def length(self) -> Tensor:
@@ -50,13 +55,13 @@ class Route:
     @cached_property
     def scores(self) -> Tensor:
         """Cosine of projection and prototype, (rows, cells)."""
-        products = self.u @ self.prototypes.t() if self.products is None else self.products
+        products = self.u @ self.router.prototypes.t() if self.products is None else self.products
         return products / self.length
 
     @cached_property
     def groups(self) -> Groups:
         """The rows of each area."""
-        return Groups.of(self.area, self.areas)
+        return Groups.of(self.area, self.router.areas)
 
     def groups_of(self, rows: int) -> Groups:
         """The rows of each area in a layer that sees several of every sample, such as the patches of an image.
@@ -67,7 +72,7 @@ class Route:
         if rows == len(self.area):
             return self.groups
         if rows not in self._spread:
-            self._spread[rows] = Groups.of(spread(self.area, rows), self.areas)
+            self._spread[rows] = Groups.of(spread(self.area, rows), self.router.areas)
         return self._spread[rows]
 
     @cached_property
@@ -78,7 +83,7 @@ class Route:
     @cached_property
     def probabilities(self) -> Tensor:
         """Softmax of the scores over the temperature, (rows, cells)."""
-        return (self.scores / self.temperature).softmax(1)
+        return (self.scores / self.router.temperature).softmax(1)
 
     @cached_property
     def gate(self) -> Tensor:
@@ -97,16 +102,17 @@ class Route:
 
     def gate_down(self, gate_error: Tensor) -> Tensor:
         """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
-        found = per_row.gate_down(self.u, self.prototypes, self.cell, gate_error, self.temperature)
+        prototypes, temperature = self.router.prototypes, self.router.temperature
+        found = per_row.gate_down(self.u, prototypes, self.cell, gate_error, temperature)
         if found is not None:
             return found
         # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
-        scale = (gate_error * self.gate / self.temperature)[:, None]
+        scale = (gate_error * self.gate / temperature)[:, None]
         score_error = -scale * self.probabilities
         score_error.scatter_add_(1, self.cell[:, None], scale)
         # dL/du = sum_j dL/ds_j (prototype_j - s_j u / |u|) / |u|
         along = (score_error * self.scores).sum(1, keepdim=True) * (self.u / self.length)
-        return (score_error @ self.prototypes - along) / self.length
+        return (score_error @ prototypes - along) / self.length
 
 
 class Choice(NamedTuple):

@@ -88,8 +88,8 @@ class Router(nn.Module):
 
         Raises:
             BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
-                cells than areas, the partition is unknown, or a recruiting router has a learned projection or
-                more cells than areas.
+                cells than areas, the partition is unknown, or a recruiting router has a learned projection, a partition
+                that changes, or more cells than areas.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -110,10 +110,10 @@ class Router(nn.Module):
             raise BrodmannError(f"Settings of conflict go with partition='growing', got partition='{partition}'.")
         if conflict is not None:
             check_settings("conflict", conflict, Conflict, without=("cells",))
-        if novelty is not None and partition == "fixed" and count != areas:
+        if novelty is not None and (partition != "fixed" or count != areas):
             raise BrodmannError(
-                "A router that recruits needs as many cells as areas, so that every new cell has an area of its own, "
-                f"got {count} cells for {areas} areas: leave cells out."
+                "A router that recruits needs partition='fixed' and as many cells as areas, so that every new cell has "
+                f"an area of its own, got '{partition}' and {count} cells for {areas} areas: leave both out."
             )
         if novelty is not None and (learned or not isinstance(novelty, Real) or not -1 < float(novelty) < 1):
             raise BrodmannError(
@@ -204,8 +204,7 @@ class Router(nn.Module):
             products = self._products(u)
             cell = self._best(products, u) if cell is None else cell
         area = self.partition.index_select(0, cell)
-        grows = self.conflict is not None
-        return Route(x, u, self.prototypes, products, cell, area, self.temperature, self.areas, self.learned, grows)
+        return Route(self, x, u, products, cell, area)
 
     @property
     def recruits(self) -> bool:

@@ -72,7 +72,7 @@ def start_run(
         if compare:
             learner_for(twin_of(options), split)  # and on what the twin cannot do
     place = data_dir and str(Path(data_dir).resolve())
-    run = Run(folder, options, place, compare, data.digest, not data.is_classification, data.classes, data.columns)
+    run = Run(folder, options, place, compare, data.digest, data.classes, data.columns)
     json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
     if folder.exists():
         _check_outside(folder, options.dataset, data_dir)

@@ -50,8 +50,7 @@ class Run:
         data_dir: Where its data lay at the start, None for the usual place.
         compare: Whether its twin is trained too.
         digest: Of its raw data: what has changed since is refused.
-        regression: Whether targets are real numbers.
-        classes: Names of the classes, None for regression.
+        classes: Names of the classes, None where targets are real numbers.
         columns: Names of the columns of a table, None for other data.
     """
 
@@ -60,7 +59,6 @@ class Run:
     data_dir: str | None
     compare: bool
     digest: str
-    regression: bool
     classes: tuple[str, ...] | None
     columns: tuple[str, ...] | None = None
 
@@ -77,7 +75,7 @@ class Run:
             raise BrodmannError(f"{folder} is no run folder: expected {path}.")
         config = read_json(path)
         known = {field.name for field in fields(RunOptions)}
-        keys = {"options", "data_dir", "compare", "digest", "regression", "classes"}
+        keys = {"options", "data_dir", "compare", "digest", "classes"}
         options = config.get("options") if isinstance(config, dict) else None
         if not isinstance(options, dict) or not keys <= set(config) or not set(options) <= known:
             raise BrodmannError(f"{path} is damaged, or not that of a run by this version.")
@@ -90,10 +88,14 @@ class Run:
             config["data_dir"],
             config["compare"],
             config["digest"],
-            config["regression"],
             classes and tuple(classes),
             columns and tuple(columns),
         )
+
+    @property
+    def regression(self) -> bool:
+        """Whether targets are real numbers."""
+        return self.classes is None
 
     def config(self) -> dict[str, Any]:
         """Returns what ``config.json`` holds."""

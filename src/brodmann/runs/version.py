@@ -21,5 +21,5 @@ def code_version() -> str:
 def _sources() -> bytes:
     """Returns all sources of the package, each behind its name."""
     root = Path(brodmann.__file__).parent
-    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp", ".h"))
+    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp", ".h", ".html"))
     return b"".join(str(path.relative_to(root)).encode() + path.read_bytes() for path in files)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from ..checks import check_pairs, check_tensors
 from ..layers import AreaLinear, Product
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
+from ..watching import watched
 from .quiet import quiet_copy
 
 
@@ -88,21 +89,17 @@ def _maps(network: Network) -> list[tuple[str, AreaLinear | Product]]:
 def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, Tensor]:
     outputs: dict[nn.Module, Tensor] = {}
 
-    def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def keep(_: str, layer: nn.Module, __: Any, output: Tensor) -> Tensor:
         if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
             output = output.detach().requires_grad_(True)
         outputs[layer] = output
         return output
 
-    with ExitStack() as hooks, torch.enable_grad():
-        for _, layer in _maps(network):
-            hooks.enter_context(layer.register_forward_hook(keep))
-        for _, router in routers(network):
-            hooks.enter_context(router.register_forward_hook(_detach))
+    with watched(_maps(network), keep), watched(routers(network), _without_gate), torch.enable_grad():
         loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
         gradients = torch.autograd.grad(loss, list(outputs.values()), materialize_grads=True)
     return dict(zip(outputs, gradients, strict=True))
 
 
-def _detach(_: nn.Module, __: tuple[Tensor, ...], output: Route | Choice) -> Choice:
+def _without_gate(_: str, __: nn.Module, ___: Any, output: Route | Choice) -> Choice:
     return Choice(output.area, output.gate.detach())

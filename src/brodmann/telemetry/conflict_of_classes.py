@@ -87,7 +87,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         with torch.no_grad():
             twin(x)
         errors: dict[nn.Module, Tensor] = {}
-        twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors.update({layer: error}))
+        twin.learn(x, target, lr=0.0, observe=errors.__setitem__)
     rows = []
     for name, layer in twin.area_layers():
         if layer not in errors or layer not in inputs:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor
 from ..checks import check_tensors
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
+from ..watching import watched
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,9 @@ def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
     check_tensors(x=x)
     choices: dict[str, Tensor] = {}
 
-    def keep(_: Any, __: Any, output: Route | Choice, *, name: str) -> None:
+    def keep(name: str, _: Any, __: Any, output: Route | Choice) -> None:
         choices[name] = output.area
 
-    with ExitStack() as hooks:
-        for name, router in routers(network):
-            hooks.enter_context(router.register_forward_hook(partial(keep, name=name)))
+    with watched(routers(network), keep):
         network(x)
     return choices

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,8 @@ def _page(
         body.append("</section>")
     tables = "".join(table.html() for table in closing)
     body.append(f"<section><h2>What ran</h2>{tables}{_settings(rows)}</section>")
-    return _PAGE.replace("{links}", links).replace("{body}", "\n".join(body))
+    page = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
+    return page.replace("{links}", links).replace("{body}", "\n".join(body))
 
 
 def _drawing(path: Path, name: str, caption: str) -> str:
@@ -217,56 +219,3 @@ def _settings(rows: Sequence[Row]) -> str:
         items.append(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>")
     note = "<p>What is not named is the package's default.</p>"
     return f"<details><summary>Settings of every method</summary>{note}<dl>{''.join(items)}</dl></details>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Brodmann benchmark</title>
-<style>
-:root { color-scheme: light; --ink: #262626; --soft: #6b6b6b; --line: #dcdcdc; --blue: #0072b2; }
-body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 0 auto; padding: 1.5rem; }
-nav { position: sticky; top: 0; background: #fff; padding: .5rem 0; border-bottom: 1px solid var(--line); z-index: 1; }
-nav a { margin-right: 1.2rem; color: var(--blue); text-decoration: none; }
-h1 { margin-bottom: .2rem; } h2 { margin-top: 2.5rem; scroll-margin-top: 3rem; }
-h3 { font-size: 1rem; margin: 2rem 0 .4rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .28rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-th { cursor: pointer; font-weight: 600; border-bottom: 2px solid var(--ink); }
-tbody tr:hover td { background: #f4f8fb; }
-.note, figcaption { color: var(--soft); font-size: 13px; max-width: 50rem; }
-figure { margin: 1.2rem 0; cursor: zoom-in; } figure svg { max-width: 100%; height: auto; }
-figure.large { position: fixed; inset: 0; margin: 0; padding: 2vh 2vw; background: #fff; z-index: 2; cursor: zoom-out;
-  overflow: auto; text-align: center; } figure.large svg { width: 94vw; height: 88vh; max-width: none; }
-.good, .bad { padding: .2rem 1rem; border-left: 4px solid #009e73; background: #f3faf7; margin: 1rem 0; }
-.bad { border-color: #d55e00; background: #fdf4ee; }
-details { margin: 1rem 0; }
-dt { font-weight: 600; margin-top: .6rem; } dd { margin: 0; font-size: 12.5px; color: var(--soft); }
-@media print { nav { display: none; } }
-</style></head><body>
-<h1>Brodmann benchmark</h1>
-<p class="note">Click a figure to enlarge it, a column's head to sort by it.</p>
-<nav>{links}</nav>
-{body}
-<script>
-document.querySelectorAll("figure").forEach(figure => {
-  const toggle = () => figure.classList.toggle("large");
-  figure.addEventListener("click", toggle);
-  figure.addEventListener("keydown", event => {
-    if (event.key === "Enter" || (event.key === "Escape" && figure.classList.contains("large"))) toggle();
-  });
-});
-document.querySelectorAll("th").forEach(head => head.addEventListener("click", () => {
-  const body = head.closest("table").tBodies[0], place = head.cellIndex;
-  const value = row => { const text = row.cells[place].textContent, number = parseFloat(text.replace(/[,\\s]/g, ""));
-    return isNaN(number) ? text : number; };
-  const rows = [...body.rows], down = head.dataset.down !== "yes";
-  rows.sort((a, b) => { const x = value(a), y = value(b);
-    const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
-    return down ? -order : order; });
-  head.dataset.down = down ? "yes" : "no";
-  body.append(...rows);
-}));
-</script></body></html>
-"""
