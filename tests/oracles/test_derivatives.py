@@ -240,6 +240,22 @@ def test_what_else_is_done_only_while_training_is_told_of() -> None:
     assert told[0].filename == __file__
 
 
+def test_parameters_that_are_frozen_are_told_of(recwarn: pytest.WarningsRecorder) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    from_torch(model.requires_grad_(False))
+    assert not recwarn.list  # none of them learns: a model at rest
+    model[2].requires_grad_(True)
+    with pytest.warns(UserWarning, match="^Parameters with requires_grad=False, such as 0.weight, learn too") as told:
+        from_torch(model)
+    assert told[0].filename == __file__
+
+
+def test_compiled_parts_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), torch.jit.script(nn.ReLU()), nn.Linear(8, 3))
+    with pytest.raises(BrodmannError, match=r"A compiled part, of torch.jit, cannot be converted"):
+        from_torch(model)
+
+
 def test_the_slopes_of_a_prelu_learn_as_under_autograd() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.PReLU(4, 0.1), nn.Flatten(), nn.PReLU(), nn.Linear(16, 3)).double()

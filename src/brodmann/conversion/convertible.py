@@ -32,6 +32,10 @@ def check_convertible(model: Any) -> None:
             "A network that holds complex numbers cannot be converted: hold their real and imaginary parts."
         )
     for part in model.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise BrodmannError(
+                "A compiled part, of torch.jit, cannot be converted: give the module that it was made of."
+            )
         if is_parametrized(part):
             raise BrodmannError(
                 f"{type(part).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
@@ -98,6 +102,17 @@ def warn_of_new_norms(model: nn.Module) -> None:
         warnings.warn(
             "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
             "few batches in training mode first, or build it with group norms.",
+            stacklevel=5,
+        )
+
+
+def warn_of_frozen(model: nn.Module) -> None:
+    """Warns where a model keeps some of its parameters from learning, which a conversion does not."""
+    frozen = [name for name, held in model.named_parameters() if held.is_floating_point() and not held.requires_grad]
+    if frozen and any(held.requires_grad for held in model.parameters()):
+        warnings.warn(
+            f"Parameters with requires_grad=False, such as {frozen[0]}, learn too: freeze their layers by the Network's "
+            'Rates(layers={"name of the layer": 0.0}), see Network.learning_layers().',
             stacklevel=5,
         )
 

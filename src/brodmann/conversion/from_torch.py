@@ -22,7 +22,7 @@ from ..layer import Layer
 from ..layers import Images, Local, Sequential
 from ..layers.graph import INPUT, Graph
 from ..updates import UpdateRule
-from .convertible import check_convertible, tied, warn_of_new_norms
+from .convertible import check_convertible, tied, warn_of_frozen, warn_of_new_norms
 from .counterparts import MAPS, channels_last, counterpart
 from .steps import Step, free_name, steps_of
 from .tracing import alone
@@ -61,17 +61,19 @@ def from_torch(
 
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
     ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd, where it has no
-    batch norm. All parameters learn, also those with ``requires_grad=False``. A model of float64 stays so, others
-    become what PyTorch's default dtype is.
+    batch norm: a `torch.autograd.Function` keeps its own derivative, and no error goes down through what is detached or
+    computed under ``torch.no_grad()``. All parameters learn, also those with ``requires_grad=False``. A model of
+    float64 stays so, others become what PyTorch's default dtype is.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
         model: A network of one input and one output, whose ``forward`` does not depend on the numbers of a sample, nor
-            on how many samples come. It is followed as at inference: what it does only while training, except for
-            dropout, is left out. What it asks of sizes, such as ``if x.dim() == 3`` or ``for step in
-            range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for that shape. What it
-            keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of `torch.fx`.
+            on how many samples come. It is followed as at inference: what it does only while training is left out, but
+            for what modules without parameters and `F.dropout` draw. What it asks of sizes, such as ``if x.dim() == 3``
+            or ``for step in range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for
+            that shape. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of
+            `torch.fx`.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
             takes, if that is an `nn.Linear`. Images may also come flat.
@@ -94,12 +96,14 @@ def from_torch(
         last: ``Network(from_torch(model), loss)`` learns on.
 
     Raises:
-        BrodmannError: The network cannot be followed, holds a layer of a kind that cannot be converted, the shape does
-            not fit, a choice is unknown, or a gate without a shared part would change what the network computes.
+        BrodmannError: The network cannot be followed, calls a map under ``torch.no_grad()``, has hooks on gradients,
+            holds a layer of a kind that cannot be converted, the shape does not fit, a choice is unknown, or a gate
+            without a shared part would change what the network computes.
     """
     model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     check_convertible(model)
     warn_of_new_norms(model)
+    warn_of_frozen(model)
     numbers = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     kind = torch.promote_types(numbers.dtype, torch.get_default_dtype())
     sample = _sample(model, shape, kind)
