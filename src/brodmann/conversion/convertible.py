@@ -111,8 +111,8 @@ def warn_of_frozen(model: nn.Module) -> None:
     frozen = [name for name, held in model.named_parameters() if held.is_floating_point() and not held.requires_grad]
     if frozen and any(held.requires_grad for held in model.parameters()):
         warnings.warn(
-            f"Parameters with requires_grad=False, such as {frozen[0]}, learn too: freeze their layers by the Network's "
-            'Rates(layers={"name of the layer": 0.0}), see Network.learning_layers().',
+            f"Parameters with requires_grad=False, such as {frozen[0]}, learn too: freeze their layers by "
+            'Rates(layers={"name of the layer": 0.0}) of the Network, see Network.learning_layers().',
             stacklevel=5,
         )
 
