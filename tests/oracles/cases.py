@@ -62,7 +62,7 @@ def branching(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
         "left": (parts.layer(5, 6, lowest=True), "input"),
         "active": (activation_of(activation), "left"),
         "right": (parts.layer(6, 6), "active"),
-        "scaled": (affine(torch.linspace(0.5, 1.5, 6), torch.zeros(6), parts.rule), "right"),
+        "scaled": (affine(torch.linspace(0.5, 1.5, 6), torch.zeros(6), parts.update_rule), "right"),
         "grouped": (parts.product(in_two, torch.randn(2, 3, 3)), "scaled"),
         "product": (torch.mul, "grouped", "active"),
         "beside": (lambda x, y: torch.cat((x, y), -1), "product", "left"),
