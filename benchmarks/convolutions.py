@@ -46,6 +46,7 @@ METHODS: dict[str, Build] = {
     "Kolen-Pollack, 16 areas, one for an image": areas("kolen-pollack", 16),
     "Kolen-Pollack, 16 areas, one for a patch": areas("kolen-pollack", 16, "layer"),
     "fixed random feedback, 1 area": areas("random", 1),
+    "direct feedback, 1 area": areas("direct", 1),
     "sign-symmetric, 1 area": areas("sign", 1),
     "no convolution: mlp of 256 units, 16 areas": flat,
 }

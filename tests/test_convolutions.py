@@ -6,6 +6,7 @@ import copy
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,7 +100,7 @@ def test_a_window_prints_and_names_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("path", [name for name in FEEDBACKS if name != "direct"])
+@pytest.mark.parametrize("path", FEEDBACKS)
 def test_inference_computes_what_learning_does_and_survives_saving(path: str, layer: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(6, 32), torch.arange(6) % 3
@@ -122,8 +123,6 @@ def test_a_convolution_says_what_does_not_fit() -> None:
     _, trace = layer.trace(torch.zeros(2, 5, 5, 1), Context())
     with pytest.raises(BrodmannError, match=r"Expected an error of shape \(2, 3, 3, 4\) and torch.float32"):
         layer.learn(trace, torch.zeros(2, 3, 3, 5), Context())
-    with pytest.raises(BrodmannError, match="Direct feedback has no path from an output to a patch"):
-        Convolution(Patches(3), AreaLinear(9, 4, areas=1, feedback=partial(Direct, outputs=4)))
 
 
 @pytest.mark.usefixtures("double")
@@ -185,10 +184,6 @@ def test_the_command_line_trains_convolutions_beside_their_twin(
     for wrong, message in (
         (["--resume", out, "--channels", "4"], "there --channels is (4, 6): leave (4,) out"),
         (["digits", "--channels", "4", "--residual"], "--residual does not go with --channels: leave one of them out."),
-        (
-            ["digits", "--channels", "4", "6", "--rule", "direct"],
-            "Direct feedback has no path from an output to a patch",
-        ),
         ([str(write_blobs(tmp_path / "blobs.npz", 40, 9, 4)), "--channels", "4"], "has the shape (9,): leave it out."),
     ):
         with pytest.raises(SystemExit, match="2"):
@@ -239,11 +234,36 @@ def test_weights_of_samples_count_for_all_their_rows() -> None:
     torch.testing.assert_close(network(x), twin(x), rtol=1e-4, atol=1e-4)
 
 
-def test_direct_feedback_to_patches_is_refused_however_it_is_given() -> None:
-    for path in ("direct", Direct, partial(LeastChange, path=partial(Direct, outputs=3))):
-        with pytest.raises(BrodmannError, match="Direct feedback has no path from an output to a patch"):
-            convnet((1, 8, 8), 3, channels=(4, 5), feedback=path)
-        Network(convnet((1, 8, 8), 3, channels=(4,), feedback=path)).learn(torch.randn(6, 64), torch.arange(6) % 3)
+@pytest.mark.parametrize("path", ["direct", Direct, partial(LeastChange, path=partial(Direct, outputs=3))])
+def test_direct_feedback_reaches_every_pixel_by_numbers_of_its_own(path: Any) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(6, 64), torch.arange(6) % 3
+    network = Network(convnet((1, 8, 8), 3, channels=(4, 5, 6), areas=1, feedback=path, update=SGD()), lr=0.0)
+    _, *convolutions = (layer for layer in network.body.modules() if isinstance(layer, Convolution))
+    assert len(convolutions) == 2
+    output_error = torch.randn(6, 3)
+    for layer, side, channels in zip(convolutions, (4, 2), (4, 5), strict=True):
+        before = torch.randn(6, side, side, channels)
+        z, trace = layer.trace(before, Context())
+        below = layer.learn(trace, torch.randn_like(z), Context(output_error=output_error))
+        assert below is not None
+        assert below.shape == before.shape
+        inner = layer.map.feedback.path if isinstance(layer.map.feedback, LeastChange) else layer.map.feedback
+        assert inner.matrix.shape == (3, side * side * 9 * channels)  # type: ignore[union-attr]
+        if inner is layer.map.feedback:
+            of_patches = (output_error @ inner.matrix).reshape(6, side, side, -1)  # type: ignore[operator]
+            expected = functional.fold(
+                of_patches.reshape(6, side * side, 3, 3, channels).permute(0, 4, 2, 3, 1).reshape(6, -1, side * side),
+                (side, side),
+                3,
+                padding=1,
+            )
+            torch.testing.assert_close(below, expected.movedim(1, -1), rtol=1e-5, atol=1e-5)
+            rank = torch.linalg.matrix_rank(below.flatten(1))
+            assert int(rank) == 3  # every sample's own, not one error for all pixels
+            assert float(below.flatten(1, 2).std(1).min()) > 0
+    losses = [float(network.learn(x, y, lr=0.02)) for _ in range(20)]
+    assert losses[-1] < losses[0]
 
 
 def test_the_twin_must_fit_machine_and_images() -> None:
@@ -334,7 +354,6 @@ def test_pooling_takes_channels_last() -> None:
         ({"channels": 8}, "Expected channels to be a list, one number for each convolution, got 8."),
         ({"channels": ()}, "Expected channels to be a list, one number for each convolution, got ()."),
         ({"channels": (8, 0)}, "Expected channels to be a whole number of at least 1, got 0."),
-        ({"feedback": "direct"}, "Direct feedback has no path from an output to a patch: choose another for "),
         ({"shape": (1, 3, 8)}, "Images of 3 x 8 pixels are too small for 2 convolutions of size 3 with poolings of 2"),
         ({"channels": (10**7, 10**7)}, "This network needs at least "),
         ({"outputs": None}, "Expected outputs to be a whole number of at least 1, got None."),

@@ -261,7 +261,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: learn_with_output_error(0),
         "Direct feedback needs the output error: train through Network.learn, or set it in the context.",
     ),
-    (lambda: learn_with_output_error(2), "Direct feedback needs one output error per row, got 2 for 3 rows."),
+    (
+        lambda: learn_with_output_error(2),
+        "Direct feedback was built for a layer of 1 rows for each output, got 3 rows and 2 output errors: build it by "
+        "partial(Direct, outputs=2, rows=...).",
+    ),
     (
         lambda: Local(nn.LayerNorm(4)),
         "Local takes operations without parameters or buffers; LayerNorm holds 2. Use elementwise_affine=False, "

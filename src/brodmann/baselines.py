@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .builders.parts import activation_named
-from .builders.sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
+from .builders.sizes import MapSize, check_residual_depth, convolution_sizes, dense_size, weights_of
 from .checks import check_memory, check_whole
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
@@ -230,13 +230,13 @@ def _residual(
 
 
 def _convolutions(
-    shape: Sequence[int], channels: Sequence[int], readout: tuple[int, int], activation: str, dropout: float
+    shape: Sequence[int], channels: Sequence[int], readout: MapSize, activation: str, dropout: float
 ) -> list[nn.Module]:
-    """Returns what `convnet` computes, in PyTorch's own modules; the readout is given by its inputs and outputs."""
+    """Returns what `convnet` computes, in PyTorch's own modules."""
     layers: list[nn.Module] = [nn.Unflatten(1, tuple(shape))]
     for before, count in itertools.pairwise([shape[0], *channels]):
         layers += [nn.Conv2d(before, count, 3, padding=1), activation_named(activation), nn.MaxPool2d(2)]
-    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(*readout)]
+    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(readout.inputs, readout.outputs)]
 
 
 def matching_width(active: int, in_features: int, outputs: int, depth: int) -> int:

@@ -934,11 +934,6 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "relu cannot be converted: it overwrites what ot",
         ),
-        (
-            MODELS["encoding"][0](),
-            {"shape": (5, 8), "feedback": "direct"},
-            "Direct feedback has no path from an output to the steps of a sample",
-        ),
         (Hidden(), {}, "read it in `forward`, by its name, as in self.scale."),
         (Language(), {"shape": (5,)}, "give a few samples as they are, whole numbers, instead of a shape."),
         (Language(), {"shape": torch.ones(2, 5, dtype=torch.int64)}, "choose routing='layer'"),
@@ -1000,11 +995,6 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         ),
         (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A storage of its own goes with float32"),
         (nn.Linear(4, 4), {"routing": "none"}, "Unknown routing 'none'"),
-        (
-            nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(8, 2)),
-            {"shape": (1, 6, 6), "feedback": "direct"},
-            "Direct feedback has no path from an output to a patch",
-        ),
     ],
 )
 def test_what_cannot_be_converted_is_named(model: Any, options: dict[str, Any], message: str) -> None:

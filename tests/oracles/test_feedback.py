@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from brodmann import (
     SGD,
@@ -24,12 +27,14 @@ from brodmann import (
     SignSymmetric,
     Transpose,
     UpdateRule,
+    from_torch,
     mlp,
 )
-from brodmann.feedback import Feedback, Shape, Signal
+from brodmann.feedback import Direct, Feedback, Shape, Signal
 from brodmann.kernels import Groups
 
 from .cases import PATHS, RULES
+from .models import MODELS, samples
 
 
 def learn_some(network: Network, steps: int = 5, seed: int = 1) -> None:
@@ -266,3 +271,54 @@ def test_areas_that_were_frozen_go_on_with_their_pairs(update: UpdateRule) -> No
         forward, back = layer.areas, layer.feedback.areas
         assert forward.existing == back.existing == (0 if rate == 0.0 else forward.existing)
         torch.testing.assert_close(forward.weight.value[forward.slot], back.weight.value[back.slot])
+
+
+class Uneven(nn.Module):
+    """Two rows of outputs of five steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.beside, self.readout = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.beside(self.below(x))[:, :2])
+
+
+@pytest.mark.parametrize("name", ["images", "sequences", "attending", "encoding", "language", "residual"])
+def test_direct_feedback_finds_its_way_through_converted_networks(name: str) -> None:
+    """Every map below which something learns sends down the output error by a matrix of its own, and nothing else."""
+    build, shape = MODELS[name]
+    torch.manual_seed(0)
+    described = samples(name, 2) if name == "language" else shape
+    network = Network(from_torch(build(), described, areas=1, feedback="direct", update=SGD()))
+    x = samples(name, 5)
+    output = network(x)
+    y = torch.randint(0, output.shape[-1], output.shape[:-1])
+    rows = output[..., 0].numel()
+    paths = [layer.feedback for layer in network.modules() if isinstance(layer, AreaLinear) and layer.feedback]
+    assert len(paths) > 1
+    assert all(isinstance(path, Direct) for path in paths)
+    seen: dict[Any, Tensor] = {}
+    network.learn(x, y, lr=0.0, observe=seen.__setitem__)
+    for layer, error in seen.items():
+        if isinstance(layer.feedback, Direct):
+            assert layer.feedback.rows * rows == error[..., 0].numel()
+    losses = [float(network.learn(x, y, lr=0.01)) for _ in range(30)]
+    assert losses[-1] < losses[0]
+
+
+def test_direct_feedback_names_rows_that_do_not_come_out_even() -> None:
+    for model, shape in ((Uneven(), (5, 8)), (MODELS["shifted windows"][0](), (2, 4, 4))):
+        with pytest.raises(
+            BrodmannError, match="no path to a layer whose rows are no multiple of the output's, or the"
+        ):
+            from_torch(model, shape, feedback="direct")
+    layer = AreaLinear(4, 4, areas=1, feedback=partial(Direct, outputs=3, rows=5))
+    z, trace = layer.trace(torch.randn(2, 5, 4), Context())
+    error = torch.randn(2, 3)
+    below = layer.learn(trace, torch.zeros_like(z), Context(output_error=error))
+    assert below is not None
+    torch.testing.assert_close(below, (error @ layer.feedback.matrix).reshape(2, 5, 4))  # type: ignore[operator, union-attr]
+    z, trace = layer.trace(torch.randn(2, 4, 4), Context())
+    with pytest.raises(BrodmannError, match="for a layer of 5 rows for each output, got 8 rows and 2 output errors"):
+        layer.learn(trace, torch.zeros_like(z), Context(output_error=error))

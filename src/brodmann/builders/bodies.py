@@ -266,8 +266,7 @@ def convnet(
         size: Height and width of a patch; images are padded by half of it, so that odd sizes keep theirs. Default 3.
         pool: Height and width of the max-pooling window after every convolution; 1 for none. Default 2.
         areas: As in `mlp`.
-        feedback: As in `mlp`. Not ``"direct"``, whose matrices know outputs of whole samples alone; the lowest
-            convolution and the readout could use it.
+        feedback: As in `mlp`. The matrices of ``"direct"`` hold outputs times patches times inputs of a patch.
         update: As in `mlp`.
         activation: As in `mlp`.
         dropout: As in `mlp`, before the readout.
@@ -300,10 +299,10 @@ def convnet(
     )
     parts.check(len(sizes), weights_of(sizes))
     layers: list[Layer] = [Local(Images(*shape))]
-    for index, (inputs, count) in enumerate(maps):
-        layers.append(parts.convolution(Patches(size, padding=size // 2), inputs, count, lowest=index == 0))
+    for index, map in enumerate(maps):
+        layers.append(parts.convolution(Patches(size, padding=size // 2), *map, lowest=index == 0))
         layers.append(activation_of(activation))
         layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]
-    layers.append(parts.layer(*readout, start_scale=readout_scale))
+    layers.append(parts.layer(readout.inputs, readout.outputs, start_scale=readout_scale))
     return parts.wrap(Sequential(*layers))

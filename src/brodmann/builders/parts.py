@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -53,6 +53,10 @@ def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Call
     except (TypeError, ValueError):  # no class or function: `AreaLinear` says so
         return path
     return path if asked is None or asked.default is not asked.empty else functools.partial(path, outputs=outputs)
+
+
+def _of_rows(path: Callable[[Shape], Feedback], rows: int, shape: Shape) -> Feedback:
+    return path(replace(shape, rows=rows))
 
 
 class Function(nn.Module):
@@ -140,18 +144,19 @@ class Parts:
         inputs: int,
         size: int,
         *,
+        rows: int = 1,
         lowest: bool = False,
         start_scale: float = 1.0,
         start: nn.Linear | None = None,
     ) -> AreaLinear:
-        """Builds a layer; the lowest has no feedback."""
+        """Builds a layer, which has so many rows for each row of the output; the lowest has no feedback."""
         return AreaLinear(
             inputs,
             size,
             areas=self.areas,
             shared=self.shared,
             gated=self.gated,
-            feedback=None if lowest else feedback_path(self.feedback, self.outputs),
+            feedback=None if lowest else self._path(rows),
             update=self.update_rule,
             pooling=self.pooling,
             router=self._new_router if self.routing == "layer" else None,
@@ -161,14 +166,17 @@ class Parts:
         )
 
     def convolution(
-        self, patches: Patches, inputs: int, count: int, *, lowest: bool = False, start: nn.Linear | None = None
+        self,
+        patches: Patches,
+        inputs: int,
+        count: int,
+        rows: int,
+        *,
+        lowest: bool = False,
+        start: nn.Linear | None = None,
     ) -> Convolution:
-        """Builds a convolution: patches of so many numbers, and a layer that makes ``count`` of each.
-
-        Raises:
-            BrodmannError: The feedback is direct.
-        """
-        return Convolution(patches, self.layer(inputs, count, lowest=lowest, start=start))
+        """Builds a convolution: patches of so many numbers, and a layer, see `layer`, that makes ``count`` of each."""
+        return Convolution(patches, self.layer(inputs, count, rows=rows, lowest=lowest, start=start))
 
     def product(
         self, operation: Callable[[Tensor, Tensor], Tensor], weight: Tensor, *, lowest: bool = False
@@ -181,7 +189,7 @@ class Parts:
         return Product(
             operation,
             weight,
-            feedback=None if lowest else feedback_path(self.feedback, self.outputs),
+            feedback=None if lowest else self._path(1),
             update=self.update_rule,
             storage=None if self.storage is None else STORAGES[self.storage],
         )
@@ -196,6 +204,11 @@ class Parts:
     def update_rule(self) -> UpdateRule:
         """The update rule of all layers. Default `Adam`."""
         return self.update or Adam()
+
+    def _path(self, rows: int) -> Callable[[Shape], Feedback]:
+        """Returns what builds the feedback path of a layer of so many rows, see `Shape`."""
+        path = feedback_path(self.feedback, self.outputs)
+        return path if rows == 1 else functools.partial(_of_rows, path, rows)
 
     @property
     def _new_router(self) -> Callable[..., Router]:

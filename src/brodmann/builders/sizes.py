@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..checks import check_whole
 from ..errors import BrodmannError
@@ -28,10 +28,24 @@ def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
     return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs
 
 
+class MapSize(NamedTuple):
+    """Size of a map.
+
+    Attributes:
+        inputs: Numbers that it takes of a row.
+        outputs: Numbers that it makes of them.
+        rows: Rows of each sample, such as the patches of an image.
+    """
+
+    inputs: int
+    outputs: int
+    rows: int = 1
+
+
 def convolution_sizes(
     shape: Sequence[int], channels: Sequence[int], outputs: int, size: int = 3, pool: int = 2
-) -> list[tuple[int, int]]:
-    """Returns inputs and outputs of the maps of a convolutional network: one for each convolution, then the readout's.
+) -> list[MapSize]:
+    """Returns the maps of a convolutional network: one for each convolution, then the readout's.
 
     Raises:
         BrodmannError: A size is no positive whole number, or images are too small.
@@ -46,15 +60,16 @@ def convolution_sizes(
     before, height, width = shape
     maps = []
     for count in channels:
-        maps.append((size * size * before, count))
+        height, width = (side + 2 * (size // 2) - size + 1 for side in (height, width))
+        maps.append(MapSize(size * size * before, count, height * width))
         before = count
-        height, width = ((side + 2 * (size // 2) - size + 1) // pool for side in (height, width))
+        height, width = height // pool, width // pool
         if height < 1 or width < 1:
             raise BrodmannError(
                 f"Images of {shape[1]} x {shape[2]} pixels are too small for {len(channels)} convolutions of size "
                 f"{size} with poolings of {pool}: use fewer, or smaller ones."
             )
-    return [*maps, (before * height * width, outputs)]
+    return [*maps, MapSize(before * height * width, outputs)]
 
 
 def check_channels(channels: Any) -> None:
@@ -65,6 +80,6 @@ def check_channels(channels: Any) -> None:
         check_whole(channels=count)
 
 
-def weights_of(maps: Iterable[tuple[int, int]]) -> int:
-    """Counts the parameters of maps, given as inputs and outputs of each, biases included."""
-    return sum((inputs + 1) * outputs for inputs, outputs in maps)
+def weights_of(maps: Iterable[MapSize]) -> int:
+    """Counts the parameters of maps, biases included."""
+    return sum((map.inputs + 1) * map.outputs for map in maps)

@@ -36,10 +36,16 @@ ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.
 """Operations to which it is all one where the channels lie."""
 
 
-def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
+def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> Layer:
     """Returns the layer that stands for a step; a map that is ``lowest`` gets no feedback.
 
     Between layers, tensors of four dimensions lie as images do, with PyTorch's second dimension last.
+
+    Args:
+        step: The step.
+        parts: What layers have in common.
+        output_rows: Rows of outputs that the network has for each sample.
+        lowest: Whether no layer below learns.
 
     Raises:
         BrodmannError: There is none.
@@ -51,12 +57,14 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
         learns = isinstance(operation, nn.Parameter) and operation.is_floating_point()
         return Constant(channels_last(operation.detach()), parts.update_rule if learns else None)
     if isinstance(operation, nn.Linear):
-        return _linear(operation, step, parts, lowest=lowest)
+        rows = _rows_for_each(step, operation.out_features, output_rows)
+        return _linear(operation, step, parts, rows, lowest=lowest)
     if isinstance(operation, Weighted):
         return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
     if isinstance(operation, _ConvNd):
-        of_patches = _is_of_patches(operation)
-        return (_convolution if of_patches else _product)(operation, step, parts, lowest=lowest)
+        if not _is_of_patches(operation):
+            return _product(operation, step, parts, lowest=lowest)
+        return _convolution(operation, parts, _rows_for_each(step, operation.out_channels, output_rows), lowest=lowest)
     if isinstance(operation, _BatchNorm):
         return _fixed(operation, ndim, parts)
     of_images = _of_images(operation) if ndim == 4 else None
@@ -72,11 +80,17 @@ def counterpart(step: Step, parts: Parts, *, lowest: bool) -> Layer:
     return _local(operation, step)
 
 
-def _linear(operation: nn.Linear, step: Step, parts: Parts, *, lowest: bool) -> Layer:
+def _rows_for_each(step: Step, outputs: int, output_rows: int) -> int:
+    """Returns how many rows a map has for each row of the network's output; 0 where there is no such number."""
+    each, more = divmod(step.rows_of(outputs), output_rows)
+    return 0 if more or not step.each else each
+
+
+def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest: bool) -> Layer:
     """Returns a map of the last dimension, as PyTorch counts."""
     plain = type(operation).forward is nn.Linear.forward
     start = operation if plain else linear_of(operation.weight, operation.bias)
-    linear: Layer = parts.layer(start.in_features, start.out_features, lowest=lowest, start=start)
+    linear: Layer = parts.layer(start.in_features, start.out_features, rows=rows, lowest=lowest, start=start)
     if step.each > 1:  # a route has one entry for each sample
         linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
     if step.after.ndim != 4:
@@ -84,11 +98,11 @@ def _linear(operation: nn.Linear, step: Step, parts: Parts, *, lowest: bool) -> 
     return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
 
 
-def _convolution(operation: Any, step: Step, parts: Parts, *, lowest: bool) -> Layer:
+def _convolution(operation: Any, parts: Parts, rows: int, *, lowest: bool) -> Layer:
     """Returns a convolution that is one map of all patches; one of sequences works on images of one row."""
     start = linear_of(operation.weight.movedim(1, -1).flatten(1), operation.bias)  # (out, [k *] k * in)
     size = start.in_features, start.out_features
-    convolution = parts.convolution(_window(operation), *size, lowest=lowest, start=start)
+    convolution = parts.convolution(_window(operation), *size, rows, lowest=lowest, start=start)
     if isinstance(operation, nn.Conv2d):
         return convolution
     return Sequential(Local(_as_image), convolution, Local(_as_sequence))

@@ -17,7 +17,7 @@ from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from ..builders import Parts
 from ..checks import check_whole
 from ..errors import BrodmannError
-from ..feedback import Direct, Feedback, Shape
+from ..feedback import Feedback, Shape
 from ..layer import Layer
 from ..layers import Images, Local, Sequential
 from ..layers.graph import INPUT, Graph
@@ -131,9 +131,6 @@ def from_torch(
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
     body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
-    several = any(isinstance(step.operation, MAPS) and (step.after.ndim != 2 or step.each != 1) for step in steps)
-    if several and any(isinstance(part, Direct) for part in body.modules()):
-        raise BrodmannError("Direct feedback has no path from an output to the steps of a sample: choose another.")
     if kind == torch.float64:
         body.double()  # its routers
     with torch.no_grad():
@@ -145,14 +142,14 @@ def from_torch(
 def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Sequential | Graph:
     """Returns the steps as layers: one after the other, or as a graph where values part."""
     nodes: dict[str, tuple[Any, ...]] = {}
-    first = INPUT
+    first, output_rows = INPUT, steps[-1].rows_of(parts.outputs)
     if len(shape) == 3:
         first = free_name("images", {step.name for step in steps})
         nodes[first] = (Local(Images(*shape)), INPUT)
     learning: set[str] = set()
     for step in steps:
         lowest = learning.isdisjoint(step.sources)
-        layer = counterpart(step, parts, lowest=lowest)
+        layer = counterpart(step, parts, output_rows, lowest=lowest)
         if layer.learns or not lowest:
             learning.add(step.name)
         nodes[step.name] = (layer, *(first if source == INPUT else source for source in step.sources))

@@ -54,6 +54,11 @@ class Step:
     after: Tensor
     each: int = 1
 
+    def rows_of(self, outputs: int) -> int:
+        """Returns how many rows of so many outputs its value has for each sample."""
+        samples = len(self.after) // max(1, self.each)
+        return self.after.numel() // (samples * outputs)
+
 
 class Weighted(nn.Module):
     """A function of a value and of weights, linear in each, whose weights are a parameter of the network."""

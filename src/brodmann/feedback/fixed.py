@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..checks import check_memory, check_whole
 from ..errors import BrodmannError
 from .path import Feedback, Shape, Signal
 
@@ -34,27 +35,39 @@ class FixedRandom(Feedback):
 
 
 class Direct(Feedback):
-    """Direct feedback alignment: ``e_below = e_out B``, the output error through a fixed random matrix (outputs, in).
+    """Direct feedback alignment: ``e_below = e_out B``, the output error through a fixed random matrix.
 
-    e_out (rows, outputs); e_below (rows, in). The delta of the layer itself plays no part; inside a `Residual` e_out
-    comes multiplied by its alpha. Source: Nokland (2016).
+    e_out (samples, outputs); B (outputs, rows * in); e_below (samples * rows, in), a layer of one row for each sample
+    being the usual case. The rows of a sample, such as the patches of an image, lie together, and each has a part of B
+    to itself; pixels get the sum over the patches that hold them. The delta of the layer itself plays no part; inside a
+    `Residual` e_out comes multiplied by its alpha. Source: Nokland (2016); for convolutions Launay et al. (2019).
     """
 
     matrix: Tensor
 
-    def __init__(self, shape: Shape, *, outputs: int) -> None:
-        """Draws ``B``, (outputs, in), normal with variance ``1 / in``.
+    def __init__(self, shape: Shape, *, outputs: int, rows: int | None = None) -> None:
+        """Draws ``B``, (outputs, rows * in), normal with variance ``1 / in``.
 
         Args:
             shape: Of the layer.
             outputs: Width of the network's output. The builders fill it in; else `functools.partial` does.
+            rows: Rows of the layer for each row of the output. Default what the shape says: 1, unless a builder or
+                `brodmann.from_torch` knows better.
 
         Raises:
-            BrodmannError: By `error`: the output error is not known, of another width, or has another number of rows
-                than the layer.
+            BrodmannError: The layer's rows are no multiple of the output's. By `error`: the output error is not known,
+                of another width, or the layer has another number of rows.
         """
         super().__init__()
-        self.register_buffer("matrix", torch.randn(outputs, shape.in_features) / shape.in_features**0.5)
+        self.rows = shape.rows if rows is None else rows
+        if self.rows < 1:
+            raise BrodmannError(
+                "Direct feedback has no path to a layer whose rows are no multiple of the output's, or the same "
+                "whatever comes: choose another."
+            )
+        check_whole(outputs=outputs, rows=self.rows)
+        check_memory(4 * outputs * self.rows * shape.in_features)
+        self.register_buffer("matrix", torch.randn(outputs, self.rows * shape.in_features) / shape.in_features**0.5)
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
@@ -62,15 +75,15 @@ class Direct(Feedback):
             raise BrodmannError(
                 "Direct feedback needs the output error: train through Network.learn, or set it in the context."
             )
-        outputs = signal.output_error.shape[-1]
+        count, outputs = signal.output_error.shape
         if outputs != len(self.matrix):
             raise BrodmannError(
                 f"Direct feedback was built for {len(self.matrix)} outputs, and the output error has {outputs}: build "
                 f"it by partial(Direct, outputs={outputs})."
             )
-        if len(signal.output_error) != len(signal.x):
+        if count * self.rows != len(signal.x):
             raise BrodmannError(
-                f"Direct feedback needs one output error per row, got {len(signal.output_error)} for "
-                f"{len(signal.x)} rows."
+                f"Direct feedback was built for a layer of {self.rows} rows for each output, got {len(signal.x)} rows "
+                f"and {count} output errors: build it by partial(Direct, outputs={outputs}, rows=...)."
             )
-        return signal.output_error @ self.matrix
+        return (signal.output_error @ self.matrix).reshape(signal.x.shape)

@@ -72,6 +72,8 @@ class Shape:
         update: Rule of the layer's weights.
         storage: Kind of number that weights are stored in, or None: that in which the layer computes.
         scale: Standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
+        rows: Rows of the layer for each row of the network's output, such as patches of an image or steps of a
+            sequence; 0 where there is no such number.
 
     Raises:
         BrodmannError: The storage is no other kind of number than float32 and bfloat16, or the weights are float64.
@@ -85,6 +87,7 @@ class Shape:
     update: UpdateRule
     storage: torch.dtype | None = None
     scale: float = 1.0
+    rows: int = 1
 
     def __post_init__(self) -> None:
         if self.storage not in (None, torch.bfloat16):

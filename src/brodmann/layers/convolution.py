@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
-from ..feedback import Direct
 from ..layer import Container, Context
 from ..recording import unrecorded
 from ..routing import Choice, Route
@@ -32,19 +31,14 @@ class Convolution(Container):
             map: Of ``k * k * channels`` inputs. A wrong size shows at the first call, when the channels are known.
 
         Raises:
-            BrodmannError: They are of other kinds; the map's feedback is direct, whose matrices know outputs of whole
-                samples alone. When called: images are smaller than the window, or have other channels than the map
-                takes.
+            BrodmannError: They are of other kinds. When called: images are smaller than the window, or have other
+                channels than the map takes.
         """
         super().__init__()
         if not isinstance(patches, Patches) or not isinstance(map, AreaLinear):
             raise BrodmannError(
                 "Expected a convolution of Patches and an AreaLinear, got "
                 f"{type(patches).__name__} and {type(map).__name__}."
-            )
-        if any(isinstance(part, Direct) for part in map.modules()):
-            raise BrodmannError(
-                "Direct feedback has no path from an output to a patch: choose another for convolutions."
             )
         self.patches, self.map = patches, map
 
