@@ -364,8 +364,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "list_iterator: give batches to network.learn(*batch).",
     ),
     (
-        lambda: Trainer(Network(body()), (X, Y), (X, Y, Y)),  # type: ignore[arg-type]
-        "Expected samples and targets, got 3 tensors.",
+        lambda: Trainer(Network(body()), (X, Y), (X, Y, Y, Y)),  # type: ignore[arg-type]
+        "Expected samples and targets, perhaps weights, got 4 tensors.",
     ),
     (
         lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]

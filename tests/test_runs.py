@@ -699,11 +699,11 @@ def test_a_damaged_list_of_classes_is_said(table: Path, tmp_path: Path, capsys: 
     run = tmp_path / "run"
     main(["train", str(table), "--out", str(run), *SMALL])
     config = json.loads((run / "config.json").read_text())
-    for classes in (config["classes"][:1], None):
+    for classes, message in ((config["classes"][:1], "expected the names of 3 classes."), (None, "targets.json")):
         (run / "config.json").write_text(json.dumps({**config, "classes": classes}))
         with pytest.raises(SystemExit, match="2"):
             main(["predict", str(run), str(table)])
-        assert "config.json is damaged: expected the names of 3 classes." in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_what_is_no_run_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,7 +170,7 @@ class Parts:
         patches: Patches,
         inputs: int,
         count: int,
-        rows: int,
+        rows: int = 1,
         *,
         lowest: bool = False,
         start: nn.Linear | None = None,
