@@ -272,7 +272,6 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
         """Trains from scratch on (samples, features); ``stratify`` are the classes by which a part is held out."""
         schedule = replace(self._schedule(), seed=self._seed)
-        x, y, weight, stratify = without_weightless(weight, x, y, weight, stratify)
         training: Any = np.arange(len(x))
         held_out: Any = training[:0]
         if self.early_stopping:
@@ -293,7 +292,6 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
         schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
-        x, y, weight = without_weightless(weight, x, y, weight)
         if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
                 self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import BrodmannError
 from ..losses import CrossEntropy
-from .base import Array, SALEstimator, all_or_nothing
+from .base import Array, SALEstimator, all_or_nothing, without_weightless
 
 
 class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
@@ -48,6 +49,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]}.")
         weight = self._weights(sample_weight, x)
+        x, indices, weight = without_weightless(weight, x, indices, weight)
         self._start(x.shape[1], len(self.classes_), CrossEntropy(normalised=False))
         self._train(x, torch.from_numpy(indices.astype(np.int64)), weight, indices)
         return self
@@ -88,6 +90,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         if first:
             self._start(x.shape[1], len(known), CrossEntropy(normalised=False))
             self.classes_ = known
+        x, labels, weight = without_weightless(weight, x, labels, weight)
         indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
         self._train_on(x, indices, weight, schedule)
         return self
@@ -102,9 +105,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
             positive = np.clip(outputs, 1e-6, None)
             shares: Array = positive / positive.sum(axis=1, keepdims=True)
             return shares
-        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
-        return probabilities
+        return softmax(outputs)  # type: ignore[no-any-return]
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Returns the logarithm of `predict_proba`, (samples, classes)."""
