@@ -124,6 +124,17 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+def check_learns_alike(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> None:
+    """Four steps of gradient descent on both, whose losses must be the same."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=network.lr)
+    for _ in range(4):
+        loss = functional.cross_entropy(model(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        torch.testing.assert_close(network.learn(x, y), loss.detach(), rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.usefixtures("double")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -131,14 +142,8 @@ def test_errors_go_down_as_the_model_says(name: str) -> None:
     torch.manual_seed(0)
     model = (Held if name == "module without error" else Between)(FUNCTIONS[name])
     network = Network(from_torch(model, (6,), areas=1, feedback="transpose", update=SGD()), lr=0.1)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = torch.randn(32, 6), torch.randint(0, 3, (32,))
-    for _ in range(4):
-        loss = functional.cross_entropy(model(x), y)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        torch.testing.assert_close(network.learn(x, y), loss.detach(), rtol=1e-10, atol=1e-10)
+    check_learns_alike(model, network, x, y)
     torch.testing.assert_close(network(x), model(x).detach(), rtol=1e-9, atol=1e-9)
 
 
@@ -260,11 +265,6 @@ def test_the_slopes_of_a_prelu_learn_as_under_autograd() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.PReLU(4, 0.1), nn.Flatten(), nn.PReLU(), nn.Linear(16, 3)).double()
     body = from_torch(model, (2, 4, 4), areas=1, feedback="transpose", update=SGD()).double()
-    network, optimiser = Network(body, lr=0.1), torch.optim.SGD(model.parameters(), lr=0.1)
+    network = Network(body, lr=0.1)
     x, y = torch.randn(20, 2, 4, 4, dtype=torch.float64), torch.randint(0, 3, (20,))
-    for _ in range(4):
-        loss = functional.cross_entropy(model(x), y)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        torch.testing.assert_close(network.learn(x, y), loss.detach(), rtol=1e-10, atol=1e-10)
+    check_learns_alike(model, network, x, y)
