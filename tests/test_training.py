@@ -187,6 +187,15 @@ def test_samples_and_targets_of_weight_0_count_in_no_score() -> None:
     row = trainer.run().history[0]
     assert row["train_accuracy"] == row["validation_accuracy"] == pytest.approx(alone["accuracy"])
     assert row["validation_loss"] == pytest.approx(alone["loss"])
+    for bad, message in (
+        (weight.t(), "Expected a weight for each sample, got 6 for 8 samples"),
+        (-weight, "Expected weights of samples that are finite and at least 0"),
+        (weight * torch.nan, "Expected weights of samples that are finite and at least 0"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            evaluate(reader, x, target, bad)
+        with pytest.raises(BrodmannError, match=message):
+            Trainer(reader, (x, target), (x, target, bad))
     of_samples = torch.tensor([1.0] * 4 + [0.0] * 4)
     real = Network(AS_IT_IS, MeanSquaredError())
     found = evaluate(real, x, x.flip(0), of_samples.repeat_interleave(6).reshape(8, 6))

@@ -108,6 +108,17 @@ def check_pairs(samples: Tensor, targets: Tensor) -> None:
         )
 
 
+def check_weights(weight: Any, samples: int) -> None:
+    """Checks that there is a weight for each sample, finite and at least 0; raises a `BrodmannError`."""
+    check_tensors(weight=weight)
+    if weight.is_complex():
+        raise BrodmannError(f"Expected weights of samples as real numbers, got {weight.dtype}.")
+    if len(weight) != samples:
+        raise BrodmannError(f"Expected a weight for each sample, got {len(weight)} for {samples} samples.")
+    if not bool((weight >= 0).all() & (weight.sum() < math.inf)):
+        raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
+
+
 def check_memory(needed: int) -> None:
     """Checks that the bytes that a network holds from the start fit into this machine.
 

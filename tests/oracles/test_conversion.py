@@ -925,7 +925,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "set dropout_p to 0, or write the attention out with an nn.Dropout.",
         ),
-        (Below(), {}, "in training mode it calls other functions for dropout, which would be lost"),
+        (Below(), {}, "in training mode it calls others for dropout and its like, which would be lost"),
         (Multiplying(lambda x, w: opaque(x, w.tanh())), {}, "opaque cannot be converted where it takes parameters"),
         (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes parameters"),
         (Writing(), {}, "add cannot be converted: it overwrites what others read. Leave in-place out."),

@@ -69,6 +69,18 @@ class Multiplied(torch.autograd.Function):
         return error @ weight.t(), x.t() @ error
 
 
+class Clipped(torch.autograd.Function):
+    """Two copies, whose errors are clipped together."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.clone(), x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        return (first + second).clamp(-2e-3, 2e-3)
+
+
 def rounded_straight_through(h: Tensor) -> Tensor:
     with torch.no_grad():
         step = h.round() - h
@@ -112,6 +124,33 @@ def relu_without_error(held: Held, h: Tensor) -> Tensor:
     return h * open_units
 
 
+def first_of_two(h: Tensor) -> Tensor:
+    return Clipped.apply(h)[0]
+
+
+def unchanged_without_error(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        h = h.contiguous().to(h.dtype).flatten(1)
+    return h.tanh()
+
+
+def written_where_no_error_goes(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        factor = h.clone().mul_(2.0)
+        factor += 1.0
+    return h * factor
+
+
+def sine_without_error(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        beside = checkpoint(torch.sin, h, use_reentrant=True)
+    return h + beside
+
+
+def asked_for(h: Tensor) -> Tensor:
+    return h.requires_grad_().tanh()
+
+
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "surrogate": Spike.apply,
     "reversed": lambda h: Reversed.apply(torch.tanh(h), 0.5) + 1,
@@ -121,6 +160,12 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "helper without error": lambda h: h / (1 + largest(h)),
     "module without error": relu_without_error,
     "computed twice": lambda h: checkpoint(torch.tanh, h, use_reentrant=True),
+    "computed twice, straight through": lambda h: checkpoint(rounded_straight_through, h, use_reentrant=True),
+    "computed twice without error": sine_without_error,
+    "the same under no_grad": unchanged_without_error,
+    "written without error": written_where_no_error_goes,
+    "one output of two": first_of_two,
+    "a gradient that is asked for": asked_for,
 }
 
 
@@ -167,11 +212,37 @@ def rounded_and_reversed(h: Tensor) -> Tensor:
         (lambda held, h: h @ held.scale.detach(), "^matmul .* multiplies by a parameter that gets no gradient"),
         (lambda held, h: functional.dropout(h), "is another when a sample comes alone. The network draws random"),
         (lambda held, h: h - h.mean(0), "mixes the samples of a batch"),
+        (lambda held, h: sum(Clipped.apply(h)), "^Clipped .* returns several tensors, whose errors go down together"),
+        (
+            lambda held, h: clamped_in_place(h),
+            "^clamp .* writes under torch.no_grad.. into what errors go down",
+        ),
+        (lambda held, h: doubled_in_place(h), "^mul .* writes under torch.no_grad.. into what errors go down"),
     ],
 )
 def test_what_would_learn_otherwise_is_refused(function: Callable[..., Tensor], message: str) -> None:
     with pytest.raises(BrodmannError, match=message):
         from_torch(Held(function), (6,), areas=1)
+
+
+def clamped_in_place(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        h = h.clamp_(-1, 1)
+    return h
+
+
+def doubled_in_place(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        h *= 2
+    return h
+
+
+def test_functions_apply_as_before_after_a_conversion_and_one_that_failed() -> None:
+    before = dict(vars(torch.autograd.Function.__base__))
+    from_torch(Between(Spike.apply), (6,))
+    with pytest.raises(BrodmannError):
+        from_torch(Held(lambda held, h: Multiplied.apply(h, held.scale)), (6,))
+    assert dict(vars(torch.autograd.Function.__base__)) == before
 
 
 def test_a_map_that_no_grad_keeps_from_learning_is_refused() -> None:
@@ -232,6 +303,78 @@ def test_what_a_module_without_parameters_draws_while_learning_is_drawn(recwarn:
     assert 0.4 < float(share) < 0.6
     history = Trainer(network, (x, torch.zeros(400, dtype=torch.int64)), schedule=Schedule(epochs=1)).run().history
     assert len(history) == 1
+
+
+class MaskedSum(nn.Module):
+    """Stochastic depth with the sum inside: it takes two values."""
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        if self.training:
+            branch = branch * torch.rand(branch.shape[0], 1).lt(0.5)
+        return x + branch
+
+
+class Summing(Between):
+    """A residual path by such a sum."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.tanh)
+        self.sum = MaskedSum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.below(x)
+        return self.above(self.sum(h, torch.tanh(h)))
+
+
+class Auxiliary(Between):
+    """A head that only training sees."""
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.below(x)
+        return (self.above(h), self.above(torch.tanh(h))) if self.training else self.above(h)
+
+
+class Decaying(Between):
+    """A buffer that training changes."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.tanh)
+        self.register_buffer("factor", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.factor.mul_(0.5)
+        return self.above(self.below(x) / self.factor)
+
+
+@pytest.mark.parametrize("model", [Summing(), Auxiliary(torch.tanh)])
+def test_what_cannot_be_kept_of_training_is_told_of_and_inference_is_the_same(model: nn.Module) -> None:
+    with pytest.warns(UserWarning, match="does only in training mode is left out"):
+        body = from_torch(model, (6,))
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(body(x), model.eval()(x).detach())
+
+
+def test_following_what_training_does_leaves_buffers_as_they_were() -> None:
+    model, x = Decaying(), torch.randn(5, 6)
+    torch.testing.assert_close(from_torch(model, (6,))(x), model.eval()(x).detach())
+    assert float(model.factor) == 1.0
+
+
+def test_modules_that_draw_below_an_if_are_refused_or_told_of() -> None:
+    class Sometimes(Between):
+        def __init__(self, part: nn.Module) -> None:
+            super().__init__(torch.tanh)
+            self.part = part
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.below(x)
+            return self.above(self.part(h) if self.training else h)
+
+    with pytest.raises(BrodmannError, match="in training mode it calls others for dropout and its like"):
+        from_torch(Sometimes(nn.Dropout(0.5)), (6,))
+    with pytest.warns(UserWarning, match="What DropPath does only in training mode is left out"):
+        from_torch(Sometimes(DropPath()), (6,))
 
 
 def test_what_else_is_done_only_while_training_is_told_of() -> None:

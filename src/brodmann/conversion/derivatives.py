@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.autograd import Function
+from torch.utils.checkpoint import CheckpointFunction
 
 from ..errors import BrodmannError
 from .questions import parts_of
@@ -48,35 +49,27 @@ class WithoutError(nn.Module):
 def whole_functions() -> Iterator[None]:
     """Keeps functions with a derivative of their own whole while torch.fx follows a network, which sees their inside.
 
-    PyTorch's own, such as what computes a block twice to save memory, have the derivative of what is inside.
+    That of `torch.utils.checkpoint`, which computes a block twice to save memory, is the block.
     """
     base: Any = Function.__base__  # to which `apply` hands on, also one that was taken from its class before
+    before = vars(base).get("apply")
 
     def called(function: type[Function], *args: Any, **kwargs: Any) -> Any:
-        applied = super(base, function).apply
         came = next((part for part in parts_of((args, kwargs)) if isinstance(part, fx.Proxy)), None)
         if came is None:
-            return applied(*args, **kwargs)
-        if function.__module__.split(".")[0] != "torch":
-            return came.tracer.create_proxy("call_function", OwnDerivative(function), args, kwargs)
-        with transparent(came.tracer):
-            return applied(*args, **kwargs)
+            return super(base, function).apply(*args, **kwargs)
+        if function is CheckpointFunction:
+            block, _, *inputs = args
+            return block(*inputs)
+        return came.tracer.create_proxy("call_function", OwnDerivative(function), args, kwargs)
 
     base.apply = classmethod(called)
     try:
         yield
     finally:
         del base.apply
-
-
-@contextmanager
-def transparent(tracer: Any) -> Iterator[None]:
-    """Lets errors through what PyTorch computes without gradients at first, and again with them later."""
-    before, tracer.transparent = tracer.transparent, True
-    try:
-        yield
-    finally:
-        tracer.transparent = before
+        if before is not None:
+            base.apply = before
 
 
 def mark(node: fx.Node, module: nn.Module | None) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import BrodmannError
+from .derivatives import WITHOUT_ERROR
 from .followed import IN_PLACE, asks_metadata, in_one_memory, name_of
 
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
@@ -27,6 +28,10 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
     Raises:
         BrodmannError: What would be overwritten is read again, under its own name or as a view.
     """
+    for node in list(graph.nodes):
+        if node.op == "call_method" and node.target == "requires_grad_":  # what comes out of others asks for one anyway
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            graph.erase_node(node)
     writing = [node for node in graph.nodes if _writes(node, root)]
     numbers = _check_views(graph, root, sample, writing)
     order = {node: place for place, node in enumerate(graph.nodes)}
@@ -36,6 +41,11 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
     for node in writing:
         returns = _make_functional(node) or node.op == "call_module"
         written = node.all_input_nodes[0]
+        if WITHOUT_ERROR in node.meta and WITHOUT_ERROR not in written.meta and written not in numbers:
+            raise BrodmannError(
+                f"{name_of(node)} cannot be converted: it writes under torch.no_grad() into what errors go down "
+                "through. Write x + (f(x) - x).detach() instead."
+            )
         read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
         if not node.users or (returns and read):
             if returns and written in numbers:

@@ -21,7 +21,7 @@ from .followed import Followed, asks_metadata, in_one_memory, name_of
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
-FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor")
+FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn")
 """Functions of sizes, kinds and devices, which torch.fx does not see."""
 RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
 """Functions and methods whose values have sizes that depend on numbers."""

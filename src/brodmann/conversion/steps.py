@@ -119,6 +119,10 @@ class _Walk(fx.Interpreter):
         self.alone.env[given] = self.sample[:1]
         for node in nodes:
             self.env[node] = self._result(node)
+            if any(self.env[node] is self.env[read] for read in node.all_input_nodes):  # errors go through it as before
+                node.meta.pop(WITHOUT_ERROR, None)
+            if isinstance(node.target, OwnDerivative):
+                self._check_one_way_down(node)
             self.provenance.note(node, self.env, self._module(node))
             if isinstance(self._module(node), nn.Identity):
                 self.names[node] = self.names[node.all_input_nodes[0]]
@@ -161,6 +165,15 @@ class _Walk(fx.Interpreter):
         if before != [tensor._version for tensor in tensors]:
             raise BrodmannError(f"{called} cannot be converted: it overwrites what comes to it.")
         return result
+
+    def _check_one_way_down(self, node: fx.Node) -> None:
+        """Raises where a function with a derivative of its own has several outputs, whose errors would come apart."""
+        result = self.env[node]
+        if isinstance(result, tuple | list) and sum(map(is_real, result)) > 1 and len(node.users) > 1:
+            raise BrodmannError(
+                f"{name_of(node)} cannot be converted: it returns several tensors, whose errors go down together. "
+                "Let it return one, such as all of them by torch.cat."
+            )
 
     def _step(self, node: fx.Node) -> Step | None:
         """Returns the step that a node is, or None where it is part of those that read it.

@@ -6,6 +6,7 @@ import operator
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cached_property, wraps
 from threading import RLock
 from typing import Any, ParamSpec, TypeVar
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import Followed, asks_metadata
 from .in_place import leave_out_writing
 from .questions import Answering, parts_of, place_of
-from .training_mode import leave_out_dropouts, modules_that_differ
+from .training_mode import leave_out_dropouts, modules_that_differ, taking_one_tensor
 
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
@@ -66,10 +68,12 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
     Warns:
         UserWarning: Other modules do more in training mode, which is left out.
     """
-    graph, training = _both_graphs(root, sample, ())
+    whole: Collection[str] = ()
+    twin = deepcopy(root).train()  # what is written into buffers in training mode must not be found at inference
+    graph, training = _graph(root, sample, whole), _graph(twin, sample, whole)
     if differ := modules_that_differ(graph, training):
-        whole = [name for name in differ if _holds_nothing(root.get_submodule(name))]
-        graph, training = _both_graphs(root, sample, whole)
+        whole = [name for name in taking_one_tensor(root, sample) if name in differ]
+        graph, training = _graph(root, sample, whole), _graph(twin, sample, whole)
         if left := modules_that_differ(graph, training):
             kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left)
             warnings.warn(
@@ -77,7 +81,8 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
                 "into a module of its own that holds no parameters.",
                 stacklevel=6,
             )
-    leave_out_dropouts(graph, training, type(root[0]).__name__)
+    drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
+    leave_out_dropouts(graph, training, drawing, type(root[0]).__name__)
     leave_out_writing(graph, root, sample)
     for node in graph.nodes:
         _fold_metadata(node, root)
@@ -93,8 +98,6 @@ class _StopsAtMaps(fx.Tracer):
 
     others: Collection[str] = ()
     """Names of further modules at which it stops."""
-    transparent = False
-    """Whether errors go down through what is followed under ``torch.no_grad()``."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         stops = isinstance(m, nn.Linear | _ConvNd) or module_qualified_name in self.others
@@ -111,7 +114,7 @@ class _StopsAtMaps(fx.Tracer):
         if hides and any(map(self._is_parameter, parts_of((args, kwargs)))):
             return target(*args, **kwargs)
         made = super().create_proxy(kind, target, args, kwargs, *others, **more)
-        if not torch.is_grad_enabled() and not self.transparent:
+        if not torch.is_grad_enabled():
             mark(made.node, self.root.get_submodule(target) if kind == "call_module" else None)
         return made
 
@@ -146,15 +149,6 @@ class OfFunctions(fx.Tracer):
         return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _both_graphs(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> tuple[fx.Graph, fx.Graph]:
-    """Returns what a network does at inference and in training mode, some modules being single steps of it."""
-    graph = _graph(root, sample, whole)
-    try:
-        return graph, _graph(root.train(), sample, whole)
-    finally:
-        root.eval()
-
-
 def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Graph:
     tracers: tuple[Callable[[], _StopsAtMaps], ...] = (_StopsAtMaps, _FollowsBuffers, lambda: _Answers(sample))
     for of_a_kind in tracers:  # the last alone makes a graph that holds for samples of one shape
@@ -171,11 +165,6 @@ def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Gr
         f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
         f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
     )
-
-
-def _holds_nothing(module: nn.Module) -> bool:
-    """Whether a module has neither parameters nor buffers."""
-    return not any(True for _ in (*module.parameters(), *module.buffers()))
 
 
 @contextmanager

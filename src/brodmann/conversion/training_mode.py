@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter, defaultdict
+from collections.abc import Collection
+from contextlib import ExitStack
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import BrodmannError
@@ -27,37 +30,62 @@ JUDGED_APART = {*DROPOUTS, ATTENTION, functional.batch_norm}
 
 
 def modules_that_differ(graph: fx.Graph, training: fx.Graph) -> list[str]:
-    """Returns the names of the innermost modules that call other functions in training mode, see `JUDGED_APART`."""
+    """Returns the names of the innermost modules that call other things in training mode, see `JUDGED_APART`."""
     here, there = _calls(graph), _calls(training)
     return [name for name in here | there if here[name] != there[name]]
 
 
 def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
-    """Returns what each module calls, and with which settings."""
+    """Returns what each module calls: functions, with which settings, and modules, of which that is the innermost."""
     calls: dict[str, Counter[str]] = defaultdict(Counter)
     for node in graph.nodes:
-        if node.op in ("call_function", "call_method") and node.target not in JUDGED_APART:
-            *_, (name, _) = node.meta["nn_module_stack"].values()
+        callers = [name for name, _ in node.meta.get("nn_module_stack", {}).values()]
+        if node.op == "call_module":
+            calls[callers[-2] if len(callers) > 1 else ""][str(node.target)] += 1
+        elif node.op in ("call_function", "call_method") and node.target not in JUDGED_APART:
             settings = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
-            calls[name][f"{name_of(node)}{settings}"] += 1
+            calls[callers[-1]][f"{name_of(node)}{settings}"] += 1
     return calls
 
 
-def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, network: str) -> None:
+@torch.no_grad()
+def taking_one_tensor(root: nn.Module, sample: Tensor) -> list[str]:
+    """Returns the names of the modules without parameters and buffers that take one tensor and return one."""
+    names = {part: name for name, part in root.named_modules() if not [*part.parameters(), *part.buffers()]}
+    found: dict[str, bool] = {}
+
+    def look(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and isinstance(output, Tensor)
+        found[names[part]] = single and found.get(names[part], True)
+
+    with ExitStack() as hooks:
+        for part in names:
+            hooks.enter_context(part.register_forward_hook(look, with_kwargs=True))
+        try:
+            root(sample.clone())
+        except Exception:  # of samples of another shape than the network is made for, which is told later
+            return []
+    return [name for name, single in found.items() if single]
+
+
+def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[str], network: str) -> None:
     """Leaves out functions that draw no dropout in training mode either.
 
     Args:
         graph: Of the network at inference, which is changed.
         training: Of the same in training mode.
+        drawing: Names of the modules that draw in training mode.
         network: What the network is called.
 
     Raises:
         BrodmannError: Dropout would be lost.
     """
     here, there = _draws(graph), _draws(training)
-    if len(here) != len(there):
+    modules = [Counter(node.target for node in each.nodes if node.op == "call_module") for each in (graph, training)]
+    only_there = any(name in drawing for name in modules[1] - modules[0])
+    if len(here) != len(there) or only_there:
         raise BrodmannError(
-            f"{network} cannot be converted: in training mode it calls other functions for dropout, which would be "
+            f"{network} cannot be converted: in training mode it calls others for dropout and its like, which would be "
             "lost: write F.dropout(x, p, training=self.training), or nn.Dropout, not below an `if`."
         )
     for node, other in zip(here, there, strict=True):

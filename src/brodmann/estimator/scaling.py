@@ -23,8 +23,9 @@ class Scaler(StandardScaler):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Adds further rows."""
         super().partial_fit(X, y, sample_weight)
-        self._lowest = np.minimum(getattr(self, "_lowest", np.inf), np.min(X, axis=0))
-        self._highest = np.maximum(getattr(self, "_highest", -np.inf), np.max(X, axis=0))
+        counted = X if sample_weight is None else np.asarray(X)[np.asarray(sample_weight) > 0]
+        self._lowest = np.minimum(getattr(self, "_lowest", np.inf), np.min(counted, axis=0))
+        self._highest = np.maximum(getattr(self, "_highest", -np.inf), np.max(counted, axis=0))
         deviation = np.where(self.var_ == 0, self._highest - self._lowest, np.sqrt(self.var_))
         self.scale_ = np.where(self._lowest < self._highest, deviation, 1.0)
         return self

@@ -59,12 +59,12 @@ class Direct(Feedback):
                 of another width, or the layer has another number of rows.
         """
         super().__init__()
-        self.rows = shape.rows if rows is None else rows
-        if self.rows < 1:
+        if rows is None and shape.rows < 1:
             raise BrodmannError(
                 "Direct feedback has no path to a layer whose rows are no multiple of the output's, or the same "
                 "whatever comes: choose another."
             )
+        self.rows = shape.rows if rows is None else rows
         check_whole(outputs=outputs, rows=self.rows)
         check_memory(4 * outputs * self.rows * shape.in_features)
         self.register_buffer("matrix", torch.randn(outputs, self.rows * shape.in_features) / shape.in_features**0.5)

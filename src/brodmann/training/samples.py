@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
-from ..checks import all_finite, check_pairs, check_tensors
+from ..checks import all_finite, check_pairs, check_tensors, check_weights
 from ..errors import BrodmannError
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
@@ -55,9 +55,7 @@ class InMemory(Samples):
             if not all_finite(values):
                 raise BrodmannError(f"The {name} {kind} hold NaN or infinite values: remove or fill them first.")
         if weight is not None:
-            check_tensors(weight=weight)
-            if len(weight) != len(x):
-                raise BrodmannError(f"Expected a weight for each sample, got {len(weight)} for {len(x)} samples.")
+            check_weights(weight, len(x))
         self.x, self.target, self.weight, self.device = x, target, weight, x.device
 
     def __len__(self) -> int:

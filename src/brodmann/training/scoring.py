@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..checks import check_pairs, check_tensors
+from ..checks import check_pairs, check_tensors, check_weights
 from ..losses.adapters import is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import are_classes, like_output, one_number
 from ..routing import weights_of_rows
@@ -42,11 +42,14 @@ def evaluate(
         rows: Samples that go through the network at a time. Default 1024.
 
     Raises:
-        BrodmannError: There is nothing to score, the numbers of samples and targets differ, or it is no network.
+        BrodmannError: There is nothing to score, the numbers of samples and targets differ, weights are below 0 or not
+            finite, or it is no network.
     """
     check_learner(network)
     check_tensors(x=x, target=target)
     check_pairs(x, target)
+    if weight is not None:
+        check_weights(weight, len(x))
     outputs = outputs_of(network, x, rows)
     loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), len(x))
     if are_classes(outputs, target):
