@@ -39,9 +39,9 @@ def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
     """Returns what each module calls: functions, with which settings, and modules, of which that is the innermost."""
     calls: dict[str, Counter[str]] = defaultdict(Counter)
     for node in graph.nodes:
-        callers = [name for name, _ in node.meta.get("nn_module_stack", {}).values()]
+        callers = ["", *(name for name, _ in node.meta.get("nn_module_stack", {}).values())]
         if node.op == "call_module":
-            calls[callers[-2] if len(callers) > 1 else ""][str(node.target)] += 1
+            calls[callers[-2]][str(node.target)] += 1
         elif node.op in ("call_function", "call_method") and node.target not in JUDGED_APART:
             settings = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
             calls[callers[-1]][f"{name_of(node)}{settings}"] += 1
