@@ -299,7 +299,7 @@ class Trainer:
             warnings.warn(
                 "No error has reached the layers below the uppermost for two epochs: their units are silent for all "
                 "samples, and learn nothing. Lower the learning rate.",
-                stacklevel=2,
+                stacklevel=5,  # where `run` was called
             )
 
     def _end_epoch(self) -> None:
