@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from brodmann import AreaLinear, Local, Network, Sequential, mlp, residual_mlp
+from brodmann import AreaLinear, Local, Network, Sequential, Transpose, figures, mlp, residual_mlp
 from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
+from brodmann.training import AlignmentRecord, Schedule, Trainer
 
 from .oracles.cases import LAYERS, PATHS
 
@@ -97,3 +99,31 @@ def test_measuring_recruits_nothing() -> None:
     network.learn(torch.randn(4, 6), torch.randint(0, 3, (4,)))
     for row in alignment(network, torch.randn(40, 6), torch.randint(0, 3, (40,))):
         assert row.cosine == pytest.approx(1.0, abs=1e-6)
+
+
+def test_where_no_error_arrives_there_is_no_alignment(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = (AreaLinear(6, 8, areas=1, feedback=None), Local(lambda h: 0 * h), AreaLinear(8, 3, areas=1))
+    network, x, y = Network(Sequential(*layers)), torch.randn(12, 6), torch.arange(12) % 3
+    below, above = alignment(network, x, y)
+    assert math.isnan(below.cosine)
+    assert math.isnan(below.norm_ratio)
+    assert above.cosine == pytest.approx(1.0)
+    row = Trainer(network, (x, y), schedule=Schedule(epochs=1), callbacks=AlignmentRecord(x, y)).run().history[0]
+    assert row["alignment"] == {"layers.0": None, "layers.2": 1.0}
+    figures.alignment_by_epoch(tmp_path / "alignment.png", [row])
+    assert (tmp_path / "alignment.png").stat().st_size > 0
+
+
+def test_alignment_draws_nothing() -> None:
+    """Whatever an operation does in training mode: with transpose feedback every error is the gradient."""
+    torch.manual_seed(0)
+    layers = (
+        AreaLinear(6, 8, areas=1, feedback=None),
+        Local(nn.RReLU()),
+        AreaLinear(8, 3, areas=1, feedback=Transpose),
+    )
+    network = Network(Sequential(*layers))
+    for row in alignment(network, torch.randn(12, 6), torch.arange(12) % 3):
+        assert row.cosine == pytest.approx(1.0)
+        assert row.norm_ratio == pytest.approx(1.0, rel=1e-4)
