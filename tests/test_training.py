@@ -189,6 +189,7 @@ def test_samples_and_targets_of_weight_0_count_in_no_score() -> None:
     assert row["validation_loss"] == pytest.approx(alone["loss"])
     for bad, message in (
         (weight.t(), "Expected a weight for each sample, got 6 for 8 samples"),
+        (torch.tensor(1.0), "Expected a weight for each sample, got a single number for 8 samples"),
         (-weight, "Expected weights of samples that are finite and at least 0"),
         (weight * torch.nan, "Expected weights of samples that are finite and at least 0"),
     ):

@@ -110,11 +110,22 @@ def check_pairs(samples: Tensor, targets: Tensor) -> None:
 
 def check_weights(weight: Any, samples: int) -> None:
     """Checks that there is a weight for each sample, finite and at least 0; raises a `BrodmannError`."""
+    check_real_weights(weight)
+    if weight.shape[:1] != (samples,):
+        came = len(weight) if weight.ndim else "a single number"
+        raise BrodmannError(f"Expected a weight for each sample, got {came} for {samples} samples.")
+    check_values_of_weights(weight)
+
+
+def check_real_weights(weight: Any) -> None:
+    """Checks that weights of samples are a tensor of real numbers; raises a `BrodmannError`."""
     check_tensors(weight=weight)
     if weight.is_complex():
         raise BrodmannError(f"Expected weights of samples as real numbers, got {weight.dtype}.")
-    if len(weight) != samples:
-        raise BrodmannError(f"Expected a weight for each sample, got {len(weight)} for {samples} samples.")
+
+
+def check_values_of_weights(weight: Tensor) -> None:
+    """Checks that weights of samples are finite and at least 0; raises a `BrodmannError`."""
     if not bool((weight >= 0).all() & (weight.sum() < math.inf)):
         raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .areas import AreaMap
 from .builders import build
 from .builders.designs import built_from, forget
-from .checks import all_finite, check_positive, check_real, check_tensors
+from .checks import all_finite, check_positive, check_real, check_real_weights, check_tensors, check_values_of_weights
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError, DivergenceError, unknown_name
@@ -187,9 +187,7 @@ class Network(nn.Module):
         """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
         check_tensors(x=x, target=target)
         if weight is not None:
-            check_tensors(weight=weight)
-            if weight.is_complex():
-                raise BrodmannError(f"Expected weights of samples as real numbers, got {weight.dtype}.")
+            check_real_weights(weight)
         samples = len(x) if x.ndim else 0
         if samples == 0 or not all(values is None or values.numel() for values in (x, target, weight)):
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
@@ -198,8 +196,8 @@ class Network(nn.Module):
                 came = len(values) if values.ndim else "a single number"
                 raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
         # Where the loss is looked at, see `_checked_error`, so are the weights: below 0 they would climb the loss.
-        if weight is not None and weight.is_cpu and not bool((weight >= 0).all() & (weight.sum() < math.inf)):
-            raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
+        if weight is not None and weight.is_cpu:
+            check_values_of_weights(weight)
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
         context = Context(

@@ -55,6 +55,7 @@ class PyTorchLoss:
         `Network` does it with every loss of PyTorch.
         """
         self.loss = loss
+        self.left_out = _left_out(loss)
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
@@ -139,11 +140,13 @@ def takes_logits(loss: Loss) -> bool:
 
 def left_out(loss: Loss) -> int | None:
     """Returns the class that a loss of PyTorch leaves out, such as -100 for padding; None where there is none."""
-    if not isinstance(loss, PyTorchLoss):
-        return None
-    if isinstance(loss.loss, nn.Module):
-        return getattr(loss.loss, "ignore_index", None)
-    known = inspect.signature(loss.loss).parameters.get("ignore_index")
+    return loss.left_out if isinstance(loss, PyTorchLoss) else None
+
+
+def _left_out(loss: Callable[..., Tensor]) -> int | None:
+    if isinstance(loss, nn.Module):
+        return getattr(loss, "ignore_index", None)
+    known = inspect.signature(loss).parameters.get("ignore_index")
     return None if known is None else known.default
 
 
