@@ -115,9 +115,9 @@ def reached(
     return found
 
 
-def is_held_tensor(root: nn.Module, node: fx.Node, kind: type[Tensor] = Tensor) -> bool:
-    """Whether a node is a tensor that the network holds, or of one kind of them."""
-    return node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), kind)
+def is_held_tensor(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a node is a tensor that the network holds."""
+    return node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), Tensor)
 
 
 def _fixed(graph: fx.Graph) -> set[fx.Node]:
