@@ -1,8 +1,9 @@
 """Which networks of timm `from_torch` converts as they are: the smallest of each family, untrained.
 
-Run: python benchmarks/architectures.py [--families swin_transformer ...] [--most 30e6] [--largest 300]
+Run: python benchmarks/architectures.py [--families swin_transformer ...] [--most 30e6] [--largest 300] [--steps 3]
 Needs timm, which this package does not. Each is built for its own image size and ten classes, converted with one area,
-and compared with itself on random images by the conversion.
+and compared with itself on random images by the conversion. With steps, it also learns that many batches of four random
+images by transpose feedback, in float64, beside itself under autograd, and the largest difference of losses is told.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import warnings
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
 
-from brodmann import BrodmannError, from_torch
+from brodmann import SGD, BrodmannError, Network, from_torch
 
 
 def smallest(timm: Any, family: str) -> tuple[str, int, tuple[int, ...]]:
@@ -28,12 +31,29 @@ def smallest(timm: Any, family: str) -> tuple[str, int, tuple[int, ...]]:
     return name, size, shape
 
 
+def difference(model: nn.Module, shape: tuple[int, ...], steps: int) -> float:
+    """Returns how far losses of a model under autograd and of what it is converted to are apart at most, relatively."""
+    model = model.double().train()
+    network = Network(from_torch(model, shape, areas=1, feedback="transpose", update=SGD()), lr=1e-3)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+    largest = 0.0
+    for _ in range(steps):
+        x, y = torch.randn(4, *shape, dtype=torch.float64), torch.randint(0, 10, (4,))
+        loss = functional.cross_entropy(model(x), y)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        largest = max(largest, abs(float(network.learn(x, y)) / loss.item() - 1.0))
+    return largest
+
+
 def main() -> None:
     """Prints a line for every family, and how many were converted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", nargs="+", help="modules of timm (default: all)")
     parser.add_argument("--most", type=float, default=30e6, help="parameters, above which a network is left out")
     parser.add_argument("--largest", type=int, default=300, help="height of an image, likewise")
+    parser.add_argument("--steps", type=int, default=0, help="batches to learn beside autograd")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -57,7 +77,8 @@ def main() -> None:
             print(f"{family:26s} {name:40s} {size:11,}  refused: {error}", flush=True)
         else:
             converted += 1
-            print(f"{family:26s} {name:40s} {size:11,}  converted", flush=True)
+            apart = f", apart {difference(model, shape, arguments.steps):.0e}" if arguments.steps else ""
+            print(f"{family:26s} {name:40s} {size:11,}  converted{apart}", flush=True)
     print(f"{converted} of {tried} converted (timm {timm.__version__}, PyTorch {torch.__version__})")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -176,9 +175,7 @@ def main() -> None:
         chosen = METHODS[method]
         if chosen is None:
             return Autograd(model())
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The model holds batch norms")  # which is what is measured
-            return Network(from_torch(model(), (math.prod(shape),), update=Adam(decay=DECAY), **chosen))
+        return Network(from_torch(model(), (math.prod(shape),), update=Adam(decay=DECAY), **chosen))
 
     for name in options.models:
         model = partial(MODELS[name], shape, data.outputs)

@@ -6,9 +6,13 @@ import functools
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import pickle
+import random
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -867,7 +871,7 @@ def test_an_infinite_validation_loss_ends_no_training_that_nobody_wants_to_stop(
 
 
 class Shifted(torch.utils.data.Dataset):
-    """Samples that are made when they are asked for, by PyTorch's generator."""
+    """Samples that are made when they are asked for, by the generators of PyTorch, NumPy and Python."""
 
     def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         self.x, self.y = x, y
@@ -876,7 +880,8 @@ class Shifted(torch.utils.data.Dataset):
         return len(self.x)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        return self.x[row] + 0.1 * torch.randn(5), int(self.y[row])
+        noise = torch.randn(5) + np.random.normal() + random.gauss(0.0, 1.0)
+        return self.x[row] + 0.1 * noise, int(self.y[row])
 
 
 def test_a_data_set_is_learned_from_as_its_tensors_are() -> None:
@@ -897,7 +902,8 @@ def test_a_data_set_is_learned_from_as_its_tensors_are() -> None:
         assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
 
 
-def test_a_data_set_that_draws_goes_on_bit_for_bit_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_that_draws_goes_on_bit_for_bit_in_the_middle_of_an_epoch(tmp_path: Path, workers: int) -> None:
     x, y = blobs()
     schedule = Schedule(epochs=3, batch_size=16)
 
@@ -909,14 +915,82 @@ def test_a_data_set_that_draws_goes_on_bit_for_bit_in_the_middle_of_an_epoch(tmp
     whole, broken = network(), network()
     Trainer(whole, Shifted(x, y), None, schedule).run()
     with pytest.raises(Interrupted):
-        Trainer(broken, Shifted(x, y), None, schedule, folder=tmp_path, callbacks=Stop()).run()
+        Trainer(broken, Shifted(x, y), None, schedule, folder=tmp_path, callbacks=Stop(), workers=workers).run()
+    assert not multiprocessing.active_children()
     again = network()
-    trainer = Trainer(again, Shifted(x, y), None, schedule, folder=tmp_path)
+    trainer = Trainer(again, Shifted(x, y), None, schedule, folder=tmp_path, workers=workers)
     trainer.resume()
     trainer.run()
     assert all(map(torch.equal, whole.state_dict().values(), again.state_dict().values()))
 
 
+def test_what_items_draw_is_decided_by_the_seed_and_leaves_other_generators_alone() -> None:
+    x, y = blobs()
+
+    def learned(seed: int, workers: int) -> torch.Tensor:
+        learner = network(dropout=0.5)
+        Trainer(learner, Shifted(x, y), None, Schedule(epochs=2, batch_size=16, seed=seed), workers=workers).run()
+        return learner(x)
+
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    first = learned(0, 0)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
+    np.random.random(3), random.random()
+    assert torch.equal(first, learned(0, 0))
+    assert torch.equal(first, learned(0, 1))
+    assert torch.equal(first, learned(0, 2))
+    assert not torch.equal(first, learned(1, 0))
+
+
+INTERRUPTED = """
+import multiprocessing, os, signal, sys
+import torch
+from brodmann import Network, mlp
+from brodmann.training import Interrupted, Schedule, Trainer
+
+class Stopping(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, row):
+        if row == 5:
+            os.killpg(0, signal.SIGINT)  # as a terminal does: training and workers get it
+        return torch.randn(5), row % 3
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")  # by a fork workers would have the handlers of the training
+    schedule = Schedule(epochs=9, batch_size=8)
+    trainer = Trainer(Network(mlp(5, 3)), Stopping(), None, schedule, folder=sys.argv[1], workers=1)
+    try:
+        trainer.run()
+    except Interrupted:
+        print("interrupted after", trainer.progress.step)
+"""
+
+
+def test_workers_leave_an_interrupt_of_the_terminal_to_the_training(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(INTERRUPTED, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=120,
+        check=False,
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("interrupted after 1\n", "", 0)
+    assert checkpoint_names(tmp_path / "run")
+
+
+def test_samples_in_memory_take_no_workers() -> None:
+    with pytest.raises(BrodmannError, match="Samples in memory need no workers: leave that out, or give a data set"):
+        Trainer(network(), blobs(), workers=2)
+    with pytest.raises(BrodmannError, match="Expected workers to be a whole number of at least 0, got -1"):
+        Trainer(network(), Shifted(*blobs()), workers=-1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
@@ -925,15 +999,19 @@ def test_a_data_set_that_draws_goes_on_bit_for_bit_in_the_middle_of_an_epoch(tmp
         ({0: 1}, "in memory, or a data set with a length and numbered items, got dict"),
         ([1, 2], "Expected items of the data set to be (sample, target) or (sample, target, weight), got int."),
         ([(torch.ones(2), 0), (torch.ones(3), 1)], "Items of the data set cannot be put together to tensors"),
-        ([("a", 0), ("b", 1)], "Let it return tensors of one shape, as by torchvision's ToTensor."),
+        (
+            [("a", 0), ("b", 1)],
+            "to tensors: they hold something else. Let it return tensors of one shape, as by torchvision's ToTensor.",
+        ),
         ({0: 1}.items(), "Expected samples and targets, tensors in memory, or a data set with a length"),
     ],
 )
-def test_what_is_no_data_set_is_named(dataset: Any, message: str) -> None:
+def test_what_is_no_data_set_is_named(dataset: Any, message: str, workers: int) -> None:
     items = Items(dataset) if isinstance(dataset, list) else dataset
     with pytest.raises(BrodmannError) as error:
-        Trainer(network(), items, None, Schedule(epochs=1, batch_size=2)).run()
+        Trainer(network(), items, None, Schedule(epochs=1, batch_size=2), workers=workers).run()
     assert message in str(error.value)
+    assert "Traceback" not in str(error.value)
 
 
 class Items(torch.utils.data.Dataset):

@@ -7,6 +7,7 @@ from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, 
 from .layer import Context, Layer, Rates
 from .layers import (
     AreaLinear,
+    BatchNorm,
     ChannelsLast,
     Constant,
     Convolution,
@@ -33,6 +34,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AreaLinear",
+    "BatchNorm",
     "BrodmannError",
     "ChannelsLast",
     "CheckpointError",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -77,3 +79,17 @@ class Draws:
         """Returns the generators, as far as the device tells of its own."""
         of_device = getattr(getattr(torch, self.device.type, None), "default_generators", ())
         return [torch.default_generator, *of_device[self.device.index or 0 :][:1]]
+
+
+@contextmanager
+def drawing_by(seed: int) -> Iterator[None]:
+    """Draws what a seed says from the generators of PyTorch, NumPy and Python; leaves them as they were."""
+    of_numpy, of_python = numpy.random.get_state(), random.getstate()
+    numpy.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        with Draws(seed).going_on():
+            yield
+    finally:
+        numpy.random.set_state(of_numpy)
+        random.setstate(of_python)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brodmann import RLS, SGD, Adam, Graph, Layer, Residual, Sequential, affine, convnet, mlp, residual_mlp
+from brodmann import RLS, SGD, Adam, BatchNorm, Graph, Layer, Residual, Sequential, affine, convnet, mlp, residual_mlp
 from brodmann.builders import FEEDBACKS
 from brodmann.builders.parts import Parts, activation_of
 
@@ -70,11 +70,21 @@ def branching(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
     return parts.wrap(Graph({**nodes, "readout": (parts.layer(12, 3), "beside")}))
 
 
+def normed(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
+    """Builds a network whose batches are normed: with factors and summands, and without."""
+    parts = Parts(5, 3, areas, **options)
+    # Right above a map a norm leaves its biases an error of zero, of which Adam would make steps of rounding errors.
+    lower = parts.layer(5, 6, lowest=True), activation_of(activation), BatchNorm(6, update=parts.update_rule)
+    upper = parts.layer(6, 4), activation_of(activation), BatchNorm(4)
+    return parts.wrap(Sequential(*lower, *upper, parts.layer(4, 3)))
+
+
 BODIES: dict[str, Callable[..., Layer]] = {
     "mlp": partial(mlp, 5, 3, depth=3, width=6),
     "residual_mlp": partial(residual_mlp, 5, 3, depth=4, width=6),
     "widening": widening,
     "branching": branching,
+    "normed": normed,
     "convnet": partial(convnet, (1, 1, 5), 3, channels=(2, 3), pool=1),
 }
 """Five features, three outputs."""

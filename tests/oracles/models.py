@@ -347,6 +347,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "buffers": (Buffers, (5, 4)),
     "asking": (Asking, (5, 4)),
     "shifted windows": (Shifted, (2, 4, 4)),
+    "batched": (batched, (2, 5, 5)),
     "language": (Language, (5,)),
 }
 """Name -> what builds it, the shape of a sample."""

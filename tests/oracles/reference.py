@@ -17,6 +17,7 @@ from brodmann import (
     SGD,
     Adam,
     AreaLinear,
+    BatchNorm,
     Constant,
     Convolution,
     Graph,
@@ -145,6 +146,10 @@ class Reference:
         if isinstance(layer, Constant):
             self.parts[layer, "c"].used = True
             return self.parts[layer, "c"].value
+        if isinstance(layer, BatchNorm):
+            rows, weights = x.flatten(0, -2), (layer.gain, layer.shift)
+            gain, shift = (None if held is None else self.run(held, x, choice) for held in weights)
+            return F.batch_norm(rows, None, None, gain, shift, training=True, eps=layer.eps).reshape(x.shape)
         if isinstance(layer, Product):
             self.parts[layer, "W"].used = not isinstance(layer.update_rule, RLS)  # which leaves it alone
             return layer.operation(x, self.parts[layer, "W"].value)

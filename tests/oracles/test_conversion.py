@@ -82,14 +82,15 @@ def test_with_one_area_and_transpose_feedback_it_learns_as_under_autograd(name: 
         theirs.step()
         assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
     x = samples(name, 16)
-    torch.testing.assert_close(network(x), model(x).detach(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(network(x), model.eval()(x).detach(), rtol=0, atol=1e-9)
 
 
 @pytest.mark.usefixtures("double")
-def test_batch_norms_become_what_they_are_at_inference_and_learn_as_such() -> None:
+def test_batch_norms_may_stay_what_they_are_at_inference_and_learn_as_such() -> None:
     torch.manual_seed(2)
     model = batched().eval()
-    network = Network(from_torch(model, (2, 5, 5), areas=1, feedback="transpose", update=SGD()), lr=0.01)
+    convert = partial(from_torch, areas=1, feedback="transpose", update=SGD(), batch_norms="running")
+    network = Network(convert(model, (2, 5, 5)), lr=0.01)
     assert len(constants(network)) == 4  # two norms that do not stand above a map which they alone read
     x, y = torch.randn(16, 2, 5, 5), torch.randint(0, CLASSES, (16,))
     torch.testing.assert_close(network(x), model(x).detach())
@@ -995,6 +996,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
         ),
         (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A storage of its own goes with float32"),
         (nn.Linear(4, 4), {"routing": "none"}, "Unknown routing 'none'"),
+        (nn.Linear(4, 4), {"batch_norms": "none"}, "Unknown batch_norms 'none'. Choose one of: batch, running."),
     ],
 )
 def test_what_cannot_be_converted_is_named(model: Any, options: dict[str, Any], message: str) -> None:
@@ -1041,7 +1043,7 @@ def test_conversion_takes_no_notice_of_autocast() -> None:
 def test_batch_norms_that_have_seen_nothing_are_told() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     with pytest.warns(UserWarning, match="batch norms that have seen no samples") as found:
-        from_torch(model)
+        from_torch(model, batch_norms="running")
     assert found[0].filename == __file__
     model(torch.randn(9, 4))
     older = {name: value for name, value in model.state_dict().items() if "num_batches_tracked" not in name}
@@ -1049,5 +1051,5 @@ def test_batch_norms_that_have_seen_nothing_are_told() -> None:
     again.load_state_dict(older, strict=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        from_torch(model)
-        from_torch(again)
+        from_torch(model, batch_norms="running")
+        from_torch(again, batch_norms="running")

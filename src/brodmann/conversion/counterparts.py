@@ -16,9 +16,10 @@ from torch.nn.modules.conv import _ConvNd
 from ..builders import Parts
 from ..errors import BrodmannError
 from ..layer import Layer
-from ..layers import ChannelsLast, Constant, Patches, Sequential, affine
+from ..layers import BatchNorm, ChannelsLast, Constant, Patches, Sequential, affine
 from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
+from .batch_norms import FixedNorm
 from .norms import NORMS, ImageNorm, ScaledNorm
 from .steps import Step, Weighted, said
 from .transformers import linear_of
@@ -66,7 +67,9 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
             return _product(operation, step, parts, lowest=lowest)
         return _convolution(operation, parts, _rows_for_each(step, operation.out_channels, output_rows), lowest=lowest)
     if isinstance(operation, _BatchNorm):
-        return _fixed(operation, ndim, parts)
+        return _batch_norm(operation, ndim, parts)
+    if isinstance(operation, FixedNorm):
+        return _fixed(operation.norm, ndim, parts)
     of_images = _of_images(operation) if ndim == 4 else None
     if isinstance(operation, NORMS) and operation.weight is not None:
         norm = _local(ScaledNorm(operation), step) if of_images is None else Local(of_images)
@@ -144,14 +147,29 @@ def _laid(of_channels: Tensor, ndim: int) -> Tensor:
     return channels_last(of_channels.detach().reshape(1, -1, *(1,) * (ndim - 2)))[0]
 
 
-def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
-    """Returns what a batch norm does at inference: a factor and a summand for each channel."""
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
+def _batch_norm(norm: _BatchNorm, ndim: int, parts: Parts) -> Layer:
+    """Returns a batch norm that starts as another one."""
+    _running(norm)
+    own = BatchNorm(norm.num_features, update=parts.update_rule, start=norm)
+    if ndim in (2, 4):
+        return own
+    last, second = (partial(torch.movedim, source=a, destination=b) for a, b in ((1, -1), (-1, 1)))
+    return Sequential(Local(last), own, Local(second))
+
+
+def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Returns mean and variance at inference."""
+    if norm.running_mean is None or norm.running_var is None:
         raise BrodmannError(
             f"{norm} cannot be converted, since it mixes the samples of a batch at inference too: let it track its "
             "running statistics, or take another norm."
         )
+    return norm.running_mean, norm.running_var
+
+
+def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
+    """Returns what a batch norm does at inference: a factor and a summand for each channel."""
+    mean, variance = _running(norm)
     gain = torch.rsqrt(variance + norm.eps)
     if norm.affine:
         gain = gain * norm.weight

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..builders import Parts
 from ..checks import check_whole
-from ..errors import BrodmannError
+from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
 from ..layers import Images, Local, Sequential
@@ -24,12 +20,14 @@ from ..layers.graph import INPUT, Graph
 from ..updates import UpdateRule
 from .convertible import check_convertible, tied, warn_of_frozen, warn_of_new_norms
 from .counterparts import MAPS, channels_last, counterpart
+from .folding import folded
 from .steps import Step, free_name, steps_of
 from .tracing import alone
 
 PROBES = 11
 """Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
 no other dimension is likely to be as long."""
+BATCH_NORMS = ("batch", "running")
 
 
 @alone
@@ -47,6 +45,7 @@ def from_torch(
     pooling: float = 0.0,
     router: dict[str, Any] | None = None,
     storage: str | None = None,
+    batch_norms: str = "batch",
 ) -> Layer:
     """Builds a body of areas that computes what a PyTorch network does, and learns on without backpropagation.
 
@@ -56,13 +55,13 @@ def from_torch(
     groups, transposed, of volumes), and functions that multiply a value by a parameter, such as
     ``torch.einsum(..., x, self.weight)``, become a `Product`, which is one map for all areas. Factors and summands of
     norms, and tensors that the network holds by itself, such as positions of a sequence, become a `Constant` that
-    learns where they are parameters, one for all areas. A batch norm becomes what it is at inference: it is folded into
-    the map below it, or else a factor and a summand. All else must hold no parameters and becomes a `Local`.
+    learns where they are parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns by the
+    statistics of each batch, or is left as at inference. All else must hold no parameters and becomes a `Local`.
 
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
-    ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd, where it has no
-    batch norm: a `torch.autograd.Function` keeps its own derivative, and no error goes down through what is detached or
-    computed under ``torch.no_grad()``. All parameters learn, also those with ``requires_grad=False``. A model of
+    ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd: a
+    `torch.autograd.Function` keeps its own derivative, and no error goes down through what is detached or computed
+    under ``torch.no_grad()``. All parameters learn, also those with ``requires_grad=False``. A model of
     float64 stays so, others become what PyTorch's default dtype is.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
@@ -82,7 +81,7 @@ def from_torch(
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
             ``"kolen-pollack-mirrored"`` begins nearly so and copies nothing, ``"sign"`` needs no copy. Not
-            ``"direct"`` where there are convolutions, see `brodmann.convnet`.
+            ``"direct"`` where there is a `Product`.
         update: See ``areas``.
         routing: See ``areas``.
         shared: See ``areas``.
@@ -90,6 +89,11 @@ def from_torch(
         pooling: See ``areas``.
         router: See ``areas``.
         storage: See ``areas``.
+        batch_norms: ``"batch"`` (default, as PyTorch trains): what is above a batch norm sees samples relative to the
+            others of their batch while learning, those of other areas too, and running statistics follow;
+            ``"running"``: they stay what they are at inference, folded into the map below, or a factor and a summand
+            that learn. Every sample then stands alone, and there are fewer layers: for trained models and small
+            batches. Norms that a model keeps from training mode are always so.
 
     Returns:
         A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
@@ -102,7 +106,10 @@ def from_torch(
     """
     model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     check_convertible(model)
-    warn_of_new_norms(model)
+    if batch_norms not in BATCH_NORMS:
+        raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)
+    if batch_norms == "running":
+        warn_of_new_norms(model)
     warn_of_frozen(model)
     numbers = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     kind = torch.promote_types(numbers.dtype, torch.get_default_dtype())
@@ -114,7 +121,7 @@ def from_torch(
         )
     steps = steps_of(model, sample, kind)
     _check_untied(steps)
-    steps = _folded(steps)
+    steps = folded(steps) if batch_norms == "running" else steps
     parts = Parts(
         sample[0].numel(),
         steps[-1].after.shape[1 if steps[-1].after.ndim == 4 else -1],
@@ -157,34 +164,6 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
     if all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False)):
         return Sequential(*(layer for layer, *_ in nodes.values()))
     return Graph(nodes)
-
-
-def _folded(steps: Sequence[Step]) -> list[Step]:
-    """Returns the steps with each batch norm in the map right below it, where nobody else reads that."""
-    readers = Counter(source for step in steps for source in step.sources)
-    found: dict[str, Step] = {}
-    names = {INPUT: INPUT}
-    for step in steps:
-        below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
-        fused = None
-        if below is not None and readers[step.sources[0]] == 1:
-            fused = _fused(below.operation, step.operation, below.after.ndim)
-        if below is None or fused is None:
-            names[step.name] = step.name
-            found[step.name] = replace(step, sources=tuple(names[source] for source in step.sources))
-        else:
-            names[step.name] = below.name
-            found[below.name] = replace(below, operation=fused, after=step.after)
-    return list(found.values())
-
-
-def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
-    """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
-        return None
-    if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):
-        return fuse_conv_bn_eval(layer, norm, layer.transposed)
-    return fuse_linear_bn_eval(layer, norm) if isinstance(layer, nn.Linear) and ndim == 2 else None
 
 
 def _check_untied(steps: Sequence[Step]) -> None:

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
+from .batch_norms import fix_norms, make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import Followed, asks_metadata
 from .in_place import leave_out_writing
@@ -83,6 +84,8 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
             )
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
     leave_out_dropouts(graph, training, drawing, type(root[0]).__name__)
+    fix_norms(root, twin)
+    make_norms(graph, training, root)
     leave_out_writing(graph, root, sample)
     for node in graph.nodes:
         _fold_metadata(node, root)

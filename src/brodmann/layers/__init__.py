@@ -1,6 +1,7 @@
 """Layers of networks: maps of areas, operations without parameters, and containers of both."""
 
 from .area_linear import AreaLinear
+from .batch_norm import BatchNorm
 from .constant import Constant, affine
 from .containers import Recomputed, Residual, Routed, Sequential
 from .convolution import Convolution
@@ -12,6 +13,7 @@ from .product import Product
 
 __all__ = [
     "AreaLinear",
+    "BatchNorm",
     "ChannelsLast",
     "Constant",
     "Convolution",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from ..checks import all_finite, check_pairs, check_tensors, check_weights
+from ..checks import all_finite, check_pairs, check_tensors, check_weights, check_whole
 from ..errors import BrodmannError
+from ..generators import drawing_by
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 """Samples, targets, weights of samples or None, (batch, ...) each."""
@@ -34,6 +37,11 @@ class Samples(ABC):
     @abstractmethod
     def batch(self, rows: Tensor) -> Batch:
         """Returns some of them, by their numbers, (batch,)."""
+
+    def batches(self, order: Sequence[Tensor], seeds: Iterable[int]) -> Generator[Batch]:
+        """Yields one batch after the other, by the numbers of its samples, and a seed for what they draw."""
+        for rows in order:
+            yield self.batch(rows)
 
     def digest(self) -> str:
         """Returns what tells these samples from others; empty where that is not known."""
@@ -79,11 +87,12 @@ class InMemory(Samples):
 class OfDataset(Samples):
     """A `torch.utils.data.Dataset` with a length, whose items are (sample, target) or (sample, target, weight).
 
-    Items are made when a batch needs them, one after the other, and put together by PyTorch's `default_collate`.
+    Items are made when a batch needs them, or ahead of it by worker processes, and put together by PyTorch's
+    `default_collate`. What they draw a seed for each batch decides, so that the number of workers changes nothing.
     """
 
-    def __init__(self, dataset: Any, device: torch.device) -> None:
-        """Takes the data set, and where batches go.
+    def __init__(self, dataset: Any, device: torch.device, workers: int = 0) -> None:
+        """Takes the data set, where batches go, and how many processes make items.
 
         Raises:
             BrodmannError: It is empty, or has no length or no numbered items. When asked for a batch: items are none
@@ -100,38 +109,89 @@ class OfDataset(Samples):
             )
         if len(dataset) == 0:
             raise BrodmannError("Expected a data set with samples, got an empty one.")
-        self.dataset, self.device = dataset, device
+        self.made, self.device, self.workers = _Made(dataset), device, workers
 
     def __len__(self) -> int:
         """See `Samples`."""
-        return len(self.dataset)
+        return len(self.made.dataset)
 
     def batch(self, rows: Tensor) -> Batch:
         """See `Samples`."""
-        items = [self.dataset[row] for row in rows.tolist()]
+        return self._placed(self.made[0, rows.tolist()])
+
+    def batches(self, order: Sequence[Tensor], seeds: Iterable[int]) -> Generator[Batch]:
+        """See `Samples`."""
+        asked: Any = [(seed, rows.tolist()) for seed, rows in zip(seeds, order, strict=True)]
+        loader = DataLoader(
+            self.made,
+            batch_size=None,  # what is asked for is a batch already
+            sampler=asked,
+            num_workers=self.workers,
+            worker_init_fn=_leave_interrupts,
+            generator=torch.Generator(),  # else it would draw from that of the training
+        )
+        for made in loader:
+            yield self._placed(made)
+
+    def _placed(self, made: Any) -> Batch:
+        if isinstance(made, BrodmannError):
+            raise made
+        x, target, *weight = (part.to(self.device) for part in made)
+        return x, target, weight[0] if weight else None
+
+
+class _Made(Dataset[Any]):
+    """Batches of a data set, by a seed and the numbers of their items."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, asked: tuple[int, list[int]]) -> Any:
+        """Returns a batch, or the error of one that is none: raised in a worker it would tell of the worker alone."""
+        seed, rows = asked
+        with drawing_by(seed):
+            items = [self.dataset[row] for row in rows]
+        try:
+            return self._together(items)
+        except BrodmannError as error:
+            return error
+
+    @staticmethod
+    def _together(items: list[Any]) -> Any:
         if not all(isinstance(item, tuple | list) and len(item) in (2, 3) for item in items):
             raise BrodmannError(
                 f"Expected items of the data set to be (sample, target) or (sample, target, weight), got "
                 f"{type(items[0]).__name__}."
             )
         try:
-            x, target, *weight = (part.to(self.device) for part in default_collate(items))
-        except (TypeError, RuntimeError, AttributeError) as error:
+            parts = default_collate(items)
+            failure = "" if all(isinstance(part, Tensor) for part in parts) else "they hold something else"
+        except (TypeError, RuntimeError) as error:
+            failure = str(error)
+        if failure:
             raise BrodmannError(
-                f"Items of the data set cannot be put together to tensors: {error}. Let it return tensors of one "
+                f"Items of the data set cannot be put together to tensors: {failure}. Let it return tensors of one "
                 "shape, as by torchvision's ToTensor."
-            ) from None
-        return x, target, weight[0] if weight else None
+            )
+        return parts
 
 
-def as_samples(part: Any, name: str, device: torch.device) -> Samples:
-    """Returns samples of a part, which is a tuple of tensors or a data set.
+def _leave_interrupts(worker: int) -> None:
+    """Lets a worker finish its batch where the training is interrupted, which then still needs it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def as_samples(part: Any, name: str, device: torch.device, workers: int = 0) -> Samples:
+    """Returns samples of a part, which is a tuple of tensors or a data set, whose items so many processes make.
 
     Raises:
         BrodmannError: It is neither, or holds something that cannot be learned from.
     """
+    check_whole(0, workers=workers)
     if not isinstance(part, tuple | list):
-        return OfDataset(part, device)
+        return OfDataset(part, device, workers)
+    if workers:
+        raise BrodmannError("Samples in memory need no workers: leave that out, or give a data set that makes them.")
     if len(part) not in (2, 3):
         raise BrodmannError(f"Expected samples and targets, perhaps weights, got {len(part)} tensors.")
     return InMemory(name, *part)

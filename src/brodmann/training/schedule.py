@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -131,6 +132,11 @@ def learning_rate(
     share = shape_of(shape)((step - warmup) / max(1, steps - warmup))
     check_real(**{"the share that a schedule returns": share})
     return base * share
+
+
+def batch_seed(seed: int, epoch: int, number: int) -> int:
+    """Returns the seed of what the samples of one batch draw as they are made."""
+    return int(numpy.random.SeedSequence((int(seed), epoch, number)).generate_state(1, numpy.uint64)[0] >> 1)
 
 
 def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:

@@ -6,8 +6,8 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ from .checkpoints import (
 from .early_stopping import BestWeights, standing
 from .learner import Learner, check_learner
 from .progress import Progress
-from .samples import as_samples, in_memory
-from .schedule import Pace, Schedule, batches, learning_rate
+from .samples import Batch, as_samples, in_memory
+from .schedule import Pace, Schedule, batch_seed, batches, learning_rate
 from .scoring import evaluate, right_and_counted
 from .signals import Waiting, waiting_signals
 
@@ -59,6 +59,7 @@ class Trainer:
         folder: str | Path | None = None,
         callbacks: Iterable[Callback] | Callback = (),
         transform: Callable[[Tensor], Tensor] | None = None,
+        workers: int = 0,
     ) -> None:
         """Stores what it is given; nothing runs yet.
 
@@ -66,7 +67,8 @@ class Trainer:
             network: The learner.
             train: Samples (n, ...) and targets (n, ...), and where they count differently weights (n, ...), as for
                 `Network.learn`. Or a `torch.utils.data.Dataset` of such items, with a length, for samples that memory
-                does not hold: batches are made as they are needed, in the schedule's order.
+                does not hold: batches are made as they are needed, in the schedule's order. What items draw, by the
+                generators of PyTorch, NumPy or Python, the schedule's seed decides.
             validation: Samples and targets for validation, perhaps their weights, see `evaluate`; a data set of them,
                 which is taken into memory; or None.
             schedule: Default `Schedule()`.
@@ -74,6 +76,8 @@ class Trainer:
             callbacks: Objects of `Callback`, called in turn, those that are `last` behind the others.
             transform: Changes the samples of a batch, (batch, ...), before the step that learns from them: to augment
                 images, say. What it draws by PyTorch's own generator the schedule's seed decides. Default None.
+            workers: Processes that make items of a data set ahead of the training, where reading or augmenting takes
+                time; numbers stay the same. Default 0: items are made when a batch needs them.
 
         Attributes:
             progress: Where the run stands.
@@ -92,7 +96,7 @@ class Trainer:
             )
         self.network, self.schedule = network, schedule or Schedule()
         device = _device(network)
-        self.samples = as_samples(train, "training", device)
+        self.samples = as_samples(train, "training", device, workers)
         self.validation: tuple[Tensor, ...] | None = None
         if validation is not None and not _is_empty(validation):
             self.validation = in_memory(validation, "validation", device)
@@ -255,22 +259,26 @@ class Trainer:
         order = batches(count, batch_size, self.schedule.seed, progress.epoch)
         # The last full batch: of a few samples all units may be off.
         watched = max(0, count // batch_size - 1)
-        for number in range(progress.batch, len(order)):
-            self.rate = learning_rate(largest, progress.step, steps, shape, self.schedule.warmup)
-            loss = self._step(order[number], self.rate, Watch() if number == watched else None)
-            for callback in self.callbacks:
-                callback.on_step(self, loss)
-            if self._waiting.number is not None:
-                self._checkpoint()
-                self._waiting.stop_if_any()
-            if time.monotonic() - self._written > self.schedule.checkpoint_seconds:
-                self._checkpoint()
+        left = range(progress.batch, len(order))
+        seeds = (batch_seed(self.schedule.seed, progress.epoch, number) for number in left)
+        with closing(self.samples.batches(order[progress.batch :], seeds)) as made:  # an interrupt ends its workers
+            for number in left:
+                self.rate = learning_rate(largest, progress.step, steps, shape, self.schedule.warmup)
+                loss = self._step(made, self.rate, Watch() if number == watched else None)
+                for callback in self.callbacks:
+                    callback.on_step(self, loss)
+                if self._waiting.number is not None:
+                    self._checkpoint()
+                    self._waiting.stop_if_any()
+                if time.monotonic() - self._written > self.schedule.checkpoint_seconds:
+                    self._checkpoint()
         self._end_epoch()
 
-    def _step(self, rows: Tensor, lr: float, watch: Watch | None) -> float:
-        """Learns from a batch, counts it, and returns its loss, a mean over samples."""
+    def _step(self, made: Iterator[Batch], lr: float, watch: Watch | None) -> float:
+        """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
-        samples, wanted, weight = self.samples.batch(rows)
+        samples, wanted, weight = next(made)
+        rows = len(wanted)
         samples = self._transformed(samples)
         observe = None if watch is None else watch.observe
         try:
@@ -278,12 +286,12 @@ class Trainer:
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
-        loss = per_sample(self.network.loss, float(tensor), len(rows))
+        loss = per_sample(self.network.loss, float(tensor), rows)
         progress.seconds += time.perf_counter() - began
         progress.batch += 1
         progress.step += 1
-        progress.samples += len(rows)
-        progress.loss_sum += loss * len(rows)
+        progress.samples += rows
+        progress.loss_sum += loss * rows
         if are_classes(output, wanted):
             right, counted = right_and_counted(output, wanted, weight, left_out(self.network.loss))
             progress.score_sum += right

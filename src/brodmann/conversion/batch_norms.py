@@ -1,0 +1,95 @@
+"""Batch norms of PyTorch networks: which ones normalise by the batch while training, and which never do."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class FixedNorm(nn.Module):
+    """A batch norm as it is at inference: a factor and a summand for each channel."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        """Takes the norm."""
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes x as the norm does; returns the same shape."""
+        norm = self.norm
+        return functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+
+class NormOfFunction(_BatchNorm):
+    """The batch norm that `F.batch_norm` computes, of tensors that the network holds."""
+
+    def __init__(self, held: dict[str, Any]) -> None:
+        """Takes the arguments of the function."""
+        super().__init__(len(held["running_mean"]), held["eps"], held["momentum"], affine=held["weight"] is not None)
+        self.running_mean, self.running_var = held["running_mean"], held["running_var"]
+        self.weight, self.bias = held["weight"], held["bias"]
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """The function takes any."""
+
+
+def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
+    """Puts a module in the place of each `F.batch_norm` that normalises by the batch in training mode alone.
+
+    Args:
+        graph: Of the network at inference, which is changed.
+        training: Of the same in training mode.
+        root: The network, which gets the modules.
+    """
+    here, there = _norms(graph), _norms(training)
+    if len(here) != len(there):  # which is told of, as of all that differs
+        return
+    for number, (node, other) in enumerate(zip(here, there, strict=True)):
+        given, learning = _arguments(node), _arguments(other)
+        names = ("running_mean", "running_var", "weight", "bias")
+        held = {name: _held(given[name], root) for name in names}
+        momentum = learning["momentum"]
+        if given["training"] is not False or learning["training"] is not True or not isinstance(momentum, float):
+            continue
+        if any(held[name] is None for name in names[:2]) or (held["weight"] is None) != (held["bias"] is None):
+            continue
+        name = f"batch_norm_{number}"
+        root.add_module(name, NormOfFunction({**held, "eps": given["eps"], "momentum": momentum}).eval())
+        with graph.inserting_after(node):
+            node.replace_all_uses_with(graph.call_module(name, (given["input"],)))
+        graph.erase_node(node)
+
+
+def fix_norms(root: nn.Module, training: nn.Module) -> None:
+    """Puts a `FixedNorm` in the place of each batch norm that a network does not put into training mode.
+
+    Args:
+        root: The network, whose modules are changed.
+        training: The same in training mode.
+    """
+    for name, part in list(root.named_modules()):
+        if isinstance(part, _BatchNorm) and not training.get_submodule(name).training:
+            root.set_submodule(name, FixedNorm(part))
+
+
+def _norms(graph: fx.Graph) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.target is functional.batch_norm]
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """Returns the arguments of a call of `F.batch_norm`, by name."""
+    given = inspect.signature(functional.batch_norm).bind(*node.args, **node.kwargs)
+    given.apply_defaults()
+    return given.arguments
+
+
+def _held(given: Any, root: nn.Module) -> Tensor | None:
+    """Returns the tensor of a network that an argument is; None where it is none."""
+    if isinstance(given, fx.Node) and given.op == "get_attr":
+        return operator.attrgetter(str(given.target))(root)  # type: ignore[no-any-return]
+    return None

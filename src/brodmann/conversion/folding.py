@@ -1,0 +1,47 @@
+"""Folding: batch norms as they are at inference, in the maps below them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from ..layers.graph import INPUT
+from .batch_norms import FixedNorm
+from .steps import Step
+
+
+def folded(steps: Sequence[Step]) -> list[Step]:
+    """Returns the steps with each batch norm in the map right below it, where nobody else reads that, or fixed."""
+    readers = Counter(source for step in steps for source in step.sources)
+    found: dict[str, Step] = {}
+    names = {INPUT: INPUT}
+    for step in steps:
+        below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
+        fused = None
+        if below is not None and readers[step.sources[0]] == 1:
+            fused = _fused(below.operation, step.operation, below.after.ndim)
+        if below is None or fused is None:
+            names[step.name] = step.name
+            fixed = FixedNorm(step.operation) if isinstance(step.operation, _BatchNorm) else step.operation
+            found[step.name] = replace(step, operation=fixed, sources=tuple(names[source] for source in step.sources))
+        else:
+            names[step.name] = below.name
+            found[below.name] = replace(below, operation=fused, after=step.after)
+    return list(found.values())
+
+
+def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
+    """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
+    norm = norm.norm if isinstance(norm, FixedNorm) else norm
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
+        return None
+    if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):
+        return fuse_conv_bn_eval(layer, norm, layer.transposed)
+    return fuse_linear_bn_eval(layer, norm) if isinstance(layer, nn.Linear) and ndim == 2 else None

@@ -1,0 +1,193 @@
+"""BatchNorm: a norm by what the samples of a batch have in common."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..checks import check_positive, check_real, check_whole
+from ..errors import BrodmannError
+from ..layer import Context, Layer
+from ..recording import unrecorded
+from ..routing import Choice, Route
+from ..updates import UpdateRule
+from .constant import Constant
+
+
+class BatchNormTrace(NamedTuple):
+    """What a `BatchNorm` remembers of one forward pass.
+
+    Attributes:
+        x: (1, features, values, 1), see `_as_image`.
+        mean: That it subtracted, (features,); empty where `several` is not so.
+        root: ``1 / sqrt(v + eps)`` of the batch, (features,); likewise.
+        running: Running mean and variance as they are after this step, (features,) each.
+        several: Whether there were several values of each feature, and so statistics of the batch.
+    """
+
+    x: Tensor
+    mean: Tensor
+    root: Tensor
+    running: tuple[Tensor, Tensor]
+    several: bool
+
+
+class BatchNorm(Layer):
+    """Norm of every feature over a batch: ``y = g (x - m) / sqrt(v + eps) + b``.
+
+    While learning ``m`` and ``v`` are mean and variance of the feature in the batch, over all dimensions but the last,
+    and the running ones follow: ``M <- (1 - momentum) M + momentum m``, ``V`` likewise by the variance over one value
+    less. At inference it is ``M`` and ``V`` that count, so that every sample stands alone. With
+    ``n = (x - m) / sqrt(v + eps)`` the errors are ``sum n e`` of g, ``sum e`` of b, and below
+    ``(g e - mean(g e) - n mean(g e n)) / sqrt(v + eps)``: a unit knows its own factor, and no weight of another layer
+    is transported.
+
+    While learning it is the one layer in which what a sample does depends on the others, those of other areas too;
+    weights of samples do not count. Features that come with a single value have no variance: they are normalised by
+    ``M`` and ``V``, which then stay, as where the learning rate is 0.
+
+    Source: Ioffe and Szegedy (2015); their numbers are those of PyTorch's `nn.BatchNorm1d`, whose last dimension but
+    one the features are where there are several.
+
+    Attributes:
+        gain: ``g``, a `Constant` of (features,), or None: then it is 1.
+        shift: ``b``, likewise; then it is 0.
+        mean: ``M``, (features,), which starts at 0.
+        variance: ``V``, (features,), which starts at 1.
+        batches: How many have been seen, ().
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        update: UpdateRule | None = None,
+        momentum: float | None = 0.1,
+        eps: float = 1e-5,
+        start: _BatchNorm | None = None,
+    ) -> None:
+        """Starts as a norm that has seen nothing, or as another one.
+
+        Args:
+            features: Size of the last dimension.
+            update: Rule that moves factors and summands, at the rate of shared parts. Default None: there are none.
+            momentum: Share of a batch in the running statistics, in [0, 1]; None for the mean over all batches. Default
+                0.1, as in PyTorch.
+            eps: Added to every variance. Default 1e-5, as in PyTorch.
+            start: A norm of PyTorch's whose factors, summands, statistics, momentum and eps it takes, in place of the
+                arguments. Without a rule its factors and summands stay. Default None.
+
+        Raises:
+            BrodmannError: A number is out of range, or the start has another size or no running statistics.
+        """
+        super().__init__()
+        check_whole(features=features)
+        if start is not None:
+            if not isinstance(start, _BatchNorm) or start.running_mean is None or start.num_features != features:
+                raise BrodmannError(
+                    f"Expected a batch norm of {features} features that tracks its running statistics to start from, "
+                    f"got {start}."
+                )
+            momentum, eps = start.momentum, start.eps
+        if momentum is not None:
+            check_real(momentum=momentum)
+            if momentum > 1:
+                raise BrodmannError(f"Expected momentum to be a share of at most 1, got {momentum}.")
+        check_positive(eps=eps)
+        self.features, self.momentum, self.eps = features, momentum, eps
+        self.gain = self.shift = None
+        if start is not None and start.affine:
+            self.gain, self.shift = Constant(start.weight, update), Constant(start.bias, update)
+        elif start is None and update is not None:
+            self.gain, self.shift = Constant(torch.ones(features), update), Constant(torch.zeros(features), update)
+        held = nn.BatchNorm1d(features) if start is None else start
+        statistics = {"mean": held.running_mean, "variance": held.running_var, "batches": held.num_batches_tracked}
+        with torch.inference_mode(False):
+            for name, value in statistics.items():
+                self.register_buffer(name, value.detach().clone())  # type: ignore[union-attr]
+
+    @property
+    def learns(self) -> bool:
+        """It does: its statistics follow what comes."""
+        return True
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference: x (..., features); returns the same shape."""
+        self._check(x)
+        scale = torch.rsqrt(self.variance + self.eps)
+        if self.gain is not None:
+            scale = scale * self.gain.value
+        shift = -scale * self.mean
+        if self.shift is not None:
+            shift = shift + self.shift.value
+        return torch.addcmul(shift, x, scale)
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, BatchNormTrace]:
+        """Learning forward pass: by the statistics of the batch."""
+        self._check(x)
+        rows, (mean, variance) = _as_image(x), (self.mean.clone(), self.variance.clone())
+        several = rows.shape[2] > 1
+        momentum = 1.0 / (1 + int(self.batches)) if self.momentum is None else self.momentum
+        gain, shift = self._weights
+        y, of_batch, root = torch.native_batch_norm(rows, gain, shift, mean, variance, several, momentum, self.eps)
+        return _as_it_came(y, x.shape), BatchNormTrace(rows, of_batch, root, (mean, variance), several)
+
+    @unrecorded
+    def learn(self, trace: BatchNormTrace, error: Tensor, context: Context) -> Tensor:
+        """Error pass: error shaped as x; moves factors, summands and statistics; returns the error of x."""
+        gain, _ = self._weights
+        below, of_gain, of_shift = torch.ops.aten.native_batch_norm_backward(
+            _as_image(error),
+            trace.x,
+            gain,
+            self.mean,
+            self.variance,
+            trace.mean,
+            trace.root,
+            trace.several,
+            self.eps,
+            [True, gain is not None, gain is not None],
+        )
+        if self.gain is not None and self.shift is not None:
+            self.gain.learn(None, of_gain, context)
+            self.shift.learn(None, of_shift, context)
+        if context.lr and trace.several:
+            self.mean.copy_(trace.running[0])
+            self.variance.copy_(trace.running[1])
+            self.batches += 1
+        return _as_it_came(below, error.shape)
+
+    @property
+    def _weights(self) -> tuple[Tensor | None, Tensor | None]:
+        if self.gain is None or self.shift is None:
+            return None, None
+        return self.gain.value, self.shift.value
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim < 2 or x.shape[-1] != self.features or x.dtype != self.mean.dtype:
+            raise BrodmannError(
+                f"Expected an input of shape (batch, ..., {self.features}) and {self.mean.dtype}, got "
+                f"{tuple(x.shape)} {x.dtype}."
+            )
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"{self.features}, momentum={self.momentum}, eps={self.eps}"
+
+
+def _as_image(x: Tensor) -> Tensor:
+    """Returns (..., features) as one image, (1, features, values, 1), of which PyTorch's kernels go through rows."""
+    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+def _as_it_came(image: Tensor, shape: Any) -> Tensor:
+    """Returns what `_as_image` made an image of."""
+    return image.permute(0, 2, 3, 1).reshape(shape)
