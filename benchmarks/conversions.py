@@ -1,4 +1,4 @@
-"""Networks of PyTorch's, converted: a residual convolutional network and an encoder, beside themselves under autograd.
+"""Networks of PyTorch's, converted: residual convolutional, an encoder, a recurrent one, beside autograd.
 
 Run: python benchmarks/conversions.py [--models encoder] [--methods autograd ...] [--set mnist] [--epochs 3] [--seeds 2]
 The models are not trained before; see `grid.compare`.
@@ -92,6 +92,20 @@ class Depthwise(nn.Module):
         return self.readout(x.mean((2, 3)))  # type: ignore[no-any-return]
 
 
+class Recurrent(nn.Module):
+    """Reads the rows of an image as a sequence, one after the other."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+        """Draws the weights."""
+        super().__init__()
+        self.steps, self.size = shape[1], shape[0] * shape[2]
+        self.layer, self.readout = nn.LSTM(self.size, 64, batch_first=True), nn.Linear(64, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes images, which may come flat; returns logits."""
+        return self.readout(self.layer(x.reshape(-1, self.steps, self.size))[0][:, -1])  # type: ignore[no-any-return]
+
+
 class Encoder(nn.Module):
     """Reads the rows of an image as a sequence, by attention."""
 
@@ -114,6 +128,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "residual": partial(Residual, partial(nn.GroupNorm, 4)),
     "residual-batch-norm": partial(Residual, nn.BatchNorm2d),
     "encoder": Encoder,
+    "recurrent": Recurrent,
     "depthwise": Depthwise,
 }
 
@@ -126,7 +141,8 @@ class Autograd(nn.Module):
         super().__init__()
         self.body, self.loss, self.lr = body, functional.cross_entropy, 1e-3
         maps = {id(part.weight) for part in body.modules() if isinstance(part, nn.Linear | nn.Conv2d)}
-        maps |= {id(value) for name, value in body.named_parameters() if name.endswith("in_proj_weight")}
+        joint = ("in_proj_weight", "weight_ih_l0", "weight_hh_l0")
+        maps |= {id(value) for name, value in body.named_parameters() if name.endswith(joint)}
         groups = [
             {"params": [p for p in body.parameters() if (id(p) in maps) == decays], "weight_decay": decays * DECAY}
             for decays in (True, False)
@@ -162,7 +178,7 @@ def main() -> None:
     """Prints a row for each model and method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", default="digits")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["residual", "residual-batch-norm", "encoder"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS)[:4])
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)

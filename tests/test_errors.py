@@ -83,7 +83,7 @@ OTHER_NUMBERS = (
 )
 WITH_BATCH_NORM = (
     "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: use "
-    "brodmann.RMSNorm(), or nn.LayerNorm with elementwise_affine=False."
+    "brodmann.BatchNorm(features), a layer of its own, or brodmann.RMSNorm()."
 )
 NO_NETWORK = "Expected a Network, got Routed: put the body into one."
 NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "

@@ -20,13 +20,13 @@ from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError, DivergenceError, unknown_name
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
-from .layers import AreaLinear, Constant, Product
+from .layers import AreaLinear, BatchNorm, Constant, Product
 from .losses import as_loss
 from .losses.builtin import Loss, SumOfSquares, one_number
 from .network_files import read_network, write_network
 from .recording import autocast_off, ordinary, unrecorded
 from .routing import Router
-from .updates import LEARNING_RATE, RLS
+from .updates import LEARNING_RATE
 
 LEARNING = (AreaLinear, Product, Constant)
 """Layers that follow a rule."""
@@ -74,7 +74,7 @@ class Network(nn.Module):
             check_positive(clip=clip)
         learning = [part for part in body.modules() if isinstance(part, LEARNING) and part.learns]
         rules = [part.update_rule for part in learning]
-        self.recursive = any(isinstance(rule, RLS) for rule in rules)
+        self.recursive = any(rule.recursive for rule in rules)
         self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and self.recursive else loss)
         if self.recursive and not isinstance(self.loss, SumOfSquares):
             warnings.warn(
@@ -300,7 +300,8 @@ class Network(nn.Module):
     def learning_layers(self) -> list[tuple[str, Layer]]:
         """Returns name and layer of all that moves at a rate of its own, by the names that `Rates` takes.
 
-        These are every `AreaLinear`, `Product` and `Constant` that learns, and layers of your own that hold parameters.
+        These are `AreaLinear`, `Product`, `Constant` and `BatchNorm` that learn, and layers of your own that hold
+        parameters.
         """
         parts = self.body.named_modules()
         return [(name, part) for name, part in parts if isinstance(part, Layer) and _has_rate(part)]
@@ -362,7 +363,7 @@ def check_network(network: Any) -> None:
 
 def _has_rate(layer: Layer) -> bool:
     """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters."""
-    holds = isinstance(layer, LEARNING) or next(layer.parameters(recurse=False), None) is not None
+    holds = isinstance(layer, (*LEARNING, BatchNorm)) or next(layer.parameters(recurse=False), None) is not None
     return holds and layer.learns
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -60,11 +61,14 @@ class UpdateRule(ABC):
             inputs; otherwise its error is multiplied by w.
         scale_free: Class attribute: True if the size of a step does not depend on that of the gradient, as for Adam and
             sign rules. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
+        recursive: Class attribute: True if one pass over single samples is all that it needs, as for `RLS`: networks
+            then have `SumOfSquares` for their loss, and schedules one epoch of small batches at a constant rate.
     """
 
     decay: float = field(default=0.0, kw_only=True)
     repeats: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
+    recursive: ClassVar[bool] = False
 
     @property
     def default_lr(self) -> float:
@@ -217,6 +221,7 @@ class RLS(UpdateRule):
 
     ridge: float = 10.0
     repeats: ClassVar[bool] = True
+    recursive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)
@@ -269,7 +274,7 @@ def _times_root(x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
     return torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)
 
 
-UPDATES: dict[str, type[UpdateRule]] = {"sgd": SGD, "adam": Adam, "rls": RLS}
+UPDATES: dict[str, Callable[..., UpdateRule]] = {"sgd": SGD, "adam": Adam, "rls": RLS}
 
 
 def counted(weight: Tensor, x: Tensor, *errors: Tensor) -> list[Tensor]:

@@ -26,6 +26,7 @@ from brodmann import (
     Network,
     Patches,
     Product,
+    Recurrent,
     Residual,
     Routed,
     Sequential,
@@ -146,6 +147,14 @@ class Reference:
         if isinstance(layer, Constant):
             self.parts[layer, "c"].used = True
             return self.parts[layer, "c"].value
+        if isinstance(layer, Recurrent):
+            below = self.run(layer.inputs, x, choice)
+            state = (x.new_zeros(len(x), layer.units),) * layer.cell.states
+            found = []
+            for step in range(x.shape[1]):
+                state = layer.cell(below[:, step], self.run(layer.states, state[0], choice), state)
+                found.append(state[0])
+            return torch.stack(found, 1)
         if isinstance(layer, BatchNorm):
             rows, weights = x.flatten(0, -2), (layer.gain, layer.shift)
             gain, shift = (None if held is None else self.run(held, x, choice) for held in weights)

@@ -26,9 +26,11 @@ from brodmann import (
     Rates,
     Recomputed,
     Sequential,
+    Transpose,
     from_torch,
 )
 from brodmann.layers import Constant
+from brodmann.telemetry import alignment
 
 
 def norms(network: nn.Module) -> list[BatchNorm]:
@@ -117,15 +119,24 @@ def test_nothing_moves_without_a_rate_nor_in_a_step_that_is_refused() -> None:
     assert int(norms(network)[0].batches) == 1
 
 
-def test_factors_and_summands_have_a_name_for_their_rate() -> None:
+def test_a_norm_is_frozen_by_its_name() -> None:
     network = small()
+    before = copy.deepcopy(norms(network)[0].state_dict())
     network.rates = Rates(layers={"layers.1": 0.0})
     network.learn(torch.randn(9, 4), torch.arange(9) % 3)
-    assert torch.equal(norms(network)[0].gain.value, torch.ones(6))
-    assert [name for name, _ in network.learning_layers() if "layers.1" in name] == [
-        "layers.1.gain",
-        "layers.1.shift",
-    ]
+    assert all(map(torch.equal, norms(network)[0].state_dict().values(), before.values()))
+    names = ["layers.1", "layers.1.gain", "layers.1.shift"]
+    assert [name for name, _ in network.learning_layers() if "layers.1" in name] == names
+
+
+def test_what_is_known_of_errors_is_of_norms_by_the_batch() -> None:
+    torch.manual_seed(0)
+    layers = (AreaLinear(4, 6, areas=1, feedback=None), Local(nn.Tanh()), BatchNorm(6, update=SGD()))
+    network = Network(Sequential(*layers, AreaLinear(6, 3, areas=1, feedback=Transpose)))
+    for batch in (9, 1):
+        found = alignment(network, 3.0 * torch.randn(batch, 4) + 2.0, torch.arange(batch) % 3)
+        assert [row.cosine for row in found] == pytest.approx([1.0, 1.0], abs=1e-5)
+        assert [row.norm_ratio for row in found] == pytest.approx([1.0, 1.0], abs=1e-5)
 
 
 def test_computed_again_it_is_the_same() -> None:

@@ -801,6 +801,17 @@ class Hidden(nn.Module):
         return self.map(x) * torch.exp(self.scales[0])
 
 
+class OfOnesOwn(nn.Module):
+    """A recurrent layer of one's own class, which may do something else than PyTorch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.readout = type("Own", (nn.LSTM,), {})(4, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.layer(x)[0][:, -1])
+
+
 class Later(nn.Module):
     """A layer with parameters such as a later PyTorch may have."""
 
@@ -980,7 +991,12 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "returns (samples, ..., outputs), got (44,) for 11 samples.",
         ),
-        (nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), {}, "recurrent layers do not learn here."),
+        (OfOnesOwn(), {"shape": (3, 4)}, "lstm cannot be converted where it takes parameters"),
+        (
+            nn.Sequential(nn.GRUCell(4, 4)),
+            {"shape": (4,)},
+            "GRUCell(4, 4) cannot be converted by itself: take a whole layer, such as nn.LSTM, or",
+        ),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),
         (nn.Sequential(nn.LazyLinear(4)), {"shape": (4,)}, "it has no weights yet, or no real ones."),
         (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),

@@ -9,6 +9,7 @@ from typing import Any
 from ..baselines import matching_width
 from ..builders import mlp
 from ..builders.sizes import dense_size
+from ..checks import check_whole
 from ..errors import BrodmannError, MissingDataError, unknown_name
 from ..network import Network
 from ..runs import RunOptions
@@ -30,6 +31,7 @@ TEN = (
     "cifar10-jpeg",
 )
 """The ten sets. ``cifar10-jpeg`` went through JPEG once and is never called CIFAR-10."""
+PROTOCOLS = ("tuned", "paper")
 QUICK = ("digits", "semeion")
 MIXED_WITH = {"mnist": "cifar10-jpeg", "digits": "semeion"}
 """The second set of the stream that mixes two."""
@@ -51,28 +53,31 @@ class Plan:
 
     Attributes:
         quick: A small version of everything, on digits and semeion.
-        seeds: Seeds of each row. Default 10, 5 on large sets, 2 if quick.
-        protocols: Which of ``tuned`` and ``paper`` the recipe `ten` runs.
+        seeds: Seeds of each row. Default None: the recipe's own, 2 if quick.
+        protocols: Which of `PROTOCOLS` the recipe `ten` runs.
         sets: Data sets, or None for those of the recipe.
         methods: Names of methods, or None for all of the recipe.
         streams: Which of the streams of `STREAMS` the recipe `interference` runs, or None for all of them and the
             conflict between classes.
 
     Raises:
-        BrodmannError: There is no such stream.
+        BrodmannError: There is no such stream or protocol, or the seeds are no positive whole number.
     """
 
     quick: bool = False
     seeds: int | None = None
-    protocols: tuple[str, ...] = ("tuned", "paper")
+    protocols: tuple[str, ...] = PROTOCOLS
     sets: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
     streams: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in self.streams or ():
-            if name not in STREAMS:
-                raise unknown_name("stream", name, STREAMS)
+        if self.seeds is not None:
+            check_whole(seeds=self.seeds)
+        for kind, names, known in (("stream", self.streams or (), STREAMS), ("protocol", self.protocols, PROTOCOLS)):
+            for name in names:
+                if name not in known:
+                    raise unknown_name(kind, name, known)
 
     def datasets(self, usual: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the wanted data sets; of the usual ones those that are on this machine."""
@@ -85,11 +90,11 @@ class Plan:
             return self.sets
         return tuple(name for name in (QUICK if self.quick else usual) if is_here(name))
 
-    def seeds_for(self, dataset: str) -> range:
-        """Returns the seeds of a data set."""
+    def seeds_for(self, dataset: str, usual: int = 10, large: int = 5) -> range:
+        """Returns the seeds of a data set: those asked for, 2 if quick, else as many as is usual, or of a large set."""
         if self.seeds is not None:
             return range(self.seeds)
-        return range(2 if self.quick else 5 if facts_of(dataset).is_large else 10)
+        return range(2 if self.quick else large if facts_of(dataset).is_large else usual)
 
 
 Recipe = Callable[[Plan], list[Case]]
@@ -146,7 +151,7 @@ def depth(plan: Plan) -> list[Case]:
         layers = (3, 8, 32) if plan.quick else (3, 8, 32, 128, 1024) if large else (3, 8, 32, 128, 512, 1024)
         base = replace(_options(dataset, quick=plan.quick), width=64, areas=1, decay=0.0, epochs=2 if large else 15)
         base = replace(base, epochs=3) if plan.quick else base
-        for seed in range(plan.seeds or (2 if plan.quick or large else 3)):
+        for seed in plan.seeds_for(dataset, 3, 2):
             for count in layers:
                 for rule in ("transpose", "kolen-pollack", "random", "direct"):
                     options = replace(base, layers=count, residual=True, rule=rule, seed=seed)
@@ -172,22 +177,21 @@ def scale(plan: Plan) -> list[Case]:
     for dataset in plan.datasets(("mnist",)):
         facts = facts_of(dataset)
         one = dense_size(facts.features, facts.outputs, 2, 256)
+        base = replace(
+            _options(dataset, quick=plan.quick),
+            optimiser="sgd",
+            lr=None,
+            decay=0.0,
+            epochs=2,
+            routing="network",
+            learn_projection=False,
+        )
         for total in (1e6, 1e7) if plan.quick else (1e6, 1e7, 1e8, 1e9, 6e9):
-            areas = max(2, round(total / one))
-            options = replace(
-                _options(dataset, quick=plan.quick),
-                areas=areas,
-                optimiser="sgd",
-                lr=None,
-                decay=0.0,
-                epochs=2,
-                routing="network",
-                learn_projection=False,
-            )
-            for seed in range(plan.seeds or (2 if plan.quick else 1)):
+            options = replace(base, areas=max(2, round(total / one)))
+            for seed in plan.seeds_for(dataset, 1, 1):
                 case = Case("scale", f"budget of {total:.0e} parameters", replace(options, seed=seed), alone=True)
                 cases.append(case)
-        dense = replace(options, rule="backprop", areas=1)
+        dense = replace(base, rule="backprop", areas=1)
         cases.append(Case("scale", "backpropagation", dense, alone=True))
     return cases
 
@@ -198,7 +202,7 @@ def convergence(plan: Plan) -> list[Case]:
     for dataset in plan.datasets(("digits", "letter", "mnist")):
         methods = _methods(dataset, _options(dataset, quick=plan.quick))
         every = 5 if plan.quick else 50 if dataset == "mnist" else 10
-        for seed in range(plan.seeds or (2 if plan.quick else 5)):
+        for seed in plan.seeds_for(dataset, 5):
             for method in ("SAL, 16 areas", "SAL, 1 area", "backpropagation, equal active", "fixed random feedback"):
                 options = replace(methods[method], seed=seed)
                 cases.append(Case("convergence", method, options, "tuned", searched=True, detail={"every": every}))
@@ -208,9 +212,8 @@ def convergence(plan: Plan) -> list[Case]:
 def interference(plan: Plan) -> list[Case]:
     """Conflict of gradients inside areas, and streams of tasks in one pass: what is forgotten, and by whom."""
     cases: list[Case] = []
-    seeds = range(plan.seeds or (2 if plan.quick else 3))
     for dataset in plan.datasets(("digits", "mnist", "cifar10-jpeg")):
-        for seed in seeds:
+        for seed in plan.seeds_for(dataset, 3, 3):
             base = replace(_options(dataset, quick=plan.quick), seed=seed)
             for method, changes in CONFLICTING.items() if plan.streams is None else ():
                 brief = replace(base, **changes, epochs=base.epochs if plan.quick else 5)
@@ -303,10 +306,15 @@ def _cases_of(name: str, plan: Plan) -> list[Case]:
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES, "brodmann.bench.RECIPES")
     cases = RECIPES[name](plan)
-    if not cases:
+    if not cases and plan.sets is None:
         raise MissingDataError(
             f"None of the data of '{name}' is on this machine: `brodmann data list` shows what is, "
             "`brodmann data fetch NAME` fetches a set, --sets names others."
+        )
+    if not cases:
+        raise BrodmannError(
+            f"The recipe '{name}' makes nothing of {', '.join(plan.sets or ())} with these streams and protocols: name "
+            "others."
         )
     for option, asked, found in (
         ("sets", plan.sets, {case.options.dataset for case in cases}),

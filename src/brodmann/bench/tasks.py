@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..baselines import Backpropagation
 from ..data import Split
-from ..errors import BrodmannError, DivergenceError
+from ..errors import BrodmannError, DivergenceError, unknown_name
 from ..layers import Local
 from ..network import Network
 from ..runs.assembly import learner_for
@@ -149,8 +149,10 @@ def run_case(case: Case) -> Row:
     """Carries out a case; returns its whole row.
 
     Raises:
-        BrodmannError: The task returned no row, or one that lacks what the audit looks at.
+        BrodmannError: There is no such task, or it returned no row, or one that lacks what the audit looks at.
     """
+    if case.task not in TASKS:
+        raise unknown_name("task", case.task, TASKS, "brodmann.bench.tasks.TASKS")
     row = TASKS[case.task](case)
     if (
         not isinstance(row, dict)

@@ -196,8 +196,8 @@ def stream_mlp(
 
     Areas are exclusive (no shared part, one frozen route for all layers), so that only the areas whose cells a sample
     hits may change; new samples recruit areas, which start as copies of the nearest; and inside an area `RLS` holds
-    what earlier samples determined. How much is forgotten depends on how many areas the stream needs and has: 0 to 4.4
-    points on MNIST with 16 to 1024 areas, 5.6 and 8.3 with one (docs/results.md).
+    what earlier samples determined. How much is forgotten depends on how many areas the stream needs and has: 0 to 5.5
+    points on MNIST with 16 to 1024 areas, 5.9 and 8.3 with one (docs/results.md).
     Train it as ``Network(stream_mlp(...))``, whose loss is then `SumOfSquares` and whose rate is 1, on standardised
     inputs.
 

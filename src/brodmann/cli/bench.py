@@ -13,7 +13,7 @@ import tyro
 from .. import bench
 from ..bench.estimate import core_hours
 from ..bench.tuner import TRIALS
-from ..errors import BrodmannError, unknown_name
+from ..errors import BrodmannError
 from ..files import expanded
 from ..training.signals import Interrupted, interrupting_sigterm
 from .output import say
@@ -58,8 +58,6 @@ class Bench:
         for name in ("sets", "methods", "protocols", "streams"):
             if getattr(self, name) == ():
                 raise BrodmannError(f"--{name} names none: leave it out, or name some behind it.")
-        if unknown := set(self.protocols) - {"tuned", "paper"}:
-            raise unknown_name("protocol", sorted(unknown)[0], ("tuned", "paper"))
         if self.data_dir is not None:
             os.environ["BRODMANN_DATA"] = str(expanded(self.data_dir).resolve())  # the workers inherit it
         names = list(bench.RECIPES) if self.name == "all" else [self.name]

@@ -53,7 +53,7 @@ class Predict:
         run = Run.read(self.run_folder)
         predictions = run.predict(self.file)
         if self.json:
-            say_json({"run": str(self.run_folder), "predictions": predictions})
+            say_json({"run": str(run.folder), "predictions": predictions})
             return
         for prediction in predictions:
             print(" ".join(map(str, prediction)) if isinstance(prediction, list) else prediction)

@@ -17,7 +17,16 @@ from .counterparts import MAPS
 from .norms import NORMS
 from .steps import said
 
-WHOLE = (*MAPS, *NORMS, _BatchNorm, nn.Identity, nn.Embedding, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+WHOLE = (
+    *MAPS,
+    *NORMS,
+    _BatchNorm,
+    nn.Identity,
+    nn.Embedding,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.RNNBase,
+)
 """Modules that a conversion replaces by others, which would not call their hooks."""
 
 

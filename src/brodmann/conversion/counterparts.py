@@ -16,11 +16,12 @@ from torch.nn.modules.conv import _ConvNd
 from ..builders import Parts
 from ..errors import BrodmannError
 from ..layer import Layer
-from ..layers import BatchNorm, ChannelsLast, Constant, Patches, Sequential, affine
+from ..layers import BatchNorm, ChannelsLast, Constant, Patches, Recurrent, Sequential, affine
 from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
 from .batch_norms import FixedNorm
 from .norms import NORMS, ImageNorm, ScaledNorm
+from .recurrent import Recurrence
 from .steps import Step, Weighted, said
 from .transformers import linear_of
 
@@ -60,6 +61,10 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
     if isinstance(operation, nn.Linear):
         rows = _rows_for_each(step, operation.out_features, output_rows)
         return _linear(operation, step, parts, rows, lowest=lowest)
+    if isinstance(operation, Recurrence):
+        return _recurrent(
+            operation, parts, _rows_for_each(step, operation.plain.hidden_size, output_rows), lowest=lowest
+        )
     if isinstance(operation, Weighted):
         return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
     if isinstance(operation, _ConvNd):
@@ -99,6 +104,16 @@ def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest
     if step.after.ndim != 4:
         return linear
     return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
+
+
+def _recurrent(operation: Recurrence, parts: Parts, rows: int, *, lowest: bool) -> Recurrent:
+    """Returns a recurrent layer that starts as another one."""
+    plain = operation.plain
+    biases = (plain.bias_ih_l0, plain.bias_hh_l0) if plain.bias else (None, None)
+    below, before = map(linear_of, (plain.weight_ih_l0, plain.weight_hh_l0), biases)
+    inputs = parts.layer(below.in_features, below.out_features, rows=rows, lowest=lowest, start=below)
+    states = parts.layer(before.in_features, before.out_features, start=before)  # a row a sample, at every step
+    return Recurrent(inputs, states, operation.cell)
 
 
 def _convolution(operation: Any, parts: Parts, rows: int, *, lowest: bool) -> Layer:

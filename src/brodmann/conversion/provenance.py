@@ -16,7 +16,8 @@ _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
     "multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
     "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward solve solve_triangular lu_solve "
-    "cholesky_solve lstsq tensorsolve householder_product"
+    "cholesky_solve lstsq tensorsolve householder_product "
+    "rnn_tanh rnn_relu gru lstm rnn_tanh_cell rnn_relu_cell gru_cell lstm_cell"
 )
 PRODUCTS = frozenset(_PRODUCTS.split())
 """Functions whose derivative by one argument is another argument, by name; without the prefix ``linalg_``."""

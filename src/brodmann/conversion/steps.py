@@ -193,8 +193,11 @@ class _Walk(fx.Interpreter):
     def _of_module(self, node: fx.Node, module: nn.Module) -> Step:
         """Returns the step of a module."""
         given = [*node.args, *node.kwargs.values()]
-        if isinstance(module, nn.RNNBase):
-            raise BrodmannError(f"{said(module)} cannot be converted: recurrent layers do not learn here.")
+        if isinstance(module, nn.RNNCellBase):
+            raise BrodmannError(
+                f"{said(module)} cannot be converted by itself: take a whole layer, such as nn.LSTM, or compose a "
+                "brodmann.Recurrent, whose cell may be one of your own."
+            )
         if not isinstance(self.env[node], Tensor):
             raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
         if len(given) != 1 or given[0] not in self.names:

@@ -23,6 +23,7 @@ from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import Followed, asks_metadata
 from .in_place import leave_out_writing
 from .questions import Answering, parts_of, place_of
+from .recurrent import Recurrence
 from .training_mode import leave_out_dropouts, modules_that_differ, taking_one_tensor
 
 FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
@@ -103,7 +104,7 @@ class _StopsAtMaps(fx.Tracer):
     """Names of further modules at which it stops."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        stops = isinstance(m, nn.Linear | _ConvNd) or module_qualified_name in self.others
+        stops = isinstance(m, nn.Linear | _ConvNd | Recurrence) or module_qualified_name in self.others
         return stops or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

@@ -1,4 +1,4 @@
-"""PyTorch's embeddings, attention, encoder layers and PReLU, written out so that torch.fx can follow what they do."""
+"""PyTorch's embeddings, attention, encoder layers and others, written out so that torch.fx can follow what they do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import BrodmannError
+from .recurrent import CELLS, RecurrentLayer
 
 
 def written_out(module: nn.Module) -> nn.Module:
@@ -183,6 +184,7 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.MultiheadAttention: Attention,
     nn.TransformerEncoderLayer: EncoderLayer,
     nn.TransformerEncoder: Encoder,
+    **dict.fromkeys(CELLS, RecurrentLayer),
 }
 
 

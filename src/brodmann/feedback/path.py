@@ -76,7 +76,7 @@ class Shape:
             sequence; 0 where there is no such number.
 
     Raises:
-        BrodmannError: The storage is no other kind of number than float32 and bfloat16, or the weights are float64.
+        BrodmannError: The storage is neither None nor bfloat16, or one beside float64 weights.
     """
 
     in_features: int

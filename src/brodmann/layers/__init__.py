@@ -2,6 +2,7 @@
 
 from .area_linear import AreaLinear
 from .batch_norm import BatchNorm
+from .cells import GRU, LSTM, Cell, Elman
 from .constant import Constant, affine
 from .containers import Recomputed, Residual, Routed, Sequential
 from .convolution import Convolution
@@ -10,13 +11,18 @@ from .layouts import ChannelsLast, Images
 from .local import Local, RMSNorm
 from .patches import Patches
 from .product import Product
+from .recurrent import Recurrent
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "AreaLinear",
     "BatchNorm",
+    "Cell",
     "ChannelsLast",
     "Constant",
     "Convolution",
+    "Elman",
     "Graph",
     "Images",
     "Local",
@@ -24,6 +30,7 @@ __all__ = [
     "Product",
     "RMSNorm",
     "Recomputed",
+    "Recurrent",
     "Residual",
     "Routed",
     "Sequential",

@@ -233,32 +233,47 @@ class AreaLinear(Layer):
         """
         self.check_error(trace, error)
         error = context.received(self, error)
-        route, groups, rates = trace.route, trace.groups, context.rates
-        feedback, router, shared, areas = self.feedback, self.router, self.shared, self.areas
-        delta = part_delta = as_rows(error)
-        if self.gated and route is not None:
-            part_delta = spread(route.gate, len(delta))[:, None] * delta
-
-        output_error = context.output_error
-        if output_error is not None:
-            output_error = as_rows(output_error)
-        signal = Signal(trace.x, delta, part_delta, groups, output_error, shared, areas, context.target)
-        below = None
-        if feedback is not None and send:
-            below = as_before(error_below(feedback, signal), trace.leading)
+        route, router = trace.route, self.router
+        signal = self._signal(trace, error, context)
+        below = self._below(signal, trace) if send else None
         if context.layer_rates is not None:
             context = context._replace(lr=context.lr_of(self))
         if route is not None and trace.own is not None:
-            route.gate_error.add_(gathered((delta * trace.own).sum(1), len(route.u)))
+            route.gate_error.add_(gathered((signal.delta * trace.own).sum(1), len(route.u)))
         if context.lr and route is not None and route.grows:
-            route.pulls.add_(gathered(sketch(part_delta, trace.x, self.place), len(route.u)))
-        if context.lr and groups.rows:
+            route.pulls.add_(gathered(sketch(signal.part_delta, trace.x, self.place), len(route.u)))
+        if context.lr and trace.groups.rows:
             if context.weight is not None and self.update_rule.repeats:
                 signal = signal.repeated(context.weight)
             self._move(signal, context, route)
         if context.lr and router is not None and route is not None:
-            learn_choice(router, self.children(), route, context.lr * rates.projection, context.weight)
+            learn_choice(router, self.children(), route, context.lr * context.rates.projection, context.weight)
         return below
+
+    @unrecorded
+    def send(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
+        """Returns the error below that `learn` returns, and moves nothing: for a layer that learns from several errors.
+
+        Nobody observes it.
+        """
+        self.check_error(trace, error)
+        return self._below(self._signal(trace, context.clipped(error), context), trace)
+
+    def _signal(self, trace: AreaTrace, error: Tensor, context: Context) -> Signal:
+        """Returns what the feedback path and the updates are told."""
+        delta = part_delta = as_rows(error)
+        if self.gated and trace.route is not None:
+            part_delta = spread(trace.route.gate, len(delta))[:, None] * delta
+        output_error = context.output_error
+        if output_error is not None:
+            output_error = as_rows(output_error)
+        parts = self.shared, self.areas
+        return Signal(trace.x, delta, part_delta, trace.groups, output_error, *parts, context.target)
+
+    def _below(self, signal: Signal, trace: AreaTrace) -> Tensor | None:
+        if self.feedback is None:
+            return None
+        return as_before(error_below(self.feedback, signal), trace.leading)
 
     def check_error(self, trace: AreaTrace, error: Tensor) -> None:
         """Checks that an error is one of the output; raises a `BrodmannError`."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..checks import check_positive, check_real, check_whole
@@ -49,8 +50,8 @@ class BatchNorm(Layer):
     weights of samples do not count. Features that come with a single value have no variance: they are normalised by
     ``M`` and ``V``, which then stay, as where the learning rate is 0.
 
-    Source: Ioffe and Szegedy (2015); their numbers are those of PyTorch's `nn.BatchNorm1d`, whose last dimension but
-    one the features are where there are several.
+    Source: Ioffe and Szegedy (2015), with the numbers of PyTorch's norms, which have features second; here they are
+    last.
 
     Attributes:
         gain: ``g``, a `Constant` of (features,), or None: then it is 1.
@@ -129,6 +130,12 @@ class BatchNorm(Layer):
             shift = shift + self.shift.value
         return torch.addcmul(shift, x, scale)
 
+    def by_batch(self, x: Tensor) -> Tensor:
+        """Returns what `trace` does, by operations that autograd knows: x (..., features)."""
+        rows, several = x.reshape(-1, self.features), x.numel() > self.features
+        mean, variance = (None, None) if several else (self.mean, self.variance)
+        return functional.batch_norm(rows, mean, variance, *self._weights, several, eps=self.eps).reshape(x.shape)
+
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, BatchNormTrace]:
         """Learning forward pass: by the statistics of the batch."""
@@ -159,7 +166,7 @@ class BatchNorm(Layer):
         if self.gain is not None and self.shift is not None:
             self.gain.learn(None, of_gain, context)
             self.shift.learn(None, of_shift, context)
-        if context.lr and trace.several:
+        if context.lr_of(self) and trace.several:
             self.mean.copy_(trace.running[0])
             self.variance.copy_(trace.running[1])
             self.batches += 1

@@ -46,7 +46,7 @@ class Local(Layer):
             if any(isinstance(part, _BatchNorm) for part in operation.modules()):
                 raise BrodmannError(
                     "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: "
-                    "use brodmann.RMSNorm(), or nn.LayerNorm with elementwise_affine=False."
+                    "use brodmann.BatchNorm(features), a layer of its own, or brodmann.RMSNorm()."
                 )
             # Functions of a network that was converted hold buffers, which nothing changes.
             parts = [part for part in operation.modules() if not isinstance(part, fx.GraphModule)]

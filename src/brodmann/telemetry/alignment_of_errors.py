@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,18 +88,19 @@ def _maps(network: Network) -> list[tuple[str, AreaLinear | Product]]:
 
 
 def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, Tensor]:
-    outputs: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, list[Tensor]] = defaultdict(list)  # several where it maps step after step
 
     def keep(_: str, layer: nn.Module, __: Any, output: Tensor) -> Tensor:
         if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
             output = output.detach().requires_grad_(True)
-        outputs[layer] = output
+        outputs[layer].append(output)
         return output
 
     with watched(_maps(network), keep), watched(routers(network), _without_gate), torch.enable_grad():
         loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
-        gradients = torch.autograd.grad(loss, list(outputs.values()), materialize_grads=True)
-    return dict(zip(outputs, gradients, strict=True))
+        found = [output for several in outputs.values() for output in several]
+        gradients = iter(torch.autograd.grad(loss, found, materialize_grads=True))
+    return {layer: torch.stack([next(gradients) for _ in several], 1) for layer, several in outputs.items()}
 
 
 def _without_gate(_: str, __: nn.Module, ___: Any, output: Route | Choice) -> Choice:

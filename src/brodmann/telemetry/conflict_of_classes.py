@@ -72,7 +72,8 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             assert isinstance(layer, AreaLinear)
             if arguments[0].ndim != 2:
                 raise BrodmannError(
-                    "The conflict of classes is known of layers with one row per sample, not of convolutions."
+                    "The conflict of classes is known of layers with one row per sample, not of convolutions or "
+                    "sequences."
                 )
             inputs[layer] = arguments[0]
             choice = arguments[1] if len(arguments) > 1 else None

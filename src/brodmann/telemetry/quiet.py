@@ -9,13 +9,17 @@ from contextlib import contextmanager
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
-from ..layers import Local
+from ..layers import BatchNorm, Local
 from ..network import Network
+from ..watching import watched
 
 
 @contextmanager
 def quiet_copy(network: Network) -> Iterator[Network]:
-    """Yields a copy that draws nothing and has no clip, for steps at a rate of 0; generators stay as they were."""
+    """Yields a copy for steps at a rate of 0, whose inference is what they learn from; generators stay as they were.
+
+    It draws nothing, has no clip, and norms by the batch at inference too.
+    """
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         twin = copy.deepcopy(network)
@@ -25,4 +29,6 @@ def quiet_copy(network: Network) -> Iterator[Network]:
                 part.p = 0.0
             if isinstance(part, Local):
                 part.draws = False
-        yield twin
+        norms = [(name, part) for name, part in twin.named_modules() if isinstance(part, BatchNorm)]
+        with watched(norms, lambda _, norm, x, __: norm.by_batch(x)):
+            yield twin

@@ -16,8 +16,8 @@ class Progress:
         batch: Batches done in the running epoch.
         step: Steps done in all.
         loss_sum: Sum of losses over the samples of the running epoch.
-        score_sum: Sum of correct samples in it.
-        scored: Targets in it that are classes.
+        score_sum: Targets in it that were right.
+        scored: Targets in it that count: classes that the loss does not leave out, of a weight above 0.
         samples: Samples in it.
         seconds: Training time so far, evaluation left out.
         best: Best score so far, see `Schedule`; negated if lower is better.

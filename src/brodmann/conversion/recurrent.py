@@ -1,0 +1,106 @@
+"""PyTorch's recurrent layers, written out as levels and directions, each of which is one step of a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import BrodmannError
+from ..layers.cells import GRU, LSTM, Cell, Elman
+
+CELLS: dict[type[nn.Module], type[Cell]] = {nn.RNN: Elman, nn.GRU: GRU, nn.LSTM: LSTM}
+
+
+class Recurrence(nn.Module):
+    """One level of a recurrent layer in one direction: takes (samples, steps, in), returns (samples, steps, units)."""
+
+    def __init__(self, layer: nn.RNNBase, level: int, *, reverse: bool = False) -> None:
+        """Takes the weights of a level."""
+        super().__init__()
+        kind: Any = type(layer)
+        self.plain = kind(
+            layer.input_size if level == 0 else layer.hidden_size * (1 + layer.bidirectional),
+            layer.hidden_size,
+            bias=layer.bias,
+            batch_first=True,
+            dtype=layer.weight_ih_l0.dtype,
+            **({"nonlinearity": layer.nonlinearity} if isinstance(layer, nn.RNN) else {}),
+        )
+        held, place = dict(layer.named_parameters()), f"_l{level}{'_reverse' if reverse else ''}"
+        for name in dict(self.plain.named_parameters()):
+            setattr(self.plain, name, held[name.removesuffix("_l0") + place])
+
+    @property
+    def cell(self) -> Cell:
+        """What a step makes of both maps."""
+        if isinstance(self.plain, nn.RNN):
+            return Elman(torch.tanh if self.plain.nonlinearity == "tanh" else torch.relu)
+        return CELLS[type(self.plain)]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns what each step returns."""
+        if x.ndim != 3:
+            raise BrodmannError("a recurrent layer takes a sequence for each sample")
+        return self.plain(x)[0]  # type: ignore[no-any-return]
+
+
+class RecurrentLayer(nn.Module):
+    """As `nn.RNN`, `nn.GRU` and `nn.LSTM`: levels, in one direction or two, from a state of zeros."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        """Takes the levels of a layer.
+
+        Raises:
+            BrodmannError: It projects its output.
+        """
+        super().__init__()
+        if layer.proj_size:
+            raise BrodmannError(f"{layer} cannot be converted: leave proj_size out, and put an nn.Linear above it.")
+        for name in ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional"):
+            setattr(self, name, getattr(layer, name))  # of which networks ask
+        self.keeps_cells = isinstance(layer, nn.LSTM)
+        levels = range(layer.num_layers)
+        self.onward = nn.ModuleList(Recurrence(layer, level) for level in levels)
+        reverse = levels if layer.bidirectional else ()
+        self.backward = nn.ModuleList(Recurrence(layer, level, reverse=True) for level in reverse)
+        self.dropout = nn.Dropout(layer.dropout) if layer.dropout and layer.num_layers > 1 else None
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Takes (samples, steps, in), or steps first; returns the output and the state after the last step.
+
+        Of the cells of an `nn.LSTM` that state holds none.
+        """
+        if not all(map(_is_zero, state if isinstance(state, tuple | list) else (state,))):
+            raise BrodmannError(
+                "A recurrent layer cannot be converted with a state to begin with that is not of torch.zeros: leave it "
+                "out."
+            )
+        last = []
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        for number, onward in enumerate(self.onward):
+            if number and self.dropout is not None:
+                x = self.dropout(x)
+            y = onward(x)
+            last.append(y[:, -1])
+            if self.backward:
+                reverse = self.backward[number](x.flip(1)).flip(1)
+                last.append(reverse[:, 0])
+                y = torch.cat((y, reverse), -1)
+            x = y
+        after = torch.stack(last)
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        return x, (after, None) if self.keeps_cells else after
+
+
+def _is_zero(state: Any) -> bool:
+    """Whether a state to begin with is that which is taken where there is none."""
+    if isinstance(state, fx.Proxy):
+        node = state.node
+        while node.target in ("to", "detach", "requires_grad_", "double", "float"):
+            (node, *_) = node.all_input_nodes
+        return node.target in (torch.zeros, torch.zeros_like, "new_zeros")
+    return state is None or (isinstance(state, Tensor) and not bool(state.any()))

@@ -1,0 +1,133 @@
+"""Cells of recurrent layers: what a step makes of both maps, and how errors go back through it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..recording import ordinary
+
+State = tuple[Tensor, ...]
+"""What goes from step to step, (batch, units) each; the first is what the step returns."""
+PullBack = Callable[[State], tuple[Tensor, Tensor, State]]
+"""From the errors of a state: those of ``below``, of ``before`` and of the state before, see `Cell`."""
+
+
+class Cell(ABC):
+    """Abstract: what a step makes of both maps, without parameters.
+
+    Attributes:
+        gates: Outputs of each map for every unit.
+        states: Tensors that go from step to step.
+    """
+
+    gates: int = 1
+    states: int = 1
+
+    @abstractmethod
+    def __call__(self, below: Tensor, before: Tensor, state: State) -> State:
+        """Returns the next state.
+
+        Args:
+            below: What the map of the step's input returned, (batch, gates * units).
+            before: What the map of the step before returned, likewise.
+            state: That of the step before.
+        """
+
+    def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
+        """Returns the next state, and what carries its errors back: PyTorch's formula where a cell has none."""
+        with torch.inference_mode(False), torch.enable_grad():
+            taken = [ordinary(part).detach().requires_grad_() for part in (below, before, *state)]
+            found = self(taken[0], taken[1], tuple(taken[2:]))
+        return tuple(part.detach() for part in found), partial(_pulled_back, found, taken)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def _pulled_back(found: State, taken: list[Tensor], errors: State) -> tuple[Tensor, Tensor, State]:
+    with torch.inference_mode(False):
+        given = [ordinary(error) for error in errors]
+        below, before, *state = torch.autograd.grad(found, taken, given, materialize_grads=True)
+    return below, before, tuple(state)
+
+
+class Elman(Cell):
+    """``h = phi(below + before)``. Source: Elman (1990)."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor] = torch.tanh) -> None:
+        """Takes the activation. Default tanh, as in PyTorch's `nn.RNN`."""
+        self.activation = activation
+
+    def __call__(self, below: Tensor, before: Tensor, state: State) -> State:
+        """See `Cell`."""
+        return (self.activation(below + before),)
+
+
+class GRU(Cell):
+    """Gated recurrent units: ``r``, ``z`` and ``n`` in turn, as in PyTorch's `nn.GRU`.
+
+    ``r = sigmoid(below_r + before_r)``, ``z`` likewise, ``n = tanh(below_n + r before_n)``, ``h = (1 - z) n + z h``.
+    Source: Cho et al. (2014).
+    """
+
+    gates = 3
+
+    def __call__(self, below: Tensor, before: Tensor, state: State) -> State:
+        """See `Cell`."""
+        return self.with_pull_back(below, before, state)[0]
+
+    def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
+        """See `Cell`; in closed form, which takes a third to two thirds of the time (docs/log.md)."""
+        (h,), both = state, 2 * (below.shape[-1] // 3)
+        before_n = before[:, both:]
+        rz = torch.sigmoid(below[:, :both] + before[:, :both])
+        r, z = rz.chunk(2, -1)
+        n = torch.tanh(torch.addcmul(below[:, both:], r, before_n))
+
+        def pull_back(errors: State) -> tuple[Tensor, Tensor, State]:
+            (error,) = errors
+            of_n = torch.ops.aten.tanh_backward(error * (1 - z), n)
+            of_rz = torch.ops.aten.sigmoid_backward(torch.cat((of_n * before_n, error * (h - n)), -1), rz)
+            return torch.cat((of_rz, of_n), -1), torch.cat((of_rz, of_n * r), -1), (error * z,)
+
+        return (torch.lerp(n, h, z),), pull_back
+
+
+class LSTM(Cell):
+    """Long short-term memory: gates ``i``, ``f``, ``g`` and ``o`` in turn, as in PyTorch's `nn.LSTM`.
+
+    ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``, each gate ``below + before``.
+    Source: Hochreiter and Schmidhuber (1997), with the forget gate of Gers et al. (2000).
+    """
+
+    gates = 4
+    states = 2
+
+    def __call__(self, below: Tensor, before: Tensor, state: State) -> State:
+        """See `Cell`."""
+        return self.with_pull_back(below, before, state)[0]
+
+    def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
+        """See `Cell`; in closed form, which takes a third to two thirds of the time (docs/log.md)."""
+        gates, units = below + before, below.shape[-1] // 4
+        g = torch.tanh(gates[:, 2 * units : 3 * units])
+        opened = torch.sigmoid(gates)
+        i, f, _, o = opened.chunk(4, -1)
+        c = torch.addcmul(f * state[1], i, g)
+        squashed = torch.tanh(c)
+
+        def pull_back(errors: State) -> tuple[Tensor, Tensor, State]:
+            of_h, of_c = errors
+            of_c = of_c + torch.ops.aten.tanh_backward(of_h * o, squashed)
+            of_g = torch.ops.aten.tanh_backward(of_c * i, g)
+            of_opened = torch.cat((of_c * g, of_c * state[1], of_g, of_h * squashed), -1)
+            of_gates = torch.ops.aten.sigmoid_backward(of_opened, opened)
+            of_gates[:, 2 * units : 3 * units] = of_g
+            return of_gates, of_gates, (torch.zeros_like(of_h), of_c * f)
+
+        return (o * squashed, c), pull_back

@@ -1,0 +1,130 @@
+"""Recurrent: one map of areas for all steps of a sequence, whose output goes into the next step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import BrodmannError
+from ..feedback import Direct
+from ..layer import Container, Context
+from ..recording import unrecorded
+from ..routing import Choice, Route
+from .area_linear import AreaLinear, AreaTrace
+from .cells import Cell, PullBack, State
+
+
+class RecurrentTrace(NamedTuple):
+    """What a `Recurrent` remembers of one forward pass.
+
+    Attributes:
+        inputs: Of the map of inputs.
+        steps: Of the map of states, and what pulls errors back through the cell, for each step.
+        before: State of the step before, (batch, steps, units).
+    """
+
+    inputs: AreaTrace
+    steps: list[tuple[AreaTrace, PullBack]]
+    before: Tensor
+
+
+class Recurrent(Container):
+    """Steps one after the other: ``s[t] = cell(W x[t] + b, U h[t - 1] + c, s[t - 1])``, where ``h`` is the first of s.
+
+    x (batch, steps, in); returns ``h``, (batch, steps, units). The state before the first step is 0. Both maps are an
+    `AreaLinear`, so that with one route for all layers a sample has one area in all of its steps. Errors go back
+    through time by the feedback of ``U``, and from all steps down by that of ``W``:
+
+    - ``e_h[t] = e[t] + what comes from step t + 1``, and the cell's derivative, which holds no weights, makes of it the
+      errors of both maps and of the state before;
+    - then ``U``, its feedback and a router of its own learn once, from the errors of all steps, and so does ``W``.
+
+    With transpose feedback this is backpropagation through time. ``clip`` limits the error of every step as it goes
+    back, and that of all steps together as both maps learn. Source: our choice.
+    """
+
+    def __init__(self, inputs: AreaLinear, states: AreaLinear, cell: Cell) -> None:
+        """Takes both maps and the cell.
+
+        Args:
+            inputs: ``W``, from what comes to ``gates * units``; without feedback where nothing below learns.
+            states: ``U``, from units to ``gates * units``.
+            cell: `Elman`, `GRU`, `LSTM`, or one of your own.
+
+        Raises:
+            BrodmannError: They are of other kinds or sizes, or ``U`` has no feedback.
+        """
+        super().__init__()
+        kinds = isinstance(inputs, AreaLinear), isinstance(states, AreaLinear), isinstance(cell, Cell)
+        if not all(kinds):
+            raise BrodmannError(
+                "Expected two AreaLinear and a cell such as LSTM(), got "
+                f"{', '.join(type(part).__name__ for part in (inputs, states, cell))}."
+            )
+        self.units, sizes = states.in_features, (inputs.out_features, states.out_features)
+        if sizes != (cell.gates * self.units,) * 2:
+            raise BrodmannError(
+                f"Expected maps to {cell.gates * self.units} numbers, {cell.gates} for each of {self.units} units of "
+                f"{cell}, got {sizes[0]} and {sizes[1]}."
+            )
+        if states.feedback is None or isinstance(states.feedback, Direct):
+            raise BrodmannError(
+                "Expected a map of states with a feedback path of its own, by which errors go back in time, got "
+                f"{'none' if states.feedback is None else 'direct feedback from the output'}."
+            )
+        self.inputs, self.states, self.cell = inputs, states, cell
+
+    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+        """Inference."""
+        below, state = self.inputs(self._checked(x), choice), self._first(x)
+        found = []
+        for step in below.unbind(1):
+            state = self.cell(step, self.states(state[0], choice), state)
+            found.append(state[0])
+        return torch.stack(found, 1)
+
+    @unrecorded
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, RecurrentTrace]:
+        """Learning forward pass."""
+        below, of_inputs = self.inputs.trace(self._checked(x), context)
+        state, steps = self._first(x), []
+        found = [state[0]]
+        for step in below.unbind(1):
+            before, of_state = self.states.trace(state[0], context)
+            state, pull_back = self.cell.with_pull_back(step, before, state)
+            found.append(state[0])
+            steps.append((of_state, pull_back))
+        h = torch.stack(found, 1)
+        return h[:, 1:], RecurrentTrace(of_inputs, steps, h[:, :-1])
+
+    @unrecorded
+    def learn(self, trace: RecurrentTrace, error: Tensor, context: Context) -> Tensor | None:
+        """Error pass, from the last step to the first."""
+        later = self._first(error)
+        of_inputs, of_states = [], []
+        for arrived in reversed(error.unbind(1)):
+            of_state, pull_back = trace.steps.pop()
+            below, before, later = pull_back((arrived + later[0], *later[1:]))
+            of_inputs.append(below)
+            of_states.append(before)
+            down = self.states.send(of_state, before, context)
+            assert down is not None  # it has feedback
+            later = later[0] + down, *later[1:]
+        _, of_all = self.states.trace(trace.before, context._replace(lr=0.0))  # areas were recruited step by step
+        self.states.learn(of_all, torch.stack(of_states[::-1], 1), context, send=False)
+        return self.inputs.learn(trace.inputs, torch.stack(of_inputs[::-1], 1), context)
+
+    def _first(self, x: Tensor) -> State:
+        return (x.new_zeros(x.shape[0], self.units),) * self.cell.states
+
+    @staticmethod
+    def _checked(x: Tensor) -> Tensor:
+        if x.ndim != 3 or x.shape[1] == 0:
+            raise BrodmannError(f"Expected sequences (batch, steps, in), got {tuple(x.shape)}.")
+        return x
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return str(self.cell)

@@ -1,0 +1,201 @@
+"""Recurrent layers: PyTorch's own, backpropagation through time, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import SGD, Adam, AreaLinear, BrodmannError, Direct, Network, Recurrent, Transpose, from_torch
+from brodmann.layers import GRU, LSTM, Cell, Elman
+from brodmann.telemetry import alignment
+
+STEPS = 7
+
+
+class Reader(nn.Module):
+    """Reads a sequence, and answers by its last step, by the state after it, by all steps, or at every step."""
+
+    def __init__(self, kind: Callable[..., Any], answer: str, **options: Any) -> None:
+        super().__init__()
+        self.layer, self.answer = kind(5, 6, **options), answer
+        self.readout = nn.Linear(6 * (1 + self.layer.bidirectional), 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.layer.batch_first:
+            y, state = self.layer(x)
+        else:
+            y, state = self.layer(x.transpose(0, 1))
+            y = y.transpose(0, 1)
+        if self.answer == "state":
+            last = state[0] if isinstance(state, tuple) else state
+            ways = last[-2:].transpose(0, 1).flatten(1) if self.layer.bidirectional else last[-1]
+            return self.readout(ways)
+        return self.readout({"last": y[:, -1], "mean": y.mean(1), "steps": y}[self.answer])
+
+
+KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN, "RNN, relu": partial(nn.RNN, nonlinearity="relu")}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {"batch_first": True},
+    "steps first": {},
+    "levels, without biases": {"batch_first": True, "num_layers": 2, "bias": False},
+    "both directions": {"batch_first": True, "num_layers": 2, "bidirectional": True},
+}
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("answer", ["last", "state", "mean", "steps"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_converted_it_learns_by_backpropagation_through_time(kind: str, answer: str, options: str) -> None:
+    torch.manual_seed(0)
+    model = Reader(KINDS[kind], answer, **OPTIONS[options])
+    network = Network(from_torch(model, (STEPS, 5), areas=1, feedback="transpose", update=SGD()), lr=0.2)
+    theirs = torch.optim.SGD(model.parameters(), lr=0.2)
+    for _ in range(4):
+        x, y = torch.randn(8, STEPS, 5), torch.randint(0, 3, (8, STEPS) if answer == "steps" else (8,))
+        torch.testing.assert_close(network(x), model(x).detach())
+        loss = functional.cross_entropy(model(x).flatten(0, -2), y.flatten())
+        theirs.zero_grad()
+        loss.backward()
+        theirs.step()
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+    for steps in (1, 11):  # a body holds for sequences of any length
+        x = torch.randn(8, steps, 5)
+        torch.testing.assert_close(network(x), model(x).detach())
+
+
+@pytest.mark.parametrize("routing", ["network", "layer"])
+@pytest.mark.parametrize("feedback", ["kolen-pollack", "kolen-pollack-per-area", "kolen-pollack-mirrored", "sign"])
+def test_it_learns_with_areas_without_backpropagation(feedback: str, routing: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Reader(nn.LSTM, "last", batch_first=True, num_layers=2, dropout=0.2)
+    convert = partial(from_torch, model, (STEPS, 5), areas=4, feedback=feedback, routing=routing)
+    network = Network(convert())
+    x = torch.randn(64, STEPS, 5)
+    y = (x.sum((1, 2)) > 0).long()
+    losses = [float(network.learn(x, y)) for _ in range(150)]
+    assert losses[-1] < 0.4  # chance is 0.69
+    network.save(tmp_path / "network.safetensors")
+    again = Network.load(tmp_path / "network.safetensors", body=convert())
+    torch.manual_seed(1)
+    loss = network.learn(x, y)
+    torch.manual_seed(1)
+    assert torch.equal(again.learn(x, y), loss)
+    torch.testing.assert_close(network.merged()(x), network(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.export.export(network, (x,)).module()(x), network(x), rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        copy.deepcopy(network).learn(x, y)
+
+
+def recurrent(feedback: Any, cell: Cell, update: Any = None) -> Recurrent:
+    options = {"areas": 1, "update": update}
+    inputs = AreaLinear(5, cell.gates * 4, feedback=feedback, **options)
+    return Recurrent(inputs, AreaLinear(4, cell.gates * 4, feedback=feedback, **options), cell)
+
+
+def test_alignment_is_known_of_all_steps() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(6, STEPS, 5), torch.randint(0, 4, (6, STEPS))
+    found = alignment(Network(recurrent(Transpose, GRU())), x, y)
+    assert [row.layer for row in found] == ["inputs", "states"]
+    assert [row.cosine for row in found] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert [row.norm_ratio for row in found] == pytest.approx([1.0, 1.0], abs=1e-5)
+
+
+def test_a_limit_holds_for_each_step_and_for_all() -> None:
+    torch.manual_seed(0)
+    network = Network(recurrent(Transpose, LSTM(), SGD()), clip=1e-9, lr=1.0)
+    before = copy.deepcopy(network.state_dict())
+    x = torch.randn(6, STEPS, 5)
+    network.learn(x, torch.randint(0, 4, (6, STEPS)))
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-7)
+
+
+class Leaky(Cell):
+    """A cell of one's own: a leaky integrator."""
+
+    def __call__(self, below: Tensor, before: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (0.9 * state[0] + 0.1 * torch.tanh(below + before),)
+
+
+def test_cells_of_ones_own_learn_and_are_shown() -> None:
+    torch.manual_seed(0)
+    network = Network(recurrent(Transpose, Leaky(), Adam()), lr=1e-2)
+    x, y = torch.randn(16, STEPS, 5), torch.randint(0, 4, (16, STEPS))
+    losses = [float(network.learn(x, y)) for _ in range(40)]
+    assert losses[-1] < losses[0] - 0.02
+    assert "Leaky()" in str(network)
+
+
+class Begun(Reader):
+    """Begins with a state of its own."""
+
+    def __init__(self, begin: Callable[..., Tensor]) -> None:
+        super().__init__(nn.LSTM, "steps", batch_first=True)
+        self.begin = begin
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [self.begin(self.layer.num_layers, x.size(0), 6).to(x.device) for _ in range(2)]
+        return self.readout(self.layer(x, tuple(states))[0])
+
+
+def test_a_state_of_zeros_is_that_which_is_taken_anyway() -> None:
+    model, x = Begun(torch.zeros), torch.randn(4, STEPS, 5)
+    torch.testing.assert_close(from_torch(model, (STEPS, 5), areas=1)(x), model(x).detach())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: recurrent(None, LSTM()), "errors go back in time, got none."),
+        (
+            lambda: recurrent(partial(Direct, outputs=3), LSTM()),
+            "errors go back in time, got direct feedback from the output.",
+        ),
+        (
+            lambda: Recurrent(AreaLinear(5, 4, areas=1), AreaLinear(4, 8, areas=1), GRU()),
+            "Expected maps to 12 numbers, 3 for each of 4 units of GRU(), got 4 and 8.",
+        ),
+        (
+            lambda: Recurrent(nn.Linear(5, 4), AreaLinear(4, 4), torch.tanh),
+            "Expected two AreaLinear and a cell such as LSTM(), got Linear, AreaLinear, builtin_function_or_method.",
+        ),
+        (
+            lambda: recurrent(Transpose, Elman())(torch.randn(3, 5)),
+            "Expected sequences (batch, steps, in), got (3, 5).",
+        ),
+        (
+            lambda: from_torch(Reader(partial(nn.LSTM, proj_size=2), "last", batch_first=True), (STEPS, 5)),
+            "cannot be converted: leave proj_size out",
+        ),
+        (
+            lambda: from_torch(Begun(torch.ones), (STEPS, 5)),
+            "A recurrent layer cannot be converted with a state to begin with that is not of torch.zeros: leave",
+        ),
+        (
+            lambda: from_torch(nn.Sequential(nn.Linear(5, 5), nn.GRU(5, 6)), (5,)),
+            "a recurrent layer takes a sequence for each sample",
+        ),
+        (
+            lambda: from_torch(nn.Sequential(nn.Linear(5, 5), nn.GRU(5, 6, batch_first=True)), (STEPS, 5)),
+            "Expected a network that returns one tensor of real numbers",
+        ),
+        (
+            lambda: from_torch(Reader(nn.GRU, "last", batch_first=True), (STEPS, 5), feedback="direct"),
+            "errors go back in time, got direct feedback from the output.",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(BrodmannError) as error:
+        make()
+    assert message in str(error.value)
