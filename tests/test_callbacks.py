@@ -30,7 +30,7 @@ from brodmann import (
 from brodmann.layer import Context, Layer
 from brodmann.network import routers
 from brodmann.telemetry import alignment
-from brodmann.training import AlignmentRecord, AreaUse, Callback, Interrupted, ProgressBar, Schedule, Trainer
+from brodmann.training import AlignmentRecord, AreaRecord, Callback, Interrupted, ProgressBar, Schedule, Trainer
 
 X, Y = torch.randn(90, 5, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
 
@@ -44,7 +44,7 @@ def test_counts_of_growing_areas_are_those_of_their_router() -> None:
     torch.manual_seed(0)
     growing = AreaLinear(5, 5, areas=4, router=lambda *sizes, **options: Router(*sizes, partition="growing", **options))
     network = Network(Sequential(Residual(growing, shortcut=AreaLinear(5, 5, areas=4)), AreaLinear(5, 3, areas=1)))
-    row = rows_of(network, AreaUse(X))[-1]
+    row = rows_of(network, AreaRecord(X))[-1]
     assert row["area_counts"] == [[90, 0, 0, 0]]  # the shortcut, which is called first, uses all of its areas
     assert len(row["effective_areas"]) == 2
 
@@ -56,7 +56,7 @@ def test_splits_are_told_with_the_cells_that_they_moved() -> None:
     y = torch.where(x[:, :1] > 0, y, -y)
     router = {"partition": "growing", "cells": 64}
     network = Network(mlp(10, 3, depth=1, areas=8, router=router, update=Adam(decay=0.2)), MeanSquaredError())
-    history = Trainer(network, (x, y), None, Schedule(8, 64, lr=1e-2), callbacks=AreaUse(x)).run().history
+    history = Trainer(network, (x, y), None, Schedule(8, 64, lr=1e-2), callbacks=AreaRecord(x)).run().history
     splits = [split for row in history for split in row["splits"]]
     ((_, part),) = [(name, part) for name, part in network.named_modules() if isinstance(part, Router)]
     replayed = torch.zeros_like(part.partition)
@@ -165,11 +165,11 @@ def test_splits_are_told_once_also_where_the_training_was_broken_off(tmp_path: P
             if int(router.partition.max()) and trainer.progress.batch > 5:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    whole = trained(tmp_path / "whole", AreaUse(X.new_zeros(1, 10)))
+    whole = trained(tmp_path / "whole", AreaRecord(X.new_zeros(1, 10)))
     assert any(whole)
     with pytest.raises(Interrupted):
-        trained(tmp_path / "broken", AreaUse(X.new_zeros(1, 10)), Stop())
-    assert trained(tmp_path / "broken", AreaUse(X.new_zeros(1, 10)), resume=True) == whole
+        trained(tmp_path / "broken", AreaRecord(X.new_zeros(1, 10)), Stop())
+    assert trained(tmp_path / "broken", AreaRecord(X.new_zeros(1, 10)), resume=True) == whole
 
 
 def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +186,7 @@ def test_the_history_of_a_resumed_training_is_that_of_one_which_was_never_stoppe
 
     def trainer() -> Trainer:
         network = Network(mlp(4, 3, width=8, areas=3, router={"partition": "growing"}))
-        return Trainer(network, (x, y), None, Schedule(epochs=2), folder=tmp_path, callbacks=AreaUse(x))
+        return Trainer(network, (x, y), None, Schedule(epochs=2), folder=tmp_path, callbacks=AreaRecord(x))
 
     whole = trainer().run().history
     resumed = trainer()

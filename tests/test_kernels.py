@@ -246,7 +246,7 @@ def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRul
         targets = [slab.target(lr, 0.2) for slab, lr in zip(together, rates, strict=True)]
         Native().update(rule, targets, groups, case.slot, case.delta, case.x)
         for slab, lr in zip(alone, rates, strict=True):
-            slab.learn(groups, case.slot, case.delta, case.x, lr, 0.2)
+            slab.learn(case.delta, case.x, groups, lr, 0.2, case.slot)
     for one, other in zip(together, alone, strict=True):
         for name, found in one.tensors().items():
             close(found, other.tensors()[name], 3 * len(case.x))
@@ -275,10 +275,10 @@ def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, 
         plain.add_error(below[1], as_multiplied(case.delta), groups, case.slot, wide)
         close(*below, case.weight.shape[1])
         exact = Slab(wide.clone(), rule)
-        exact.learn(groups, case.slot, as_multiplied(case.delta), as_multiplied(case.x), 0.05, 0.2)
+        exact.learn(as_multiplied(case.delta), as_multiplied(case.x), groups, 0.05, 0.2, case.slot)
         stored = Slab(case.weight.clone(), rule)
         assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in stored.states().values())
-        stored.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
+        stored.learn(case.delta, case.x, groups, 0.05, 0.2, case.slot)
     finally:
         torch.set_num_threads(1)
     # One unit in the last of 8 bits, whichever way it was rounded.
@@ -295,7 +295,7 @@ def test_bfloat16_storage_in_pure_pytorch_rounds_to_a_neighbour(case: Case, rule
     exact, stored = Slab(case.weight.float(), rule), Slab(case.weight.clone(), rule)
     with library.switched_off():
         for slab in (exact, stored):
-            slab.learn(groups, case.slot, case.delta, case.x, 0.05, 0.2)
+            slab.learn(case.delta, case.x, groups, 0.05, 0.2, case.slot)
     assert ((stored.value.float() - exact.value).abs() <= exact.value.abs() * 2**-7 + 1e-4).all()
 
 
@@ -306,7 +306,7 @@ def test_small_updates_survive_in_bfloat16_on_average(compiled: bool) -> None:
     delta, x = torch.ones(1, 64), torch.ones(1, 64)
     for _ in range(100):  # each far below half a unit in the last place of 1.0
         with nullcontext() if compiled else library.switched_off():
-            slab.learn(Groups.single(1), None, delta, x, 1e-3, 0.0)
+            slab.learn(delta, x, Groups.single(1), 1e-3, 0.0)
     assert float(slab.value.float().mean()) == pytest.approx(0.9, abs=0.003)
 
 
@@ -331,9 +331,9 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
             area[:200] = 3  # a hot area, which both threads share
             groups, slot = Groups.of(area, 8), torch.arange(1, 9)
             out = slab.product(x, groups, slot)
-            slab.learn(groups, slot, delta, x, 0.1, 0.0)
+            slab.learn(delta, x, groups, 0.1, 0.0, slot)
             follower = Slab(torch.randn(9, 70, 130), Adam())
-            slab.learn(groups, slot, delta, x, 0.1, 0.0, follower=follower.target(0.2, 0.1))
+            slab.learn(delta, x, groups, 0.1, 0.0, slot, follower=follower.target(0.2, 0.1))
             states.append([out, *slab.tensors().values(), *follower.tensors().values()])
         finally:
             torch.set_num_threads(1)
@@ -494,7 +494,7 @@ def test_results_do_not_depend_on_threads_as_the_kernels_are_compiled(tmp_path: 
 
 
 def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x: Tensor, **others: Any) -> None:
-    slab.learn(groups, slot, delta, x, 0.1, 0.0, **others)
+    slab.learn(delta, x, groups, 0.1, 0.0, slot, **others)
 
 
 @pytest.mark.parametrize(
@@ -548,7 +548,7 @@ def test_a_slab_of_one_serves_all_rows_whatever_their_areas() -> None:
     for rows in (groups, Groups.single(6)):
         slab, below = Slab(torch.ones(1, 3, 4), SGD(), torch.ones(1, 3)), torch.zeros(6, 4)
         slab.add_error(below, delta, rows)
-        slab.learn(rows, None, delta, x, 0.1, 0.0)
+        slab.learn(delta, x, rows, 0.1, 0.0)
         found.append((slab.product(x, rows), below, slab.value))
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)

@@ -102,15 +102,13 @@ def test_a_resume_from_another_network_is_refused_and_leaves_no_slot_without_wei
 def test_a_follower_under_another_rule_is_refused(rules: tuple[UpdateRule, UpdateRule]) -> None:
     slab, follower = (Slab(torch.zeros(1, 3, 4), rule) for rule in rules)
     with pytest.raises(BrodmannError, match="Expected a follower under the rule"):
-        slab.learn(
-            Groups.single(2), None, torch.ones(2, 3), torch.ones(2, 4), 0.1, 0.0, follower=follower.target(0.1, 0.0)
-        )
+        slab.learn(torch.ones(2, 3), torch.ones(2, 4), Groups.single(2), 0.1, 0.0, follower=follower.target(0.1, 0.0))
 
 
 def test_rows_of_two_kinds_of_number_are_refused() -> None:
     slab = Slab(torch.zeros(1, 3, 4), SGD())
     with pytest.raises(BrodmannError, match="one kind of number"):
-        slab.learn(Groups.single(2), None, torch.ones(2, 3), torch.ones(2, 4, dtype=torch.float64), 0.1, 0.0)
+        slab.learn(torch.ones(2, 3), torch.ones(2, 4, dtype=torch.float64), Groups.single(2), 0.1, 0.0)
     with pytest.raises(BrodmannError, match="one kind of number"):
         slab.add_error(torch.zeros(2, 4, dtype=torch.float64), torch.ones(2, 3), Groups.single(2), None)
 

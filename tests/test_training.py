@@ -58,7 +58,7 @@ from brodmann.training import (
     score,
 )
 from brodmann.training.checkpoints import Checkpoint, checkpoint_names, read_checkpoint, write_checkpoint
-from brodmann.training.schedule import SCHEDULES, Schedule, batches, learning_rate
+from brodmann.training.schedule import SCHEDULES, Schedule, learning_rate, rows_of_batches
 
 
 def blobs(rows: int = 90, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,10 +131,10 @@ def test_a_default_device_of_the_users_is_not_drawn_on() -> None:
 
 @given(rows=st.integers(1, 60), size=st.integers(1, 70), epoch=st.integers(0, 5))
 def test_every_epoch_visits_every_sample_once(rows: int, size: int, epoch: int) -> None:
-    order = batches(rows, size, seed=3, epoch=epoch)
+    order = rows_of_batches(rows, size, seed=3, epoch=epoch)
     assert sorted(torch.cat(order).tolist()) == list(range(rows))
     assert len(order) == math.ceil(rows / size)
-    assert all(torch.equal(a, b) for a, b in zip(order, batches(rows, size, 3, epoch), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(order, rows_of_batches(rows, size, 3, epoch), strict=True))
 
 
 def test_scores_are_accuracy_and_r2() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from brodmann.bench import stream_learners
 from brodmann.bench.case import Case
-from brodmann.bench.streams import tasks_of
+from brodmann.bench.streams import stream_of
 from brodmann.bench.tasks import run_case
 from brodmann.errors import BrodmannError
 from brodmann.runs import RunOptions
@@ -30,20 +30,20 @@ def stream_case(blobs: str, **detail: object) -> Case:
 
 
 def test_a_split_stream_shows_every_class_once_and_a_trial_sees_no_test_part(blobs: str) -> None:
-    stream = tasks_of(stream_case(blobs, stream="split", tasks=2))
+    stream = stream_of(stream_case(blobs, stream="split", tasks=2))
     assert [task.y.unique().tolist() for task in stream.tasks] == [[0, 1], [2, 3]]
     assert stream.reads == 1
-    assert tasks_of(replace(stream_case(blobs, stream="split", tasks=2), trial=True)).reads == 0
+    assert stream_of(replace(stream_case(blobs, stream="split", tasks=2), trial=True)).reads == 0
     with pytest.raises(BrodmannError, match="4 classes cannot be split into 3 tasks"):
-        tasks_of(stream_case(blobs, stream="split", tasks=3))
+        stream_of(stream_case(blobs, stream="split", tasks=3))
     with pytest.raises(BrodmannError, match="Unknown stream 'spilt'. Did you mean 'split'"):
-        tasks_of(stream_case(blobs, stream="spilt", tasks=2))
+        stream_of(stream_case(blobs, stream="spilt", tasks=2))
 
 
 def test_seed_0_has_the_usual_order_of_classes_and_others_their_own(blobs: str) -> None:
     def order(seed: int) -> list[int]:
         case = stream_case(blobs, stream="split", tasks=4)
-        stream = tasks_of(replace(case, options=replace(case.options, seed=seed)))
+        stream = stream_of(replace(case, options=replace(case.options, seed=seed)))
         return [int(task.y[0]) for task in stream.tasks]
 
     assert order(0) == [0, 1, 2, 3]
@@ -64,13 +64,13 @@ def test_replay_in_the_memory_of_areas_stores_as_many_numbers(blobs: str) -> Non
 
 
 def test_permuted_tasks_hold_the_same_numbers_in_other_places(blobs: str) -> None:
-    first, second = tasks_of(stream_case(blobs, stream="permuted", tasks=2)).tasks
+    first, second = stream_of(stream_case(blobs, stream="permuted", tasks=2)).tasks
     assert not torch.equal(first.x, second.x)
     assert torch.equal(first.x.sort(1).values, second.x.sort(1).values)
 
 
 def test_a_mixture_keeps_the_classes_of_its_sets_apart(blobs: str) -> None:
-    (task,) = tasks_of(stream_case(blobs, stream="mixture", others=["digits"])).tasks
+    (task,) = stream_of(stream_case(blobs, stream="mixture", others=["digits"])).tasks
     assert task.x.shape[1] == 64
     assert [sorted(y.unique().tolist()) for _, y in task.parts] == [[0, 1, 2, 3], list(range(4, 14))]
 

@@ -115,7 +115,7 @@ def test_an_area_map_computes_its_own_maps_with_and_without_bias(bias: bool) -> 
     map_ = AreaMap(4, torch.randn(3, 5), torch.randn(3) if bias else None, SGD())
     x, delta, area = torch.randn(12, 5), torch.randn(12, 3), torch.arange(12) % 3
     groups = Groups.of(area, 4)
-    map_.learn(groups, delta, x, lr=0.1, decay=0.0)
+    map_.learn(delta, x, groups, lr=0.1, decay=0.0)
     assert map_.existing == 3
     assert int(map_.slot[3]) == 0
     expected = torch.stack([x[i] @ map_.weight.value[map_.slot[area[i]]].T for i in range(12)])
@@ -129,7 +129,7 @@ def test_a_slab_keeps_what_it_has_and_starts_new_slots_from_the_origin() -> None
     torch.manual_seed(0)
     slab = Slab(torch.randn(2, 3, 4), Adam())
     for slot in (0, 1):
-        slab.learn(Groups.of(torch.full((5,), slot), 2), None, torch.randn(5, 3), torch.randn(5, 4), 0.1, 0.0)
+        slab.learn(torch.randn(5, 3), torch.randn(5, 4), Groups.of(torch.full((5,), slot), 2), 0.1, 0.0)
     before = {name: tensor.clone() for name, tensor in slab.tensors().items()}
     slab.resize(4)
     for name, tensor in slab.tensors().items():
@@ -142,7 +142,7 @@ def test_merging_takes_the_mean_reports_the_distance_and_frees_memory() -> None:
     torch.manual_seed(0)
     map_ = AreaMap(4, torch.randn(3, 5), torch.zeros(3), Adam())
     for area in (0, 1, 1, 2):
-        map_.learn(Groups.of(torch.full((4,), area), 4), torch.randn(4, 3), torch.randn(4, 5), lr=0.1, decay=0.0)
+        map_.learn(torch.randn(4, 3), torch.randn(4, 5), Groups.of(torch.full((4,), area), 4), lr=0.1, decay=0.0)
     slabs = {"weight": map_.weight, "bias": map_.weight.bias}
     before = {
         (kind, name): tensor[map_.slot].clone()
@@ -166,7 +166,7 @@ def test_merging_areas_that_nobody_chose_changes_nothing() -> None:
     map_ = AreaMap(3, torch.zeros(3, 5), None, SGD())
     assert map_.merge(0, 1) == 0.0
     assert map_.existing == 0
-    map_.learn(Groups.single(4), torch.randn(4, 3), torch.randn(4, 5), lr=0.1, decay=0.0)
+    map_.learn(torch.randn(4, 3), torch.randn(4, 5), Groups.single(4), lr=0.1, decay=0.0)
     before = map_.weight.value[map_.slot[0]].clone()
     assert map_.merge(0, 1) == 1.0  # with one that is still at zero: as far apart as can be, and half of it
     torch.testing.assert_close(map_.weight.value[map_.slot[0]], before / 2)
@@ -361,7 +361,7 @@ def test_autograd_through_inference_is_exact_for_those_who_ask(bias: bool) -> No
     torch.manual_seed(0)
     map_ = AreaMap(4, torch.randn(3, 5), torch.randn(3) if bias else None, SGD())
     area = torch.tensor([0, 2, 2, 1, 0, 2])
-    map_.learn(Groups.of(area, 4), torch.randn(6, 3), torch.randn(6, 5), lr=0.1, decay=0.0)
+    map_.learn(torch.randn(6, 3), torch.randn(6, 5), Groups.of(area, 4), lr=0.1, decay=0.0)
     parameters = [slab.value.requires_grad_() for slab in (map_.weight, map_.weight.bias) if slab is not None]
     x = torch.randn(6, 5, requires_grad=True)
     found = torch.autograd.grad((map_(x, area) ** 2).sum(), [x, *parameters])

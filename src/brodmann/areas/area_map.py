@@ -68,12 +68,12 @@ class AreaMap(nn.Module):
         """Adds ``delta D[g]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
         self.weight.add_error(below, delta, groups, self.slot)
 
-    def learn(self, groups: Groups, delta: Tensor, x: Tensor, lr: float, decay: float) -> None:
+    def learn(self, delta: Tensor, x: Tensor, groups: Groups, lr: float, decay: float) -> None:
         """Moves the areas that have rows, in place, and no other: delta (rows, out), x (rows, in); none at 0."""
         if not lr:
             return
         self.allocate(groups.present)
-        self.weight.learn(groups, self.slot, delta, x, lr, decay)
+        self.weight.learn(delta, x, groups, lr, decay, self.slot)
 
     @unrecorded
     def clone(self, area: int, new: int) -> None:

@@ -93,24 +93,24 @@ class Slab(nn.Module):
 
     def learn(
         self,
-        groups: Groups,
-        slot: Tensor | None,
         delta: Tensor,
         x: Tensor,
+        groups: Groups,
         lr: float,
         decay: float,
+        slot: Tensor | None = None,
         *,
         follower: Target | None = None,
     ) -> None:
         """Moves the slots that have rows, in place; every other slot stays bit for bit as it was.
 
         Args:
-            groups: The rows of each area.
-            slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
             delta: (rows, out).
             x: (rows, in).
+            groups: The rows of each area.
             lr: Learning rate of this step.
             decay: Decoupled decay of these weights.
+            slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
         groups = self._served(groups, slot, delta, x)

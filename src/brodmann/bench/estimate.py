@@ -21,7 +21,7 @@ from ..runs.execution import threads
 from .case import Case
 from .runner import searches
 from .stream_learners import stream_learner
-from .streams import Stream, tasks_of
+from .streams import Stream, stream_of
 from .tuner import candidates, stored_choices, trials_of
 
 START_SECONDS = 0.3
@@ -92,7 +92,7 @@ def _stream_seconds(case: Case, paces: dict[str, tuple[float, float]]) -> float:
 @lru_cache(maxsize=1)
 def _first_tasks(options: RunOptions, detail: str) -> Stream:
     """Returns the tasks that trials see: the test part stays closed."""
-    return tasks_of(Case("", "", options, trial=True, detail=json.loads(detail)))
+    return stream_of(Case("", "", options, trial=True, detail=json.loads(detail)))
 
 
 def _time_of(act: Callable[[], Any]) -> float:

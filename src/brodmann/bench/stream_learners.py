@@ -12,7 +12,6 @@ from ..baselines import Backpropagation
 from ..builders import stream_mlp
 from ..errors import unknown_name
 from ..feedback import FixedRandom
-from ..losses import SumOfSquares
 from ..network import Network
 from ..runs.assembly import build_learner
 from ..streams import (
@@ -47,7 +46,7 @@ class Recursive(NetworkLearner):
         body = stream_mlp(
             features, outputs, depth=options.layers, width=options.width, areas=options.areas, feedback=path
         )
-        super().__init__(Network(body, SumOfSquares()), 1.0)
+        super().__init__(Network(body), 1.0)
         for part in body.modules():
             if frozen and isinstance(part, FixedRandom):
                 part.matrix.zero_()  # no error comes down

@@ -46,7 +46,7 @@ def stream(case: Case) -> Row:
     """
     options = case.options
     torch.manual_seed(options.seed)
-    tasks = tasks_of(case)
+    tasks = stream_of(case)
     samples = [len(task.x) for task in tasks.tasks]
     learner = stream_learner(case, tasks.tasks[0].x.shape[1], tasks.outputs)
     batch = options.pace(sum(samples)).batch_size
@@ -70,7 +70,7 @@ def stream(case: Case) -> Row:
     return row | {"test": score, "matrix": [[round(value, 5) for value in line] for line in matrix], **scores}
 
 
-def tasks_of(case: Case) -> Stream:
+def stream_of(case: Case) -> Stream:
     """Builds the stream of a case; a trial has its first tasks, scored on validation parts; a result on test parts.
 
     Raises:

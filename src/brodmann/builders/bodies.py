@@ -300,7 +300,8 @@ def convnet(
     parts.check(len(sizes), weights_of(sizes))
     layers: list[Layer] = [Local(Images(*shape))]
     for index, map in enumerate(maps):
-        layers.append(parts.convolution(Patches(size, padding=size // 2), *map, lowest=index == 0))
+        patches = Patches(size, padding=size // 2)
+        layers.append(parts.convolution(patches, map.inputs, map.outputs, rows=map.rows, lowest=index == 0))
         layers.append(activation_of(activation))
         layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]

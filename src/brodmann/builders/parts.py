@@ -142,7 +142,7 @@ class Parts:
     def layer(
         self,
         inputs: int,
-        size: int,
+        outputs: int,
         *,
         rows: int = 1,
         lowest: bool = False,
@@ -152,7 +152,7 @@ class Parts:
         """Builds a layer, which has so many rows for each row of the output; the lowest has no feedback."""
         return AreaLinear(
             inputs,
-            size,
+            outputs,
             areas=self.areas,
             shared=self.shared,
             gated=self.gated,
@@ -162,21 +162,21 @@ class Parts:
             router=self._new_router if self.routing == "layer" else None,
             start_scale=start_scale,
             start=start,
-            storage=None if self.storage is None else STORAGES[self.storage],
+            storage=self._storage,
         )
 
     def convolution(
         self,
         patches: Patches,
         inputs: int,
-        count: int,
-        rows: int = 1,
+        outputs: int,
         *,
+        rows: int = 1,
         lowest: bool = False,
         start: nn.Linear | None = None,
     ) -> Convolution:
-        """Builds a convolution: patches of so many numbers, and a layer, see `layer`, that makes ``count`` of each."""
-        return Convolution(patches, self.layer(inputs, count, rows=rows, lowest=lowest, start=start))
+        """Builds a convolution: patches of so many numbers, and a `layer` that makes ``outputs`` of each."""
+        return Convolution(patches, self.layer(inputs, outputs, rows=rows, lowest=lowest, start=start))
 
     def product(
         self, operation: Callable[[Tensor, Tensor], Tensor], weight: Tensor, *, lowest: bool = False
@@ -191,7 +191,7 @@ class Parts:
             weight,
             feedback=None if lowest else self._path(1),
             update=self.update_rule,
-            storage=None if self.storage is None else STORAGES[self.storage],
+            storage=self._storage,
         )
 
     def wrap(self, body: Body) -> Body | Routed:
@@ -199,6 +199,10 @@ class Parts:
         if self.routing == "layer" or self.areas == 1:
             return body
         return Routed(self._new_router(self.in_features, self.areas, update=self.update_rule), body)
+
+    @property
+    def _storage(self) -> torch.dtype | None:
+        return None if self.storage is None else STORAGES[self.storage]
 
     @property
     def update_rule(self) -> UpdateRule:

@@ -120,7 +120,7 @@ def _convolution(operation: Any, parts: Parts, rows: int, *, lowest: bool) -> La
     """Returns a convolution that is one map of all patches; one of sequences works on images of one row."""
     start = linear_of(operation.weight.movedim(1, -1).flatten(1), operation.bias)  # (out, [k *] k * in)
     size = start.in_features, start.out_features
-    convolution = parts.convolution(_window(operation), *size, rows, lowest=lowest, start=start)
+    convolution = parts.convolution(_window(operation), *size, rows=rows, lowest=lowest, start=start)
     if isinstance(operation, nn.Conv2d):
         return convolution
     return Sequential(Local(_as_image), convolution, Local(_as_sequence))

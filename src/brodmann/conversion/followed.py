@@ -29,6 +29,20 @@ _METADATA = (
 )
 METADATA = frozenset(_METADATA.split())
 """Properties and methods of a tensor that ask for none of its numbers."""
+FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
+"""Packages whose functions do no more than their names say."""
+
+
+def package_of(function: Any) -> str:
+    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
+    return (getattr(function, "__module__", None) or "torch").split(".")[0]
+
+
+def parts_of(arguments: Any) -> list[Any]:
+    """Returns all that stands in tuples, lists and dictionaries inside of each other."""
+    found: list[Any] = []
+    fx.node.map_aggregate(arguments, found.append)
+    return found
 
 
 def asks_metadata(node: fx.Node) -> bool:

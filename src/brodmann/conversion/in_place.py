@@ -33,7 +33,10 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
     writing = [node for node in graph.nodes if _writes(node, root)]
-    numbers = _check_views(graph, root, sample, writing)
+    values = _values(graph, root, sample) if writing else {}
+    _check_views(graph, values, writing)
+    # Into which nothing is written: `n += 1` makes another number.
+    numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
     order = {node: place for place, node in enumerate(graph.nodes)}
     for part in root.modules():
         if getattr(part, "inplace", False):
@@ -89,26 +92,24 @@ def _overwrites(node: fx.Node) -> BrodmannError:
     return BrodmannError(f"{name_of(node)} cannot be converted: it overwrites what others read. Leave in-place out.")
 
 
-def _check_views(graph: fx.Graph, root: nn.Module, sample: Tensor, writing: list[fx.Node]) -> set[fx.Node]:
-    """Raises where a node writes into what is read after it through another tensor that shares its memory.
-
-    Which values lie in one memory is seen from two samples, which a copy of the network computes as it stands. Returns
-    the nodes whose values are no tensors, into which nothing is written: ``n += 1`` makes another number.
-    """
-    if not writing:
-        return set()
+def _values(graph: fx.Graph, root: nn.Module, sample: Tensor) -> dict[fx.Node, Any]:
+    """Returns the values of two samples, which a copy of the network computes as it stands; none where it fails."""
     walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
     try:
         with torch.no_grad():
             walk.run(sample[:2].clone())
     except Exception:  # of samples of another shape than the network is made for, which is told later
-        return set()
+        return {}
+    return walk.env
+
+
+def _check_views(graph: fx.Graph, values: dict[fx.Node, Any], writing: list[fx.Node]) -> None:
+    """Raises where a node writes into what is read after it through another tensor that shares its memory."""
     before = list(graph.nodes)
     order = {node: place for place, node in enumerate(before)}
     for node in writing:
         written = node.all_input_nodes[0]
         for other in before[: order[node]]:
             later = any(order[user] > order[node] and not asks_metadata(user) for user in other.users)
-            if later and other is not written and in_one_memory(walk.env.get(other), walk.env.get(written)):
+            if later and other is not written and in_one_memory(values.get(other), values.get(written)):
                 raise _overwrites(node)
-    return {node for node, value in walk.env.items() if not isinstance(value, Tensor)}

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
-from .followed import asks_metadata, name_of
-from .tracing import FOLLOWED, package_of
+from .followed import FOLLOWED, asks_metadata, name_of, package_of
 
 _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
@@ -108,7 +107,7 @@ def not_followed(node: fx.Node) -> BrodmannError:
 def reached(
     graph: fx.Graph, begins: Callable[[fx.Node], bool], passes: Callable[[fx.Node], bool] = lambda _: True
 ) -> set[fx.Node]:
-    """Returns the nodes of which something begins, and those that pass on what comes to them of it."""
+    """Returns the nodes that begin, and all that read one of them through nodes that pass."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         if begins(node) or (passes(node) and not found.isdisjoint(node.all_input_nodes)):
@@ -119,6 +118,11 @@ def reached(
 def is_held_tensor(root: nn.Module, node: fx.Node) -> bool:
     """Whether a node is a tensor that the network holds."""
     return node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), Tensor)
+
+
+def is_held_parameter(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a node is a parameter that the network holds."""
+    return node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), nn.Parameter)
 
 
 def _fixed(graph: fx.Graph) -> set[fx.Node]:

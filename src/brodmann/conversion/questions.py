@@ -10,14 +10,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 
 from ..errors import BrodmannError
-from .followed import Followed, asks_metadata, in_one_memory, name_of
+from .followed import Followed, asks_metadata, in_one_memory, name_of, parts_of
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
@@ -41,11 +41,7 @@ def _innermost(frames: traceback.StackSummary) -> str:
     return f"{own[-1].filename}, line {own[-1].lineno}: `{own[-1].line}`" if own else ""
 
 
-def parts_of(arguments: Any) -> list[Any]:
-    """Returns all that stands in tuples, lists and dictionaries inside of each other."""
-    found: list[Any] = []
-    fx.node.map_aggregate(arguments, found.append)
-    return found
+R = TypeVar("R")
 
 
 class Answering(fx.Tracer):
@@ -107,7 +103,7 @@ class Answering(fx.Tracer):
         """Answers `for`: as many parts as there are."""
         return (obj[index] for index in range(self.answer(obj.node, len)))  # type: ignore[index]
 
-    def answer(self, node: fx.Node, ask: Callable[[Any], Any]) -> Any:
+    def answer(self, node: fx.Node, ask: Callable[[Any], R]) -> R:
         """Returns what ``ask`` makes of the value of a node.
 
         Raises:
@@ -211,20 +207,20 @@ class _Proxy(Followed):
         return _Attribute(self, k)
 
     def __index__(self) -> int:
-        return self.tracer.answer(self.node, operator.index)  # type: ignore[no-any-return]
+        return self.tracer.answer(self.node, operator.index)
 
     def __int__(self) -> int:
-        return self.tracer.answer(self.node, int)  # type: ignore[no-any-return]
+        return self.tracer.answer(self.node, int)
 
     def __float__(self) -> float:
-        return self.tracer.answer(self.node, float)  # type: ignore[no-any-return]
+        return self.tracer.answer(self.node, float)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.tracer.check_own(self.node)
         self.node = self.tracer.whole(with_part, (self, index, value), {}).node
 
     def __len__(self) -> int:
-        return self.tracer.answer(self.node, len)  # type: ignore[no-any-return]
+        return self.tracer.answer(self.node, len)
 
 
 def _is_mask(value: Any) -> bool:

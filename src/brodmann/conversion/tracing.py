@@ -20,14 +20,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..errors import BrodmannError
 from .batch_norms import fix_norms, make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
-from .followed import Followed, asks_metadata
+from .followed import FOLLOWED, Followed, asks_metadata, package_of, parts_of
 from .in_place import leave_out_writing
-from .questions import Answering, parts_of, place_of
+from .provenance import is_held_parameter, reached
+from .questions import Answering, place_of
 from .recurrent import Recurrence
 from .training_mode import leave_out_dropouts, modules_that_differ, taking_one_tensor
 
-FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
-"""Packages whose functions do no more than their names say."""
 P = ParamSpec("P")
 R = TypeVar("R")
 BIASED = (
@@ -92,9 +91,9 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
         _fold_metadata(node, root)
         _part_bias(node)
     _part_masks(graph, root)
-    traced = fx.GraphModule(root, graph)
-    traced.graph.eliminate_dead_code()
-    return traced
+    found = fx.GraphModule(root, graph)
+    found.graph.eliminate_dead_code()
+    return found
 
 
 class _StopsAtMaps(fx.Tracer):
@@ -221,13 +220,10 @@ def _part_bias(node: fx.Node) -> None:
 
 def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
     """Writes attention out whose mask is made of parameters, which then are summands of scores, and learn."""
-    learned: set[fx.Node] = set()
-    for node in graph.nodes:
-        held = node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), nn.Parameter)
-        if held or (node.op in ("call_function", "call_method") and not learned.isdisjoint(node.all_input_nodes)):
-            learned.add(node)
-        if node.target is not functional.scaled_dot_product_attention:
-            continue
+    learned = reached(
+        graph, lambda node: is_held_parameter(root, node), lambda node: node.op in ("call_function", "call_method")
+    )
+    for node in [node for node in graph.nodes if node.target is functional.scaled_dot_product_attention]:
         given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | node.kwargs
         more = any(node.args[4:]) or given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa")
         if given.get("attn_mask") in learned and not more:
@@ -245,11 +241,6 @@ def _written_out(
     scores = graph.call_function(torch.matmul, (query, graph.call_method("transpose", (key, -2, -1))))
     masked = graph.call_function(operator.add, (graph.call_function(operator.mul, (scores, scale)), attn_mask))
     return graph.call_function(torch.matmul, (graph.call_method("softmax", (masked, -1)), value))
-
-
-def package_of(function: Any) -> str:
-    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
-    return (getattr(function, "__module__", None) or "torch").split(".")[0]
 
 
 def one_line(error: Exception) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..checks import check_tensors
 from ..errors import BrodmannError, unknown_name
 from ..files import expanded
 from .arrays import Array, check_numeric, finite_tensor
@@ -43,20 +45,48 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
         raise unknown_name("kind of input file", path.suffix or path.name, _READERS)
     if not path.is_file():
         raise BrodmannError(f"A file with inputs was expected at {path}; no file is there. Check the path.")
-    return process(reader(path, columns, math.prod(preprocessing.shape)), preprocessing, str(path))
+    return _processed(reader(path, columns, math.prod(preprocessing.shape)), preprocessing, str(path))
 
 
-def process(array: Array, preprocessing: Preprocessing, label: str = "x") -> Tensor:
-    """Processes raw inputs as in training; they may be arranged as those of a file, see `load_inputs`.
-
-    Args:
-        array: Numbers, (n, *preprocessing.shape).
-        preprocessing: What the training data went through.
-        label: What errors call them. Default ``"x"``.
+def process_samples(samples: ArrayLike, preprocessing: Preprocessing, columns: Sequence[str] | None = None) -> Tensor:
+    """Processes raw inputs in memory as in training, see `load_inputs`: numbers, tensors, a frame, or a row of one.
 
     Raises:
-        BrodmannError: They are empty, not numeric, not finite, or their shape does not fit.
+        BrodmannError: They are not such as the training data, or a frame lacks a column.
     """
+    return _processed(_numbers(_in_order(samples, columns)), preprocessing)
+
+
+def _in_order(samples: Any, columns: Sequence[str] | None) -> Any:
+    """Returns a data frame, or a row of one, with the columns of the training data in their order, where named."""
+    if not hasattr(samples, "columns") and hasattr(samples, "index") and getattr(samples, "ndim", 0) == 1:
+        labels = [str(label) for label in samples.index]
+        row = not set(labels).isdisjoint(columns or ())
+        places = places_of(columns, labels, "The row") if row else None
+    else:
+        places = places_of(columns, [str(name) for name in getattr(samples, "columns", ())], "The frame")
+    return samples if places is None else np.asarray(samples)[..., places]
+
+
+def _numbers(samples: ArrayLike) -> Array:
+    if isinstance(samples, Tensor):
+        check_tensors(samples=samples)
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.is_floating_point() else samples  # NumPy knows no bfloat16
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:
+        raise BrodmannError(f"Expected samples of equal length, as an array or a tensor: {error}") from None
+    if array.dtype == object and not any(isinstance(value, str) for value in array.flat):  # as frames may hold numbers
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise BrodmannError(f"Expected samples that are numbers alone: {error}.") from None
+    return array
+
+
+def _processed(array: Array, preprocessing: Preprocessing, label: str = "x") -> Tensor:
+    """Processes raw inputs, (n, *preprocessing.shape), as in training; ``label`` is what errors call them."""
     check_numeric(array, label)
     if array.size == 0:
         raise BrodmannError(f"{label} must hold at least one example; it is empty. Add a row.")

@@ -23,7 +23,7 @@ from ..builders import mlp, residual_mlp, stream_mlp
 from ..checks import all_finite, check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..generators import Draws
-from ..losses import Loss, SumOfSquares
+from ..losses import Loss
 from ..network import Network
 from ..routing import check_partition
 from ..training import Callback, Interrupted, Schedule, Trainer, outputs_of
@@ -203,7 +203,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         }
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
             if self.optimiser == "rls":
-                self.network_ = Network(stream_mlp(**sizes), SumOfSquares(), lr=1.0)
+                self.network_ = Network(stream_mlp(**sizes))
             else:
                 builder = residual_mlp if self.residual else mlp
                 update = update_rule(self.optimiser, decay=decay)

@@ -62,11 +62,10 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         weight = self._weights(sample_weight, x)
         x, y, weight = without_weightless(weight, x, y, weight)
         schedule = self._schedule()
-        targets = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        targets = self._begin(x, y) if first else np.asarray(y, dtype=np.float64).reshape(len(x), -1)
         if first:
-            begun = self._begin(x, y)
-            self._target_scaler.fit(begun, sample_weight=weight)
-            if (begun == begun[:1]).all(axis=0).any():
+            self._target_scaler.fit(targets, sample_weight=weight)
+            if (targets == targets[:1]).all(axis=0).any():
                 warnings.warn(
                     "partial_fit takes the scale of targets from its first call, and here one is the same for all "
                     "samples: begin with more of them, or scale targets yourself.",

@@ -96,9 +96,9 @@ class KolenPollack(Feedback):
         if self.shared is not None and self.follower is None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
             before = self.shared.value.clone() if self.noise else None
-            self.shared.learn(signal.groups, None, driver, signal.x, lr, shared_decay)
+            self.shared.learn(driver, signal.x, signal.groups, lr, shared_decay)
             if before is not None:
                 change = self.shared.value - before
                 self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
         if self.areas is not None:
-            self.areas.learn(signal.groups, signal.part_delta, signal.x, area_lr, area_decay)
+            self.areas.learn(signal.part_delta, signal.x, signal.groups, area_lr, area_decay)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..updates import UpdateRule
 from .groups import Groups
-from .interface import Compiled, Operations, Target, compiled, rounding_seed
+from .interface import KnownRule, Operations, Target, known_rule, rounding_seed
 from .pure import Pure
 
 BLOCK_ROWS, BLOCK_OUT, BLOCK_IN = 32, 64, 32
@@ -219,7 +219,7 @@ class Cuda(Operations):
         """See `Operations.update`. Each target computes its gradient anew."""
         moved = [*targets] if bias is None else [*targets, bias]
         numbers = (delta.dtype, torch.int64)
-        known = compiled(rule)
+        known = known_rule(rule)
         if known is None or any(t.dtype not in numbers for it in moved for t in it.state.values()):
             Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
@@ -232,7 +232,7 @@ class Cuda(Operations):
                 _move(known, target, groups, slots, delta, one if target is bias else x)
 
 
-def _move(rule: Compiled, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
+def _move(rule: KnownRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
     """Moves the slots, (groups,), of one target by the rows of each group: delta (rows, out), x (rows, in)."""
     weight, state = target.weight, target.state
     first, second = state.get("first", state.get("velocity", weight)), state.get("second", weight)

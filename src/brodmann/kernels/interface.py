@@ -29,7 +29,7 @@ class Target(NamedTuple):
     decay: float
 
 
-class Compiled(NamedTuple):
+class KnownRule(NamedTuple):
     """What compiled kernels know of a rule.
 
     Attributes:
@@ -47,12 +47,12 @@ class Compiled(NamedTuple):
     state: tuple[str, ...]
 
 
-def compiled(rule: UpdateRule) -> Compiled | None:
+def known_rule(rule: UpdateRule) -> KnownRule | None:
     """Returns what kernels know of a rule, None for one of which they know nothing, as of a class of one's own."""
     if type(rule) is Adam:
-        return Compiled(2, rule.beta1, rule.beta2, rule.epsilon, ("first", "second", "steps"))
+        return KnownRule(2, rule.beta1, rule.beta2, rule.epsilon, ("first", "second", "steps"))
     if type(rule) is SGD:
-        return Compiled(int(rule.momentum > 0), rule.momentum, 0.0, 0.0, ("velocity",) if rule.momentum else ())
+        return KnownRule(int(rule.momentum > 0), rule.momentum, 0.0, 0.0, ("velocity",) if rule.momentum else ())
     return None
 
 

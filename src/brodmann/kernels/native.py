@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..updates import UpdateRule
 from .groups import Groups
-from .interface import Operations, Target, compiled, rounding_seed
+from .interface import Operations, Target, known_rule, rounding_seed
 from .library import NUMBERS, functions
 from .pure import Pure
 
@@ -59,7 +59,7 @@ class Native(Operations):
         bias: Target | None = None,
     ) -> None:
         """See `Operations.update`."""
-        weight, known = targets[0].weight, compiled(rule)
+        weight, known = targets[0].weight, known_rule(rule)
         if known is None or len(targets) > 2 or not _fit(known.state, targets, bias, delta, x):
             Pure().update(rule, targets, groups, slot, delta, x, bias)
             return

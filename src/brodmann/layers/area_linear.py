@@ -349,11 +349,11 @@ class AreaLinear(Layer):
         if self.shared_mode == "learned" and rates.shared:
             assert shared is not None
             beside = None if follower is None else follower.target(feedback_lr, decay)
-            shared.learn(groups, None, delta, x, lr * rates.shared, decay, follower=beside)
+            shared.learn(delta, x, groups, lr * rates.shared, decay, follower=beside)
         elif follower is not None:
-            follower.learn(groups, None, delta, x, feedback_lr, decay)
+            follower.learn(delta, x, groups, feedback_lr, decay)
         if areas is not None and area_rate:
-            areas.learn(groups, signal.part_delta, x, lr * area_rate, area_decay)
+            areas.learn(signal.part_delta, x, groups, lr * area_rate, area_decay)
 
     def _own_router(self) -> Router:
         if self.router is None:

@@ -260,7 +260,7 @@ class Router(nn.Module):
             x, delta = route.x, route.gate_down(route.gate_error)
             if weight is not None and self.projection.update_rule.repeats:
                 x, delta = counted(weights_of_rows(weight, len(x)), x, delta)
-            self.projection.learn(route.groups, None, delta, x, lr, 0.0)
+            self.projection.learn(delta, x, route.groups, lr, 0.0)
         if self.balance_rate:
             load = torch.bincount(route.cell, minlength=self.cells).to(self.balance.dtype)
             self.balance.add_(torch.sign(load.mean() - load), alpha=self.balance_rate)

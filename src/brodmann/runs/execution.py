@@ -21,7 +21,7 @@ from ..data.catalogue import is_own_file
 from ..errors import BrodmannError
 from ..files import alone_in, check_utf8, contents, empty, expanded, plain, write_json
 from ..network import Network
-from ..training import AlignmentRecord, AreaUse, Callback, MetricsFile, Trainer, evaluate
+from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
 from .assembly import in_numbers_of, learner_for, split_data, twin_of
 from .options import BASELINES, DTYPES, RunOptions
@@ -225,7 +225,7 @@ def _train(
 def _watchers(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
     """Returns what every run records of its network: the use of areas, and alignment where a copy is cheap."""
     x, y = train
-    watchers: list[Callback] = [AreaUse(x[:1024])]
+    watchers: list[Callback] = [AreaRecord(x[:1024])]
     if learner.total_parameters() <= SMALL:
         watchers.append(AlignmentRecord(x[:256], y[:256]))
     return watchers

@@ -18,16 +18,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..baselines import Backpropagation
-from ..checks import check_tensors, rows_not_finite
+from ..checks import rows_not_finite
 from ..data import Dataset, Preprocessing, Split, data_directory, load, load_inputs
-from ..data.inputs import places_of, process
+from ..data.inputs import process_samples
 from ..data.targets import TargetScale
 from ..errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError
 from ..files import expanded, read_json, write_json
@@ -219,10 +218,8 @@ class Run:
             BrodmannError: The run is not finished or damaged, or the samples are not such as it was trained on.
         """
         network, preprocessing = self.learner(), self.preprocessing()
-        if isinstance(samples, str | Path):
-            x = load_inputs(samples, preprocessing, self.columns)
-        else:
-            x = process(_numbers(self._in_order(samples)), preprocessing)
+        read = load_inputs if isinstance(samples, str | Path) else process_samples
+        x = read(samples, preprocessing, self.columns)  # type: ignore[arg-type]
         outputs = outputs_of(network, x.to(network.dtype))
         if bad := rows_not_finite(outputs):
             raise BrodmannError(
@@ -240,16 +237,6 @@ class Run:
             )
         return [classes[index] for index in outputs.argmax(1).tolist()]
 
-    def _in_order(self, samples: Any) -> Any:
-        """Returns a data frame, or a row of one, with the columns of the training data in their order, where named."""
-        if not hasattr(samples, "columns") and hasattr(samples, "index") and getattr(samples, "ndim", 0) == 1:
-            labels = [str(label) for label in samples.index]
-            row = not set(labels).isdisjoint(self.columns or ())
-            places = places_of(self.columns, labels, "The row") if row else None
-        else:
-            places = places_of(self.columns, [str(name) for name in getattr(samples, "columns", ())], "The frame")
-        return samples if places is None else numpy.asarray(samples)[..., places]
-
     def result(self) -> dict[str, Any] | None:
         """Returns the outcome, None before the end and where a file is damaged: the last checkpoint makes it again."""
         try:
@@ -262,30 +249,13 @@ class Run:
             return None
 
 
-def _numbers(samples: ArrayLike) -> NDArray[Any]:
-    if isinstance(samples, torch.Tensor):
-        check_tensors(samples=samples)
-        samples = samples.detach().cpu()
-        samples = samples.float() if samples.is_floating_point() else samples  # NumPy knows no bfloat16
-    try:
-        array = numpy.asarray(samples)
-    except ValueError as error:
-        raise BrodmannError(f"Expected samples of equal length, as an array or a tensor: {error}") from None
-    if array.dtype == object and not any(isinstance(value, str) for value in array.flat):  # as frames may hold numbers
-        try:
-            return array.astype(numpy.float64)
-        except (TypeError, ValueError) as error:
-            raise BrodmannError(f"Expected samples that are numbers alone: {error}.") from None
-    return array
-
-
 def _environment() -> dict[str, Any]:
     return {
         "brodmann": code_version(),
         "kernels": build().why,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": numpy.__version__,
+        "numpy": version("numpy"),
         "scikit_learn": version("scikit-learn"),  # importing it takes a second
         "platform": platform.platform(),
         "processors": os.cpu_count(),

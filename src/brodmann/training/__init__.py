@@ -1,18 +1,21 @@
 """Training: the loop over epochs, its schedule, what watches it, and how it scores, stops and goes on."""
 
 from .callback import Callback
-from .callbacks import AlignmentRecord, AreaUse, MetricsFile, ProgressBar, TensorBoard, read_metrics
 from .learner import Learner
+from .metrics_file import MetricsFile, read_metrics
 from .progress import Progress
+from .progress_bar import ProgressBar
+from .records import AlignmentRecord, AreaRecord
 from .schedule import SCHEDULES, Schedule
 from .scoring import evaluate, outputs_of, score
 from .signals import Interrupted
+from .tensorboard import TensorBoard
 from .trainer import Trainer
 
 __all__ = [
     "SCHEDULES",
     "AlignmentRecord",
-    "AreaUse",
+    "AreaRecord",
     "Callback",
     "Interrupted",
     "Learner",

@@ -139,7 +139,7 @@ def batch_seed(seed: int, epoch: int, number: int) -> int:
     return int(numpy.random.SeedSequence((int(seed), epoch, number)).generate_state(1, numpy.uint64)[0] >> 1)
 
 
-def batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
+def rows_of_batches(rows: int, size: int, seed: int, epoch: int) -> list[Tensor]:
     """Returns the shuffled row numbers of each batch; seed and epoch decide the order, nothing else."""
     generator = torch.Generator("cpu").manual_seed((int(seed) * 1_000_003 + epoch) % 2**63)
     return list(torch.split(torch.randperm(rows, generator=generator, device="cpu"), int(size)))

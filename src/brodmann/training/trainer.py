@@ -38,7 +38,7 @@ from .early_stopping import BestWeights, standing
 from .learner import Learner, check_learner
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
-from .schedule import Pace, Schedule, batch_seed, batches, learning_rate
+from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
 from .scoring import evaluate, right_and_counted
 from .signals import Waiting, waiting_signals
 
@@ -105,19 +105,11 @@ class Trainer:
             raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
         if transform is not None and not callable(transform):
             raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
-        if not isinstance(callbacks, Callback | Iterable):
-            raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
-        self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        self.callbacks = _in_turn(callbacks)
         self.transform = transform
         self.progress = Progress()
         self.rate: float | None = None
         self.failure: BaseException | None = None
-        for callback in self.callbacks:
-            if not isinstance(callback, Callback):
-                raise BrodmannError(
-                    f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it."
-                )
-        self.callbacks.sort(key=lambda callback: callback.last)
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
         self._stopping = False
@@ -256,7 +248,7 @@ class Trainer:
     def _epoch(self) -> None:
         progress, (_, batch_size, shape) = self.progress, self.pace
         largest, steps, count = self.lr, self.steps, len(self.samples)
-        order = batches(count, batch_size, self.schedule.seed, progress.epoch)
+        order = rows_of_batches(count, batch_size, self.schedule.seed, progress.epoch)
         # The last full batch: of a few samples all units may be off.
         watched = max(0, count // batch_size - 1)
         left = range(progress.batch, len(order))
@@ -376,6 +368,17 @@ def _device(network: Learner) -> torch.device:
     held = (parameter for _, part in network.named_modules() for parameter in part.parameters())
     first = next(held, None)
     return torch.device("cpu") if first is None else first.device
+
+
+def _in_turn(callbacks: Any) -> list[Callback]:
+    """Returns callbacks in the order in which they are called."""
+    if not isinstance(callbacks, Callback | Iterable):
+        raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it.")
+    return sorted(found, key=lambda callback: callback.last)
 
 
 def _is_empty(part: Any) -> bool:

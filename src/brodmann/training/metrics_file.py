@@ -1,0 +1,45 @@
+"""The file of metrics: a row for every epoch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import BrodmannError
+from ..files import write_bytes
+from .callback import Callback
+from .trainer import Trainer
+
+
+class MetricsFile(Callback):
+    """Keeps ``metrics.jsonl``: a JSON object per epoch, whole at any moment, also after a resume."""
+
+    last = True
+
+    def __init__(self, path: Path) -> None:
+        """Writes to this path."""
+        self.path = path
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        rows = [*trainer.progress.history, row]
+        write_bytes(self.path, "".join(json.dumps(one) + "\n" for one in rows).encode())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Returns what a `MetricsFile` holds, a row per epoch; one that is not there holds none.
+
+    Raises:
+        BrodmannError: A line is no row of an epoch.
+    """
+    if not path.is_file():
+        return []
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        whole = all(isinstance(row, dict) and "epoch" in row for row in rows)
+    except (ValueError, OSError):
+        whole = False
+    if not whole:
+        raise BrodmannError(f"{path} is damaged: expected a JSON object with an epoch on every line. Remove the file.")
+    return rows

@@ -1,0 +1,71 @@
+"""The progress bar of a training."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .callback import Callback
+from .trainer import Trainer
+
+_SHOWN = ("validation_accuracy", "validation_r2")
+
+
+class ProgressBar(Callback):
+    """Loss, accuracy, areas in use, samples per second and time left, on standard error."""
+
+    last = True
+
+    def __init__(self, title: str) -> None:
+        """Shows this title before the bar."""
+        self.title = title
+        self.bar: Progress | None = None
+        self.facts = ""
+        self.began, self.samples = 0.0, 0  # of training alone: what an evaluation or a first import takes is no step's
+
+    def _start(self, trainer: Trainer) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.task = self.bar.add_task(self.title, total=trainer.steps, facts="", completed=trainer.progress.step)
+        self.began, self.samples = trainer.progress.seconds, 0
+        self.bar.start()
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """See `Callback`."""
+        if self.bar is None:
+            self._start(trainer)
+            return
+        self.samples += trainer.pace.batch_size
+        if trainer.progress.step % 20 == 0:
+            self._show(self.bar, trainer, loss)
+
+    def _show(self, bar: Progress, trainer: Trainer, loss: float) -> None:
+        rate = self.samples / max(trainer.progress.seconds - self.began, 1e-9)
+        facts = f"loss {loss:.4f} {self.facts} {rate:,.0f} samples/s"
+        bar.update(self.task, completed=trainer.progress.step, facts=facts)
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        facts = [f"{key.removeprefix('validation_')} {row[key]:.4f}" for key in _SHOWN if key in row]
+        if row.get("effective_areas"):
+            ends = dict.fromkeys(f"{end(row['effective_areas']):.1f}" for end in (min, max))
+            facts.append(f"areas {'-'.join(ends)}")
+        self.facts = " ".join(facts)
+        if self.bar is not None:
+            self._show(self.bar, trainer, row["train_loss"])
+            if not self.bar.console.is_terminal:
+                print(f"{self.title} epoch {row['epoch']}: loss {row['train_loss']:.4f} {self.facts}", file=sys.stderr)
+
+    def on_end(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

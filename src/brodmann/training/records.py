@@ -1,0 +1,99 @@
+"""Records: what an epoch's row also tells of, the use of areas and the alignment of errors."""
+
+from __future__ import annotations
+
+import warnings
+from math import isnan
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..network import Network, routers
+from ..routing import Router
+from ..telemetry import alignment, area_usage
+from .callback import Callback
+from .trainer import Trainer
+
+
+class AreaRecord(Callback):
+    """Adds ``effective_areas`` and ``dead_areas``, a number per routed layer, to every epoch's row.
+
+    Where areas grow by themselves, also ``area_counts``, the samples of every area of each router; ``tension``, how
+    near each router came to a split, see `brodmann.routing.Conflict`; and ``splits``, those of the epoch: which cells
+    went from which area to which.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        """Counts on the samples x (n, ...)."""
+        self.x = x
+        self._known: dict[str, Tensor] = {}  # partition of each router after the splits that rows have told of
+
+    def on_start(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        if isinstance(trainer.network, Network):
+            progress = trainer.progress
+            told = [split for row in progress.history for split in row.get("splits", ())]
+            for name, router in routers(trainer.network):
+                # A training that goes on began as one area, and split as its rows say, if not in the epoch that runs.
+                known = torch.zeros_like(router.partition) if progress.step else router.partition.clone()
+                for split in told:
+                    if split["layer"] == name:
+                        known[split["cells"]] = split["to"]
+                self._known[name] = known
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        if isinstance(trainer.network, Network):
+            usage = area_usage(trainer.network, self.x)
+            row["effective_areas"] = [round(layer.effective, 3) for layer in usage]
+            row["dead_areas"] = [layer.dead for layer in usage]
+            growing = {name: router for name, router in routers(trainer.network) if router.conflict is not None}
+            if growing:
+                shown = [layer for layer in usage if layer.layer in growing]
+                row["area_counts"] = [layer.counts for layer in shown]
+                row["tension"] = [_tension(growing[layer.layer]) for layer in shown]
+                row["splits"] = [one for name, router in growing.items() for one in self._new_splits(name, router)]
+
+    def _new_splits(self, name: str, router: Router) -> list[dict[str, Any]]:
+        """Returns the splits of a router that no row has told of yet, and takes them as told."""
+        before, now = self._known[name], router.partition
+        moved = dict.fromkeys(zip(before.tolist(), now.tolist(), strict=True))
+        self._known[name] = now.clone()
+        return [
+            {"layer": name, "from": old, "to": new, "cells": ((before == old) & (now == new)).nonzero()[:, 0].tolist()}
+            for old, new in moved
+            if old != new
+        ]
+
+
+def _tension(router: Router) -> float:
+    assert router.conflict is not None
+    return round(float(router.conflict.tension), 4)
+
+
+class AlignmentRecord(Callback):
+    """Adds ``alignment``, layer -> cosine of its error and the true gradient or None, to every epoch's row.
+
+    And ``weight_alignment``, layer -> cosine of its feedback matrix and ``W0``, where there is one of each. See
+    `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws both. Where the network cannot be
+    copied, or autograd cannot follow it, since its layers may be anybody's, it says so once and adds nothing.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        """Measures on the samples x (n, ...) and targets y (n, ...): a few hundred do."""
+        self.x, self.y, self.possible = x, y, True
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        if isinstance(trainer.network, Network) and self.possible:
+            try:
+                found = alignment(trainer.network, self.x, self.y)
+            except Exception as error:  # of parts of the user's own; a training does not end for want of a figure
+                self.possible = False
+                warnings.warn(f"The alignment of this network is not recorded: {error}", stacklevel=2)
+                return
+            cosines = {layer.layer: layer.cosine for layer in found}
+            row["alignment"] = {name: None if isnan(value) else round(value, 4) for name, value in cosines.items()}
+            weights = {layer.layer: layer.weight_cosine for layer in found}
+            row["weight_alignment"] = {name: round(value, 4) for name, value in weights.items() if value is not None}
