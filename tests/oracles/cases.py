@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from brodmann import RLS, SGD, Adam, BatchNorm, Graph, Layer, Residual, Sequential, affine, convnet, mlp, residual_mlp
 from brodmann.builders import FEEDBACKS
 from brodmann.builders.parts import Parts, activation_of
-from brodmann.layers import GRU, LSTM, Cell, Local, Recurrent
+from brodmann.layers import GRU, LSTM, Local, Recurrent
 
 RULES = {
     "sgd": SGD(),
@@ -80,11 +80,11 @@ def normed(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
     return parts.wrap(Sequential(*lower, *upper, parts.layer(4, 3)))
 
 
-def recurrent(cell: Cell, *, areas: int, activation: str = "relu", **options: Any) -> Layer:
+def recurrent(*, areas: int, activation: str = "relu", **options: Any) -> Layer:
     """Builds a network that reads the features as steps of a sequence, and its last step."""
     parts = Parts(5, 3, areas, **options)
-    first = Recurrent(parts.layer(1, 4 * cell.gates, lowest=True), parts.layer(4, 4 * cell.gates), cell)
-    second = Recurrent(parts.layer(4, 3 * cell.gates), parts.layer(3, 3 * cell.gates), cell)
+    first = Recurrent(parts.layer(1, 4 * 4, lowest=True), parts.layer(4, 4 * 4), LSTM())
+    second = Recurrent(parts.layer(4, 3 * 3), parts.layer(3, 3 * 3), GRU())
     steps = Local(nn.Unflatten(1, (5, 1))), first, activation_of(activation), second
     return parts.wrap(Sequential(*steps, Local(partial(torch.select, dim=1, index=-1)), parts.layer(3, 3)))
 
@@ -95,8 +95,7 @@ BODIES: dict[str, Callable[..., Layer]] = {
     "widening": widening,
     "branching": branching,
     "normed": normed,
-    "recurrent": partial(recurrent, LSTM()),
-    "recurrent, gated": partial(recurrent, GRU()),
+    "recurrent": recurrent,
     "convnet": partial(convnet, (1, 1, 5), 3, channels=(2, 3), pool=1),
 }
 """Five features, three outputs."""
