@@ -194,6 +194,17 @@ class Kept(nn.Sequential):
         return self
 
 
+class KeptWhereCalled(nn.Module):
+    """Puts its norm into inference mode where it calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.norm, self.readout = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.norm.eval()(self.map(x).tanh()))
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "sequences": (
         lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.Tanh(), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(16, 3)),
@@ -213,6 +224,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "by function": (lambda: nn.Sequential(ByFunction(), nn.Linear(4, 3)), (4,)),
     "kept": (lambda: Kept(nn.Linear(4, 5), nn.Tanh(), nn.BatchNorm1d(5), nn.Linear(5, 3)), (4,)),
+    "kept where called": (KeptWhereCalled, (4,)),
     "of what comes": (lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), (4,)),
 }
 
@@ -228,10 +240,12 @@ def test_converted_it_learns_as_under_autograd(name: str, statistics: str) -> No
         model[2].forward = partial(nn.BatchNorm1d.forward, model[2])
     for _ in range(4):
         model(2.0 * torch.randn(20, *shape) + 1.0)
-    if name == "kept":
-        nn.init.uniform_(model[2].running_var, 0.5, 2.0)
+    kept = "kept" in name
+    for part in model.modules():
+        if kept and isinstance(part, nn.BatchNorm1d):
+            nn.init.uniform_(part.running_var, 0.5, 2.0)
     body = from_torch(model, shape, areas=1, feedback="transpose", update=SGD(), batch_norms=statistics)
-    assert len(norms(body)) == (statistics == "batch" and name != "kept")
+    assert [norm.fixed for norm in norms(body)] == ([kept] if statistics == "batch" else [])
     network = Network(body, lr=0.1)
     if statistics == "running":
         model.eval()
@@ -245,8 +259,8 @@ def test_converted_it_learns_as_under_autograd(name: str, statistics: str) -> No
         loss.backward()
         theirs.step()
         losses.append(loss.item())
-    # A norm that stays is a factor and a summand here, which move otherwise than factors and a summand over others.
-    steps = 4 if statistics == "batch" and name != "kept" else 1
+    # As at inference a norm is a factor and a summand, or in the map below: these move otherwise than its own.
+    steps = 4 if statistics == "batch" else 1
     ours = [float(network.learn(x, y)) for _ in range(steps)]
     assert ours == pytest.approx(losses[:steps], abs=1e-10)
     if steps > 1:
@@ -265,12 +279,55 @@ def test_networks_with_norms_go_through_files(tmp_path: Path) -> None:
     assert "BatchNorm(\n        6, momentum=0.1, eps=1e-05" in str(network)
 
 
+class Applied(nn.Module):
+    """A function of a map, a norm, and tensors for one."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.map, self.readout = function, nn.Linear(4, 4), nn.Linear(4, 3)
+        self.norm, self.gain = nn.BatchNorm1d(4, affine=False), nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.function(self, self.map(x)))
+
+    def by_function(self, x: Tensor, *weights: Tensor | None) -> Tensor:
+        return functional.batch_norm(x, self.norm.running_mean, self.norm.running_var, *weights, self.training)
+
+
+def test_norms_of_training_alone_are_told_of() -> None:
+    def only_there(model: Any, x: Tensor) -> Tensor:
+        return functional.batch_norm(x, None, None, training=True) if model.training else x
+
+    with pytest.warns(UserWarning, match="What Applied does only in training mode is left out"):
+        from_torch(Applied(only_there), (4,))
+
+
+COMPUTED = "batch_norm cannot be converted with statistics or factors that are computed, or with one of factors and"
+SHARED = "Expected layers with weights of their own, got weights that stand in the model twice."
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda m, x: m.by_function(x, 2 * m.gain, m.gain), COMPUTED),
+        (lambda m, x: m.by_function(x, m.gain, None), COMPUTED),
+        (lambda m, x: m.norm(x) + m.norm(x.tanh()), SHARED),
+        (lambda m, x: m.by_function(m.by_function(x, None, None).tanh(), None, None), SHARED),
+    ],
+)
+def test_norms_that_cannot_be_converted_are_named(function: Callable[[Any, Tensor], Tensor], message: str) -> None:
+    with pytest.raises(BrodmannError) as error:
+        from_torch(Applied(function), (4,))
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (partial(BatchNorm, 0), "Expected features to be a whole number of at least 1, got 0."),
         (partial(BatchNorm, 4, momentum=1.5), "Expected momentum to be a share of at most 1, got 1.5."),
         (partial(BatchNorm, 4, momentum=-0.5), "Expected momentum to be a number of at least 0, got -0.5."),
+        (partial(BatchNorm, 4, fixed=1), "Expected fixed to be True or False, got 1."),
         (partial(BatchNorm, 4, eps=0.0), "Expected eps to be a number above 0, got 0.0."),
         (partial(BatchNorm, 4, update="adam"), "Expected update to be a rule such as Adam(), got 'adam'."),
         (

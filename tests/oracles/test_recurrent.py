@@ -145,7 +145,8 @@ class Begun(Reader):
 
     def forward(self, x: Tensor) -> Tensor:
         states = [self.begin(self.layer.num_layers, x.size(0), 6).to(x.device) for _ in range(2)]
-        return self.readout(self.layer(x, tuple(states))[0])
+        self.layer.flatten_parameters()
+        return self.readout(self.layer(x, hx=tuple(states))[0])
 
 
 def test_a_state_of_zeros_is_that_which_is_taken_anyway() -> None:
@@ -153,9 +154,20 @@ def test_a_state_of_zeros_is_that_which_is_taken_anyway() -> None:
     torch.testing.assert_close(from_torch(model, (STEPS, 5), areas=1)(x), model(x).detach())
 
 
+class ReadsCells(Reader):
+    """Answers by the cells after the last step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.layer(x)[1][1][-1])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: from_torch(ReadsCells(nn.LSTM, "state", batch_first=True), (STEPS, 5)),
+            "The cells of an nn.LSTM after the last step cannot be converted: read its output, or its state h.",
+        ),
         (lambda: recurrent(None, LSTM()), "errors go back in time, got none."),
         (
             lambda: recurrent(partial(Direct, outputs=3), LSTM()),

@@ -10,6 +10,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..errors import BrodmannError
+
+TRAINING = "training"
+"""Of a node that calls a module, whether that was in training mode."""
+
 
 class FixedNorm(nn.Module):
     """A batch norm as it is at inference: a factor and a summand for each channel."""
@@ -23,6 +28,10 @@ class FixedNorm(nn.Module):
         """Takes x as the norm does; returns the same shape."""
         norm = self.norm
         return functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+
+class KeptNorm(FixedNorm):
+    """A batch norm that a network keeps from training mode, whose own factor and summand learn."""
 
 
 class NormOfFunction(_BatchNorm):
@@ -45,6 +54,9 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
         graph: Of the network at inference, which is changed.
         training: Of the same in training mode.
         root: The network, which gets the modules.
+
+    Raises:
+        BrodmannError: One takes other tensors than those that the network holds, or factors without summands.
     """
     here, there = _norms(graph), _norms(training)
     if len(here) != len(there):  # which is told of, as of all that differs
@@ -54,10 +66,14 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
         names = ("running_mean", "running_var", "weight", "bias")
         held = {name: _held(given[name], root) for name in names}
         momentum = learning["momentum"]
-        if given["training"] is not False or learning["training"] is not True or not isinstance(momentum, float):
+        if given["training"] is not False or learning["training"] is not True:
             continue
-        if any(held[name] is None for name in names[:2]) or (held["weight"] is None) != (held["bias"] is None):
-            continue
+        known = all((held[name] is None) == (given[name] is None) for name in names) and isinstance(momentum, float)
+        if not known or held["running_mean"] is None or (held["weight"] is None) != (held["bias"] is None):
+            raise BrodmannError(
+                "batch_norm cannot be converted with statistics or factors that are computed, or with one of factors "
+                "and summands: hand it tensors that the network holds, or take nn.BatchNorm1d and its like."
+            )
         name = f"batch_norm_{number}"
         root.add_module(name, NormOfFunction({**held, "eps": given["eps"], "momentum": momentum}).eval())
         with graph.inserting_after(node):
@@ -65,16 +81,17 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
         graph.erase_node(node)
 
 
-def fix_norms(root: nn.Module, training: nn.Module) -> None:
-    """Puts a `FixedNorm` in the place of each batch norm that a network does not put into training mode.
+def keep_norms(root: nn.Module, training: fx.Graph) -> None:
+    """Puts a `KeptNorm` in the place of each batch norm that is called at inference in training mode too.
 
     Args:
         root: The network, whose modules are changed.
-        training: The same in training mode.
+        training: Its graph in training mode.
     """
-    for name, part in list(root.named_modules()):
-        if isinstance(part, _BatchNorm) and not training.get_submodule(name).training:
-            root.set_submodule(name, FixedNorm(part))
+    for name in {str(node.target) for node in training.nodes if node.meta.get(TRAINING) is False}:
+        part = root.get_submodule(name)
+        if isinstance(part, _BatchNorm):
+            root.set_submodule(name, KeptNorm(part))
 
 
 def _norms(graph: fx.Graph) -> list[fx.Node]:

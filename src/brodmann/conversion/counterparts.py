@@ -19,7 +19,7 @@ from ..layer import Layer
 from ..layers import BatchNorm, ChannelsLast, Constant, Patches, Recurrent, Sequential, affine
 from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
-from .batch_norms import FixedNorm
+from .batch_norms import FixedNorm, KeptNorm
 from .norms import NORMS, ImageNorm, ScaledNorm
 from .recurrent import Recurrence
 from .steps import Step, Weighted, said
@@ -73,6 +73,8 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
         return _convolution(operation, parts, _rows_for_each(step, operation.out_channels, output_rows), lowest=lowest)
     if isinstance(operation, _BatchNorm):
         return _batch_norm(operation, ndim, parts)
+    if isinstance(operation, KeptNorm):
+        return _batch_norm(operation.norm, ndim, parts, fixed=True)
     if isinstance(operation, FixedNorm):
         return _fixed(operation.norm, ndim, parts)
     of_images = _of_images(operation) if ndim == 4 else None
@@ -162,10 +164,10 @@ def _laid(of_channels: Tensor, ndim: int) -> Tensor:
     return channels_last(of_channels.detach().reshape(1, -1, *(1,) * (ndim - 2)))[0]
 
 
-def _batch_norm(norm: _BatchNorm, ndim: int, parts: Parts) -> Layer:
+def _batch_norm(norm: _BatchNorm, ndim: int, parts: Parts, *, fixed: bool = False) -> Layer:
     """Returns a batch norm that starts as another one."""
     _running(norm)
-    own = BatchNorm(norm.num_features, update=parts.update_rule, start=norm)
+    own = BatchNorm(norm.num_features, update=parts.update_rule, start=norm, fixed=fixed)
     if ndim in (2, 4):
         return own
     last, second = (partial(torch.movedim, source=a, destination=b) for a, b in ((1, -1), (-1, 1)))

@@ -29,7 +29,8 @@ def folded(steps: Sequence[Step]) -> list[Step]:
             fused = _fused(below.operation, step.operation, below.after.ndim)
         if below is None or fused is None:
             names[step.name] = step.name
-            fixed = FixedNorm(step.operation) if isinstance(step.operation, _BatchNorm) else step.operation
+            norm = step.operation.norm if isinstance(step.operation, FixedNorm) else step.operation
+            fixed = FixedNorm(norm) if isinstance(norm, _BatchNorm) else norm
             found[step.name] = replace(step, operation=fixed, sources=tuple(names[source] for source in step.sources))
         else:
             names[step.name] = below.name

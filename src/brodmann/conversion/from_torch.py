@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..builders import Parts
 from ..checks import check_whole
@@ -93,7 +94,7 @@ def from_torch(
             others of their batch while learning, those of other areas too, and running statistics follow;
             ``"running"``: they stay what they are at inference, folded into the map below, or a factor and a summand
             that learn. Every sample then stands alone, and there are fewer layers: for trained models and small
-            batches. Norms that a model keeps from training mode are always so.
+            batches. Norms that a model keeps from training mode go by running statistics in both cases.
 
     Returns:
         A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
@@ -167,12 +168,17 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
 
 
 def _check_untied(steps: Sequence[Step]) -> None:
-    """Raises where two steps share a parameter, whose copies would go apart."""
+    """Raises where two steps share a parameter or statistics, whose copies would go apart."""
     parts = [step.operation for step in steps if isinstance(step.operation, nn.Module | nn.Parameter)]
-    held = [part.parameters() if isinstance(part, nn.Module) else [part] for part in parts]
-    count = Counter(id(parameter) for parameters in held for parameter in parameters)
+    held = [[*part.parameters(), *_statistics(part)] if isinstance(part, nn.Module) else [part] for part in parts]
+    count = Counter(id(tensor) for tensors in held for tensor in tensors)
     if any(number > 1 for number in count.values()):
         raise tied()
+
+
+def _statistics(part: nn.Module) -> list[Tensor]:
+    """Returns what moves in a module beside its parameters."""
+    return [part.running_mean] if isinstance(part, _BatchNorm) and part.running_mean is not None else []
 
 
 @torch.no_grad()

@@ -67,12 +67,15 @@ class RecurrentLayer(nn.Module):
         self.backward = nn.ModuleList(Recurrence(layer, level, reverse=True) for level in reverse)
         self.dropout = nn.Dropout(layer.dropout) if layer.dropout and layer.num_layers > 1 else None
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def flatten_parameters(self) -> None:
+        """Does nothing: networks call it for graphics processors."""
+
+    def forward(self, x: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Takes (samples, steps, in), or steps first; returns the output and the state after the last step.
 
         Of the cells of an `nn.LSTM` that state holds none.
         """
-        if not all(map(_is_zero, state if isinstance(state, tuple | list) else (state,))):
+        if not all(map(_is_zero, hx if isinstance(hx, tuple | list) else (hx,))):
             raise BrodmannError(
                 "A recurrent layer cannot be converted with a state to begin with that is not of torch.zeros: leave it "
                 "out."
@@ -93,7 +96,21 @@ class RecurrentLayer(nn.Module):
         after = torch.stack(last)
         if not self.batch_first:
             x = x.transpose(0, 1)
-        return x, (after, None) if self.keeps_cells else after
+        return x, (after, _Cells()) if self.keeps_cells else after
+
+
+class _Cells:
+    """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, index: Any) -> Any:
+        raise BrodmannError(
+            "The cells of an nn.LSTM after the last step cannot be converted: read its output, or its state h."
+        )
 
 
 def _is_zero(state: Any) -> bool:

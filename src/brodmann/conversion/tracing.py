@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
-from .batch_norms import fix_norms, make_norms
+from .batch_norms import TRAINING, keep_norms, make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import FOLLOWED, Followed, asks_metadata, package_of, parts_of
 from .in_place import leave_out_writing
@@ -84,7 +84,7 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
             )
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
     leave_out_dropouts(graph, training, drawing, type(root[0]).__name__)
-    fix_norms(root, twin)
+    keep_norms(root, training)
     make_norms(graph, training, root)
     leave_out_writing(graph, root, sample)
     for node in graph.nodes:
@@ -117,6 +117,8 @@ class _StopsAtMaps(fx.Tracer):
         if hides and any(map(self._is_parameter, parts_of((args, kwargs)))):
             return target(*args, **kwargs)
         made = super().create_proxy(kind, target, args, kwargs, *others, **more)
+        if kind == "call_module":
+            made.node.meta[TRAINING] = self.root.get_submodule(target).training
         if not torch.is_grad_enabled():
             mark(made.node, self.root.get_submodule(target) if kind == "call_module" else None)
         return made

@@ -25,7 +25,7 @@ DROPOUTS: dict[Any, type[nn.Module]] = {
 }
 """Functions that a module stands for, which draws while learning alone."""
 ATTENTION = functional.scaled_dot_product_attention
-JUDGED_APART = {*DROPOUTS, ATTENTION, functional.batch_norm}
+JUDGED_APART = {*DROPOUTS, ATTENTION}
 """Functions of which it is known what a conversion makes of their training mode."""
 
 
@@ -43,7 +43,9 @@ def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
         if node.op == "call_module":
             calls[callers[-2]][str(node.target)] += 1
         elif node.op in ("call_function", "call_method") and node.target not in JUDGED_APART:
-            settings = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
+            settings: Any = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
+            if node.target is functional.batch_norm:  # which of them are of training mode alone is known
+                settings = ""
             calls[callers[-1]][f"{name_of(node)}{settings}"] += 1
     return calls
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..checks import check_positive, check_real, check_whole
+from ..checks import check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
 from ..recording import unrecorded
@@ -26,7 +26,7 @@ class BatchNormTrace(NamedTuple):
         mean: That it subtracted, (features,); empty where `several` is not so.
         root: ``1 / sqrt(v + eps)`` of the batch, (features,); likewise.
         running: Running mean and variance as they are after this step, (features,) each.
-        several: Whether there were several values of each feature, and so statistics of the batch.
+        several: Whether it went by statistics of the batch, of several values of each feature.
     """
 
     x: Tensor
@@ -73,6 +73,7 @@ class BatchNorm(Layer):
         momentum: float | None = 0.1,
         eps: float = 1e-5,
         start: _BatchNorm | None = None,
+        fixed: bool = False,
     ) -> None:
         """Starts as a norm that has seen nothing, or as another one.
 
@@ -84,6 +85,7 @@ class BatchNorm(Layer):
             eps: Added to every variance. Default 1e-5, as in PyTorch.
             start: A norm of PyTorch's whose factors, summands, statistics, momentum and eps it takes, in place of the
                 arguments. Without a rule its factors and summands stay. Default None.
+            fixed: Whether statistics stay as they are, and count while learning too. Default False.
 
         Raises:
             BrodmannError: A number is out of range, or the start has another size or no running statistics.
@@ -102,7 +104,8 @@ class BatchNorm(Layer):
             if momentum > 1:
                 raise BrodmannError(f"Expected momentum to be a share of at most 1, got {momentum}.")
         check_positive(eps=eps)
-        self.features, self.momentum, self.eps = features, momentum, eps
+        check_switch(fixed=fixed)
+        self.features, self.momentum, self.eps, self.fixed = features, momentum, eps, fixed
         self.gain = self.shift = None
         if start is not None and start.affine:
             self.gain, self.shift = Constant(start.weight, update), Constant(start.bias, update)
@@ -116,8 +119,8 @@ class BatchNorm(Layer):
 
     @property
     def learns(self) -> bool:
-        """It does: its statistics follow what comes."""
-        return True
+        """Whether statistics follow what comes, or factors and summands learn."""
+        return not self.fixed or super().learns
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., features); returns the same shape."""
@@ -132,7 +135,7 @@ class BatchNorm(Layer):
 
     def by_batch(self, x: Tensor) -> Tensor:
         """Returns what `trace` does, by operations that autograd knows: x (..., features)."""
-        rows, several = x.reshape(-1, self.features), x.numel() > self.features
+        rows, several = x.reshape(-1, self.features), x.numel() > self.features and not self.fixed
         mean, variance = (None, None) if several else (self.mean, self.variance)
         return functional.batch_norm(rows, mean, variance, *self._weights, several, eps=self.eps).reshape(x.shape)
 
@@ -141,7 +144,7 @@ class BatchNorm(Layer):
         """Learning forward pass: by the statistics of the batch."""
         self._check(x)
         rows, (mean, variance) = _as_image(x), (self.mean.clone(), self.variance.clone())
-        several = rows.shape[2] > 1
+        several = rows.shape[2] > 1 and not self.fixed
         momentum = 1.0 / (1 + int(self.batches)) if self.momentum is None else self.momentum
         gain, shift = self._weights
         y, of_batch, root = torch.native_batch_norm(rows, gain, shift, mean, variance, several, momentum, self.eps)
@@ -187,7 +190,8 @@ class BatchNorm(Layer):
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
-        return f"{self.features}, momentum={self.momentum}, eps={self.eps}"
+        moves = "fixed" if self.fixed else f"momentum={self.momentum}"
+        return f"{self.features}, {moves}, eps={self.eps}"
 
 
 def _as_image(x: Tensor) -> Tensor:
