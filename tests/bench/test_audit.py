@@ -189,6 +189,7 @@ def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
         "depth-mnist",
         "interference-mixture",
         "interference-mnist",
+        "interference-permuted",
         "interference-split",
         "paper",
         "scale",
