@@ -955,7 +955,7 @@ class Stopping(torch.utils.data.Dataset):
 
     def __getitem__(self, row):
         if row == 5:
-            os.killpg(0, signal.SIGINT)  # as a terminal does: training and workers get it
+            os.killpg(0, getattr(signal, sys.argv[2]))  # training and workers get it
         return torch.randn(5), row % 3
 
 if __name__ == "__main__":
@@ -969,17 +969,18 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_leave_an_interrupt_of_the_terminal_to_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "steps"), [("SIGINT", 1), ("SIGTERM", 0)])  # the second ends the workers
+def test_a_signal_to_all_processes_is_the_trainings(tmp_path: Path, name: str, steps: int) -> None:
     (tmp_path / "script.py").write_text(INTERRUPTED, encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run")],
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run"), name],
         capture_output=True,
         text=True,
         start_new_session=True,
         timeout=120,
         check=False,
     )
-    assert (run.stdout, run.stderr, run.returncode) == ("interrupted after 1\n", "", 0)
+    assert (run.stdout, run.stderr, run.returncode) == (f"interrupted after {steps}\n", "", 0)
     assert checkpoint_names(tmp_path / "run")
 
 

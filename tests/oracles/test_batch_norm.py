@@ -290,6 +290,10 @@ class Applied(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.readout(self.function(self, self.map(x)))
 
+    def statistics(self, always: bool = False) -> tuple[Tensor | None, Tensor | None]:
+        used = always or not self.training
+        return (self.norm.running_mean, self.norm.running_var) if used else (None, None)
+
     def by_function(self, x: Tensor, *weights: Tensor | None) -> Tensor:
         return functional.batch_norm(x, self.norm.running_mean, self.norm.running_var, *weights, self.training)
 
@@ -302,7 +306,94 @@ def test_norms_of_training_alone_are_told_of() -> None:
         from_torch(Applied(only_there), (4,))
 
 
-COMPUTED = "batch_norm cannot be converted with statistics or factors that are computed, or with one of factors and"
+class Frozen(nn.Module):
+    """Keeps a body from training mode, dropout in it too, as those do who train a readout on top of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.BatchNorm1d(6), nn.Dropout(0.5))
+        self.layer, self.readout = nn.GRU(6, 4, 2, batch_first=True, dropout=0.5), nn.Linear(4, 3)
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        self.body.eval()
+        self.layer.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.layer(self.body(x)[:, None])[0][:, -1])
+
+
+class Averaging(nn.BatchNorm1d):
+    """A mean over all batches whose share it computes, as norms of timm do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = 0.0
+        if self.training:
+            self.num_batches_tracked.add_(1)
+            share = 1.0 / float(self.num_batches_tracked)
+        mean, variance = self.running_mean, self.running_var
+        return functional.batch_norm(x, mean, variance, self.weight, self.bias, self.training, share, self.eps)
+
+
+class Auxiliary(nn.Module):
+    """Has a head for training alone, with a norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.norm, self.readout = nn.Linear(4, 5), Averaging(5, momentum=None), nn.Linear(5, 3)
+        self.beside = nn.Sequential(nn.Linear(5, 5), Averaging(5, momentum=None))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.map(x).tanh())
+        if self.training:
+            self.last = self.beside(h)
+        return self.readout(h)
+
+
+def keeping_statistics() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.BatchNorm1d(5), nn.Linear(5, 3))
+    model[2].track_running_stats = False
+    return model
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.filterwarnings("ignore:What .* does only in training mode")
+@pytest.mark.parametrize(
+    "build",
+    [
+        Frozen,
+        Auxiliary,
+        keeping_statistics,
+        lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), Averaging(5, momentum=None), nn.Linear(5, 3)),
+    ],
+)
+def test_what_models_keep_or_compute_for_their_norms_is_heeded(build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = build().train()
+    network = Network(from_torch(model, (4,), areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    theirs = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        x, y = 2.0 * torch.randn(16, 4) + 1.0, torch.arange(16) % 3
+        loss = functional.cross_entropy(model(x), y)
+        theirs.zero_grad()
+        loss.backward()
+        theirs.step()
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+    torch.testing.assert_close(network(x), model.eval()(x).detach())
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_norms_without_summands_are_converted(statistics: str) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+    model[0].bias = model[2].bias = None
+    model(torch.randn(20, 4) + 1.0)
+    network, x = Network(from_torch(model, (4,), areas=1, batch_norms=statistics)), torch.randn(9, 4)
+    torch.testing.assert_close(network(x), model.eval()(x).detach())
+    network.learn(x, torch.arange(9) % 3)
+
+
+COMPUTED = "batch_norm cannot be converted with statistics or factors that are computed or differ in training mode, or"
 SHARED = "Expected layers with weights of their own, got weights that stand in the model twice."
 
 
@@ -311,6 +402,14 @@ SHARED = "Expected layers with weights of their own, got weights that stand in t
     [
         (lambda m, x: m.by_function(x, 2 * m.gain, m.gain), COMPUTED),
         (lambda m, x: m.by_function(x, m.gain, None), COMPUTED),
+        (
+            lambda m, x: functional.batch_norm(x, *m.statistics(), training=m.training),
+            COMPUTED,
+        ),
+        (
+            lambda m, x: functional.batch_norm(x, *m.statistics(True), training=m.training, eps=0.1 + m.training),
+            COMPUTED,
+        ),
         (lambda m, x: m.norm(x) + m.norm(x.tanh()), SHARED),
         (lambda m, x: m.by_function(m.by_function(x, None, None).tanh(), None, None), SHARED),
     ],

@@ -154,6 +154,27 @@ def test_a_state_of_zeros_is_that_which_is_taken_anyway() -> None:
     torch.testing.assert_close(from_torch(model, (STEPS, 5), areas=1)(x), model(x).detach())
 
 
+class Single(Cell):
+    """Returns a tensor instead of a tuple."""
+
+    def __call__(self, below: Tensor, before: Tensor, state: tuple[Tensor, ...]) -> Any:
+        return torch.tanh(below + before)
+
+
+class Holding(Leaky, nn.Module):
+    """Holds a parameter."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.rate = nn.Parameter(torch.ones(()))
+
+
+def levels_of_one() -> nn.Module:
+    model = Reader(nn.RNN, "last", batch_first=True, num_layers=2)
+    model.layer.weight_hh_l1 = model.layer.weight_hh_l0
+    return model
+
+
 class ReadsCells(Reader):
     """Answers by the cells after the last step."""
 
@@ -168,6 +189,15 @@ class ReadsCells(Reader):
             lambda: from_torch(ReadsCells(nn.LSTM, "state", batch_first=True), (STEPS, 5)),
             "The cells of an nn.LSTM after the last step cannot be converted: read its output, or its state h.",
         ),
+        (
+            lambda: recurrent(Transpose, Single())(torch.randn(3, STEPS, 5)),
+            "Single() should return a tuple of as many tensors as it has states, 1 of shape (3, 4), got Tensor.",
+        ),
+        (
+            lambda: recurrent(Transpose, Holding()),
+            "Expected a cell without parameters or buffers, which would not move",
+        ),
+        (lambda: from_torch(levels_of_one(), (STEPS, 5)), "got weights that stand in the model twice."),
         (lambda: recurrent(None, LSTM()), "errors go back in time, got none."),
         (
             lambda: recurrent(partial(Direct, outputs=3), LSTM()),

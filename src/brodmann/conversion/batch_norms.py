@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 import operator
+from collections import defaultdict
 from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
 
 TRAINING = "training"
 """Of a node that calls a module, whether that was in training mode."""
+NAMES = ("running_mean", "running_var", "weight", "bias")
 
 
 class FixedNorm(nn.Module):
@@ -56,33 +59,54 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
         root: The network, which gets the modules.
 
     Raises:
-        BrodmannError: One takes other tensors than those that the network holds, or factors without summands.
+        BrodmannError: One takes other tensors than those that the network holds, others in training mode, or factors
+            without summands.
     """
-    here, there = _norms(graph), _norms(training)
-    if len(here) != len(there):  # which is told of, as of all that differs
-        return
-    for number, (node, other) in enumerate(zip(here, there, strict=True)):
-        given, learning = _arguments(node), _arguments(other)
-        names = ("running_mean", "running_var", "weight", "bias")
-        held = {name: _held(given[name], root) for name in names}
-        momentum = learning["momentum"]
+    partners: dict[str, list[fx.Node]] = defaultdict(list)
+    for other in _norms(training):
+        partners[str(_arguments(other)["running_mean"])].append(other)
+    alone = []
+    for number, node in enumerate(_norms(graph)):
+        given = _arguments(node)
+        queue = partners[str(given["running_mean"])]
+        if not queue:
+            alone.append(node)
+            continue
+        learning = _arguments(queue.pop(0))
         if given["training"] is not False or learning["training"] is not True:
             continue
-        known = all((held[name] is None) == (given[name] is None) for name in names) and isinstance(momentum, float)
-        if not known or held["running_mean"] is None or (held["weight"] is None) != (held["bias"] is None):
-            raise BrodmannError(
-                "batch_norm cannot be converted with statistics or factors that are computed, or with one of factors "
-                "and summands: hand it tensors that the network holds, or take nn.BatchNorm1d and its like."
-            )
+        held = {name: _held(given[name], root) for name in NAMES}
+        known = all((held[name] is None) == (given[name] is None) for name in NAMES)
+        alike = all(str(given[name]) == str(learning[name]) for name in (*NAMES, "eps"))
+        whole = held["running_mean"] is not None and (held["weight"] is None) == (held["bias"] is None)
+        if not (known and alike and whole and isinstance(learning["momentum"], int | float)):
+            raise _not_followed()
         name = f"batch_norm_{number}"
+        momentum = _momentum(str(given["running_mean"].target), learning["momentum"], root)
         root.add_module(name, NormOfFunction({**held, "eps": given["eps"], "momentum": momentum}).eval())
         with graph.inserting_after(node):
             node.replace_all_uses_with(graph.call_module(name, (given["input"],)))
         graph.erase_node(node)
+    left = [other for queue in partners.values() for other in queue if _arguments(other)["training"] is True]
+    if alone and left:  # one of them stands in training mode for one at inference, with other statistics
+        raise _not_followed()
 
 
-def keep_norms(root: nn.Module, training: fx.Graph) -> None:
-    """Puts a `KeptNorm` in the place of each batch norm that is called at inference in training mode too.
+def _momentum(statistics: str, given: float, root: nn.Module) -> float | None:
+    """Returns the momentum of a call; None where its module takes the mean over all batches, and computes a number."""
+    owner = root.get_submodule(statistics.rpartition(".")[0])
+    return None if isinstance(owner, _BatchNorm) and owner.momentum is None else float(given)
+
+
+def _not_followed() -> BrodmannError:
+    return BrodmannError(
+        "batch_norm cannot be converted with statistics or factors that are computed or differ in training mode, or "
+        "with one of factors and summands: hand it tensors that the network holds, or take nn.BatchNorm1d and its like."
+    )
+
+
+def keep_from_training(root: nn.Module, training: fx.Graph) -> None:
+    """Puts a `KeptNorm` in the place of each batch norm that is at inference in training mode too, nothing for dropout.
 
     Args:
         root: The network, whose modules are changed.
@@ -92,6 +116,8 @@ def keep_norms(root: nn.Module, training: fx.Graph) -> None:
         part = root.get_submodule(name)
         if isinstance(part, _BatchNorm):
             root.set_submodule(name, KeptNorm(part))
+        elif isinstance(part, _DropoutNd):
+            root.set_submodule(name, nn.Identity())
 
 
 def _norms(graph: fx.Graph) -> list[fx.Node]:

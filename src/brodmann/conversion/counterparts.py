@@ -190,7 +190,7 @@ def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
     gain = torch.rsqrt(variance + norm.eps)
     if norm.affine:
         gain = gain * norm.weight
-    shift = -gain * mean + (norm.bias if norm.affine else 0.0)
+    shift = -gain * mean + (0.0 if norm.bias is None else norm.bias)
     return affine(_laid(gain, ndim), _laid(shift, ndim), parts.update_rule if norm.affine else None)
 
 

@@ -41,7 +41,7 @@ def folded(steps: Sequence[Step]) -> list[Step]:
 def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
     """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
     norm = norm.norm if isinstance(norm, FixedNorm) else norm
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.weight is None or norm.bias is None:
         return None
     if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):
         return fuse_conv_bn_eval(layer, norm, layer.transposed)

@@ -9,7 +9,10 @@ from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
 from ..layers.cells import GRU, LSTM, Cell, Elman
+from .followed import name_of
 
+ASKED = ("mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
+"""What networks ask their recurrent layers for."""
 CELLS: dict[type[nn.Module], type[Cell]] = {nn.RNN: Elman, nn.GRU: GRU, nn.LSTM: LSTM}
 
 
@@ -28,7 +31,7 @@ class Recurrence(nn.Module):
             dtype=layer.weight_ih_l0.dtype,
             **({"nonlinearity": layer.nonlinearity} if isinstance(layer, nn.RNN) else {}),
         )
-        held, place = dict(layer.named_parameters()), f"_l{level}{'_reverse' if reverse else ''}"
+        held, place = dict(layer.named_parameters(remove_duplicate=False)), f"_l{level}{'_reverse' if reverse else ''}"
         for name in dict(self.plain.named_parameters()):
             setattr(self.plain, name, held[name.removesuffix("_l0") + place])
 
@@ -58,8 +61,8 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         if layer.proj_size:
             raise BrodmannError(f"{layer} cannot be converted: leave proj_size out, and put an nn.Linear above it.")
-        for name in ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional"):
-            setattr(self, name, getattr(layer, name))  # of which networks ask
+        for name in ASKED:
+            setattr(self, name, getattr(layer, name))
         self.keeps_cells = isinstance(layer, nn.LSTM)
         levels = range(layer.num_layers)
         self.onward = nn.ModuleList(Recurrence(layer, level) for level in levels)
@@ -70,7 +73,7 @@ class RecurrentLayer(nn.Module):
     def flatten_parameters(self) -> None:
         """Does nothing: networks call it for graphics processors."""
 
-    def forward(self, x: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Takes (samples, steps, in), or steps first; returns the output and the state after the last step.
 
         Of the cells of an `nn.LSTM` that state holds none.
@@ -80,7 +83,7 @@ class RecurrentLayer(nn.Module):
                 "A recurrent layer cannot be converted with a state to begin with that is not of torch.zeros: leave it "
                 "out."
             )
-        last = []
+        last, x = [], input
         if not self.batch_first:
             x = x.transpose(0, 1)
         for number, onward in enumerate(self.onward):
@@ -119,5 +122,5 @@ def _is_zero(state: Any) -> bool:
         node = state.node
         while node.target in ("to", "detach", "requires_grad_", "double", "float"):
             (node, *_) = node.all_input_nodes
-        return node.target in (torch.zeros, torch.zeros_like, "new_zeros")
+        return name_of(node) in ("zeros", "zeros_like", "new_zeros")
     return state is None or (isinstance(state, Tensor) and not bool(state.any()))

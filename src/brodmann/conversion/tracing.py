@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
-from .batch_norms import TRAINING, keep_norms, make_norms
+from .batch_norms import TRAINING, keep_from_training, make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import FOLLOWED, Followed, asks_metadata, package_of, parts_of
 from .in_place import leave_out_writing
@@ -84,7 +84,7 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
             )
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
     leave_out_dropouts(graph, training, drawing, type(root[0]).__name__)
-    keep_norms(root, training)
+    keep_from_training(root, training)
     make_norms(graph, training, root)
     leave_out_writing(graph, root, sample)
     for node in graph.nodes:

@@ -98,7 +98,7 @@ class BatchNorm(Layer):
                     f"Expected a batch norm of {features} features that tracks its running statistics to start from, "
                     f"got {start}."
                 )
-            momentum, eps = start.momentum, start.eps
+            momentum, eps = start.momentum if start.track_running_stats else 0.0, start.eps
         if momentum is not None:
             check_real(momentum=momentum)
             if momentum > 1:
@@ -108,7 +108,10 @@ class BatchNorm(Layer):
         self.features, self.momentum, self.eps, self.fixed = features, momentum, eps, fixed
         self.gain = self.shift = None
         if start is not None and start.affine:
-            self.gain, self.shift = Constant(start.weight, update), Constant(start.bias, update)
+            self.gain = Constant(start.weight, update)
+            self.shift = (
+                Constant(torch.zeros_like(start.weight)) if start.bias is None else Constant(start.bias, update)
+            )
         elif start is None and update is not None:
             self.gain, self.shift = Constant(torch.ones(features), update), Constant(torch.zeros(features), update)
         held = nn.BatchNorm1d(features) if start is None else start

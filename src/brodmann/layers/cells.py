@@ -63,6 +63,9 @@ class Elman(Cell):
         """Takes the activation. Default tanh, as in PyTorch's `nn.RNN`."""
         self.activation = activation
 
+    def __repr__(self) -> str:
+        return f"Elman({getattr(self.activation, '__name__', self.activation)})"
+
     def __call__(self, below: Tensor, before: Tensor, state: State) -> State:
         """See `Cell`."""
         return (self.activation(below + before),)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import BrodmannError
 from ..feedback import Direct
@@ -63,6 +63,8 @@ class Recurrent(Container):
                 "Expected two AreaLinear and a cell such as LSTM(), got "
                 f"{', '.join(type(part).__name__ for part in (inputs, states, cell))}."
             )
+        if isinstance(cell, nn.Module) and [*cell.parameters(), *cell.buffers()]:
+            raise BrodmannError(f"Expected a cell without parameters or buffers, which would not move, got {cell}.")
         self.units, sizes = states.in_features, (inputs.out_features, states.out_features)
         if sizes != (cell.gates * self.units,) * 2:
             raise BrodmannError(
@@ -81,7 +83,7 @@ class Recurrent(Container):
         below, state = self.inputs(self._checked(x), choice), self._first(x)
         found = []
         for step in below.unbind(1):
-            state = self.cell(step, self.states(state[0], choice), state)
+            state = self._next(self.cell(step, self.states(state[0], choice), state), state)
             found.append(state[0])
         return torch.stack(found, 1)
 
@@ -93,7 +95,8 @@ class Recurrent(Container):
         found = [state[0]]
         for step in below.unbind(1):
             before, of_state = self.states.trace(state[0], context)
-            state, pull_back = self.cell.with_pull_back(step, before, state)
+            after, pull_back = self.cell.with_pull_back(step, before, state)
+            state = self._next(after, state)
             found.append(state[0])
             steps.append((of_state, pull_back))
         h = torch.stack(found, 1)
@@ -118,6 +121,16 @@ class Recurrent(Container):
 
     def _first(self, x: Tensor) -> State:
         return (x.new_zeros(x.shape[0], self.units),) * self.cell.states
+
+    def _next(self, state: Any, before: State) -> State:
+        """Returns a state, once checked: a cell may be anybody's."""
+        shapes = [tuple(part.shape) for part in state] if isinstance(state, tuple) else type(state).__name__
+        if shapes != [tuple(part.shape) for part in before]:
+            raise BrodmannError(
+                f"{self.cell} should return a tuple of as many tensors as it has states, {self.cell.states} of shape "
+                f"{tuple(before[0].shape)}, got {shapes}."
+            )
+        return state  # type: ignore[no-any-return]
 
     @staticmethod
     def _checked(x: Tensor) -> Tensor:

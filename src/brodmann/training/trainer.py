@@ -269,7 +269,7 @@ class Trainer:
     def _step(self, made: Iterator[Batch], lr: float, watch: Watch | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
-        samples, wanted, weight = next(made)
+        samples, wanted, weight = self._next(made)
         rows = len(wanted)
         samples = self._transformed(samples)
         observe = None if watch is None else watch.observe
@@ -292,6 +292,16 @@ class Trainer:
             watch.check(self.network)
             self._tell_of_silence(watch.silent)
         return loss
+
+    def _next(self, made: Iterator[Batch]) -> Batch:
+        """Returns the next batch; where a signal to all processes ended its worker, the training stops as for any."""
+        try:
+            return next(made)
+        except RuntimeError:
+            if self._waiting.number is not None:
+                self._checkpoint()
+                self._waiting.stop_if_any()
+            raise
 
     def _tell_of_silence(self, silent: bool) -> None:
         self._silent = self._silent + 1 if silent else 0
