@@ -37,7 +37,7 @@ MUTANTS = [
     ("layers/area_linear.py", "part_delta = spread(trace.route.gate, len(delta))", "part_delta = spread(trace.route.gate.flip(0), len(delta))", "gates of other samples"),
     ("routing/route.py", "of_samples[:, None].expand(-1, rows // samples).reshape(-1)", "of_samples.repeat(rows // samples)", "the choices of other samples"),
     ("routing/route.py", "*of_rows.shape[1:]).sum(1)", "*of_rows.shape[1:]).mean(1)", "usefulness of one row alone"),
-    ("layers/batch_norm.py", "several = rows.shape[2] > 1 and", "several = ", "statistics of one value"),
+    ("layers/batch_norm.py", "return x.numel() > self.features and not self.fixed", "return not self.fixed", "statistics of one value"),
     ("layers/batch_norm.py", "if context.lr_of(self) and trace.several:", "if trace.several:", "statistics that move at no rate"),
     ("layers/batch_norm.py", "self.variance.copy_(trace.running[1])", "pass", "a running variance that stays"),
     ("layers/batch_norm.py", "1.0 / (1 + int(self.batches))", "0.5", "the mean over all batches"),

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import operator
 from collections import defaultdict
 from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
+from .followed import arguments_of, held_by
 
-TRAINING = "training"
-"""Of a node that calls a module, whether that was in training mode."""
 NAMES = ("running_mean", "running_var", "weight", "bias")
 
 
@@ -64,20 +60,20 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
     """
     partners: dict[str, list[fx.Node]] = defaultdict(list)
     for other in _norms(training):
-        partners[str(_arguments(other)["running_mean"])].append(other)
+        partners[_said(arguments_of(other)["running_mean"])].append(other)
     alone = []
     for number, node in enumerate(_norms(graph)):
-        given = _arguments(node)
-        queue = partners[str(given["running_mean"])]
+        given = arguments_of(node)
+        queue = partners[_said(given["running_mean"])]
         if not queue:
             alone.append(node)
             continue
-        learning = _arguments(queue.pop(0))
+        learning = arguments_of(queue.pop(0))
         if given["training"] is not False or learning["training"] is not True:
             continue
-        held = {name: _held(given[name], root) for name in NAMES}
+        held = {name: held_by(root, given[name]) for name in NAMES}
         known = all((held[name] is None) == (given[name] is None) for name in NAMES)
-        alike = all(str(given[name]) == str(learning[name]) for name in (*NAMES, "eps"))
+        alike = all(_said(given[name]) == _said(learning[name]) for name in (*NAMES, "eps"))
         whole = held["running_mean"] is not None and (held["weight"] is None) == (held["bias"] is None)
         if not (known and alike and whole and isinstance(learning["momentum"], int | float)):
             raise _not_followed()
@@ -87,7 +83,7 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
         with graph.inserting_after(node):
             node.replace_all_uses_with(graph.call_module(name, (given["input"],)))
         graph.erase_node(node)
-    left = [other for queue in partners.values() for other in queue if _arguments(other)["training"] is True]
+    left = [other for queue in partners.values() for other in queue if arguments_of(other)["training"] is True]
     if alone and left:  # one of them stands in training mode for one at inference, with other statistics
         raise _not_followed()
 
@@ -105,34 +101,10 @@ def _not_followed() -> BrodmannError:
     )
 
 
-def keep_from_training(root: nn.Module, training: fx.Graph) -> None:
-    """Puts a `KeptNorm` in the place of each batch norm that is at inference in training mode too, nothing for dropout.
-
-    Args:
-        root: The network, whose modules are changed.
-        training: Its graph in training mode.
-    """
-    for name in {str(node.target) for node in training.nodes if node.meta.get(TRAINING) is False}:
-        part = root.get_submodule(name)
-        if isinstance(part, _BatchNorm):
-            root.set_submodule(name, KeptNorm(part))
-        elif isinstance(part, _DropoutNd):
-            root.set_submodule(name, nn.Identity())
+def _said(given: Any) -> str:
+    """Returns what tells an argument from others in both graphs, whose nodes may be numbered otherwise."""
+    return str(given.target if isinstance(given, fx.Node) and given.op == "get_attr" else given)
 
 
 def _norms(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in graph.nodes if node.target is functional.batch_norm]
-
-
-def _arguments(node: fx.Node) -> dict[str, Any]:
-    """Returns the arguments of a call of `F.batch_norm`, by name."""
-    given = inspect.signature(functional.batch_norm).bind(*node.args, **node.kwargs)
-    given.apply_defaults()
-    return given.arguments
-
-
-def _held(given: Any, root: nn.Module) -> Tensor | None:
-    """Returns the tensor of a network that an argument is; None where it is none."""
-    if isinstance(given, fx.Node) and given.op == "get_attr":
-        return operator.attrgetter(str(given.target))(root)  # type: ignore[no-any-return]
-    return None

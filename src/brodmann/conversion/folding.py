@@ -23,13 +23,13 @@ def folded(steps: Sequence[Step]) -> list[Step]:
     found: dict[str, Step] = {}
     names = {INPUT: INPUT}
     for step in steps:
+        norm = step.operation.norm if isinstance(step.operation, FixedNorm) else step.operation
         below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
         fused = None
         if below is not None and readers[step.sources[0]] == 1:
-            fused = _fused(below.operation, step.operation, below.after.ndim)
+            fused = _fused(below.operation, norm, below.after.ndim)
         if below is None or fused is None:
             names[step.name] = step.name
-            norm = step.operation.norm if isinstance(step.operation, FixedNorm) else step.operation
             fixed = FixedNorm(norm) if isinstance(norm, _BatchNorm) else norm
             found[step.name] = replace(step, operation=fixed, sources=tuple(names[source] for source in step.sources))
         else:
@@ -40,7 +40,6 @@ def folded(steps: Sequence[Step]) -> list[Step]:
 
 def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
     """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
-    norm = norm.norm if isinstance(norm, FixedNorm) else norm
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.weight is None or norm.bias is None:
         return None
     if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 IN_PLACE: dict[Any, Callable[..., Any]] = {
     operator.iadd: operator.add,
@@ -54,6 +55,19 @@ def asks_metadata(node: fx.Node) -> bool:
 def name_of(node: fx.Node) -> str:
     """Returns what a node's function, method or module is called."""
     return str(getattr(node.target, "__name__", node.target))
+
+
+def held_by(root: nn.Module, node: Any) -> Any:
+    """Returns what a node reads of the network itself; None of all else."""
+    reads = isinstance(node, fx.Node) and node.op == "get_attr"
+    return operator.attrgetter(str(node.target))(root) if reads else None
+
+
+def arguments_of(node: fx.Node) -> dict[str, Any]:
+    """Returns the arguments of a call of a function, those that it takes by default too, by name."""
+    asked = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+    asked.apply_defaults()
+    return asked.arguments
 
 
 def in_one_memory(one: Any, other: Any) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
-from .followed import FOLLOWED, asks_metadata, name_of, package_of
+from .followed import FOLLOWED, asks_metadata, held_by, name_of, package_of
 
 _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
@@ -45,7 +44,7 @@ class Provenance:
         self.weights: set[fx.Node] = set()
         self.fixed = _fixed(graph)
         self.products: set[fx.Node] = set()
-        self.dependent = reached(graph, lambda node: node is given or is_held_tensor(root, node))
+        self.dependent = reached(graph, lambda node: node is given or isinstance(held_by(root, node), Tensor))
         self.moved = reached(graph, lambda node: node is given, lambda node: not asks_metadata(node))
 
     def note(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module | None) -> None:
@@ -113,16 +112,6 @@ def reached(
         if begins(node) or (passes(node) and not found.isdisjoint(node.all_input_nodes)):
             found.add(node)
     return found
-
-
-def is_held_tensor(root: nn.Module, node: fx.Node) -> bool:
-    """Whether a node is a tensor that the network holds."""
-    return node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), Tensor)
-
-
-def is_held_parameter(root: nn.Module, node: fx.Node) -> bool:
-    """Whether a node is a parameter that the network holds."""
-    return node.op == "get_attr" and isinstance(operator.attrgetter(str(node.target))(root), nn.Parameter)
 
 
 def _fixed(graph: fx.Graph) -> set[fx.Node]:

@@ -63,7 +63,6 @@ class RecurrentLayer(nn.Module):
             raise BrodmannError(f"{layer} cannot be converted: leave proj_size out, and put an nn.Linear above it.")
         for name in ASKED:
             setattr(self, name, getattr(layer, name))
-        self.keeps_cells = isinstance(layer, nn.LSTM)
         levels = range(layer.num_layers)
         self.onward = nn.ModuleList(Recurrence(layer, level) for level in levels)
         reverse = levels if layer.bidirectional else ()
@@ -99,7 +98,7 @@ class RecurrentLayer(nn.Module):
         after = torch.stack(last)
         if not self.batch_first:
             x = x.transpose(0, 1)
-        return x, (after, _Cells()) if self.keeps_cells else after
+        return x, (after, _Cells()) if self.mode == "LSTM" else after
 
 
 class _Cells:

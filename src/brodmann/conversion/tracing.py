@@ -18,14 +18,14 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
-from .batch_norms import TRAINING, keep_from_training, make_norms
+from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
-from .followed import FOLLOWED, Followed, asks_metadata, package_of, parts_of
+from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, parts_of
 from .in_place import leave_out_writing
-from .provenance import is_held_parameter, reached
+from .provenance import reached
 from .questions import Answering, place_of
 from .recurrent import Recurrence
-from .training_mode import leave_out_dropouts, modules_that_differ, taking_one_tensor
+from .training_mode import TRAINING, keep_from_training, leave_out_dropouts, modules_that_differ, taking_one_tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -193,9 +193,9 @@ def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
     """Puts what properties of the network's own tensors are in the place of nodes that ask for them."""
     if node.target is not getattr or not asks_metadata(node):
         return
-    held = node.args[0]
-    if isinstance(held, fx.Node) and held.op == "get_attr":
-        value = getattr(operator.attrgetter(str(held.target))(root), str(node.args[1]))
+    held = held_by(root, node.args[0])
+    if held is not None:
+        value = getattr(held, str(node.args[1]))
         for user in list(node.users):
             user.args, user.kwargs = fx.node.map_arg(
                 (user.args, user.kwargs), lambda other: value if other is node else other
@@ -223,7 +223,9 @@ def _part_bias(node: fx.Node) -> None:
 def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
     """Writes attention out whose mask is made of parameters, which then are summands of scores, and learn."""
     learned = reached(
-        graph, lambda node: is_held_parameter(root, node), lambda node: node.op in ("call_function", "call_method")
+        graph,
+        lambda node: isinstance(held_by(root, node), nn.Parameter),
+        lambda node: node.op in ("call_function", "call_method"),
     )
     for node in [node for node in graph.nodes if node.target is functional.scaled_dot_product_attention]:
         given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | node.kwargs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -11,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
-from .followed import name_of
+from .batch_norms import KeptNorm
+from .followed import arguments_of, name_of
 
 DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
@@ -27,6 +29,10 @@ DROPOUTS: dict[Any, type[nn.Module]] = {
 ATTENTION = functional.scaled_dot_product_attention
 JUDGED_APART = {*DROPOUTS, ATTENTION}
 """Functions of which it is known what a conversion makes of their training mode."""
+
+
+TRAINING = "training"
+"""Of a node that calls a module, whether that was in training mode."""
 
 
 def modules_that_differ(graph: fx.Graph, training: fx.Graph) -> list[str]:
@@ -44,9 +50,8 @@ def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
             calls[callers[-2]][str(node.target)] += 1
         elif node.op in ("call_function", "call_method") and node.target not in JUDGED_APART:
             settings: Any = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
-            if node.target is functional.batch_norm:  # which of them are of training mode alone is known
-                settings = ""
-            calls[callers[-1]][f"{name_of(node)}{settings}"] += 1
+            normed = node.target is functional.batch_norm  # what becomes of its settings is judged apart
+            calls[callers[-1]][f"{name_of(node)}{'' if normed else settings}"] += 1
     return calls
 
 
@@ -92,9 +97,7 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
         )
     for node, other in zip(here, there, strict=True):
         if node.target in DROPOUTS:
-            asked = inspect.signature(other.target).bind(*other.args, **other.kwargs)  # type: ignore[arg-type]
-            asked.apply_defaults()
-            if asked.arguments["training"] is False:
+            if arguments_of(other)["training"] is False:
                 node.replace_all_uses_with(node.all_input_nodes[0])
                 graph.erase_node(node)
         elif other.kwargs.get("dropout_p", other.args[4] if len(other.args) > 4 else 0.0):
@@ -102,6 +105,21 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
                 "scaled_dot_product_attention cannot be converted with dropout, which it would lose: set dropout_p to "
                 "0, or write the attention out with an nn.Dropout."
             )
+
+
+def keep_from_training(root: nn.Module, training: fx.Graph) -> None:
+    """Puts a `KeptNorm` in the place of each batch norm that is at inference in training mode too, nothing for dropout.
+
+    Args:
+        root: The network, whose modules are changed.
+        training: Its graph in training mode.
+    """
+    for name in {str(node.target) for node in training.nodes if node.meta.get(TRAINING) is False}:
+        part = root.get_submodule(name)
+        if isinstance(part, _BatchNorm):
+            root.set_submodule(name, KeptNorm(part))
+        elif isinstance(part, _DropoutNd):
+            root.set_submodule(name, nn.Identity())
 
 
 def _draws(network: fx.Graph) -> list[fx.Node]:

@@ -138,7 +138,7 @@ class BatchNorm(Layer):
 
     def by_batch(self, x: Tensor) -> Tensor:
         """Returns what `trace` does, by operations that autograd knows: x (..., features)."""
-        rows, several = x.reshape(-1, self.features), x.numel() > self.features and not self.fixed
+        rows, several = x.reshape(-1, self.features), self._goes_by_batch(x)
         mean, variance = (None, None) if several else (self.mean, self.variance)
         return functional.batch_norm(rows, mean, variance, *self._weights, several, eps=self.eps).reshape(x.shape)
 
@@ -147,7 +147,7 @@ class BatchNorm(Layer):
         """Learning forward pass: by the statistics of the batch."""
         self._check(x)
         rows, (mean, variance) = _as_image(x), (self.mean.clone(), self.variance.clone())
-        several = rows.shape[2] > 1 and not self.fixed
+        several = self._goes_by_batch(x)
         momentum = 1.0 / (1 + int(self.batches)) if self.momentum is None else self.momentum
         gain, shift = self._weights
         y, of_batch, root = torch.native_batch_norm(rows, gain, shift, mean, variance, several, momentum, self.eps)
@@ -177,6 +177,9 @@ class BatchNorm(Layer):
             self.variance.copy_(trace.running[1])
             self.batches += 1
         return _as_it_came(below, error.shape)
+
+    def _goes_by_batch(self, x: Tensor) -> bool:
+        return x.numel() > self.features and not self.fixed
 
     @property
     def _weights(self) -> tuple[Tensor | None, Tensor | None]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import BrodmannError
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -29,3 +33,26 @@ class Callback:
 
     def on_end(self, trainer: Trainer) -> None:
         """Called once, also when training stops early or fails: ``trainer.failure`` then holds the exception."""
+
+
+def in_turn(callbacks: Any) -> list[Callback]:
+    """Returns callbacks in the order in which they are called."""
+    if not isinstance(callbacks, Callback | Iterable):
+        raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it.")
+    return sorted(found, key=lambda callback: callback.last)
+
+
+def plain(name: str, value: Any) -> Any:
+    """Returns what a file holds of a value: one of Python's for PyTorch's numbers; refuses what it cannot hold."""
+    number = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+    try:
+        return json.loads(json.dumps(number))  # as a checkpoint will give it back
+    except (TypeError, ValueError):
+        raise BrodmannError(
+            f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, texts, lists or "
+            "dictionaries of them, so that they can be written."
+        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -25,7 +24,7 @@ from ..layer import Rates
 from ..losses.adapters import describe_loss, left_out, per_sample
 from ..losses.builtin import are_classes
 from ..network import Network
-from .callback import Callback
+from .callback import Callback, in_turn, plain
 from .checkpoints import (
     Checkpoint,
     checkpoint_names,
@@ -105,7 +104,7 @@ class Trainer:
             raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
         if transform is not None and not callable(transform):
             raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
-        self.callbacks = _in_turn(callbacks)
+        self.callbacks = in_turn(callbacks)
         self.transform = transform
         self.progress = Progress()
         self.rate: float | None = None
@@ -259,9 +258,7 @@ class Trainer:
                 loss = self._step(made, self.rate, Watch() if number == watched else None)
                 for callback in self.callbacks:
                     callback.on_step(self, loss)
-                if self._waiting.number is not None:
-                    self._checkpoint()
-                    self._waiting.stop_if_any()
+                self._stop_if_asked()
                 if time.monotonic() - self._written > self.schedule.checkpoint_seconds:
                     self._checkpoint()
         self._end_epoch()
@@ -298,10 +295,13 @@ class Trainer:
         try:
             return next(made)
         except RuntimeError:
-            if self._waiting.number is not None:
-                self._checkpoint()
-                self._waiting.stop_if_any()
+            self._stop_if_asked()
             raise
+
+    def _stop_if_asked(self) -> None:
+        if self._waiting.number is not None:
+            self._checkpoint()
+            self._waiting.stop_if_any()
 
     def _tell_of_silence(self, silent: bool) -> None:
         self._silent = self._silent + 1 if silent else 0
@@ -323,7 +323,7 @@ class Trainer:
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
             callback.on_epoch(self, row)
-            row.update({name: _plain(name, value) for name, value in row.items()})
+            row.update({name: plain(name, value) for name, value in row.items()})
         self._compare(row)
         progress.history.append(row)
         progress.epoch += 1
@@ -380,30 +380,7 @@ def _device(network: Learner) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _in_turn(callbacks: Any) -> list[Callback]:
-    """Returns callbacks in the order in which they are called."""
-    if not isinstance(callbacks, Callback | Iterable):
-        raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
-    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-    for callback in found:
-        if not isinstance(callback, Callback):
-            raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it.")
-    return sorted(found, key=lambda callback: callback.last)
-
-
 def _is_empty(part: Any) -> bool:
     """Whether a part, tensors or a data set, has a length of 0."""
     held = part[0] if isinstance(part, tuple | list) and len(part) else part
     return hasattr(held, "__len__") and len(held) == 0
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Returns what a file holds of a value: one of Python's for PyTorch's numbers; refuses what it cannot hold."""
-    number = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
-    try:
-        return json.loads(json.dumps(number))  # as a checkpoint will give it back
-    except (TypeError, ValueError):
-        raise BrodmannError(
-            f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, texts, lists or "
-            "dictionaries of them, so that they can be written."
-        ) from None
