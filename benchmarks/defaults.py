@@ -85,7 +85,7 @@ def main() -> None:
                 torch.manual_seed(seed)
                 settings = dict(VARIANTS[variant])
                 lr, rates, mirror = settings.pop("lr", 3e-3), settings.pop("rates", None), settings.pop("mirror", 0)
-                update, loss = Adam(settings.pop("decay", 0.2)), settings.pop("loss", None)
+                update, loss = Adam(decay=settings.pop("decay", 0.2)), settings.pop("loss", None)
                 body = build(split.x_train.shape[1], data.outputs, update=update, **settings)
                 network = Network(body, loss, rates=rates)
                 if mirror:

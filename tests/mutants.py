@@ -15,13 +15,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MUTANTS = [
-    ("updates.py", "factors.add_to(weight, keep=keep, scale=-lr)", "factors.add_to(weight, keep=keep, scale=lr)", "sign"),
-    ("updates.py", "keep = 1.0 - lr * decay", "keep = 1.0", "a forgotten decay"),
-    ("updates.py", "weight.mul_(1.0 - lr * decay)", "weight.mul_(1.0 - decay)", "a decay without the rate"),
-    ("updates.py", "-lr / (1.0 - self.beta1**steps)", "-lr", "no bias correction"),
-    ("updates.py", "torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)", "torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge**2)", "a ridge for its root"),
-    ("updates.py", "self._see(part, explained, root_ridge)", "self._see(part.flip(1), explained, root_ridge)", "many rows of other inputs"),
-    ("updates.py", "explained.addmm_(back.t(),", "explained.addmm_(seen.t(),", "the root of another covariance"),
+    ("updates/sgd.py", "factors.add_to(weight, keep=keep, scale=-lr)", "factors.add_to(weight, keep=keep, scale=lr)", "sign"),
+    ("updates/sgd.py", "keep = 1.0 - lr * decay", "keep = 1.0", "a forgotten decay"),
+    ("updates/adam.py", "weight.mul_(1.0 - lr * decay)", "weight.mul_(1.0 - decay)", "a decay without the rate"),
+    ("updates/adam.py", "-lr / (1.0 - self.beta1**steps)", "-lr", "no bias correction"),
+    ("updates/rls.py", "torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)", "torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge**2)", "a ridge for its root"),
+    ("updates/rls.py", "self._see(part, explained, root_ridge)", "self._see(part.flip(1), explained, root_ridge)", "many rows of other inputs"),
+    ("updates/rls.py", "explained.addmm_(back.t(),", "explained.addmm_(seen.t(),", "the root of another covariance"),
     ("kernels/pure.py", "yield index, start, stop", "yield slots[-1], start, stop", "another area learns"),
     ("kernels/pure.py", "x[start:stop])", "x[: stop - start])", "the wrong samples' inputs"),
     ("kernels/pure.py", "bias, index, Factors(delta[start:stop]))", "bias, index, Factors(delta[: stop - start]))", "the wrong samples' biases"),

@@ -105,7 +105,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Adam(epsilon=0.0), "Expected epsilon to be a number above 0, got 0.0."),
     (
         lambda: update_rule("adamm"),
-        "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, rls, sgd.",
+        "Unknown update rule 'adamm'. Did you mean 'adam'? Choose one of: adam, muon, rls, sgd.",
     ),
     (
         lambda: update_rule("adam", decai=1.0),

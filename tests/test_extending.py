@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -525,6 +525,11 @@ class Downhill(UpdateRule):
         factors.add_to(weight, keep=1.0 - lr * decay, scale=-lr)
 
 
+@dataclass(frozen=True)
+class Seeing(Downhill):
+    recursive: ClassVar[bool] = True
+
+
 def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(BrodmannError, match="Unknown optimiser 'downhill'"):
         RunOptions(optimiser="downhill").check()
@@ -532,8 +537,13 @@ def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path:
     options = RunOptions(optimiser="downhill", decay=0.5)
     options.check()
     assert options.update() == Downhill(decay=0.5)
-    with pytest.raises(BrodmannError, match="know the optimisers 'adam' and 'sgd', got 'downhill'"):
-        start_run(options, tmp_path / "run", compare=True)  # of the twin, before anything is trained
+    twin = Backpropagation(3, 2, optimiser="downhill", decay=0.5)
+    before = twin.body[0].weight.clone()
+    twin.learn_with_output(torch.zeros(2, 3), torch.tensor([0, 1]), lr=0.1)  # no gradient: the decay alone
+    torch.testing.assert_close(twin.body[0].weight, 0.95 * before)
+    monkeypatch.setitem(UPDATES, "seeing", Seeing)
+    with pytest.raises(BrodmannError, match="Seeing needs the inputs of its weights, which no gradient holds"):
+        start_run(replace(options, optimiser="seeing"), tmp_path / "run", compare=True)  # before anything is trained
     assert not (tmp_path / "run").exists()
     with pytest.raises(BrodmannError, match="Recursive least squares learns streams in one pass"):
         RunOptions(optimiser="rls").check()

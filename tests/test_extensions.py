@@ -80,7 +80,7 @@ def test_a_run_with_rules_from_a_file(mine: Path) -> None:
     without = command(folder, "evaluate", "run")
     assert without.returncode == 2
     assert without.stderr.startswith(
-        "error: Unknown update rule 'downhill'. Choose one of: adam, rls, sgd. One of your"
+        "error: Unknown update rule 'downhill'. Choose one of: adam, muon, rls, sgd. One of your"
     )
     assert "register it in brodmann.updates.UPDATES, in a file that `brodmann --import FILE` loads." in without.stderr
     assert f"This run imported its own: `brodmann --import {mine} ...`." in without.stderr

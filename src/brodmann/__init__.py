@@ -26,7 +26,7 @@ from .layers import (
 from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Network
 from .routing import Route, Router
-from .updates import RLS, SGD, Adam, UpdateRule
+from .updates import RLS, SGD, Adam, Muon, UpdateRule
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ __all__ = [
     "Local",
     "MeanSquaredError",
     "MissingDataError",
+    "Muon",
     "Network",
     "Patches",
     "Product",

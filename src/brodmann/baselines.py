@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from .builders.parts import activation_named
 from .builders.sizes import MapSize, check_residual_depth, convolution_sizes, dense_size, weights_of
 from .checks import check_memory, check_whole
-from .errors import BrodmannError, CheckpointError
+from .errors import BrodmannError, CheckpointError, unknown_name
 from .files import read_tensors, write_tensors
 from .layer import Observer
 from .layers import RMSNorm
 from .losses import as_loss
 from .losses.builtin import Loss, one_number
-from .updates import SGD, Adam
+from .updates import SGD, UPDATES, RuleOptimizer, update_rule
 
 
 class _Block(nn.Module):
@@ -71,9 +71,10 @@ class Backpropagation(nn.Module):
             residual: Whether it is the twin of `residual_mlp`.
             activation: A name in `brodmann.builders.ACTIVATIONS`.
             dropout: Share of hidden units switched off while learning.
-            optimiser: ``"adam"`` (AdamW) or ``"sgd"``.
+            optimiser: ``"adam"`` (AdamW) or ``"sgd"`` of PyTorch, or another rule of `brodmann.updates.UPDATES` that
+                needs the gradient alone, such as ``"muon"``.
             momentum: Of SGD.
-            decay: Decoupled decay of the weights for Adam, of the gradient (L2) for SGD.
+            decay: Decoupled decay of the weights, of the gradient (L2) for SGD.
             readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
             shape: Of an image, (channels, height, width), where ``channels`` are given.
             channels: Of convolutions of 3 x 3 pixels, as the twin of `convnet`; depth and width then do not count.
@@ -86,8 +87,9 @@ class Backpropagation(nn.Module):
         """
         super().__init__()
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
-        if optimiser not in ("adam", "sgd"):
-            raise BrodmannError(f"Autograd's baselines know the optimisers 'adam' and 'sgd', got '{optimiser}'.")
+        known = [name for name in UPDATES if name != "rls"]  # which needs more than a gradient
+        if optimiser not in known:
+            raise unknown_name("optimiser", optimiser, known, "brodmann.updates.UPDATES")
         if residual:
             check_residual_depth(depth)
         maps = None if channels is None else convolution_sizes(shape or (), channels, outputs)
@@ -123,7 +125,8 @@ class Backpropagation(nn.Module):
                 nn.init.zeros_(module.bias)
         self.eval()
         self.loss = as_loss(loss)
-        self.lr = (SGD(momentum=momentum) if optimiser == "sgd" else Adam()).default_lr
+        rule = SGD(momentum=momentum) if optimiser == "sgd" else update_rule(optimiser)
+        self.lr = rule.default_lr
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
@@ -132,8 +135,10 @@ class Backpropagation(nn.Module):
         groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
         if optimiser == "adam":
             self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups)
-        else:
+        elif optimiser == "sgd":
             self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
+        else:
+            self.optimiser = RuleOptimizer(groups, rule)
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in); returns (batch, outputs)."""
@@ -175,7 +180,7 @@ class Backpropagation(nn.Module):
                 _, index, buffer = name.split(".")
                 parameter = parameters[int(index)]
                 self.optimiser.state[parameter][buffer] = (
-                    value.clone() if buffer == "step" else value.to(parameter, copy=True)
+                    value.to(parameter, copy=True) if value.is_floating_point() and buffer != "step" else value.clone()
                 )
 
     @property

@@ -21,10 +21,10 @@ from .output import say
 
 @dataclass(frozen=True)
 class Bench:
-    """Runs a benchmark: ten, depth, scale, convergence, interference, or all. It can be killed and started again."""
+    """Runs a benchmark, a recipe's or all. It can be killed and started again."""
 
     name: tyro.conf.Positional[str]
-    """Name of the recipe, or all."""
+    """ten, optimisers, depth, scale, convergence, interference, a recipe of your own, or all."""
     quick: bool = False
     """A small version, on digits and semeion."""
     seeds: int | None = None

@@ -136,15 +136,15 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             routing: ``"network"`` (default): one area for a sample in all layers; ``"layer"``: every layer chooses.
             router: Further settings of every `brodmann.Router`, such as ``{"learned": False, "temperature": 0.5}``.
                 Default None: its own defaults.
-            optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"sgd"``, or ``"rls"`` for streams
-                that change: see `brodmann.stream_mlp`. It learns in one pass, whatever ``epochs`` says, has no
-                learning rate, schedule or decay, keeps the scale of inputs of its first call, and does not combine
-                with ``residual``, ``shared``, ``gated``, ``dropout``, ``pooling``, ``partition``, ``routing``,
-                ``router`` or ``early_stopping``.
-            learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam, 0.3 with SGD.
+            optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"muon"`` (fewer steps, which take
+                longer), ``"sgd"``, or ``"rls"`` for streams that change: see `brodmann.stream_mlp`. That learns in one
+                pass, whatever ``epochs`` says, has no learning rate, schedule or decay, keeps the scale of inputs of
+                its first call, and does not combine with ``residual``, ``shared``, ``gated``, ``dropout``,
+                ``pooling``, ``partition``, ``routing``, ``router`` or ``early_stopping``.
+            learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam and Muon, 0.3 with SGD.
             schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
                 constant.
-            decay: Decoupled weight decay. Default as on the command line: 0.2 with Adam, 0 with SGD.
+            decay: Decoupled weight decay. Default as on the command line: 0.2 with Adam and Muon, 0 with SGD.
             epochs: Passes over the data. Default 50: small tables need more than images.
             batch_size: Samples of a step. Default ``"auto"``: a sixteenth of the samples of the call, at least 8 and at
                 most 64. With 64 for all, a table of 150 rows makes two steps an epoch and does not get far

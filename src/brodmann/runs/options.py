@@ -96,15 +96,15 @@ class RunOptions:
     dropout: float = 0.0
     """Share of hidden units switched off while learning."""
     optimiser: str = "adam"
-    """adam or sgd, or a rule registered in `brodmann.updates.UPDATES`."""
+    """adam, muon or sgd, or a rule registered in `brodmann.updates.UPDATES`."""
     momentum: float = 0.0
     """Momentum of sgd."""
     lr: float | None = None
-    """Largest learning rate (default: 0.003 with adam, 0.3 times 1 - momentum with sgd)."""
+    """Largest learning rate (default: 0.003 with adam and muon, 0.3 times 1 - momentum with sgd)."""
     lr_shared: float = 1.0
     """Multiple of it for the shared part."""
     lr_areas: float | None = None
-    """Multiple of it for the areas (default: 0.1 with Adam beside a learned shared part, else 1)."""
+    """Multiple of it for the areas (default: 0.1 with Adam or Muon beside a learned shared part, else 1)."""
     lr_projection: float = 1.0
     """Multiple of it for the router's projection."""
     lr_feedback: float = 1.0
@@ -234,7 +234,7 @@ class RunOptions:
         if self.optimiser not in known:
             raise unknown_name("optimiser", self.optimiser, known, "brodmann.updates.UPDATES")
         if self.optimiser == "sgd":
-            return SGD(self.momentum, decay=self.weight_decay)
+            return SGD(momentum=self.momentum, decay=self.weight_decay)
         if self.momentum:
             raise BrodmannError("A momentum goes with --optimiser sgd: leave one of them out.")
         return update_rule(self.optimiser, decay=self.weight_decay)

@@ -1,0 +1,27 @@
+"""Update rules: how a weight moves."""
+
+from .adam import Adam
+from .counted import check_counts, counted
+from .muon import Muon
+from .named import UPDATES, check_rule, default_decay, update_rule
+from .optimizer import RuleOptimizer
+from .rls import RLS
+from .rule import LEARNING_RATE, Factors, UpdateRule
+from .sgd import SGD
+
+__all__ = [
+    "LEARNING_RATE",
+    "RLS",
+    "SGD",
+    "UPDATES",
+    "Adam",
+    "Factors",
+    "Muon",
+    "RuleOptimizer",
+    "UpdateRule",
+    "check_counts",
+    "check_rule",
+    "counted",
+    "default_decay",
+    "update_rule",
+]

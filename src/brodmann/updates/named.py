@@ -1,0 +1,35 @@
+"""Update rules by name, for command lines, configurations and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..checks import check_settings
+from ..errors import BrodmannError, unknown_name
+from .adam import Adam
+from .muon import Muon
+from .rls import RLS
+from .rule import UpdateRule
+from .sgd import SGD
+
+UPDATES: dict[str, Callable[..., UpdateRule]] = {"sgd": SGD, "adam": Adam, "muon": Muon, "rls": RLS}
+
+
+def check_rule(update: Any) -> None:
+    """Checks that an update is a rule, not its name or its class; raises a `BrodmannError`."""
+    if not isinstance(update, UpdateRule):
+        raise BrodmannError(f"Expected update to be a rule such as Adam(), got {update!r}.")
+
+
+def update_rule(name: str, **options: float) -> UpdateRule:
+    """Builds an update rule by its name in `UPDATES`, for command lines and configurations."""
+    if not isinstance(name, str) or name not in UPDATES:
+        raise unknown_name("update rule", name, UPDATES, "brodmann.updates.UPDATES")
+    check_settings(name, options, UPDATES[name])
+    return UPDATES[name](**options)
+
+
+def default_decay(name: str) -> float:
+    """Returns the decay of a rule where none is given: 0.2 for Adam and Muon, by validation parts, else its own."""
+    return 0.2 if name in ("adam", "muon") else update_rule(name).decay

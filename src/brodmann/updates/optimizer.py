@@ -1,0 +1,73 @@
+"""An update rule under autograd: for controls that learn by backpropagation and move as the layers here do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import BrodmannError
+from .named import check_rule
+from .rule import Factors, UpdateRule
+
+
+class RuleOptimizer(torch.optim.Optimizer):
+    """Moves parameters by their gradients from autograd, each under one update rule.
+
+    With groups as of any `torch.optim.Optimizer`, which may each have a ``lr`` and a ``weight_decay`` of their own.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], rule: UpdateRule, lr: float | None = None, weight_decay: float | None = None
+    ) -> None:
+        """Takes parameters of any shape, and the rule.
+
+        Args:
+            params: Parameters, or groups of them.
+            rule: Such as `Muon()`.
+            lr: Learning rate. Default None: the rule's own.
+            weight_decay: Decoupled decay. Default None: the rule's own, for biases too, unlike in layers.
+
+        Raises:
+            BrodmannError: The rule is none, or one that needs the inputs of a weight, as `RLS`.
+        """
+        check_rule(rule)
+        if rule.recursive:
+            raise BrodmannError(f"{type(rule).__name__} needs the inputs of its weights, which no gradient holds.")
+        self.rule = rule
+        settings = {
+            "lr": rule.default_lr if lr is None else lr,
+            "weight_decay": rule.decay if weight_decay is None else weight_decay,
+        }
+        super().__init__(params, settings)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Moves every parameter that has a gradient, in place.
+
+        Args:
+            closure: Computes loss and gradients anew, as for every optimiser. Default None.
+
+        Returns:
+            What the closure returns.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    factors = Factors(parameter.grad[None])
+                    self.rule.apply(parameter, self._state(parameter), factors, group["lr"], group["weight_decay"])
+        return loss
+
+    def _state(self, parameter: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            for name, shape in self.rule.state_shapes(tuple(parameter.shape)).items():
+                dtype = torch.int64 if name == "steps" else parameter.dtype
+                state[name] = torch.zeros(shape, dtype=dtype, device=parameter.device)
+        return state

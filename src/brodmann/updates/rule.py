@@ -1,0 +1,93 @@
+"""What an update rule is: how a weight moves, given the factors of its gradient.
+
+A rule is stateless. What it remembers (momentum, moments, step counts) lies in buffers beside the weight, so that
+moving, saving, splitting and merging carry it along.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A gradient as its factors: ``delta^T x`` for a weight, ``sum over rows of delta`` for a bias.
+
+    Attributes:
+        delta: Gradient with respect to what the weight computes, (rows, out).
+        x: What the weight was applied to, (rows, in); None for a bias, and where ``delta`` is the gradient itself,
+            (1, ...), as of a `Product`.
+    """
+
+    delta: Tensor
+    x: Tensor | None = None
+
+    def dense(self) -> Tensor:
+        """Returns the gradient itself, (out, in) or (out,): the scratch of one weight."""
+        return self.delta.sum(0) if self.x is None else self.delta.t() @ self.x
+
+    def add_to(self, target: Tensor, *, keep: float, scale: float) -> None:
+        """Computes ``target = keep * target + scale * gradient`` in place; a weight's gradient is never stored."""
+        if self.x is not None:
+            target.addmm_(self.delta.t(), self.x, beta=keep, alpha=scale)
+            return
+        if keep != 1.0:
+            target.mul_(keep)
+        target.add_(self.delta.sum(0), alpha=scale)
+
+
+LEARNING_RATE = 3e-3
+"""Where neither a caller nor a rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
+
+
+@dataclass(frozen=True)
+class UpdateRule(ABC):
+    """How one weight moves in place.
+
+    Attributes:
+        decay: Decoupled weight decay (per unit of learning rate): every step first multiplies the weight by
+            ``1 - lr * decay``. Biases never decay. Default 0.
+        repeats: Class attribute: True if weight w means that the sample is seen w times, as for rules that remember
+            inputs; otherwise its error is multiplied by w.
+        scale_free: Class attribute: True if the size of a step does not depend on that of the gradient, as for Adam and
+            sign rules. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
+        recursive: Class attribute: True if one pass over single samples is all that it needs, as for `RLS`: networks
+            then have `SumOfSquares` for their loss, and schedules one epoch of small batches at a constant rate.
+    """
+
+    decay: float = field(default=0.0, kw_only=True)
+    repeats: ClassVar[bool] = False
+    scale_free: ClassVar[bool] = False
+    recursive: ClassVar[bool] = False
+
+    @property
+    def default_lr(self) -> float:
+        """Learning rate of a network that follows the rule, where none is given."""
+        return LEARNING_RATE
+
+    @abstractmethod
+    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Returns name and shape of every buffer that the rule keeps for a weight of this shape.
+
+        All start at zero, in the weight's kind of number (float32 beside bfloat16), one for each area. The name
+        ``steps`` stands for an int64 count, of shape ``()``. A shape is (out, in), or (out,) for a bias.
+
+        Raises:
+            BrodmannError: Where the weight is built: a name is no identifier, or is taken by the weight itself.
+        """
+
+    @abstractmethod
+    def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
+        """Moves ``weight`` in place.
+
+        Args:
+            weight: (out, in) or (out,).
+            state: The buffers named by `state_shapes`, moved in place as well.
+            factors: The gradient.
+            lr: Learning rate of this step.
+            decay: Decoupled decay of this weight.
+        """
