@@ -9,7 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brodmann import RLS, SGD, Adam, BatchNorm, Graph, Layer, Residual, Sequential, affine, convnet, mlp, residual_mlp
+from brodmann import (
+    RLS,
+    SGD,
+    Adam,
+    BatchNorm,
+    Graph,
+    Layer,
+    Muon,
+    Residual,
+    Sequential,
+    affine,
+    convnet,
+    mlp,
+    residual_mlp,
+)
 from brodmann.builders import FEEDBACKS
 from brodmann.builders.parts import Parts, activation_of
 from brodmann.layers import GRU, LSTM, Local, Recurrent
@@ -20,6 +34,7 @@ RULES = {
     "sgd momentum": SGD(momentum=0.9, decay=0.1),
     "adam": Adam(),
     "adam decay": Adam(decay=0.3, beta1=0.8),
+    "muon decay": Muon(decay=0.3, momentum=0.8),
     "rls": RLS(ridge=2.0),
     "rls decay": RLS(ridge=2.0, decay=0.3),
 }

@@ -23,6 +23,7 @@ from brodmann import (
     Graph,
     Layer,
     Local,
+    Muon,
     Network,
     Patches,
     Product,
@@ -41,8 +42,32 @@ def optimiser(rule: UpdateRule, parameter: Tensor, decay: float) -> torch.optim.
         return torch.optim.SGD([parameter], lr=1.0, momentum=rule.momentum)
     if isinstance(rule, RLS):
         return torch.optim.SGD([parameter], lr=1.0)
+    if isinstance(rule, Muon) and parameter.ndim > 1:
+        return EqualSingularValues([parameter], rule.momentum, decay)
+    rule = Adam() if isinstance(rule, Muon) else rule
     assert isinstance(rule, Adam)
     return torch.optim.AdamW([parameter], betas=(rule.beta1, rule.beta2), eps=rule.epsilon, weight_decay=decay)
+
+
+class EqualSingularValues(torch.optim.Optimizer):
+    """Muon by its definition: on the singular values themselves."""
+
+    def __init__(self, parameters: list[Tensor], momentum: float, decay: float) -> None:
+        super().__init__(parameters, {"lr": 0.0})
+        self.momentum, self.decay = momentum, decay
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        lr, (weight,) = self.param_groups[0]["lr"], self.param_groups[0]["params"]
+        velocity = self.momentum * self.state[weight].get("velocity", 0.0) + (1 - self.momentum) * weight.grad
+        self.state[weight]["velocity"] = velocity
+        ahead = self.momentum * velocity + (1 - self.momentum) * weight.grad
+        u, s, vh = torch.linalg.svd(ahead.flatten(1), full_matrices=False)
+        s = s / s.norm().clamp_min(1e-7)
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        change = 0.2 * max(len(u), vh.shape[1]) ** 0.5 * (u * s) @ vh
+        weight.mul_(1 - lr * self.decay).sub_(lr * change.reshape(weight.shape))
 
 
 class Part:
@@ -207,7 +232,8 @@ class Reference:
         loss = self.network.loss(self(x), target, None)
         loss.backward()
         for (module, name, *_), part in self.parts.items():
-            slow = name in ("D", "d") and module.shared_mode == "learned" and isinstance(module.update_rule, Adam)
+            slow = name in ("D", "d") and module.shared_mode == "learned"
+            slow &= isinstance(module.update_rule, Adam | Muon)
             slow &= all(router.conflict is None for router in self.network.modules() if isinstance(router, Router))
             part.step(0.1 * lr if slow else lr)
         for part in self.parts.values():

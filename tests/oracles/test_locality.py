@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from brodmann import SGD, Adam, AreaLinear, Context, Network, Rates, Routed, Router, mlp, residual_mlp
+from brodmann import SGD, Adam, AreaLinear, Context, Muon, Network, Rates, Routed, Router, mlp, residual_mlp
 from brodmann.network import routers
 
 from .cases import LAYERS, PATHS, RULES
@@ -344,6 +344,7 @@ def test_balance_spreads_the_choice_and_never_touches_the_gate() -> None:
     ("options", "rates", "expected"),
     [
         ({"update": Adam()}, Rates(), 0.1),
+        ({"update": Muon()}, Rates(), 0.1),
         ({"update": Adam()}, Rates(areas=1.0), 1.0),
         ({"update": Adam()}, Rates(shared=0.0), 1.0),
         ({"update": Adam(), "shared": "off"}, Rates(), 1.0),

@@ -1,0 +1,164 @@
+"""Oracle: update rules beside torch.optim, and what the maths of each demands."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import RLS, SGD, Adam, BrodmannError, Muon, Network, UpdateRule, mlp
+from brodmann.baselines import Backpropagation
+from brodmann.updates import Factors, RuleOptimizer
+from brodmann.updates.muon import orthogonal
+
+
+def moved(rule: UpdateRule, weight: Tensor, gradients: list[Tensor], lr: float = 0.1) -> Tensor:
+    """Returns the weight after a step along each gradient."""
+    found = weight.clone()
+    state = {
+        name: torch.zeros(shape, dtype=torch.int64 if name == "steps" else weight.dtype)
+        for name, shape in rule.state_shapes(tuple(weight.shape)).items()
+    }
+    for gradient in gradients:
+        rule.apply(found, state, Factors(gradient[None]), lr, rule.decay)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rule", "theirs"),
+    [
+        (Adam(decay=0.1), partial(torch.optim.AdamW, weight_decay=0.1)),
+        (Adam(beta1=0.5, beta2=0.9, epsilon=1e-3), partial(torch.optim.Adam, betas=(0.5, 0.9), eps=1e-3)),
+        (SGD(), torch.optim.SGD),
+        (SGD(momentum=0.9), partial(torch.optim.SGD, momentum=0.9)),
+    ],
+)
+@pytest.mark.usefixtures("double")
+def test_rules_move_parameters_as_torch_optim_does(rule: UpdateRule, theirs: Any) -> None:
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimisers = RuleOptimizer(models[0].parameters(), rule, lr=0.01), theirs(models[1].parameters(), lr=0.01)
+    for _ in range(8):
+        x, y = torch.randn(7, 6), torch.randint(0, 3, (7,))
+        for model, optimiser in zip(models, optimisers, strict=True):
+            optimiser.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            optimiser.step()
+    for ours, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-12, atol=1e-13)
+
+
+def test_muon_moves_matrices_as_torch_optim_does_to_the_digits_of_bfloat16() -> None:
+    """In which PyTorch makes singular values equal, whatever the weights are."""
+    torch.manual_seed(0)
+    weight = torch.randn(24, 40)
+    gradients = [torch.randn(24, 40) @ torch.diag(torch.logspace(0, -2, 40)) for _ in range(6)]
+    theirs = nn.Parameter(weight.clone())
+    optimiser = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.3, momentum=0.9, adjust_lr_fn="match_rms_adamw")
+    for gradient in gradients:
+        theirs.grad = gradient
+        optimiser.step()
+    change = (theirs - weight).detach()
+    ours = moved(Muon(decay=0.3, momentum=0.9), weight, gradients) - weight
+    assert float((ours - change).norm() / change.norm()) < 0.02
+
+
+def test_muon_makes_the_singular_values_equal() -> None:
+    torch.manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(size, 20, dtype=torch.float64))[0] for size in (20, 50))
+    found = orthogonal(u @ torch.diag(torch.logspace(0, -2, 20, dtype=torch.float64)) @ v.t(), 1e-7)
+    values = torch.diagonal(u.t() @ found @ v)
+    torch.testing.assert_close(u @ torch.diag(values) @ v.t(), found)  # the same directions
+    assert 0.68 <= float(values.min()) <= float(values.max()) <= 1.21
+
+
+@settings(deadline=None)
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**16), st.sampled_from([1e-3, 1.0, 1e3]))
+def test_equal_singular_values_turn_with_the_matrix_and_know_no_size(
+    rows: int, columns: int, seed: int, size: float
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(rows, columns, generator=draw, dtype=torch.float64)
+    left, right = (torch.linalg.qr(torch.randn(n, n, generator=draw, dtype=torch.float64))[0] for n in (rows, columns))
+    found = orthogonal(matrix, 1e-7)
+    torch.testing.assert_close(orthogonal(left @ matrix @ right, 1e-7), left @ found @ right, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(orthogonal(size * matrix, 1e-7), found, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(orthogonal(matrix.t(), 1e-7), found.t(), rtol=1e-8, atol=1e-9)
+
+
+def test_a_step_of_muon_is_as_large_as_one_of_adam() -> None:
+    torch.manual_seed(0)
+    weight, gradient = torch.zeros(64, 200), torch.randn(64, 200)
+    steps = [moved(rule, weight, [gradient]).pow(2).mean().sqrt() for rule in (Adam(), Muon())]
+    assert 0.68 <= float(steps[1] / (0.2 * steps[0])) <= 1.21  # 0.2: what those of Adam are while learning
+
+
+def test_muon_moves_biases_as_adam_does_and_stays_where_nothing_pulls() -> None:
+    torch.manual_seed(0)
+    bias, gradients = torch.randn(7), [torch.randn(7) for _ in range(3)]
+    assert torch.equal(moved(Muon(), bias, gradients), moved(Adam(), bias, gradients))
+    weight = torch.randn(3, 4)
+    assert torch.equal(moved(Muon(), weight, [torch.zeros(3, 4)] * 2), weight)
+
+
+def test_a_weight_of_more_dimensions_counts_as_a_matrix() -> None:
+    torch.manual_seed(0)
+    weight, gradients = torch.randn(3, 2, 5), [torch.randn(3, 2, 5) for _ in range(3)]
+    as_matrix = moved(Muon(), weight.flatten(1), [gradient.flatten(1) for gradient in gradients])
+    assert torch.equal(moved(Muon(), weight, gradients), as_matrix.reshape(3, 2, 5))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("optimiser", ["adam", "muon", "sgd"])
+def test_a_twin_learns_as_one_area_does_by_transpose_feedback(optimiser: str) -> None:
+    torch.manual_seed(0)
+    rule = {"adam": Adam(), "muon": Muon(), "sgd": SGD()}[optimiser]
+    ours = Network(mlp(6, 3, width=8, areas=1, feedback="transpose", update=rule))
+    theirs = Backpropagation(6, 3, width=8, optimiser=optimiser)
+    maps = [part for part in theirs.body if isinstance(part, nn.Linear)]
+    for (_, layer), linear in zip(ours.learning_layers(), maps, strict=True):
+        linear.weight.data.copy_(layer.shared.value[0])
+        linear.bias.data.copy_(layer.shared.bias.value[0])
+    assert ours.lr == theirs.lr
+    for _ in range(6):
+        x, y = torch.randn(9, 6), torch.randint(0, 3, (9,))
+        one, other = ours.learn(x, y, lr=0.02), theirs.learn_with_output(x, y, lr=0.02)[0]
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_a_rule_that_needs_inputs_is_no_optimiser() -> None:
+    with pytest.raises(BrodmannError, match="RLS needs the inputs of its weights, which no gradient holds"):
+        RuleOptimizer(nn.Linear(3, 2).parameters(), RLS())
+    with pytest.raises(BrodmannError, match="Expected update to be a rule such as Adam"):
+        RuleOptimizer(nn.Linear(3, 2).parameters(), Adam)  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="Unknown optimiser 'rls'. Choose one of: adam, muon, sgd"):
+        Backpropagation(3, 2, optimiser="rls")
+
+
+def test_settings_of_rules_are_given_by_name() -> None:
+    """`Adam(1e-3)` would set a decay of the first moment, where torch.optim has the learning rate."""
+    for rule in (Adam, SGD, Muon, RLS):
+        with pytest.raises(TypeError, match="positional argument"):
+            rule(1e-3)  # type: ignore[call-arg, misc]
+
+
+def test_an_optimiser_computes_what_its_closure_does() -> None:
+    linear = nn.Linear(3, 2)
+    optimiser = RuleOptimizer([{"params": linear.weight, "lr": 0.5}, {"params": [linear.bias]}], SGD(decay=0.5))
+    before = linear.weight.detach().clone()
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        loss = linear(torch.ones(1, 3)).sum()
+        loss.backward()
+        return loss.item()
+
+    assert optimiser.step(closure) is not None
+    torch.testing.assert_close(linear.weight.detach(), 0.75 * before - 0.5)
