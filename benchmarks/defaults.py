@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from brodmann import Adam, MeanSquaredError, Network, Rates, mlp, residual_mlp
+from brodmann import Adam, MeanSquaredError, Muon, Network, Rates, mlp, residual_mlp
 from brodmann.data import load
 from brodmann.mirror import mirror_weights
 from brodmann.telemetry import area_usage
@@ -58,6 +58,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lr 1e-2": {"lr": 1e-2},
     "lr 1e-2, dropout 0.2": {"lr": 1e-2, "dropout": 0.2},
     "squared error": {"loss": MeanSquaredError()},
+    "Muon": {"rule": Muon},
+    "Muon, one area": {"rule": Muon, "areas": 1},
+    "Muon, lr 1e-2": {"rule": Muon, "lr": 1e-2},
 }
 
 
@@ -85,7 +88,7 @@ def main() -> None:
                 torch.manual_seed(seed)
                 settings = dict(VARIANTS[variant])
                 lr, rates, mirror = settings.pop("lr", 3e-3), settings.pop("rates", None), settings.pop("mirror", 0)
-                update, loss = Adam(decay=settings.pop("decay", 0.2)), settings.pop("loss", None)
+                update, loss = settings.pop("rule", Adam)(decay=settings.pop("decay", 0.2)), settings.pop("loss", None)
                 body = build(split.x_train.shape[1], data.outputs, update=update, **settings)
                 network = Network(body, loss, rates=rates)
                 if mirror:

@@ -271,7 +271,7 @@ def test_a_checkpoint_of_the_same_step_once_more_is_whole_or_none(
     assert len(read_checkpoint(tmp_path).tensors["a"]) == 1
 
 
-@pytest.mark.parametrize("kind", ["network", "adam", "sgd"])
+@pytest.mark.parametrize("kind", ["network", "adam", "muon", "sgd"])
 def test_going_back_to_a_checkpoint_gives_the_same_end_and_drops_what_came_after(kind: str, tmp_path: Path) -> None:
     data, schedule = blobs(), Schedule(epochs=4, batch_size=16, lr=0.02)
     straight = make(kind)

@@ -51,7 +51,7 @@ class Network(nn.Module):
             loss: Any callable ``(output, target, weight or None) -> scalar``, or a loss of PyTorch. Default
                 cross-entropy; `SumOfSquares` for a body that follows `RLS`, which asks for it.
             lr: Learning rate of `learn` where none is given. Default that of the layers' update rules, the smallest
-                where they differ: 3e-3 with `Adam`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
+                where they differ: 3e-3 with `Adam` and `Muon`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
             clip: Largest Frobenius norm, over the whole batch, of the error that enters a layer. Each layer scales a
                 larger one down to this norm. Default none.

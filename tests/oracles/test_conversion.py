@@ -870,6 +870,18 @@ TWICE = nn.Linear(4, 4)
 IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
 
 
+class Stateful(nn.Module):
+    """Adds what it made of the samples before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.state = nn.Linear(4, 3), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.state = self.map(x) if self.state is None else self.map(x) + self.state
+        return self.state
+
+
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
@@ -991,6 +1003,7 @@ IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
             {},
             "returns (samples, ..., outputs), got (44,) for 11 samples.",
         ),
+        (Stateful(), {"shape": (4,)}, "Stateful cannot be converted: it answers the same samples otherwise the"),
         (OfOnesOwn(), {"shape": (3, 4)}, "lstm cannot be converted where it takes parameters"),
         (
             nn.Sequential(nn.GRUCell(4, 4)),

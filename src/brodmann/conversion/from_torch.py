@@ -141,9 +141,7 @@ def from_torch(
     body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
     if kind == torch.float64:
         body.double()  # its routers
-    with torch.no_grad():
-        output = deepcopy(model).to("cpu", kind).eval()(sample.clone())
-    _check_equal(body, sample, output)
+    _check_equal(body, deepcopy(model).to("cpu", kind).eval(), sample)
     return body.to(numbers.device)
 
 
@@ -182,18 +180,26 @@ def _statistics(part: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _check_equal(body: Layer, sample: Tensor, output: Tensor) -> None:
-    """Raises where the body does not return what the model does for samples."""
-    ours = body(sample)
-    theirs = channels_last(output)
+def _check_equal(body: Layer, model: nn.Module, sample: Tensor) -> None:
+    """Raises where the body does not return what the model does for samples, or that returns something else later."""
+    theirs, later = (channels_last(model(sample.clone())) for _ in range(2))
+    if not _alike(theirs, later, 1e-3):
+        raise BrodmannError(
+            f"{type(model).__name__} cannot be converted: it answers the same samples otherwise the second time. What "
+            "it keeps from call to call, such as a state in an attribute, or draws at random, has to come with the "
+            "samples, or go."
+        )
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
-    tolerance = 0.1 if stored else 1e-3
-    size = float(theirs.abs().max()) + 1e-6
-    if ours.shape != theirs.shape or not float((ours - theirs).abs().max()) <= tolerance * size:
+    if not _alike(body(sample), theirs, 0.1 if stored else 1e-3):
         raise BrodmannError(
             "The converted network does not return what the model does: one of its layers treats samples in a way that "
             "does not show, such as by hooks. Compose it by brodmann.Sequential."
         )
+
+
+def _alike(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    size = float(theirs.abs().max()) + 1e-6
+    return ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= tolerance * size
 
 
 def _sample(model: nn.Module, shape: Sequence[int] | Tensor | None, kind: torch.dtype) -> Tensor:
