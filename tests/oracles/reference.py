@@ -232,8 +232,7 @@ class Reference:
         loss = self.network.loss(self(x), target, None)
         loss.backward()
         for (module, name, *_), part in self.parts.items():
-            slow = name in ("D", "d") and module.shared_mode == "learned"
-            slow &= isinstance(module.update_rule, Adam | Muon)
+            slow = name in ("D", "d") and module.shared_mode == "learned" and isinstance(part.rule, Adam | Muon)
             slow &= all(router.conflict is None for router in self.network.modules() if isinstance(router, Router))
             part.step(0.1 * lr if slow else lr)
         for part in self.parts.values():
