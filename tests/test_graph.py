@@ -241,7 +241,7 @@ class Quiet(Layer):
         ({"a": (nn.ReLU(), ["input"])}, "Node 'a' reads '['input']', which is none of those before it: input."),
         (
             {"a": (TWICE, "input"), "b": (nn.ReLU(), "a"), "c": (TWICE, "b")},
-            "The layer of node 'c' stands in another one too, and would move twice",
+            "The layer of node 'c' stands in another one too, and would move twice: put that node's name",
         ),
         (
             {"a": (AreaLinear(4, 4), "input", "input")},

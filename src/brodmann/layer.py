@@ -94,6 +94,8 @@ class Context(NamedTuple):
             it is clipped.
         target: What the output is compared with, (batch, ...).
         layer_rates: Of single layers, see `Rates`; None where all are 1.
+        gathered: Where one layer stands in several places, what is to move it, see `Gathering`; None where layers move
+            at once.
     """
 
     lr: float = 0.0
@@ -105,6 +107,7 @@ class Context(NamedTuple):
     observe: Observer | None = None
     target: Tensor | None = None
     layer_rates: Mapping[Layer, float] | None = None
+    gathered: dict[Gathering, list[Any]] | None = None
 
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""
@@ -203,6 +206,21 @@ class Layer(nn.Module, ABC):
     @abstractmethod
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Updates in place: error (batch, ..., out); returns that for the layer below, (batch, ..., in), or None."""
+
+
+class Gathering(Layer):
+    """Abstract: a layer that may stand in several places of a `Graph`, and then moves once a step, by all of them."""
+
+    def hand_over(self, part: Any, context: Context) -> None:
+        """Moves by what `learn` made of one error: at once, or later with that of the other places."""
+        if context.gathered is None:
+            self.move([part], context)
+        else:
+            context.gathered.setdefault(self, []).append(part)
+
+    @abstractmethod
+    def move(self, parts: list[Any], context: Context) -> None:
+        """Moves in place by what was handed over, for each place in which the layer stands, from output to input."""
 
 
 class Container(Layer):

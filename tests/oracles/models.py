@@ -326,6 +326,51 @@ def batched() -> Batched:
     return model
 
 
+class Repeated(nn.Module):
+    """One encoder layer several times, as in ALBERT, on halves of a sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+        self.readout = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = self.layer(x)
+        return self.readout(x.mean(1) + self.layer(x[:, :2]).mean(1))
+
+
+class Iterated(nn.Module):
+    """The same convolutions and norm again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs, self.grouped = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.conv, self.norm, self.readout = nn.Conv2d(4, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inputs(x)
+        for _ in range(3):
+            x = self.norm(self.conv(x)).relu() + self.grouped(x)
+        return self.readout(x.mean((2, 3)))
+
+
+class Stepping(nn.Module):
+    """Cells in a loop, from no state, from zeros, and from what another one left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru, self.plain = nn.LSTMCell(4, 5), nn.GRUCell(5, 3), nn.RNNCell(3, 5, bias=False)
+        self.readout = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, after = None, torch.zeros(x.shape[0], 3, dtype=x.dtype)
+        for step in range(x.shape[1]):
+            state = self.lstm(x[:, step], state)
+            after = self.gru(state[0], after)
+        return self.readout(torch.cat((self.plain(after, state[1]), after), -1))
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "dense": (dense, (6,)),
     "convolutional": (convolutional, (81,)),
@@ -349,6 +394,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shifted windows": (Shifted, (2, 4, 4)),
     "batched": (batched, (2, 5, 5)),
     "language": (Language, (5,)),
+    "repeated": (Repeated, (5, 8)),
+    "iterated": (Iterated, (2, 5, 5)),
+    "stepping": (Stepping, (4, 4)),
 }
 """Name -> what builds it, the shape of a sample."""
 

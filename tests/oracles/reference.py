@@ -164,7 +164,8 @@ class Reference:
             return around + layer.alpha * self.run(layer.body, x, choice)
         if isinstance(layer, Graph):
             values = {"input": x}
-            for name, part in layer.nodes.items():
+            for name in layer.sources:
+                part = layer.nodes[layer.again.get(name, name)]
                 read = [values[source] for source in layer.sources[name]]
                 joined = isinstance(part, Local) and len(read) > 1
                 values[name] = part.operation(*read) if joined else self.run(part, *(read or [x]), choice)

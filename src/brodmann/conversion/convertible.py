@@ -126,6 +126,9 @@ def warn_of_frozen(model: nn.Module) -> None:
         )
 
 
-def tied() -> BrodmannError:
+def tied(more: str = "") -> BrodmannError:
     """Returns the error of layers that share weights, whose copies would go apart."""
-    return BrodmannError("Expected layers with weights of their own, got weights that stand in the model twice.")
+    return BrodmannError(
+        "Expected layers with weights of their own, got weights that stand in the model twice. One layer may be called "
+        f"several times, but for batch norms; different layers may not hold the same weights.{more}"
+    )

@@ -20,13 +20,15 @@ from .steps import Step
 def folded(steps: Sequence[Step]) -> list[Step]:
     """Returns the steps with each batch norm in the map right below it, where nobody else reads that, or fixed."""
     readers = Counter(source for step in steps for source in step.sources)
+    places = Counter(id(step.operation) for step in steps)
+    alone = {step.name for step in steps if places[id(step.operation)] == 1}
     found: dict[str, Step] = {}
     names = {INPUT: INPUT}
     for step in steps:
         norm = step.operation.norm if isinstance(step.operation, FixedNorm) else step.operation
         below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
         fused = None
-        if below is not None and readers[step.sources[0]] == 1:
+        if below is not None and readers[step.sources[0]] == 1 and {step.name, below.name} <= alone:
             fused = _fused(below.operation, norm, below.after.ndim)
         if below is None or fused is None:
             names[step.name] = step.name

@@ -148,6 +148,8 @@ def from_torch(
 def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Sequential | Graph:
     """Returns the steps as layers: one after the other, or as a graph where values part."""
     nodes: dict[str, tuple[Any, ...]] = {}
+    places = Counter(id(step.operation) for step in steps)
+    owners: dict[int, Step] = {}  # by the map that stands in several places
     first, output_rows = INPUT, steps[-1].rows_of(parts.outputs)
     if len(shape) == 3:
         first = free_name("images", {step.name for step in steps})
@@ -155,28 +157,40 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
     learning: set[str] = set()
     for step in steps:
         lowest = learning.isdisjoint(step.sources)
+        sources = (first if source == INPUT else source for source in step.sources)
+        if places[id(step.operation)] > 1 and _holds_parameters(step.operation):
+            lowest = False  # somewhere it is not
+            owner = owners.setdefault(id(step.operation), step)
+            if owner is not step:
+                if not owner.laid_as(step):
+                    raise tied(f" The map to '{step.name}' takes values of other shapes there.")
+                nodes[step.name] = (owner.name, *sources)
+                learning.add(step.name)
+                continue
         layer = counterpart(step, parts, output_rows, lowest=lowest)
         if layer.learns or not lowest:
             learning.add(step.name)
-        nodes[step.name] = (layer, *(first if source == INPUT else source for source in step.sources))
+        nodes[step.name] = (layer, *sources)
+    if owners:
+        return Graph(nodes)
     before = [INPUT, *nodes]
     if all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False)):
         return Sequential(*(layer for layer, *_ in nodes.values()))
     return Graph(nodes)
 
 
+def _holds_parameters(operation: nn.Module | Tensor) -> bool:
+    return isinstance(operation, nn.Module) and any(True for _ in operation.parameters())
+
+
 def _check_untied(steps: Sequence[Step]) -> None:
-    """Raises where two steps share a parameter or statistics, whose copies would go apart."""
+    """Raises where different maps share a parameter, whose copies would go apart, or steps a batch norm."""
     parts = [step.operation for step in steps if isinstance(step.operation, nn.Module | nn.Parameter)]
-    held = [[*part.parameters(), *_statistics(part)] if isinstance(part, nn.Module) else [part] for part in parts]
-    count = Counter(id(tensor) for tensors in held for tensor in tensors)
-    if any(number > 1 for number in count.values()):
+    norms = Counter(id(part.running_mean) for part in parts if isinstance(part, _BatchNorm))
+    apart = {id(part): [*part.parameters()] if isinstance(part, nn.Module) else [part] for part in parts}
+    count = Counter(id(tensor) for tensors in apart.values() for tensor in tensors)
+    if any(number > 1 for number in (*count.values(), *norms.values())):
         raise tied()
-
-
-def _statistics(part: nn.Module) -> list[Tensor]:
-    """Returns what moves in a module beside its parameters."""
-    return [part.running_mean] if isinstance(part, _BatchNorm) and part.running_mean is not None else []
 
 
 @torch.no_grad()

@@ -10,10 +10,13 @@ from torch import Tensor, fx, nn
 from ..errors import BrodmannError
 from ..layers.cells import GRU, LSTM, Cell, Elman
 from .followed import name_of
+from .questions import made
 
 ASKED = ("mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
 """What networks ask their recurrent layers for."""
 CELLS: dict[type[nn.Module], type[Cell]] = {nn.RNN: Elman, nn.GRU: GRU, nn.LSTM: LSTM}
+CELLS_OF: dict[type[nn.Module], type[Cell]] = {nn.RNNCell: Elman, nn.GRUCell: GRU, nn.LSTMCell: LSTM}
+"""The same for PyTorch's single steps."""
 
 
 class Recurrence(nn.Module):
@@ -101,6 +104,33 @@ class RecurrentLayer(nn.Module):
         return x, (after, _Cells()) if self.mode == "LSTM" else after
 
 
+class RecurrentCell(nn.Module):
+    """As `nn.RNNCell`, `nn.GRUCell` and `nn.LSTMCell`: one step, whose two maps may stand in a network many times."""
+
+    def __init__(self, plain: Any) -> None:
+        """Takes the weights of a cell."""
+        super().__init__()
+        self.input_size, self.hidden_size = plain.input_size, plain.hidden_size
+        self.inputs, self.states = (
+            nn.Linear(weight.shape[1], weight.shape[0], bias=plain.bias, dtype=weight.dtype)
+            for weight in (plain.weight_ih, plain.weight_hh)
+        )
+        self.inputs.weight, self.states.weight = plain.weight_ih, plain.weight_hh
+        if plain.bias:
+            self.inputs.bias, self.states.bias = plain.bias_ih, plain.bias_hh
+        kind: Any = type(plain)
+        self.cell = CELLS_OF[kind]() if kind is not nn.RNNCell else Elman(getattr(torch, plain.nonlinearity))
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """Takes (samples, in), and the state before, (samples, units), or for an `nn.LSTMCell` both."""
+        given = hx if isinstance(hx, tuple | list) else (hx,) * self.cell.states
+        # Zeros that come from the input, as all values between layers do.
+        zeros = (input[:, :1] * 0.0).expand(-1, self.hidden_size)
+        state = tuple(zeros if _is_zero(part) else part for part in given)
+        after = self.cell(self.inputs(input), self.states(state[0]), state)
+        return after if self.cell.states > 1 else after[0]
+
+
 class _Cells:
     """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return."""
 
@@ -121,5 +151,6 @@ def _is_zero(state: Any) -> bool:
         node = state.node
         while node.target in ("to", "detach", "requires_grad_", "double", "float"):
             (node, *_) = node.all_input_nodes
-        return name_of(node) in ("zeros", "zeros_like", "new_zeros")
+        name = node.args[0] if node.target is made else name_of(node)
+        return name in ("zeros", "zeros_like", "new_zeros")
     return state is None or (isinstance(state, Tensor) and not bool(state.any()))

@@ -54,6 +54,10 @@ class Step:
     after: Tensor
     each: int = 1
 
+    def laid_as(self, other: Step) -> bool:
+        """Whether one layer can stand for both: values that lie alike, and as many rows for each sample."""
+        return self.each == other.each and (self.after.ndim == 4) == (other.after.ndim == 4)
+
     def rows_of(self, outputs: int) -> int:
         """Returns how many rows of so many outputs its value has for each sample."""
         samples = len(self.after) // max(1, self.each)
@@ -193,11 +197,6 @@ class _Walk(fx.Interpreter):
     def _of_module(self, node: fx.Node, module: nn.Module) -> Step:
         """Returns the step of a module."""
         given = [*node.args, *node.kwargs.values()]
-        if isinstance(module, nn.RNNCellBase):
-            raise BrodmannError(
-                f"{said(module)} cannot be converted by itself: take a whole layer, such as nn.LSTM, or compose a "
-                "brodmann.Recurrent, whose cell may be one of your own."
-            )
         if not isinstance(self.env[node], Tensor):
             raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
         if len(given) != 1 or given[0] not in self.names:

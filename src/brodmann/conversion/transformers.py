@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import BrodmannError
-from .recurrent import CELLS, RecurrentLayer
+from .recurrent import CELLS, CELLS_OF, RecurrentCell, RecurrentLayer
 
 
 def written_out(module: nn.Module) -> nn.Module:
@@ -185,6 +185,7 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.TransformerEncoderLayer: EncoderLayer,
     nn.TransformerEncoder: Encoder,
     **dict.fromkeys(CELLS, RecurrentLayer),
+    **dict.fromkeys(CELLS_OF, RecurrentCell),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,6 +50,20 @@ class Signal(NamedTuple):
             assert own is not None  # a layer has one or the other
             return own
         return self.shared.value[0] if own is None else self.shared.value[0] + own
+
+    @staticmethod
+    def joined(several: Sequence[Signal]) -> Signal:
+        """Returns one signal of all rows, of a layer that stands in several places of a network."""
+        if len(several) == 1:
+            return several[0]
+        outputs = [signal.output_error for signal in several if signal.output_error is not None]
+        return several[0]._replace(
+            x=torch.cat([signal.x for signal in several]),
+            delta=torch.cat([signal.delta for signal in several]),
+            part_delta=torch.cat([signal.part_delta for signal in several]),
+            groups=Groups.joined([signal.groups for signal in several]),
+            output_error=torch.cat(outputs) if outputs else None,
+        )
 
     def repeated(self, weight: Tensor) -> Signal:
         """Returns the signal by which a rule counts each sample ``weight`` times, (samples, ...), see `counted`."""

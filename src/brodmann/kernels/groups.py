@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -65,6 +66,20 @@ class Groups:
             bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
             order = torch.argsort(area, stable=True)
         return Groups(present, bounds, None if present.shape[0] <= 1 else order, area.shape[0], areas)
+
+    @staticmethod
+    def joined(several: Sequence[Groups]) -> Groups:
+        """Returns the rows of all, those of each behind those of the one before it."""
+        if len(several) == 1:
+            return several[0]
+        if several[0].areas == 1:
+            return Groups.single(sum(groups.rows for groups in several), several[0].bounds.device)
+        return Groups.of(torch.cat([groups.of_rows for groups in several]), several[0].areas)
+
+    @property
+    def of_rows(self) -> Tensor:
+        """Area of each row, (rows,) int64."""
+        return self.unsort(self.present.repeat_interleave(self.bounds.diff()))
 
     @property
     def whole(self) -> Groups:

@@ -14,7 +14,7 @@ from ..checks import check_input, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
 from ..kernels import Groups
-from ..layer import Context, Layer, Rates, as_before, as_rows
+from ..layer import Context, Gathering, Rates, as_before, as_rows
 from ..recording import followed, unrecorded
 from ..routing import Choice, Route, Router, build_router, checked_route, gathered, sketch, spread
 from ..updates import SGD, UpdateRule, check_counts, check_rule
@@ -43,7 +43,7 @@ class AreaTrace(NamedTuple):
     leading: tuple[int, ...]
 
 
-class AreaLinear(Layer):
+class AreaLinear(Gathering):
     """A linear layer of many mutually exclusive areas: ``z = W0 x + b0 + a (D[g] x + d[g])``.
 
     ``g`` is the area that the router picks for the sample; ``a`` is 1, or the gate where ``gated``. With
@@ -236,18 +236,17 @@ class AreaLinear(Layer):
         route, router = trace.route, self.router
         signal = self._signal(trace, error, context)
         below = self._below(signal, trace) if send else None
-        if context.layer_rates is not None:
-            context = context._replace(lr=context.lr_of(self))
+        lr = context.lr_of(self)
         if route is not None and trace.own is not None:
             route.gate_error.add_(gathered((signal.delta * trace.own).sum(1), len(route.u)))
-        if context.lr and route is not None and route.grows:
+        if lr and route is not None and route.grows:
             route.pulls.add_(gathered(sketch(signal.part_delta, trace.x, self.place), len(route.u)))
-        if context.lr and trace.groups.rows:
+        if lr and trace.groups.rows:
             if context.weight is not None and self.update_rule.repeats:
                 signal = signal.repeated(context.weight)
-            self._move(signal, context, route)
-        if context.lr and router is not None and route is not None:
-            learn_choice(router, self.children(), route, context.lr * context.rates.projection, context.weight)
+            self.hand_over((signal, self._area_rate(route, context.rates)), context)
+        if lr and router is not None and route is not None:
+            learn_choice(router, self.children(), route, lr * context.rates.projection, context.weight)
         return below
 
     @unrecorded
@@ -258,6 +257,27 @@ class AreaLinear(Layer):
         """
         self.check_error(trace, error)
         return self._below(self._signal(trace, context.clipped(error), context), trace)
+
+    @unrecorded
+    def move(self, parts: list[tuple[Signal, float]], context: Context) -> None:
+        """Moves every weight but the router's: by signals, each with the multiple of the rate for areas."""
+        signal, (_, area_rate) = Signal.joined([part for part, _ in parts]), parts[0]
+        rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
+        area_decay = decay + self.pooling
+        x, delta, groups = signal.x, signal.delta, signal.groups
+        shared, areas, feedback = signal.shared, signal.areas, self.feedback
+        feedback_lr, follower = lr * rates.feedback, None
+        if feedback is not None and rates.feedback:
+            follower = feedback.follower
+            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
+        if self.shared_mode == "learned" and rates.shared:
+            assert shared is not None
+            beside = None if follower is None else follower.target(feedback_lr, decay)
+            shared.learn(delta, x, groups, lr * rates.shared, decay, follower=beside)
+        elif follower is not None:
+            follower.learn(delta, x, groups, feedback_lr, decay)
+        if areas is not None and area_rate:
+            areas.learn(signal.part_delta, x, groups, lr * area_rate, area_decay)
 
     def _signal(self, trace: AreaTrace, error: Tensor, context: Context) -> Signal:
         """Returns what the feedback path and the updates are told."""
@@ -335,25 +355,6 @@ class AreaLinear(Layer):
             return self.shared.value
         assert self.areas is not None
         return self.areas.weight.value
-
-    def _move(self, signal: Signal, context: Context, route: Route | None) -> None:
-        """Moves every weight but the router's."""
-        rates, lr, decay = context.rates, context.lr, self.update_rule.decay
-        area_rate, area_decay = self._area_rate(route, rates), decay + self.pooling
-        x, delta, groups = signal.x, signal.delta, signal.groups
-        shared, areas, feedback = signal.shared, signal.areas, self.feedback
-        feedback_lr, follower = lr * rates.feedback, None
-        if feedback is not None and rates.feedback:
-            follower = feedback.follower
-            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
-        if self.shared_mode == "learned" and rates.shared:
-            assert shared is not None
-            beside = None if follower is None else follower.target(feedback_lr, decay)
-            shared.learn(delta, x, groups, lr * rates.shared, decay, follower=beside)
-        elif follower is not None:
-            follower.learn(delta, x, groups, feedback_lr, decay)
-        if areas is not None and area_rate:
-            areas.learn(signal.part_delta, x, groups, lr * area_rate, area_decay)
 
     def _own_router(self) -> Router:
         if self.router is None:

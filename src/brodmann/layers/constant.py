@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ..areas import Slab
 from ..errors import BrodmannError
-from ..layer import Context, Layer
+from ..layer import Context, Gathering
 from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..updates import SGD, UpdateRule, check_rule
 from .graph import INPUT, Graph
 
 
-class Constant(Layer):
+class Constant(Gathering):
     """A tensor of its own, ``y = c``, whatever comes to it: a node of a `Graph` that reads nothing.
 
     With a rule it learns: ``c`` moves by its error, ``dL/dc``, at the rate of shared parts, since it serves every
@@ -74,12 +74,15 @@ class Constant(Layer):
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> None:
         """Moves by the error, of the tensor's shape."""
-        if self.slab is None:
-            return
-        error = context.clipped(error)
+        if self.slab is not None:
+            self.hand_over(context.clipped(error), context)
+
+    @unrecorded
+    def move(self, parts: list[Tensor], context: Context) -> None:
+        """Moves by errors, each of the tensor's shape."""
         lr = context.lr_of(self) * context.rates.shared
-        if lr:
-            self.slab.move(error, lr, 0.0)
+        if lr and self.slab is not None:
+            self.slab.move(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0], lr, 0.0)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

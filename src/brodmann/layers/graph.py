@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import BrodmannError
-from ..layer import Container, Context, Layer, trace_of
+from ..layer import Container, Context, Gathering, Layer, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route
 from .local import Local
@@ -24,25 +24,32 @@ class Graph(Container):
     read it. `Sequential` and `Residual` are the usual cases; this one is for branches, concatenations and products:
 
         Graph({"wide": (layer, "input"), "both": (lambda x, y: torch.cat((x, y), -1), "input", "wide")})
+
+    A layer may stand in several nodes: all but the first name it by that one, as in ``"again": ("wide", "both")``. Each
+    sends its error down by the layer's weights and feedback as they were before the step, and then the layer moves
+    once, by the gradients of all of them: rows of the nodes count as rows of one batch.
     """
 
     def __init__(self, nodes: Mapping[str, tuple[Any, ...]]) -> None:
         """Takes the nodes from input to output.
 
         Args:
-            nodes: Name -> layer or operation, then the names of what it reads, ``"input"`` for what comes to the graph.
-                Layers read one value. An operation without parameters takes as many tensors as it reads, see `Local`.
-                A layer that reads nothing, see `Constant`, may stand for a tensor of its own.
+            nodes: Name -> layer or operation, or the name of a node before it whose layer it takes too, then the names
+                of what it reads, ``"input"`` for what comes to the graph. Layers read one value. An operation without
+                parameters takes as many tensors as it reads, see `Local`. A layer that reads nothing, see `Constant`,
+                may stand for a tensor of its own.
 
         Raises:
             BrodmannError: There are no nodes, a name is taken or unknown, a layer reads several values, nobody reads a
-                node, or one sends no error down to others that learn.
+                node, one sends no error down to others that learn, or one that stands in several places holds what
+                moves at every error, such as a `BatchNorm` or a layer of your own that is no `Gathering`.
         """
         super().__init__()
         if not isinstance(nodes, Mapping) or not nodes:
             raise BrodmannError(f"Expected nodes of a Graph as a dictionary with at least one, got {nodes!r}.")
         self.nodes = nn.ModuleDict()
         self.sources: dict[str, tuple[str, ...]] = {}
+        self.again: dict[str, str] = {}  # nodes whose layer is that of another one
         for name, node in nodes.items():
             if not isinstance(node, tuple) or not node:
                 raise BrodmannError(
@@ -58,32 +65,50 @@ class Graph(Container):
             )
         self._last_reader = {source: name for name, read in self.sources.items() for source in read}
         for name in self._silent():
-            if any(self.nodes[lower].learns for lower in self._below(name)):
+            if any(self.layer_of(lower).learns for lower in self._below(name)):
                 raise self._without_feedback(name)
 
     def _add(self, name: str, part: Any, sources: tuple[str, ...]) -> None:
         """Takes a node."""
-        if not isinstance(name, str) or name == INPUT or "." in name or not name or hasattr(self.nodes, name):
+        taken = name == INPUT or name in self.sources or (isinstance(name, str) and hasattr(self.nodes, name))
+        if not isinstance(name, str) or "." in name or not name or taken:
             raise BrodmannError(f"A node of a Graph cannot be called {name!r}: choose another name.")
         for source in sources:
             if not isinstance(source, str) or (source != INPUT and source not in self.sources):
                 known = ", ".join([INPUT, *self.sources])
                 raise BrodmannError(f"Node '{name}' reads '{source}', which is none of those before it: {known}.")
-        if not isinstance(part, Layer):
+        owner = part if isinstance(part, str) else None
+        if owner is not None:
+            if owner not in self.nodes:
+                raise BrodmannError(
+                    f"Node '{name}' takes the layer of '{owner}', which is none of those before it that have one: "
+                    f"{', '.join(self.nodes)}."
+                )
+            part = self.nodes[owner]
+            _check_gathers(name, part)
+        elif not isinstance(part, Layer):
             part = Local(part)
         if part.reads and not sources:
             raise BrodmannError(f"Node '{name}' names nothing to read: name it behind the layer, such as '{INPUT}'.")
-        if part.learns and any(part is other for other in self.nodes.values()):
+        if owner is None and part.learns and any(part is other for other in self.nodes.values()):
             raise BrodmannError(
-                f"The layer of node '{name}' stands in another one too, and would move twice: several nodes may read "
-                "one node instead."
+                f"The layer of node '{name}' stands in another one too, and would move twice: put that node's name in "
+                "the layer's place."
             )
         if len(sources) > 1 and not isinstance(part, Local):
             raise BrodmannError(
                 f"Node '{name}' is a layer, which reads one value, and names {len(sources)}: let an operation such as "
                 "torch.add join them first."
             )
-        self.nodes[name], self.sources[name] = part, sources
+        self.sources[name] = sources
+        if owner is None:
+            self.nodes[name] = part
+        else:
+            self.again[name] = owner
+
+    def layer_of(self, name: str) -> Layer:
+        """Returns the layer of a node."""
+        return self.nodes[self.again.get(name, name)]  # type: ignore[return-value]
 
     def _below(self, name: str) -> set[str]:
         """Returns the nodes whose values come to a node, directly or not."""
@@ -97,7 +122,7 @@ class Graph(Container):
 
     def _silent(self) -> list[str]:
         """Returns the nodes that send no error down."""
-        return [name for name, sources in self.sources.items() if sources and not self.nodes[name].sends_down]
+        return [name for name, sources in self.sources.items() if sources and not self.layer_of(name).sends_down]
 
     @property
     def sends_down(self) -> bool:
@@ -107,8 +132,8 @@ class Graph(Container):
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
         values: dict[str, Any] = {INPUT: x}
-        for name, part in self.nodes.items():
-            values[name] = part(self._read(name, values), choice)
+        for name in self.sources:
+            values[name] = self.layer_of(name)(self._read(name, values), choice)
         return values[self.output]  # type: ignore[no-any-return]
 
     @unrecorded
@@ -116,8 +141,8 @@ class Graph(Container):
         """Learning forward pass."""
         values: dict[str, Any] = {INPUT: x}
         traces = {}
-        for name, part in self.nodes.items():
-            values[name], traces[name] = trace_of(part, self._read(name, values), context)
+        for name in self.sources:
+            values[name], traces[name] = trace_of(self.layer_of(name), self._read(name, values), context)
         return values[self.output], traces
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:
@@ -133,29 +158,50 @@ class Graph(Container):
     def learn(self, trace: dict[str, Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass from the output to the input."""
         errors: dict[str, Tensor] = {self.output: error}
+        gathered: dict[Gathering, list[Any]] = {}
+        several = {*self.again, *self.again.values()} if context.gathered is None else set()
+        gathering = context._replace(gathered=gathered) if several else context
         while trace:
             name, remembered = trace.popitem()
             if name not in errors:  # nothing below learns, or the node above it is one of the user's own
-                if self.nodes[name].learns:
+                if self.layer_of(name).learns:
                     raise self._without_feedback(name)
                 continue
-            below: Any = self.nodes[name].learn(remembered, errors.pop(name), context)  # type: ignore[operator]
+            told = gathering if name in several else context
+            below: Any = self.layer_of(name).learn(remembered, errors.pop(name), told)
             sources = self.sources[name]
             if not sources:
                 continue
             for source, part in zip(sources, below if len(sources) > 1 else (below,), strict=True):
                 if part is not None:
                     errors[source] = errors[source] + part if source in errors else part
+        for layer, parts in gathered.items():
+            layer.move(parts, context)
         below = errors.get(INPUT)
         return below if below is None or self.sends_down else None
 
     def extra_repr(self) -> str:
         """Shown by print(network): what each node reads."""
-        return "\n".join(f"{name} <- {', '.join(read) or 'nothing'}" for name, read in self.sources.items())
+        layers = {name: f" ({owner} again)" for name, owner in self.again.items()}
+        return "\n".join(
+            f"{name}{layers.get(name, '')} <- {', '.join(read) or 'nothing'}" for name, read in self.sources.items()
+        )
 
     def _without_feedback(self, name: str) -> BrodmannError:
+        kind = type(self.layer_of(name)).__name__
         return BrodmannError(
-            f"Node '{name}' ({type(self.nodes[name]).__name__}) is without an error, or sends none down, and learning "
+            f"Node '{name}' ({kind}) is without an error, or sends none down, and learning "
             "nodes need it: give an AreaLinear a feedback path, and let a layer of your own return the error from "
             "`learn`."
         )
+
+
+def _check_gathers(name: str, layer: nn.Module) -> None:
+    """Raises where a layer, or one in it, moves at every error that it receives."""
+    for part in layer.modules():
+        if isinstance(part, Layer) and part.learns and not isinstance(part, Container | Gathering):
+            raise BrodmannError(
+                f"Node '{name}' takes a layer again in which a {type(part).__name__} learns, which would move twice a "
+                "step: of those that learn, AreaLinear, Product, Constant and what is made of them may stand in "
+                "several nodes, and a layer of your own that is a brodmann.layer.Gathering."
+            )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..areas import Slab
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback
-from ..layer import Context, Layer
+from ..layer import Context, Gathering
 from ..recording import ordinary, unrecorded
 from ..routing import Choice, Route
 from ..updates import SGD, UpdateRule, check_rule
@@ -25,7 +25,7 @@ class ProductTrace(NamedTuple):
     y: Tensor
 
 
-class Product(Layer):
+class Product(Gathering):
     """A map of any form, ``y = f(x, W)``, where f is linear in x and linear in W.
 
     For what an `AreaLinear` cannot say: convolutions of several groups, transposed ones, those of volumes, and products
@@ -122,12 +122,18 @@ class Product(Layer):
             error = ordinary(error)
             below = None if self.feedback is None else self._error_below(self.feedback, trace.x, error)
             (gradient,) = torch.autograd.grad(trace.y, trace.weight, error)
+        self.hand_over(gradient.reshape(len(gradient), -1), context)
+        return below
+
+    @unrecorded
+    def move(self, parts: list[Tensor], context: Context) -> None:
+        """Moves the weights, and feedback weights that follow them, by gradients (out, in)."""
+        gradient = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
         rates, lr = context.rates, context.lr_of(self)
         follower = None if self.feedback is None else self.feedback.follower
         for slab, rate in ((self.slab, lr * rates.shared), (follower, lr * rates.feedback)):
             if slab is not None and rate:
-                slab.move(gradient.reshape(len(gradient), -1), rate, self.update_rule.decay)
-        return below
+                slab.move(gradient, rate, self.update_rule.decay)
 
     def _error_below(self, feedback: Feedback, x: Tensor, error: Tensor) -> Tensor:
         matrix = feedback.one_matrix(self.slab.value[0])

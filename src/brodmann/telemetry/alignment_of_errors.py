@@ -59,13 +59,17 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
     check_pairs(x, target)
     with quiet_copy(network) as twin:
         truth = _true_errors(twin, x.clone(), target)
-        received: dict[nn.Module, Tensor] = {}
-        twin.learn(x, target, lr=0.0, observe=received.__setitem__)
+        received: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place of a layer to its first
+        twin.learn(x, target, lr=0.0, observe=lambda layer, error: received[layer].append(error))
     rows = []
     for name, layer in _maps(twin):
         if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
             continue
-        error, gradient = received[layer].flatten().double(), truth[layer].flatten().double()
+        errors, gradients = received[layer][::-1], truth[layer]
+        steps = len(gradients) // len(errors)  # of a layer that maps step after step, whose errors arrive as one
+        if steps > 1:
+            gradients = [torch.stack(gradients[at : at + steps], 1) for at in range(0, len(gradients), steps)]
+        error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
         size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
         cosine = float(error / size @ (gradient / true_size))
         rows.append(Alignment(name, cosine, float(size / true_size), float(size), _weight_cosine(layer)))
@@ -87,8 +91,9 @@ def _maps(network: Network) -> list[tuple[str, AreaLinear | Product]]:
     return [(name, part) for name, part in parts if isinstance(part, AreaLinear | Product)]
 
 
-def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, Tensor]:
-    outputs: dict[nn.Module, list[Tensor]] = defaultdict(list)  # several where it maps step after step
+def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, list[Tensor]]:
+    """Returns the gradient at each output of each layer, in the order in which it was called."""
+    outputs: dict[nn.Module, list[Tensor]] = defaultdict(list)
 
     def keep(_: str, layer: nn.Module, __: Any, output: Tensor) -> Tensor:
         if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
@@ -100,7 +105,7 @@ def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module,
         loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
         found = [output for several in outputs.values() for output in several]
         gradients = iter(torch.autograd.grad(loss, found, materialize_grads=True))
-    return {layer: torch.stack([next(gradients) for _ in several], 1) for layer, several in outputs.items()}
+    return {layer: [next(gradients) for _ in several] for layer, several in outputs.items()}
 
 
 def _without_gate(_: str, __: nn.Module, ___: Any, output: Route | Choice) -> Choice:

@@ -1,0 +1,182 @@
+"""Oracle: a layer in several places of a graph learns as one weight does under autograd."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import (
+    RLS,
+    SGD,
+    Adam,
+    AreaLinear,
+    BatchNorm,
+    BrodmannError,
+    Constant,
+    Graph,
+    KolenPollack,
+    Layer,
+    Network,
+    Product,
+    Rates,
+    Routed,
+    Router,
+    SumOfSquares,
+    Transpose,
+    UpdateRule,
+)
+from brodmann.telemetry import alignment
+
+from .cases import RULES
+from .reference import Reference
+
+
+def body(rule: UpdateRule, *, areas: int = 1, feedback: Any = Transpose, **options: Any) -> Any:
+    """The middle layer maps twice, on rows of two kinds; a product, and a factor, stand in two places too."""
+    common = {"areas": areas, "update": rule, "router": None, **options}
+    nodes: dict[str, tuple[Any, ...]] = {
+        "low": (AreaLinear(5, 6, feedback=None, **common), "input"),
+        "first": (nn.Tanh(), "low"),
+        "map": (AreaLinear(6, 6, feedback=feedback, **common), "first"),
+        "second": (nn.Tanh(), "map"),
+        "pairs": (lambda x: torch.stack((x, 2.0 * x), 1), "second"),
+        "again": ("map", "pairs"),
+        "third": (lambda x: torch.tanh(x).mean(1), "again"),
+        "product": (Product(functional.linear, torch.randn(6, 6), feedback=feedback, update=rule), "third"),
+        "fourth": (nn.Tanh(), "product"),
+        "product_again": ("product", "fourth"),
+        "gain": (Constant(torch.linspace(0.5, 1.5, 6), rule),),
+        "scaled": (torch.mul, "product_again", "gain"),
+        "gain_again": ("gain",),
+        "twice": (torch.mul, "scaled", "gain_again"),
+        "readout": (AreaLinear(6, 3, feedback=feedback, **common), "twice"),
+    }
+    graph = Graph(nodes)
+    return graph if areas == 1 else Routed(Router(5, areas, update=rule), graph)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("areas", [1, 4])
+def test_a_layer_in_several_places_learns_as_under_autograd(rule: str, areas: int) -> None:
+    torch.manual_seed(0)
+    network = Network(body(RULES[rule], areas=areas))
+    reference = Reference(network)
+    for step in range(6):
+        x, target, lr = torch.randn(12, 5), torch.randint(0, 3, (12,)), 0.05 / (1 + step)
+        ours = network.learn(x, target, lr=lr)
+        torch.testing.assert_close(ours, reference.step(x, target, lr), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("areas", [1, 4])
+def test_feedback_that_starts_equal_stays_so_in_several_places(areas: int) -> None:
+    torch.manual_seed(0)
+    paths = (partial(KolenPollack, start="equal"), Transpose)
+    bodies = [body(Adam(), areas=areas, feedback=path) for path in paths]
+    missing, unexpected = bodies[0].load_state_dict(bodies[1].state_dict(), strict=False)
+    assert not unexpected
+    assert all("feedback" in name for name in missing)
+    rates = Rates(areas=0.0, projection=0.0)  # one matrix knows nothing of the areas' own parts
+    ours, theirs = (Network(part, rates=rates) for part in bodies)
+    for _, layer in ours.learning_layers():
+        if isinstance(layer, AreaLinear | Product) and layer.feedback is not None:
+            slab = layer.slab if isinstance(layer, Product) else layer.shared
+            layer.feedback.shared.value.data.copy_(slab.value)
+    for _ in range(4):
+        x, target = torch.randn(9, 5), torch.randint(0, 3, (9,))
+        torch.testing.assert_close(ours.learn(x, target, lr=0.1), theirs.learn(x, target, lr=0.1))
+
+
+@pytest.mark.usefixtures("double")
+def test_errors_of_several_places_are_compared_with_the_true_ones() -> None:
+    torch.manual_seed(0)
+    x, target = torch.randn(9, 5), torch.randint(0, 3, (9,))
+    for row in alignment(Network(body(SGD())), x, target):
+        assert (row.cosine, row.norm_ratio) == (pytest.approx(1.0), pytest.approx(1.0))
+    rows = alignment(Network(body(SGD(), feedback=KolenPollack)), x, target)
+    assert [row.layer for row in rows] == [f"nodes.{name}" for name in ("low", "map", "product", "readout")]
+    assert all(-1.0 <= row.cosine < 0.999 for row in rows[:3])
+
+
+def test_a_layer_in_several_places_is_held_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, target = torch.randn(9, 5), torch.randint(0, 3, (9,))
+    network = Network(body(Adam(), areas=4, feedback=KolenPollack))
+    assert [name for name, _ in network.learning_layers()].count("body.nodes.map") == 1
+    assert "again (map again) <- pairs" in str(network)
+    network.learn(x, target)
+    network.save(tmp_path / "network.safetensors")
+    torch.manual_seed(1)
+    loaded = Network.load(tmp_path / "network.safetensors", body=body(Adam(), areas=4, feedback=KolenPollack))
+    assert torch.equal(loaded.learn(x, target), network.learn(x, target))
+    torch.testing.assert_close(network.merged()(x), network(x))
+    still = copy.deepcopy(network)
+    still.rates = Rates(layers={"nodes.map": 0.0, "nodes.gain": 0.0})
+    before = still.body.body.nodes["map"].shared.value.clone(), still.body.body.nodes["gain"].value.clone()
+    still.learn(x, target)
+    after = still.body.body.nodes["map"].shared.value, still.body.body.nodes["gain"].value
+    assert all(map(torch.equal, before, after))
+
+
+def test_the_error_is_clipped_in_each_place_and_weights_count_there() -> None:
+    """A sample of weight 2 is a sample seen twice, under a rule that counts."""
+    torch.manual_seed(0)
+    plain = Network(body(RLS()), SumOfSquares())
+    weighted = Network(copy.deepcopy(plain.body), SumOfSquares())
+    x, target = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])
+    plain.learn(torch.cat((x, x[:1])), torch.cat((target, target[:1])))
+    weighted.learn(x, target, torch.tensor([2.0, 1.0, 1.0, 1.0]))
+    for one, other in zip(plain.body.parameters(), weighted.body.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    clipped = Network(body(SGD()), clip=1e-9)
+    before = [part.detach().clone() for part in clipped.parameters()]
+    clipped.learn(x, target, lr=1.0)
+    assert all(float((part - old).abs().max()) < 1e-7 for part, old in zip(clipped.parameters(), before, strict=True))
+
+
+class Own(Layer):
+    """Moves at every error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return self.scale * x
+
+    def trace(self, x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+        return self(x), x
+
+    def learn(self, trace: Tensor, error: Tensor, context: Any) -> Tensor:
+        return self.scale * error
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ({"a": (nn.ReLU(), "input"), "b": ("c", "a")}, "Node 'b' takes the layer of 'c', which is none of those"),
+        ({"a": ("a", "input")}, "Node 'a' takes the layer of 'a', which is none of those before it"),
+        ({"a": (BatchNorm(5), "input"), "b": ("a", "a")}, "Node 'b' takes a layer again in which a BatchNorm learns"),
+        ({"a": (Own(), "input"), "b": ("a", "a")}, "Node 'b' takes a layer again in which a Own learns"),
+        ({"a": (nn.ReLU(), "input"), "b": ("a", "a"), "c": ("b", "b")}, "Node 'c' takes the layer of 'b', which is"),
+        ({"a": (nn.ReLU(), "input"), "b": ("a",)}, "Node 'b' names nothing to read"),
+    ],
+)
+def test_what_cannot_stand_in_several_places_is_told(nodes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        Graph(nodes)
+
+
+def test_operations_may_stand_in_several_places_too() -> None:
+    graph = Graph({"a": (nn.Tanh(), "input"), "b": (torch.add, "a", "input"), "c": ("a", "b"), "d": ("b", "c", "a")})
+    x = torch.randn(3, 5)
+    first = torch.tanh(x)
+    torch.testing.assert_close(graph(x), torch.tanh(first + x) + first)
