@@ -974,7 +974,7 @@ class Stateful(nn.Module):
         (nn.Sequential(nn.Embedding(4, 4, max_norm=1.0), nn.Linear(4, 4)), {"shape": (3,)}, "for its max_norm."),
         (
             nn.Sequential(BOTH, nn.ReLU(), BOTH),
-            {},
+            {"shape": (4,)},
             "got weights that stand in the model twice. One layer may be called",
         ),
         (
