@@ -356,15 +356,16 @@ class Iterated(nn.Module):
 
 
 class Stepping(nn.Module):
-    """Cells in a loop, from no state, from zeros, and from what another one left."""
+    """Cells in a loop, from a state that learns, from zeros, and from what another one left."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lstm, self.gru, self.plain = nn.LSTMCell(4, 5), nn.GRUCell(5, 3), nn.RNNCell(3, 5, bias=False)
-        self.readout = nn.Linear(8, CLASSES)
+        self.first, self.readout = nn.Parameter(torch.randn(5)), nn.Linear(8, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        state, after = None, torch.zeros(x.shape[0], 3, dtype=x.dtype)
+        begun = self.first.expand(x.shape[0], -1)
+        state, after = (begun, 0.5 * begun), torch.zeros(x.shape[0], 3, dtype=x.dtype)
         for step in range(x.shape[1]):
             state = self.lstm(x[:, step], state)
             after = self.gru(state[0], after)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -148,8 +149,10 @@ def from_torch(
 def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Sequential | Graph:
     """Returns the steps as layers: one after the other, or as a graph where values part."""
     nodes: dict[str, tuple[Any, ...]] = {}
-    places = Counter(id(step.operation) for step in steps)
-    owners: dict[int, Step] = {}  # by the map that stands in several places
+    places: dict[int, list[Step]] = defaultdict(list)  # of each operation
+    for step in steps:
+        places[id(step.operation)].append(step)
+    owners: dict[int, Step] = {}  # of those with parameters that stand in several places
     first, output_rows = INPUT, steps[-1].rows_of(parts.outputs)
     if len(shape) == 3:
         first = free_name("images", {step.name for step in steps})
@@ -158,16 +161,17 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
     for step in steps:
         lowest = learning.isdisjoint(step.sources)
         sources = (first if source == INPUT else source for source in step.sources)
-        if places[id(step.operation)] > 1 and _holds_parameters(step.operation):
+        several = places[id(step.operation)]
+        if len(several) > 1 and _holds_parameters(step.operation):
             lowest = False  # somewhere it is not
-            owner = owners.setdefault(id(step.operation), step)
-            if owner is not step:
+            owner = owners.setdefault(id(step.operation), replace(step, each=max(place.each for place in several)))
+            if owner.name != step.name:
                 if not owner.laid_as(step):
                     raise tied(f" The map to '{step.name}' takes values of other shapes there.")
                 nodes[step.name] = (owner.name, *sources)
                 learning.add(step.name)
                 continue
-        layer = counterpart(step, parts, output_rows, lowest=lowest)
+        layer = counterpart(owners.get(id(step.operation), step), parts, output_rows, lowest=lowest)
         if layer.learns or not lowest:
             learning.add(step.name)
         nodes[step.name] = (layer, *sources)

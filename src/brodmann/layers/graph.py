@@ -120,6 +120,15 @@ class Graph(Container):
             waiting.extend(new)
         return found
 
+    @property
+    def _late(self) -> set[str]:
+        """Nodes whose layers move at the end, where one stands in several places.
+
+        Constants do too: what a layer remembers until then may lie in their memory.
+        """
+        constants = {name for name in self.sources if not self.layer_of(name).reads}
+        return {*self.again, *self.again.values(), *constants} if self.again else set()
+
     def _silent(self) -> list[str]:
         """Returns the nodes that send no error down."""
         return [name for name, sources in self.sources.items() if sources and not self.layer_of(name).sends_down]
@@ -159,15 +168,15 @@ class Graph(Container):
         """Error pass from the output to the input."""
         errors: dict[str, Tensor] = {self.output: error}
         gathered: dict[Gathering, list[Any]] = {}
-        several = {*self.again, *self.again.values()} if context.gathered is None else set()
-        gathering = context._replace(gathered=gathered) if several else context
+        late = self._late if context.gathered is None else set()
+        gathering = context._replace(gathered=gathered) if late else context
         while trace:
             name, remembered = trace.popitem()
             if name not in errors:  # nothing below learns, or the node above it is one of the user's own
                 if self.layer_of(name).learns:
                     raise self._without_feedback(name)
                 continue
-            told = gathering if name in several else context
+            told = gathering if name in late else context
             below: Any = self.layer_of(name).learn(remembered, errors.pop(name), told)
             sources = self.sources[name]
             if not sources:
