@@ -32,7 +32,7 @@ from brodmann import (
     Transpose,
     UpdateRule,
 )
-from brodmann.telemetry import alignment
+from brodmann.telemetry import alignment, class_conflict
 
 from .cases import RULES
 from .reference import Reference
@@ -104,6 +104,40 @@ def test_errors_of_several_places_are_compared_with_the_true_ones() -> None:
     rows = alignment(Network(body(SGD(), feedback=KolenPollack)), x, target)
     assert [row.layer for row in rows] == [f"nodes.{name}" for name in ("low", "map", "product", "readout")]
     assert all(-1.0 <= row.cosine < 0.999 for row in rows[:3])
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("areas", [1, 4])
+def test_conflict_counts_the_rows_of_all_places(areas: int) -> None:
+    """As of a layer that sees them as rows of one batch: the gradient is the same, and so is the share that cancels."""
+    torch.manual_seed(0)
+    common: dict[str, Any] = {"areas": areas, "router": None}
+    seen, readout = AreaLinear(4, 6, feedback=None, **common), AreaLinear(6, 3, feedback=Transpose, **common)
+    nodes: dict[str, tuple[Any, ...]] = {
+        "left": (lambda x: x[:, :4], "input"),
+        "right": (lambda x: x[:, 4:], "input"),
+        "seen": (seen, "left"),
+        "again": ("seen", "right"),
+        "sum": (lambda x, y: torch.tanh(x) + torch.tanh(y), "seen", "again"),
+        "readout": (readout, "sum"),
+    }
+    x, target = torch.randn(30, 8), torch.randint(0, 3, (30,))
+    body: Layer = Graph(nodes) if areas == 1 else Routed(Router(8, areas), Graph(nodes))
+    first, _ = class_conflict(Network(body), x, target)
+    of_classes = []
+    for label in range(3):
+        weights = Network(copy.deepcopy(body))
+        held = weights.body.nodes["seen"] if areas == 1 else weights.body.body.nodes["seen"]
+        before = torch.cat((held.shared.value[0], held.shared.bias.value[0][:, None]), 1)
+        weights.rates = Rates(areas=0.0, projection=0.0, layers={"*readout": 0.0})
+        chosen = target == label
+        weights.learn(x, target, chosen.double(), lr=1.0)
+        after = torch.cat((held.shared.value[0], held.shared.bias.value[0][:, None]), 1)
+        of_classes.append((before - after) * float(chosen.sum()))
+    total = sum(of_classes)
+    expected = 1 - total.norm() / sum(part.norm() for part in of_classes)
+    assert first.layer.endswith("seen")
+    assert first.pooled == pytest.approx(float(expected), abs=1e-9)
 
 
 def test_a_layer_in_several_places_is_held_once(tmp_path: Path) -> None:

@@ -126,8 +126,10 @@ class Graph(Container):
 
         Constants do too: what a layer remembers until then may lie in their memory.
         """
-        constants = {name for name in self.sources if not self.layer_of(name).reads}
-        return {*self.again, *self.again.values(), *constants} if self.again else set()
+        if not self.again:
+            return set()
+        constants = (name for name in self.sources if not self.layer_of(name).reads)
+        return {*self.again, *self.again.values(), *constants}
 
     def _silent(self) -> list[str]:
         """Returns the nodes that send no error down."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +66,9 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             f"{tuple(target.shape)} {target.dtype}."
         )
     with quiet_copy(network) as twin:
-        inputs: dict[AreaLinear, Tensor] = {}
-        choices: dict[AreaLinear, Route | Choice] = {}
+        # Lists: a layer may stand in several places, whose rows count as rows of one batch.
+        inputs: dict[nn.Module, list[Tensor]] = defaultdict(list)
+        choices: dict[nn.Module, list[Route | Choice]] = defaultdict(list)
 
         def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
             assert isinstance(layer, AreaLinear)
@@ -75,32 +77,33 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
                     "The conflict of classes is known of layers with one row per sample, not of convolutions or "
                     "sequences."
                 )
-            inputs[layer] = arguments[0]
+            inputs[layer].append(arguments[0])
             choice = arguments[1] if len(arguments) > 1 else None
             routed = layer.areas is not None and layer.budget > 1
             if routed and layer.router is not None:
-                choices[layer] = layer.router(arguments[0])
+                choices[layer].append(layer.router(arguments[0]))
             elif routed and choice is not None:
-                choices[layer] = choice
+                choices[layer].append(choice)
 
         for _, layer in twin.area_layers():  # the copy goes, and its hooks with it
             layer.register_forward_pre_hook(keep)
         with torch.no_grad():
             twin(x)
-        errors: dict[nn.Module, Tensor] = {}
-        twin.learn(x, target, lr=0.0, observe=errors.__setitem__)
+        errors: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place to the first
+        twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors[layer].append(error))
     rows = []
     for name, layer in twin.area_layers():
         if layer not in errors or layer not in inputs:
             continue
-        delta, h = errors[layer].double(), inputs[layer].double()
+        delta, h = torch.cat(errors[layer][::-1]).double(), torch.cat(inputs[layer]).double()
+        classes = target.repeat(len(inputs[layer]))
         products = (delta @ delta.t()) * (h @ h.t() + float(layer.biased))
         area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
-        pooled, opposed_pooled = _cancelled(products, area, target)
-        if (choice := choices.get(layer)) is not None:
-            area = choice.area
-            products = products * torch.outer(choice.gate, choice.gate) if layer.gated else products
-        inside, opposed_inside = _cancelled(products, area, target)
+        pooled, opposed_pooled = _cancelled(products, area, classes)
+        if layer in choices:
+            area, gate = (torch.cat([getattr(one, part) for one in choices[layer]]) for part in ("area", "gate"))
+            products = products * torch.outer(gate, gate) if layer.gated else products
+        inside, opposed_inside = _cancelled(products, area, classes)
         rows.append(ClassConflict(name, inside, pooled, opposed_inside, opposed_pooled))
     return rows
 
