@@ -26,13 +26,15 @@ from brodmann import (
     Network,
     Product,
     Rates,
+    Recurrent,
     Routed,
     Router,
     SumOfSquares,
     Transpose,
     UpdateRule,
 )
-from brodmann.telemetry import alignment, class_conflict
+from brodmann.layers import LSTM
+from brodmann.telemetry import alignment, area_usage, class_conflict
 
 from .cases import RULES
 from .reference import Reference
@@ -138,6 +140,16 @@ def test_conflict_counts_the_rows_of_all_places(areas: int) -> None:
     expected = 1 - total.norm() / sum(part.norm() for part in of_classes)
     assert first.layer.endswith("seen")
     assert first.pooled == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_areas_of_all_places_and_of_all_steps_are_counted() -> None:
+    torch.manual_seed(0)
+    routed = partial(AreaLinear, areas=4)
+    tied = Graph({"first": (routed(5, 5), "input"), "again": ("first", "first")})
+    assert [sum(row.counts) for row in area_usage(Network(tied), torch.randn(7, 5))] == [14]
+    steps = Recurrent(routed(3, 8, feedback=None), routed(2, 8), LSTM())
+    usage = area_usage(Network(steps), torch.randn(7, 6, 3))
+    assert [(row.layer, sum(row.counts)) for row in usage] == [("inputs", 42), ("states", 42)]
 
 
 def test_a_layer_in_several_places_is_held_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +56,17 @@ def area_counts(network: Network, x: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
-    """Returns for each router's layer the area of every row, (rows,)."""
+    """Returns for each router's layer the area of every row, (rows,).
+
+    Of a layer that is called several times, as at every step of a sequence, those of later calls come behind.
+    """
     check_network(network)
     check_tensors(x=x)
-    choices: dict[str, Tensor] = {}
+    choices: dict[str, list[Tensor]] = defaultdict(list)
 
     def keep(name: str, _: Any, __: Any, output: Route | Choice) -> None:
-        choices[name] = output.area
+        choices[name].append(output.area)
 
     with watched(routers(network), keep):
         network(x)
-    return choices
+    return {name: torch.cat(areas) for name, areas in choices.items()}
