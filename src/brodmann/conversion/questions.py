@@ -117,7 +117,8 @@ class Answering(fx.Tracer):
         answers = [ask(walk.of[node]) for walk in self._walks if node in walk.of]
         if any(other != answers[0] for other in answers):
             raise self._refused(
-                "decides by the number of samples what to do", "write it without, as a // b in place of int(a / b)"
+                "decides by the number of samples what to do",
+                "write it without, as x.shape[0] in place of len(x), or a // b in place of int(a / b)",
             )
         return answers[0]
 
