@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from brodmann.bench import write_report
 from brodmann.bench.case import Case
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.recipes import Plan, ten
@@ -169,3 +170,18 @@ def test_a_later_call_keeps_the_choices_of_earlier_ones(blobs: str, tmp_path: Pa
     assert audit(rows, trials, choices, plan_of) == []
     next(row for row in rows if row["method"] == "SAL, 1 area")["options"]["lr"] = 0.5
     assert any("a result used (lr 0.5" in problem for problem in audit(rows, trials, choices, plan_of))
+
+
+def test_muon_is_compared_with_adam_and_with_backpropagation_by_muon(blobs: str, tmp_path: Path) -> None:
+    methods = "SAL, 1 area", "SAL, 1 area, Muon", "backpropagation, equal active, Muon"
+    plan = Plan(quick=True, seeds=2, sets=(blobs,), methods=methods)
+    run_recipes(["optimisers"], plan, tmp_path, trials=1, search=True)
+    rows = read_journal(tmp_path / "rows.jsonl")
+    assert {row["method"]: row["options"]["optimiser"] for row in rows} == dict(
+        zip(methods, ("adam", "muon", "muon"), strict=True)
+    )
+    report = write_report(tmp_path)
+    assert report.problems == []
+    text = report.markdown.read_text()
+    assert "| SAL, 1 area, Muon minus SAL, 1 area |" in text
+    assert "| SAL, 1 area, Muon minus backpropagation, equal active, Muon |" in text

@@ -8,6 +8,7 @@ from ...case import Row
 from .convergence import convergence_section
 from .depth import depth_section
 from .interference import interference_section
+from .optimisers import optimisers_section
 from .scale import scale_section
 from .scores import accuracies
 from .section import Section
@@ -15,6 +16,7 @@ from .ten import ten_section
 
 SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
     "ten": ten_section,
+    "optimisers": optimisers_section,
     "depth": depth_section,
     "scale": scale_section,
     "convergence": convergence_section,

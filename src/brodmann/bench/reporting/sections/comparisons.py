@@ -43,7 +43,7 @@ def against_twin(rows: list[Row], ours: str) -> tuple[Table, list[str]]:
             unknown.append(dataset)
     if not found:
         return Table(f"{ours} against {TWIN}", ["set"], [], "No seed of both is there."), []
-    pairs = _pairs(rows, ours, TWIN)
+    pairs = pairs_of(rows, ours, TWIN)
     ratio, low, high = error_ratio(pairs)
     table = Table(
         f"{ours} against {TWIN}",
@@ -72,7 +72,7 @@ def against_all(rows: list[Row], ours: str, others: list[str]) -> Table:
         corrected = holm([entry.p for entry in found.values()])
         better = sum(entry.mean > 0 and p < 0.05 for entry, p in zip(found.values(), corrected, strict=True))
         worse = sum(entry.mean < 0 and p < 0.05 for entry, p in zip(found.values(), corrected, strict=True))
-        ratio, low, high = error_ratio(_pairs(rows, ours, other))
+        ratio, low, high = error_ratio(pairs_of(rows, ours, other))
         mean = statistics.mean(entry.mean for entry in found.values())
         lines.append(
             [
@@ -105,10 +105,10 @@ def baseline_is_sound(rows: list[Row]) -> Table:
 
 def differences(rows: Sequence[Row], ours: str, theirs: str) -> dict[str, Difference]:
     """Returns, for each data set, how far one method's test accuracy lies above another's."""
-    return {dataset: difference(*pair) for dataset, pair in _pairs(rows, ours, theirs).items()}
+    return {dataset: difference(*pair) for dataset, pair in pairs_of(rows, ours, theirs).items()}
 
 
-def _pairs(rows: Sequence[Row], ours: str, theirs: str) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+def pairs_of(rows: Sequence[Row], ours: str, theirs: str) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """Returns, for each data set, which test samples either got right in the seeds that both have."""
     pairs = {}
     for dataset, group in grouped(rows, "dataset").items():
