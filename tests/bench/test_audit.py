@@ -191,6 +191,7 @@ def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
         "interference-mnist",
         "interference-permuted",
         "interference-split",
+        "optimisers",
         "paper",
         "scale",
         "ten",

@@ -139,7 +139,15 @@ def test_searches_that_end_at_an_edge_are_named() -> None:
     assert at_edge(trials(0.005)) == []
 
 
-SEARCHES = ("ten", "convergence", "interference", "interference-mnist", "interference-split", "interference-mixture")
+SEARCHES = (
+    "optimisers",
+    "ten",
+    "convergence",
+    "interference",
+    "interference-mnist",
+    "interference-split",
+    "interference-mixture",
+)
 """Folders of docs/bench whose searches chose the settings that come with the package; the last one counts."""
 
 
