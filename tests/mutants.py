@@ -64,7 +64,7 @@ MUTANTS = [
     ("layers/graph.py", "*self.again.values(), *constants}", "*self.again.values()}", "constants that move before those that remember them"),
     ("kernels/groups.py", "return self.unsort(self.present.repeat_interleave(self.bounds.diff()))", "return self.present.repeat_interleave(self.bounds.diff())", "rows of several places in the areas of others"),
     ("layers/product.py", "torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]", "parts[0]", "a product that one of its places moves"),
-    ("telemetry/alignment_of_errors.py", "received[layer][::-1], truth[layer]", "received[layer], truth[layer]", "errors of other places"),
+    ("telemetry/alignment_of_errors.py", "errors = received[layer][::-1]", "errors = received[layer]", "errors of other places"),
     ("updates/muon.py", "orthogonal(ahead.lerp_(velocity, self.momentum).flatten(1)", "orthogonal(velocity.flatten(1)", "no look ahead"),
     ("updates/muon.py", "gram = once @ gram @ once", "gram = once @ gram", "another polynomial"),
     ("updates/muon.py", "math.sqrt(max(change.shape))", "math.sqrt(min(change.shape))", "steps of another size"),

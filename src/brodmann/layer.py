@@ -161,8 +161,8 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
 class Layer(nn.Module, ABC):
     """Abstract: a part of a network that learns without autograd.
 
-    A step calls ``trace`` on every layer from below, then ``learn`` on every layer from above, once each (once for each
-    place in which it stands, see `Gathering`). All that
+    A step calls ``trace`` on every layer from below, then ``learn`` on every layer from above, once for each place in
+    which it stands (in more than one: `Gathering`). All that
     ``learn`` needs is in the trace: nothing is kept between calls. With x (batch, ..., in) and y (batch, ..., out),
 
     - ``forward(x) -> y`` is inference;

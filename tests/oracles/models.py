@@ -340,6 +340,21 @@ class Repeated(nn.Module):
         return self.readout(x.mean(1) + self.layer(x[:, :2]).mean(1))
 
 
+class Interleaved(nn.Module):
+    """Layers of an encoder that are one and the same, one of them called beside it, and its attention too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        self.encoder.layers[2] = self.beside = self.encoder.layers[0]
+        self.attention, self.readout = self.beside.self_attn, nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.beside(self.encoder(x))
+        return self.readout(self.attention(x, x, x)[0].mean(1))
+
+
 class Iterated(nn.Module):
     """The same convolutions and norm again and again."""
 
@@ -396,6 +411,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "batched": (batched, (2, 5, 5)),
     "language": (Language, (5,)),
     "repeated": (Repeated, (5, 8)),
+    "interleaved": (Interleaved, (5, 8)),
     "iterated": (Iterated, (2, 5, 5)),
     "stepping": (Stepping, (4, 4)),
 }

@@ -870,6 +870,23 @@ BOTH = nn.BatchNorm1d(4)
 IMAGES: dict[str, Any] = {"shape": (1, 8, 8)}
 
 
+def hooked_cell() -> nn.Sequential:
+    cell = nn.GRUCell(4, 4)
+    cell.register_forward_hook(lambda _layer, _inputs, output: 2 * output)
+    return nn.Sequential(nn.Linear(4, 4), cell)
+
+
+class Halving(nn.Module):
+    """Maps all steps, then half of them, by one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.readout = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.map(self.map(x).tanh()[:, :2]).mean(1))
+
+
 class Stateful(nn.Module):
     """Adds what it made of the samples before."""
 
@@ -1007,6 +1024,8 @@ class Stateful(nn.Module):
             {},
             "returns (samples, ..., outputs), got (44,) for 11 samples.",
         ),
+        (hooked_cell(), {"shape": (4,)}, "GRUCell(4, 4) cannot be converted: GRUCell has hooks."),
+        (Halving(), {"shape": (4, 3), "feedback": "direct"}, "direct feedback needs equal shapes."),
         (Stateful(), {"shape": (4,)}, "Stateful cannot be converted: it answers the same samples otherwise the"),
         (OfOnesOwn(), {"shape": (3, 4)}, "lstm cannot be converted where it takes parameters"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),

@@ -142,6 +142,22 @@ def test_conflict_counts_the_rows_of_all_places(areas: int) -> None:
     assert first.pooled == pytest.approx(float(expected), abs=1e-9)
 
 
+@pytest.mark.usefixtures("double")
+def test_errors_of_sequences_of_several_lengths_are_compared_with_the_true_ones() -> None:
+    torch.manual_seed(0)
+    recurrent = Recurrent(
+        AreaLinear(2, 8, areas=1, feedback=Transpose), AreaLinear(2, 8, areas=1, feedback=Transpose), LSTM()
+    )
+    nodes: dict[str, tuple[Any, ...]] = {
+        "all": (recurrent, "input"),
+        "two": (lambda x: x[:, :2], "all"),
+        "again": ("all", "two"),
+        "last": (lambda x: x[:, -1], "again"),
+    }
+    for row in alignment(Network(Graph(nodes)), torch.randn(7, 5, 2), torch.randint(0, 2, (7,))):
+        assert (row.cosine, row.norm_ratio) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
 def test_areas_of_all_places_and_of_all_steps_are_counted() -> None:
     torch.manual_seed(0)
     routed = partial(AreaLinear, areas=4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from functools import partial
 from typing import Any
 
@@ -147,6 +149,30 @@ def test_settings_of_rules_are_given_by_name() -> None:
     for rule in (Adam, SGD, Muon, RLS):
         with pytest.raises(TypeError, match="positional argument"):
             rule(1e-3)  # type: ignore[call-arg, misc]
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda twin: pickle.loads(pickle.dumps(twin))])
+def test_copies_of_a_control_go_on_as_it_does(again: Any) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(9, 6), torch.randint(0, 3, (9,))
+    twin = Backpropagation(6, 3, width=8, optimiser="muon")
+    twin.learn_with_output(x, y, lr=0.02)
+    other = again(twin)
+    for _ in range(2):
+        assert torch.equal(other.learn_with_output(x, y, lr=0.02)[0], twin.learn_with_output(x, y, lr=0.02)[0])
+
+
+def test_counts_of_steps_stay_whole_numbers() -> None:
+    bias = nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    first, second = (RuleOptimizer([bias], Muon()) for _ in range(2))
+    bias.grad = torch.ones_like(bias)
+    for _ in range(300):
+        first.step()
+    second.load_state_dict(first.state_dict())
+    second.step()
+    assert second.state[bias]["steps"] == 301
+    with pytest.raises(BrodmannError, match="Expected lr to be"):
+        RuleOptimizer([bias], Muon(), lr=-1.0)
 
 
 def test_an_optimiser_computes_what_its_closure_does() -> None:

@@ -26,6 +26,7 @@ WHOLE = (
     nn.MultiheadAttention,
     nn.TransformerEncoderLayer,
     nn.RNNBase,
+    nn.RNNCellBase,
 )
 """Modules that a conversion replaces by others, which would not call their hooks."""
 
@@ -126,9 +127,9 @@ def warn_of_frozen(model: nn.Module) -> None:
         )
 
 
-def tied(more: str = "") -> BrodmannError:
+def tied() -> BrodmannError:
     """Returns the error of layers that share weights, whose copies would go apart."""
     return BrodmannError(
         "Expected layers with weights of their own, got weights that stand in the model twice. One layer may be called "
-        f"several times, but for batch norms; different layers may not hold the same weights.{more}"
+        "several times, but for batch norms; different layers may not hold the same weights."
     )

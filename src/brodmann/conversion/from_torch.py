@@ -164,10 +164,15 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
         several = places[id(step.operation)]
         if len(several) > 1 and _holds_parameters(step.operation):
             lowest = False  # somewhere it is not
-            owner = owners.setdefault(id(step.operation), replace(step, each=max(place.each for place in several)))
+            most = max(several, key=lambda place: place.each)
+            owner = owners.setdefault(id(step.operation), replace(most, name=step.name))
+            if not owner.laid_as(step, alike=parts.feedback == "direct"):
+                raise BrodmannError(
+                    f"The layer that returns '{step.name}' stands in several places and takes values of other shapes "
+                    "there: one layer of areas needs as many rows for each sample, and images or none, in all of them; "
+                    "direct feedback needs equal shapes."
+                )
             if owner.name != step.name:
-                if not owner.laid_as(step):
-                    raise tied(f" The map to '{step.name}' takes values of other shapes there.")
                 nodes[step.name] = (owner.name, *sources)
                 learning.add(step.name)
                 continue

@@ -54,14 +54,18 @@ class Step:
     after: Tensor
     each: int = 1
 
-    def laid_as(self, other: Step) -> bool:
+    def laid_as(self, other: Step, *, alike: bool) -> bool:
         """Whether one layer can stand for both: values that lie alike, and as many rows for each sample.
+
+        Where all is to be ``alike``, values of equal shapes that follow the samples.
 
         Rows that are the same whatever comes, such as a state that a loop begins with, count as those of samples where
         there are as many.
         """
-        alike = self.each == other.each or (not other.each and len(self.after) == len(other.after))
-        return alike and (self.after.ndim == 4) == (other.after.ndim == 4)
+        if alike:
+            return self.each == other.each and self.after.shape == other.after.shape
+        rows = self.each == other.each or (not other.each and len(self.after) == len(other.after))
+        return rows and (self.after.ndim == 4) == (other.after.ndim == 4)
 
     def rows_of(self, outputs: int) -> int:
         """Returns how many rows of so many outputs its value has for each sample."""

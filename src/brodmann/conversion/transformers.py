@@ -21,10 +21,10 @@ def written_out(module: nn.Module) -> nn.Module:
 
 def _written_out(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
     if module not in known:
-        known[module] = TWINS[type(module)](module) if type(module) in TWINS else module
-        for name, child in module._modules.items():
-            if child is not None and known[module] is module:
+        for name, child in module._modules.items():  # first, so that what stands in several places has one twin
+            if child is not None:
                 module._modules[name] = _written_out(child, known)
+        known[module] = TWINS[type(module)](module) if type(module) in TWINS else module
     return known[module]
 
 
@@ -122,7 +122,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, layer: nn.TransformerEncoderLayer) -> None:
         """Takes the parts of a layer."""
         super().__init__()
-        self.self_attn = Attention(layer.self_attn)
+        self.self_attn = layer.self_attn
         self.linear1, self.linear2, self.norm1, self.norm2 = layer.linear1, layer.linear2, layer.norm1, layer.norm2
         self.dropout, self.dropout1, self.dropout2 = layer.dropout, layer.dropout1, layer.dropout2
         self.activation, self.norm_first = layer.activation, layer.norm_first
@@ -154,7 +154,7 @@ class Encoder(nn.Module):
     def __init__(self, encoder: nn.TransformerEncoder) -> None:
         """Takes the layers of an encoder."""
         super().__init__()
-        self.layers = nn.ModuleList(map(written_out, encoder.layers))
+        self.layers = encoder.layers
         self.norm = encoder.norm
 
     def forward(

@@ -27,7 +27,8 @@ class Graph(Container):
 
     A layer may stand in several nodes: all but the first name it by that one, as in ``"again": ("wide", "both")``. Each
     sends its error down by the layer's weights and feedback as they were before the step, and then the layer moves
-    once, by the gradients of all of them: rows of the nodes count as rows of one batch.
+    once, by the gradients of all of them: rows of the nodes count as rows of one batch. A router that it has for itself
+    learns from each node in turn, and ``clip`` limits the error of each.
     """
 
     def __init__(self, nodes: Mapping[str, tuple[Any, ...]]) -> None:

@@ -65,10 +65,8 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
     for name, layer in _maps(twin):
         if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
             continue
-        errors, gradients = received[layer][::-1], truth[layer]
-        steps = len(gradients) // len(errors)  # of a layer that maps step after step, whose errors arrive as one
-        if steps > 1:
-            gradients = [torch.stack(gradients[at : at + steps], 1) for at in range(0, len(gradients), steps)]
+        errors = received[layer][::-1]
+        gradients = _as_arrived(truth[layer], errors)
         error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
         size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
         cosine = float(error / size @ (gradient / true_size))
@@ -89,6 +87,17 @@ def _maps(network: Network) -> list[tuple[str, AreaLinear | Product]]:
     """Returns name and layer of all that has weights and a way down."""
     parts = network.body.named_modules()
     return [(name, part) for name, part in parts if isinstance(part, AreaLinear | Product)]
+
+
+def _as_arrived(gradients: list[Tensor], errors: list[Tensor]) -> list[Tensor]:
+    """Returns gradients as errors arrive: those of a layer that maps step after step come as one, (batch, steps, n)."""
+    found, left = [], iter(gradients)
+    for error in errors:
+        parts = [next(left)]
+        while sum(part.numel() for part in parts) < error.numel():
+            parts.append(next(left))
+        found.append(torch.stack(parts, 1) if len(parts) > 1 else parts[0])
+    return found
 
 
 def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, list[Tensor]]:

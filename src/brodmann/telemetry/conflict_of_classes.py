@@ -97,6 +97,8 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             continue
         delta, h = torch.cat(errors[layer][::-1]).double(), torch.cat(inputs[layer]).double()
         classes = target.repeat(len(inputs[layer]))
+        if len(h) != len(classes):
+            raise BrodmannError(f"The conflict of classes is known of rows of samples, and '{name}' maps others.")
         products = (delta @ delta.t()) * (h @ h.t() + float(layer.biased))
         area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
         pooled, opposed_pooled = _cancelled(products, area, classes)

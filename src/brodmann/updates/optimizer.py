@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import check_real
 from ..errors import BrodmannError
 from .named import check_rule
 from .rule import Factors, UpdateRule
@@ -31,7 +32,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             weight_decay: Decoupled decay. Default None: the rule's own, for biases too, unlike in layers.
 
         Raises:
-            BrodmannError: The rule is none, or one that needs the inputs of a weight, as `RLS`.
+            BrodmannError: The rule is none, or one that needs the inputs of a weight, as `RLS`; a rate or decay is
+                negative.
         """
         check_rule(rule)
         if rule.recursive:
@@ -41,7 +43,22 @@ class RuleOptimizer(torch.optim.Optimizer):
             "lr": rule.default_lr if lr is None else lr,
             "weight_decay": rule.decay if weight_decay is None else weight_decay,
         }
+        check_real(**settings)
         super().__init__(params, settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold."""
+        return {**super().__getstate__(), "rule": self.rule}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back what ``state_dict`` returned; counts stay whole numbers, whatever the parameters are."""
+        super().load_state_dict(state_dict)
+        parameters = [part for group in self.param_groups for part in group["params"]]
+        numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
+        for parameter, number in zip(parameters, numbers, strict=True):
+            steps = state_dict["state"].get(number, {}).get("steps")
+            if steps is not None:
+                self.state[parameter]["steps"] = steps.to(parameter.device, copy=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
