@@ -21,6 +21,8 @@ from .layers import (
     RMSNorm,
     Routed,
     Sequential,
+    TiedProduct,
+    TiedWeights,
     affine,
 )
 from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
@@ -69,6 +71,8 @@ __all__ = [
     "Sequential",
     "SignSymmetric",
     "SumOfSquares",
+    "TiedProduct",
+    "TiedWeights",
     "Transpose",
     "UpdateRule",
     "affine",

@@ -16,7 +16,7 @@ from .errors import BrodmannError
 from .routing import Choice, Route
 
 Observer = Callable[["Layer", Tensor], None]
-"""What is called with every `AreaLinear` and `Product`, and the error that arrives there."""
+"""What is called with every `AreaLinear`, `Product` and `TiedProduct`, and the error that arrives there."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class Context(NamedTuple):
         route: Route shared by the layers of a `Routed` body, else None.
         weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
         clip: Largest norm, over the whole batch, of the error that enters a layer, see `clipped`; None for no limit.
-        observe: Called by every `AreaLinear` and `Product` in `learn` with itself and the error that arrived, before
-            it is clipped.
+        observe: Called by every `AreaLinear`, `Product` and `TiedProduct` in `learn` with itself and the error that
+            arrived, before it is clipped.
         target: What the output is compared with, (batch, ...).
         layer_rates: Of single layers, see `Rates`; None where all are 1.
         gathered: Where one layer stands in several places, what is to move it, see `Gathering`; None where layers move

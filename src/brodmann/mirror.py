@@ -9,7 +9,8 @@ from .areas.starts import MIRROR_ROWS, mirrored
 from .checks import check_whole
 from .errors import BrodmannError
 from .feedback import Feedback, KolenPollack, LeastChange
-from .layers import AreaLinear, Product
+from .layers import AreaLinear
+from .layers.weights import Weights
 
 
 @torch.no_grad()
@@ -26,8 +27,8 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     Source: Akrout et al. (2019), who do so in turns with learning, with a rate and a decay; all at once: our choice.
 
     Args:
-        network: A `Network` or a body. Its feedback weights are set in place; nothing else changes. A `Product` is
-            watched as the map of its weights, (out, in), whatever its operation is.
+        network: A `Network` or a body. Its feedback weights are set in place; nothing else changes. A `Product`,
+            and `TiedWeights`, are watched as the map of their weights, (out, in), whatever is done with them.
         samples: Rows of noise, n, drawn by PyTorch's own generator. Default 8192: a cosine of 0.95 for 784 inputs.
 
     Raises:
@@ -35,7 +36,7 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     """
     check_whole(samples=samples)
     parts = network.modules() if isinstance(network, nn.Module) else ()
-    paths = [(part, _innermost(part.feedback)) for part in parts if isinstance(part, AreaLinear | Product)]
+    paths = [(part, _innermost(part.feedback)) for part in parts if isinstance(part, AreaLinear | Weights)]
     pairs = [(layer, path) for layer, path in paths if isinstance(path, KolenPollack)]
     if not pairs:
         raise BrodmannError("Expected a network with Kolen-Pollack feedback, which alone has weights to be set.")
@@ -47,8 +48,8 @@ def _innermost(path: Feedback | None) -> Feedback | None:
     return path.path if isinstance(path, LeastChange) else path
 
 
-def _mirror(layer: AreaLinear | Product, path: KolenPollack, samples: int) -> None:
-    if isinstance(layer, Product):
+def _mirror(layer: AreaLinear | Weights, path: KolenPollack, samples: int) -> None:
+    if isinstance(layer, Weights):
         assert path.shared is not None  # one matrix, as a product asks for
         path.shared.value[0] = _watched([layer.slab.value[0]], [], samples)
         return

@@ -20,7 +20,7 @@ from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError, DivergenceError, unknown_name
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
-from .layers import AreaLinear, BatchNorm, Constant, Product
+from .layers import AreaLinear, BatchNorm, Constant, Product, TiedWeights
 from .losses import as_loss
 from .losses.builtin import Loss, SumOfSquares, one_number
 from .network_files import read_network, write_network
@@ -28,7 +28,7 @@ from .recording import autocast_off, ordinary, unrecorded
 from .routing import Router
 from .updates import LEARNING_RATE
 
-LEARNING = (AreaLinear, Product, Constant)
+LEARNING = (AreaLinear, Product, TiedWeights, Constant)
 """Layers that follow a rule."""
 
 
@@ -159,7 +159,8 @@ class Network(nn.Module):
                 a gradient, such as decay, is done there, and routers count it for their balance and as evidence of
                 conflict.
             lr: Learning rate of this step. Default the network's own. At 0 nothing moves, no partition either.
-            observe: Called by every `AreaLinear` and `Product` with itself and the error that arrives, see `Context`.
+            observe: Called by every `AreaLinear`, `Product` and `TiedProduct` with itself and the error that arrives,
+                see `Context`.
 
         Returns:
             The loss before the step, a scalar tensor without a graph.
@@ -300,8 +301,8 @@ class Network(nn.Module):
     def learning_layers(self) -> list[tuple[str, Layer]]:
         """Returns name and layer of all that moves at a rate of its own, by the names that `Rates` takes.
 
-        These are `AreaLinear`, `Product`, `Constant` and `BatchNorm` that learn, and layers of your own that hold
-        parameters.
+        These are `AreaLinear`, `Product`, `TiedWeights`, `Constant` and `BatchNorm` that learn, and layers of your own
+        that hold parameters.
         """
         parts = self.body.named_modules()
         return [(name, part) for name, part in parts if isinstance(part, Layer) and _has_rate(part)]

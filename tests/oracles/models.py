@@ -387,6 +387,54 @@ class Stepping(nn.Module):
         return self.readout(torch.cat((self.plain(after, state[1]), after), -1))
 
 
+class Decoding(nn.Module):
+    """A decoder of tokens whose readout is its table, written as those of language models are.
+
+    Its maps take all steps of all samples as rows, its mask is made of kinds of numbers and written into, and what
+    is the same for every sample is spread where more than one comes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions, self.norm = nn.Embedding(9, 8), nn.Embedding(5, 8), nn.LayerNorm(8)
+        self.joint, self.shift = nn.Parameter(torch.randn(8, 24) / 3), nn.Parameter(torch.randn(24))
+        self.out, self.scores = nn.Linear(8, 8), nn.Linear(8, 9)
+        self.scores.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        samples, steps = x.shape
+        positions = torch.arange(steps)[None]
+        if samples != positions.shape[0]:
+            positions = positions.expand(samples, -1)
+        x = self.tokens(x) + self.positions(positions)
+        rows = torch.addmm(self.shift, self.norm(x).view(-1, 8), self.joint)
+        q, k, v = (
+            part.view(samples, steps, 2, 4).transpose(1, 2) for part in rows.view(samples, steps, 24).chunk(3, -1)
+        )
+        mask = torch.full((steps, steps), torch.finfo(x.dtype).min).triu(1)[None, None]
+        mask[:, :, :, :1] = mask[:, :, :, :1] * 0.5
+        y = (q @ k.transpose(-1, -2) + mask).softmax(-1) @ v
+        x = x + self.out(y.transpose(1, 2).reshape(samples, steps, 8))
+        return self.scores(self.norm(x))[:, -1, :CLASSES]
+
+
+class Folded(nn.Module):
+    """Encoders whose decoders are their transposes, of rows and of images, and a map that stands in three forms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.back = nn.Conv2d(1, 3, 3, padding=1), nn.ConvTranspose2d(3, 1, 3, padding=1, bias=False)
+        self.first, self.second, self.readout = nn.Linear(16, 5), nn.Linear(16, 5), nn.Linear(5, CLASSES)
+        self.back.weight, self.second.weight = self.conv.weight, self.first.weight
+        self.second.bias = self.first.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.back(self.conv(x).tanh())
+        y = self.first(x.flatten(1)).tanh()
+        y = (y @ self.first.weight).tanh() * self.first.weight.mean()
+        return self.readout(self.second(y).tanh())
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "dense": (dense, (6,)),
     "convolutional": (convolutional, (81,)),
@@ -410,6 +458,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shifted windows": (Shifted, (2, 4, 4)),
     "batched": (batched, (2, 5, 5)),
     "language": (Language, (5,)),
+    "decoding": (Decoding, (5,)),
+    "folded": (Folded, (1, 4, 4)),
     "repeated": (Repeated, (5, 8)),
     "interleaved": (Interleaved, (5, 8)),
     "iterated": (Iterated, (2, 5, 5)),
@@ -418,7 +468,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 """Name -> what builds it, the shape of a sample."""
 
 
+OF_TOKENS = ("language", "decoding")
+
+
 def samples(name: str, count: int) -> Tensor:
-    """Returns random samples for a model: of language, tokens."""
+    """Returns random samples for a model."""
     shape = count, *MODELS[name][1]
-    return torch.randint(1, 9, shape) if name == "language" else torch.randn(shape)
+    return torch.randint(1, 9, shape) if name in OF_TOKENS else torch.randn(shape)

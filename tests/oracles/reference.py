@@ -31,6 +31,8 @@ from brodmann import (
     Residual,
     Routed,
     Sequential,
+    TiedProduct,
+    TiedWeights,
 )
 from brodmann.routing import Router
 from brodmann.updates import UpdateRule
@@ -146,7 +148,7 @@ class Reference:
                         self.parts[module, "d", area] = Part(bias, rule, 0.0)
             if isinstance(module, Constant) and module.slab is not None:
                 self.parts[module, "c"] = Part(module.value, module.slab.update_rule, 0.0)
-            if isinstance(module, Product):
+            if isinstance(module, Product | TiedWeights):
                 self.parts[module, "W"] = Part(module.weight, module.update_rule, module.update_rule.decay)
             if isinstance(module, Router):
                 self.parts[module, "P"] = Part(module.projection.value[0], module.projection.update_rule, 0.0)
@@ -167,12 +169,15 @@ class Reference:
             for name in layer.sources:
                 part = layer.nodes[layer.again.get(name, name)]
                 read = [values[source] for source in layer.sources[name]]
-                joined = isinstance(part, Local) and len(read) > 1
+                joined = isinstance(part, Local | TiedProduct) and len(read) > 1
                 values[name] = part.operation(*read) if joined else self.run(part, *(read or [x]), choice)
             return values[name]
         if isinstance(layer, Constant):
             self.parts[layer, "c"].used = True
             return self.parts[layer, "c"].value
+        if isinstance(layer, TiedWeights):
+            self.parts[layer, "W"].used = not isinstance(layer.update_rule, RLS)
+            return self.parts[layer, "W"].value
         if isinstance(layer, Recurrent):
             below = self.run(layer.inputs, x, choice)
             state = (x.new_zeros(len(x), layer.units),) * layer.cell.states

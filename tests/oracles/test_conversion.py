@@ -23,19 +23,19 @@ from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrizations import weight_norm
 
 from brodmann import SGD, Adam, BrodmannError, Constant, Network, Rates, Sequential, from_torch
-from brodmann.layers import AreaLinear, Local
+from brodmann.layers import AreaLinear, Local, Product, TiedProduct
 from brodmann.telemetry import alignment
 
-from .models import CLASSES, MODELS, Language, batched, dense, samples
+from .models import CLASSES, MODELS, OF_TOKENS, Language, batched, dense, samples
 
 
 def described(name: str) -> Any:
     """Returns what `from_torch` is told of samples."""
-    return samples(name, 2) if name == "language" else MODELS[name][1]
+    return samples(name, 2) if name in OF_TOKENS else MODELS[name][1]
 
 
 def routes(name: str) -> list[str]:
-    return ["layer"] if name == "language" else ["network", "layer"]
+    return ["layer"] if name in OF_TOKENS else ["network", "layer"]
 
 
 @pytest.mark.parametrize(("name", "routing"), [(name, routing) for name in MODELS for routing in routes(name)])
@@ -152,7 +152,7 @@ def test_a_converted_network_learns_with_areas_and_goes_through_files_and_copies
     network.learn(x, y)
 
 
-@pytest.mark.parametrize("name", ["residual", "attending", "language", "grouped", "written"])
+@pytest.mark.parametrize("name", ["residual", "attending", "language", "grouped", "written", "decoding", "folded"])
 def test_a_converted_network_goes_through_compilers(name: str) -> None:
     torch.compiler.reset()
     network = Network(from_torch(MODELS[name][0](), described(name), areas=3, routing=routes(name)[0]))
@@ -161,7 +161,7 @@ def test_a_converted_network_goes_through_compilers(name: str) -> None:
         torch.testing.assert_close(again(x), network(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["language", "asking"])
+@pytest.mark.parametrize("name", ["language", "asking", "decoding", "folded"])
 def test_alignment_is_known_of_what_reads_tokens_or_parameters_alone(name: str) -> None:
     torch.manual_seed(0)
     network = Network(from_torch(MODELS[name][0](), described(name), areas=2, routing=routes(name)[0]))
@@ -324,6 +324,40 @@ def test_functions_that_hide_parameters_from_torch_fx_are_looked_into() -> None:
         for parameter in model.parameters():
             parameter -= 0.1 * parameter.grad
     torch.testing.assert_close(network(x), model(x).detach())
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda x, w: x @ w, AreaLinear),
+        (lambda x, w: functional.linear(x, w), AreaLinear),
+        (lambda x, w: torch.einsum("bi,oi->bo", x, w), AreaLinear),
+        (lambda x, w: torch.addmm(w.new_ones(4), x, w), AreaLinear),
+        (lambda x, w: (x.view(-1, 2) @ w.view(2, 8)).view(-1, 16), Product),  # not the matrix that it holds
+        (lambda x, w: (w @ x.t()).t(), Product),  # samples lie elsewhere
+        (lambda x, w: x @ w @ w, TiedProduct),
+    ],
+)
+def test_products_of_rows_and_a_matrix_become_areas(function: Callable[[Tensor, Tensor], Tensor], kind: type) -> None:
+    torch.manual_seed(0)
+    model, x = Multiplying(function), torch.randn(5, 4)
+    body = from_torch(model, areas=3)
+    torch.testing.assert_close(body(x), model(x).detach())
+    held = [type(part) for part in body.modules() if isinstance(part, AreaLinear | Product | TiedProduct)]
+    assert held[0] is AreaLinear  # the map below
+    assert set(held[1:]) == {kind}
+
+
+def test_activations_that_a_package_holds_are_followed() -> None:
+    torch.manual_seed(0)
+    model, x = Returning(lambda x: ACTIVATION(x)), torch.randn(5, 4)
+    torch.testing.assert_close(from_torch(model, areas=1)(x), model(x).detach())
+    with pytest.raises(BrodmannError, match="does not let itself be followed by torch.fx"):
+        from_torch(Returning(lambda x: ELSEWHERE(x)), areas=1)
+
+
+ACTIVATION, ELSEWHERE = nn.Sequential(nn.GELU(), nn.Tanh()), nn.Linear(4, 4)
+"""No parts of the networks that call them."""
 
 
 class Positions(nn.Module):
@@ -854,9 +888,9 @@ class Odd(nn.ReLU):
         return x.cumsum(1)
 
 
-def tied() -> nn.Sequential:
-    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
-    model[2].weight = model[0].weight
+def with_one_norm() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.LayerNorm(4))
+    model[3].weight = model[1].weight
     return model
 
 
@@ -912,7 +946,7 @@ class Stateful(nn.Module):
         (
             Returning(lambda x: x if x.size(0) > 1 else -x),
             {},
-            "Returning cannot be converted: it decides by the number of samples what to do (",
+            "Returning cannot be converted: it answers a sample that comes alone otherwise than several",
         ),
         (
             Returning(lambda x: written(x, lambda y: y[:2])),
@@ -922,11 +956,6 @@ class Stateful(nn.Module):
         (Returning(lambda x: (x, x)), {}, "Expected a network that returns one tensor of real numbers"),
         (Returning(lambda x: x.argmax(1)), {}, "Expected a network that returns one tensor of real numbers"),
         (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites what comes to it."),
-        (
-            Multiplying(lambda x, w: functional.linear(x, w) @ w),
-            {},
-            "got weights that stand in the model twice.",
-        ),
         (
             Multiplying(lambda x, w: x @ w.t().softmax(0)),
             {},
@@ -938,7 +967,11 @@ class Stateful(nn.Module):
             "expected a product of one value and one parameter, linear in both.",
         ),
         (Multiplying(lambda x, w: x + w @ w), {}, "matmul cannot be converted where it takes parameters"),
-        (Multiplying(lambda x, w: torch.addmm(w[0], x, w)), {}, "addmm cannot be converted where it takes parameters"),
+        (
+            Multiplying(lambda x, w: torch.addmm(w[0], x, w, alpha=2)),
+            {},
+            "addmm cannot be converted where it takes parameters",
+        ),
         (
             Multiplying(lambda x, w: x @ torch.cat([w[:2], torch.ones(2, 4)])),
             {},
@@ -1011,7 +1044,7 @@ class Stateful(nn.Module):
             {"shape": (2, 8, 8), "feedback": "kolen-pollack-noisy"},
             "KolenPollack has no way down through a Product, such as a convolution of several groups",
         ),
-        (tied(), {}, "got weights that stand in the model twice."),
+        (with_one_norm(), {}, "got weights that stand in the model twice."),
         (hooked(0), {}, "Linear has hooks."),
         (nn.Sequential(Scaled(4, 4)), {}, "Scaled has a forward of its own, which does something else."),
         (

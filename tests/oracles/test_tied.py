@@ -1,8 +1,9 @@
-"""Oracle: a layer in several places of a graph learns as one weight does under autograd."""
+"""Oracle: a layer in several places of a graph, and weights of several maps, learn as one weight under autograd."""
 
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ from brodmann import (
     Routed,
     Router,
     SumOfSquares,
+    TiedProduct,
+    TiedWeights,
     Transpose,
     UpdateRule,
 )
 from brodmann.layers import LSTM
+from brodmann.mirror import mirror_weights
 from brodmann.telemetry import alignment, area_usage, class_conflict
 
 from .cases import RULES
@@ -242,3 +246,126 @@ def test_operations_may_stand_in_several_places_too() -> None:
     x = torch.randn(3, 5)
     first = torch.tanh(x)
     torch.testing.assert_close(graph(x), torch.tanh(first + x) + first)
+
+
+def tied(rule: UpdateRule, feedback: Any = Transpose) -> Network:
+    """Rows of a table, a map and its transpose, and the table again as the readout; a mean of it, too."""
+    table = TiedWeights(torch.randn(7, 4) / 2, feedback=feedback, update=rule)
+    map_ = TiedWeights(torch.randn(6, 4) / 2, feedback=feedback, update=rule)
+    nodes: dict[str, tuple[Any, ...]] = {
+        "table": (table,),
+        "rows": (functional.embedding, "input", "table"),
+        "mean": (lambda rows: rows.mean(1), "rows"),
+        "map": (map_,),
+        "wide": (TiedProduct(functional.linear, map_), "mean", "map"),
+        "bent": (nn.Tanh(), "wide"),
+        "back": (TiedProduct(torch.matmul, map_), "bent", "map"),
+        "turned": (lambda x, table: torch.tanh(x) * table.mean(0), "back", "table"),
+        "scores": (TiedProduct(functional.linear, table), "turned", "table"),
+    }
+    return Network(Graph(nodes), lr=0.05)
+
+
+def words() -> tuple[Tensor, Tensor]:
+    return torch.randint(0, 7, (12, 3)), torch.randint(0, 7, (12,))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("rule", RULES)
+def test_weights_of_several_maps_learn_as_one_under_autograd(rule: str) -> None:
+    torch.manual_seed(0)
+    network = tied(RULES[rule])
+    reference = Reference(network)
+    for step in range(6):
+        (x, target), lr = words(), 0.05 / (1 + step)
+        ours = network.learn(x, target, lr=lr)
+        torch.testing.assert_close(ours, reference.step(x, target, lr), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.usefixtures("double")
+def test_tied_feedback_that_starts_equal_stays_so_and_other_comes_near() -> None:
+    torch.manual_seed(0)
+    ours = tied(Adam(decay=0.1), partial(KolenPollack, start="equal"))
+    torch.manual_seed(0)
+    theirs = tied(Adam(decay=0.1))
+    for _ in range(5):
+        x, target = words()
+        torch.testing.assert_close(ours.learn(x, target), theirs.learn(x, target))
+    independent = tied(SGD(decay=0.5), KolenPollack)
+    x, target = words()
+    for _ in range(60):
+        independent.learn(x, target, lr=0.2)
+    for name in ("table", "map"):
+        weights = independent.body.nodes[name]
+        torch.testing.assert_close(weights.feedback.shared.value, weights.slab.value, rtol=0.0, atol=5e-3)
+
+
+@pytest.mark.usefixtures("double")
+def test_errors_through_tied_weights_are_known_and_mirrored() -> None:
+    torch.manual_seed(0)
+    x, target = words()
+    rows = alignment(tied(SGD()), x, target)
+    assert [row.layer for row in rows] == ["nodes.wide", "nodes.back", "nodes.scores"]
+    for row in rows:
+        assert (row.cosine, row.norm_ratio, row.weight_cosine) == pytest.approx((1.0, 1.0, 1.0))
+    network = tied(SGD(), KolenPollack)
+    assert min(row.cosine for row in alignment(network, x, target)) < 0.9
+    mirror_weights(network)
+    assert min(row.cosine for row in alignment(network, x, target)) > 0.99
+
+
+def test_tied_weights_are_held_once_in_copies_and_files(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = tied(Adam(), KolenPollack)
+    assert [name for name, _ in network.learning_layers()] == ["nodes.table", "nodes.map"]
+    assert network.total_parameters() == 2 * (7 * 4 + 6 * 4)  # feedback weights, too
+    other = copy.deepcopy(network)
+    assert other.body.nodes["scores"].weights is other.body.nodes["table"]
+    x, target = words()
+    network.learn(x, target)
+    network.save(tmp_path / "network.safetensors")
+    torch.manual_seed(1)
+    loaded = Network.load(tmp_path / "network.safetensors", body=tied(Adam(), KolenPollack).body)
+    for _ in range(2):
+        assert torch.equal(loaded.learn(x, target, lr=0.05), network.learn(x, target, lr=0.05))
+    network.rates = Rates(layers={"nodes.table": 0.0})
+    before = [network.body.nodes[name].weight.clone() for name in ("table", "map")]
+    network.learn(x, target)
+    same = [
+        torch.equal(network.body.nodes[name].weight, was) for name, was in zip(("table", "map"), before, strict=True)
+    ]
+    assert same == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda w: TiedProduct(torch.matmul, nn.Linear(2, 2)), "as a TiedWeights layer, got Linear."),
+        (lambda w: TiedProduct(nn.Linear(2, 2), w), "without parameters of its own"),
+        (lambda w: TiedWeights(torch.ones(3)), "Expected weights (out, ...) of float32 or float64, got (3,)"),
+        (lambda w: TiedWeights(torch.ones(3, 3), feedback=partial(KolenPollack, noise=0.1)), "no way down through a"),
+        (
+            lambda w: Graph({"y": (TiedProduct(torch.matmul, w), "input")}),
+            "Node 'y' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got input.",
+        ),
+        (
+            lambda w: Graph(
+                {"w": (w,), "v": (TiedWeights(torch.ones(2, 2)),), "y": (TiedProduct(torch.matmul, w), "input", "v")}
+            ),
+            "expected it to read a value and the node of its TiedWeights, got input, v.",
+        ),
+        (
+            lambda w: Graph(
+                {
+                    "low": (AreaLinear(2, 2, feedback=None), "input"),
+                    "w": (w,),
+                    "y": (TiedProduct(torch.matmul, w, lowest=True), "low", "w"),
+                }
+            ),
+            "Node 'y' (TiedProduct) is without an error, or sends none down",
+        ),
+    ],
+)
+def test_what_cannot_be_tied_is_named(make: Any, message: str) -> None:
+    with pytest.raises(BrodmannError, match=re.escape(message)):
+        make(TiedWeights(torch.eye(2)))

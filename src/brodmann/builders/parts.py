@@ -16,7 +16,7 @@ from ..checks import check_memory, check_settings, check_share, check_whole
 from ..errors import unknown_name
 from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
 from ..layer import Layer
-from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed
+from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
 from ..routing.router import DIMENSION, Router, cell_count
 from ..updates import Adam, UpdateRule
 
@@ -193,6 +193,14 @@ class Parts:
             update=self.update_rule,
             storage=self._storage,
         )
+
+    def tied_weights(self, weight: Tensor) -> TiedWeights:
+        """Builds weights that several products share, which have no areas.
+
+        Raises:
+            BrodmannError: The feedback has no way down through them.
+        """
+        return TiedWeights(weight, feedback=self._path(1), update=self.update_rule)
 
     def wrap(self, body: Body) -> Body | Routed:
         """Puts the body under a common route, where there is one."""

@@ -16,13 +16,23 @@ from torch.nn.modules.conv import _ConvNd
 from ..builders import Parts
 from ..errors import BrodmannError
 from ..layer import Layer
-from ..layers import BatchNorm, ChannelsLast, Constant, Patches, Recurrent, Sequential, affine
+from ..layers import (
+    BatchNorm,
+    ChannelsLast,
+    Constant,
+    Patches,
+    Recurrent,
+    Sequential,
+    TiedProduct,
+    TiedWeights,
+    affine,
+)
 from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
 from .batch_norms import FixedNorm, KeptNorm
 from .norms import NORMS, ImageNorm, ScaledNorm
 from .recurrent import Recurrence
-from .steps import Step, Weighted, said
+from .steps import Step, Tied, Weighted, said
 from .transformers import linear_of
 
 MAPS = (
@@ -88,6 +98,12 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
             f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
         )
     return _local(operation, step)
+
+
+def tied_product(step: Step, weights: TiedWeights, *, lowest: bool) -> TiedProduct:
+    """Returns a product by weights that others use too; one that is ``lowest`` sends no error down."""
+    assert isinstance(step.operation, Tied)
+    return TiedProduct(_as_laid(step.operation.product, step), weights, lowest=lowest)
 
 
 def _rows_for_each(step: Step, outputs: int, output_rows: int) -> int:
@@ -245,7 +261,7 @@ def _padded(
 
 def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
     """Returns a product of a value and weights for values as they lie between layers."""
-    moved = any(value.ndim == 4 for value in (*step.before, step.after))
+    moved = any(value.ndim == 4 for value in (step.before[0], step.after))
     return partial(_moved, product) if moved else product
 
 

@@ -17,13 +17,13 @@ from ..checks import check_whole
 from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
-from ..layers import Images, Local, Sequential
+from ..layers import Images, Local, Sequential, TiedWeights
 from ..layers.graph import INPUT, Graph
 from ..updates import UpdateRule
 from .convertible import check_convertible, tied, warn_of_frozen, warn_of_new_norms
-from .counterparts import MAPS, channels_last, counterpart
+from .counterparts import MAPS, channels_last, counterpart, tied_product
 from .folding import folded
-from .steps import Step, free_name, steps_of
+from .steps import Step, Tied, free_name, steps_of
 from .tracing import alone
 
 PROBES = 11
@@ -158,9 +158,19 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
         first = free_name("images", {step.name for step in steps})
         nodes[first] = (Local(Images(*shape)), INPUT)
     learning: set[str] = set()
+    tied = _tied_weights(steps, parts)
     for step in steps:
+        if step.name in tied:
+            nodes[step.name] = (tied[step.name],)
+            learning.add(step.name)
+            continue
         lowest = learning.isdisjoint(step.sources)
-        sources = (first if source == INPUT else source for source in step.sources)
+        sources = tuple(first if source == INPUT else source for source in step.sources)
+        if isinstance(step.operation, Tied):
+            value, weights = step.sources
+            nodes[step.name] = (tied_product(step, tied[weights], lowest=value not in learning), *sources)
+            learning.add(step.name)
+            continue
         several = places[id(step.operation)]
         if len(several) > 1 and _holds_parameters(step.operation):
             lowest = False  # somewhere it is not
@@ -188,6 +198,17 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
     return Graph(nodes)
 
 
+def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]:
+    """Returns the weights that several products share, by their names."""
+    names = {step.sources[1] for step in steps if isinstance(step.operation, Tied)}
+    held = [step for step in steps if step.name in names]
+    # All but products would take weights of four dimensions to lie as images do.
+    others = {source for step in steps if not isinstance(step.operation, Tied) for source in step.sources}
+    if any(step.after.ndim == 4 and step.name in others for step in held):
+        raise tied()
+    return {step.name: parts.tied_weights(step.after.detach()) for step in held}
+
+
 def _holds_parameters(operation: nn.Module | Tensor) -> bool:
     return isinstance(operation, nn.Module) and any(True for _ in operation.parameters())
 
@@ -213,10 +234,20 @@ def _check_equal(body: Layer, model: nn.Module, sample: Tensor) -> None:
             "samples, or go."
         )
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
-    if not _alike(body(sample), theirs, 0.1 if stored else 1e-3):
+    tolerance = 0.1 if stored else 1e-3
+    if not _alike(body(sample), theirs, tolerance):
         raise BrodmannError(
             "The converted network does not return what the model does: one of its layers treats samples in a way that "
             "does not show, such as by hooks. Compose it by brodmann.Sequential."
+        )
+    try:
+        alone = channels_last(model(sample[:1].clone()))
+    except Exception:  # of a model that takes several samples alone
+        return
+    if not _alike(body(sample[:1]), alone, tolerance):
+        raise BrodmannError(
+            f"{type(model).__name__} cannot be converted: it answers a sample that comes alone otherwise than several, "
+            "such as by `if len(x) > 1`."
         )
 
 

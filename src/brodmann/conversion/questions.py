@@ -21,7 +21,7 @@ from .followed import Followed, asks_metadata, in_one_memory, name_of, parts_of
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
-FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn")
+FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn", "finfo", "iinfo")
 """Functions of sizes, kinds and devices, which torch.fx does not see."""
 RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
 """Functions and methods whose values have sizes that depend on numbers."""
@@ -47,9 +47,10 @@ R = TypeVar("R")
 class Answering(fx.Tracer):
     """A tracer that answers what a network asks of sizes; what it asks of the numbers themselves is refused.
 
-    Each question is put to the network's own values for all samples and for one of them. Where both answer alike, it is
+    Each question is put to the network's own values for all samples and for two of them. Where both answer alike, it is
     a question of what comes to the network and not of how many; the graph then holds for samples of that shape. What is
-    made of the number of samples has to answer alike for two of them and for `MANY`, too.
+    made of the number of samples has to answer alike for `MANY`, too. A sample that comes alone is treated as several
+    are, as by `if len(x) != 1: mask = mask.expand(len(x), -1)`: that this is the same is checked in the end.
 
     Of `if x.dim() == 3` that is so. Refused are `if x.max() > 1`, which asks for numbers; `range(len(x[x > 0]))`, whose
     size they decide; and `int(len(x) / 2)`, which counts samples.
@@ -61,16 +62,19 @@ class Answering(fx.Tracer):
         """Takes a few samples (samples, ...)."""
         super().__init__()
         many = torch.cat([sample] * (1 + MANY // len(sample)))[:MANY]
-        self._walks = [_Values(part) for part in (sample, sample[:1], sample[:2], many)]
+        self._walks = [_Values(part) for part in (many[: max(3, len(sample))], many[:2], many)]
         self._numbers: set[fx.Node] = set()  # nodes that depend on numbers, of samples or parameters
         self._ragged: set[fx.Node] = set()  # nodes whose sizes do
         self._held: dict[str, Tensor] = {}
+        self._overwritten: list[tuple[fx.Node, fx.Node, BrodmannError]] = []  # before and after, and what to raise
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Follows a network."""
         self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
         with _replaced(torch, {name: self._symbolic(name) for name in FACTORIES}):
-            return super().trace(root, concrete_args)
+            graph = super().trace(root, concrete_args)
+            self._check_overwritten()
+            return graph
 
     def _symbolic(self, name: str) -> Callable[..., Any]:
         """Returns a function of PyTorch's that becomes a node where it takes what is not known yet."""
@@ -131,12 +135,26 @@ class Answering(fx.Tracer):
             return True
         return node.target is not operator.getitem and any(map(self._counts, node.all_input_nodes))
 
-    def check_own(self, node: fx.Node) -> None:
-        """Checks that a value that is written into has its memory for itself; raises a `BrodmannError`."""
+    def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
+        """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
+        after = self.whole(with_part, (fx.Proxy(node, self), index, value), {}).node
+        self._overwritten.append(
+            (node, after, self._refused("writes into what other values are views of", "clone it before"))
+        )
+        return after
+
+    def _check_overwritten(self) -> None:
+        """Raises where a value is read after a part of its memory was written, by another name or as a view."""
+        if not self._overwritten:
+            return
         self._follow()
-        values = self._walks[0].of
-        if any(in_one_memory(value, values[node]) for other, value in values.items() if other is not node):
-            raise self._refused("writes into what other values are views of", "clone it before")
+        values, order = self._walks[0].of, {node: place for place, node in enumerate(self.graph.nodes)}
+        for before, after, refused in self._overwritten:
+            for node in list(order)[: order[after]]:
+                if in_one_memory(values.get(node), values[before]) and any(
+                    order[user] > order[after] and not asks_metadata(user) for user in node.users
+                ):
+                    raise refused
 
     def _refused(self, what: str, instead: str) -> BrodmannError:
         name = type(self.root[0]).__name__  # type: ignore[index]
@@ -154,7 +172,7 @@ class Answering(fx.Tracer):
             try:
                 for walk in self._walks if all_walks else self._walks[:2]:
                     for node in list(self.graph.nodes):
-                        if node not in walk.of:
+                        if node not in walk.of and node.op != "output":
                             walk.of[node] = walk.value(node, self.root, self._held)
             finally:
                 self.root.train(training)
@@ -217,8 +235,7 @@ class _Proxy(Followed):
         return self.tracer.answer(self.node, float)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.tracer.check_own(self.node)
-        self.node = self.tracer.whole(with_part, (self, index, value), {}).node
+        self.node = self.tracer.written(self.node, index, value)
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)

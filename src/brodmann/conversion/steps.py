@@ -21,9 +21,10 @@ from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import name_of
 from .in_place import RELUS
 from .provenance import Provenance, is_product, is_real, not_followed
+from .ties import uses_of_parameters
 from .tracing import OfFunctions, one_line, traced
 from .training_mode import DROPOUTS
-from .transformers import written_out
+from .transformers import linear_of, written_out
 
 SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""
@@ -82,6 +83,15 @@ class Weighted(nn.Module):
         self.product, self.weight = product, weight
 
 
+class Tied(nn.Module):
+    """A function of a value and of weights, linear in each, whose weights are a step of their own."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Takes the function, of value and weights."""
+        super().__init__()
+        self.product = product
+
+
 def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
     """Returns the steps of a network in numbers of a kind, from a few samples (samples, ...); the last is its output.
 
@@ -121,6 +131,7 @@ class _Walk(fx.Interpreter):
         self.sample = sample
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
         self.provenance = Provenance(root.graph, root)
+        self.uses = uses_of_parameters(root.graph, root)
         self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
@@ -201,7 +212,9 @@ class _Walk(fx.Interpreter):
             return self._of_module(node, module)
         if not is_real(self.env[node]) or node not in self.provenance.dependent or self._is_part(node):
             return None
-        return self._of(node, *self._operation(node))
+        operation, read = self._operation(node)
+        step = self._of(node, operation, read)
+        return replace(step, each=len(step.after) // len(self.sample)) if isinstance(operation, nn.Linear) else step
 
     def _of_module(self, node: fx.Node, module: nn.Module) -> Step:
         """Returns the step of a module."""
@@ -232,8 +245,8 @@ class _Walk(fx.Interpreter):
     def _operation(self, node: fx.Node) -> tuple[nn.Module, list[fx.Node]]:
         """Returns what a function is, and the nodes whose values it takes.
 
-        A product with weights takes them with it. The rest are activations, dropouts, sums of two values, and functions
-        of their own, each with all that is part of it.
+        A product with weights takes them with it, and is a map where it is a matrix times rows. The rest are
+        activations, dropouts, sums of two values, and functions of their own, each with all that is part of it.
         """
         if node in self.provenance.products:
             return self._weighted(node)
@@ -288,8 +301,8 @@ class _Walk(fx.Interpreter):
         rows = came[: len(first)]
         return len(first) * len(self.sample) == len(came) and torch.allclose(first, rows, rtol=0.0, atol=near)
 
-    def _weighted(self, node: fx.Node) -> tuple[Weighted, list[fx.Node]]:
-        """Returns a product with weights as a module, and the node whose value it takes."""
+    def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
+        """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
         function, read = self._as_module(node)
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
         if len(read) != 2 or len(held) != 1:
@@ -304,6 +317,12 @@ class _Walk(fx.Interpreter):
                 f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, by detach() "
                 "or torch.no_grad(), and would learn all the same. Make the parameter a buffer."
             )
+        if self.uses[id(weight)] > 1:
+            return Tied(product), [value, held[0]]
+        of_samples = node in self.provenance.moved and not len(self.env[node]) % len(self.sample)
+        matrix = _matrix_of(product, self.env[value], weight)
+        if matrix is not None and of_samples and self._lie_by_samples(value):
+            return linear_of(matrix, None), [value]
         return Weighted(product, weight), [value]
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
@@ -372,12 +391,29 @@ def _swapped(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Te
 
 def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
     """Whether ``f(x + x', w + w')`` is ``f(x, w) + f(x, w') + f(x', w) + f(x', w')``, for random numbers."""
-    draw = torch.Generator().manual_seed(0)
-    (a, b), (u, v) = (
-        [torch.randn(like.shape, generator=draw, dtype=like.dtype) for _ in range(2)] for like in (x, weight)
-    )
+    (a, u), (b, v) = _drawn_as(x, weight, seed=0), _drawn_as(x, weight, seed=1)
     parts = [product(one, other) for one in (a, b) for other in (u, v)]
     return torch.allclose(product(a + b, u + v), sum(parts[1:], parts[0]), rtol=1e-3, atol=1e-3)
+
+
+def _matrix_of(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor | None:
+    """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if it does otherwise."""
+    if weight.ndim != 2:
+        return None
+    a, u = _drawn_as(x, weight, seed=0)
+    y = product(a, u)
+    for drawn, matrix in ((u, weight), (u.t(), weight.t())):
+        if x.shape[-1] == matrix.shape[1]:
+            expected = functional.linear(a, drawn)
+            if y.shape == expected.shape and torch.allclose(y, expected, rtol=1e-3, atol=1e-3):
+                return matrix.detach()
+    return None
+
+
+def _drawn_as(*tensors: Tensor, seed: int) -> list[Tensor]:
+    """Returns random numbers in the shapes of tensors."""
+    draw = torch.Generator().manual_seed(seed)
+    return [torch.randn(tensor.shape, generator=draw, dtype=tensor.dtype) for tensor in tensors]
 
 
 @torch.enable_grad()

@@ -25,6 +25,7 @@ from .in_place import leave_out_writing
 from .provenance import reached
 from .questions import Answering, place_of
 from .recurrent import Recurrence
+from .ties import write_out_tied
 from .training_mode import TRAINING, keep_from_training, leave_out_dropouts, modules_that_differ, taking_one_tensor
 
 P = ParamSpec("P")
@@ -87,8 +88,10 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
     keep_from_training(root, training)
     make_norms(graph, training, root)
     leave_out_writing(graph, root, sample)
+    write_out_tied(graph, root)
     for node in graph.nodes:
         _fold_metadata(node, root)
+        _part_sum(node)
         _part_bias(node)
     _part_masks(graph, root)
     found = fx.GraphModule(root, graph)
@@ -105,6 +108,16 @@ class _StopsAtMaps(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         stops = isinstance(m, nn.Linear | _ConvNd | Recurrence) or module_qualified_name in self.others
         return stops or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            self.path_of_module(m)
+        except NameError:  # one that is no part of the network, such as an activation that a package holds
+            if next(m.parameters(), None) is None and next(m.buffers(), None) is None:
+                return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Followed(node, self)
@@ -218,6 +231,16 @@ def _part_bias(node: fx.Node) -> None:
         with node.graph.inserting_before(total):
             total.args = node, node.graph.call_method("reshape", (bias, -1, *behind))
     node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
+
+
+def _part_sum(node: fx.Node) -> None:
+    """Puts a product and a sum in the place of ``torch.addmm(bias, x, weight)``, which is both."""
+    if node.target is not torch.addmm or len(node.args) != 3 or node.kwargs:
+        return
+    summand, x, weight = node.args
+    with node.graph.inserting_before(node):
+        product = node.graph.call_function(torch.mm, (x, weight))
+    node.target, node.args = torch.add, (product, summand)
 
 
 def _part_masks(graph: fx.Graph, root: nn.Module) -> None:

@@ -12,6 +12,7 @@ from .local import Local, RMSNorm
 from .patches import Patches
 from .product import Product
 from .recurrent import Recurrent
+from .tied import TiedProduct, TiedWeights
 
 __all__ = [
     "GRU",
@@ -34,5 +35,7 @@ __all__ = [
     "Residual",
     "Routed",
     "Sequential",
+    "TiedProduct",
+    "TiedWeights",
     "affine",
 ]

@@ -12,6 +12,7 @@ from ..layer import Container, Context, Gathering, Layer, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route
 from .local import Local
+from .tied import TiedProduct
 
 INPUT = "input"
 """Name of what comes to a graph."""
@@ -36,9 +37,9 @@ class Graph(Container):
 
         Args:
             nodes: Name -> layer or operation, or the name of a node before it whose layer it takes too, then the names
-                of what it reads, ``"input"`` for what comes to the graph. Layers read one value. An operation without
-                parameters takes as many tensors as it reads, see `Local`. A layer that reads nothing, see `Constant`,
-                may stand for a tensor of its own.
+                of what it reads, ``"input"`` for what comes to the graph. Layers read one value, a `TiedProduct` its
+                weights behind that. An operation without parameters takes as many tensors as it reads, see `Local`. A
+                layer that reads nothing, see `Constant` and `TiedWeights`, may stand for a tensor of its own.
 
         Raises:
             BrodmannError: There are no nodes, a name is taken or unknown, a layer reads several values, nobody reads a
@@ -66,7 +67,8 @@ class Graph(Container):
             )
         self._last_reader = {source: name for name, read in self.sources.items() for source in read}
         for name in self._silent():
-            if any(self.layer_of(lower).learns for lower in self._below(name)):
+            value = self.sources[name][0]  # what else it reads are tied weights, to which their gradient goes
+            if any(self.layer_of(lower).learns for lower in {value, *self._below(value)} - {INPUT}):
                 raise self._without_feedback(name)
 
     def _add(self, name: str, part: Any, sources: tuple[str, ...]) -> None:
@@ -96,7 +98,9 @@ class Graph(Container):
                 f"The layer of node '{name}' stands in another one too, and would move twice: put that node's name in "
                 "the layer's place."
             )
-        if len(sources) > 1 and not isinstance(part, Local):
+        if isinstance(part, TiedProduct):
+            self._check_tied(name, part, sources)
+        elif len(sources) > 1 and not isinstance(part, Local):
             raise BrodmannError(
                 f"Node '{name}' is a layer, which reads one value, and names {len(sources)}: let an operation such as "
                 "torch.add join them first."
@@ -107,6 +111,14 @@ class Graph(Container):
         else:
             self.again[name] = owner
 
+    def _check_tied(self, name: str, part: TiedProduct, sources: tuple[str, ...]) -> None:
+        """Raises where a product by tied weights reads anything else than a value and those."""
+        if len(sources) != 2 or sources[1] == INPUT or self.layer_of(sources[1]) is not part.weights:
+            raise BrodmannError(
+                f"Node '{name}' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got "
+                f"{', '.join(sources)}."
+            )
+
     def layer_of(self, name: str) -> Layer:
         """Returns the layer of a node."""
         return self.nodes[self.again.get(name, name)]  # type: ignore[return-value]
@@ -116,7 +128,7 @@ class Graph(Container):
         found: set[str] = set()
         waiting = [name]
         while waiting:
-            new = {source for source in self.sources[waiting.pop()] if source != INPUT} - found
+            new = {source for source in self.sources.get(waiting.pop(), ()) if source != INPUT} - found
             found |= new
             waiting.extend(new)
         return found
@@ -214,6 +226,6 @@ def _check_gathers(name: str, layer: nn.Module) -> None:
         if isinstance(part, Layer) and part.learns and not isinstance(part, Container | Gathering):
             raise BrodmannError(
                 f"Node '{name}' takes a layer again in which a {type(part).__name__} learns, which would move twice a "
-                "step: of those that learn, AreaLinear, Product, Constant and what is made of them may stand in "
-                "several nodes, and a layer of your own that is a brodmann.layer.Gathering."
+                "step: of those that learn, AreaLinear, Product, Constant, TiedWeights and what is made of them may "
+                "stand in several nodes, and a layer of your own that is a brodmann.layer.Gathering."
             )

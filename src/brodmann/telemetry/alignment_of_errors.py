@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_pairs, check_tensors
-from ..layers import AreaLinear, Product
+from ..layers import AreaLinear, Product, TiedProduct
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
 from ..watching import watched
 from .quiet import quiet_copy
+
+Map = AreaLinear | Product | TiedProduct
+"""What has weights and a way down."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
         target: As for `Network.learn`.
 
     Returns:
-        One entry per `AreaLinear` and `Product`, from input to output; none for layers that inference, or the error,
-        passes by.
+        One entry per `AreaLinear`, `Product` and `TiedProduct`, from input to output; none for layers that inference,
+        or the error, passes by.
 
     Raises:
         BrodmannError: There are no samples, not as many targets, or it is no network.
@@ -75,18 +78,21 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
 
 
 @torch.no_grad()
-def _weight_cosine(layer: AreaLinear | Product) -> float | None:
-    shared, one = (layer.slab, layer.slab.value[0]) if isinstance(layer, Product) else (layer.shared, layer.one_map)
+def _weight_cosine(layer: Map) -> float | None:
+    if isinstance(layer, AreaLinear):
+        shared, one = layer.shared, layer.one_map
+    else:
+        shared, one = layer.slab, layer.slab.value[0]
     matrix = None if layer.feedback is None else layer.feedback.one_matrix(one)
     if matrix is None or shared is None:
         return None
     return float(torch.cosine_similarity(matrix.flatten().double(), shared.value.flatten().double(), dim=0))
 
 
-def _maps(network: Network) -> list[tuple[str, AreaLinear | Product]]:
+def _maps(network: Network) -> list[tuple[str, Map]]:
     """Returns name and layer of all that has weights and a way down."""
     parts = network.body.named_modules()
-    return [(name, part) for name, part in parts if isinstance(part, AreaLinear | Product)]
+    return [(name, part) for name, part in parts if isinstance(part, Map)]
 
 
 def _as_arrived(gradients: list[Tensor], errors: list[Tensor]) -> list[Tensor]:

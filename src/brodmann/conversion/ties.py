@@ -1,0 +1,68 @@
+"""Ties: parameters that several maps of a network share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from torch import fx, nn
+from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
+
+from .followed import asks_metadata, held_by
+
+ALIKE = (nn.Linear, _ConvNd)
+"""Modules that are functions of their input, a weight and a bias."""
+
+
+def write_out_tied(graph: fx.Graph, root: nn.Module) -> None:
+    """Writes maps whose weights others hold too as functions of those, so that all of them read one parameter.
+
+    Others are other modules, and the network where it reads the parameter itself, as `nn.Embedding` does once it is
+    written out. A module that is called several times and shares nothing stays one.
+    """
+    modules = dict(root.named_modules())
+    holders: dict[int, set[int]] = defaultdict(set)
+    for node in graph.nodes:
+        if node.op == "call_module":
+            for held in modules[node.target].parameters():
+                holders[id(held)].add(id(modules[node.target]))
+        elif isinstance(held := held_by(root, node), nn.Parameter):
+            holders[id(held)].add(id(root))
+    for node in list(graph.nodes):
+        module = modules[node.target] if node.op == "call_module" else None
+        if isinstance(module, ALIKE) and len(holders[id(module.weight)]) > 1 and not _pads_otherwise(module):
+            _write_out(node, module)
+
+
+def _pads_otherwise(module: nn.Linear | _ConvNd) -> bool:
+    return isinstance(module, _ConvNd) and module.padding_mode != "zeros"
+
+
+def _write_out(node: fx.Node, module: nn.Linear | _ConvNd) -> None:
+    """Puts a function of the parameters of a map in its place."""
+    (x,) = node.args or node.kwargs.values()
+    function: Any = functional.linear
+    settings: dict[str, Any] = {}
+    if isinstance(module, _ConvNd):
+        function = getattr(functional, f"conv{'_transpose' if module.transposed else ''}{len(module.kernel_size)}d")
+        settings = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
+        if module.transposed:
+            settings["output_padding"] = module.output_padding
+    with node.graph.inserting_before(node):
+        held = [
+            None if parameter is None else node.graph.get_attr(f"{node.target}.{name}")
+            for name, parameter in (("weight", module.weight), ("bias", module.bias))
+        ]
+        written = node.graph.call_function(function, (x, *held), settings)
+    node.replace_all_uses_with(written)
+    node.graph.erase_node(node)
+
+
+def uses_of_parameters(graph: fx.Graph, root: nn.Module) -> dict[int, int]:
+    """Returns how many nodes use the numbers of each parameter that a network reads by itself, by its `id`."""
+    users: dict[int, set[fx.Node]] = defaultdict(set)
+    for node in graph.nodes:
+        if isinstance(held := held_by(root, node), nn.Parameter):
+            users[id(held)].update(user for user in node.users if not asks_metadata(user))
+    return {held: len(nodes) for held, nodes in users.items()}

@@ -1,0 +1,111 @@
+"""Weights: one tensor for all areas, and the feedback weights beside it, as products of any form use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..areas import Slab
+from ..errors import BrodmannError
+from ..feedback import Feedback, KolenPollack, Shape, build_feedback
+from ..layer import Context, Gathering
+from ..recording import ordinary, unrecorded
+from ..updates import SGD, UpdateRule, check_rule
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+"""A function of an input (samples, ...) and weights, linear in each of the two, which treats every sample alone."""
+
+
+class ProductTrace(NamedTuple):
+    """What a product remembers of one forward pass: input, weights and the output that autograd made of them."""
+
+    x: Tensor
+    weight: Tensor
+    y: Tensor
+
+
+class Weights(Gathering):
+    """Abstract: a layer that holds one tensor of weights W, and feedback weights B shaped as W."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        feedback: Callable[[Shape], Feedback] | None = KolenPollack,
+        update: UpdateRule | None = None,
+        storage: torch.dtype | None = None,
+    ) -> None:
+        """Copies the weights; the arguments are those of `Product`."""
+        super().__init__()
+        if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.dtype not in (torch.float32, torch.float64):
+            came = f"{tuple(weight.shape)} {weight.dtype}" if isinstance(weight, Tensor) else type(weight).__name__
+            raise BrodmannError(f"Expected weights (out, ...) of float32 or float64, got {came}.")
+        rule = update or SGD()
+        check_rule(rule)
+        self.form, self.update_rule = tuple(weight.shape), rule
+        with torch.inference_mode(False):
+            matrix = weight.detach().clone().flatten(1)
+        out, inputs = matrix.shape
+        scale = float(matrix.square().mean() * inputs) ** 0.5
+        shape = Shape(inputs, out, 1, True, matrix, rule, storage, scale=scale or 1.0)
+        self.slab = Slab(shape.stored(matrix[None]), rule)
+        self.feedback = None if feedback is None else build_feedback(feedback, shape)
+        if self.feedback is not None:
+            _check_path(self.feedback, matrix)
+        if weight.dtype != torch.get_default_dtype():
+            self.to(weight.dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """W."""
+        return self.slab.value[0].view(self.form)
+
+    def error_through(self, operation: Operation, x: Tensor, error: Tensor) -> Tensor:
+        """Returns what goes down through an operation, ``d<e, f(x, B)> / dx``, shaped as x."""
+        assert self.feedback is not None
+        matrix = self.feedback.one_matrix(self.slab.value[0])
+        assert matrix is not None
+        with torch.enable_grad():
+            leaf = ordinary(x).detach().requires_grad_()
+            y = operation(leaf, matrix.detach().to(x.dtype).view(self.form))
+        return torch.autograd.grad(y, leaf, error)[0]
+
+    @unrecorded
+    def move(self, parts: list[Tensor], context: Context) -> None:
+        """Moves the weights, and feedback weights that follow them, by gradients shaped as W."""
+        gradient = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        rates, lr = context.rates, context.lr_of(self)
+        follower = None if self.feedback is None else self.feedback.follower
+        for slab, rate in ((self.slab, lr * rates.shared), (follower, lr * rates.feedback)):
+            if slab is not None and rate:
+                slab.move(gradient.flatten(1), rate, self.update_rule.decay)
+
+
+def traced_product(operation: Operation, x: Tensor, weight: Tensor) -> ProductTrace:
+    """Applies an operation so that autograd knows the way from its output to the weights."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = ordinary(weight).detach().to(x.dtype).requires_grad_()
+        return ProductTrace(x, leaf, operation(ordinary(x).detach(), leaf))
+
+
+def check_operation(operation: Operation, owner: str) -> None:
+    """Raises where something is no function of inputs and weights; the owner is the layer that takes it."""
+    held = any(True for _ in operation.parameters()) if isinstance(operation, nn.Module) else False
+    if not callable(operation) or held:
+        raise BrodmannError(
+            f"Expected the operation of a {owner} as a function of inputs and weights, without parameters of its own, "
+            f"got {operation!r}."
+        )
+
+
+def _check_path(path: Feedback, matrix: Tensor) -> None:
+    """Raises where a path is more than one matrix, which stays or follows the weights."""
+    by_rows = type(path).learn is not Feedback.learn and path.follower is None
+    if path.one_matrix(matrix) is None or by_rows:
+        raise BrodmannError(
+            f"{type(path).__name__} has no way down through a Product, such as a convolution of several groups, or "
+            "through tied weights: choose a path of one matrix, which stays or moves as the weights do, such as "
+            "KolenPollack without noise."
+        )
