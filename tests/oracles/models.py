@@ -387,6 +387,21 @@ class Stepping(nn.Module):
         return self.readout(torch.cat((self.plain(after, state[1]), after), -1))
 
 
+class Writing(nn.Module):
+    """Writes into what is read later, in a branch that starts at zero, so that outputs do not show it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.inner, self.gain = nn.Linear(4, 4), nn.Linear(4, 4), nn.Parameter(torch.zeros(4))
+        self.readout = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.low(x)
+        inner = self.inner(x)
+        inner.add_(x)
+        return self.readout(x + self.gain * inner.relu())
+
+
 class Decoding(nn.Module):
     """A decoder of tokens whose readout is its table, written as those of language models are.
 
@@ -399,20 +414,21 @@ class Decoding(nn.Module):
         self.tokens, self.positions, self.norm = nn.Embedding(9, 8), nn.Embedding(5, 8), nn.LayerNorm(8)
         self.joint, self.shift = nn.Parameter(torch.randn(8, 24) / 3), nn.Parameter(torch.randn(24))
         self.out, self.scores = nn.Linear(8, 8), nn.Linear(8, 9)
-        self.scores.weight = self.tokens.weight
+        self.scores.weight, self.mixed = self.tokens.weight, nn.Parameter(torch.randn(8, 8) / 3)
 
     def forward(self, x: Tensor) -> Tensor:
         samples, steps = x.shape
         positions = torch.arange(steps)[None]
         if samples != positions.shape[0]:
             positions = positions.expand(samples, -1)
-        x = self.tokens(x) + self.positions(positions)
+        x = (self.tokens(x) + self.positions(positions)) @ self.mixed
         rows = torch.addmm(self.shift, self.norm(x).view(-1, 8), self.joint)
         q, k, v = (
             part.view(samples, steps, 2, 4).transpose(1, 2) for part in rows.view(samples, steps, 24).chunk(3, -1)
         )
         mask = torch.full((steps, steps), torch.finfo(x.dtype).min).triu(1)[None, None]
         mask[:, :, :, :1] = mask[:, :, :, :1] * 0.5
+        mask.masked_fill_(torch.eye(steps, dtype=torch.bool), 0.1)
         y = (q @ k.transpose(-1, -2) + mask).softmax(-1) @ v
         x = x + self.out(y.transpose(1, 2).reshape(samples, steps, 8))
         return self.scores(self.norm(x))[:, -1, :CLASSES]
@@ -458,6 +474,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shifted windows": (Shifted, (2, 4, 4)),
     "batched": (batched, (2, 5, 5)),
     "language": (Language, (5,)),
+    "writing": (Writing, (4,)),
     "decoding": (Decoding, (5,)),
     "folded": (Folded, (1, 4, 4)),
     "repeated": (Repeated, (5, 8)),

@@ -279,6 +279,8 @@ def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
         lambda x: x * torch.arange(x.shape[1], device=x.device) + torch.zeros(x.shape[0], 1, dtype=x.dtype),
         lambda x: covered(x) * (len(x.shape) - 1),
         lambda x: counted(x),
+        lambda x: overwritten(x),
+        lambda x: x + functional.relu(x, inplace=True),
         lambda x: x.reshape(x.shape[0], *(int(size / 2) for size in x.shape[1:]), 2).flatten(1),
     ],
 )
@@ -303,6 +305,16 @@ def written(x: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
     if z.ndim == 2:
         z[0] = 0.5
     return x + 0.0 * y
+
+
+def overwritten(x: Tensor) -> Tensor:
+    """Writes into what is read later under its own name, twice, and asks of what kind it is."""
+    y = x.sin()
+    y.mul_(2.0)
+    z = y.exp()
+    y += x if torch.is_autocast_enabled(y.device.type) or y.dim() == 3 else 1.0
+    y.clamp_(min=0.5)
+    return y * z
 
 
 def covered(x: Tensor) -> Tensor:
@@ -809,20 +821,6 @@ def opaque(x: Tensor, weights: Tensor) -> Tensor:
     return x @ weights
 
 
-class Writing(nn.Module):
-    """Writes into what is read later, in a branch that starts at zero, so that outputs do not show it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.low, self.inner, self.gain = nn.Linear(4, 4), nn.Linear(4, 4), nn.Parameter(torch.zeros(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.low(x)
-        inner = self.inner(x)
-        inner.add_(x)
-        return x + self.gain * inner.relu()
-
-
 class Hidden(nn.Module):
     """Reads a parameter where nobody sees it."""
 
@@ -1002,12 +1000,6 @@ class Stateful(nn.Module):
         (Below(), {}, "in training mode it calls others for dropout and its like, which would be lost"),
         (Multiplying(lambda x, w: opaque(x, w.tanh())), {}, "opaque cannot be converted where it takes parameters"),
         (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes parameters"),
-        (Writing(), {}, "add cannot be converted: it overwrites what others read. Leave in-place out."),
-        (
-            Returning(lambda x: x + functional.relu(x, inplace=True)),
-            {},
-            "relu cannot be converted: it overwrites what ot",
-        ),
         (Hidden(), {}, "read it in `forward`, by its name, as in self.scale."),
         (Language(), {"shape": (5,)}, "give a few samples as they are, whole numbers, instead of a shape."),
         (Language(), {"shape": torch.ones(2, 5, dtype=torch.int64)}, "choose routing='layer'"),

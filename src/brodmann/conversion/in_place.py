@@ -20,13 +20,15 @@ RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
     """Lets functions and modules that would write into their input return what they would write instead.
 
+    Who reads the input later reads that in its place.
+
     Args:
         graph: Of the network, which is changed.
         root: The network; its modules no longer write.
         sample: A few samples (samples, ...).
 
     Raises:
-        BrodmannError: What would be overwritten is read again, under its own name or as a view.
+        BrodmannError: What would be overwritten is read again as a view, or there is nothing that returns it.
     """
     for node in list(graph.nodes):
         if node.op == "call_method" and node.target == "requires_grad_":  # what comes out of others asks for one anyway
@@ -49,11 +51,14 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
                 f"{name_of(node)} cannot be converted: it writes under torch.no_grad() into what errors go down "
                 "through. Write x + (f(x) - x).detach() instead."
             )
-        read = any(order[user] > order[node] and not asks_metadata(user) for user in written.users)
-        if not node.users or (returns and read):
+        later = [user for user in written.users if order[user] > order[node] and not asks_metadata(user)]
+        if not node.users or (returns and later):
             if returns and written in numbers:
                 continue
-            raise _overwrites(node)
+            if not returns or not later or not values:
+                raise _overwrites(node)
+            for user in later:
+                user.replace_input_with(written, node)
 
 
 def _make_functional(node: fx.Node) -> bool:

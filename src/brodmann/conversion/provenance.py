@@ -15,6 +15,7 @@ _PRODUCTS = (
     "multi_dot cdist cosine_similarity linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
     "conv_transpose3d scaled_dot_product_attention multi_head_attention_forward solve solve_triangular lu_solve "
     "cholesky_solve lstsq tensorsolve householder_product "
+    "grouped_mm _grouped_mm scaled_mm _scaled_mm _int_mm conv_tbc convolution _convolution cross embedding_bag "
     "rnn_tanh rnn_relu gru lstm rnn_tanh_cell rnn_relu_cell gru_cell lstm_cell"
 )
 PRODUCTS = frozenset(_PRODUCTS.split())
@@ -72,6 +73,10 @@ class Provenance:
         # A factor for frequencies is a convolution of what they were made of.
         spectral = node in self.live and is_complex(values[node])
         product = is_product(node)
+        if product and node not in self.live and not self.moved.isdisjoint(read):  # of what tokens looked up
+            self.live.add(node)
+            if self.moved.issuperset(read):
+                return
         if opaque or spectral or (product and not (node in self.live and is_real(values[node]))):
             raise not_followed(node)
         if product:

@@ -71,7 +71,9 @@ class Answering(fx.Tracer):
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Follows a network."""
         self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
-        with _replaced(torch, {name: self._symbolic(name) for name in FACTORIES}):
+        replaced = {name: self._symbolic(name) for name in FACTORIES}
+        # It is off meanwhile, and asked for by kinds of devices that are not known yet.
+        with _replaced(torch, replaced | {"is_autocast_enabled": lambda *_: False}):
             graph = super().trace(root, concrete_args)
             self._check_overwritten()
             return graph

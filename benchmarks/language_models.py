@@ -1,0 +1,164 @@
+"""Which language models of Hugging Face `from_torch` converts as they are: one of each family, small and untrained.
+
+Run: python benchmarks/language_models.py [--families gpt2 ...] [--steps 2]
+Needs transformers, which this package does not. Each family's causal model, or else its masked one, is built with two
+layers of 32 units, converted with one area, and compared with itself on random tokens by the conversion. With steps, it
+also learns that many batches of six sequences by transpose feedback, in float64, beside itself under autograd, and the
+largest difference of losses is told. A family whose model cannot be built or called so is none that is tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import SGD, BrodmannError, Network, from_torch
+
+CHARACTERS, STEPS, MOST = 100, 12, 2_000_000
+SIZES: dict[str, Any] = {
+    "vocab_size": CHARACTERS,
+    "hidden_size": 32,
+    "embedding_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 64,
+    "moe_intermediate_size": 32,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_k": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "ffn_dim": 64,
+    "ffn_hidden_size": 64,
+    "word_embed_proj_dim": 32,
+    "attention_hidden_size": 32,
+    "state_size": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "attention_types": [[["global", "local"], 1]],
+}
+"""Of what a configuration has of these."""
+
+
+class Logits(nn.Module):
+    """A model that returns nothing but its logits, and keeps nothing from call to call."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Takes the model."""
+        super().__init__()
+        self.model = model
+        cached = "use_cache" in inspect.signature(model.forward).parameters
+        self.settings = {"use_cache": False} if cached else {}
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Takes tokens (samples, steps); returns (samples, steps, characters)."""
+        return self.model(tokens, **self.settings).logits  # type: ignore[no-any-return]
+
+
+def built(transformers: Any, family: str) -> Logits:
+    """Returns a small model of a family, without dropout.
+
+    Raises:
+        ValueError: It is not small, since its sizes have other names.
+    """
+    config = transformers.AutoConfig.for_model(family)
+    for name, size in SIZES.items():
+        if hasattr(config, name):
+            setattr(config, name, size)
+    for name, value in vars(config).items():
+        if ("drop" in name) and isinstance(value, float):
+            setattr(config, name, 0.0)
+    if "layer_types" in vars(config):
+        config = type(config)(**{**config.to_dict(), "layer_types": None, "num_hidden_layers": 2})
+    config._attn_implementation = "eager"
+    models = transformers.models.auto.modeling_auto
+    causal = family in models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    kind = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForMaskedLM
+    with torch.device("meta"):
+        size = sum(part.numel() for part in kind.from_config(config).parameters())
+    if size > MOST:
+        raise ValueError(f"it has {size:,} parameters")
+    return Logits(kind.from_config(config)).eval()
+
+
+def tokens(count: int) -> Tensor:
+    """Returns random sequences."""
+    return torch.randint(3, CHARACTERS, (count, STEPS))
+
+
+def difference(model: Logits, steps: int) -> float:
+    """Returns how far losses under autograd and of what it is converted to are apart at most, relatively."""
+    model = model.double().train()
+    network = Network(
+        from_torch(model, tokens(6), areas=1, routing="layer", feedback="transpose", update=SGD()), lr=0.1
+    )
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    largest = 0.0
+    for _ in range(steps):
+        x, y = tokens(6), torch.randint(0, CHARACTERS, (6, STEPS))
+        loss = functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        largest = max(largest, abs(float(network.learn(x, y)) / loss.item() - 1.0))
+    return largest
+
+
+def main() -> None:
+    """Prints a line for every family, and how many were converted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--families", nargs="+", help="types of models of transformers (default: all of language)")
+    parser.add_argument("--steps", type=int, default=0, help="batches to learn beside autograd")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    transformers = importlib.import_module("transformers")
+    models = transformers.models.auto.modeling_auto
+    families = sorted({*models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *models.MODEL_FOR_MASKED_LM_MAPPING_NAMES})
+    converted = tried = 0
+    for family in arguments.families or families:
+        torch.manual_seed(0)
+        try:
+            model = built(transformers, family)
+            shape = tuple(model(tokens(6)).shape)
+            if shape != (6, STEPS, CHARACTERS):
+                raise ValueError(f"it returns {shape}")
+        except Exception as error:  # of whatever a family asks for besides
+            print(f"{family:26s} not built: {type(error).__name__} {' '.join(str(error).split())[:120]}", flush=True)
+            continue
+        tried += 1
+        try:
+            from_torch(model, tokens(6), areas=1, routing="layer")
+        except BrodmannError as error:
+            print(f"{family:26s} refused: {error}", flush=True)
+            continue
+        converted += 1
+        try:
+            apart = f", apart {difference(model, arguments.steps):.0e}" if arguments.steps else ""
+        except (BrodmannError, RuntimeError) as error:  # of a model that knows no float64
+            apart = f", not in float64: {' '.join(str(error).split())[:120]}"
+        print(f"{family:26s} converted{apart}", flush=True)
+    print(f"{converted} of {tried} converted (transformers {transformers.__version__}, PyTorch {torch.__version__})")
+
+
+if __name__ == "__main__":
+    main()
