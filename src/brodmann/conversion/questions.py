@@ -7,6 +7,7 @@ import inspect
 import operator
 import os
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +18,13 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 
 from ..errors import BrodmannError
-from .followed import Followed, asks_metadata, in_one_memory, name_of, parts_of
+from .followed import Followed, asks_metadata, parts_of
+from .values import Walks
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
 FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn", "finfo", "iinfo")
 """Functions of sizes, kinds and devices, which torch.fx does not see."""
-RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
-"""Functions and methods whose values have sizes that depend on numbers."""
-MANY = 64
-"""Samples of a large batch."""
 
 
 def place_of(error: Exception) -> str:
@@ -61,12 +59,11 @@ class Answering(fx.Tracer):
     def __init__(self, sample: Tensor) -> None:
         """Takes a few samples (samples, ...)."""
         super().__init__()
-        many = torch.cat([sample] * (1 + MANY // len(sample)))[:MANY]
-        self._walks = [_Values(part) for part in (many[: max(3, len(sample))], many[:2], many)]
-        self._numbers: set[fx.Node] = set()  # nodes that depend on numbers, of samples or parameters
-        self._ragged: set[fx.Node] = set()  # nodes whose sizes do
+        self._walks = Walks(sample)
+        self._proxies: list[weakref.ref[_Proxy]] = []
         self._held: dict[str, Tensor] = {}
-        self._overwritten: list[tuple[fx.Node, fx.Node, BrodmannError]] = []  # before and after, and what to raise
+        # What was written, who else sees that memory, and what to raise where they are read later.
+        self._overwritten: list[tuple[fx.Node, list[fx.Node], BrodmannError]] = []
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Follows a network."""
@@ -74,9 +71,12 @@ class Answering(fx.Tracer):
         replaced = {name: self._symbolic(name) for name in FACTORIES}
         # It is off meanwhile, and asked for by kinds of devices that are not known yet.
         with _replaced(torch, replaced | {"is_autocast_enabled": lambda *_: False}):
-            graph = super().trace(root, concrete_args)
-            self._check_overwritten()
-            return graph
+            try:
+                graph = super().trace(root, concrete_args)
+            finally:
+                del self._walks  # which else stays until Python looks for what refers to itself
+        self._check_overwritten(graph)
+        return graph
 
     def _symbolic(self, name: str) -> Callable[..., Any]:
         """Returns a function of PyTorch's that becomes a node where it takes what is not known yet."""
@@ -116,11 +116,13 @@ class Answering(fx.Tracer):
             BrodmannError: It depends on the numbers of the samples, or on how many there are.
         """
         self._follow()
-        if node in self._ragged or (node in self._numbers and ask is not len):
+        walks = self._walks
+        if node in walks.ragged or (node in walks.numbers and ask is not len):
             raise self._refused("decides by numbers what to do", "write it without, as by torch.where")
-        if self._counts(node) or (ask is len and not isinstance(self._walks[0].of[node], torch.Size)):
-            self._follow(all_walks=True)
-        answers = [ask(walk.of[node]) for walk in self._walks if node in walk.of]
+        # How many dimensions there are does not depend on how many samples.
+        if walks.counts(node) if ask is not len else not isinstance(walks[node], torch.Size):
+            self._follow(many=True)
+        answers = walks.answers(node, ask)
         if any(other != answers[0] for other in answers):
             raise self._refused(
                 "decides by the number of samples what to do",
@@ -128,35 +130,23 @@ class Answering(fx.Tracer):
             )
         return answers[0]
 
-    def _counts(self, node: fx.Node) -> bool:
-        """Whether a size is made of the number of samples."""
-        first, second = (walk.of[node] for walk in self._walks[:2])
-        if not isinstance(first, int | float | torch.Size):
-            return False
-        if first != second:
-            return True
-        return node.target is not operator.getitem and any(map(self._counts, node.all_input_nodes))
-
     def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
         """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
+        self._follow()
+        others = self._walks.in_memory_of(node)
         after = self.whole(with_part, (fx.Proxy(node, self), index, value), {}).node
         self._overwritten.append(
-            (node, after, self._refused("writes into what other values are views of", "clone it before"))
+            (after, others, self._refused("writes into what other values are views of", "clone it before"))
         )
         return after
 
-    def _check_overwritten(self) -> None:
+    def _check_overwritten(self, graph: fx.Graph) -> None:
         """Raises where a value is read after a part of its memory was written, by another name or as a view."""
-        if not self._overwritten:
-            return
-        self._follow()
-        values, order = self._walks[0].of, {node: place for place, node in enumerate(self.graph.nodes)}
-        for before, after, refused in self._overwritten:
-            for node in list(order)[: order[after]]:
-                if in_one_memory(values.get(node), values[before]) and any(
-                    order[user] > order[after] and not asks_metadata(user) for user in node.users
-                ):
-                    raise refused
+        order = {node: place for place, node in enumerate(graph.nodes)}
+        for after, others, refused in self._overwritten:
+            readers = (user for node in others for user in node.users if not asks_metadata(user))
+            if any(order[user] > order[after] for user in readers):
+                raise refused
 
     def _refused(self, what: str, instead: str) -> BrodmannError:
         name = type(self.root[0]).__name__  # type: ignore[index]
@@ -165,64 +155,33 @@ class Answering(fx.Tracer):
             "compose its layers by brodmann.Sequential, Residual and Graph."
         )
 
-    @torch.no_grad()
-    def _follow(self, *, all_walks: bool = False) -> None:
-        """Computes all nodes so far, in their order, as they would be at inference."""
-        training = self.root.training
+    def _follow(self, *, many: bool = False) -> None:
+        """Computes all nodes so far."""
+        self._proxies = [proxy for proxy in self._proxies if proxy() is not None]
+        held = (proxy() for proxy in self._proxies)
+        in_use = {proxy.made for proxy in held if proxy is not None and proxy.made is not None}
         with _replaced(nn.Module, MODULES):
-            self.root.eval()
-            try:
-                for walk in self._walks if all_walks else self._walks[:2]:
-                    for node in list(self.graph.nodes):
-                        if node not in walk.of and node.op != "output":
-                            walk.of[node] = walk.value(node, self.root, self._held)
-            finally:
-                self.root.train(training)
-        for node in self.graph.nodes:
-            self._judge(node)
+            self._walks.follow(self.graph, self.root, self._held, in_use, many=many)
 
-    def _judge(self, node: fx.Node) -> None:
-        """Notes whether a node depends on numbers, and whether its sizes do."""
-        read = node.all_input_nodes
-        if asks_metadata(node):
-            if read[0] in self._ragged or not self._numbers.isdisjoint(read[1:]):
-                self._numbers.add(node)
-            return
-        own = node.op == "get_attr" and isinstance(self._held.get(str(node.target)), nn.Parameter)
-        if own or node.op == "placeholder" or not self._numbers.isdisjoint(read):
-            self._numbers.add(node)
-        name = name_of(node)
-        masks = (self._walks[0].of[part] for part in read[1:])
-        masked = name in ("getitem", "with_part") and any(_is_mask(mask) for mask in masks)
-        if not self._ragged.isdisjoint(read) or name in RAGGED or (masked and name == "getitem"):
-            self._ragged.add(node)
-
-
-class _Values:
-    """What nodes come to for a batch."""
-
-    def __init__(self, batch: Tensor) -> None:
-        """Takes samples (samples, ...)."""
-        self.batch, self.of = batch, dict[fx.Node, Any]()
-
-    def value(self, node: fx.Node, root: nn.Module, held: dict[str, Tensor]) -> Any:
-        """Computes a node; what it overwrites is a copy, and what the network holds is what it held at first."""
-        if node.op == "placeholder":
-            return self.batch.clone()
-        target: Any = node.target
-        if node.op == "get_attr":
-            value = held[target] if target in held else operator.attrgetter(target)(root)
-            return value.detach().clone() if isinstance(value, Tensor) else value
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.of.__getitem__)
-        if node.op == "call_method":
-            return getattr(args[0], target)(*args[1:], **kwargs)
-        return (root.get_submodule(target) if node.op == "call_module" else target)(*args, **kwargs)
+    def know(self, proxy: _Proxy) -> None:
+        """Notes what the network may read as long as it holds it."""
+        self._proxies.append(weakref.ref(proxy))
 
 
 class _Proxy(Followed):
     """The same, and what can be said of its size."""
 
     tracer: Answering
+
+    def __init__(self, node: fx.Node, tracer: Answering) -> None:
+        """Takes its node."""
+        super().__init__(node, tracer)
+        tracer.know(self)
+
+    @property
+    def made(self) -> fx.Node | None:
+        """Its node, None where that is not made yet."""
+        return self.node
 
     def __getattr__(self, k: str) -> Attribute:
         return _Attribute(self, k)
@@ -243,10 +202,6 @@ class _Proxy(Followed):
         return self.tracer.answer(self.node, len)
 
 
-def _is_mask(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype == torch.bool
-
-
 @fx.wrap
 def with_part(x: Tensor, index: Any, value: Any) -> Tensor:
     """Returns a copy of a tensor with a part put in the place of its own."""
@@ -264,6 +219,16 @@ def made(factory: str, *args: Any, **kwargs: Any) -> Tensor:
 
 class _Attribute(_Proxy, Attribute):
     """A property or method of such a value."""
+
+    def __init__(self, root: _Proxy, attr: str) -> None:
+        """Takes the value, and what it is asked for."""
+        Attribute.__init__(self, root, attr)
+        self.tracer.know(self)
+
+    @property
+    def made(self) -> fx.Node | None:
+        """Its node, which is made when it is first read."""
+        return self._node
 
 
 @contextmanager

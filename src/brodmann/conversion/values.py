@@ -1,0 +1,162 @@
+"""What the nodes of a graph come to while torch.fx still makes it, for batches of several sizes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+
+from .followed import asks_metadata, in_one_memory, name_of
+
+RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
+"""Functions and methods whose values have sizes that depend on numbers."""
+MANY = 64
+"""Samples of a large batch."""
+LARGE = 4096
+"""Numbers in a tensor that is let go of where nothing can ask for it any more."""
+
+R = TypeVar("R")
+
+
+class Walks:
+    """Values of all nodes so far for a few samples, for two and, where that matters, for `MANY`.
+
+    Large tensors go as soon as no node is left that reads them and the network holds nothing that could.
+
+    Attributes:
+        numbers: Nodes that depend on numbers, of samples or parameters.
+        ragged: Nodes whose sizes do.
+    """
+
+    def __init__(self, sample: Tensor) -> None:
+        """Takes samples (samples, ...), which are repeated where there are too few."""
+        many = torch.cat([sample] * (1 + MANY // len(sample)))[:MANY]
+        self._few, self._two, self._many = map(_Walk, (many[: max(3, len(sample))], many[:2], many))
+        self.numbers: set[fx.Node] = set()
+        self.ragged: set[fx.Node] = set()
+
+    @torch.no_grad()
+    def follow(
+        self,
+        graph: fx.Graph,
+        root: nn.Module,
+        held: Mapping[str, Tensor],
+        in_use: Collection[fx.Node],
+        *,
+        many: bool = False,
+    ) -> None:
+        """Computes all nodes so far, in their order, as they would be at inference.
+
+        Args:
+            graph: Of the network.
+            root: The network.
+            held: Its parameters and buffers as they were at first, by name.
+            in_use: Nodes that the network may still read.
+            many: Whether for the large batch, too.
+        """
+        nodes = [node for node in graph.nodes if node.op != "output"]
+        last = {read: node for node in nodes for read in node.all_input_nodes}
+        training = root.training
+        root.eval()
+        try:
+            for walk in (self._few, self._two, self._many) if many else (self._few, self._two):
+                for node in walk.follow(nodes, last, in_use, root, held):
+                    if walk is self._few:
+                        self._judge(node, held)
+                walk.let_go(in_use)
+        finally:
+            root.train(training)
+
+    def __getitem__(self, node: fx.Node) -> Any:
+        """Returns the value of a node for a few samples."""
+        return self._few.of[node]
+
+    def answers(self, node: fx.Node, ask: Callable[[Any], R]) -> list[R]:
+        """Returns what a question makes of the values of a node, one for each batch."""
+        return [ask(walk.of[node]) for walk in (self._few, self._two, self._many) if node in walk.of]
+
+    def counts(self, node: fx.Node) -> bool:
+        """Whether a size is made of the number of samples."""
+        first, second = (walk.of.get(node) for walk in (self._few, self._two))
+        if not isinstance(first, int | float | torch.Size):
+            return False
+        if first != second:
+            return True
+        return node.target is not operator.getitem and any(map(self.counts, node.all_input_nodes))
+
+    def in_memory_of(self, node: fx.Node) -> list[fx.Node]:
+        """Returns the nodes whose values lie in the memory of that of a node."""
+        return [other for other, value in self._few.of.items() if in_one_memory(value, self._few.of[node])]
+
+    def _judge(self, node: fx.Node, held: Mapping[str, Tensor]) -> None:
+        """Notes whether a node depends on numbers, and whether its sizes do."""
+        read = node.all_input_nodes
+        if asks_metadata(node):
+            if read[0] in self.ragged or not self.numbers.isdisjoint(read[1:]):
+                self.numbers.add(node)
+            return
+        own = node.op == "get_attr" and isinstance(held.get(str(node.target)), nn.Parameter)
+        if own or node.op == "placeholder" or not self.numbers.isdisjoint(read):
+            self.numbers.add(node)
+        name = name_of(node)
+        masked = name == "getitem" and any(_is_mask(self._few.of[part]) for part in read[1:])
+        if not self.ragged.isdisjoint(read) or name in RAGGED or masked:
+            self.ragged.add(node)
+
+
+class _Walk:
+    """What nodes come to for a batch."""
+
+    def __init__(self, batch: Tensor) -> None:
+        """Takes samples (samples, ...)."""
+        self.batch, self.of = batch, dict[fx.Node, Any]()
+        self._done: set[fx.Node] = set()
+
+    def follow(
+        self,
+        nodes: list[fx.Node],
+        last: Mapping[fx.Node, fx.Node],
+        in_use: Collection[fx.Node],
+        root: nn.Module,
+        held: Mapping[str, Tensor],
+    ) -> Iterator[fx.Node]:
+        """Yields each node once it is computed for the first time; ``last`` is the last reader of each."""
+        for node in nodes:
+            if node in self._done:
+                continue
+            self._done.add(node)
+            self.of[node] = self._value(node, root, held)
+            yield node
+            for read in {node, *node.all_input_nodes}:
+                if last.get(read, node) is node and read not in in_use:
+                    self._let_go(read)
+
+    def let_go(self, in_use: Collection[fx.Node]) -> None:
+        """Lets go of what is not in use any more."""
+        for node in [node for node in self.of if node not in in_use]:
+            self._let_go(node)
+
+    def _let_go(self, node: fx.Node) -> None:
+        value = self.of.get(node)
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel() >= LARGE:
+            del self.of[node]
+
+    def _value(self, node: fx.Node, root: nn.Module, held: Mapping[str, Tensor]) -> Any:
+        """Computes a node; what it overwrites is a copy, and what the network holds is what it held at first."""
+        if node.op == "placeholder":
+            return self.batch.clone()
+        target: Any = node.target
+        if node.op == "get_attr":
+            value = held[target] if target in held else operator.attrgetter(target)(root)
+            return value.detach().clone() if isinstance(value, Tensor) else value
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.of.__getitem__)
+        if node.op == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        return (root.get_submodule(target) if node.op == "call_module" else target)(*args, **kwargs)
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.bool
