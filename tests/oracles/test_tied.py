@@ -62,7 +62,9 @@ def body(rule: UpdateRule, *, areas: int = 1, feedback: Any = Transpose, **optio
         "scaled": (torch.mul, "product_again", "gain"),
         "gain_again": ("gain",),
         "twice": (torch.mul, "scaled", "gain_again"),
-        "readout": (AreaLinear(6, 3, feedback=feedback, **common), "twice"),
+        "gain_once_more": ("gain_again",),
+        "thrice": (torch.mul, "twice", "gain_once_more"),
+        "readout": (AreaLinear(6, 3, feedback=feedback, **common), "thrice"),
     }
     graph = Graph(nodes)
     return graph if areas == 1 else Routed(Router(5, areas, update=rule), graph)
@@ -229,10 +231,9 @@ class Own(Layer):
     ("nodes", "message"),
     [
         ({"a": (nn.ReLU(), "input"), "b": ("c", "a")}, "Node 'b' takes the layer of 'c', which is none of those"),
-        ({"a": ("a", "input")}, "Node 'a' takes the layer of 'a', which is none of those before it"),
+        ({"a": ("a", "input")}, "which is none of those before it that have one: there are none."),
         ({"a": (BatchNorm(5), "input"), "b": ("a", "a")}, "Node 'b' takes a layer again in which a BatchNorm learns"),
         ({"a": (Own(), "input"), "b": ("a", "a")}, "Node 'b' takes a layer again in which a Own learns"),
-        ({"a": (nn.ReLU(), "input"), "b": ("a", "a"), "c": ("b", "b")}, "Node 'c' takes the layer of 'b', which is"),
         ({"a": (nn.ReLU(), "input"), "b": ("a",)}, "Node 'b' names nothing to read"),
     ],
 )

@@ -52,13 +52,15 @@ def from_torch(
     """Builds a body of areas that computes what a PyTorch network does, and learns on without backpropagation.
 
     It follows the network's ``forward`` by `torch.fx`, whatever its classes are: sums, concatenations and branches
-    become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear` becomes an `AreaLinear`, every `nn.Conv1d` and
-    `nn.Conv2d` of one group a `Convolution`, which start as it is, whatever the area. Other convolutions (of several
-    groups, transposed, of volumes), and functions that multiply a value by a parameter, such as
-    ``torch.einsum(..., x, self.weight)``, become a `Product`, which is one map for all areas. Factors and summands of
-    norms, and tensors that the network holds by itself, such as positions of a sequence, become a `Constant` that
-    learns where they are parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns by the
-    statistics of each batch, or is left as at inference. All else must hold no parameters and becomes a `Local`.
+    become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear`, and every function that multiplies the rows
+    of samples by a matrix that is a parameter, such as ``x @ self.weight``, becomes an `AreaLinear`, every `nn.Conv1d`
+    and `nn.Conv2d` of one group a `Convolution`, which start as it is, whatever the area. Other convolutions (of
+    several groups, transposed, of volumes), and functions that multiply by a parameter in another way, become a
+    `Product`, which is one map for all areas. A weight that several maps share, such as a table of tokens that is the
+    readout too, becomes `TiedWeights`, which are one for all areas likewise. Factors and summands of norms, and tensors
+    that the network holds by itself, such as positions of a sequence, become a `Constant` that learns where they are
+    parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns by the statistics of each batch, or
+    is left as at inference. All else must hold no parameters and becomes a `Local`.
 
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
     ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd: a
@@ -83,7 +85,7 @@ def from_torch(
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
             ``"kolen-pollack-mirrored"`` begins nearly so and copies nothing, ``"sign"`` needs no copy. Not
-            ``"direct"`` where there is a `Product`.
+            ``"direct"`` where there is a `Product`, or a weight is shared.
         update: See ``areas``.
         routing: See ``areas``.
         shared: See ``areas``.

@@ -82,7 +82,7 @@ class Constant(Gathering):
         """Moves by errors, each of the tensor's shape."""
         lr = context.lr_of(self) * context.rates.shared
         if lr and self.slab is not None:
-            self.slab.move(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0], lr, 0.0)
+            self.slab.move(sum(parts[1:], parts[0]), lr, 0.0)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

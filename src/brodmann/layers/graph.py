@@ -26,7 +26,7 @@ class Graph(Container):
 
         Graph({"wide": (layer, "input"), "both": (lambda x, y: torch.cat((x, y), -1), "input", "wide")})
 
-    A layer may stand in several nodes: all but the first name it by that one, as in ``"again": ("wide", "both")``. Each
+    A layer may stand in several nodes: all but the first name one before, as in ``"again": ("wide", "both")``. Each
     sends its error down by the layer's weights and feedback as they were before the step, and then the layer moves
     once, by the gradients of all of them: rows of the nodes count as rows of one batch. A router that it has for itself
     learns from each node in turn, and ``clip`` limits the error of each.
@@ -66,6 +66,7 @@ class Graph(Container):
                 f"Nobody reads {', '.join(sorted(unread))} of this Graph: leave out what leads nowhere."
             )
         self._last_reader = {source: name for name, read in self.sources.items() for source in read}
+        self._late = self._moving_late()
         for name in self._silent():
             value = self.sources[name][0]  # what else it reads are tied weights, to which their gradient goes
             if any(self.layer_of(lower).learns for lower in {value, *self._below(value)} - {INPUT}):
@@ -80,12 +81,13 @@ class Graph(Container):
             if not isinstance(source, str) or (source != INPUT and source not in self.sources):
                 known = ", ".join([INPUT, *self.sources])
                 raise BrodmannError(f"Node '{name}' reads '{source}', which is none of those before it: {known}.")
-        owner = part if isinstance(part, str) else None
+        owner = self.again.get(part, part) if isinstance(part, str) else None
         if owner is not None:
             if owner not in self.nodes:
+                before = ", ".join(self.nodes) or "there are none"
                 raise BrodmannError(
                     f"Node '{name}' takes the layer of '{owner}', which is none of those before it that have one: "
-                    f"{', '.join(self.nodes)}."
+                    f"{before}."
                 )
             part = self.nodes[owner]
             _check_gathers(name, part)
@@ -133,9 +135,8 @@ class Graph(Container):
             waiting.extend(new)
         return found
 
-    @property
-    def _late(self) -> set[str]:
-        """Nodes whose layers move at the end, where one stands in several places.
+    def _moving_late(self) -> set[str]:
+        """Returns the nodes whose layers move at the end, where one stands in several places.
 
         Constants do too: what a layer remembers until then may lie in their memory.
         """

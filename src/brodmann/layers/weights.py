@@ -75,7 +75,7 @@ class Weights(Gathering):
     @unrecorded
     def move(self, parts: list[Tensor], context: Context) -> None:
         """Moves the weights, and feedback weights that follow them, by gradients shaped as W."""
-        gradient = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        gradient = sum(parts[1:], parts[0])
         rates, lr = context.rates, context.lr_of(self)
         follower = None if self.feedback is None else self.feedback.follower
         for slab, rate in ((self.slab, lr * rates.shared), (follower, lr * rates.feedback)):
