@@ -298,6 +298,35 @@ def test_functions_are_followed(function: Callable[[Tensor], Tensor]) -> None:
     torch.testing.assert_close(lowest, moved.detach())
 
 
+def doubled(x: Tensor) -> Tensor:
+    """Writes, and nobody reads what that returns."""
+    x.mul_(2.0)
+    return x
+
+
+def parted(x: Tensor, parts: Callable[[Tensor], Any]) -> Tensor:
+    """Writes into a part of what is read later as one of several views, where the samples do not show it."""
+    mask = torch.ones_like(x)
+    views = parts(mask)
+    mask[x > 9.0] = 0.0
+    return x * views[0].sum()
+
+
+def spread_and_written(x: Tensor) -> Tensor:
+    """Writes into what is a view of others for a sample that comes alone, and its own for several."""
+    ones = x.new_ones(1, 4)
+    mask = ones.expand(x.shape[0], -1).contiguous()
+    mask[x > 9.0] = 0.0
+    return x * mask + ones
+
+
+def zeros() -> nn.Linear:
+    """Returns a readout that does not show what comes to it."""
+    readout = nn.Linear(4, 3)
+    nn.init.zeros_(readout.weight)
+    return readout
+
+
 def written(x: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
     """Writes into a part of what is read later, where the values do not show it."""
     y = x.sin()
@@ -348,6 +377,9 @@ def test_functions_that_hide_parameters_from_torch_fx_are_looked_into() -> None:
         (lambda x, w: (x.view(-1, 2) @ w.view(2, 8)).view(-1, 16), Product),  # not the matrix that it holds
         (lambda x, w: (w @ x.t()).t(), Product),  # samples lie elsewhere
         (lambda x, w: x @ w @ w, TiedProduct),
+        (lambda x, w: x @ w.type_as(x), AreaLinear),
+        (lambda x, w: x.to(w.dtype) @ w, AreaLinear),
+        (lambda x, w: x @ (0.9995 * w), Product),
     ],
 )
 def test_products_of_rows_and_a_matrix_become_areas(function: Callable[[Tensor, Tensor], Tensor], kind: type) -> None:
@@ -360,16 +392,90 @@ def test_products_of_rows_and_a_matrix_become_areas(function: Callable[[Tensor, 
     assert set(held[1:]) == {kind}
 
 
+def again(x: Tensor, w: Tensor) -> Tensor:
+    """Reads a weight under names that a conversion of its kind gives it, and turned over."""
+    same, turned = w.contiguous(), w.t()
+    x = (x @ same).tanh() @ turned + (x @ turned) * same.mean(0)
+    return x @ w.to(torch.float64) + torch.zeros(x.shape[0], 4, dtype=x.dtype) @ w
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    "function",
+    [
+        again,
+        lambda x, w: functional.linear(x.tanh(), 0.9995 * w),
+        lambda x, w: functional.linear(functional.linear(x.float(), w.float()).tanh(), w.float()).double(),
+        lambda x, w: functional.linear(x.float(), w.float()).double(),
+        lambda x, w: x @ w.type_as(x) + w[0],
+        lambda x, w: (torch.ones(4, 4, dtype=x.dtype) @ w)[:1] * x,
+    ],
+)
+def test_however_a_parameter_is_read_it_stays_one(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Multiplying(function), nn.Tanh(), nn.Linear(4, 3))
+    network = Network(from_torch(model, (4,), areas=1, feedback="transpose", update=SGD(momentum=0.9)), lr=0.1)
+    theirs = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(5):
+        x, y = torch.randn(9, 4), torch.randint(0, 3, (9,))
+        theirs.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        loss.backward()
+        theirs.step()
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-7)  # of float32 in between
+
+
+def test_a_layer_that_is_asked_of_what_kind_it_is_stays_one() -> None:
+    class Asked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.readout = nn.Conv2d(1, 3, 2, stride=2), nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x.to(self.patches.weight.dtype)).flatten(1)
+            return self.readout(x.type_as(self.readout.weight))
+
+    body = from_torch(Asked(), (1, 4, 4), areas=2, routing="layer")
+    names = [name for name, _ in Network(body).area_layers()]
+    assert [name.endswith(".map") for name in names] == [True, False]
+
+
 def test_activations_that_a_package_holds_are_followed() -> None:
     torch.manual_seed(0)
     model, x = Returning(lambda x: ACTIVATION(x)), torch.randn(5, 4)
     torch.testing.assert_close(from_torch(model, areas=1)(x), model(x).detach())
-    with pytest.raises(BrodmannError, match="does not let itself be followed by torch.fx"):
-        from_torch(Returning(lambda x: ELSEWHERE(x)), areas=1)
+    for part in ELSEWHERE:
+        with pytest.raises(BrodmannError, match="does not let itself be followed by torch.fx"):
+            from_torch(Returning(lambda x, part=part: part(x)), areas=1)
 
 
-ACTIVATION, ELSEWHERE = nn.Sequential(nn.GELU(), nn.Tanh()), nn.Linear(4, 4)
+ACTIVATION = nn.Sequential(nn.GELU(), nn.Tanh())
+ELSEWHERE = nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False, track_running_stats=False)
 """No parts of the networks that call them."""
+
+
+def test_a_batch_norm_above_a_matrix_is_folded_into_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Multiplying(lambda x, w: x @ w), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    for _ in range(3):
+        model(2.0 * torch.randn(20, 4) + 1.0)
+    body, x = from_torch(model, (4,), areas=2, batch_norms="running"), torch.randn(5, 4)
+    torch.testing.assert_close(body(x), model.eval()(x).detach())
+    assert len(Network(body).area_layers()) == 3
+
+
+def test_what_is_spread_over_samples_may_be_spread_where_there_are_several_alone() -> None:
+    def spread(x: Tensor) -> Tensor:
+        mask = x.new_ones(1, 4)
+        if x.shape[0] != mask.shape[0]:
+            mask = mask.expand(x.shape[0], -1)
+        return x * mask
+
+    model = nn.Sequential(nn.Linear(4, 4), Returning(spread))
+    body = from_torch(model, (4,), areas=1)
+    for count in (1, 2, 40):
+        x = torch.randn(count, 4)
+        torch.testing.assert_close(body(x), model(x).detach())
 
 
 class Positions(nn.Module):
@@ -886,6 +992,23 @@ class Odd(nn.ReLU):
         return x.cumsum(1)
 
 
+class Last(nn.Module):
+    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        return x[0][:, -1]
+
+
+def tied_gru() -> nn.GRU:
+    gru = nn.GRU(4, 4, batch_first=True)
+    gru.weight_hh_l0 = gru.weight_ih_l0
+    return gru
+
+
+def sharing_with_a_gru() -> nn.Sequential:
+    model = nn.Sequential(nn.GRU(4, 4, batch_first=True), Last(), nn.Linear(4, 12), nn.Linear(12, 3))
+    model[2].weight = model[0].weight_hh_l0
+    return model
+
+
 def with_one_norm() -> nn.Sequential:
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.LayerNorm(4))
     model[3].weight = model[1].weight
@@ -944,7 +1067,29 @@ class Stateful(nn.Module):
         (
             Returning(lambda x: x if x.size(0) > 1 else -x),
             {},
-            "Returning cannot be converted: it answers a sample that comes alone otherwise than several",
+            "Returning cannot be converted: it does something else with a sample that comes alone than",
+        ),
+        *(
+            (
+                nn.Sequential(Returning(function), zeros()),
+                {},
+                "it does something else with a sample that comes alone than with several, as by `if len(x) > 1`.",
+            )
+            for function in (
+                lambda x: 2.0 * x if x.shape[0] != 1 else x,
+                lambda x: x if x.shape[0] != 1 else x.detach(),
+                lambda x: x.masked_fill(x.abs() > 9, 0.0) if len(x.shape) == 2 and x.shape[0] > 1 else x,
+                lambda x: x + 0.0 * x[1] if x.shape[0] != 1 else x,
+                lambda x: doubled(x) if x.shape[0] != 1 else x,
+            )
+        ),
+        *(
+            (Returning(function), {}, "clone it before, or compose")
+            for function in (
+                lambda x: parted(x, lambda y: y.unbind(1)),
+                lambda x: parted(x, lambda y: torch.broadcast_tensors(y, y[:, :1])),
+                lambda x: spread_and_written(x),
+            )
         ),
         (
             Returning(lambda x: written(x, lambda y: y[:2])),
@@ -1037,6 +1182,8 @@ class Stateful(nn.Module):
             "KolenPollack has no way down through a Product, such as a convolution of several groups",
         ),
         (with_one_norm(), {}, "got weights that stand in the model twice."),
+        (sharing_with_a_gru(), {"shape": (3, 4)}, "got weights that stand in the model twice."),
+        (nn.Sequential(tied_gru(), Last()), {"shape": (3, 4)}, "got weights that stand in the model twice."),
         (hooked(0), {}, "Linear has hooks."),
         (nn.Sequential(Scaled(4, 4)), {}, "Scaled has a forward of its own, which does something else."),
         (

@@ -30,6 +30,7 @@ from brodmann import (
     Recurrent,
     Routed,
     Router,
+    Sequential,
     SumOfSquares,
     TiedProduct,
     TiedWeights,
@@ -345,6 +346,12 @@ def test_tied_weights_are_held_once_in_copies_and_files(tmp_path: Path) -> None:
         (lambda w: TiedProduct(nn.Linear(2, 2), w), "without parameters of its own"),
         (lambda w: TiedWeights(torch.ones(3)), "Expected weights (out, ...) of float32 or float64, got (3,)"),
         (lambda w: TiedWeights(torch.ones(3, 3), feedback=partial(KolenPollack, noise=0.1)), "no way down through a"),
+        (
+            lambda w: Network(Sequential(TiedProduct(torch.matmul, w), AreaLinear(2, 2))).learn(
+                torch.ones(1, 2), torch.zeros(1, dtype=torch.int64)
+            ),
+            "let it be a node of the Graph in which those are one, and read both.",
+        ),
         (
             lambda w: Graph({"y": (TiedProduct(torch.matmul, w), "input")}),
             "Node 'y' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got input.",

@@ -131,5 +131,6 @@ def tied() -> BrodmannError:
     """Returns the error of layers that share weights, whose copies would go apart."""
     return BrodmannError(
         "Expected layers with weights of their own, got weights that stand in the model twice. One layer may be called "
-        "several times, but for batch norms, and maps may share a weight; norms, recurrent layers, attention may not."
+        "several times, but for batch norms, and maps may share a weight. Not so norms, recurrent layers, attention, "
+        "biases, nor convolutions with anything but convolutions."
     )

@@ -52,6 +52,15 @@ def asks_metadata(node: fx.Node) -> bool:
     return asked in METADATA and node.op in ("call_function", "call_method")
 
 
+LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
+"""Methods that may take another tensor, whose size or kind they give to their own."""
+
+
+def reads_numbers(node: fx.Node, read: fx.Node) -> bool:
+    """Whether a node computes with the numbers of one that it reads, and does not ask for its size or kind alone."""
+    return not asks_metadata(node) and (name_of(node) not in LIKE or node.args[:1] == (read,))
+
+
 def name_of(node: fx.Node) -> str:
     """Returns what a node's function, method or module is called."""
     return str(getattr(node.target, "__name__", node.target))
@@ -71,9 +80,15 @@ def arguments_of(node: fx.Node) -> dict[str, Any]:
 
 
 def in_one_memory(one: Any, other: Any) -> bool:
-    """Whether two values are tensors that lie in the same memory."""
-    both = isinstance(one, Tensor) and isinstance(other, Tensor)
-    return both and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    """Whether two values are, or hold, tensors that lie in the same memory."""
+    return not _places_of(one).isdisjoint(_places_of(other))
+
+
+def _places_of(value: Any) -> set[int]:
+    """Returns where the tensors that a value is made of lie."""
+    if isinstance(value, tuple | list):
+        return set().union(*map(_places_of, value))
+    return {value.untyped_storage().data_ptr()} if isinstance(value, Tensor) else set()
 
 
 class Followed(fx.Proxy):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..errors import BrodmannError
 from .derivatives import WITHOUT_ERROR
-from .followed import IN_PLACE, asks_metadata, in_one_memory, name_of
+from .followed import IN_PLACE, in_one_memory, name_of, reads_numbers
 
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 """Functions, and a method, that `nn.ReLU` stands for."""
@@ -34,7 +34,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
         if node.op == "call_method" and node.target == "requires_grad_":  # what comes out of others asks for one anyway
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
-    writing = [node for node in graph.nodes if _writes(node, root)]
+    writing = [node for node in graph.nodes if writes(node, root)]
     values = _values(graph, root, sample) if writing else {}
     _check_views(graph, values, writing)
     # Into which nothing is written: `n += 1` makes another number.
@@ -51,7 +51,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
                 f"{name_of(node)} cannot be converted: it writes under torch.no_grad() into what errors go down "
                 "through. Write x + (f(x) - x).detach() instead."
             )
-        later = [user for user in written.users if order[user] > order[node] and not asks_metadata(user)]
+        later = [user for user in written.users if order[user] > order[node] and reads_numbers(user, written)]
         if not node.users or (returns and later):
             if returns and written in numbers:
                 continue
@@ -80,7 +80,7 @@ def _make_functional(node: fx.Node) -> bool:
     return asked or twin is not target
 
 
-def _writes(node: fx.Node, root: nn.Module) -> bool:
+def writes(node: fx.Node, root: nn.Module) -> bool:
     """Whether a node writes into its first input."""
     target: Any = node.target
     if node.op == "call_module":
@@ -115,6 +115,6 @@ def _check_views(graph: fx.Graph, values: dict[fx.Node, Any], writing: list[fx.N
     for node in writing:
         written = node.all_input_nodes[0]
         for other in before[: order[node]]:
-            later = any(order[user] > order[node] and not asks_metadata(user) for user in other.users)
+            later = any(order[user] > order[node] and reads_numbers(user, other) for user in other.users)
             if later and other is not written and in_one_memory(values.get(other), values.get(written)):
                 raise _overwrites(node)

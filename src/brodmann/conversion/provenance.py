@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
-from .followed import FOLLOWED, asks_metadata, held_by, name_of, package_of
+from .followed import FOLLOWED, held_by, name_of, package_of, parts_of, reads_numbers
 
 _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
@@ -46,7 +46,7 @@ class Provenance:
         self.fixed = _fixed(graph)
         self.products: set[fx.Node] = set()
         self.dependent = reached(graph, lambda node: node is given or isinstance(held_by(root, node), Tensor))
-        self.moved = reached(graph, lambda node: node is given, lambda node: not asks_metadata(node))
+        self.moved = reached(graph, lambda node: node is given, reads_numbers)
 
     def note(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module | None) -> None:
         """Notes the next node.
@@ -63,7 +63,7 @@ class Provenance:
             if isinstance(values[node], nn.Parameter):
                 self.weights.add(node)
             return
-        read = [part for part in node.all_input_nodes if _carries_numbers(values[part])]
+        read = [part for part in node.all_input_nodes if reads_numbers(node, part) and _carries_numbers(values[part])]
         maps = module is not None and any(True for _ in module.parameters())  # what it makes of weights is a value
         if maps or not self.live.isdisjoint(read):
             self.live.add(node)
@@ -73,10 +73,15 @@ class Provenance:
         # A factor for frequencies is a convolution of what they were made of.
         spectral = node in self.live and is_complex(values[node])
         product = is_product(node)
-        if product and node not in self.live and not self.moved.isdisjoint(read):  # of what tokens looked up
-            self.live.add(node)
-            if self.moved.issuperset(read):
+        if product and node not in self.live:
+            weights = [part for part in parts_of((node.args, node.kwargs)) if part in self.weights]
+            if self.moved.isdisjoint(read) and len(weights) == 1:  # of zeros, or a buffer
+                self.weights.add(node)
                 return
+            if not self.moved.isdisjoint(read):  # of what tokens looked up
+                self.live.add(node)
+                if self.moved.issuperset(read):
+                    return
         if opaque or spectral or (product and not (node in self.live and is_real(values[node]))):
             raise not_followed(node)
         if product:
@@ -109,12 +114,14 @@ def not_followed(node: fx.Node) -> BrodmannError:
 
 
 def reached(
-    graph: fx.Graph, begins: Callable[[fx.Node], bool], passes: Callable[[fx.Node], bool] = lambda _: True
+    graph: fx.Graph,
+    begins: Callable[[fx.Node], bool],
+    passes: Callable[[fx.Node, fx.Node], bool] = lambda *_: True,
 ) -> set[fx.Node]:
-    """Returns the nodes that begin, and all that read one of them through nodes that pass."""
+    """Returns the nodes that begin, and all that read one of them, where what reads and is read pass."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        if begins(node) or (passes(node) and not found.isdisjoint(node.all_input_nodes)):
+        if begins(node) or any(read in found and passes(node, read) for read in node.all_input_nodes):
             found.add(node)
     return found
 

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 
 from ..errors import BrodmannError
-from .followed import Followed, asks_metadata, parts_of
+from .followed import Followed, parts_of, reads_numbers
 from .values import Walks
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
@@ -39,6 +39,7 @@ def _innermost(frames: traceback.StackSummary) -> str:
     return f"{own[-1].filename}, line {own[-1].lineno}: `{own[-1].line}`" if own else ""
 
 
+VIEWS = "writes into what other values are views of", "clone it before"
 R = TypeVar("R")
 
 
@@ -47,19 +48,21 @@ class Answering(fx.Tracer):
 
     Each question is put to the network's own values for all samples and for two of them. Where both answer alike, it is
     a question of what comes to the network and not of how many; the graph then holds for samples of that shape. What is
-    made of the number of samples has to answer alike for `MANY`, too. A sample that comes alone is treated as several
-    are, as by `if len(x) != 1: mask = mask.expand(len(x), -1)`: that this is the same is checked in the end.
+    made of the number of samples has to answer alike for `MANY`, too. For a sample that comes alone it need not:
+    whether the network does the same with it, as by `if len(x) != 1: mask = mask.expand(len(x), -1)`, is another
+    question, see `same_alone`.
 
     Of `if x.dim() == 3` that is so. Refused are `if x.max() > 1`, which asks for numbers; `range(len(x[x > 0]))`, whose
     size they decide; and `int(len(x) / 2)`, which counts samples.
     """
 
+    asks_whether_alone = False
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
-    def __init__(self, sample: Tensor) -> None:
-        """Takes a few samples (samples, ...)."""
+    def __init__(self, sample: Tensor, *, alone: bool = False) -> None:
+        """Takes a few samples (samples, ...); or one, ``alone``, whose answers then are all that counts."""
         super().__init__()
-        self._walks = Walks(sample)
+        self._walks = Walks(sample, alone=alone)
         self._proxies: list[weakref.ref[_Proxy]] = []
         self._held: dict[str, Tensor] = {}
         # What was written, who else sees that memory, and what to raise where they are read later.
@@ -118,13 +121,14 @@ class Answering(fx.Tracer):
         self._follow()
         walks = self._walks
         if node in walks.ragged or (node in walks.numbers and ask is not len):
-            raise self._refused("decides by numbers what to do", "write it without, as by torch.where")
+            raise self.refused("decides by numbers what to do", "write it without, as by torch.where")
         # How many dimensions there are does not depend on how many samples.
         if walks.counts(node) if ask is not len else not isinstance(walks[node], torch.Size):
             self._follow(many=True)
         answers = walks.answers(node, ask)
+        self.asks_whether_alone |= walks.differs_alone(node, ask)
         if any(other != answers[0] for other in answers):
-            raise self._refused(
+            raise self.refused(
                 "decides by the number of samples what to do",
                 "write it without, as x.shape[0] in place of len(x), or a // b in place of int(a / b)",
             )
@@ -132,36 +136,35 @@ class Answering(fx.Tracer):
 
     def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
         """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
-        self._follow()
+        self._follow(alone=True)
         others = self._walks.in_memory_of(node)
         after = self.whole(with_part, (fx.Proxy(node, self), index, value), {}).node
-        self._overwritten.append(
-            (after, others, self._refused("writes into what other values are views of", "clone it before"))
-        )
+        self._overwritten.append((after, others, self.refused(*VIEWS)))
         return after
 
     def _check_overwritten(self, graph: fx.Graph) -> None:
         """Raises where a value is read after a part of its memory was written, by another name or as a view."""
         order = {node: place for place, node in enumerate(graph.nodes)}
         for after, others, refused in self._overwritten:
-            readers = (user for node in others for user in node.users if not asks_metadata(user))
+            readers = (user for node in others for user in node.users if reads_numbers(user, node))
             if any(order[user] > order[after] for user in readers):
                 raise refused
 
-    def _refused(self, what: str, instead: str) -> BrodmannError:
+    def refused(self, what: str, instead: str) -> BrodmannError:
+        """Returns the error of what a network does, and where, and what to write instead."""
         name = type(self.root[0]).__name__  # type: ignore[index]
         return BrodmannError(
             f"{name} cannot be converted: it {what} ({_innermost(traceback.extract_stack())}). Instead, {instead}, or "
             "compose its layers by brodmann.Sequential, Residual and Graph."
         )
 
-    def _follow(self, *, many: bool = False) -> None:
+    def _follow(self, *, many: bool = False, alone: bool = False) -> None:
         """Computes all nodes so far."""
         self._proxies = [proxy for proxy in self._proxies if proxy() is not None]
         held = (proxy() for proxy in self._proxies)
         in_use = {proxy.made for proxy in held if proxy is not None and proxy.made is not None}
         with _replaced(nn.Module, MODULES):
-            self._walks.follow(self.graph, self.root, self._held, in_use, many=many)
+            self._walks.follow(self.graph, self.root, self._held, in_use, many=many, alone=alone)
 
     def know(self, proxy: _Proxy) -> None:
         """Notes what the network may read as long as it holds it."""
@@ -229,6 +232,9 @@ class _Attribute(_Proxy, Attribute):
     def made(self) -> fx.Node | None:
         """Its node, which is made when it is first read."""
         return self._node
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise self.tracer.refused(*VIEWS)
 
 
 @contextmanager

@@ -131,7 +131,9 @@ class _Walk(fx.Interpreter):
         self.sample = sample
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
         self.provenance = Provenance(root.graph, root)
-        self.uses = uses_of_parameters(root.graph, root)
+        self.uses = uses_of_parameters(root.graph, root, self.provenance.moved)
+        called = (self._module(node) for node in root.graph.nodes)
+        self.of_modules = {id(held) for module in called if module is not None for held in module.parameters()}
         self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
@@ -303,7 +305,7 @@ class _Walk(fx.Interpreter):
 
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
-        function, read = self._as_module(node)
+        function, read = self._as_module(node, self.provenance.fixed.intersection(self.provenance.weights))
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
         if len(read) != 2 or len(held) != 1:
             raise not_followed(node)
@@ -318,11 +320,13 @@ class _Walk(fx.Interpreter):
                 "or torch.no_grad(), and would learn all the same. Make the parameter a buffer."
             )
         if self.uses[id(weight)] > 1:
-            return Tied(product), [value, held[0]]
+            return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
         of_samples = node in self.provenance.moved and not len(self.env[node]) % len(self.sample)
-        matrix = _matrix_of(product, self.env[value], weight)
-        if matrix is not None and of_samples and self._lie_by_samples(value):
-            return linear_of(matrix, None), [value]
+        alone = id(weight) not in self.of_modules
+        if alone and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
+            matrix = _matrix_of(product, self.env[value], weight)
+            if matrix is not None:
+                return linear_of(matrix, None).eval(), [value]
         return Weighted(product, weight), [value]
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
@@ -340,10 +344,10 @@ class _Walk(fx.Interpreter):
                 return None
         return Step(self._new_name(node), result, (), (), result)
 
-    def _as_module(self, node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]]:
+    def _as_module(self, node: fx.Node, within: Collection[fx.Node] = ()) -> tuple[fx.GraphModule, list[fx.Node]]:
         """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes.
 
-        Buffers that it needs, such as a mask, are its own.
+        Buffers that it needs, such as a mask, are its own, and so are the functions that are to stand ``within`` it.
         """
         inside = fx.Graph(tracer_cls=OfFunctions)
         copies: dict[fx.Node, fx.Node] = {}
@@ -354,7 +358,7 @@ class _Walk(fx.Interpreter):
                 if read.op == "get_attr" and not isinstance(self.env[read], nn.Parameter):
                     held[read.name] = self.env[read].clone()
                     copies[read] = inside.get_attr(read.name)
-                elif read in self.names:
+                elif read in self.names and (read.op == "get_attr" or read not in within):
                     copies[read] = inside.placeholder(read.name)
                 else:
                     copies[read] = applied(read)
@@ -397,15 +401,21 @@ def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, w
 
 
 def _matrix_of(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor | None:
-    """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if it does otherwise."""
+    """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if it does otherwise.
+
+    A product that scales its weights a little, or rounds them, does otherwise: they are compared in float64.
+    """
     if weight.ndim != 2:
         return None
-    a, u = _drawn_as(x, weight, seed=0)
-    y = product(a, u)
+    a, u = _drawn_as(x.double(), weight.double(), seed=0)
+    try:
+        y = product(a, u)
+    except RuntimeError:  # of one that computes in another kind of number
+        return None
     for drawn, matrix in ((u, weight), (u.t(), weight.t())):
         if x.shape[-1] == matrix.shape[1]:
             expected = functional.linear(a, drawn)
-            if y.shape == expected.shape and torch.allclose(y, expected, rtol=1e-3, atol=1e-3):
+            if y.shape == expected.shape and y.dtype == expected.dtype and torch.allclose(y, expected, 1e-12, 1e-12):
                 return matrix.detach()
     return None
 

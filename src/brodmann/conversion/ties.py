@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
-from .followed import asks_metadata, held_by
+from .followed import held_by, reads_numbers
 
 ALIKE = (nn.Linear, _ConvNd)
 """Modules that are functions of their input, a weight and a bias."""
@@ -27,11 +28,14 @@ def write_out_tied(graph: fx.Graph, root: nn.Module) -> None:
         if node.op == "call_module":
             for held in modules[node.target].parameters():
                 holders[id(held)].add(id(modules[node.target]))
-        elif isinstance(held := held_by(root, node), nn.Parameter):
+        held = held_by(root, node)
+        if isinstance(held, nn.Parameter) and any(reads_numbers(user, node) for user in node.users):
             holders[id(held)].add(id(root))
     for node in list(graph.nodes):
         module = modules[node.target] if node.op == "call_module" else None
-        if isinstance(module, ALIKE) and len(holders[id(module.weight)]) > 1 and not _pads_otherwise(module):
+        if not isinstance(module, ALIKE) or _pads_otherwise(module) or len(node.args) + len(node.kwargs) > 1:
+            continue
+        if len(holders[id(module.weight)]) > 1:
             _write_out(node, module)
 
 
@@ -59,10 +63,26 @@ def _write_out(node: fx.Node, module: nn.Linear | _ConvNd) -> None:
     node.graph.erase_node(node)
 
 
-def uses_of_parameters(graph: fx.Graph, root: nn.Module) -> dict[int, int]:
-    """Returns how many nodes use the numbers of each parameter that a network reads by itself, by its `id`."""
+def uses_of_parameters(graph: fx.Graph, root: nn.Module, moved: Collection[fx.Node]) -> dict[int, int]:
+    """Returns how many nodes use each parameter that a network reads by itself, by its `id`.
+
+    A use is a function of samples, or a module, that computes with the parameter's numbers, or with what functions made
+    of them alone: of ``w = self.w.t(); x @ w + y @ w`` there are two.
+
+    Args:
+        graph: Of the network.
+        root: The network.
+        moved: Nodes that depend on the numbers of samples.
+    """
+    made_of: dict[fx.Node, set[int]] = {}
     users: dict[int, set[fx.Node]] = defaultdict(set)
     for node in graph.nodes:
-        if isinstance(held := held_by(root, node), nn.Parameter):
-            users[id(held)].update(user for user in node.users if not asks_metadata(user))
-    return {held: len(nodes) for held, nodes in users.items()}
+        held = held_by(root, node)
+        read = (made_of.get(part, set()) for part in node.all_input_nodes if reads_numbers(node, part))
+        parameters = {id(held)} if isinstance(held, nn.Parameter) else set().union(*read)
+        if node in moved or node.op in ("call_module", "output"):
+            for parameter in parameters:
+                users[parameter].add(node)
+        else:
+            made_of[node] = parameters
+    return {parameter: len(nodes) for parameter, nodes in users.items()}

@@ -14,10 +14,12 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
+from .alone import same_alone
 from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, parts_of
@@ -104,6 +106,8 @@ class _StopsAtMaps(fx.Tracer):
 
     others: Collection[str] = ()
     """Names of further modules at which it stops."""
+    asks_whether_alone = False
+    """Whether the network asked something that has another answer for one sample than for several."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         stops = isinstance(m, nn.Linear | _ConvNd | Recurrence) or module_qualified_name in self.others
@@ -115,7 +119,8 @@ class _StopsAtMaps(fx.Tracer):
         try:
             self.path_of_module(m)
         except NameError:  # one that is no part of the network, such as an activation that a package holds
-            if next(m.parameters(), None) is None and next(m.buffers(), None) is None:
+            held = any(True for _ in (*m.parameters(), *m.buffers()))
+            if not held and not any(isinstance(part, _BatchNorm) for part in m.modules()):
                 return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
@@ -174,7 +179,10 @@ def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Gr
         tracer.others = whole
         try:
             with _unchanged(root), whole_functions():
-                return tracer.trace(root)
+                graph = tracer.trace(root)
+            if not tracer.asks_whether_alone or _does_the_same_alone(root, sample[:1], whole, graph):
+                return graph
+            raise _otherwise_alone(root)
         except BrodmannError:
             raise
         except Exception as error:  # of the user's own code, which meets proxies instead of tensors
@@ -182,6 +190,25 @@ def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Gr
     raise BrodmannError(
         f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
         f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
+    )
+
+
+def _does_the_same_alone(root: nn.Sequential, sample: Tensor, whole: Collection[str], graph: fx.Graph) -> bool:
+    """Whether a graph that was made for several samples does for one what the network does."""
+    tracer = _Answers(sample, alone=True)
+    tracer.others = whole
+    try:
+        with _unchanged(root), whole_functions():
+            alone = tracer.trace(root)
+        return same_alone(graph, alone, root, sample)
+    except Exception:  # of a network, or a graph, that does not take one sample
+        return False
+
+
+def _otherwise_alone(root: nn.Sequential) -> BrodmannError:
+    return BrodmannError(
+        f"{type(root[0]).__name__} cannot be converted: it does something else with a sample that comes alone than "
+        "with several, as by `if len(x) > 1`. It may only spread what is the same for all samples, by expand or repeat."
     )
 
 
@@ -204,6 +231,10 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
 
 def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
     """Puts what properties of the network's own tensors are in the place of nodes that ask for them."""
+    if node.op == "call_method" and node.target in ("type_as", "to") and len(node.args) == 2:
+        other = held_by(root, node.args[1])
+        if isinstance(other, Tensor):
+            node.target, node.args = "to", (node.args[0], other.dtype)
     if node.target is not getattr or not asks_metadata(node):
         return
     held = held_by(root, node.args[0])
@@ -240,6 +271,7 @@ def _part_sum(node: fx.Node) -> None:
     summand, x, weight = node.args
     with node.graph.inserting_before(node):
         product = node.graph.call_function(torch.mm, (x, weight))
+    product.meta.update(node.meta)
     node.target, node.args = torch.add, (product, summand)
 
 
@@ -248,7 +280,7 @@ def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
     learned = reached(
         graph,
         lambda node: isinstance(held_by(root, node), nn.Parameter),
-        lambda node: node.op in ("call_function", "call_method"),
+        lambda node, _: node.op in ("call_function", "call_method"),
     )
     for node in [node for node in graph.nodes if node.target is functional.scaled_dot_product_attention]:
         given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | node.kwargs

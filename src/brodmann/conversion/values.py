@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +24,7 @@ R = TypeVar("R")
 
 
 class Walks:
-    """Values of all nodes so far for a few samples, for two and, where that matters, for `MANY`.
+    """Values of all nodes so far for a few samples, for two and, where that matters, for `MANY` and for one.
 
     Large tensors go as soon as no node is left that reads them and the network holds nothing that could.
 
@@ -31,10 +33,12 @@ class Walks:
         ragged: Nodes whose sizes do.
     """
 
-    def __init__(self, sample: Tensor) -> None:
-        """Takes samples (samples, ...), which are repeated where there are too few."""
+    def __init__(self, sample: Tensor, *, alone: bool = False) -> None:
+        """Takes samples (samples, ...), repeated where there are too few; or one ``alone``, and there is no other."""
         many = torch.cat([sample] * (1 + MANY // len(sample)))[:MANY]
-        self._few, self._two, self._many = map(_Walk, (many[: max(3, len(sample))], many[:2], many))
+        few = sample if alone else many[: max(3, len(sample))]
+        self._few, self._two, self._many, self._one = map(_Walk, (few, many[:2], many, sample[:1]))
+        self._alone = alone
         self.numbers: set[fx.Node] = set()
         self.ragged: set[fx.Node] = set()
 
@@ -47,6 +51,7 @@ class Walks:
         in_use: Collection[fx.Node],
         *,
         many: bool = False,
+        alone: bool = False,
     ) -> None:
         """Computes all nodes so far, in their order, as they would be at inference.
 
@@ -55,18 +60,22 @@ class Walks:
             root: The network.
             held: Its parameters and buffers as they were at first, by name.
             in_use: Nodes that the network may still read.
-            many: Whether for the large batch, too.
+            many: Whether for the large batch and for one sample, too.
+            alone: Whether for one sample, too.
         """
         nodes = [node for node in graph.nodes if node.op != "output"]
         last = {read: node for node in nodes for read in node.all_input_nodes}
         training = root.training
         root.eval()
         try:
-            for walk in (self._few, self._two, self._many) if many else (self._few, self._two):
-                for node in walk.follow(nodes, last, in_use, root, held):
-                    if walk is self._few:
-                        self._judge(node, held)
-                walk.let_go(in_use)
+            for node in self._few.follow(nodes, last, in_use, root, held):
+                self._judge(node, held)
+            others = [] if self._alone else [self._two, *[self._many] * many]
+            for walk in others:
+                deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
+            if many or alone:
+                with suppress(Exception):  # of a network that takes several samples alone
+                    deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
         finally:
             root.train(training)
 
@@ -78,9 +87,13 @@ class Walks:
         """Returns what a question makes of the values of a node, one for each batch."""
         return [ask(walk.of[node]) for walk in (self._few, self._two, self._many) if node in walk.of]
 
+    def differs_alone(self, node: fx.Node, ask: Callable[[Any], R]) -> bool:
+        """Whether a question has another answer for one sample."""
+        return node in self._one.of and ask(self._one.of[node]) != ask(self._few.of[node])
+
     def counts(self, node: fx.Node) -> bool:
         """Whether a size is made of the number of samples."""
-        first, second = (walk.of.get(node) for walk in (self._few, self._two))
+        first, second = (walk.of.get(node) for walk in (self._few, self._few if self._alone else self._two))
         if not isinstance(first, int | float | torch.Size):
             return False
         if first != second:
@@ -88,8 +101,9 @@ class Walks:
         return node.target is not operator.getitem and any(map(self.counts, node.all_input_nodes))
 
     def in_memory_of(self, node: fx.Node) -> list[fx.Node]:
-        """Returns the nodes whose values lie in the memory of that of a node."""
-        return [other for other, value in self._few.of.items() if in_one_memory(value, self._few.of[node])]
+        """Returns the nodes whose values lie in the memory of that of a node, for several samples or for one."""
+        walks = [walk.of for walk in (self._few, self._one) if node in walk.of]
+        return [other for of in walks for other, value in of.items() if in_one_memory(value, of[node])]
 
     def _judge(self, node: fx.Node, held: Mapping[str, Tensor]) -> None:
         """Notes whether a node depends on numbers, and whether its sizes do."""
@@ -133,9 +147,6 @@ class _Walk:
             for read in {node, *node.all_input_nodes}:
                 if last.get(read, node) is node and read not in in_use:
                     self._let_go(read)
-
-    def let_go(self, in_use: Collection[fx.Node]) -> None:
-        """Lets go of what is not in use any more."""
         for node in [node for node in self.of if node not in in_use]:
             self._let_go(node)
 

@@ -132,13 +132,13 @@ class TiedProduct(Layer):
 
     def forward(self, x: tuple[Tensor, Tensor], choice: Route | Choice | None = None) -> Tensor:  # type: ignore[override]
         """Inference: x (samples, ...) and W; returns (samples, ...)."""
-        came, weight = x
+        came, weight = self._pair(x)
         return self.operation(came, weight.to(came.dtype))
 
     @unrecorded
     def trace(self, x: tuple[Tensor, Tensor], context: Context) -> tuple[Tensor, ProductTrace]:  # type: ignore[override]
         """Learning forward pass: x (samples, ...) and W."""
-        trace = traced_product(self.operation, *x)
+        trace = traced_product(self.operation, *self._pair(x))
         return trace.y.detach(), trace
 
     @unrecorded
@@ -150,6 +150,15 @@ class TiedProduct(Layer):
             below = self.weights.error_through(self.operation, trace.x, error) if self.sends_down else None
             (gradient,) = torch.autograd.grad(trace.y, trace.weight, error)
         return below, gradient
+
+    @staticmethod
+    def _pair(x: Any) -> tuple[Tensor, Tensor]:
+        if not isinstance(x, tuple):
+            raise BrodmannError(
+                "A TiedProduct takes a value and the weights that it shares: let it be a node of the Graph in which "
+                "those are one, and read both."
+            )
+        return x
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

@@ -84,10 +84,14 @@ class Weights(Gathering):
 
 
 def traced_product(operation: Operation, x: Tensor, weight: Tensor) -> ProductTrace:
-    """Applies an operation so that autograd knows the way from its output to the weights."""
+    """Applies an operation so that autograd knows the way from its output to the weights.
+
+    Gradients are of the kind of number of the weights, but for those that are stored in bfloat16.
+    """
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = ordinary(weight).detach().to(x.dtype).requires_grad_()
-        return ProductTrace(x, leaf, operation(ordinary(x).detach(), leaf))
+        kind = x.dtype if weight.dtype == torch.bfloat16 else weight.dtype
+        leaf = ordinary(weight).detach().to(kind).requires_grad_()
+        return ProductTrace(x, leaf, operation(ordinary(x).detach(), leaf.to(x.dtype)))
 
 
 def check_operation(operation: Operation, owner: str) -> None:

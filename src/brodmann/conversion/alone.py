@@ -1,0 +1,85 @@
+"""Whether a network does the same for a sample that comes alone as for several."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from .followed import held_by, name_of
+from .in_place import writes
+
+_SPREADING = "expand expand_as broadcast_to repeat repeat_interleave tile reshape view contiguous clone"
+SPREADING = frozenset(_SPREADING.split())
+"""Functions and methods that leave a tensor as it is, where it is of that size already."""
+
+
+@torch.no_grad()
+def same_alone(several: fx.Graph, alone: fx.Graph, root: nn.Module, sample: Tensor) -> bool:
+    """Whether what a network does for several samples is, for one, what it does for one.
+
+    Both graphs must be the same calls of the same values, but for functions that leave the sample's values as they are,
+    such as the `expand` in ``if len(x) != 1: mask = mask.expand(len(x), -1)``. The output alone would not show it: a
+    readout may start at zero.
+
+    Args:
+        several: Graph of the network for several samples.
+        alone: That for one.
+        root: The network.
+        sample: One sample (1, ...).
+    """
+    known: dict[str, int] = {}
+    return _meaning(several, root, sample, known) == _meaning(alone, root, sample, known)
+
+
+class _Value(NamedTuple):
+    number: int
+
+
+def _meaning(graph: fx.Graph, root: nn.Module, sample: Tensor, known: dict[str, int]) -> list[int]:
+    """Returns numbers that stand for the output of a graph, and for what it writes: equal ones for equal calls."""
+    walk = _Spreading(deepcopy(root).eval(), graph=graph)
+    walk.run(sample.clone())
+    values: dict[fx.Node, _Value] = {}
+    found = []
+    for node in graph.nodes:
+        if node in walk.idle:
+            values[node] = values[node.all_input_nodes[0]]
+            continue
+        called = (node.op, _target(node, root), *fx.node.map_arg((node.args, node.kwargs), values.__getitem__))
+        values[node] = _Value(known.setdefault(repr(called), len(known)))
+        if node.op == "output" or writes(node, root):
+            found.append(values[node].number)
+    return found
+
+
+class _Spreading(fx.Interpreter):
+    """Notes which functions leave the numbers that come to them as they are."""
+
+    idle: set[fx.Node]
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        self.idle = set()
+        return super().run(*args, **kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if (
+            n.op in ("call_function", "call_method")
+            and name_of(n) in SPREADING
+            and n.all_input_nodes[:1] == [n.args[0]]
+        ):
+            came = self.env[n.all_input_nodes[0]]
+            if isinstance(came, Tensor) and came.dtype == result.dtype and torch.equal(came, result):
+                self.idle.add(n)
+        return result
+
+
+def _target(node: fx.Node, root: nn.Module) -> Any:
+    """Returns what a node calls or reads; constants that torch.fx named are what they hold."""
+    held = held_by(root, node)
+    if isinstance(held, Tensor) and not isinstance(held, nn.Parameter):
+        return held.dtype, tuple(held.shape), held.flatten().tolist()
+    return id(node.target) if callable(node.target) else node.target
