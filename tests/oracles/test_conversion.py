@@ -280,6 +280,7 @@ def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
         lambda x: covered(x) * (len(x.shape) - 1),
         lambda x: counted(x),
         lambda x: overwritten(x),
+        lambda x: x * torch.arange(4.0)[None].expand(x.shape[0], -1) + torch.ones(1, 4).repeat(x.size(0), 1),
         lambda x: x + functional.relu(x, inplace=True),
         lambda x: x.reshape(x.shape[0], *(int(size / 2) for size in x.shape[1:]), 2).flatten(1),
     ],

@@ -57,11 +57,20 @@ class Answering(fx.Tracer):
     """
 
     asks_whether_alone = False
+    """Whether the network asked something that has another answer for one sample than for several."""
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
-    def __init__(self, sample: Tensor, *, alone: bool = False) -> None:
-        """Takes a few samples (samples, ...); or one, ``alone``, whose answers then are all that counts."""
+    def __init__(self, sample: Tensor, *, alone: bool = False, constants: bool = False) -> None:
+        """Takes a few samples.
+
+        Args:
+            sample: (samples, ...).
+            alone: Whether it is one, whose answers are all that counts.
+            constants: Whether what `FACTORIES` make of numbers alone becomes a node, too: its methods may then take
+                sizes, as in ``torch.zeros(1, 4).expand(len(x), -1)``.
+        """
         super().__init__()
+        self.constants = constants
         self._walks = Walks(sample, alone=alone)
         self._proxies: list[weakref.ref[_Proxy]] = []
         self._held: dict[str, Tensor] = {}
@@ -87,7 +96,7 @@ class Answering(fx.Tracer):
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            if any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs))):
+            if self.constants or any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs))):
                 return self.whole(made, (name, *args), kwargs)
             return function(*args, **kwargs)
 

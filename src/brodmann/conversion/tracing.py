@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from threading import RLock
 from typing import Any, ParamSpec, TypeVar
 
@@ -106,8 +106,6 @@ class _StopsAtMaps(fx.Tracer):
 
     others: Collection[str] = ()
     """Names of further modules at which it stops."""
-    asks_whether_alone = False
-    """Whether the network asked something that has another answer for one sample than for several."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         stops = isinstance(m, nn.Linear | _ConvNd | Recurrence) or module_qualified_name in self.others
@@ -173,16 +171,16 @@ class OfFunctions(fx.Tracer):
 
 
 def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Graph:
-    tracers: tuple[Callable[[], _StopsAtMaps], ...] = (_StopsAtMaps, _FollowsBuffers, lambda: _Answers(sample))
-    for of_a_kind in tracers:  # the last alone makes a graph that holds for samples of one shape
+    answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
+    for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True)):
         tracer = of_a_kind()
         tracer.others = whole
         try:
             with _unchanged(root), whole_functions():
                 graph = tracer.trace(root)
-            if not tracer.asks_whether_alone or _does_the_same_alone(root, sample[:1], whole, graph):
-                return graph
-            raise _otherwise_alone(root)
+            if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
+                _check_alone(root, sample[:1], graph, tracer)
+            return graph
         except BrodmannError:
             raise
         except Exception as error:  # of the user's own code, which meets proxies instead of tensors
@@ -193,23 +191,22 @@ def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Gr
     )
 
 
-def _does_the_same_alone(root: nn.Sequential, sample: Tensor, whole: Collection[str], graph: fx.Graph) -> bool:
-    """Whether a graph that was made for several samples does for one what the network does."""
-    tracer = _Answers(sample, alone=True)
-    tracer.others = whole
+def _check_alone(root: nn.Sequential, sample: Tensor, graph: fx.Graph, several: _Answers) -> None:
+    """Raises where a graph that was made for several samples does for one what the network would not do."""
+    tracer = _Answers(sample, alone=True, constants=several.constants)
+    tracer.others = several.others
     try:
         with _unchanged(root), whole_functions():
             alone = tracer.trace(root)
-        return same_alone(graph, alone, root, sample)
+        same = same_alone(graph, alone, root, sample)
     except Exception:  # of a network, or a graph, that does not take one sample
-        return False
-
-
-def _otherwise_alone(root: nn.Sequential) -> BrodmannError:
-    return BrodmannError(
-        f"{type(root[0]).__name__} cannot be converted: it does something else with a sample that comes alone than "
-        "with several, as by `if len(x) > 1`. It may only spread what is the same for all samples, by expand or repeat."
-    )
+        same = False
+    if not same:
+        raise BrodmannError(
+            f"{type(root[0]).__name__} cannot be converted: it does something else with a sample that comes alone than "
+            "with several, as by `if len(x) > 1`. It may only spread what is the same for all samples, by expand or "
+            "repeat."
+        )
 
 
 @contextmanager
