@@ -36,7 +36,6 @@ METHODS: dict[str, dict[str, Any] | None] = {
 }
 """Name -> arguments of `from_torch`; None for the model itself under autograd and AdamW."""
 CONTEXT, BATCH, HEADS = 64, 32, 4
-CHARACTERS = 2_000_000
 
 
 class Block(nn.Module):
@@ -75,14 +74,14 @@ class Decoder(nn.Module):
         return self.readout(self.norm(self.blocks(self.table(x) + self.places)))  # type: ignore[no-any-return]
 
 
-def text() -> tuple[Tensor, int]:
-    """Returns the sources as whole numbers, and how many different characters there are."""
+def text(most: int) -> tuple[Tensor, int]:
+    """Returns so many characters of the sources as whole numbers, and how many different ones there are."""
     found = []
     for file in sorted(Path(statistics.__file__).parent.glob("*.py")):
         found.append(file.read_bytes().decode("ascii", "ignore"))
-        if sum(map(len, found)) > CHARACTERS:
+        if sum(map(len, found)) > most:
             break
-    whole = "".join(found)[:CHARACTERS]
+    whole = "".join(found)[:most]
     known = {character: number for number, character in enumerate(sorted(set(whole)))}
     return torch.tensor([known[character] for character in whole]), len(known)
 
@@ -127,8 +126,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--characters", type=int, default=2_000_000)
     options = parser.parse_args()
-    whole, characters = text()
+    whole, characters = text(options.characters)
     train, validation, test = whole.tensor_split([int(0.9 * len(whole)), int(0.95 * len(whole))])
     print(f"{len(whole):,} characters, {characters} different ones")
 

@@ -82,7 +82,9 @@ def test_with_one_area_and_transpose_feedback_it_learns_as_under_autograd(name: 
         theirs.step()
         assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
     x = samples(name, 16)
-    torch.testing.assert_close(network(x), model.eval()(x).detach(), rtol=0, atol=1e-9)
+    # Biases below a batch norm have no gradient but rounding, which Adam divides by its epsilon.
+    near = 1e-8 if name == "batched" else 1e-9
+    torch.testing.assert_close(network(x), model.eval()(x).detach(), rtol=0, atol=near)
 
 
 @pytest.mark.usefixtures("double")
@@ -343,7 +345,8 @@ def overwritten(x: Tensor) -> Tensor:
     y.mul_(2.0)
     z = y.exp()
     y += x if torch.is_autocast_enabled(y.device.type) or y.dim() == 3 else 1.0
-    y.clamp_(min=0.5)
+    with torch.autocast(device_type=y.device.type, enabled=False):
+        y.clamp_(min=0.5)
     return y * z
 
 

@@ -9,12 +9,12 @@ import os
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, autocast, fx, nn
 from torch.fx.proxy import Attribute
 
 from ..errors import BrodmannError
@@ -81,8 +81,7 @@ class Answering(fx.Tracer):
         """Follows a network."""
         self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
         replaced = {name: self._symbolic(name) for name in FACTORIES}
-        # It is off meanwhile, and asked for by kinds of devices that are not known yet.
-        with _replaced(torch, replaced | {"is_autocast_enabled": lambda *_: False}):
+        with _replaced(torch, replaced | {"autocast": _autocast, "is_autocast_enabled": lambda *_: False}):
             try:
                 graph = super().trace(root, concrete_args)
             finally:
@@ -212,6 +211,12 @@ class _Proxy(Followed):
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)
+
+
+def _autocast(*args: Any, **kwargs: Any) -> Any:
+    """Returns autocast, nothing for a kind of device that is not known yet: it is off while a network is followed."""
+    unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
+    return nullcontext() if unknown else autocast(*args, **kwargs)
 
 
 @fx.wrap
