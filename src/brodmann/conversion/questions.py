@@ -144,7 +144,7 @@ class Answering(fx.Tracer):
 
     def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
         """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
-        self._follow(alone=True)
+        self._follow()
         others = self._walks.in_memory_of(node)
         after = self.whole(with_part, (fx.Proxy(node, self), index, value), {}).node
         self._overwritten.append((after, others, self.refused(*VIEWS)))
@@ -166,13 +166,13 @@ class Answering(fx.Tracer):
             "compose its layers by brodmann.Sequential, Residual and Graph."
         )
 
-    def _follow(self, *, many: bool = False, alone: bool = False) -> None:
+    def _follow(self, *, many: bool = False) -> None:
         """Computes all nodes so far."""
         self._proxies = [proxy for proxy in self._proxies if proxy() is not None]
         held = (proxy() for proxy in self._proxies)
         in_use = {proxy.made for proxy in held if proxy is not None and proxy.made is not None}
         with _replaced(nn.Module, MODULES):
-            self._walks.follow(self.graph, self.root, self._held, in_use, many=many, alone=alone)
+            self._walks.follow(self.graph, self.root, self._held, in_use, many=many)
 
     def know(self, proxy: _Proxy) -> None:
         """Notes what the network may read as long as it holds it."""

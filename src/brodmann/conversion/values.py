@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class Walks:
-    """Values of all nodes so far for a few samples, for two and, where that matters, for `MANY` and for one.
+    """Values of all nodes so far for a few samples, for two, for one and, where that matters, for `MANY`.
 
     Large tensors go as soon as no node is left that reads them and the network holds nothing that could.
 
@@ -51,7 +51,6 @@ class Walks:
         in_use: Collection[fx.Node],
         *,
         many: bool = False,
-        alone: bool = False,
     ) -> None:
         """Computes all nodes so far, in their order, as they would be at inference.
 
@@ -60,8 +59,7 @@ class Walks:
             root: The network.
             held: Its parameters and buffers as they were at first, by name.
             in_use: Nodes that the network may still read.
-            many: Whether for the large batch and for one sample, too.
-            alone: Whether for one sample, too.
+            many: Whether for the large batch, too.
         """
         nodes = [node for node in graph.nodes if node.op != "output"]
         last = {read: node for node in nodes for read in node.all_input_nodes}
@@ -73,9 +71,8 @@ class Walks:
             others = [] if self._alone else [self._two, *[self._many] * many]
             for walk in others:
                 deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
-            if many or alone:
-                with suppress(Exception):  # of a network that takes several samples alone
-                    deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
+            with suppress(Exception):  # of what is done with several samples, which one may not bear
+                deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
         finally:
             root.train(training)
 
