@@ -97,7 +97,7 @@ MUTANTS = [
     ("conversion/steps.py", "alone = id(weight) not in self.of_modules", "alone = True", "weights that a module holds too"),
     ("conversion/steps.py", "functional.linear(a, drawn)", "functional.linear(a, drawn) * 0 + y", "any product taken for its matrix"),
     ("conversion/ties.py", "if node in moved or node.op in", "if node.op in", "uses of a parameter that nobody counts"),
-    ("conversion/followed.py", "(name_of(node) not in LIKE or node.args[:1] == (read,))", "True", "weights that pass for values"),
+    ("conversion/followed.py", "(node.target not in LIKE or node.args[:1] == (read,))", "True", "weights that pass for values"),
     ("conversion/followed.py", "return set().union(*map(_places_of, value))", "return set()", "views in tuples"),
     ("conversion/alone.py", "_meaning(several, root, sample, known) ==", "not known or", "one sample treated otherwise"),
     ("conversion/values.py", "return node in self._one.of and ask", "return False and ask", "questions that only one sample answers otherwise"),

@@ -47,9 +47,9 @@ def test_a_converted_network_computes_what_the_model_does(name: str, routing: st
     torch.manual_seed(0)
     model = build()
     before = copy.deepcopy(model.state_dict())
-    for areas in (1, 4):
+    for areas, count in ((1, 1), (1, 40), (4, 20)):
         body = from_torch(model, described(name), areas=areas, routing=routing, shared=shared, gated=gated)
-        x = samples(name, 20)
+        x = samples(name, count)
         with torch.no_grad():
             expected = copy.deepcopy(model).eval()(x.clone())
             torch.testing.assert_close(body(x), expected)
@@ -323,6 +323,44 @@ def spread_and_written(x: Tensor) -> Tensor:
     return x * mask + ones
 
 
+def spread_in_place(x: Tensor, write: Callable[[Tensor], Tensor]) -> Tensor:
+    """The same, by a method."""
+    ones = x.new_ones(1, 4)
+    mask = ones.expand(x.shape[0], -1).contiguous()
+    write(mask)
+    return x * mask + ones
+
+
+def copied(x: Tensor) -> Tensor:
+    """Writes into a copy where several samples come."""
+    y = x.clone() if x.shape[0] != 1 else x
+    y.mul_(2.0)
+    return x + y
+
+
+class DropConnect(nn.Module):
+    """Drops out weights, of which it computes the mean, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.weights = nn.Linear(4, 4), nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = functional.dropout(self.weights, 0.5, self.training)
+        return self.low(x) @ weights + weights.mean(0)
+
+
+class Matrices(nn.Module):
+    """Looks up a matrix for every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.matrices = nn.Embedding(9, 4), nn.Parameter(torch.randn(9, 4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bti,btio->bto", self.rows(x), self.matrices[x])
+
+
 def zeros() -> nn.Linear:
     """Returns a readout that does not show what comes to it."""
     readout = nn.Linear(4, 3)
@@ -384,6 +422,7 @@ def test_functions_that_hide_parameters_from_torch_fx_are_looked_into() -> None:
         (lambda x, w: x @ w.type_as(x), AreaLinear),
         (lambda x, w: x.to(w.dtype) @ w, AreaLinear),
         (lambda x, w: x @ (0.9995 * w), Product),
+        (lambda x, w: x @ w.clamp(-5, 5), Product),
     ],
 )
 def test_products_of_rows_and_a_matrix_become_areas(function: Callable[[Tensor, Tensor], Tensor], kind: type) -> None:
@@ -427,6 +466,37 @@ def test_however_a_parameter_is_read_it_stays_one(function: Callable[[Tensor, Te
         loss.backward()
         theirs.step()
         assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-7)  # of float32 in between
+
+
+@pytest.mark.usefixtures("double")
+def test_what_asks_for_the_size_of_tokens_alone_is_no_parameter() -> None:
+    """A mask of padding that the samples lack; a table that is read by indices; what only a size is asked of."""
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.place = nn.Parameter(torch.randn(9, 4)), nn.Parameter(torch.randn(5, 4))
+            self.map, self.other, self.readout = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.mixed = nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.table[x] @ self.mixed
+            mask = x.ne(0)[:, None, :].expand(-1, y.shape[1], -1)
+            y = functional.scaled_dot_product_attention(self.map(y), y, y, attn_mask=mask)
+            return self.readout(y.mean(1)) * (self.other(self.place) @ self.mixed).shape[0]
+
+    torch.manual_seed(0)
+    model = Padded()
+    network = Network(from_torch(model, torch.ones(3, 5, dtype=torch.int64), areas=1, feedback="transpose"), lr=0.01)
+    theirs = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
+    for _ in range(4):
+        x, y = torch.randint(1, 9, (6, 5)), torch.randint(0, 3, (6,))
+        x[2, 3:] = x[4, 1:] = 0
+        theirs.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        loss.backward()
+        theirs.step()
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
 
 
 def test_a_layer_that_is_asked_of_what_kind_it_is_stays_one() -> None:
@@ -1086,6 +1156,7 @@ class Stateful(nn.Module):
                 lambda x: x + 0.0 * x[1] if x.shape[0] != 1 else x,
                 lambda x: doubled(x) if x.shape[0] != 1 else x,
                 lambda x: x if x.squeeze().dim() == 2 else 2.0 * x,
+                lambda x: copied(x),
             )
         ),
         *(
@@ -1094,6 +1165,15 @@ class Stateful(nn.Module):
                 lambda x: parted(x, lambda y: y.unbind(1)),
                 lambda x: parted(x, lambda y: torch.broadcast_tensors(y, y[:, :1])),
                 lambda x: spread_and_written(x),
+            )
+        ),
+        (DropConnect(), {}, "behind a dropout, which would be lost."),
+        (Matrices(), {"shape": torch.ones(3, 5, dtype=torch.int64), "areas": 1}, "einsum cannot be converted where it"),
+        *(
+            (Returning(function), {}, "overwrites what others read")
+            for function in (
+                lambda x: spread_in_place(x, lambda mask: mask.mul_(2.0)),
+                lambda x: spread_in_place(x, lambda mask: mask.masked_fill_(x > 9.0, 0.0)),
             )
         ),
         (

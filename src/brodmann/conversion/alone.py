@@ -29,6 +29,9 @@ def same_alone(several: fx.Graph, alone: fx.Graph, root: nn.Module, sample: Tens
         alone: That for one.
         root: The network.
         sample: One sample (1, ...).
+
+    Raises:
+        ValueError: Something is written into what was spread.
     """
     known: dict[str, int] = {}
     return _meaning(several, root, sample, known) == _meaning(alone, root, sample, known)
@@ -52,6 +55,9 @@ def _meaning(graph: fx.Graph, root: nn.Module, sample: Tensor, known: dict[str, 
         values[node] = _Value(known.setdefault(repr(called), len(known)))
         if node.op == "output" or writes(node, root):
             found.append(values[node].number)
+    spread = {values[node] for node in walk.idle}
+    if any(values[node.all_input_nodes[0]] in spread for node in graph.nodes if writes(node, root)):
+        raise ValueError("What is written into may be another tensor for one sample than for several.")
     return found
 
 

@@ -58,7 +58,7 @@ LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
 
 def reads_numbers(node: fx.Node, read: fx.Node) -> bool:
     """Whether a node computes with the numbers of one that it reads, and does not ask for its size or kind alone."""
-    return not asks_metadata(node) and (name_of(node) not in LIKE or node.args[:1] == (read,))
+    return not asks_metadata(node) and (node.target not in LIKE or node.args[:1] == (read,))
 
 
 def name_of(node: fx.Node) -> str:

@@ -35,8 +35,9 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
     writing = [node for node in graph.nodes if writes(node, root)]
-    values = _values(graph, root, sample) if writing else {}
-    _check_views(graph, values, writing)
+    values = _values(graph, root, sample[:2]) if writing else {}
+    for found in (values, _values(graph, root, sample[:1]) if writing else {}):  # some are views of one sample alone
+        _check_views(graph, found, writing)
     # Into which nothing is written: `n += 1` makes another number.
     numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
     order = {node: place for place, node in enumerate(graph.nodes)}
@@ -98,11 +99,11 @@ def _overwrites(node: fx.Node) -> BrodmannError:
 
 
 def _values(graph: fx.Graph, root: nn.Module, sample: Tensor) -> dict[fx.Node, Any]:
-    """Returns the values of two samples, which a copy of the network computes as it stands; none where it fails."""
+    """Returns the values of samples, which a copy of the network computes as it stands; none where it fails."""
     walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
     try:
         with torch.no_grad():
-            walk.run(sample[:2].clone())
+            walk.run(sample.clone())
     except Exception:  # of samples of another shape than the network is made for, which is told later
         return {}
     return walk.env

@@ -73,21 +73,25 @@ class Provenance:
         # A factor for frequencies is a convolution of what they were made of.
         spectral = node in self.live and is_complex(values[node])
         product = is_product(node)
-        if product and node not in self.live:
-            weights = [part for part in parts_of((node.args, node.kwargs)) if part in self.weights]
-            if self.moved.isdisjoint(read) and len(weights) == 1:  # of zeros, or a buffer
-                self.weights.add(node)
-                return
-            if not self.moved.isdisjoint(read):  # of what tokens looked up
-                self.live.add(node)
-                if self.moved.issuperset(read):
-                    return
+        if self._looks_up(node, read, values):
+            self.live.add(node)
+            return
+        weights = [part for part in parts_of((node.args, node.kwargs)) if part in self.weights]
+        if product and self.live.isdisjoint((node, *read)) and len(weights) == 1:  # of zeros, or a buffer
+            self.weights.add(node)
+            return
         if opaque or spectral or (product and not (node in self.live and is_real(values[node]))):
             raise not_followed(node)
         if product:
             self.products.add(node)
         if node not in self.live:
             self.weights.add(node)
+
+    def _looks_up(self, node: fx.Node, read: list[fx.Node], values: Mapping[fx.Node, Any]) -> bool:
+        """Whether a node returns rows of a table for tokens, which are values; matrices that are looked up are not."""
+        if node not in self.moved or len(read) != 1 or values[read[0]].ndim != 2:
+            return False
+        return name_of(node) in ("embedding", "getitem", "index_select")
 
 
 def is_product(node: fx.Node) -> bool:

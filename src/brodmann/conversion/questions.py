@@ -71,6 +71,7 @@ class Answering(fx.Tracer):
         """
         super().__init__()
         self.constants = constants
+        self._computes = False  # values, for which factories are what they were
         self._walks = Walks(sample, alone=alone)
         self._proxies: list[weakref.ref[_Proxy]] = []
         self._held: dict[str, Tensor] = {}
@@ -95,7 +96,8 @@ class Answering(fx.Tracer):
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            if self.constants or any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs))):
+            unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
+            if unknown or (self.constants and not self._computes):
                 return self.whole(made, (name, *args), kwargs)
             return function(*args, **kwargs)
 
@@ -130,7 +132,7 @@ class Answering(fx.Tracer):
         walks = self._walks
         if node in walks.ragged or (node in walks.numbers and ask is not len):
             raise self.refused("decides by numbers what to do", "write it without, as by torch.where")
-        # How many dimensions there are does not depend on how many samples.
+        # How many dimensions there are does not depend on how many samples, but for one, which is asked anyway.
         if walks.counts(node) if ask is not len else not isinstance(walks[node], torch.Size):
             self._follow(many=True)
         answers = walks.answers(node, ask)
@@ -171,8 +173,12 @@ class Answering(fx.Tracer):
         self._proxies = [proxy for proxy in self._proxies if proxy() is not None]
         held = (proxy() for proxy in self._proxies)
         in_use = {proxy.made for proxy in held if proxy is not None and proxy.made is not None}
-        with _replaced(nn.Module, MODULES):
-            self._walks.follow(self.graph, self.root, self._held, in_use, many=many)
+        self._computes = True
+        try:
+            with _replaced(nn.Module, MODULES):
+                self._walks.follow(self.graph, self.root, self._held, in_use, many=many)
+        finally:
+            self._computes = False
 
     def know(self, proxy: _Proxy) -> None:
         """Notes what the network may read as long as it holds it."""

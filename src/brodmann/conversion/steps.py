@@ -20,7 +20,7 @@ from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
-from .followed import name_of
+from .followed import asks_metadata, name_of
 from .in_place import RELUS
 from .provenance import Provenance, is_product, is_real, not_followed
 from .ties import uses_of_parameters
@@ -32,6 +32,8 @@ SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
+TURNING = frozenset({"t", "transpose", "permute", "contiguous", "to", "type_as", "getattr"})
+"""Functions and methods that leave the numbers of a matrix as they are."""
 DEEPEST = 100
 """Functions that stand inside of each other at most."""
 
@@ -308,6 +310,11 @@ class _Walk(fx.Interpreter):
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
         function, read = self._as_module(node, self.provenance.fixed.intersection(self.provenance.weights))
+        inside = [one for one in function.graph.nodes if one.op in ("call_function", "call_method")]
+        if any(one.target in DROPOUTS for one in inside):
+            raise BrodmannError(
+                f"{name_of(node)} cannot be converted where it takes parameters behind a dropout, which would be lost."
+            )
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
         if len(read) != 2 or len(held) != 1:
             raise not_followed(node)
@@ -324,8 +331,9 @@ class _Walk(fx.Interpreter):
         if self.uses[id(weight)] > 1:
             return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
         of_samples = node in self.provenance.moved and not len(self.env[node]) % len(self.sample)
+        plain = all(is_product(one) or name_of(one) in TURNING or asks_metadata(one) for one in inside)
         alone = id(weight) not in self.of_modules
-        if alone and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
+        if plain and alone and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
             matrix = _matrix_of(product, self.env[value], weight)
             if matrix is not None:
                 return linear_of(matrix, None).eval(), [value]
@@ -405,7 +413,7 @@ def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, w
 def _matrix_of(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor | None:
     """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if it does otherwise.
 
-    A product that scales its weights a little, or rounds them, does otherwise: they are compared in float64.
+    They are compared in float64: what rounds in between does otherwise.
     """
     if weight.ndim != 2:
         return None

@@ -66,8 +66,8 @@ def _write_out(node: fx.Node, module: nn.Linear | _ConvNd) -> None:
 def uses_of_parameters(graph: fx.Graph, root: nn.Module, moved: Collection[fx.Node]) -> dict[int, int]:
     """Returns how many nodes use each parameter that a network reads by itself, by its `id`.
 
-    A use is a function of samples, or a module, that computes with the parameter's numbers, or with what functions made
-    of them alone: of ``w = self.w.t(); x @ w + y @ w`` there are two.
+    A use is a module, or a function of values, which are what samples or modules make, that computes with the
+    parameter's numbers, or with what functions made of them alone: of ``w = self.w.t(); x @ w + y @ w`` there are two.
 
     Args:
         graph: Of the network.
@@ -75,12 +75,16 @@ def uses_of_parameters(graph: fx.Graph, root: nn.Module, moved: Collection[fx.No
         moved: Nodes that depend on the numbers of samples.
     """
     made_of: dict[fx.Node, set[int]] = {}
+    values: set[fx.Node] = set()
     users: dict[int, set[fx.Node]] = defaultdict(set)
     for node in graph.nodes:
         held = held_by(root, node)
-        read = (made_of.get(part, set()) for part in node.all_input_nodes if reads_numbers(node, part))
-        parameters = {id(held)} if isinstance(held, nn.Parameter) else set().union(*read)
-        if node in moved or node.op in ("call_module", "output"):
+        read = [part for part in node.all_input_nodes if reads_numbers(node, part)]
+        parameters = (
+            {id(held)} if isinstance(held, nn.Parameter) else set().union(*(made_of.get(one, ()) for one in read))
+        )
+        if node in moved or node.op in ("call_module", "output") or not values.isdisjoint(read):
+            values.add(node)
             for parameter in parameters:
                 users[parameter].add(node)
         else:

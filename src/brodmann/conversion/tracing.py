@@ -22,7 +22,7 @@ from ..errors import BrodmannError
 from .alone import same_alone
 from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
-from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, parts_of
+from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, parts_of, reads_numbers
 from .in_place import leave_out_writing
 from .provenance import reached
 from .questions import Answering, place_of
@@ -277,7 +277,7 @@ def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
     learned = reached(
         graph,
         lambda node: isinstance(held_by(root, node), nn.Parameter),
-        lambda node, _: node.op in ("call_function", "call_method"),
+        lambda node, read: node.op in ("call_function", "call_method") and reads_numbers(node, read),
     )
     for node in [node for node in graph.nodes if node.target is functional.scaled_dot_product_attention]:
         given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | node.kwargs
