@@ -94,7 +94,7 @@ MUTANTS = [
     ("layers/weights.py", "(follower, lr * rates.feedback)", "(follower, lr * rates.shared)", "feedback at the rate of forward weights"),
     ("layers/weights.py", "kind = x.dtype if weight.dtype == torch.bfloat16 else weight.dtype", "kind = x.dtype", "gradients of another kind than weights"),
     ("conversion/steps.py", "if self.uses[id(weight)] > 1:", "if False:", "shared weights that come apart"),
-    ("conversion/steps.py", "alone = id(weight) not in self.of_modules", "alone = True", "weights that a module holds too"),
+    ("conversion/steps.py", "unshared = id(weight) not in self.of_modules", "unshared = True", "weights that a module holds too"),
     ("conversion/steps.py", "functional.linear(a, drawn)", "functional.linear(a, drawn) * 0 + y", "any product taken for its matrix"),
     ("conversion/ties.py", "if node in moved or node.op in", "if node.op in", "uses of a parameter that nobody counts"),
     ("conversion/followed.py", "(node.target not in LIKE or node.args[:1] == (read,))", "True", "weights that pass for values"),

@@ -195,7 +195,7 @@ class Parts:
         )
 
     def tied_weights(self, weight: Tensor) -> TiedWeights:
-        """Builds weights that several products share, which have no areas.
+        """Builds weights that several products share, which have no areas, and are stored as they are.
 
         Raises:
             BrodmannError: The feedback has no way down through them.

@@ -24,7 +24,7 @@ from .convertible import check_convertible, tied, warn_of_frozen, warn_of_new_no
 from .counterparts import MAPS, channels_last, counterpart, tied_product
 from .folding import folded
 from .steps import Step, Tied, free_name, steps_of
-from .tracing import alone
+from .tracing import exclusively
 
 PROBES = 11
 """Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
@@ -32,7 +32,7 @@ no other dimension is likely to be as long."""
 BATCH_NORMS = ("batch", "running")
 
 
-@alone
+@exclusively
 @torch.inference_mode(False)
 def from_torch(
     model: nn.Module,
@@ -78,8 +78,9 @@ def from_torch(
             that shape. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of
             `torch.fx`.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
-            (samples, ...), where they are whole numbers, such as tokens. Default None: what the model's first layer
-            takes, if that is an `nn.Linear`. Images may also come flat.
+            (samples, ...), where they are whole numbers, such as tokens: at least two, since one alone does not tell
+            how rows lie, and a matrix outside of an `nn.Linear` becomes a `Product` then. Default None: what the
+            model's first layer takes, if that is an `nn.Linear`. Images may also come flat.
         areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
             ``router`` and ``storage``.
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
@@ -92,7 +93,7 @@ def from_torch(
         gated: See ``areas``.
         pooling: See ``areas``.
         router: See ``areas``.
-        storage: See ``areas``.
+        storage: See ``areas``; weights that several maps share stay as they are.
         batch_norms: ``"batch"`` (default, as PyTorch trains): what is above a batch norm sees samples relative to the
             others of their batch while learning, those of other areas too, and running statistics follow;
             ``"running"``: they stay what they are at inference, folded into the map below, or a factor and a summand

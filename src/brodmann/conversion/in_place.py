@@ -28,7 +28,8 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
         sample: A few samples (samples, ...).
 
     Raises:
-        BrodmannError: What would be overwritten is read again as a view, or there is nothing that returns it.
+        BrodmannError: What would be overwritten is read again as a view, there is nothing that returns it, or it is
+            written under ``torch.no_grad()`` into what errors go down through.
     """
     for node in list(graph.nodes):
         if node.op == "call_method" and node.target == "requires_grad_":  # what comes out of others asks for one anyway

@@ -332,8 +332,8 @@ class _Walk(fx.Interpreter):
             return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
         of_samples = node in self.provenance.moved and not len(self.env[node]) % len(self.sample)
         plain = all(is_product(one) or name_of(one) in TURNING or asks_metadata(one) for one in inside)
-        alone = id(weight) not in self.of_modules
-        if plain and alone and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
+        unshared = id(weight) not in self.of_modules
+        if plain and unshared and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
             matrix = _matrix_of(product, self.env[value], weight)
             if matrix is not None:
                 return linear_of(matrix, None).eval(), [value]

@@ -44,7 +44,7 @@ BIASED = (
 """Functions of an input and weights, which add a third tensor, a number for each feature or channel."""
 
 
-def alone(function: Callable[P, R]) -> Callable[P, R]:
+def exclusively(function: Callable[P, R]) -> Callable[P, R]:
     """As the function, without autocast, whose numbers differ, and while other threads wait.
 
     `torch.fx` replaces methods of all modules as it follows one.
@@ -67,7 +67,8 @@ def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
     single steps too. A few samples (samples, ...) answer what the network asks of sizes.
 
     Raises:
-        BrodmannError: The network cannot be followed, or writes into what others read.
+        BrodmannError: The network cannot be followed, writes into what others read, or does something else with a
+            sample that comes alone than with several.
 
     Warns:
         UserWarning: Other modules do more in training mode, which is left out.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context
-from ..recording import ordinary, unrecorded
+from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..updates import UpdateRule
 from .weights import Operation, ProductTrace, Weights, check_operation, traced_product
@@ -80,10 +80,7 @@ class Product(Weights):
     def learn(self, trace: ProductTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error shaped as the output; returns that below, shaped as the input, or None."""
         error = context.received(self, error)
-        with torch.inference_mode(False):
-            error = ordinary(error)
-            below = None if self.feedback is None else self.error_through(self.operation, trace.x, error)
-            (gradient,) = torch.autograd.grad(trace.y, trace.weight, error)
+        below, gradient = self.pulled_back(self.operation, trace, error, down=self.sends_down)
         self.hand_over(gradient, context)
         return below
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..areas import Slab
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context, Layer
-from ..recording import ordinary, unrecorded
+from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..updates import UpdateRule
 from .weights import Operation, ProductTrace, Weights, check_operation, traced_product
@@ -23,9 +22,9 @@ class TiedWeights(Weights):
 
     ``y1 = f1(x1, W)``, ``y2 = f2(x2, W)``, and so on: the table of an embedding that is the readout too, an encoder
     whose decoder is its transpose. Every product sends its error down by one matrix of feedback weights B, shaped as W
-    and held here. Other operations may read W as well, such as one that looks tokens up in it. A step moves W once,
-    ``W <- W - lr u``, u what the rule makes of the sum of all their gradients, at the rate of shared parts, and W
-    decays; `KolenPollack` moves B likewise. It has no areas.
+    and held here. Other operations may read W as well, such as one that looks tokens up in it; one that multiplies by
+    it would send its error down by W itself. A step moves W once, ``W <- W - lr u``, u what the rule makes of the sum
+    of all their gradients, at the rate of shared parts, and W decays; `KolenPollack` moves B likewise. It has no areas.
 
     Source: tied embeddings are those of Press and Wolf (2017); what carries errors down in their place is our choice.
     """
@@ -145,11 +144,7 @@ class TiedProduct(Layer):
     def learn(self, trace: ProductTrace, error: Tensor, context: Context) -> tuple[Tensor | None, Tensor]:  # type: ignore[override]
         """Error pass: error shaped as the output; returns that below, shaped as x, or None, and the gradient of W."""
         error = context.received(self, error)
-        with torch.inference_mode(False):
-            error = ordinary(error)
-            below = self.weights.error_through(self.operation, trace.x, error) if self.sends_down else None
-            (gradient,) = torch.autograd.grad(trace.y, trace.weight, error)
-        return below, gradient
+        return self.weights.pulled_back(self.operation, trace, error, down=self.sends_down)
 
     @staticmethod
     def _pair(x: Any) -> tuple[Tensor, Tensor]:

@@ -62,8 +62,20 @@ class Weights(Gathering):
         """W."""
         return self.slab.value[0].view(self.form)
 
-    def error_through(self, operation: Operation, x: Tensor, error: Tensor) -> Tensor:
-        """Returns what goes down through an operation, ``d<e, f(x, B)> / dx``, shaped as x."""
+    def pulled_back(
+        self, operation: Operation, trace: ProductTrace, error: Tensor, *, down: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """Returns what an error becomes below an operation, None unless it is to go ``down``, and the gradient of W.
+
+        They are ``d<e, f(x, B)> / dx``, shaped as x, and ``d<e, f(x, W)> / dW``.
+        """
+        with torch.inference_mode(False):
+            error = ordinary(error)
+            below = self._error_through(operation, trace.x, error) if down else None
+            (gradient,) = torch.autograd.grad(trace.y, trace.weight, error)
+        return below, gradient
+
+    def _error_through(self, operation: Operation, x: Tensor, error: Tensor) -> Tensor:
         assert self.feedback is not None
         matrix = self.feedback.one_matrix(self.slab.value[0])
         assert matrix is not None
