@@ -1,6 +1,7 @@
 """Convolutions: networks of areas beside PyTorch's own convolutions under autograd, accuracy and time of a step.
 
 Run: python benchmarks/convolutions.py [--set mnist] [--channels 16 32] [--methods NAME ...] [--epochs 3] [--seeds 2]
+     [--rates 3e-4 1e-3]
 Rates are chosen, and steps timed, as `grid.compare` says.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from grid import compare, images
+from grid import GRID, compare, images
 
 from brodmann import Adam, Network, convnet, mlp
 from brodmann.baselines import Backpropagation
@@ -60,10 +61,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=float, nargs="+", default=GRID)
     options = parser.parse_args()
     data = images(parser, options.set)
     methods = {name: partial(METHODS[name], data, options.channels) for name in options.methods}
-    compare(methods, [data.split(0.1, seed) for seed in range(options.seeds)], options.epochs)
+    compare(methods, [data.split(0.1, seed) for seed in range(options.seeds)], options.epochs, options.rates)
 
 
 if __name__ == "__main__":

@@ -39,23 +39,25 @@ class StepTimes(Callback):
         self.last = now
 
 
-def compare(methods: dict[str, Callable[[], Any]], splits: Sequence[Split], epochs: int | None) -> None:
+def compare(
+    methods: dict[str, Callable[[], Any]], splits: Sequence[Split], epochs: int | None, rates: Sequence[float] = GRID
+) -> None:
     """Prints a row for each method, once it is known.
 
-    Every method takes the rate of the grid with the best mean validation accuracy; the test part is read once for each
-    row and seed. The time is the median over the steps of all rates and seeds.
+    Every method takes the rate, of those of a grid, with the best mean validation accuracy; the test part is read once
+    for each row and seed. The time is the median over the steps of all rates and seeds.
     """
     for name, build in methods.items():
         times = StepTimes()
         scores: dict[float, list[tuple[float, Any]]] = {}
-        for lr in GRID:
+        for lr in rates:
             for seed, split in enumerate(splits):
                 torch.manual_seed(seed)
                 network = build()
                 parts = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
                 Trainer(network, *parts, Schedule(epochs, lr=lr, seed=seed), callbacks=times).run()
                 scores.setdefault(lr, []).append((evaluate(network, *parts[1])["accuracy"], network))
-        best = max(GRID, key=lambda lr: statistics.mean(score for score, _ in scores[lr]))
+        best = max(rates, key=lambda lr: statistics.mean(score for score, _ in scores[lr]))
         tests = [
             100 * evaluate(network, split.x_test, split.y_test)["accuracy"]
             for (_, network), split in zip(scores[best], splits, strict=True)
