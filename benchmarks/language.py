@@ -18,21 +18,15 @@ from typing import Any
 
 import torch
 from conversions import DECAY, Autograd
+from conversions import METHODS as OF_IMAGES
 from grid import GRID
 from torch import Tensor, nn
 from torch.nn import functional
 
 from brodmann import Adam, Network, from_torch
 
-METHODS: dict[str, dict[str, Any] | None] = {
-    "autograd": None,
-    "transpose, 1 area": {"feedback": "transpose", "areas": 1},
-    "Kolen-Pollack, equal start, 1 area": {"feedback": "kolen-pollack-equal", "areas": 1},
-    "Kolen-Pollack, mirrored start, 1 area": {"feedback": "kolen-pollack-mirrored", "areas": 1},
+METHODS = {name: given for name, given in OF_IMAGES.items() if given is None or given["areas"] == 1} | {
     "Kolen-Pollack, mirrored start, 8 areas": {"feedback": "kolen-pollack-mirrored", "areas": 8},
-    "Kolen-Pollack, 1 area": {"feedback": "kolen-pollack", "areas": 1},
-    "sign-symmetric, 1 area": {"feedback": "sign", "areas": 1},
-    "fixed random feedback, 1 area": {"feedback": "random", "areas": 1},
 }
 """Name -> arguments of `from_torch`; None for the model itself under autograd and AdamW."""
 CONTEXT, BATCH, HEADS = 64, 32, 4

@@ -31,6 +31,7 @@ from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
 from .batch_norms import FixedNorm, KeptNorm
 from .norms import NORMS, ImageNorm, ScaledNorm
+from .products import function_of
 from .recurrent import Recurrence
 from .steps import Step, Tied, Weighted, said
 from .transformers import linear_of
@@ -236,11 +237,8 @@ def _window(conv: nn.Conv1d | nn.Conv2d) -> Patches:
 
 def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
     """Returns any other convolution as a product of its kind, and a sum with its biases."""
-    function = f"conv{'_transpose' if conv.transposed else ''}{len(conv.kernel_size)}d"
-    settings = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups}
-    convolved: Callable[..., Tensor] = partial(getattr(functional, function), **settings)
-    if conv.transposed:
-        convolved = partial(convolved, output_padding=conv.output_padding)
+    function, settings = function_of(conv)
+    convolved: Callable[..., Tensor] = partial(function, **settings)
     lopsided = any(before != behind for before, behind in _around(conv))
     if conv.padding_mode != "zeros" or lopsided:
         around = [pixels for both in reversed(_around(conv)) for pixels in both]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection
-from contextlib import redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from io import StringIO
 from typing import Any
 
 import torch
@@ -20,8 +18,9 @@ from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
-from .followed import asks_metadata, name_of
+from .followed import name_of
 from .in_place import RELUS
+from .products import depends_on, is_linear_in_both, matrix_of, swapped, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .ties import uses_of_parameters
 from .tracing import OfFunctions, one_line, traced
@@ -32,8 +31,6 @@ SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
-TURNING = frozenset({"t", "transpose", "permute", "contiguous", "to", "type_as", "getattr"})
-"""Functions and methods that leave the numbers of a matrix as they are."""
 DEEPEST = 100
 """Functions that stand inside of each other at most."""
 
@@ -318,12 +315,12 @@ class _Walk(fx.Interpreter):
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
         if len(read) != 2 or len(held) != 1:
             raise not_followed(node)
-        product = partial(_swapped, function) if read[0] is held[0] else function
+        product = partial(swapped, function) if read[0] is held[0] else function
         (value,) = (one for one in read if one is not held[0])
         weight = self.env[held[0]]
-        if weight.ndim < 2 or not _is_linear_in_both(product, self.env[value], weight):
+        if weight.ndim < 2 or not is_linear_in_both(product, self.env[value], weight):
             raise not_followed(node)
-        if not _depends_on(product, self.env[value], weight):
+        if not depends_on(product, self.env[value], weight):
             raise BrodmannError(
                 f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, by detach() "
                 "or torch.no_grad(), and would learn all the same. Make the parameter a buffer."
@@ -331,10 +328,9 @@ class _Walk(fx.Interpreter):
         if self.uses[id(weight)] > 1:
             return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
         of_samples = node in self.provenance.moved and not len(self.env[node]) % len(self.sample)
-        plain = all(is_product(one) or name_of(one) in TURNING or asks_metadata(one) for one in inside)
         unshared = id(weight) not in self.of_modules
-        if plain and unshared and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
-            matrix = _matrix_of(product, self.env[value], weight)
+        if turns_alone(inside) and unshared and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
+            matrix = matrix_of(product, self.env[value], weight)
             if matrix is not None:
                 return linear_of(matrix, None).eval(), [value]
         return Weighted(product, weight), [value]
@@ -397,50 +393,6 @@ class _Walk(fx.Interpreter):
         held = node.op in ("call_module", "get_attr")
         name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
         return free_name(name, RESERVED.union(self.names.values()))
-
-
-def _swapped(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
-    return function(weight, x)
-
-
-def _is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
-    """Whether ``f(x + x', w + w')`` is ``f(x, w) + f(x, w') + f(x', w) + f(x', w')``, for random numbers."""
-    (a, u), (b, v) = _drawn_as(x, weight, seed=0), _drawn_as(x, weight, seed=1)
-    parts = [product(one, other) for one in (a, b) for other in (u, v)]
-    return torch.allclose(product(a + b, u + v), sum(parts[1:], parts[0]), rtol=1e-3, atol=1e-3)
-
-
-def _matrix_of(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor | None:
-    """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if it does otherwise.
-
-    They are compared in float64: what rounds in between does otherwise.
-    """
-    if weight.ndim != 2:
-        return None
-    a, u = _drawn_as(x.double(), weight.double(), seed=0)
-    try:
-        with redirect_stderr(StringIO()):  # where torch.fx tells of errors
-            y = product(a, u)
-    except RuntimeError:  # of one that computes in another kind of number
-        return None
-    for drawn, matrix in ((u, weight), (u.t(), weight.t())):
-        if x.shape[-1] == matrix.shape[1]:
-            expected = functional.linear(a, drawn)
-            if y.shape == expected.shape and y.dtype == expected.dtype and torch.allclose(y, expected, 1e-12, 1e-12):
-                return matrix.detach()
-    return None
-
-
-def _drawn_as(*tensors: Tensor, seed: int) -> list[Tensor]:
-    """Returns random numbers in the shapes of tensors."""
-    draw = torch.Generator().manual_seed(seed)
-    return [torch.randn(tensor.shape, generator=draw, dtype=tensor.dtype) for tensor in tensors]
-
-
-@torch.enable_grad()
-def _depends_on(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
-    """Whether autograd knows a way from a product to its weights."""
-    return product(x, weight.detach().requires_grad_()).requires_grad
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from typing import Any
 
 from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from .followed import held_by, reads_numbers
+from .products import function_of
 
 ALIKE = (nn.Linear, _ConvNd)
 """Modules that are functions of their input, a weight and a bias."""
@@ -46,13 +46,7 @@ def _pads_otherwise(module: nn.Linear | _ConvNd) -> bool:
 def _write_out(node: fx.Node, module: nn.Linear | _ConvNd) -> None:
     """Puts a function of the parameters of a map in its place."""
     (x,) = node.args or node.kwargs.values()
-    function: Any = functional.linear
-    settings: dict[str, Any] = {}
-    if isinstance(module, _ConvNd):
-        function = getattr(functional, f"conv{'_transpose' if module.transposed else ''}{len(module.kernel_size)}d")
-        settings = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
-        if module.transposed:
-            settings["output_padding"] = module.output_padding
+    function, settings = function_of(module) if isinstance(module, _ConvNd) else (functional.linear, {})
     with node.graph.inserting_before(node):
         held = [
             None if parameter is None else node.graph.get_attr(f"{node.target}.{name}")

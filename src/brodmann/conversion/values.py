@@ -36,9 +36,8 @@ class Walks:
     def __init__(self, sample: Tensor, *, alone: bool = False) -> None:
         """Takes samples (samples, ...), repeated where there are too few; or one ``alone``, and there is no other."""
         many = torch.cat([sample] * (1 + MANY // len(sample)))[:MANY]
-        few = sample if alone else many[: max(3, len(sample))]
-        self._few, self._two, self._many, self._one = map(_Walk, (few, many[:2], many, sample[:1]))
-        self._alone = alone
+        batches = (sample,) * 3 if alone else (many[: max(3, len(sample))], many[:2], many)
+        self._few, self._two, self._many, self._one = map(_Values, (*batches, sample[:1]))
         self.numbers: set[fx.Node] = set()
         self.ragged: set[fx.Node] = set()
 
@@ -68,8 +67,7 @@ class Walks:
         try:
             for node in self._few.follow(nodes, last, in_use, root, held):
                 self._judge(node, held)
-            others = [] if self._alone else [self._two, *[self._many] * many]
-            for walk in others:
+            for walk in (self._two, self._many) if many else (self._two,):
                 deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
             with suppress(Exception):  # of what is done with several samples, which one may not bear
                 deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
@@ -90,7 +88,7 @@ class Walks:
 
     def counts(self, node: fx.Node) -> bool:
         """Whether a size is made of the number of samples."""
-        first, second = (walk.of.get(node) for walk in (self._few, self._few if self._alone else self._two))
+        first, second = (walk.of.get(node) for walk in (self._few, self._two))
         if not isinstance(first, int | float | torch.Size):
             return False
         if first != second:
@@ -118,7 +116,7 @@ class Walks:
             self.ragged.add(node)
 
 
-class _Walk:
+class _Values:
     """What nodes come to for a batch."""
 
     def __init__(self, batch: Tensor) -> None:
