@@ -14,8 +14,8 @@ import warnings
 from typing import Any
 
 import torch
+from apart import apart
 from torch import nn
-from torch.nn import functional
 
 from brodmann import SGD, BrodmannError, Network, from_torch
 
@@ -41,17 +41,10 @@ def difference(model: nn.Module, shape: tuple[int, ...], steps: int) -> float:
         for name in ("p", "drop_rate", "drop_prob"):
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, 0.0)
-    network = Network(from_torch(model, shape, areas=1, feedback="transpose", update=SGD()), lr=1e-3)
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
-    largest = 0.0
-    for _ in range(steps):
-        x, y = torch.randn(4, *shape, dtype=torch.float64), torch.randint(0, 10, (4,))
-        loss = functional.cross_entropy(model(x), y)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        largest = max(largest, abs(float(network.learn(x, y)) / loss.item() - 1.0))
-    return largest
+    network = Network(from_torch(model, shape, areas=1, feedback="transpose", update=SGD()))
+    kind = torch.float64
+    batches = ((torch.randn(4, *shape, dtype=kind), torch.randint(0, 10, (4,))) for _ in range(steps))
+    return apart(model, network, batches, lr=1e-3)
 
 
 def main() -> None:
@@ -84,8 +77,8 @@ def main() -> None:
             print(f"{family:26s} {name:40s} {size:11,}  refused: {error}", flush=True)
         else:
             converted += 1
-            apart = f", apart {difference(model, shape, arguments.steps):.0e}" if arguments.steps else ""
-            print(f"{family:26s} {name:40s} {size:11,}  converted{apart}", flush=True)
+            told = f", apart {difference(model, shape, arguments.steps):.0e}" if arguments.steps else ""
+            print(f"{family:26s} {name:40s} {size:11,}  converted{told}", flush=True)
     print(f"{converted} of {tried} converted (timm {timm.__version__}, PyTorch {torch.__version__})")
 
 

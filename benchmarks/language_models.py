@@ -14,13 +14,13 @@ import argparse
 import importlib
 import inspect
 import logging
-import math
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
+from apart import apart
 from torch import Tensor, nn
-from torch.nn import functional
 
 from brodmann import SGD, BrodmannError, Network, from_torch
 
@@ -108,20 +108,9 @@ def tokens(count: int) -> Tensor:
 def difference(model: Logits, steps: int) -> float:
     """Returns how far losses under autograd and of what it is converted to are apart at most, relatively."""
     model = model.double().train()
-    network = Network(
-        from_torch(model, tokens(6), areas=1, routing="layer", feedback="transpose", update=SGD()), lr=0.1
-    )
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    largest = 0.0
-    for _ in range(steps):
-        x, y = tokens(6), torch.randint(0, CHARACTERS, (6, STEPS))
-        loss = functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        apart = abs(float(network.learn(x, y)) / loss.item() - 1.0)
-        largest = apart if math.isnan(apart) else max(largest, apart)
-    return largest
+    convert = partial(from_torch, areas=1, routing="layer", feedback="transpose", update=SGD())
+    batches = ((tokens(6), torch.randint(0, CHARACTERS, (6, STEPS))) for _ in range(steps))
+    return apart(model, Network(convert(model, tokens(6))), batches, lr=0.1)
 
 
 def main() -> None:
@@ -155,10 +144,10 @@ def main() -> None:
             continue
         converted += 1
         try:
-            apart = f", apart {difference(model, arguments.steps):.0e}" if arguments.steps else ""
+            told = f", apart {difference(model, arguments.steps):.0e}" if arguments.steps else ""
         except (BrodmannError, RuntimeError) as error:  # mostly of a model that knows no float64
-            apart = f", not tried in float64: {' '.join(str(error).split())[:300]}"
-        print(f"{family:26s} converted{apart}", flush=True)
+            told = f", not tried in float64: {' '.join(str(error).split())[:300]}"
+        print(f"{family:26s} converted{told}", flush=True)
     print(f"{converted} of {tried} converted (transformers {transformers.__version__}, PyTorch {torch.__version__})")
 
 

@@ -1,0 +1,35 @@
+"""How far a model under autograd and what it is converted to come apart as both learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import Network
+
+
+def apart(model: nn.Module, network: Network, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> float:
+    """Returns by how much their losses differ at most, relatively; NaN once one of them is.
+
+    Args:
+        model: Learns by plain SGD, of the mean cross-entropy over samples and steps.
+        network: Learns by the same.
+        batches: Inputs, and classes (samples, ...).
+        lr: Learning rate of both.
+    """
+    optimiser = torch.optim.SGD(model.parameters(), lr=lr)
+    largest = 0.0
+    for x, y in batches:
+        loss = functional.cross_entropy(model(x).flatten(0, -2), y.flatten())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        difference = abs(float(network.learn(x, y, lr=lr)) / loss.item() - 1.0)
+        if math.isnan(difference):
+            return difference
+        largest = max(largest, difference)
+    return largest
