@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from brodmann import Network
+from brodmann.several import called_with
 
 
-def apart(model: nn.Module, network: Network, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> float:
+def apart(model: nn.Module, network: Network, batches: Iterable[tuple[Any, Tensor]], lr: float) -> float:
     """Returns by how much their losses differ at most, relatively; NaN once one of them is.
 
     Args:
         model: Learns by plain SGD, of the mean cross-entropy over samples and steps.
         network: Learns by the same.
-        batches: Inputs, and classes (samples, ...).
+        batches: Inputs, one tensor or several, and classes (samples, ...).
         lr: Learning rate of both.
     """
     optimiser = torch.optim.SGD(model.parameters(), lr=lr)
     largest = 0.0
     for x, y in batches:
-        loss = functional.cross_entropy(model(x).flatten(0, -2), y.flatten())
+        loss = functional.cross_entropy(called_with(model, x).flatten(0, -2), y.flatten())
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -1,11 +1,12 @@
 """Which language models of Hugging Face `from_torch` converts as they are: one of each family, small and untrained.
 
 Run: python benchmarks/language_models.py [--families gpt2 ...] [--steps 2]
-Needs transformers, which this package does not. Each family's causal model, or else its masked one, is built with two
-layers of 32 units, without dropout and keeping nothing from call to call, converted with one area, and compared with
-itself on random tokens by the conversion. With steps, it also learns that many batches of six sequences by transpose
-feedback, in float64, beside itself under autograd, and the largest difference of losses is told. A family whose model
-cannot be built or called so is none that is tried.
+Needs transformers, which this package does not. Each family's causal model, or else its masked one, and its encoder
+with decoder, are built with two layers of 32 units, without dropout and keeping nothing from call to call, converted
+with one area, and compared with themselves on random tokens by the conversion: an encoder's end in padding, which a
+mask tells. With steps, they also learn that many batches of six sequences by transpose feedback, in float64, beside
+themselves under autograd, and the largest difference of losses is told. A model that cannot be built or called so is
+none that is tried.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib
 import inspect
 import logging
 import warnings
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from brodmann import SGD, BrodmannError, Network, from_torch
 
 CHARACTERS, STEPS, MOST = 100, 12, 2_000_000
+TRANSLATING = "encoder-decoder"
 SIZES: dict[str, Any] = {
     "vocab_size": CHARACTERS,
     "hidden_size": 32,
@@ -56,6 +59,20 @@ SIZES: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
     "attention_types": [[["global", "local"], 1]],
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "num_encoder_layers": 2,
+    "num_heads": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "num_encoder_attention_heads": 2,
+    "num_decoder_attention_heads": 2,
+    "decoder_start_token_id": 1,
+    "src_vocab_size": CHARACTERS,
+    "tgt_vocab_size": CHARACTERS,
 }
 """Of what a configuration has of these."""
 
@@ -70,12 +87,26 @@ class Logits(nn.Module):
         cached = "use_cache" in inspect.signature(model.forward).parameters
         self.settings = {"use_cache": False} if cached else {}
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Takes tokens (samples, steps); returns (samples, steps, characters)."""
-        return self.model(tokens, **self.settings).logits  # type: ignore[no-any-return]
+    def forward(self, input_ids: Tensor, **others: Tensor) -> Tensor:
+        """Takes tokens (samples, steps) and what else there is; returns (samples, steps, characters)."""
+        return self.model(input_ids, **others, **self.settings).logits  # type: ignore[no-any-return]
 
 
-def built(transformers: Any, family: str) -> Logits:
+def kinds_of(transformers: Any, family: str) -> dict[str, Any]:
+    """Returns what makes the models of a family, by their kind: causal, or else masked; and encoders with decoders."""
+    models = transformers.models.auto.modeling_auto
+    kinds = {
+        "causal": (models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForCausalLM),
+        "masked": (models.MODEL_FOR_MASKED_LM_MAPPING_NAMES, transformers.AutoModelForMaskedLM),
+        TRANSLATING: (models.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForSeq2SeqLM),
+    }
+    found = {kind: maker for kind, (families, maker) in kinds.items() if family in families}
+    if "causal" in found:
+        found.pop("masked", None)
+    return found
+
+
+def built(transformers: Any, family: str, maker: Any) -> Logits:
     """Returns a small model of a family, without dropout.
 
     Raises:
@@ -90,27 +121,47 @@ def built(transformers: Any, family: str) -> Logits:
             setattr(config, name, 0.0)
     if "layer_types" in vars(config):
         config = type(config)(**{**config.to_dict(), "layer_types": None, "num_hidden_layers": 2})
-    models = transformers.models.auto.modeling_auto
-    causal = family in models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    kind = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForMaskedLM
     with torch.device("meta"):
-        size = sum(part.numel() for part in kind.from_config(config).parameters())
+        size = sum(part.numel() for part in maker.from_config(config).parameters())
     if size > MOST:
         raise ValueError(f"it has {size:,} parameters")
-    return Logits(kind.from_config(config)).eval()
+    return Logits(maker.from_config(config)).eval()
 
 
-def tokens(count: int) -> Tensor:
-    """Returns random sequences."""
-    return torch.randint(3, CHARACTERS, (count, STEPS))
+def inputs(kind: str, count: int) -> dict[str, Tensor]:
+    """Returns random sequences; for encoders with decoders two of each, the first of which may end earlier."""
+    tokens = torch.randint(3, CHARACTERS, (count, STEPS))
+    if kind != TRANSLATING:
+        return {"input_ids": tokens}
+    there = (torch.arange(STEPS) < torch.randint(STEPS // 2, STEPS + 1, (count, 1))).long()
+    return {
+        "input_ids": tokens,
+        "attention_mask": there,
+        "decoder_input_ids": torch.randint(3, CHARACTERS, (count, STEPS)),
+    }
 
 
-def difference(model: Logits, steps: int) -> float:
+def difference(model: Logits, kind: str, steps: int) -> float:
     """Returns how far losses under autograd and of what it is converted to are apart at most, relatively."""
     model = model.double().train()
     convert = partial(from_torch, areas=1, routing="layer", feedback="transpose", update=SGD())
-    batches = ((tokens(6), torch.randint(0, CHARACTERS, (6, STEPS))) for _ in range(steps))
-    return apart(model, Network(convert(model, tokens(6))), batches, lr=0.1)
+    batches = ((inputs(kind, 6), torch.randint(0, CHARACTERS, (6, STEPS))) for _ in range(steps))
+    return apart(model, Network(convert(model, inputs(kind, 6))), batches, lr=0.1)
+
+
+def told_of(model: Logits, kind: str, steps: int) -> str:
+    """Converts a model, and tells how far it is from it.
+
+    Raises:
+        BrodmannError: It cannot be converted.
+    """
+    from_torch(model, inputs(kind, 6), areas=1, routing="layer")
+    if not steps:
+        return "converted"
+    try:
+        return f"converted, apart {difference(model, kind, steps):.0e}"
+    except (BrodmannError, RuntimeError) as error:  # mostly of a model that knows no float64
+        return f"converted, not tried in float64: {' '.join(str(error).split())[:300]}"
 
 
 def main() -> None:
@@ -124,31 +175,33 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers = importlib.import_module("transformers")
     models = transformers.models.auto.modeling_auto
-    families = sorted({*models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *models.MODEL_FOR_MASKED_LM_MAPPING_NAMES})
-    converted = tried = 0
-    for family in arguments.families or families:
-        torch.manual_seed(0)
-        try:
-            model = built(transformers, family)
-            shape = tuple(model(tokens(6)).shape)
-            if shape != (6, STEPS, CHARACTERS):
-                raise ValueError(f"it returns {shape}")
-        except Exception as error:  # of whatever a family asks for besides
-            print(f"{family:26s} not built: {type(error).__name__} {' '.join(str(error).split())[:120]}", flush=True)
-            continue
-        tried += 1
-        try:
-            from_torch(model, tokens(6), areas=1, routing="layer")
-        except BrodmannError as error:
-            print(f"{family:26s} refused: {error}", flush=True)
-            continue
-        converted += 1
-        try:
-            told = f", apart {difference(model, arguments.steps):.0e}" if arguments.steps else ""
-        except (BrodmannError, RuntimeError) as error:  # mostly of a model that knows no float64
-            told = f", not tried in float64: {' '.join(str(error).split())[:300]}"
-        print(f"{family:26s} converted{told}", flush=True)
-    print(f"{converted} of {tried} converted (transformers {transformers.__version__}, PyTorch {torch.__version__})")
+    maps = (
+        models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        models.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        models.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+    converted, tried = Counter[str](), Counter[str]()
+    for family in arguments.families or sorted(set().union(*maps)):
+        for kind, maker in kinds_of(transformers, family).items():
+            torch.manual_seed(0)
+            name = f"{family}, {kind}"
+            try:
+                model = built(transformers, family, maker)
+                shape = tuple(model(**inputs(kind, 6)).shape)
+                if shape != (6, STEPS, CHARACTERS):
+                    raise ValueError(f"it returns {shape}")
+            except Exception as error:  # of whatever a family asks for besides
+                print(f"{name:36s} not built: {type(error).__name__} {' '.join(str(error).split())[:120]}", flush=True)
+                continue
+            tried[kind] += 1
+            try:
+                print(f"{name:36s} {told_of(model, kind, arguments.steps)}", flush=True)
+                converted[kind] += 1
+            except BrodmannError as error:
+                print(f"{name:36s} refused: {error}", flush=True)
+    for kind, count in tried.items():
+        print(f"{kind}: {converted[kind]} of {count} converted")
+    print(f"transformers {transformers.__version__}, PyTorch {torch.__version__}")
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: learn_with_output_error(0),
-        "Direct feedback needs the output error: train through Network.learn, or set it in the context.",
+        "Direct feedback needs the error of one output: train through Network.learn, or set it in the context.",
     ),
     (
         lambda: learn_with_output_error(2),

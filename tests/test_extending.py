@@ -542,10 +542,10 @@ def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path:
     twin.learn_with_output(torch.zeros(2, 3), torch.tensor([0, 1]), lr=0.1)  # no gradient: the decay alone
     torch.testing.assert_close(twin.body[0].weight, 0.95 * before)
     monkeypatch.setitem(UPDATES, "seeing", Seeing)
-    with pytest.raises(BrodmannError, match="Seeing needs the inputs of its weights, which no gradient holds"):
+    with pytest.raises(BrodmannError, match="The rule 'seeing' learns streams in one pass"):
         start_run(replace(options, optimiser="seeing"), tmp_path / "run", compare=True)  # before anything is trained
     assert not (tmp_path / "run").exists()
-    with pytest.raises(BrodmannError, match="Recursive least squares learns streams in one pass"):
+    with pytest.raises(BrodmannError, match="The rule 'rls' learns streams in one pass"):
         RunOptions(optimiser="rls").check()
 
 
@@ -874,7 +874,7 @@ def test_builtin_functions_may_be_activations(function: Any, monkeypatch: pytest
             {"builder": "lone"},
             "The builder 'lone' does not take areas, update, routing, shared, gated, pooling, router",
         ),
-        ({"optimiser": "rls"}, "Recursive least squares learns streams in one pass, not by epochs: use SALClassifier"),
+        ({"optimiser": "rls"}, "The rule 'rls' learns streams in one pass, not by epochs: use SALClassifier"),
     ],
 )
 def test_what_a_run_cannot_name_is_told(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

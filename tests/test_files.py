@@ -53,3 +53,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BrodmannError, match=r"Cannot write .*: .*\. Choose a folder that you may write to\."):
         write_tensors(tmp_path / "file" / "t.safetensors", {"a": torch.zeros(1)}, {})
+
+
+def test_a_link_stays_one_and_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    write_tensors(file, {"x": torch.zeros(1)}, {})
+    link.symlink_to(file)
+    write_tensors(link, {"x": torch.ones(1)}, {})
+    assert link.is_symlink()
+    assert torch.equal(read_tensors(file)[0]["x"], torch.ones(1))
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        with pytest.raises(BrodmannError, match="what lies there is no file"):
+            write_tensors(place, {"x": torch.zeros(1)}, {})
+    assert pipe.is_fifo()

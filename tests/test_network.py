@@ -49,6 +49,7 @@ from brodmann import (
 )
 from brodmann.baselines import Backpropagation
 from brodmann.builders import BUILDERS, design
+from brodmann.estimator import SALClassifier
 from brodmann.files import read_tensors, write_tensors
 from brodmann.layers.local import Sum
 from brodmann.routing import Conflict
@@ -880,3 +881,95 @@ def test_samples_without_rows_are_an_empty_batch() -> None:
         Network(mlp(4, 3)).learn(torch.randn(3, 0, 4), torch.zeros(3, 0, dtype=torch.int64))
     with pytest.raises(BrodmannError, match="weights of samples as real numbers"):
         Network(mlp(4, 3)).learn(torch.randn(2, 4), torch.tensor([0, 1]), torch.ones(2, dtype=torch.complex64))
+
+
+def test_a_network_whose_layers_are_all_frozen_stands_still() -> None:
+    """One route for all layers is no part of any of them, and has a name of its own."""
+    torch.manual_seed(0)
+    x, y = torch.randn(32, 5), torch.randint(0, 3, (32,))
+    network = Network(mlp(5, 3, areas=4, width=8))
+    names = [name for name, _ in network.learning_layers()]
+    assert names == ["router", "body.layers.0", "body.layers.2"]
+    for layers in ({"*": 0.0}, dict.fromkeys(names, 0.0)):
+        network.rates = Rates(layers=layers)
+        before = copy.deepcopy(network.state_dict())
+        network.learn(x, y)
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network.rates = Rates(layers={"router": 0.0})
+    network.learn(x, y)
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert not any("router" in name for name in moved)
+
+
+class Weighed(nn.Module):
+    """A loss that asks for weights, and holds what learning does not move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("classes", torch.tensor([1.0, 2.0, 3.0]))
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        losses = functional.cross_entropy(output, target, self.classes, reduction="none")
+        return losses.mean() if weight is None else (weight * losses).mean()
+
+
+@pytest.mark.parametrize("make", [lambda loss: Network(mlp(5, 3), loss), lambda loss: Backpropagation(5, 3, loss=loss)])
+def test_a_loss_is_no_part_of_the_network_whenever_it_is_given(make: Any) -> None:
+    x, y = torch.randn(8, 5), torch.randint(0, 3, (8,))
+    network = make(Weighed())
+    assert not any("loss" in name for name in network.state_dict())
+    one, other = (network.learn_with_output(x, y, weight, lr=0.0)[0] for weight in (None, torch.ones(8)))
+    torch.testing.assert_close(one, other)
+    network.loss = nn.CrossEntropyLoss()
+    plain = network.learn_with_output(x, y, None, lr=0.0)[0]
+    torch.testing.assert_close(plain, functional.cross_entropy(network(x), y).detach())
+    with pytest.raises(BrodmannError, match="Expected a loss such as"):
+        network.loss = 3
+
+
+@pytest.mark.parametrize(
+    "make", [lambda width: Network(mlp(5, 3, width=width)), lambda w: Backpropagation(5, 3, width=w)]
+)
+def test_what_does_not_fit_is_not_taken_in_part(make: Any) -> None:
+    narrow, wide = make(4), make(6)
+    before = copy.deepcopy(wide.state_dict())
+    with pytest.raises(RuntimeError, match="size mismatch for"):
+        wide.load_learning_state(narrow.learning_state())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        wide.load_learning_state(dict(list(wide.learning_state().items())[:-1]))
+    assert all(torch.equal(value, before[name]) for name, value in wide.state_dict().items())
+
+
+def test_a_file_of_a_loss_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    Network(mlp(5, 3)).save(path)
+    tensors, options = read_tensors(path)
+    options["loss"]["smoothing"] = 0.1
+    write_tensors(path, tensors, options)
+    with pytest.raises(CheckpointError, match="names a loss of another version"):
+        Network.load(path)
+
+
+def test_a_damaged_file_of_the_baseline_is_refused_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    Backpropagation(5, 3, width=4).save(path)
+    tensors, options = read_tensors(path)
+    for change in ({"width": 6}, {"bends": 2}):
+        write_tensors(path, tensors, {"backpropagation": {**options["backpropagation"], **change}})
+        with pytest.raises(CheckpointError, match="is damaged, or of another version"):
+            Backpropagation.load(path)
+
+
+def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(UPDATES, "slow", partial(RLS, ridge=3.0))  # type: ignore[call-arg]
+    monkeypatch.setitem(UPDATES, "fast", partial(Adam, beta1=0.8))  # type: ignore[call-arg]
+    x, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 2
+    fitted = SALClassifier(optimiser="slow").fit(x, y)
+    assert isinstance(fitted.network_.loss, SumOfSquares)
+    assert {layer.update_rule for _, layer in fitted.network_.area_layers()} == {RLS(ridge=3.0)}
+    with pytest.raises(BrodmannError, match="The rule 'slow' learns streams in one pass"):
+        RunOptions(optimiser="slow").update()
+    with pytest.raises(BrodmannError, match="Unknown optimiser"):
+        Backpropagation(5, 3, optimiser="slow")
+    assert RunOptions(optimiser="fast").weight_decay == RunOptions(optimiser="adam").weight_decay

@@ -32,6 +32,7 @@ from brodmann import (
     SGD,
     Adam,
     BrodmannError,
+    CheckpointError,
     DivergenceError,
     Local,
     MeanSquaredError,
@@ -1205,3 +1206,18 @@ def test_arguments_in_another_order_and_shapes_of_other_functions_are_told() -> 
         Schedule(shape=lambda epoch, done: done)  # type: ignore[arg-type, misc]
     with pytest.raises(BrodmannError, match="from 0 to 2, got -100 to 2; nn.CrossEntropyLoss"):
         network().learn(x, torch.where(y == 0, -100, y))
+
+
+def test_the_baseline_tells_of_another_decay_and_refuses_what_another_optimiser_kept(tmp_path: Path) -> None:
+    def trainer(**options: Any) -> Trainer:
+        learner = Backpropagation(5, 3, width=8, **options)
+        return Trainer(learner, blobs(), None, Schedule(epochs=2), folder=tmp_path)
+
+    trainer().run()
+    before = trainer(optimiser="muon")
+    state = {name: value.clone() for name, value in before.network.learning_state().items()}
+    with pytest.raises(CheckpointError, match="holds checkpoints of another network"):
+        before.resume()
+    assert all(torch.equal(value, state[name]) for name, value in before.network.learning_state().items())
+    with pytest.warns(UserWarning, match="rules was"):
+        trainer(decay=0.1).resume()

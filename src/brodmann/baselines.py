@@ -6,7 +6,9 @@ import bisect
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from .layer import Observer
 from .layers import RMSNorm
 from .losses import as_loss
 from .losses.builtin import Loss, one_number
+from .network_files import load_whole
 from .updates import SGD, UPDATES, RuleOptimizer, update_rule
 
 
@@ -87,7 +90,7 @@ class Backpropagation(nn.Module):
         """
         super().__init__()
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
-        known = [name for name in UPDATES if name != "rls"]  # which needs more than a gradient
+        known = [name for name in UPDATES if not update_rule(name).recursive]  # which need more than a gradient
         if optimiser not in known:
             raise unknown_name("optimiser", optimiser, known, "brodmann.updates.UPDATES")
         if residual:
@@ -124,9 +127,9 @@ class Backpropagation(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
         self.eval()
-        self.loss = as_loss(loss)
+        self.loss: Loss = loss  # type: ignore[assignment]
         rule = SGD(momentum=momentum) if optimiser == "sgd" else update_rule(optimiser)
-        self.lr = rule.default_lr
+        self.lr, self.update_rule = rule.default_lr, replace(rule, decay=decay)
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
@@ -139,6 +142,10 @@ class Backpropagation(nn.Module):
             self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
         else:
             self.optimiser = RuleOptimizer(groups, rule)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Takes for ``loss`` whatever the constructor takes."""
+        super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in); returns (batch, outputs)."""
@@ -171,8 +178,15 @@ class Backpropagation(nn.Module):
         return state
 
     def load_learning_state(self, state: dict[str, Tensor]) -> None:
-        """Takes back what `learning_state` returned."""
-        self.load_state_dict({name: value for name, value in state.items() if not name.startswith("optimiser.")})
+        """Takes back what `learning_state` returned.
+
+        Raises:
+            RuntimeError: It is that of another network, or of another optimiser. Nothing was taken then.
+        """
+        kept = {name.split(".")[-1] for name in state if name.startswith("optimiser.")}
+        if not kept <= self._kept:
+            raise RuntimeError(f"Expected buffers of {self.design['optimiser']}, got {', '.join(sorted(kept))}.")
+        load_whole(self, {name: value for name, value in state.items() if not name.startswith("optimiser.")})
         parameters = list(self.parameters())
         self.optimiser.state.clear()
         for name, value in state.items():
@@ -182,6 +196,12 @@ class Backpropagation(nn.Module):
                 self.optimiser.state[parameter][buffer] = (
                     value.to(parameter, copy=True) if value.is_floating_point() and buffer != "step" else value.clone()
                 )
+
+    @property
+    def _kept(self) -> set[str]:
+        """Names of what the optimiser keeps for each weight."""
+        known = {"adam": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
+        return known.get(str(self.design["optimiser"])) or set(self.update_rule.state_shapes((1, 1)))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -205,15 +225,18 @@ class Backpropagation(nn.Module):
         """Reads what `save` wrote.
 
         Raises:
-            CheckpointError: The file is missing, damaged, or holds something else.
+            CheckpointError: The file is missing, damaged, of another version, or holds something else.
         """
         tensors, options = read_tensors(Path(path))
         if "backpropagation" not in options:
             raise CheckpointError(f"{path} holds no network by backpropagation: `Network.load` reads other ones.")
-        network = Backpropagation(**options["backpropagation"], loss=loss)
-        if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
-            network.double()
-        network.load_state_dict(tensors)
+        try:
+            network = Backpropagation(**options["backpropagation"], loss=loss)
+            if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
+                network.double()
+            load_whole(network, tensors)
+        except (TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is damaged, or of another version of this package: {error}") from None
         return network
 
 

@@ -100,14 +100,6 @@ def rows_not_finite(values: Tensor) -> list[int]:
     return (~values.isfinite().reshape(len(values), -1).all(1)).nonzero()[:, 0].tolist()
 
 
-def check_pairs(samples: Tensor, targets: Tensor) -> None:
-    """Checks that there are samples, and a target for each; raises a `BrodmannError`."""
-    if len(samples) == 0 or len(samples) != len(targets):
-        raise BrodmannError(
-            f"Expected samples with one target each, got {len(samples)} samples and {len(targets)} targets."
-        )
-
-
 def check_weights(weight: Any, samples: int) -> None:
     """Checks that there is a weight for each sample, finite and at least 0; raises a `BrodmannError`."""
     check_real_weights(weight)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import DivergenceError
 from .layer import Layer
 from .routing import Choice, Route, Router
+from .several import Several, parts_in
 from .watching import watched
 
 EXPLODED, VANISHED = 1e12, 1e-20
@@ -62,11 +63,11 @@ class Watch:
             )
 
 
-def check_loss(network: Any, loss: Tensor, x: Tensor) -> None:
+def check_loss(network: Any, loss: Tensor, x: Several) -> None:
     """Raises a `DivergenceError` that says where the loss of a batch, x (batch, ...), stopped being finite."""
     if math.isfinite(loss):
         return
-    if not torch.isfinite(x).all():
+    if not all(torch.isfinite(part).all() for part in parts_in(x)):
         raise DivergenceError(f"The loss is {float(loss)}: samples hold NaN or infinite values, remove or fill them.")
     layer = _first_not_finite(network, x)
     where = "all outputs are finite, so look at targets and weights" if layer is None else f"first in layer '{layer}'"
@@ -78,7 +79,7 @@ def check_loss(network: Any, loss: Tensor, x: Tensor) -> None:
 
 
 @torch.no_grad()
-def _first_not_finite(network: Any, x: Tensor) -> str | None:
+def _first_not_finite(network: Any, x: Several) -> str | None:
     """Returns the name of the first layer or router, the innermost one, whose output is not finite for a batch."""
     found: list[str] = []
 

@@ -56,9 +56,14 @@ def expanded(path: str | Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and puts it in its place at the end: readers never see a part.
 
+    A link stays one, and what it points to is replaced.
+
     Raises:
-        BrodmannError: The folder cannot be written, or the disk is full.
+        BrodmannError: The folder cannot be written, the disk is full, or what lies there is no file, such as a device.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise BrodmannError(f"Cannot write {path}: what lies there is no file. Choose another name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

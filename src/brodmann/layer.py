@@ -86,13 +86,14 @@ class Context(NamedTuple):
     Attributes:
         lr: Learning rate of this step; at 0 nothing moves, nothing is recruited, and no area splits.
         rates: Multiples of it for each part.
-        output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only.
+        output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only; None of
+            several outputs.
         route: Route shared by the layers of a `Routed` body, else None.
         weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
         clip: Largest norm, over the whole batch, of the error that enters a layer, see `clipped`; None for no limit.
         observe: Called by every `AreaLinear`, `Product` and `TiedProduct` in `learn` with itself and the error that
             arrived, before it is clipped.
-        target: What the output is compared with, (batch, ...).
+        target: What the output is compared with, (batch, ...), or several tensors.
         layer_rates: Of single layers, see `Rates`; None where all are 1.
         gathered: Where one layer stands in several places, what is to move it, see `Gathering`; None where layers move
             at once.
@@ -105,7 +106,7 @@ class Context(NamedTuple):
     weight: Tensor | None = None
     clip: float | None = None
     observe: Observer | None = None
-    target: Tensor | None = None
+    target: Any = None
     layer_rates: Mapping[Layer, float] | None = None
     gathered: dict[Gathering, list[Any]] | None = None
 

@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from .areas import AreaMap
 from .builders import build
 from .builders.designs import built_from, forget
-from .checks import all_finite, check_positive, check_real, check_real_weights, check_tensors, check_values_of_weights
+from .checks import all_finite, check_positive, check_real, check_real_weights, check_values_of_weights
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError, DivergenceError, unknown_name
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
-from .layers import AreaLinear, BatchNorm, Constant, Product, TiedWeights
+from .layers import AreaLinear, BatchNorm, Constant, Product, Routed, TiedWeights
 from .losses import as_loss
+from .losses.adapters import is_known, name_of_loss
 from .losses.builtin import Loss, SumOfSquares, one_number
-from .network_files import read_network, write_network
+from .network_files import load_whole, read_network, write_network
 from .recording import autocast_off, ordinary, unrecorded
 from .routing import Router
+from .several import Several, check_several, of_each, parts_in, sample_count
 from .updates import LEARNING_RATE
 
 LEARNING = (AreaLinear, Product, TiedWeights, Constant)
@@ -75,7 +77,8 @@ class Network(nn.Module):
         learning = [part for part in body.modules() if isinstance(part, LEARNING) and part.learns]
         rules = [part.update_rule for part in learning]
         self.recursive = any(rule.recursive for rule in rules)
-        self.body, self.loss = body, as_loss(SumOfSquares() if loss is None and self.recursive else loss)
+        self.body = body
+        self.loss: Loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
         if self.recursive and not isinstance(self.loss, SumOfSquares):
             warnings.warn(
                 "Recursive least squares asks for SumOfSquares: other losses, such as a mean over the batch, make its "
@@ -92,6 +95,10 @@ class Network(nn.Module):
         self.lr = min(suited) if lr is None else lr
         self.rates, self.clip = Rates() if rates is None else rates, clip
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Takes for ``loss`` whatever the constructor takes."""
+        super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]
 
     @property
     def rates(self) -> Rates:
@@ -134,15 +141,19 @@ class Network(nn.Module):
         """
         return built_from(self.body)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier."""
-        with autocast_off(x):
-            return self.body(x)  # type: ignore[no-any-return]
+    def forward(self, x: Several) -> Any:
+        """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier.
+
+        Where the body is a `Graph` of several inputs or outputs, these are tuples or dictionaries of tensors.
+        """
+        check_several(x=x)
+        with autocast_off(parts_in(x)[0]):
+            return self.body(x)
 
     def learn(
         self,
-        x: Tensor,
-        target: Tensor,
+        x: Several,
+        target: Several,
         weight: Tensor | None = None,
         *,
         lr: float | None = None,
@@ -151,9 +162,10 @@ class Network(nn.Module):
         """Makes one step on one mini-batch; takes any DataLoader batch as ``network.learn(*batch)``.
 
         Args:
-            x: (batch, ..., in).
+            x: (batch, ..., in), or several such tensors, see `forward`.
             target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
-                the output for `MeanSquaredError`, either for `SumOfSquares`.
+                the output for `MeanSquaredError`, either for `SumOfSquares`. A loss of your own may ask for several
+                tensors (batch, ...), as a tuple or a dictionary.
             weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. One of
                 weight 0 has no gradient and recruits nothing, but its area counts as chosen: what a rule does without
                 a gradient, such as decay, is done there, and routers count it for their balance and as evidence of
@@ -178,24 +190,26 @@ class Network(nn.Module):
     @unrecorded
     def learn_with_output(
         self,
-        x: Tensor,
-        target: Tensor,
+        x: Several,
+        target: Several,
         weight: Tensor | None = None,
         *,
         lr: float | None = None,
         observe: Observer | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Any]:
         """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
-        check_tensors(x=x, target=target)
+        check_several(x=x, target=target)
         if weight is not None:
             check_real_weights(weight)
-        samples = len(x) if x.ndim else 0
-        if samples == 0 or not all(values is None or values.numel() for values in (x, target, weight)):
+        targets, weights = parts_in(target), () if weight is None else (weight,)
+        samples = sample_count(x)
+        if samples == 0 or not all(values.numel() for values in (*parts_in(x), *targets, *weights)):
             raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
-        for name, values in (("targets", target), ("weights", weight)):
-            if values is not None and values.shape[:1] != (samples,):
-                came = len(values) if values.ndim else "a single number"
-                raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
+        for name, several in (("targets", targets), ("weights", weights)):
+            for values in several:
+                if values.shape[:1] != (samples,):
+                    came = len(values) if values.ndim else "a single number"
+                    raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
         # Where the loss is looked at, see `_checked_error`, so are the weights: below 0 they would climb the loss.
         if weight is not None and weight.is_cpu:
             check_values_of_weights(weight)
@@ -210,13 +224,14 @@ class Network(nn.Module):
             target=target,
             layer_rates=self._layer_rates,
         )
-        with autocast_off(x):
+        with autocast_off(parts_in(x)[0]):
             if any(router.recruits for router in self._recruiting):
                 self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
             output, trace = trace_of(self.body, x, context)
             error, loss = self._checked_error(output, x, target, weight)
             try:
-                self.body.learn(trace, error, context._replace(output_error=error))
+                one = error if isinstance(error, Tensor) else None
+                self.body.learn(trace, error, context._replace(output_error=one))
             except RuntimeError:
                 if any(parameter.is_inference() for parameter in self.parameters()):
                     raise BrodmannError(
@@ -226,7 +241,7 @@ class Network(nn.Module):
                 raise
         return loss, output
 
-    def _checked_error(self, output: Tensor, x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
         error, loss = self.output_error(output, target, weight)
         if loss.device.type == "cpu":
             check_loss(self, loss, x)
@@ -252,27 +267,35 @@ class Network(nn.Module):
             layer.merge_parts()
         return copy
 
-    def output_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns ``dL/d output`` and the loss. Autograd, if used, differentiates the loss only, never a layer."""
+    def output_error(self, output: Several, target: Several, weight: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Returns ``dL/d output`` and the loss. Autograd, if used, differentiates the loss only, never a layer.
+
+        Of several outputs one that the loss leaves out has an error of 0.
+        """
+        if is_known(self.loss) and not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+            raise _asks_for_own_loss(self.loss, output, target)
         exact = getattr(self.loss, "value_and_error", None)
         if exact is not None:
             with torch.no_grad():
                 loss, error = exact(output, target, weight)
             return error, one_number(loss)
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = ordinary(output).detach().requires_grad_(True)
-            loss = one_number(self.loss(leaf, ordinary(target), None if weight is None else ordinary(weight)))
+            leaf = of_each(lambda part: ordinary(part).detach().requires_grad_(True), output)
+            given = None if weight is None else ordinary(weight)
+            loss = one_number(self.loss(leaf, of_each(ordinary, target), given))
             if not loss.requires_grad:
                 raise BrodmannError(
                     "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
                 )
-            (error,) = torch.autograd.grad(loss, leaf)
-            if error.is_cpu and math.isfinite(loss.detach()) and not all_finite(error):
+            leaves = parts_in(leaf)
+            errors = torch.autograd.grad(loss, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
+            if loss.is_cpu and math.isfinite(loss.detach()) and not all(map(all_finite, errors)):
                 raise DivergenceError(
                     f"The loss is {float(loss.detach())}, and its derivative by the output is not finite: look for "
                     "what the loss computes and leaves out, such as targets of NaN, and for roots of 0."
                 )
-            return error, loss.detach()
+            below = iter(errors)
+            return of_each(lambda _: next(below), leaf), loss.detach()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         """Refuses kinds of numbers that would also convert routers, biases and the state of rules."""
@@ -302,18 +325,27 @@ class Network(nn.Module):
         """Returns name and layer of all that moves at a rate of its own, by the names that `Rates` takes.
 
         These are `AreaLinear`, `Product`, `TiedWeights`, `Constant` and `BatchNorm` that learn, and layers of your own
-        that hold parameters.
+        that hold parameters. A `Routed` whose router learns goes by the name of that, such as ``"router"``.
         """
-        parts = self.body.named_modules()
-        return [(name, part) for name, part in parts if isinstance(part, Layer) and _has_rate(part)]
+        found: list[tuple[str, Layer]] = []
+        for name, part in self.body.named_modules():
+            if isinstance(part, Routed) and part.router.learned and part.body.learns:
+                found.append((f"{name}.router".removeprefix("."), part))
+            elif isinstance(part, Layer) and _has_rate(part):
+                found.append((name, part))
+        return found
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
         return self.state_dict()
 
     def load_learning_state(self, state: dict[str, Tensor]) -> None:
-        """Takes back what `learning_state` returned."""
-        self.load_state_dict(state)
+        """Takes back what `learning_state` returned.
+
+        Raises:
+            RuntimeError: It is that of another network. Nothing was taken then.
+        """
+        load_whole(self, state)
 
     def active_parameters(self) -> int:
         """Counts everything read for one sample at inference: merged maps, biases, projections, prototypes.
@@ -360,6 +392,15 @@ def check_network(network: Any) -> None:
     """Checks that something is a `Network`, not its body, nor a baseline; raises a `BrodmannError`."""
     if not isinstance(network, Network):
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+
+
+def _asks_for_own_loss(loss: Loss, output: Several, target: Several) -> BrodmannError:
+    outputs, targets = len(parts_in(output)), len(parts_in(target))
+    return BrodmannError(
+        f"{name_of_loss(loss)} takes one output and one target, got {outputs} and {targets}: give the network a loss "
+        "of your own, such as lambda output, target: cross_entropy(output[0], target[0]) + mse_loss(output[1], "
+        "target[1])."
+    )
 
 
 def _has_rate(layer: Layer) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from .areas import Slab
 from .builders import BUILDERS, build
 from .builders.designs import built_from
 from .errors import CheckpointError
@@ -34,8 +37,7 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         loss: None for the one that the file names.
 
     Raises:
-        CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss. Parts of it that
-            fit a given body may have been taken then, so build that anew.
+        CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
     """
     tensors, options = read_tensors(path)
     if not {"lr", "rates", "clip", "dtype"} <= set(options):
@@ -52,15 +54,41 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         raise CheckpointError(f"{path} holds a network of another design: {apart}.")
     body.to(torch.float64 if options["dtype"] == "float64" else torch.float32)
     try:
-        body.load_state_dict(tensors)
+        load_whole(body, tensors)
     except RuntimeError as error:
         first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
         raise CheckpointError(f"{path} does not fit this body: {first}") from None
     if loss is None:
-        loss = described_loss(options["loss"])
+        try:
+            loss = described_loss(options["loss"])
+        except TypeError as error:
+            raise CheckpointError(f"{path} names a loss of another version of this package: {error}") from None
         if loss is None:
             raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
     return body, loss, options
+
+
+def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Loads all that a module holds, or nothing.
+
+    Args:
+        module: What takes it.
+        state: Its ``state_dict``; of slabs any number of slots.
+
+    Raises:
+        RuntimeError: It is that of another module.
+    """
+    own = module.state_dict()
+    named = [(f"{name}." if name else "", part) for name, part in module.named_modules(remove_duplicate=False)]
+    grown = {prefix + held for prefix, part in named if isinstance(part, Slab) for held in part.tensors()}
+    for name in [name for name in (*own, *state) if name not in state or name not in own]:
+        raise RuntimeError(f"{'Missing' if name in own else 'Unexpected'} key {name}.")
+    for name, tensor in state.items():
+        free = int(name in grown)
+        if tensor.ndim != own[name].ndim or tensor.shape[free:] != own[name].shape[free:]:
+            sizes = f"{tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+            raise RuntimeError(f"size mismatch for {name}: {sizes}.")
+    module.load_state_dict(state)
 
 
 def _difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:

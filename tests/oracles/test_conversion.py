@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from hypothesis import given, settings
@@ -284,6 +285,7 @@ def test_what_works_in_place_does_not_work_on_what_is_compared() -> None:
         lambda x: overwritten(x),
         lambda x: x * torch.arange(4.0)[None].expand(x.shape[0], -1) + torch.ones(1, 4).repeat(x.size(0), 1),
         lambda x: x + functional.relu(x, inplace=True),
+        lambda x: (x.exp() * numpy.float64(0.3)).sin() + numpy.int64(2),
         lambda x: x.reshape(x.shape[0], *(int(size / 2) for size in x.shape[1:]), 2).flatten(1),
     ],
 )
@@ -1181,8 +1183,16 @@ class Stateful(nn.Module):
             {},
             "z[0] = 0.5`). Instead, clone it before, or compose its layers by brodmann.Sequential, Residual and Graph.",
         ),
-        (Returning(lambda x: (x, x)), {}, "Expected a network that returns one tensor of real numbers"),
-        (Returning(lambda x: x.argmax(1)), {}, "Expected a network that returns one tensor of real numbers"),
+        (
+            Returning(lambda x: (x, x)),
+            {},
+            "Expected a network that returns a tensor of real numbers, or several as a tuple or a",
+        ),
+        (
+            Returning(lambda x: x.argmax(1)),
+            {},
+            "Expected a network that returns a tensor of real numbers, or several as a tuple or a",
+        ),
         (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites what comes to it."),
         (
             Multiplying(lambda x, w: x @ w.t().softmax(0)),

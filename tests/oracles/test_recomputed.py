@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from brodmann import Adam, Local, Network, Recomputed, RMSNorm, Sequential, residual_mlp
+from brodmann import (
+    Adam,
+    AreaLinear,
+    Graph,
+    Local,
+    Network,
+    Rates,
+    Recomputed,
+    RMSNorm,
+    Sequential,
+    residual_mlp,
+)
 
 from .cases import LAYERS, PATHS
 
@@ -92,3 +103,23 @@ def test_the_norm_carries_errors_down_as_autograd_does(double: None) -> None:
     (expected,) = torch.autograd.grad(RMSNorm()(leaf), leaf, error)
     assert torch.equal(y, RMSNorm()(x))
     assert torch.allclose(pull_back(error), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_layer_of_several_places_that_routes_for_itself(double: None) -> None:
+    """Its router learns once all of its places are done: else the second place would be traced by another route."""
+    networks = []
+    for wrap in (lambda layer: layer, Recomputed):
+        torch.manual_seed(0)
+        nodes = {
+            "first": (wrap(AreaLinear(6, 6, areas=4, update=Adam())), "input"),
+            "bent": (nn.Tanh(), "first"),
+            "second": ("first", "bent"),
+            "readout": (AreaLinear(6, 3, areas=1, update=Adam()), "second"),
+        }
+        networks.append(Network(Graph(nodes), lr=0.1, rates=Rates(projection=20.0)))
+    x, y = torch.randn(48, 6), torch.randint(0, 3, (48,))
+    for _ in range(10):
+        losses = [float(network.learn(x, y)) for network in networks]
+    assert losses[0] == losses[1]
+    for one, other in zip(*(network.state_dict().values() for network in networks), strict=True):
+        assert torch.equal(one, other)

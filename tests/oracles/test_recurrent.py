@@ -229,7 +229,7 @@ class ReadsCells(Reader):
         ),
         (
             lambda: from_torch(nn.Sequential(nn.Linear(5, 5), nn.GRU(5, 6, batch_first=True)), (STEPS, 5)),
-            "Expected a network that returns one tensor of real numbers",
+            "Expected a network that returns (samples, ..., outputs), got (1, 11, 6) for 11 samples.",
         ),
         (
             lambda: from_torch(Reader(nn.GRU, "last", batch_first=True), (STEPS, 5), feedback="direct"),

@@ -157,7 +157,10 @@ class Slab(nn.Module):
 
     def target(self, lr: float, decay: float) -> Target:
         """Returns the weights with their state and rates, as what an update moves."""
-        return Target(self.value, self.states(), lr, decay)
+        state: dict[str, Any] = (
+            self._buffers
+        )  # all of them are the rule's, and a copy would cost a tenth of a small step
+        return Target(self.value, state, lr, decay)
 
     def make_room(self, slots: int) -> None:
         """Gets the memory that so many slots need, so that `resize` cannot fail.

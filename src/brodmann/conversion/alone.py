@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from ..several import Several, of_each
 from .followed import held_by, name_of
 from .in_place import writes
 
@@ -17,7 +18,7 @@ SPREADING = frozenset(_SPREADING.split())
 
 
 @torch.no_grad()
-def same_alone(several: fx.Graph, alone: fx.Graph, root: nn.Module, sample: Tensor) -> bool:
+def same_alone(several: fx.Graph, alone: fx.Graph, root: nn.Module, sample: Several) -> bool:
     """Whether what a network does for several samples is, for one, what it does for one.
 
     Both graphs must be the same calls of the same values, but for functions that leave the sample's values as they are,
@@ -41,10 +42,10 @@ class _Value(NamedTuple):
     number: int
 
 
-def _meaning(graph: fx.Graph, root: nn.Module, sample: Tensor, known: dict[str, int]) -> list[int]:
+def _meaning(graph: fx.Graph, root: nn.Module, sample: Several, known: dict[str, int]) -> list[int]:
     """Returns numbers that stand for the output of a graph, and for what it writes: equal ones for equal calls."""
     walk = _Spreading(deepcopy(root).eval(), graph=graph)
-    walk.run(sample.clone())
+    walk.run(of_each(Tensor.clone, sample))
     values: dict[fx.Node, _Value] = {}
     found = []
     for node in graph.nodes:

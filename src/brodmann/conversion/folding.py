@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,18 +11,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ..layers.graph import INPUT
+from ..several import of_each, parts_in
 from .batch_norms import FixedNorm
-from .steps import Step
+from .steps import Computation, Step
 
 
-def folded(steps: Sequence[Step]) -> list[Step]:
-    """Returns the steps with each batch norm in the map right below it, where nobody else reads that, or fixed."""
+def folded(computation: Computation) -> Computation:
+    """Returns the same with each batch norm in the map right below it, where nobody else reads that, or fixed."""
+    steps = computation.steps
     readers = Counter(source for step in steps for source in step.sources)
+    readers.update(parts_in(computation.outputs))
     places = Counter(id(step.operation) for step in steps)
     alone = {step.name for step in steps if places[id(step.operation)] == 1}
     found: dict[str, Step] = {}
-    names = {INPUT: INPUT}
+    names = {name: name for name in computation.inputs}
     for step in steps:
         norm = step.operation.norm if isinstance(step.operation, FixedNorm) else step.operation
         below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
@@ -37,7 +38,7 @@ def folded(steps: Sequence[Step]) -> list[Step]:
         else:
             names[step.name] = below.name
             found[below.name] = replace(below, operation=fused, after=step.after)
-    return list(found.values())
+    return replace(computation, steps=list(found.values()), outputs=of_each(names.__getitem__, computation.outputs))
 
 
 def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:

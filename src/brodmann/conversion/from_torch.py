@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -18,12 +19,13 @@ from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
 from ..layers import Images, Local, Sequential, TiedWeights
-from ..layers.graph import INPUT, Graph
+from ..layers.graph import Graph
+from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
 from ..updates import UpdateRule
 from .convertible import check_convertible, tied, warn_of_frozen, warn_of_new_norms
 from .counterparts import MAPS, channels_last, counterpart, tied_product
 from .folding import folded
-from .steps import Step, Tied, free_name, steps_of
+from .steps import Computation, Step, Tied, computed_by, free_name
 from .tracing import exclusively
 
 PROBES = 11
@@ -36,7 +38,7 @@ BATCH_NORMS = ("batch", "running")
 @torch.inference_mode(False)
 def from_torch(
     model: nn.Module,
-    shape: Sequence[int] | Tensor | None = None,
+    shape: Sequence[int] | Sequence[Sequence[int]] | Several | None = None,
     *,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack-equal",
@@ -71,22 +73,25 @@ def from_torch(
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: A network of one input and one output, whose ``forward`` does not depend on the numbers of a sample, nor
-            on how many samples come. It is followed as at inference: what it does only while training is left out, but
-            for what modules without parameters and `F.dropout` draw. What it asks of sizes, such as ``if x.dim() == 3``
-            or ``for step in range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for
-            that shape. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of
+        model: A network whose ``forward`` takes and returns tensors of samples, one or several, and does not depend on
+            the numbers of a sample, nor on how many samples come. Several come as its arguments, and go as a tuple or a
+            dictionary. It is followed as at inference: what it does only while training is left out, but for what
+            modules without parameters and `F.dropout` draw. What it asks of sizes, such as ``if x.dim() == 3`` or
+            ``for step in range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for that
+            shape. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of
             `torch.fx`.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens: at least two, since one alone does not tell
-            how rows lie, and a matrix outside of an `nn.Linear` becomes a `Product` then. Default None: what the
-            model's first layer takes, if that is an `nn.Linear`. Images may also come flat.
+            how rows lie, and a matrix outside of an `nn.Linear` becomes a `Product` then. Of a network of several
+            inputs a tuple of shapes or of samples, for its arguments in their order; or a dictionary of samples, whose
+            names are those of its arguments. The body takes the same. Default None: what the model's first layer
+            takes, if that is an `nn.Linear`. Images may also come flat.
         areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
             ``router`` and ``storage``.
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
             ``"kolen-pollack-mirrored"`` begins nearly so and copies nothing, ``"sign"`` needs no copy. Not
-            ``"direct"`` where there is a `Product`, or a weight is shared.
+            ``"direct"`` where there is a `Product`, a weight is shared, or several outputs go.
         update: See ``areas``.
         routing: See ``areas``.
         shared: See ``areas``.
@@ -102,7 +107,7 @@ def from_torch(
 
     Returns:
         A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
-        last: ``Network(from_torch(model), loss)`` learns on.
+        last: ``Network(from_torch(model), loss)`` learns on. Several tensors come and go as tuples or dictionaries.
 
     Raises:
         BrodmannError: The network cannot be followed, calls a map under ``torch.no_grad()``, has hooks on gradients,
@@ -119,17 +124,22 @@ def from_torch(
     numbers = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     kind = torch.promote_types(numbers.dtype, torch.get_default_dtype())
     sample = _sample(model, shape, kind)
-    if not sample.is_floating_point() and areas > 1 and routing == "network":
+    single = isinstance(sample, Tensor)
+    if areas > 1 and routing == "network" and not (single and sample.is_floating_point()):
         raise BrodmannError(
-            "Samples of whole numbers have no direction to route them by: choose routing='layer', where every layer "
-            "looks at what comes to it, or areas=1."
+            f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
+            "choose routing='layer', where every layer looks at what comes to it, or areas=1."
         )
-    steps = steps_of(model, sample, kind)
-    _check_untied(steps)
-    steps = folded(steps) if batch_norms == "running" else steps
+    _check_arguments(model, sample)
+    computation = computed_by(model, sample, kind)
+    _check_untied(computation.steps)
+    computation = folded(computation) if batch_norms == "running" else computation
+    steps, returned = computation.steps, computation.returned
+    if feedback == "direct" and len(returned) > 1:
+        raise BrodmannError(f"Direct feedback needs one output, and the model has {len(returned)}: choose another one.")
     parts = Parts(
-        sample[0].numel(),
-        steps[-1].after.shape[1 if steps[-1].after.ndim == 4 else -1],
+        sum(part[0].numel() for part in parts_in(sample)),
+        returned[0].after.shape[1 if returned[0].after.ndim == 4 else -1],
         areas,
         feedback,
         update=update,
@@ -142,24 +152,41 @@ def from_torch(
     )
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
-    body = parts.wrap(_body_of(steps, sample.shape[1:], parts))
+    body = parts.wrap(_body_of(computation, parts))
     if kind == torch.float64:
         body.double()  # its routers
     _check_equal(body, deepcopy(model).to("cpu", kind).eval(), sample)
     return body.to(numbers.device)
 
 
-def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Sequential | Graph:
+def _check_arguments(model: nn.Module, sample: Several) -> None:
+    """Raises where a model takes more, fewer or other arguments than come."""
+    asked = inspect.signature(model.forward)
+    try:
+        called_with(asked.bind, sample)
+    except TypeError as error:
+        raise BrodmannError(
+            f"{type(model).__name__}.forward({', '.join(map(str, asked.parameters.values()))}) does not take what "
+            f"comes, {error}: give a tuple of shapes or of samples, for its arguments in their order, or a dictionary "
+            "of samples by their names."
+        ) from None
+
+
+def _body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
     """Returns the steps as layers: one after the other, or as a graph where values part."""
+    steps, inputs = computation.steps, tuple(computation.inputs)
     nodes: dict[str, tuple[Any, ...]] = {}
     places: dict[int, list[Step]] = defaultdict(list)  # of each operation
     for step in steps:
         places[id(step.operation)].append(step)
     owners: dict[int, Step] = {}  # of those with parameters that stand in several places
-    first, output_rows = INPUT, steps[-1].rows_of(parts.outputs)
-    if len(shape) == 3:
-        first = free_name("images", {step.name for step in steps})
-        nodes[first] = (Local(Images(*shape)), INPUT)
+    output_rows = computation.returned[0].rows_of(parts.outputs)
+    read = {source for step in steps for source in step.sources}
+    images: dict[str, str] = {}  # what stands for inputs of images
+    for name, came in computation.inputs.items():
+        if came.ndim == 4 and name in read:
+            images[name] = free_name("images", {*inputs, *nodes, *(step.name for step in steps)})
+            nodes[images[name]] = (Local(Images(*came.shape[1:])), name)
     learning: set[str] = set()
     tied = _tied_weights(steps, parts)
     for step in steps:
@@ -168,7 +195,7 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
             learning.add(step.name)
             continue
         lowest = learning.isdisjoint(step.sources)
-        sources = tuple(first if source == INPUT else source for source in step.sources)
+        sources = tuple(images.get(source, source) for source in step.sources)
         if isinstance(step.operation, Tied):
             value, weights = step.sources
             nodes[step.name] = (tied_product(step, tied[weights], lowest=value not in learning), *sources)
@@ -193,12 +220,11 @@ def _body_of(steps: Sequence[Step], shape: Sequence[int], parts: Parts) -> Seque
         if layer.learns or not lowest:
             learning.add(step.name)
         nodes[step.name] = (layer, *sources)
-    if owners:
-        return Graph(nodes)
-    before = [INPUT, *nodes]
-    if all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False)):
+    before, last = [inputs[0], *nodes], next(reversed(nodes))
+    chain = all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False))
+    if chain and not owners and len(inputs) == 1 and computation.outputs == last:
         return Sequential(*(layer for layer, *_ in nodes.values()))
-    return Graph(nodes)
+    return Graph(nodes, inputs, computation.outputs)
 
 
 def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]:
@@ -232,17 +258,22 @@ def _held_by(part: nn.Module) -> list[nn.Parameter]:
 
 
 @torch.no_grad()
-def _check_equal(body: Layer, model: nn.Module, sample: Tensor) -> None:
+def _check_equal(body: Layer, model: nn.Module, sample: Several) -> None:
     """Raises where the body does not return what the model does for samples, or that returns something else later."""
-    theirs, later = (channels_last(model(sample.clone())) for _ in range(2))
-    if not _alike(theirs, later, 1e-3):
+
+    def alike(ours: Any, theirs: Any, tolerance: float) -> bool:
+        return all(_alike(*both, tolerance) for both in zip(parts_in(ours), parts_in(theirs), strict=True))
+
+    once, again = (called_with(model, of_each(Tensor.clone, sample)) for _ in range(2))
+    theirs, later = of_each(channels_last, once), of_each(channels_last, again)
+    if not alike(theirs, later, 1e-3):
         raise BrodmannError(
             f"{type(model).__name__} cannot be converted: it answers the same samples otherwise the second time. What "
             "it keeps from call to call, such as a state in an attribute, or draws at random, has to come with the "
             "samples, or go."
         )
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
-    if not _alike(body(sample), theirs, 0.1 if stored else 1e-3):
+    if not alike(body(sample), theirs, 0.1 if stored else 1e-3):
         raise BrodmannError(
             "The converted network does not return what the model does: one of its layers treats samples in a way that "
             "does not show, such as by hooks. Compose it by brodmann.Sequential."
@@ -254,13 +285,11 @@ def _alike(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
     return ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= tolerance * size
 
 
-def _sample(model: nn.Module, shape: Sequence[int] | Tensor | None, kind: torch.dtype) -> Tensor:
-    """Returns a few samples: those given, or random ones of the shape, or of what a model's first layer takes."""
-    if isinstance(shape, Tensor):
-        if shape.ndim < 2 or not len(shape):
-            raise BrodmannError(f"Expected a few samples, (samples, ...), got a tensor of shape {tuple(shape.shape)}.")
-        sample = shape[:PROBES].detach().cpu()
-        return sample.to(kind) if sample.is_floating_point() else sample
+def _sample(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
+    """Returns a few samples: those given, or random ones of a shape, or of what a model's first layer takes.
+
+    Several of them where samples, or shapes, are several.
+    """
     if shape is None:
         first = next(part for part in model.modules() if not any(True for _ in part.children()))
         if not isinstance(first, nn.Linear):
@@ -268,10 +297,37 @@ def _sample(model: nn.Module, shape: Sequence[int] | Tensor | None, kind: torch.
                 f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32)."
             )
         shape = (first.in_features,)
+    draws = torch.Generator().manual_seed(0)
+    several = isinstance(shape, Mapping) or (
+        isinstance(shape, tuple | list) and any(isinstance(part, Tensor | tuple | list) for part in shape)
+    )
+    if not several:
+        if isinstance(shape, Tensor) and shape.ndim < 2:
+            raise _expected_samples(shape)
+        return _samples(shape, kind, draws)
+    if isinstance(shape, Mapping) and not all(isinstance(name, str) for name in shape):
+        names = ", ".join(map(str, shape))
+        raise BrodmannError(f"Expected samples by the names of the model's arguments, got {names}.")
+    made = of_each(lambda part: _samples(part, kind, draws), shape)
+    given = [part for part in parts_in(shape) if isinstance(part, Tensor)]
+    return rows_of(made, slice(sample_count(given) if given else PROBES))
+
+
+def _samples(shape: Any, kind: torch.dtype, draws: torch.Generator) -> Tensor:
+    """Returns the first of samples, or random ones of a shape."""
+    if isinstance(shape, Tensor):
+        if not shape.ndim or not len(shape):
+            raise _expected_samples(shape)
+        sample = shape[:PROBES].detach().cpu()
+        return sample.to(kind) if sample.is_floating_point() else sample
     try:
         sizes = tuple(shape)
     except TypeError:
         raise BrodmannError(f"Expected the shape of a sample, such as (784,) or (3, 32, 32), got {shape!r}.") from None
     for size in sizes:
         check_whole(shape=size)
-    return torch.randn(PROBES, *sizes, generator=torch.Generator().manual_seed(0)).to(kind)
+    return torch.randn(PROBES, *sizes, generator=draws).to(kind)
+
+
+def _expected_samples(came: Tensor) -> BrodmannError:
+    return BrodmannError(f"Expected a few samples, (samples, ...), got a tensor of shape {tuple(came.shape)}.")

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import BrodmannError
+from ..several import Several, of_each, rows_of
 from .derivatives import WITHOUT_ERROR
 from .followed import IN_PLACE, in_one_memory, name_of, reads_numbers
 
@@ -17,7 +18,7 @@ RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 """Functions, and a method, that `nn.ReLU` stands for."""
 
 
-def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
+def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None:
     """Lets functions and modules that would write into their input return what they would write instead.
 
     Who reads the input later reads that in its place.
@@ -36,8 +37,8 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Tensor) -> None:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
     writing = [node for node in graph.nodes if writes(node, root)]
-    values = _values(graph, root, sample[:2]) if writing else {}
-    for found in (values, _values(graph, root, sample[:1]) if writing else {}):  # some are views of one sample alone
+    values, alone = (_values(graph, root, rows_of(sample, slice(n))) if writing else {} for n in (2, 1))
+    for found in (values, alone):  # some are views of one sample alone
         _check_views(graph, found, writing)
     # Into which nothing is written: `n += 1` makes another number.
     numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
@@ -99,12 +100,12 @@ def _overwrites(node: fx.Node) -> BrodmannError:
     return BrodmannError(f"{name_of(node)} cannot be converted: it overwrites what others read. Leave in-place out.")
 
 
-def _values(graph: fx.Graph, root: nn.Module, sample: Tensor) -> dict[fx.Node, Any]:
+def _values(graph: fx.Graph, root: nn.Module, sample: Several) -> dict[fx.Node, Any]:
     """Returns the values of samples, which a copy of the network computes as it stands; none where it fails."""
     walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
     try:
         with torch.no_grad():
-            walk.run(sample.clone())
+            walk.run(of_each(Tensor.clone, sample))
     except Exception:  # of samples of another shape than the network is made for, which is told later
         return {}
     return walk.env

@@ -141,6 +141,6 @@ def _fixed(graph: fx.Graph) -> set[fx.Node]:
 
 def _carries_numbers(value: Any) -> bool:
     """Whether a value is, or holds, a tensor through which errors may go down."""
-    if isinstance(value, tuple | list):
-        return any(map(_carries_numbers, value))
+    if isinstance(value, tuple | list | Mapping):
+        return any(map(_carries_numbers, value.values() if isinstance(value, Mapping) else value))
     return is_real(value) or is_complex(value)

@@ -18,6 +18,7 @@ from torch import Tensor, autocast, fx, nn
 from torch.fx.proxy import Attribute
 
 from ..errors import BrodmannError
+from ..several import Several
 from .followed import Followed, parts_of, reads_numbers
 from .values import Walks
 
@@ -60,11 +61,11 @@ class Answering(fx.Tracer):
     """Whether the network asked something that has another answer for one sample than for several."""
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
-    def __init__(self, sample: Tensor, *, alone: bool = False, constants: bool = False) -> None:
+    def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False) -> None:
         """Takes a few samples.
 
         Args:
-            sample: (samples, ...).
+            sample: (samples, ...), or several such tensors.
             alone: Whether it is one, whose answers are all that counts.
             constants: Whether what `FACTORIES` make of numbers alone becomes a node, too: its methods may then take
                 sizes, as in ``torch.zeros(1, 4).expand(len(x), -1)``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +17,14 @@ from torch.nn.modules.conv import _ConvNd
 from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
+from ..several import Several, of_each, parts_in, rows_of, sample_count
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import name_of
 from .in_place import RELUS
 from .products import depends_on, is_linear_in_both, matrix_of, swapped, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .ties import uses_of_parameters
-from .tracing import OfFunctions, one_line, traced
+from .tracing import OfFunctions, Root, one_line, traced
 from .training_mode import DROPOUTS
 from .transformers import linear_of, written_out
 
@@ -31,6 +32,7 @@ SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
+Outputs = str | tuple[str, ...] | dict[str, str]
 DEEPEST = 100
 """Functions that stand inside of each other at most."""
 
@@ -42,7 +44,7 @@ class Step:
     Attributes:
         name: Of its value.
         operation: A module that stands in the network, a module of its functions, or the tensor that it is.
-        sources: Names of the values that it reads, ``"input"`` for what comes to the network.
+        sources: Names of the values that it reads, steps or what comes to the network.
         before: Those values, of a few samples.
         after: Its value.
         each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
@@ -93,8 +95,29 @@ class Tied(nn.Module):
         self.product = product
 
 
-def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
-    """Returns the steps of a network in numbers of a kind, from a few samples (samples, ...); the last is its output.
+@dataclass(frozen=True)
+class Computation:
+    """What a network computes.
+
+    Attributes:
+        inputs: A few samples (samples, ...) of each tensor that comes to it, by name.
+        steps: Its steps, in their order.
+        outputs: Name of the step that it returns; or of several, as a tuple or a dictionary, as it returns them.
+    """
+
+    inputs: dict[str, Tensor]
+    steps: list[Step]
+    outputs: Outputs
+
+    @property
+    def returned(self) -> tuple[Step, ...]:
+        """The steps that it returns."""
+        steps = {step.name: step for step in self.steps}
+        return tuple(steps[name] for name in parts_in(self.outputs))
+
+
+def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computation:
+    """Returns what a network computes in numbers of a kind, from a few samples (samples, ...).
 
     A step is a module of PyTorch's own, a tensor that the network holds, or a function whose value is a tensor of real
     numbers; all else (sizes, masks, parts of tuples, what one other function alone needs) is computed inside of the
@@ -104,11 +127,11 @@ def steps_of(model: nn.Module, sample: Tensor, kind: torch.dtype) -> list[Step]:
     Raises:
         BrodmannError: The network cannot be followed, or a module does not take what comes to it.
     """
-    root = nn.Sequential(written_out(deepcopy(model)).to("cpu", kind)).eval()
+    root = Root(written_out(deepcopy(model)).to("cpu", kind), sample).eval()
     with torch.enable_grad():  # so that what was made of parameters says so
         graph = traced(root, sample)
     with torch.no_grad():
-        return _Walk(graph, sample).steps()
+        return _Walk(graph, sample).computation()
 
 
 def said(module: nn.Module) -> str:
@@ -127,9 +150,10 @@ def _is_plain(node: fx.Node) -> bool:
 class _Walk(fx.Interpreter):
     """One walk through the graph of a network with a few samples; ``env`` holds the results of nodes."""
 
-    def __init__(self, root: fx.GraphModule, sample: Tensor) -> None:
+    def __init__(self, root: fx.GraphModule, sample: Several) -> None:
         super().__init__(root, garbage_collect_values=False)
-        self.sample = sample
+        self.sample, self.count = sample, sample_count(sample)
+        self.inputs = _named(sample)
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
         self.provenance = Provenance(root.graph, root)
         self.uses = uses_of_parameters(root.graph, root, self.provenance.moved)
@@ -138,14 +162,19 @@ class _Walk(fx.Interpreter):
         self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
-    def steps(self) -> list[Step]:
-        """Returns the steps in their order."""
+    def computation(self) -> Computation:
+        """Returns the steps in their order, and what comes and goes."""
         steps = []
         given, *nodes, output = self.graph.nodes
-        self.env[given], self.names[given] = self.sample, INPUT
-        self.alone.env[given] = self.sample[:1]
+        self.env[given], self.alone.env[given] = self.sample, rows_of(self.sample, slice(1))
+        if isinstance(self.sample, Tensor):
+            self.names[given] = INPUT
         for node in nodes:
             self.env[node] = self._result(node)
+            if given in node.all_input_nodes and given not in self.names:  # one of several inputs
+                self.names[node] = next(name for name, part in self.inputs.items() if part is self.env[node])
+                self.provenance.note(node, self.env, None)
+                continue
             if any(self.env[node] is self.env[read] for read in node.all_input_nodes):  # errors go through it as before
                 node.meta.pop(WITHOUT_ERROR, None)
             if isinstance(node.target, OwnDerivative):
@@ -156,17 +185,26 @@ class _Walk(fx.Interpreter):
             elif (step := self._step(node)) is not None:
                 self.names[node] = step.name
                 steps.append(step)
-        (result,) = output.args
-        if not isinstance(result, fx.Node) or result not in self.names:
-            raise BrodmannError("Expected a network that returns one tensor of real numbers, got one of other output.")
-        shape = tuple(self.env[result].shape)
-        if len(shape) < 2 or shape[0] != len(self.sample):
-            raise BrodmannError(
-                f"Expected a network that returns (samples, ..., outputs), got {shape} for {len(self.sample)} samples."
-            )
-        read = {source for step in steps for source in step.sources}
+        outputs = of_each(self._output, output.args[0])
+        needed = {source for step in steps for source in step.sources}.union(parts_in(outputs))
         # Others became weights of products, or buffers of functions.
-        return [step for step in steps if step.name in read or step is steps[-1]]
+        return Computation(self.inputs, [step for step in steps if step.name in needed], outputs)
+
+    def _output(self, node: Any) -> str:
+        name = self.names.get(node) if isinstance(node, fx.Node) else None
+        if name is None or name in self.inputs:
+            value = self.env[node] if isinstance(node, fx.Node) else node
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise BrodmannError(
+                "Expected a network that returns a tensor of real numbers, or several as a tuple or a dictionary, got "
+                f"{'what came to it' if name else kind}."
+            )
+        shape = tuple(self.env[node].shape)
+        if len(shape) < 2 or shape[0] != self.count:
+            raise BrodmannError(
+                f"Expected a network that returns (samples, ..., outputs), got {shape} for {self.count} samples."
+            )
+        return name
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         """Returns the module that a node calls, if it does."""
@@ -183,7 +221,8 @@ class _Walk(fx.Interpreter):
             result = self.run_node(node)
         except Exception as error:  # of whatever the network does with samples of a shape that it is not made for
             came = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
-            hint = f"check shape={tuple(self.sample.shape[1:])}"
+            shapes = [tuple(part.shape[1:]) for part in parts_in(self.sample)]
+            hint = f"check shape={shapes[0] if len(shapes) == 1 else tuple(shapes)}"
             if node.target is functional.embedding:
                 hint = "give a few samples as they are, whole numbers, instead of a shape"
             raise BrodmannError(
@@ -217,7 +256,7 @@ class _Walk(fx.Interpreter):
             return None
         operation, read = self._operation(node)
         step = self._of(node, operation, read)
-        return replace(step, each=len(step.after) // len(self.sample)) if isinstance(operation, nn.Linear) else step
+        return replace(step, each=len(step.after) // self.count) if isinstance(operation, nn.Linear) else step
 
     def _of_module(self, node: fx.Node, module: nn.Module) -> Step:
         """Returns the step of a module."""
@@ -271,7 +310,7 @@ class _Walk(fx.Interpreter):
         if node not in self.provenance.moved:
             return 0
         result, (read, *_) = self.env[node], node.all_input_nodes
-        each, more = divmod(len(result), len(self.sample))
+        each, more = divmod(len(result), self.count)
         lie_by_samples = self._lie_by_samples(read)
         if each == 1 and not more and not lie_by_samples:
             raise BrodmannError(
@@ -281,7 +320,7 @@ class _Walk(fx.Interpreter):
             )
         if more or not each or not lie_by_samples:
             raise BrodmannError(
-                f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {len(self.sample)} "
+                f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} "
                 "samples, is not one of samples, or of equally many rows of each, one sample after the other."
             )
         if each > 1 and isinstance(module, _ConvNd):
@@ -302,7 +341,7 @@ class _Walk(fx.Interpreter):
         first: Tensor = self.alone.env[node]
         near = 1e-3 * float(came.abs().max()) if came.is_floating_point() else 0.0
         rows = came[: len(first)]
-        return len(first) * len(self.sample) == len(came) and torch.allclose(first, rows, rtol=0.0, atol=near)
+        return len(first) * self.count == len(came) and torch.allclose(first, rows, rtol=0.0, atol=near)
 
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
@@ -327,9 +366,9 @@ class _Walk(fx.Interpreter):
             )
         if self.uses[id(weight)] > 1:
             return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
-        of_samples = node in self.provenance.moved and not len(self.env[node]) % len(self.sample)
+        of_samples = node in self.provenance.moved and not len(self.env[node]) % self.count
         unshared = id(weight) not in self.of_modules
-        if turns_alone(inside) and unshared and of_samples and len(self.sample) > 1 and self._lie_by_samples(value):
+        if turns_alone(inside) and unshared and of_samples and self.count > 1 and self._lie_by_samples(value):
             matrix = matrix_of(product, self.env[value], weight)
             if matrix is not None:
                 return linear_of(matrix, None).eval(), [value]
@@ -392,7 +431,16 @@ class _Walk(fx.Interpreter):
         """Returns a name for the value of a node, that of its module or tensor where it has one."""
         held = node.op in ("call_module", "get_attr")
         name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
-        return free_name(name, RESERVED.union(self.names.values()))
+        return free_name(name, RESERVED.union(self.inputs, self.names.values()))
+
+
+def _named(sample: Several) -> dict[str, Tensor]:
+    """Returns what comes to a network by name: the one tensor as ``input``, those of a tuple with their numbers."""
+    if isinstance(sample, Tensor):
+        return {INPUT: sample}
+    if isinstance(sample, Mapping):
+        return dict(sample)
+    return {f"{INPUT}_{place}": part for place, part in enumerate(sample)}
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

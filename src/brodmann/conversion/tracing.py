@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property, partial, wraps
 from threading import RLock
 from typing import Any, ParamSpec, TypeVar
 
+import numpy
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -19,6 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
+from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
@@ -59,7 +61,24 @@ def exclusively(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def traced(root: nn.Sequential, sample: Tensor) -> fx.GraphModule:
+class Root(nn.Sequential):
+    """A network in a module whose one argument is what comes to it: a tensor, or a tuple or a dictionary of some."""
+
+    def __init__(self, network: nn.Module, sample: Several) -> None:
+        """Takes the network, and a few samples in the form in which they come."""
+        super().__init__(network)
+        self.alone, self.named = isinstance(sample, Tensor), isinstance(sample, Mapping)
+        self.places: tuple[Any, ...] = tuple(sample if isinstance(sample, Mapping) else range(len(sample)))
+
+    def forward(self, x: Any) -> Any:
+        """Calls the network."""
+        if self.alone:
+            return self[0](x)
+        parts = {place: x[place] for place in self.places}
+        return called_with(self[0], parts if self.named else tuple(parts.values()))
+
+
+def traced(root: Root, sample: Several) -> fx.GraphModule:
     """Returns what a network computes, the modules of PyTorch and maps of other classes being single steps of it.
 
     Functions and modules that would write into their input return what they would write instead. Biases of functions
@@ -126,6 +145,10 @@ class _StopsAtMaps(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Followed(node, self)
 
+    def create_arg(self, a: Any) -> Any:
+        # NumPy's numbers pass for Python's, and are written as `np.float64(...)` into code that knows no `np`.
+        return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
+
     def create_proxy(
         self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *others: Any, **more: Any
     ) -> Any:
@@ -171,7 +194,7 @@ class OfFunctions(fx.Tracer):
         return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Graph:
+def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
     answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
     for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True)):
         tracer = of_a_kind()
@@ -180,7 +203,7 @@ def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Gr
             with _unchanged(root), whole_functions():
                 graph = tracer.trace(root)
             if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
-                _check_alone(root, sample[:1], graph, tracer)
+                _check_alone(root, rows_of(sample, slice(1)), graph, tracer)
             return graph
         except BrodmannError:
             raise
@@ -192,7 +215,7 @@ def _graph(root: nn.Sequential, sample: Tensor, whole: Collection[str]) -> fx.Gr
     )
 
 
-def _check_alone(root: nn.Sequential, sample: Tensor, graph: fx.Graph, several: _Answers) -> None:
+def _check_alone(root: Root, sample: Several, graph: fx.Graph, several: _Answers) -> None:
     """Raises where a graph that was made for several samples does for one what the network would not do."""
     tracer = _Answers(sample, alone=True, constants=several.constants)
     tracer.others = several.others

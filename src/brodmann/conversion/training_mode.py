@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
+from ..several import Several, of_each
 from .batch_norms import KeptNorm
 from .followed import arguments_of, name_of
 
@@ -56,7 +57,7 @@ def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
 
 
 @torch.no_grad()
-def taking_one_tensor(root: nn.Module, sample: Tensor) -> list[str]:
+def taking_one_tensor(root: nn.Module, sample: Several) -> list[str]:
     """Returns the names of the modules without parameters and buffers that take one tensor and return one."""
     names = {part: name for name, part in root.named_modules() if not [*part.parameters(), *part.buffers()]}
     found: dict[str, bool] = {}
@@ -69,7 +70,7 @@ def taking_one_tensor(root: nn.Module, sample: Tensor) -> list[str]:
         for part in names:
             hooks.enter_context(part.register_forward_hook(look, with_kwargs=True))
         try:
-            root(sample.clone())
+            root(of_each(Tensor.clone, sample))
         except Exception:  # of samples of another shape than the network is made for, which is told later
             return []
     return [name for name, single in found.items() if single]

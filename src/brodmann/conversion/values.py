@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx, nn
 
+from ..several import Several, of_each, rows_of, sample_count
 from .followed import asks_metadata, in_one_memory, name_of
 
 RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount")
@@ -33,11 +34,13 @@ class Walks:
         ragged: Nodes whose sizes do.
     """
 
-    def __init__(self, sample: Tensor, *, alone: bool = False) -> None:
+    def __init__(self, sample: Several, *, alone: bool = False) -> None:
         """Takes samples (samples, ...), repeated where there are too few; or one ``alone``, and there is no other."""
-        many = torch.cat([sample] * (1 + MANY // len(sample)))[:MANY]
-        batches = (sample,) * 3 if alone else (many[: max(3, len(sample))], many[:2], many)
-        self._few, self._two, self._many, self._one = map(_Values, (*batches, sample[:1]))
+        count = sample_count(sample)
+        many = of_each(lambda part: torch.cat([part] * (1 + MANY // count))[:MANY], sample)
+        some = (rows_of(many, slice(number)) for number in (max(3, count), 2, MANY))
+        batches = (sample,) * 3 if alone else some
+        self._few, self._two, self._many, self._one = map(_Values, (*batches, rows_of(sample, slice(1))))
         self.numbers: set[fx.Node] = set()
         self.ragged: set[fx.Node] = set()
 
@@ -119,7 +122,7 @@ class Walks:
 class _Values:
     """What nodes come to for a batch."""
 
-    def __init__(self, batch: Tensor) -> None:
+    def __init__(self, batch: Several) -> None:
         """Takes samples (samples, ...)."""
         self.batch, self.of = batch, dict[fx.Node, Any]()
         self._done: set[fx.Node] = set()
@@ -153,7 +156,7 @@ class _Values:
     def _value(self, node: fx.Node, root: nn.Module, held: Mapping[str, Tensor]) -> Any:
         """Computes a node; what it overwrites is a copy, and what the network holds is what it held at first."""
         if node.op == "placeholder":
-            return self.batch.clone()
+            return of_each(Tensor.clone, self.batch)
         target: Any = node.target
         if node.op == "get_attr":
             value = held[target] if target in held else operator.attrgetter(target)(root)

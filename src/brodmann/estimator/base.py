@@ -202,8 +202,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "activation": self.activation,
         }
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
-            if self.optimiser == "rls":
-                self.network_ = Network(stream_mlp(**sizes))
+            if update_rule(self.optimiser).recursive:
+                self.network_ = Network(stream_mlp(**sizes, update=update_rule(self.optimiser)))
             else:
                 builder = residual_mlp if self.residual else mlp
                 update = update_rule(self.optimiser, decay=decay)
@@ -237,7 +237,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     @property
     def _recursive(self) -> bool:
         """Whether the fitted network learns by recursive least squares; before there is one, whether it will."""
-        return self.network_.recursive if hasattr(self, "network_") else self.optimiser == "rls"
+        return self.network_.recursive if hasattr(self, "network_") else update_rule(self.optimiser).recursive
 
     def _schedule(self) -> Schedule:
         """Checks the settings of the loop and returns it."""

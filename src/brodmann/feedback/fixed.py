@@ -73,7 +73,7 @@ class Direct(Feedback):
         """See `Feedback.error`."""
         if signal.output_error is None:
             raise BrodmannError(
-                "Direct feedback needs the output error: train through Network.learn, or set it in the context."
+                "Direct feedback needs the error of one output: train through Network.learn, or set it in the context."
             )
         count, outputs = signal.output_error.shape
         if outputs != len(self.matrix):

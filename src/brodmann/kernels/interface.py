@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,16 +45,20 @@ class KnownRule(NamedTuple):
     beta1: float
     beta2: float
     epsilon: float
-    state: tuple[str, ...]
+    state: frozenset[str]
 
 
 def known_rule(rule: UpdateRule) -> KnownRule | None:
     """Returns what kernels know of a rule, None for one of which they know nothing, as of a class of one's own."""
-    if type(rule) is Adam:
-        return KnownRule(2, rule.beta1, rule.beta2, rule.epsilon, ("first", "second", "steps"))
-    if type(rule) is SGD:
-        return KnownRule(int(rule.momentum > 0), rule.momentum, 0.0, 0.0, ("velocity",) if rule.momentum else ())
-    return None
+    return _known(rule) if type(rule) in (Adam, SGD) else None
+
+
+@lru_cache
+def _known(rule: Any) -> KnownRule:
+    state = frozenset(rule.state_shapes(()))
+    if isinstance(rule, Adam):
+        return KnownRule(2, rule.beta1, rule.beta2, rule.epsilon, state)
+    return KnownRule(int(rule.momentum > 0), rule.momentum, 0.0, 0.0, state)
 
 
 def rounding_seed(weight: Tensor) -> int:

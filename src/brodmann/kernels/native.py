@@ -99,7 +99,7 @@ def _given(target: Target) -> tuple[Any, ...]:
     return weight.data_ptr(), first, second, steps, target.lr, target.decay, rounding_seed(weight)
 
 
-def _fit(names: Sequence[str], targets: Sequence[Target], bias: Target | None, delta: Tensor, x: Tensor) -> bool:
+def _fit(names: frozenset[str], targets: Sequence[Target], bias: Target | None, delta: Tensor, x: Tensor) -> bool:
     """Whether the kernels can move these: what they hold is of the kinds of number they sum in, and lies in order."""
     stored, summed = targets[0].weight.dtype, delta.dtype
     if x.dtype != summed or not x.is_cpu:
@@ -110,9 +110,9 @@ def _fit(names: Sequence[str], targets: Sequence[Target], bias: Target | None, d
     return bias is None or (bias.weight.dtype == summed and _walkable(bias, names, summed))
 
 
-def _walkable(target: Target, names: Sequence[str], summed: torch.dtype) -> bool:
+def _walkable(target: Target, names: frozenset[str], summed: torch.dtype) -> bool:
     state = target.state
-    if state.keys() != set(names) or not target.weight.is_contiguous():
+    if state.keys() != names or not target.weight.is_contiguous():
         return False
     for name, tensor in state.items():
         if tensor.dtype != (torch.int64 if name == "steps" else summed) or not tensor.is_contiguous():

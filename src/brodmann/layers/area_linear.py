@@ -233,7 +233,7 @@ class AreaLinear(Gathering):
         """
         self.check_error(trace, error)
         error = context.received(self, error)
-        route, router = trace.route, self.router
+        route = trace.route
         signal = self._signal(trace, error, context)
         below = self._below(signal, trace) if send else None
         lr = context.lr_of(self)
@@ -241,12 +241,10 @@ class AreaLinear(Gathering):
             route.gate_error.add_(gathered((signal.delta * trace.own).sum(1), len(route.u)))
         if lr and route is not None and route.grows:
             route.pulls.add_(gathered(sketch(signal.part_delta, trace.x, self.place), len(route.u)))
-        if lr and trace.groups.rows:
-            if context.weight is not None and self.update_rule.repeats:
+        if lr:
+            if context.weight is not None and self.update_rule.repeats and trace.groups.rows:
                 signal = signal.repeated(context.weight)
-            self.hand_over((signal, self._area_rate(route, context.rates)), context)
-        if lr and router is not None and route is not None:
-            learn_choice(router, self.children(), route, lr * context.rates.projection, context.weight)
+            self.hand_over((signal, route), context)
         return below
 
     @unrecorded
@@ -259,9 +257,17 @@ class AreaLinear(Gathering):
         return self._below(self._signal(trace, context.clipped(error), context), trace)
 
     @unrecorded
-    def move(self, parts: list[tuple[Signal, float]], context: Context) -> None:
-        """Moves every weight but the router's: by signals, each with the multiple of the rate for areas."""
-        signal, (_, area_rate) = Signal.joined([part for part, _ in parts]), parts[0]
+    def move(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
+        """Moves every weight by signals, each with the route of its rows; then a router of its own by the routes."""
+        if signals := [signal for signal, _ in parts if signal.groups.rows]:
+            self._move(Signal.joined(signals), self._area_rate(parts[0][1], context.rates), context)
+        if self.router is not None:
+            rate = context.lr_of(self) * context.rates.projection
+            for _, route in parts:
+                assert route is not None
+                learn_choice(self.router, self.children(), route, rate, context.weight)
+
+    def _move(self, signal: Signal, area_rate: float, context: Context) -> None:
         rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
         area_decay = decay + self.pooling
         x, delta, groups = signal.x, signal.delta, signal.groups

@@ -238,7 +238,8 @@ class Routed(Container):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
-        route = choose_areas(self.router, [self.body], self._rows(x), context.weight, recruits=context.lr > 0)
+        recruits = context.lr_of(self) > 0
+        route = choose_areas(self.router, [self.body], self._rows(x), context.weight, recruits=recruits)
         y, trace = trace_of(self.body, x, context._replace(route=route))
         return y, (route, trace)
 
@@ -247,9 +248,9 @@ class Routed(Container):
         """Error pass."""
         route, inner = trace
         below = self.body.learn(inner, error, context._replace(route=route))
-        if context.lr:
-            rate = context.lr * context.rates.projection
-            learn_choice(self.router, [self.body], route, rate, context.weight)
+        lr = context.lr_of(self)
+        if lr:
+            learn_choice(self.router, [self.body], route, lr * context.rates.projection, context.weight)
         return below
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

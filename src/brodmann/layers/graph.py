@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from ..errors import BrodmannError
 from ..layer import Container, Context, Gathering, Layer, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route
+from ..several import Several, of_each, parts_in
 from .local import Local
 from .tied import TiedProduct
 
@@ -26,13 +27,21 @@ class Graph(Container):
 
         Graph({"wide": (layer, "input"), "both": (lambda x, y: torch.cat((x, y), -1), "input", "wide")})
 
+    Several values may come to it and leave it, as ``inputs`` and ``outputs`` say: features beside an image, the heads
+    of several tasks. No error leaves a graph of several inputs, below which nothing learns.
+
     A layer may stand in several nodes: all but the first name one before, as in ``"again": ("wide", "both")``. Each
     sends its error down by the layer's weights and feedback as they were before the step, and then the layer moves
     once, by the gradients of all of them: rows of the nodes count as rows of one batch. A router that it has for itself
     learns from each node in turn, and ``clip`` limits the error of each.
     """
 
-    def __init__(self, nodes: Mapping[str, tuple[Any, ...]]) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, tuple[Any, ...]],
+        inputs: Sequence[str] = (INPUT,),
+        outputs: str | Sequence[str] | Mapping[str, str] | None = None,
+    ) -> None:
         """Takes the nodes from input to output.
 
         Args:
@@ -40,15 +49,21 @@ class Graph(Container):
                 of what it reads, ``"input"`` for what comes to the graph. Layers read one value, a `TiedProduct` its
                 weights behind that. An operation without parameters takes as many tensors as it reads, see `Local`. A
                 layer that reads nothing, see `Constant` and `TiedWeights`, may stand for a tensor of its own.
+            inputs: Names of what comes to the graph. Of several, a tuple in this order comes, or a dictionary by these
+                names. Default one, ``"input"``.
+            outputs: Node that is returned; or nodes, of which a tuple is, or by names of their own a dictionary. What
+                comes as an error has that form, too. Default the last node.
 
         Raises:
-            BrodmannError: There are no nodes, a name is taken or unknown, a layer reads several values, nobody reads a
-                node, one sends no error down to others that learn, or one that stands in several places holds what
-                moves at every error, such as a `BatchNorm` or a layer of your own that is no `Gathering`.
+            BrodmannError: There are no nodes, inputs or outputs, a name is taken or unknown, a layer reads several
+                values, nobody reads a node that is no output, one sends no error down to others that learn, or one that
+                stands in several places holds what moves at every error, such as a `BatchNorm` or a layer of your own
+                that is no `Gathering`.
         """
         super().__init__()
         if not isinstance(nodes, Mapping) or not nodes:
             raise BrodmannError(f"Expected nodes of a Graph as a dictionary with at least one, got {nodes!r}.")
+        self.inputs = _names("inputs", inputs)
         self.nodes = nn.ModuleDict()
         self.sources: dict[str, tuple[str, ...]] = {}
         self.again: dict[str, str] = {}  # nodes whose layer is that of another one
@@ -59,27 +74,32 @@ class Graph(Container):
                     f"{node!r}."
                 )
             self._add(name, node[0], node[1:])
-        self.output = name
-        unread = self.sources.keys() - {source for read in self.sources.values() for source in read} - {self.output}
+        self.outputs: Any = of_each(str, name if outputs is None else outputs)
+        returned = set(parts_in(self.outputs))
+        if not returned or not returned.issubset(self.sources):
+            came = ", ".join(map(str, parts_in(self.outputs))) or "none"
+            raise BrodmannError(f"Expected outputs of this Graph among {', '.join(self.sources)}, got {came}.")
+        unread = self.sources.keys() - {source for read in self.sources.values() for source in read} - returned
         if unread:
             raise BrodmannError(
                 f"Nobody reads {', '.join(sorted(unread))} of this Graph: leave out what leads nowhere."
             )
-        self._last_reader = {source: name for name, read in self.sources.items() for source in read}
+        readers = {source: name for name, read in self.sources.items() for source in read}
+        self._last_reader = {source: name for source, name in readers.items() if source not in returned}
         self._late = self._moving_late()
         for name in self._silent():
             value = self.sources[name][0]  # what else it reads are tied weights, to which their gradient goes
-            if any(self.layer_of(lower).learns for lower in {value, *self._below(value)} - {INPUT}):
+            if any(self.layer_of(lower).learns for lower in {value, *self._below(value)}.difference(self.inputs)):
                 raise self._without_feedback(name)
 
     def _add(self, name: str, part: Any, sources: tuple[str, ...]) -> None:
         """Takes a node."""
-        taken = name == INPUT or name in self.sources or (isinstance(name, str) and hasattr(self.nodes, name))
+        taken = name in self.inputs or name in self.sources or (isinstance(name, str) and hasattr(self.nodes, name))
         if not isinstance(name, str) or "." in name or not name or taken:
             raise BrodmannError(f"A node of a Graph cannot be called {name!r}: choose another name.")
         for source in sources:
-            if not isinstance(source, str) or (source != INPUT and source not in self.sources):
-                known = ", ".join([INPUT, *self.sources])
+            if not isinstance(source, str) or source not in (*self.inputs, *self.sources):
+                known = ", ".join([*self.inputs, *self.sources])
                 raise BrodmannError(f"Node '{name}' reads '{source}', which is none of those before it: {known}.")
         owner = self.again.get(part, part) if isinstance(part, str) else None
         if owner is not None:
@@ -94,7 +114,9 @@ class Graph(Container):
         elif not isinstance(part, Layer):
             part = Local(part)
         if part.reads and not sources:
-            raise BrodmannError(f"Node '{name}' names nothing to read: name it behind the layer, such as '{INPUT}'.")
+            raise BrodmannError(
+                f"Node '{name}' names nothing to read: name it behind the layer, such as '{self.inputs[0]}'."
+            )
         if owner is None and part.learns and any(part is other for other in self.nodes.values()):
             raise BrodmannError(
                 f"The layer of node '{name}' stands in another one too, and would move twice: put that node's name in "
@@ -115,7 +137,7 @@ class Graph(Container):
 
     def _check_tied(self, name: str, part: TiedProduct, sources: tuple[str, ...]) -> None:
         """Raises where a product by tied weights reads anything else than a value and those."""
-        if len(sources) != 2 or sources[1] == INPUT or self.layer_of(sources[1]) is not part.weights:
+        if len(sources) != 2 or sources[1] in self.inputs or self.layer_of(sources[1]) is not part.weights:
             raise BrodmannError(
                 f"Node '{name}' is a TiedProduct: expected it to read a value and the node of its TiedWeights, got "
                 f"{', '.join(sources)}."
@@ -130,7 +152,7 @@ class Graph(Container):
         found: set[str] = set()
         waiting = [name]
         while waiting:
-            new = {source for source in self.sources.get(waiting.pop(), ()) if source != INPUT} - found
+            new = set(self.sources.get(waiting.pop(), ())).difference(self.inputs) - found
             found |= new
             waiting.extend(new)
         return found
@@ -151,38 +173,54 @@ class Graph(Container):
 
     @property
     def sends_down(self) -> bool:
-        """Whether all of its nodes do: else the error of its input would lack a part."""
-        return not self._silent()
+        """Whether all of its nodes do, else the error of its input would lack a part; no graph of several inputs."""
+        return len(self.inputs) == 1 and not self._silent()
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
+    def forward(self, x: Several, choice: Route | Choice | None = None) -> Any:
         """Inference."""
-        values: dict[str, Any] = {INPUT: x}
+        values = self._given(x)
         for name in self.sources:
             values[name] = self.layer_of(name)(self._read(name, values), choice)
-        return values[self.output]  # type: ignore[no-any-return]
+        return of_each(values.__getitem__, self.outputs)
 
     @unrecorded
-    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+    def trace(self, x: Several, context: Context) -> tuple[Any, dict[str, Any]]:
         """Learning forward pass."""
-        values: dict[str, Any] = {INPUT: x}
+        values = self._given(x)
         traces = {}
         for name in self.sources:
             values[name], traces[name] = trace_of(self.layer_of(name), self._read(name, values), context)
-        return values[self.output], traces
+        return of_each(values.__getitem__, self.outputs), traces
+
+    def _given(self, x: Any) -> dict[str, Any]:
+        """Returns what comes to the graph, by name."""
+        if isinstance(x, Mapping) and x.keys() == set(self.inputs):
+            return dict(x)
+        if isinstance(x, tuple | list) and len(x) == len(self.inputs):
+            return dict(zip(self.inputs, x, strict=True))
+        if len(self.inputs) == 1 and not isinstance(x, Mapping | tuple | list):
+            return {self.inputs[0]: x}
+        came = f"{', '.join(map(str, x))}" if isinstance(x, Mapping) else f"{len(parts_in(x))}"
+        raise BrodmannError(
+            f"Expected a tuple of {len(self.inputs)} tensors for this Graph, {', '.join(self.inputs)}, or a dictionary "
+            f"by these names, got {came}."
+        )
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:
         """Returns what a node reads: a tensor, or a tuple of several; lets go of values that nobody reads after it."""
-        sources = self.sources[name] or (INPUT,)  # which a constant leaves alone
+        sources = self.sources[name] or self.inputs[:1]  # which a constant leaves alone
         read = tuple(values[source] for source in sources)
-        for source in set(self.sources[name]) - {INPUT}:
-            if self._last_reader[source] == name:
+        for source in set(self.sources[name]).difference(self.inputs):
+            if self._last_reader.get(source) == name:
                 del values[source]
         return read[0] if len(read) == 1 else read
 
     @unrecorded
-    def learn(self, trace: dict[str, Any], error: Tensor, context: Context) -> Tensor | None:
-        """Error pass from the output to the input."""
-        errors: dict[str, Tensor] = {self.output: error}
+    def learn(self, trace: dict[str, Any], error: Several, context: Context) -> Tensor | None:
+        """Error pass from the outputs to the input."""
+        errors: dict[str, Tensor] = {}
+        for name, part in zip(parts_in(self.outputs), parts_in(error), strict=True):
+            errors[name] = errors[name] + part if name in errors else part
         gathered: dict[Gathering, list[Any]] = {}
         late = self._late if context.gathered is None else set()
         gathering = context._replace(gathered=gathered) if late else context
@@ -202,15 +240,18 @@ class Graph(Container):
                     errors[source] = errors[source] + part if source in errors else part
         for layer, parts in gathered.items():
             layer.move(parts, context)
-        below = errors.get(INPUT)
+        below = errors.get(self.inputs[0])
         return below if below is None or self.sends_down else None
 
     def extra_repr(self) -> str:
         """Shown by print(network): what each node reads."""
         layers = {name: f" ({owner} again)" for name, owner in self.again.items()}
-        return "\n".join(
+        lines = [
             f"{name}{layers.get(name, '')} <- {', '.join(read) or 'nothing'}" for name, read in self.sources.items()
-        )
+        ]
+        if not isinstance(self.outputs, str):
+            lines.append(f"returns {', '.join(parts_in(self.outputs))}")
+        return "\n".join(lines)
 
     def _without_feedback(self, name: str) -> BrodmannError:
         kind = type(self.layer_of(name)).__name__
@@ -230,3 +271,15 @@ def _check_gathers(name: str, layer: nn.Module) -> None:
                 "step: of those that learn, AreaLinear, Product, Constant, TiedWeights and what is made of them may "
                 "stand in several nodes, and a layer of your own that is a brodmann.layer.Gathering."
             )
+
+
+def _names(kind: str, names: Any) -> tuple[str, ...]:
+    """Returns names as a tuple.
+
+    Raises:
+        BrodmannError: They are none, or one stands there twice.
+    """
+    found = () if isinstance(names, str) else tuple(names)
+    if not found or not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):
+        raise BrodmannError(f"Expected {kind} of a Graph as a tuple of different names, got {names!r}.")
+    return found

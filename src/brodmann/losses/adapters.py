@@ -83,11 +83,20 @@ class PyTorchLoss:
 
 
 class OwnLoss:
-    """A loss of your own that may be called without weights of samples: ``loss(output, target)``."""
+    """A loss of your own: ``loss(output, target)``, ``loss(output, target, weight)``, or both.
 
-    def __init__(self, loss: Callable[..., Tensor], *, weighted: bool) -> None:
-        """Wraps a callable; ``weighted`` says whether its third argument is the weight. `Network` does it by itself."""
-        self.loss, self.weighted = loss, weighted
+    A module is held by it as a loss, not as a part of the network, whose files would else hold its buffers.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], *, alone: bool, weighted: bool) -> None:
+        """Wraps a callable. `Network` does it by itself.
+
+        Args:
+            loss: What is called.
+            alone: Whether it may be called without a weight.
+            weighted: Whether its third argument is the weight.
+        """
+        self.loss, self.alone, self.weighted = loss, alone, weighted
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., outputs), the loss's target, weight (batch, ...) or None; returns a scalar.
@@ -96,7 +105,7 @@ class OwnLoss:
             BrodmannError: There are weights of samples, and the loss takes none.
         """
         _follow(self.loss, output)
-        if weight is None:
+        if weight is None and self.alone:
             return self.loss(output, target)
         if not self.weighted:
             raise _takes_no_weights(self.loss)
@@ -122,12 +131,12 @@ def as_loss(loss: Any) -> Loss:
     function = loss.func if isinstance(loss, partial) else loss
     if isinstance(loss, _Loss) or getattr(function, "__module__", None) == functional.__name__:
         return PyTorchLoss(loss)
-    if hasattr(loss, "value_and_error"):
+    if isinstance(loss, PyTorchLoss | OwnLoss) or hasattr(loss, "value_and_error"):
         return loss  # type: ignore[no-any-return]
     two, weighted = _arguments(loss)
     if not two and not weighted:
         raise BrodmannError(f"Expected a loss of (output, target) or of (output, target, weight), got {loss!r}.")
-    return OwnLoss(loss, weighted=weighted) if two else loss
+    return OwnLoss(loss, alone=two, weighted=weighted)
 
 
 def takes_logits(loss: Loss) -> bool:
@@ -150,6 +159,11 @@ def _left_out(loss: Callable[..., Tensor]) -> int | None:
     return None if known is None else known.default
 
 
+def name_of_loss(loss: Loss) -> str:
+    """Returns what a loss is called, as it was given."""
+    return _name_of(loss.loss if isinstance(loss, PyTorchLoss | OwnLoss) else loss)
+
+
 def is_known(loss: Loss) -> bool:
     """Whether a loss is of this package or of PyTorch: then outputs that go with classes are scores of classes."""
     return isinstance(loss, (*OURS, PyTorchLoss))
@@ -167,9 +181,7 @@ def describe_loss(loss: Loss) -> dict[str, Any]:
     if type(loss) in OURS:
         options = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(loss).items()}
         return {"name": type(loss).__name__, **options}
-    if isinstance(loss, PyTorchLoss | OwnLoss):
-        loss = loss.loss
-    return {"other": _name_of(loss)}
+    return {"other": name_of_loss(loss)}
 
 
 def described_loss(description: dict[str, Any]) -> Loss | None:

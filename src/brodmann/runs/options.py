@@ -110,7 +110,7 @@ class RunOptions:
     lr_feedback: float = 1.0
     """Multiple of it for the feedback weights."""
     decay: float | None = None
-    """Decoupled weight decay (default: 0.2 with adam, 0 with sgd, else the rule's own)."""
+    """Decoupled weight decay (default: 0.2 with adam and muon, 0 with sgd, else the rule's own)."""
     clip: float | None = None
     """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
     loss: str | None = None
@@ -225,11 +225,11 @@ class RunOptions:
         Raises:
             BrodmannError: It is unknown, or its settings are out of range.
         """
-        known = [name for name in UPDATES if name != "rls"]  # which needs a network and a loss of its own: `stream_mlp`
-        if self.optimiser == "rls":
+        known = [name for name in UPDATES if not update_rule(name).recursive]  # which need a loss of their own
+        if self.optimiser in UPDATES and self.optimiser not in known:
             raise BrodmannError(
-                "Recursive least squares learns streams in one pass, not by epochs: use SALClassifier(optimiser='rls') "
-                "or stream_mlp in Python."
+                f"The rule '{self.optimiser}' learns streams in one pass, not by epochs: use "
+                f"SALClassifier(optimiser='{self.optimiser}') or stream_mlp in Python."
             )
         if self.optimiser not in known:
             raise unknown_name("optimiser", self.optimiser, known, "brodmann.updates.UPDATES")

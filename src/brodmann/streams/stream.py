@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..checks import check_pairs, check_real, check_tensors, check_whole, rows_not_finite
+from ..checks import check_real, check_tensors, check_whole, rows_not_finite
 from ..errors import BrodmannError
+from ..several import check_pairs
 from ..training import outputs_of
 from ..training.learner import Learner, check_learner
 
@@ -64,7 +65,7 @@ class NetworkLearner:
 
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class of every sample: that of the largest output; of a single one whether it is above 0."""
-        outputs = outputs_of(self.network, x)
+        outputs: Tensor = outputs_of(self.network, x)
         return outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
 
     def active_parameters(self) -> int:

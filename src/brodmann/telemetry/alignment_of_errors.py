@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_pairs, check_tensors
 from ..layers import AreaLinear, Product, TiedProduct
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
+from ..several import Several, check_pairs, check_several, of_each
 from ..watching import watched
 from .quiet import quiet_copy
 
@@ -40,7 +40,7 @@ class Alignment:
     weight_cosine: float | None = None
 
 
-def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
+def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
     """Compares each layer's error with the true gradient, on a copy of the network that draws no dropout.
 
     The true gradient comes from PyTorch autograd through the forward weights, routes held fixed.
@@ -58,10 +58,10 @@ def alignment(network: Network, x: Tensor, target: Tensor) -> list[Alignment]:
         BrodmannError: There are no samples, not as many targets, or it is no network.
     """
     check_network(network)
-    check_tensors(x=x, target=target)
+    check_several(x=x, target=target)
     check_pairs(x, target)
     with quiet_copy(network) as twin:
-        truth = _true_errors(twin, x.clone(), target)
+        truth = _true_errors(twin, of_each(Tensor.clone, x), target)
         received: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place of a layer to its first
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: received[layer].append(error))
     rows = []
@@ -106,7 +106,7 @@ def _as_arrived(gradients: list[Tensor], errors: list[Tensor]) -> list[Tensor]:
     return found
 
 
-def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module, list[Tensor]]:
+def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, list[Tensor]]:
     """Returns the gradient at each output of each layer, in the order in which it was called."""
     outputs: dict[nn.Module, list[Tensor]] = defaultdict(list)
 
@@ -117,7 +117,8 @@ def _true_errors(network: Network, x: Tensor, target: Tensor) -> dict[nn.Module,
         return output
 
     with watched(_maps(network), keep), watched(routers(network), _without_gate), torch.enable_grad():
-        loss = network.loss(network(x.requires_grad_(x.is_floating_point())), target, None)
+        given = of_each(lambda part: part.requires_grad_(part.is_floating_point()), x)
+        loss = network.loss(network(given), target, None)
         found = [output for several in outputs.values() for output in several]
         gradients = iter(torch.autograd.grad(loss, found, materialize_grads=True))
     return {layer: [next(gradients) for _ in several] for layer, several in outputs.items()}

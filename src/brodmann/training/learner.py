@@ -13,12 +13,12 @@ from ..layer import Observer
 class Learner(Protocol):
     """What the loop trains: a module such as `Network`, or the baseline `Backpropagation`."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Inference."""
+    def __call__(self, x: Any) -> Any:
+        """Inference: takes one tensor (batch, ...), or several as a tuple or a dictionary."""
 
     def learn_with_output(
-        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Observer | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Any, target: Any, weight: Tensor | None = None, *, lr: float, observe: Observer | None = None
+    ) -> tuple[Tensor, Any]:
         """One step; returns loss and output from before it."""
 
     def learning_state(self) -> dict[str, Tensor]:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from ..checks import all_finite, check_pairs, check_tensors, check_weights, check_whole
+from ..checks import all_finite, check_weights, check_whole
 from ..errors import BrodmannError
 from ..generators import drawing_by
+from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
 
-Batch = tuple[Tensor, Tensor, Tensor | None]
+Batch = tuple[Several, Several, Tensor | None]
 """Samples, targets, weights of samples or None, (batch, ...) each."""
 
 
@@ -49,37 +50,39 @@ class Samples(ABC):
 
 
 class InMemory(Samples):
-    """Tensors: samples (n, ...), targets (n, ...), and weights (n, ...) or None."""
+    """Tensors: samples (n, ...), targets (n, ...), several of both perhaps, and weights (n, ...) or None."""
 
-    def __init__(self, name: str, x: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
+    def __init__(self, name: str, x: Several, target: Several, weight: Tensor | None = None) -> None:
         """Takes the tensors; ``name`` says in errors which part they are.
 
         Raises:
             BrodmannError: There are none, sizes differ, or values are not finite.
         """
-        check_tensors(samples=x, targets=target)
+        check_several(samples=x, targets=target)
         check_pairs(x, target)
         for kind, values in (("samples", x), ("targets", target)):
-            if not all_finite(values):
+            if not all(map(all_finite, parts_in(values))):
                 raise BrodmannError(f"The {name} {kind} hold NaN or infinite values: remove or fill them first.")
         if weight is not None:
-            check_weights(weight, len(x))
-        self.x, self.target, self.weight, self.device = x, target, weight, x.device
+            check_weights(weight, sample_count(x))
+        self.x, self.target, self.weight, self.device = x, target, weight, parts_in(x)[0].device
 
     def __len__(self) -> int:
         """See `Samples`."""
-        return len(self.x)
+        return sample_count(self.x)
 
     def batch(self, rows: Tensor) -> Batch:
         """See `Samples`."""
         rows = rows.to(self.device)
-        return self.x[rows], self.target[rows], None if self.weight is None else self.weight[rows]
+        weight = None if self.weight is None else self.weight[rows]
+        return rows_of(self.x, rows), rows_of(self.target, rows), weight
 
     def digest(self) -> str:
         """See `Samples`: of all targets, and of a few hundred samples."""
-        some = torch.linspace(0, len(self.x) - 1, min(len(self.x), 256)).long().to(self.device)
-        found = hashlib.sha256(str((self.x.shape, self.x.dtype)).encode())
-        for part in (self.x[some], self.target, *(() if self.weight is None else (self.weight,))):
+        some = torch.linspace(0, len(self) - 1, min(len(self), 256)).long().to(self.device)
+        given, weights = parts_in(self.x), () if self.weight is None else (self.weight,)
+        found = hashlib.sha256("".join(str((part.shape, part.dtype)) for part in given).encode())
+        for part in (*(part[some] for part in given), *parts_in(self.target), *weights):
             found.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return found.hexdigest()[:12]
 
@@ -87,8 +90,9 @@ class InMemory(Samples):
 class OfDataset(Samples):
     """A `torch.utils.data.Dataset` with a length, whose items are (sample, target) or (sample, target, weight).
 
-    Items are made when a batch needs them, or ahead of it by worker processes, and put together by PyTorch's
-    `default_collate`. What they draw a seed for each batch decides, so that the number of workers changes nothing.
+    A sample or a target may be several tensors, as a tuple or a dictionary. Items are made when a batch needs them, or
+    ahead of it by worker processes, and put together by PyTorch's `default_collate`. What they draw a seed for each
+    batch decides, so that the number of workers changes nothing.
     """
 
     def __init__(self, dataset: Any, device: torch.device, workers: int = 0) -> None:
@@ -136,7 +140,7 @@ class OfDataset(Samples):
     def _placed(self, made: Any) -> Batch:
         if isinstance(made, BrodmannError):
             raise made
-        x, target, *weight = (part.to(self.device) for part in made)
+        x, target, *weight = (of_each(lambda part: part.to(self.device), values) for values in made)
         return x, target, weight[0] if weight else None
 
 
@@ -165,7 +169,8 @@ class _Made(Dataset[Any]):
             )
         try:
             parts = default_collate(items)
-            failure = "" if all(isinstance(part, Tensor) for part in parts) else "they hold something else"
+            tensors = all(isinstance(part, Tensor) for several in parts for part in parts_in(several))
+            failure = "" if tensors else "they hold something else"
         except (TypeError, RuntimeError) as error:
             failure = str(error)
         if failure:
@@ -197,7 +202,7 @@ def as_samples(part: Any, name: str, device: torch.device, workers: int = 0) -> 
     return InMemory(name, *part)
 
 
-def in_memory(part: Any, name: str, device: torch.device) -> tuple[Tensor, ...]:
+def in_memory(part: Any, name: str, device: torch.device) -> tuple[Any, ...]:
     """Returns samples, targets and perhaps weights of a part, see `as_samples`; of a data set all are made at once.
 
     Raises:

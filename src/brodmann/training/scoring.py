@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checks import check_pairs, check_tensors, check_weights
+from ..checks import check_weights
 from ..losses.adapters import is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import are_classes, like_output, one_number
 from ..routing import weights_of_rows
+from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
 from .learner import Learner, check_learner
 
 ROWS = 1024
@@ -18,25 +20,29 @@ ROWS = 1024
 
 
 @torch.no_grad()
-def outputs_of(network: Callable[[Tensor], Tensor], x: Tensor, rows: int = ROWS) -> Tensor:
-    """Returns the outputs of all samples, x (n, ...), so many at a time."""
-    return torch.cat([network(part) for part in torch.split(x, rows)])
+def outputs_of(network: Callable[[Any], Any], x: Several, rows: int = ROWS) -> Any:
+    """Returns the outputs of all samples, x (n, ...), or several such tensors, so many at a time."""
+    begins = range(0, max(1, sample_count(x)), rows)
+    made = [network(rows_of(x, slice(begin, begin + rows))) for begin in begins]
+    joined = map(torch.cat, zip(*map(parts_in, made), strict=True))
+    return of_each(lambda _: next(joined), made[0])
 
 
 @torch.no_grad()
 def evaluate(
-    network: Learner, x: Tensor, target: Tensor, weight: Tensor | None = None, *, rows: int = ROWS
+    network: Learner, x: Several, target: Several, weight: Tensor | None = None, *, rows: int = ROWS
 ) -> dict[str, float]:
     """Returns the loss, and the `score` where targets are classes or real values like the outputs; x (n, ...).
 
-    Of a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size compare.
-    There is no ``r2`` where the loss takes outputs for logits, such as a binary cross-entropy, or where whole numbers
-    may be anything: a loss of your own. Accuracy is over those targets that the loss counts, see `right_and_counted`.
+    Of a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size compare. There
+    is no score where outputs or targets are several, and no ``r2`` where the loss takes outputs for logits, such as a
+    binary cross-entropy, or where whole numbers may be anything: a loss of your own. Accuracy is over those targets
+    that the loss counts, see `right_and_counted`.
 
     Args:
         network: What is scored.
-        x: Samples, (n, ...).
-        target: Of each sample, (n, ...).
+        x: Samples, (n, ...), or several such tensors, as the network takes them.
+        target: Of each sample, (n, ...), or several.
         weight: Of each sample, or of each of its targets, (n, ...): in the loss as in learning; in the score a sample
             of weight 0 does not count, and all others count alike. Default None: all count.
         rows: Samples that go through the network at a time. Default 1024.
@@ -46,19 +52,22 @@ def evaluate(
             finite, or it is no network.
     """
     check_learner(network)
-    check_tensors(x=x, target=target)
+    check_several(x=x, target=target)
     check_pairs(x, target)
+    count = sample_count(x)
     if weight is not None:
-        check_weights(weight, len(x))
+        check_weights(weight, count)
     outputs = outputs_of(network, x, rows)
-    loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), len(x))
+    loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), count)
+    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
+        return {"loss": loss}
     if are_classes(outputs, target):
         right, counted = right_and_counted(outputs, target, weight, left_out(network.loss))
         return {"loss": loss, **({"accuracy": right / counted} if counted else {})}
     values = target.numel() == outputs.numel() and not takes_logits(network.loss)
     if not values or not (target.is_floating_point() or is_known(network.loss)):
         return {"loss": loss}
-    heavy = slice(None) if weight is None else weight.reshape(len(x), -1).ne(0).any(1)
+    heavy = slice(None) if weight is None else weight.reshape(count, -1).ne(0).any(1)
     return {"loss": loss, **score(outputs[heavy], target[heavy])}
 
 

@@ -24,6 +24,7 @@ from ..layer import Rates
 from ..losses.adapters import describe_loss, left_out, per_sample
 from ..losses.builtin import are_classes
 from ..network import Network
+from ..several import Several, check_several, sample_count
 from .callback import Callback, in_turn, plain
 from .checkpoints import (
     Checkpoint,
@@ -57,24 +58,26 @@ class Trainer:
         *,
         folder: str | Path | None = None,
         callbacks: Iterable[Callback] | Callback = (),
-        transform: Callable[[Tensor], Tensor] | None = None,
+        transform: Callable[[Any], Any] | None = None,
         workers: int = 0,
     ) -> None:
         """Stores what it is given; nothing runs yet.
 
         Args:
             network: The learner.
-            train: Samples (n, ...) and targets (n, ...), and where they count differently weights (n, ...), as for
-                `Network.learn`. Or a `torch.utils.data.Dataset` of such items, with a length, for samples that memory
-                does not hold: batches are made as they are needed, in the schedule's order. What items draw, by the
-                generators of PyTorch, NumPy or Python, the schedule's seed decides.
+            train: Samples (n, ...) and targets (n, ...), either of which may be several tensors, and where they count
+                differently weights (n, ...), as for `Network.learn`. Or a `torch.utils.data.Dataset` of such items,
+                with a length, for samples that memory does not hold: batches are made as they are needed, in the
+                schedule's order. What items draw, by the generators of PyTorch, NumPy or Python, the schedule's seed
+                decides.
             validation: Samples and targets for validation, perhaps their weights, see `evaluate`; a data set of them,
                 which is taken into memory; or None.
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
             callbacks: Objects of `Callback`, called in turn, those that are `last` behind the others.
-            transform: Changes the samples of a batch, (batch, ...), before the step that learns from them: to augment
-                images, say. What it draws by PyTorch's own generator the schedule's seed decides. Default None.
+            transform: Changes the samples of a batch, (batch, ...) or several such tensors, before the step that
+                learns from them: to augment images, say. What it draws by PyTorch's own generator the schedule's seed
+                decides. Default None.
             workers: Processes that make items of a data set ahead of the training, where reading or augmenting takes
                 time; numbers stay the same. Default 0: items are made when a batch needs them.
 
@@ -96,7 +99,7 @@ class Trainer:
         self.network, self.schedule = network, schedule or Schedule()
         device = _device(network)
         self.samples = as_samples(train, "training", device, workers)
-        self.validation: tuple[Tensor, ...] | None = None
+        self.validation: tuple[Any, ...] | None = None
         if validation is not None and not _is_empty(validation):
             self.validation = in_memory(validation, "validation", device)
         self.folder = None if folder is None else Path(folder)
@@ -146,8 +149,7 @@ class Trainer:
         network's ``rates`` and ``clip``, which may be replaced between steps, become those of the checkpoint.
 
         Raises:
-            CheckpointError: There is none, it is damaged, or it is of another network; parts of that which fit may
-                have been taken then, so build yours anew.
+            CheckpointError: There is none, it is damaged, or it is of another network.
 
         Warns:
             UserWarning: Data, schedule, loss or rules are others.
@@ -267,7 +269,7 @@ class Trainer:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
         samples, wanted, weight = self._next(made)
-        rows = len(wanted)
+        rows = sample_count(wanted)
         samples = self._transformed(samples)
         observe = None if watch is None else watch.observe
         try:
@@ -281,7 +283,7 @@ class Trainer:
         progress.step += 1
         progress.samples += rows
         progress.loss_sum += loss * rows
-        if are_classes(output, wanted):
+        if isinstance(output, Tensor) and isinstance(wanted, Tensor) and are_classes(output, wanted):
             right, counted = right_and_counted(output, wanted, weight, left_out(self.network.loss))
             progress.score_sum += right
             progress.scored += counted
@@ -339,13 +341,18 @@ class Trainer:
             if self.schedule.patience is not None:
                 self._best.keep(progress.epoch)
 
-    def _transformed(self, samples: Tensor) -> Tensor:
+    def _transformed(self, samples: Several) -> Any:
         if self.transform is None:
             return samples
-        changed = self.transform(samples)
-        if not isinstance(changed, Tensor) or changed.shape[:1] != samples.shape[:1]:
+        changed, count = self.transform(samples), sample_count(samples)
+        try:
+            check_several(samples=changed)
+            fits = sample_count(changed) == count
+        except BrodmannError:
+            fits = False
+        if not fits:
             came = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
-            raise BrodmannError(f"Expected transform to return the {len(samples)} samples of the batch, got {came}.")
+            raise BrodmannError(f"Expected transform to return the {count} samples of the batch, got {came}.")
         return changed
 
     def _out_of_patience(self) -> bool:

@@ -31,5 +31,6 @@ def update_rule(name: str, **options: float) -> UpdateRule:
 
 
 def default_decay(name: str) -> float:
-    """Returns the decay of a rule where none is given: 0.2 for Adam and Muon, by validation parts, else its own."""
-    return 0.2 if name in ("adam", "muon") else update_rule(name).decay
+    """Returns the decay of a rule where none is given: its own, or 0.2 for Adam and Muon, by validation parts."""
+    rule = update_rule(name)
+    return rule.decay or 0.2 * isinstance(rule, Adam | Muon)

@@ -1,0 +1,73 @@
+"""Several tensors where one is the usual case: what networks of several inputs or outputs take and return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .checks import check_tensors
+from .errors import BrodmannError
+
+Several = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
+"""One tensor, or several as a tuple, a list, or a dictionary by name."""
+
+
+def parts_in(values: Any) -> tuple[Any, ...]:
+    """Returns what stands in a tuple, a list or a dictionary, in its order; of anything else itself."""
+    if isinstance(values, Mapping):
+        return tuple(values.values())
+    return tuple(values) if isinstance(values, tuple | list) else (values,)
+
+
+def of_each(function: Callable[[Any], Any], values: Any) -> Any:
+    """Returns what a function makes of each of `parts_in`, by the same names or in the same order."""
+    if isinstance(values, Mapping):
+        return {name: function(part) for name, part in values.items()}
+    return tuple(map(function, values)) if isinstance(values, tuple | list) else function(values)
+
+
+def rows_of(values: Any, rows: Tensor | slice) -> Any:
+    """Returns some of the samples of tensors (samples, ...)."""
+    return of_each(lambda part: part[rows], values)
+
+
+def called_with(function: Callable[..., Any], values: Any) -> Any:
+    """Returns what a function makes of tensors: those of a tuple are its arguments, of a dictionary those so called."""
+    if isinstance(values, Mapping):
+        return function(**values)
+    return function(*values) if isinstance(values, tuple | list) else function(values)
+
+
+def check_several(**given: Any) -> None:
+    """Checks that arguments are tensors, or tuples or dictionaries of some, by name; raises a `BrodmannError`."""
+    for name, values in given.items():
+        if not isinstance(values, tuple | list | Mapping):
+            check_tensors(**{name: values})
+            continue
+        if not any(isinstance(part, Tensor) for part in parts_in(values)):
+            check_tensors(**{name: values})
+        places = values.keys() if isinstance(values, Mapping) else range(len(values))
+        check_tensors(**{f"{name}[{place!r}]": part for place, part in zip(places, parts_in(values), strict=True)})
+
+
+def sample_count(values: Several) -> int:
+    """Returns how many samples tensors (samples, ...) hold; 0 where one has no dimension.
+
+    Raises:
+        BrodmannError: Not all hold as many.
+    """
+    counts = {part.shape[0] if part.ndim else 0 for part in parts_in(values)}
+    if len(counts) > 1:
+        raise BrodmannError(
+            f"Expected as many samples in each of several tensors, got {', '.join(map(str, sorted(counts)))}."
+        )
+    return counts.pop()
+
+
+def check_pairs(samples: Several, targets: Several) -> None:
+    """Checks that there are samples, and a target for each; raises a `BrodmannError`."""
+    count, wanted = sample_count(samples), sample_count(targets)
+    if not count or count != wanted:
+        raise BrodmannError(f"Expected samples with one target each, got {count} samples and {wanted} targets.")
