@@ -83,11 +83,10 @@ def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     grown = {prefix + held for prefix, part in named if isinstance(part, Slab) for held in part.tensors()}
     for name in [name for name in (*own, *state) if name not in state or name not in own]:
         raise RuntimeError(f"{'Missing' if name in own else 'Unexpected'} key {name}.")
-    for name, tensor in state.items():
-        free = int(name in grown)
-        if tensor.ndim != own[name].ndim or tensor.shape[free:] != own[name].shape[free:]:
-            sizes = f"{tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
-            raise RuntimeError(f"size mismatch for {name}: {sizes}.")
+    for name, tensor in own.items():
+        free, came = int(name in grown), state[name]
+        if came.ndim != tensor.ndim or came.shape[free:] != tensor.shape[free:]:
+            raise RuntimeError(f"size mismatch for {name}: expected {tuple(tensor.shape)}, got {tuple(came.shape)}.")
     module.load_state_dict(state)
 
 
