@@ -326,6 +326,22 @@ def batched() -> Batched:
     return model
 
 
+class Mixture(nn.Module):
+    """A mixture of experts: each row goes through two of four maps, as a map of its own says and weighs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.choose, self.readout = nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(6, CLASSES)
+        self.experts = nn.Parameter(torch.randn(4, 6, 8) / 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.below(x))
+        weights, chosen = self.choose(hidden).softmax(-1).topk(2)
+        through = functional.one_hot(chosen, 4).to(x.dtype)
+        found = torch.einsum("bnd,eod,bnke->bnko", hidden, self.experts, through)
+        return self.readout(torch.relu((weights[..., None] * found).sum(2)).mean(1))
+
+
 class Repeated(nn.Module):
     """One encoder layer several times, as in ALBERT, on halves of a sequence."""
 
@@ -470,6 +486,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "scaled": (Scaled, (5, 4)),
     "switched": (Switched, (4,)),
     "buffers": (Buffers, (5, 4)),
+    "mixture": (Mixture, (5, 4)),
     "asking": (Asking, (5, 4)),
     "shifted windows": (Shifted, (2, 4, 4)),
     "batched": (batched, (2, 5, 5)),

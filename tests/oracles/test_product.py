@@ -21,6 +21,7 @@ from brodmann import (
     Direct,
     Feedback,
     FixedRandom,
+    Graph,
     KolenPollack,
     LeastChange,
     Local,
@@ -197,3 +198,31 @@ def test_what_is_no_product_is_named(options: dict[str, Any], message: str) -> N
     with pytest.raises(BrodmannError) as error:
         Product(**{"operation": functional.linear, "weight": torch.randn(3, 2), **options})
     assert message in str(error.value)
+
+
+def test_what_tells_a_product_what_to_do_has_no_error() -> None:
+    """Which of two maps each row goes through comes from another layer, which learns by nothing else here."""
+    torch.manual_seed(0)
+
+    def switched(x: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
+        return torch.where(chosen[:, :1] > 0, x @ weight[0].t(), x @ weight[1].t())
+
+    weight = torch.randn(2, 3, 5)
+    nodes = {
+        "value": (AreaLinear(4, 5, areas=1, feedback=None, update=SGD()), "input"),
+        "choice": (lambda x: x[:, 1:] - x[:, :-1], "input"),
+        "product": (Product(switched, weight, feedback=Transpose, update=SGD()), "value", "choice"),
+    }
+    network = Network(Graph(nodes), lr=0.1)
+    below = network.body.nodes["value"]
+    leaves = [below.shared.value[0].clone(), below.shared.bias.value[0].clone(), weight.clone()]
+    for _ in range(4):
+        x, y = torch.randn(20, 4), torch.randint(0, 3, (20,))
+        for leaf in leaves:
+            leaf.requires_grad_()
+        loss = functional.cross_entropy(switched(functional.linear(x, *leaves[:2]), leaves[2], x[:, 1:] - x[:, :-1]), y)
+        gradients = torch.autograd.grad(loss, leaves)
+        leaves = [(leaf - 0.1 * gradient).detach() for leaf, gradient in zip(leaves, gradients, strict=True)]
+        torch.testing.assert_close(network.learn(x, y), loss.detach())
+    torch.testing.assert_close(below.shared.value[0], leaves[0])
+    torch.testing.assert_close(network.body.nodes["product"].weight, leaves[2])

@@ -30,10 +30,11 @@ from ..layers import (
 from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
 from .batch_norms import FixedNorm, KeptNorm
+from .computation import Step, Tied, Weighted
 from .norms import NORMS, ImageNorm, ScaledNorm
 from .products import function_of
 from .recurrent import Recurrence
-from .steps import Step, Tied, Weighted, said
+from .steps import said
 from .transformers import linear_of
 
 MAPS = (
@@ -259,12 +260,14 @@ def _padded(
 
 def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
     """Returns a product of a value and weights for values as they lie between layers."""
-    moved = any(value.ndim == 4 for value in (step.before[0], step.after))
+    values = step.before[:1] if isinstance(step.operation, Tied) else step.before
+    moved = any(value.ndim == 4 for value in (*values, step.after))
     return partial(_moved, product) if moved else product
 
 
-def _moved(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
-    return channels_last(product(x.movedim(-1, 1) if x.ndim == 4 else x, weight))
+def _moved(product: Callable[..., Tensor], x: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
+    x, *behind = (value.movedim(-1, 1) if value.ndim == 4 else value for value in (x, *others))
+    return channels_last(product(x, weight, *behind))
 
 
 def _of_plane(numbers: tuple[int, ...], first: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..several import of_each, parts_in
 from .batch_norms import FixedNorm
-from .steps import Computation, Step
+from .computation import Computation, Step
 
 
 def folded(computation: Computation) -> Computation:

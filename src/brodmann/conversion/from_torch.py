@@ -22,10 +22,11 @@ from ..layers import Images, Local, Sequential, TiedWeights
 from ..layers.graph import Graph
 from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
 from ..updates import UpdateRule
+from .computation import Computation, Step, Tied, Weighted, free_name
 from .convertible import check_convertible, tied, warn_of_frozen, warn_of_new_norms
 from .counterparts import MAPS, channels_last, counterpart, tied_product
 from .folding import folded
-from .steps import Computation, Step, Tied, computed_by, free_name
+from .steps import computed_by
 from .tracing import exclusively
 
 PROBES = 11
@@ -194,7 +195,7 @@ def _body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
             nodes[step.name] = (tied[step.name],)
             learning.add(step.name)
             continue
-        lowest = learning.isdisjoint(step.sources)
+        lowest = learning.isdisjoint(step.sources[:1] if isinstance(step.operation, Weighted) else step.sources)
         sources = tuple(images.get(source, source) for source in step.sources)
         if isinstance(step.operation, Tied):
             value, weights = step.sources

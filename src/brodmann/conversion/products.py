@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
@@ -31,9 +31,41 @@ def turns_alone(nodes: Iterable[fx.Node]) -> bool:
     return all(is_product(node) or name_of(node) in TURNING or asks_metadata(node) for node in nodes)
 
 
-def swapped(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
-    """Returns a function of weights and a value, for the value and the weights."""
-    return function(weight, x)
+def order_of(
+    function: Callable[..., Tensor], given: Sequence[Tensor], live: Sequence[bool], weights: int
+) -> tuple[int, ...] | None:
+    """Returns the places of the value, the weights and of what else a product takes; None where values are several.
+
+    The value is what errors go through; the rest tells what to do, such as where each row goes.
+
+    Args:
+        function: The product.
+        given: What it takes.
+        live: Whether errors would go down there.
+        weights: The place of the weights.
+    """
+    values = [at for at, goes_on in enumerate(live) if goes_on and at != weights and leads_to(function, given, at)]
+    others = [at for at in range(len(given)) if at not in (weights, *values)]
+    if not values:
+        values = others[:1]
+        del others[:1]
+    return (values[0], weights, *others) if len(values) == 1 else None
+
+
+def leads_to(function: Callable[..., Tensor], given: Sequence[Tensor], place: int) -> bool:
+    """Whether autograd knows a way from what a function returns to one of its arguments."""
+    if not given[place].is_floating_point():
+        return False
+    leaves = [part.detach() for part in given]
+    leaves[place] = leaves[place].requires_grad_()
+    with torch.enable_grad():
+        return function(*leaves).requires_grad
+
+
+def arranged(function: Callable[..., Tensor], order: Sequence[int], *given: Tensor) -> Tensor:
+    """Returns a function of its arguments, which come in another order: each in the place that the order names."""
+    arguments = dict(zip(order, given, strict=True))
+    return function(*(arguments[place] for place in range(len(order))))
 
 
 def is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
@@ -68,9 +100,3 @@ def _drawn_as(*tensors: Tensor, seed: int) -> list[Tensor]:
     """Returns random numbers in the shapes of tensors."""
     draw = torch.Generator().manual_seed(seed)
     return [torch.randn(tensor.shape, generator=draw, dtype=tensor.dtype) for tensor in tensors]
-
-
-@torch.enable_grad()
-def depends_on(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> bool:
-    """Whether autograd knows a way from a product to its weights."""
-    return product(x, weight.detach().requires_grad_()).requires_grad

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,11 @@ from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, rows_of, sample_count
+from .computation import Computation, Step, Tied, Weighted, free_name
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import name_of
 from .in_place import RELUS
-from .products import depends_on, is_linear_in_both, matrix_of, swapped, turns_alone
+from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .ties import uses_of_parameters
 from .tracing import OfFunctions, Root, one_line, traced
@@ -32,88 +33,8 @@ SUMS: set[Any] = {operator.add, torch.add, "add"}
 """What a `Sum` stands for, where it adds tensors of equal shape."""
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
-Outputs = str | tuple[str, ...] | dict[str, str]
 DEEPEST = 100
 """Functions that stand inside of each other at most."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of what a network computes.
-
-    Attributes:
-        name: Of its value.
-        operation: A module that stands in the network, a module of its functions, or the tensor that it is.
-        sources: Names of the values that it reads, steps or what comes to the network.
-        before: Those values, of a few samples.
-        after: Its value.
-        each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
-            windows the network maps as if they were samples; or 0 where it is the same whatever comes.
-    """
-
-    name: str
-    operation: nn.Module | Tensor
-    sources: tuple[str, ...]
-    before: tuple[Tensor, ...]
-    after: Tensor
-    each: int = 1
-
-    def laid_as(self, other: Step, *, alike: bool) -> bool:
-        """Whether one layer can stand for both: values that lie alike, and as many rows for each sample.
-
-        Where all is to be ``alike``, values of equal shapes that follow the samples.
-
-        Rows that are the same whatever comes, such as a state that a loop begins with, count as those of samples where
-        there are as many.
-        """
-        if alike:
-            return self.each == other.each and self.after.shape == other.after.shape
-        rows = self.each == other.each or (not other.each and len(self.after) == len(other.after))
-        return rows and (self.after.ndim == 4) == (other.after.ndim == 4)
-
-    def rows_of(self, outputs: int) -> int:
-        """Returns how many rows of so many outputs its value has for each sample."""
-        samples = len(self.after) // max(1, self.each)
-        return self.after.numel() // (samples * outputs)
-
-
-class Weighted(nn.Module):
-    """A function of a value and of weights, linear in each, whose weights are a parameter of the network."""
-
-    def __init__(self, product: Callable[[Tensor, Tensor], Tensor], weight: nn.Parameter) -> None:
-        """Takes the function, of value and weights, and the parameter."""
-        super().__init__()
-        self.product, self.weight = product, weight
-
-
-class Tied(nn.Module):
-    """A function of a value and of weights, linear in each, whose weights are a step of their own."""
-
-    def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Takes the function, of value and weights."""
-        super().__init__()
-        self.product = product
-
-
-@dataclass(frozen=True)
-class Computation:
-    """What a network computes.
-
-    Attributes:
-        inputs: A few samples (samples, ...) of each tensor that comes to it, by name.
-        steps: Its steps, in their order.
-        outputs: Name of the step that it returns; or of several, as a tuple or a dictionary, as it returns them.
-    """
-
-    inputs: dict[str, Tensor]
-    steps: list[Step]
-    outputs: Outputs
-
-    @property
-    def returned(self) -> tuple[Step, ...]:
-        """The steps that it returns."""
-        steps = {step.name: step for step in self.steps}
-        return tuple(steps[name] for name in parts_in(self.outputs))
 
 
 def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computation:
@@ -352,27 +273,33 @@ class _Walk(fx.Interpreter):
                 f"{name_of(node)} cannot be converted where it takes parameters behind a dropout, which would be lost."
             )
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
-        if len(read) != 2 or len(held) != 1:
+        given = [self.env[one] for one in read]
+        live = [one in self.provenance.live for one in read]
+        order = order_of(function, given, live, read.index(held[0])) if len(held) == 1 else None
+        if order is None:
             raise not_followed(node)
-        product = partial(swapped, function) if read[0] is held[0] else function
-        (value,) = (one for one in read if one is not held[0])
-        weight = self.env[held[0]]
-        if weight.ndim < 2 or not is_linear_in_both(product, self.env[value], weight):
+        product = function if order == (0, 1) else partial(arranged, function, order)
+        value, _, *others = (read[place] for place in order)
+        came, weight, *besides = (given[place] for place in order)
+        if weight.ndim < 2 or not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):
             raise not_followed(node)
-        if not depends_on(product, self.env[value], weight):
+        if not leads_to(function, given, order[1]):
             raise BrodmannError(
                 f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, by detach() "
                 "or torch.no_grad(), and would learn all the same. Make the parameter a buffer."
             )
         if self.uses[id(weight)] > 1:
+            if others:
+                raise not_followed(node)
             return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
         of_samples = node in self.provenance.moved and not len(self.env[node]) % self.count
         unshared = id(weight) not in self.of_modules
-        if turns_alone(inside) and unshared and of_samples and self.count > 1 and self._lie_by_samples(value):
-            matrix = matrix_of(product, self.env[value], weight)
-            if matrix is not None:
-                return linear_of(matrix, None).eval(), [value]
-        return Weighted(product, weight), [value]
+        matrix = None
+        if turns_alone(inside) and not others and unshared and of_samples and self.count > 1:
+            matrix = matrix_of(product, came, weight) if self._lie_by_samples(value) else None
+        if matrix is not None:
+            return linear_of(matrix, None).eval(), [value]
+        return Weighted(product, weight), [value, *others]
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
         """Returns the step of a tensor that the network holds, None where it has one already."""
@@ -441,10 +368,3 @@ def _named(sample: Several) -> dict[str, Tensor]:
     if isinstance(sample, Mapping):
         return dict(sample)
     return {f"{INPUT}_{place}": part for place, part in enumerate(sample)}
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """Returns a name, lengthened until it is none of those that are taken, nor empty."""
-    while name in taken or not name:
-        name += "_"
-    return name

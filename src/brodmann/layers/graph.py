@@ -13,6 +13,7 @@ from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..several import Several, of_each, parts_in
 from .local import Local
+from .product import Product
 from .tied import TiedProduct
 
 INPUT = "input"
@@ -47,8 +48,9 @@ class Graph(Container):
         Args:
             nodes: Name -> layer or operation, or the name of a node before it whose layer it takes too, then the names
                 of what it reads, ``"input"`` for what comes to the graph. Layers read one value, a `TiedProduct` its
-                weights behind that. An operation without parameters takes as many tensors as it reads, see `Local`. A
-                layer that reads nothing, see `Constant` and `TiedWeights`, may stand for a tensor of its own.
+                weights behind that, a `Product` what else its operation takes. An operation without parameters takes as
+                many tensors as it reads, see `Local`. A layer that reads nothing, see `Constant` and `TiedWeights`, may
+                stand for a tensor of its own.
             inputs: Names of what comes to the graph. Of several, a tuple in this order comes, or a dictionary by these
                 names. Default one, ``"input"``.
             outputs: Node that is returned; or nodes, of which a tuple is, or by names of their own a dictionary. What
@@ -124,7 +126,7 @@ class Graph(Container):
             )
         if isinstance(part, TiedProduct):
             self._check_tied(name, part, sources)
-        elif len(sources) > 1 and not isinstance(part, Local):
+        elif len(sources) > 1 and not isinstance(part, Local | Product):
             raise BrodmannError(
                 f"Node '{name}' is a layer, which reads one value, and names {len(sources)}: let an operation such as "
                 "torch.add join them first."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context
 from ..recording import unrecorded
 from ..routing import Choice, Route
+from ..several import parts_in
 from ..updates import UpdateRule
 from .weights import Operation, ProductTrace, Weights, check_operation, traced_product
 
@@ -44,7 +46,9 @@ class Product(Weights):
 
         Args:
             operation: f, of an input (samples, ...) and weights, such as ``partial(torch.conv2d, groups=4)``. It must
-                be linear in each of the two, which is not checked, and treat every sample alone.
+                be linear in each of the two, which is not checked, and treat every sample alone. In a `Graph` it may
+                take further tensors behind them, which its node reads behind the input, and through which no error
+                goes: such as which of several weights each row goes to.
             weight: W as it starts, (out, ...), of at least two dimensions. Feedback paths take it as a matrix
                 (out, in) with all but the first dimension in one; B starts as large as W, but that of fixed random
                 feedback and of signs as if a sum had so many terms.
@@ -66,23 +70,25 @@ class Product(Weights):
         """Whether it has feedback."""
         return self.feedback is not None
 
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference: x (samples, ...); returns (samples, ...)."""
-        return self.operation(x, self.weight.to(x.dtype))
+    def forward(self, x: Tensor | tuple[Tensor, ...], choice: Route | Choice | None = None) -> Tensor:
+        """Inference: x (samples, ...), perhaps with what else the operation takes; returns (samples, ...)."""
+        value, *others = parts_in(x)
+        return self.operation(value, self.weight.to(value.dtype), *others)
 
     @unrecorded
-    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, ProductTrace]:
+    def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, ProductTrace]:
         """Learning forward pass."""
-        trace = traced_product(self.operation, x, self.weight)
+        value, *others = parts_in(x)
+        trace = traced_product(self.operation, value, self.weight, *others)
         return trace.y.detach(), trace
 
     @unrecorded
-    def learn(self, trace: ProductTrace, error: Tensor, context: Context) -> Tensor | None:
-        """Error pass: error shaped as the output; returns that below, shaped as the input, or None."""
+    def learn(self, trace: ProductTrace, error: Tensor, context: Context) -> Any:
+        """Error pass: error shaped as the output; returns that below, shaped as the input, or None; for others None."""
         error = context.received(self, error)
         below, gradient = self.pulled_back(self.operation, trace, error, down=self.sends_down)
         self.hand_over(gradient, context)
-        return below
+        return (below, *(None for _ in trace.others)) if trace.others else below
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

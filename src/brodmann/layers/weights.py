@@ -15,16 +15,25 @@ from ..layer import Context, Gathering
 from ..recording import ordinary, unrecorded
 from ..updates import SGD, UpdateRule, check_rule
 
-Operation = Callable[[Tensor, Tensor], Tensor]
-"""A function of an input (samples, ...) and weights, linear in each of the two, which treats every sample alone."""
+Operation = Callable[..., Tensor]
+"""A function of an input (samples, ...) and weights, linear in each of the two, which treats every sample alone. What
+it takes behind them tells it what to do, and has no derivative: which of several weights a row goes to, say."""
 
 
 class ProductTrace(NamedTuple):
-    """What a product remembers of one forward pass: input, weights and the output that autograd made of them."""
+    """What a product remembers of one forward pass.
+
+    Attributes:
+        x: Input.
+        weight: Weights.
+        y: The output that autograd made of them.
+        others: What else the operation took.
+    """
 
     x: Tensor
     weight: Tensor
     y: Tensor
+    others: tuple[Tensor, ...] = ()
 
 
 class Weights(Gathering):
@@ -71,17 +80,17 @@ class Weights(Gathering):
         """
         with torch.inference_mode(False):
             error = ordinary(error)
-            below = self._error_through(operation, trace.x, error) if down else None
+            below = self._error_through(operation, trace, error) if down else None
             (gradient,) = torch.autograd.grad(trace.y, trace.weight, error)
         return below, gradient
 
-    def _error_through(self, operation: Operation, x: Tensor, error: Tensor) -> Tensor:
+    def _error_through(self, operation: Operation, trace: ProductTrace, error: Tensor) -> Tensor:
         assert self.feedback is not None
         matrix = self.feedback.one_matrix(self.slab.value[0])
         assert matrix is not None
         with torch.enable_grad():
-            leaf = ordinary(x).detach().requires_grad_()
-            y = operation(leaf, matrix.detach().to(x.dtype).view(self.form))
+            leaf = ordinary(trace.x).detach().requires_grad_()
+            y = operation(leaf, matrix.detach().to(leaf.dtype).view(self.form), *trace.others)
         return torch.autograd.grad(y, leaf, error)[0]
 
     @unrecorded
@@ -95,7 +104,7 @@ class Weights(Gathering):
                 slab.move(gradient.flatten(1), rate, self.update_rule.decay)
 
 
-def traced_product(operation: Operation, x: Tensor, weight: Tensor) -> ProductTrace:
+def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Tensor) -> ProductTrace:
     """Applies an operation so that autograd knows the way from its output to the weights.
 
     Gradients are of the kind of number of the weights, but for those that are stored in bfloat16.
@@ -103,7 +112,8 @@ def traced_product(operation: Operation, x: Tensor, weight: Tensor) -> ProductTr
     with torch.inference_mode(False), torch.enable_grad():
         kind = x.dtype if weight.dtype == torch.bfloat16 else weight.dtype
         leaf = ordinary(weight).detach().to(kind).requires_grad_()
-        return ProductTrace(x, leaf, operation(ordinary(x).detach(), leaf.to(x.dtype)))
+        y = operation(ordinary(x).detach(), leaf.to(x.dtype), *map(ordinary, others))
+        return ProductTrace(x, leaf, y, others)
 
 
 def check_operation(operation: Operation, owner: str) -> None:

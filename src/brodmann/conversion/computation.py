@@ -1,0 +1,99 @@
+"""What a network computes: steps between what comes and what goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..several import parts_in
+
+Outputs = str | tuple[str, ...] | dict[str, str]
+"""Name of the step that a network returns; or of several, as a tuple or a dictionary, as it returns them."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of what a network computes.
+
+    Attributes:
+        name: Of its value.
+        operation: A module that stands in the network, a module of its functions, or the tensor that it is.
+        sources: Names of the values that it reads, steps or what comes to the network.
+        before: Those values, of a few samples.
+        after: Its value.
+        each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
+            windows the network maps as if they were samples; or 0 where it is the same whatever comes.
+    """
+
+    name: str
+    operation: nn.Module | Tensor
+    sources: tuple[str, ...]
+    before: tuple[Tensor, ...]
+    after: Tensor
+    each: int = 1
+
+    def laid_as(self, other: Step, *, alike: bool) -> bool:
+        """Whether one layer can stand for both: values that lie alike, and as many rows for each sample.
+
+        Where all is to be ``alike``, values of equal shapes that follow the samples.
+
+        Rows that are the same whatever comes, such as a state that a loop begins with, count as those of samples where
+        there are as many.
+        """
+        if alike:
+            return self.each == other.each and self.after.shape == other.after.shape
+        rows = self.each == other.each or (not other.each and len(self.after) == len(other.after))
+        return rows and (self.after.ndim == 4) == (other.after.ndim == 4)
+
+    def rows_of(self, outputs: int) -> int:
+        """Returns how many rows of so many outputs its value has for each sample."""
+        samples = len(self.after) // max(1, self.each)
+        return self.after.numel() // (samples * outputs)
+
+
+class Weighted(nn.Module):
+    """A function of a value and of weights, linear in each, whose weights are a parameter of the network."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor], weight: nn.Parameter) -> None:
+        """Takes the function, of value and weights, and the parameter."""
+        super().__init__()
+        self.product, self.weight = product, weight
+
+
+class Tied(nn.Module):
+    """A function of a value and of weights, linear in each, whose weights are a step of their own."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Takes the function, of value and weights."""
+        super().__init__()
+        self.product = product
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What a network computes.
+
+    Attributes:
+        inputs: A few samples (samples, ...) of each tensor that comes to it, by name.
+        steps: Its steps, in their order.
+        outputs: Name of the step that it returns; or of several, as a tuple or a dictionary, as it returns them.
+    """
+
+    inputs: dict[str, Tensor]
+    steps: list[Step]
+    outputs: Outputs
+
+    @property
+    def returned(self) -> tuple[Step, ...]:
+        """The steps that it returns."""
+        steps = {step.name: step for step in self.steps}
+        return tuple(steps[name] for name in parts_in(self.outputs))
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Returns a name, lengthened until it is none of those that are taken, nor empty."""
+    while name in taken or not name:
+        name += "_"
+    return name
