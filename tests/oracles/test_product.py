@@ -226,3 +226,22 @@ def test_what_tells_a_product_what_to_do_has_no_error() -> None:
         torch.testing.assert_close(network.learn(x, y), loss.detach())
     torch.testing.assert_close(below.shared.value[0], leaves[0])
     torch.testing.assert_close(network.body.nodes["product"].weight, leaves[2])
+
+
+def test_a_rule_that_asks_for_inputs_moves_nothing_and_keeps_nothing() -> None:
+    product = Product(partial(torch.conv2d, padding=1), torch.randn(4, 6, 3, 3), update=RLS())
+    assert {tuple(tensor.shape) for tensor in product.state_dict().values()} == {(1, 4, 54)}
+    network = Network(
+        Sequential(AreaLinear(5, 5, areas=1, feedback=None, update=RLS()), Local(grown), product, Local(flat))
+    )
+    before = product.weight.clone()
+    network.learn(torch.randn(8, 5), torch.randint(0, 4, (8,)))
+    assert torch.equal(product.weight, before)
+
+
+def grown(x: Tensor) -> Tensor:
+    return x[:, None, None, :].expand(-1, 6, 5, -1)
+
+
+def flat(x: Tensor) -> Tensor:
+    return x.mean((2, 3))

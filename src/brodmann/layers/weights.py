@@ -58,8 +58,9 @@ class Weights(Gathering):
             matrix = weight.detach().clone().flatten(1)
         out, inputs = matrix.shape
         scale = float(matrix.square().mean() * inputs) ** 0.5
-        shape = Shape(inputs, out, 1, True, matrix, rule, storage, scale=scale or 1.0)
-        self.slab = Slab(shape.stored(matrix[None]), rule)
+        moving = SGD() if rule.recursive else rule  # else it would keep a square of inputs, and move nothing
+        shape = Shape(inputs, out, 1, True, matrix, moving, storage, scale=scale or 1.0)
+        self.slab = Slab(shape.stored(matrix[None]), moving)
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if self.feedback is not None:
             _check_path(self.feedback, matrix)
@@ -95,7 +96,9 @@ class Weights(Gathering):
 
     @unrecorded
     def move(self, parts: list[Tensor], context: Context) -> None:
-        """Moves the weights, and feedback weights that follow them, by gradients shaped as W."""
+        """Moves the weights, and feedback weights that follow them, by gradients shaped as W; none under `RLS`."""
+        if self.update_rule.recursive:
+            return
         gradient = sum(parts[1:], parts[0])
         rates, lr = context.rates, context.lr_of(self)
         follower = None if self.feedback is None else self.feedback.follower

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_tensors
+from ..errors import BrodmannError
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
 from ..watching import watched
@@ -62,6 +63,8 @@ def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
     """
     check_network(network)
     check_tensors(x=x)
+    if not x.numel():
+        raise BrodmannError("Expected samples to count areas by, got none.")
     choices: dict[str, list[Tensor]] = defaultdict(list)
 
     def keep(name: str, _: Any, __: Any, output: Route | Choice) -> None:
