@@ -455,6 +455,15 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4).to_sparse(), torch.zeros(3, dtype=torch.int64)),
         "Expected x to be dense, got torch.sparse_coo: convert it with .to_dense().",
     ),
+    (
+        lambda: Routed(nn.Linear(4, 2), mlp(4, 2, areas=1)),  # type: ignore[arg-type]
+        "Expected the router of Routed as a Router, got Linear.",
+    ),
+    (lambda: Residual(mlp(4, 4), alpha=float("nan")), "Expected alpha to be a finite number, got nan."),
+    (
+        lambda: area_usage(Network(mlp(4, 2)), torch.zeros(0, 4)),
+        "Expected samples to count areas by, got none.",
+    ),
     (lambda: Network(mlp(4, 2))([1, 2]), "Expected x to be a tensor, got list: convert it with torch.as_tensor(...)."),
     (lambda: Rates(layers={0: 0.5}), "Expected layers to be a dictionary of names and rates, got {0: 0.5}."),  # type: ignore[dict-item]
     (

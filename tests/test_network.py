@@ -695,7 +695,7 @@ def test_a_residual_body_that_sends_nothing_down_may_stand_lowest_alone() -> Non
     network.learn(torch.randn(4, 5), torch.arange(4) % 3)
     with pytest.raises(BrodmannError, match=r"Layer 1 \(Residual\) sends no error down"):
         Sequential(silent(), Residual(silent()), AreaLinear(5, 3, areas=1))
-    with pytest.raises(BrodmannError, match="Expected the size of alpha to be a number of at least 0, got 'x'."):
+    with pytest.raises(BrodmannError, match="Expected alpha to be a finite number, got 'x'."):
         Residual(silent(), "x")
 
 

@@ -55,8 +55,8 @@ class Network(nn.Module):
             lr: Learning rate of `learn` where none is given. Default that of the layers' update rules, the smallest
                 where they differ: 3e-3 with `Adam` and `Muon`, ``0.3 (1 - momentum)`` with `SGD`, 1 with `RLS`.
             rates: Multiples of the learning rate for each part. Default 1 each.
-            clip: Largest Frobenius norm, over the whole batch, of the error that enters a layer. Each layer scales a
-                larger one down to this norm. Default none.
+            clip: Largest Frobenius norm, over the whole batch, of the error that enters a layer with weights, or a
+                tensor of the network's own. Each scales a larger one down to this norm. Default none.
 
         Raises:
             BrodmannError: The body is no `Layer`, a part that learns stands in it twice, the loss cannot be called

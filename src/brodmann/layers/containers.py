@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_real, check_tensors
+from ..checks import check_tensors
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Container, Context, Layer, as_rows, check_layer, trace_of
@@ -101,7 +102,8 @@ class Residual(Container):
         check_layer(body, "The body of Residual")
         if shortcut is not None:
             check_layer(shortcut, "The shortcut of Residual")
-        check_real(**{"the size of alpha": abs(alpha) if isinstance(alpha, Real) else alpha})
+        if not isinstance(alpha, Real) or not math.isfinite(alpha):
+            raise BrodmannError(f"Expected alpha to be a finite number, got {alpha!r}.")
         self.body, self.alpha, self.shortcut = body, alpha, shortcut
 
     def extra_repr(self) -> str:
@@ -192,12 +194,14 @@ class Routed(Container):
             body: The layers that follow.
 
         Raises:
-            BrodmannError: The body is no `Layer`, all layers of it have routers of their own, or one has another number
-                of areas; or, when called,
-                neither a row nor a sample has as many numbers as the router has inputs.
+            BrodmannError: The body is no `Layer`, the router no `Router`, all layers of the body have routers of their
+                own, or one has another number of areas; or, when called, neither a row nor a sample has as many numbers
+                as the router has inputs.
         """
         super().__init__()
         check_layer(body, "The body of Routed")
+        if not isinstance(router, Router):
+            raise BrodmannError(f"Expected the router of Routed as a Router, got {type(router).__name__}.")
         maps = [(name, part) for name, part in body.named_modules() if isinstance(part, AreaLinear)]
         alone = [name for name, part in maps if part.router is not None]
         if alone and not any(part.routed for part in followers(body, AreaLinear)):
