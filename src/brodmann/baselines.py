@@ -201,7 +201,8 @@ class Backpropagation(nn.Module):
     def _kept(self) -> set[str]:
         """Names of what the optimiser keeps for each weight."""
         known = {"adam": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
-        return known.get(str(self.design["optimiser"])) or set(self.update_rule.state_shapes((1, 1)))
+        of_rule = {name for shape in ((1, 1), (1,)) for name in self.update_rule.state_shapes(shape)}
+        return known.get(str(self.design["optimiser"]), of_rule)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -36,6 +36,11 @@ def check_positive(**settings: Any) -> None:
     _check("a number above 0", lambda value: isinstance(value, Real) and 0 < float(value) < math.inf, settings)
 
 
+def check_finite(**settings: Any) -> None:
+    """Checks that settings are finite numbers, given by name; raises a `BrodmannError`."""
+    _check("a finite number", lambda value: isinstance(value, Real) and math.isfinite(value), settings)
+
+
 def check_share(**settings: Any) -> None:
     """Checks that settings are numbers in [0, 1), given by name; raises a `BrodmannError`."""
     _check("a number in [0, 1)", lambda value: isinstance(value, Real) and 0 <= float(value) < 1, settings)

@@ -25,6 +25,8 @@ class Watch:
     def __init__(self) -> None:
         """Starts with nothing seen."""
         self.norms: list[tuple[Any, float]] = []
+        self.several = False
+        """Whether the network has several outputs, none of whose errors is that of all."""
 
     def observe(self, layer: Any, error: Tensor) -> None:
         """Notes the error that arrives at a layer."""
@@ -34,6 +36,8 @@ class Watch:
     @property
     def silent(self) -> bool:
         """Whether an error left the output, and nothing of it arrived at any layer below the uppermost."""
+        if self.several:
+            return False
         return len(self.norms) > 1 and self.norms[0][1] > 0 and not any(norm for _, norm in self.norms[1:])
 
     def check(self, network: Any) -> None:
@@ -46,7 +50,7 @@ class Watch:
                 )
         if not self.norms:
             return
-        top = self.norms[0][1]
+        top = max(norm for _, norm in self.norms) if self.several else self.norms[0][1]
         for layer, norm in self.norms:
             if not math.isfinite(norm):
                 problem = f"is {norm}"

@@ -22,7 +22,7 @@ from .errors import BrodmannError, DivergenceError, unknown_name
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
 from .layers import AreaLinear, BatchNorm, Constant, Product, Routed, TiedWeights
 from .losses import as_loss
-from .losses.adapters import is_known, name_of_loss
+from .losses.adapters import check_single
 from .losses.builtin import Loss, SumOfSquares, one_number
 from .network_files import load_whole, read_network, write_network
 from .recording import autocast_off, ordinary, unrecorded
@@ -147,6 +147,8 @@ class Network(nn.Module):
         Where the body is a `Graph` of several inputs or outputs, these are tuples or dictionaries of tensors.
         """
         check_several(x=x)
+        if not isinstance(x, Tensor):
+            sample_count(x)  # else one sample of an input would serve all of the others
         with autocast_off(parts_in(x)[0]):
             return self.body(x)
 
@@ -230,8 +232,8 @@ class Network(nn.Module):
             output, trace = trace_of(self.body, x, context)
             error, loss = self._checked_error(output, x, target, weight)
             try:
-                one = error if isinstance(error, Tensor) else None
-                self.body.learn(trace, error, context._replace(output_error=one))
+                errors = parts_in(error)
+                self.body.learn(trace, error, context._replace(output_error=errors[0] if len(errors) == 1 else None))
             except RuntimeError:
                 if any(parameter.is_inference() for parameter in self.parameters()):
                     raise BrodmannError(
@@ -272,8 +274,7 @@ class Network(nn.Module):
 
         Of several outputs one that the loss leaves out has an error of 0.
         """
-        if is_known(self.loss) and not (isinstance(output, Tensor) and isinstance(target, Tensor)):
-            raise _asks_for_own_loss(self.loss, output, target)
+        check_single(self.loss, output, target)
         exact = getattr(self.loss, "value_and_error", None)
         if exact is not None:
             with torch.no_grad():
@@ -281,13 +282,13 @@ class Network(nn.Module):
             return error, one_number(loss)
         with torch.inference_mode(False), torch.enable_grad():
             leaf = of_each(lambda part: ordinary(part).detach().requires_grad_(True), output)
+            leaves = parts_in(leaf)
             given = None if weight is None else ordinary(weight)
             loss = one_number(self.loss(leaf, of_each(ordinary, target), given))
             if not loss.requires_grad:
                 raise BrodmannError(
                     "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
                 )
-            leaves = parts_in(leaf)
             errors = torch.autograd.grad(loss, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
             if loss.is_cpu and math.isfinite(loss.detach()) and not all(map(all_finite, errors)):
                 raise DivergenceError(
@@ -392,15 +393,6 @@ def check_network(network: Any) -> None:
     """Checks that something is a `Network`, not its body, nor a baseline; raises a `BrodmannError`."""
     if not isinstance(network, Network):
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
-
-
-def _asks_for_own_loss(loss: Loss, output: Several, target: Several) -> BrodmannError:
-    outputs, targets = len(parts_in(output)), len(parts_in(target))
-    return BrodmannError(
-        f"{name_of_loss(loss)} takes one output and one target, got {outputs} and {targets}: give the network a loss "
-        "of your own, such as lambda output, target: cross_entropy(output[0], target[0]) + mse_loss(output[1], "
-        "target[1])."
-    )
 
 
 def _has_rate(layer: Layer) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy
 from torch import Tensor
 
 from .checks import check_tensors
@@ -46,7 +47,7 @@ def check_several(**given: Any) -> None:
         if not isinstance(values, tuple | list | Mapping):
             check_tensors(**{name: values})
             continue
-        if not any(isinstance(part, Tensor) for part in parts_in(values)):
+        if not any(isinstance(part, Tensor | numpy.ndarray) for part in parts_in(values)):
             check_tensors(**{name: values})
         places = values.keys() if isinstance(values, Mapping) else range(len(values))
         check_tensors(**{f"{name}[{place!r}]": part for place, part in zip(places, parts_in(values), strict=True)})

@@ -1215,11 +1215,15 @@ class Stateful(nn.Module):
             {},
             "z[0] = 0.5`). Instead, clone it before, or compose its layers by brodmann.Sequential, Residual and Graph.",
         ),
-        (Returning(lambda x: (x, None)), {}, "Expected a network that returns a tensor of real numbers, or several as"),
+        (
+            Returning(lambda x: (x, None)),
+            {},
+            "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary",
+        ),
         (
             Returning(lambda x: x.argmax(1)),
             {},
-            "Expected a network that returns a tensor of real numbers, or several as a tuple or a",
+            "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary",
         ),
         (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites what comes to it."),
         (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,11 +23,14 @@ from brodmann import (
     KolenPollack,
     MeanSquaredError,
     Network,
+    Recomputed,
+    Residual,
     Sequential,
     from_torch,
+    mlp,
 )
 from brodmann.several import called_with, of_each, parts_in
-from brodmann.telemetry import alignment
+from brodmann.telemetry import alignment, area_usage
 from brodmann.training import Schedule, Trainer, evaluate, outputs_of
 
 SAMPLES = 12
@@ -304,6 +309,85 @@ def test_a_chain_may_begin_with_several_inputs_and_a_node_may_be_named_alone() -
         assert torch.equal(single(given), x[0].tanh())
 
 
+class Changing(nn.Module):
+    """A loss that puts other things into what it is handed."""
+
+    def forward(self, output: Any, target: Any) -> Tensor:
+        output["first"], target["then"] = output["first"].sigmoid(), 2.0 * target["then"]
+        output["sum"] = (output["first"] - target["first"]).square().mean()
+        return output["sum"] + (output.pop("then") - target.pop("then")).square().mean()
+
+
+def test_a_loss_may_change_what_it_is_handed() -> None:
+    form: dict[str, Any] = {"inputs": ("left", "right"), "outputs": {"first": "middle", "then": "top"}}
+
+    def plain(output: Any, target: Any) -> Tensor:
+        first = (output["first"].sigmoid() - target["first"]).square().mean()
+        return first + (output["then"] - 2.0 * target["then"]).square().mean()
+
+    x, (first, then) = pairs()
+    target = {"first": first, "then": then}
+    networks = [Network(halves(SGD(), **form), loss, lr=0.1) for loss in (Changing(), plain)]
+    for _ in range(3):
+        one, other = (network.learn(x, target) for network in networks)
+        torch.testing.assert_close(one, other)
+        one, other = (evaluate(network, x, target)["loss"] for network in networks)
+        assert one == pytest.approx(other)
+        assert len(alignment(networks[0], x, target)) == 4
+    assert torch.equal(target["then"], then)
+
+
+def test_a_head_that_has_nothing_to_learn_stops_no_training() -> None:
+    """Errors of other layers are not compared with that of one head, and a head alone is no silent network."""
+    torch.manual_seed(0)
+    nodes = {name: (AreaLinear(4, 2, areas=1, feedback=None), "input") for name in ("ready", "learning")}
+
+    def loss(output: Any, target: Tensor) -> Tensor:
+        return 1e-20 * output[0].square().sum() + functional.mse_loss(output[1], target)
+
+    network = Network(Graph(nodes, outputs=("learning", "ready")), lambda output, target: loss(output[::-1], target))
+    x = torch.randn(40, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trainer(network, (x, x[:, :2]), None, Schedule(epochs=3, batch_size=8)).run()
+
+
+def test_what_recomputes_its_traces_takes_several_inputs() -> None:
+    x, target = pairs()
+    one = learner()
+    other = Network(Recomputed(learner().body), one.loss, lr=0.1)
+    for _ in range(3):
+        assert torch.equal(one.learn(x, target), other.learn(x, target))
+
+
+def test_one_tensor_may_come_and_go_in_a_tuple_or_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map, self.readout = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, *, x: Tensor) -> dict[str, Tensor]:
+            return {"y": self.readout(self.map(x).relu())}
+
+    x, model = torch.randn(8, 4), Named()
+    network = Network(from_torch(model, {"x": x}, areas=1, feedback="direct"), lambda output, _: output["y"].mean())
+    for given in (x, {"x": x}, (x,)):
+        torch.testing.assert_close(network(given)["y"], model(x=x)["y"].detach())
+    network.learn({"x": x}, x)
+    chain = from_torch(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), ((4,),), areas=1)
+    assert torch.equal(chain((x,)), chain(x))
+
+
+def test_the_use_of_areas_is_counted_for_several_inputs() -> None:
+    network = learner()
+    (usage, *_) = area_usage(network, pairs()[0])
+    assert sum(usage.counts) == 30
+
+
+def twofold() -> Graph:
+    return Graph({"a": (nn.Tanh(), "input"), "b": (nn.ReLU(), "input")}, outputs=("a", "b"))
+
+
 class Weighing(nn.Module):
     def __init__(self, returned: Callable[..., Any]) -> None:
         super().__init__()
@@ -317,17 +401,20 @@ def convert(returned: Callable[..., Any] = lambda x, y: x, samples: Any = ((4,),
     from_torch(Weighing(returned), samples, **{"areas": 1, **options})
 
 
-NETWORK = "Expected a network that returns a tensor of real numbers, or several as a tuple or a dictionary, got "
+NETWORK = (
+    "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary of such tensors, each of "
+    "them named, as in `a, b = x.chunk(2)`; got {} among them."
+)
 IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dictionary by these names, got "
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: convert(lambda x, y: (x, None)), f"{NETWORK}NoneType."),
-        (lambda: convert(lambda x, y: (x, (x, x))), f"{NETWORK}tuple."),
-        (lambda: convert(lambda x, y: {"x": x, "y": y}), f"{NETWORK}what came to it."),
-        (lambda: convert(lambda x, y: (x, x.argmax(-1))), f"{NETWORK}torch.int64."),
+        (lambda: convert(lambda x, y: (x, None)), NETWORK.format("a NoneType")),
+        (lambda: convert(lambda x, y: (x, (x, x))), NETWORK.format("a tuple")),
+        (lambda: convert(lambda x, y: {"x": x, "y": y}), NETWORK.format("what came to it")),
+        (lambda: convert(lambda x, y: (x, x.argmax(-1))), NETWORK.format("torch.int64")),
         (lambda: convert(lambda x, y: (x, x.sum())), "Expected a network that returns (samples, ..., outputs), got ()"),
         (
             lambda: convert(samples=(4,)),
@@ -393,6 +480,38 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         (
             lambda: halves(SGD(), inputs=("left", "right", "low")),
             "A node of a Graph cannot be called 'low': choose another name.",
+        ),
+        (lambda: Graph({"a": (nn.Tanh(), "x")}, inputs=None), "as a tuple of different names, got None."),  # type: ignore[arg-type]
+        (
+            lambda: Graph({"inside": (twofold(), "input"), "out": (nn.Tanh(), "inside")})(pairs()[0][0]),
+            "Node 'inside' returns 2 values, and others read one of it: make a node of each",
+        ),
+        (
+            lambda: Network(Residual(learner().body)).learn(*pairs()),
+            "Expected a residual body to return the shape of its shortcut, tuple, got tuple",
+        ),
+        (
+            lambda: convert(lambda x, y: ()),
+            "a tensor of real numbers, or several, got none.",
+        ),
+        (lambda: convert(lambda x, y: x.chunk(2, 1)), NETWORK.format("a tuple")),
+        (lambda: learner()((pairs()[0][0], pairs()[0][1][:1])), "Expected as many samples in each of several tensors"),
+        (lambda: learner()(tuple(part.numpy() for part in pairs()[0])), "Expected x[0] to be a tensor, got ndarray"),
+        (
+            lambda: convert(samples=((4,), numpy.zeros((3, 3)))),
+            "Expected a shape, or samples as a tensor, got",
+        ),
+        (
+            lambda: evaluate(Network(learner().body), *pairs()),
+            "CrossEntropy takes one output and one target, got 2 and 2",
+        ),
+        (
+            lambda: alignment(Network(learner().body), *pairs()),
+            "CrossEntropy takes one output and one target, got 2 and 2",
+        ),
+        (
+            lambda: Network(mlp(4, 2)).learn(pairs()[0][0], (torch.zeros(30).long(),)),
+            "CrossEntropy takes one output and one target, got 1 and 1: give the target itself, not a tuple or",
         ),
         (
             lambda: Trainer(learner(), pairs(), transform=lambda x: x[0][:3]).run(),

@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +20,7 @@ from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
 from ..layers import Images, Local, Sequential, TiedWeights
-from ..layers.graph import Graph
+from ..layers.graph import INPUT, Graph
 from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
 from ..updates import UpdateRule
 from .computation import Computation, Step, Tied, Weighted, free_name
@@ -223,7 +224,7 @@ def _body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
         nodes[step.name] = (layer, *sources)
     before, last = [inputs[0], *nodes], next(reversed(nodes))
     chain = all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False))
-    if chain and not owners and len(inputs) == 1 and computation.outputs == last:
+    if chain and not owners and inputs == (INPUT,) and computation.outputs == last:
         return Sequential(*(layer for layer, *_ in nodes.values()))
     return Graph(nodes, inputs, computation.outputs)
 
@@ -321,6 +322,8 @@ def _samples(shape: Any, kind: torch.dtype, draws: torch.Generator) -> Tensor:
             raise _expected_samples(shape)
         sample = shape[:PROBES].detach().cpu()
         return sample.to(kind) if sample.is_floating_point() else sample
+    if isinstance(shape, numpy.ndarray | Mapping):
+        raise BrodmannError(f"Expected a shape, or samples as a tensor, got {type(shape).__name__}.")
     try:
         sizes = tuple(shape)
     except TypeError:

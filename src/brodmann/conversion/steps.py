@@ -106,6 +106,8 @@ class _Walk(fx.Interpreter):
             elif (step := self._step(node)) is not None:
                 self.names[node] = step.name
                 steps.append(step)
+        if not parts_in(output.args[0]):
+            raise BrodmannError("Expected a network that returns a tensor of real numbers, or several, got none.")
         outputs = of_each(self._output, output.args[0])
         needed = {source for step in steps for source in step.sources}.union(parts_in(outputs))
         # Others became weights of products, or buffers of functions.
@@ -115,10 +117,10 @@ class _Walk(fx.Interpreter):
         name = self.names.get(node) if isinstance(node, fx.Node) else None
         if name is None or name in self.inputs:
             value = self.env[node] if isinstance(node, fx.Node) else node
-            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            kind = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise BrodmannError(
-                "Expected a network that returns a tensor of real numbers, or several as a tuple or a dictionary, got "
-                f"{'what came to it' if name else kind}."
+                "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary of such tensors, "
+                f"each of them named, as in `a, b = x.chunk(2)`; got {'what came to it' if name else kind} among them."
             )
         shape = tuple(self.env[node].shape)
         if len(shape) < 2 or shape[0] != self.count:

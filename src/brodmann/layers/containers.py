@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_tensors
+from ..checks import check_finite, check_tensors
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Container, Context, Layer, as_rows, check_layer, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route, Router
+from ..several import parts_in
 from .area_linear import AreaLinear
 from .splitting import choose_areas, followers, learn_choice, merge_areas, split_area
 
@@ -102,8 +101,7 @@ class Residual(Container):
         check_layer(body, "The body of Residual")
         if shortcut is not None:
             check_layer(shortcut, "The shortcut of Residual")
-        if not isinstance(alpha, Real) or not math.isfinite(alpha):
-            raise BrodmannError(f"Expected alpha to be a finite number, got {alpha!r}.")
+        check_finite(alpha=alpha)
         self.body, self.alpha, self.shortcut = body, alpha, shortcut
 
     def extra_repr(self) -> str:
@@ -113,19 +111,23 @@ class Residual(Container):
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference."""
         around = x if self.shortcut is None else self.shortcut(x, choice)
-        return torch.add(around, self.body(x, choice), alpha=self.alpha)
+        return self._sum(around, self.body(x, choice))
+
+    def _sum(self, around: Tensor, y: Tensor) -> Tensor:
+        if not isinstance(around, Tensor) or not isinstance(y, Tensor) or y.shape != around.shape:
+            sizes = (tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (around, y))
+            raise BrodmannError(
+                "Expected a residual body to return the shape of its shortcut, {}, got {}: make one fit the other, by "
+                "a shortcut where there is none.".format(*sizes)
+            )
+        return torch.add(around, y, alpha=self.alpha)
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass."""
         y, trace = trace_of(self.body, x, context)
         around, beside = (x, None) if self.shortcut is None else trace_of(self.shortcut, x, context)
-        if y.shape != around.shape:
-            raise BrodmannError(
-                f"Expected a residual body to return the shape of its shortcut, {tuple(around.shape)}, got "
-                f"{tuple(y.shape)}: make one fit the other, by a shortcut where there is none."
-            )
-        return torch.add(around, y, alpha=self.alpha), (trace, beside)
+        return self._sum(around, y), (trace, beside)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
@@ -161,7 +163,7 @@ class Recomputed(Container):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass; remembers the input and where the random numbers stood."""
-        draws = Draws.from_here(x.device)
+        draws = Draws.from_here(parts_in(x)[0].device)
         y, _ = trace_of(self.body, x, context)
         return y, (x, draws)
 

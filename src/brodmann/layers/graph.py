@@ -182,7 +182,7 @@ class Graph(Container):
         """Inference."""
         values = self._given(x)
         for name in self.sources:
-            values[name] = self.layer_of(name)(self._read(name, values), choice)
+            values[name] = self._single(name, self.layer_of(name)(self._read(name, values), choice))
         return of_each(values.__getitem__, self.outputs)
 
     @unrecorded
@@ -191,7 +191,8 @@ class Graph(Container):
         values = self._given(x)
         traces = {}
         for name in self.sources:
-            values[name], traces[name] = trace_of(self.layer_of(name), self._read(name, values), context)
+            value, traces[name] = trace_of(self.layer_of(name), self._read(name, values), context)
+            values[name] = self._single(name, value)
         return of_each(values.__getitem__, self.outputs), traces
 
     def _given(self, x: Any) -> dict[str, Any]:
@@ -207,6 +208,15 @@ class Graph(Container):
             f"Expected a tuple of {len(self.inputs)} tensors for this Graph, {', '.join(self.inputs)}, or a dictionary "
             f"by these names, got {came}."
         )
+
+    def _single(self, name: str, value: Any) -> Any:
+        """Returns what a node returned, which other nodes take for one value."""
+        if isinstance(value, tuple | list | Mapping):
+            raise BrodmannError(
+                f"Node '{name}' returns {len(value)} values, and others read one of it: make a node of each, as those "
+                "of a Graph inside of this one may be written into it."
+            )
+        return value
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:
         """Returns what a node reads: a tensor, or a tuple of several; lets go of values that nobody reads after it."""
@@ -281,7 +291,7 @@ def _names(kind: str, names: Any) -> tuple[str, ...]:
     Raises:
         BrodmannError: They are none, or one stands there twice.
     """
-    found = () if isinstance(names, str) else tuple(names)
+    found = tuple(names) if isinstance(names, tuple | list) else ()
     if not found or not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):
         raise BrodmannError(f"Expected {kind} of a Graph as a tuple of different names, got {names!r}.")
     return found

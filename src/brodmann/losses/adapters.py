@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
 from ..errors import BrodmannError
+from ..several import of_each, parts_in
 from .builtin import CrossEntropy, Loss, MeanSquaredError, SumOfSquares, hint_of_place, like_output
 
 _OF_LOGITS = (
@@ -98,13 +99,17 @@ class OwnLoss:
         """
         self.loss, self.alone, self.weighted = loss, alone, weighted
 
-    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    def __call__(self, output: Any, target: Any, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., outputs), the loss's target, weight (batch, ...) or None; returns a scalar.
+
+        Outputs and targets may be several tensors.
 
         Raises:
             BrodmannError: There are weights of samples, and the loss takes none.
         """
         _follow(self.loss, output)
+        # Of several, in tuples and dictionaries of their own, in which a loss may put what it likes.
+        output, target = of_each(_itself, output), of_each(_itself, target)
         if weight is None and self.alone:
             return self.loss(output, target)
         if not self.weighted:
@@ -162,6 +167,20 @@ def _left_out(loss: Callable[..., Tensor]) -> int | None:
 def name_of_loss(loss: Loss) -> str:
     """Returns what a loss is called, as it was given."""
     return _name_of(loss.loss if isinstance(loss, PyTorchLoss | OwnLoss) else loss)
+
+
+def check_single(loss: Loss, output: Any, target: Any) -> None:
+    """Raises where a loss of this package or of PyTorch, which takes one output and one target, would get several."""
+    if (isinstance(output, Tensor) and isinstance(target, Tensor)) or not is_known(loss):
+        return
+    outputs, targets = len(parts_in(output)), len(parts_in(target))
+    hint = (
+        "give the network a loss of your own, such as lambda output, target: cross_entropy(output[0], target[0]) + "
+        "mse_loss(output[1], target[1])"
+    )
+    if isinstance(output, Tensor) and targets == 1:
+        hint = "give the target itself, not a tuple or a dictionary of it"
+    raise BrodmannError(f"{name_of_loss(loss)} takes one output and one target, got {outputs} and {targets}: {hint}.")
 
 
 def is_known(loss: Loss) -> bool:
@@ -241,8 +260,12 @@ def _takes_no_weights(loss: Any) -> BrodmannError:
     )
 
 
-def _follow(loss: Any, output: Tensor) -> None:
+def _itself(part: Any) -> Any:
+    return part
+
+
+def _follow(loss: Any, output: Any) -> None:
     """Takes a module's buffers, such as class weights, to where the network is."""
     if isinstance(loss, nn.Module):
         with torch.inference_mode(False):
-            loss.to(output)
+            loss.to(parts_in(output)[0])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import AreaLinear, Product, TiedProduct
+from ..losses.adapters import check_single
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
 from ..several import Several, check_pairs, check_several, of_each
@@ -118,7 +119,9 @@ def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, l
 
     with watched(_maps(network), keep), watched(routers(network), _without_gate), torch.enable_grad():
         given = of_each(lambda part: part.requires_grad_(part.is_floating_point()), x)
-        loss = network.loss(network(given), target, None)
+        output = network(given)
+        check_single(network.loss, output, target)
+        loss = network.loss(output, target, None)
         found = [output for several in outputs.values() for output in several]
         gradients = iter(torch.autograd.grad(loss, found, materialize_grads=True))
     return {layer: [next(gradients) for _ in several] for layer, several in outputs.items()}

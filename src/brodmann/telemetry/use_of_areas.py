@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import check_tensors
 from ..errors import BrodmannError
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
+from ..several import Several, check_several, sample_count
 from ..watching import watched
 
 
@@ -37,7 +37,7 @@ class AreaUsage:
 
 
 @torch.no_grad()
-def area_usage(network: Network, x: Tensor) -> list[AreaUsage]:
+def area_usage(network: Network, x: Several) -> list[AreaUsage]:
     """Counts the areas that the samples x (batch, ..., in) choose, one entry per router, from input to output."""
     rows: list[AreaUsage] = []
     for name, counts in area_counts(network, x).items():
@@ -48,7 +48,7 @@ def area_usage(network: Network, x: Tensor) -> list[AreaUsage]:
 
 
 @torch.no_grad()
-def area_counts(network: Network, x: Tensor) -> dict[str, Tensor]:
+def area_counts(network: Network, x: Several) -> dict[str, Tensor]:
     """Returns for each router's layer the number of samples in each area, (areas,)."""
     choices = area_choices(network, x)
     of_name = dict(routers(network))
@@ -56,14 +56,14 @@ def area_counts(network: Network, x: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def area_choices(network: Network, x: Tensor) -> dict[str, Tensor]:
+def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
     """Returns for each router's layer the area of every row, (rows,).
 
     Of a layer that is called several times, as at every step of a sequence, those of later calls come behind.
     """
     check_network(network)
-    check_tensors(x=x)
-    if not x.numel():
+    check_several(x=x)
+    if not sample_count(x):
         raise BrodmannError("Expected samples to count areas by, got none.")
     choices: dict[str, list[Tensor]] = defaultdict(list)
 

@@ -171,7 +171,7 @@ class _Made(Dataset[Any]):
             parts = default_collate(items)
             tensors = all(isinstance(part, Tensor) for several in parts for part in parts_in(several))
             failure = "" if tensors else "they hold something else"
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, RuntimeError, KeyError) as error:
             failure = str(error)
         if failure:
             raise BrodmannError(

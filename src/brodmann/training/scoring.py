@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_weights
-from ..losses.adapters import is_known, left_out, per_sample, takes_logits
+from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import are_classes, like_output, one_number
 from ..routing import weights_of_rows
 from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
@@ -58,6 +58,7 @@ def evaluate(
     if weight is not None:
         check_weights(weight, count)
     outputs = outputs_of(network, x, rows)
+    check_single(network.loss, outputs, target)
     loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), count)
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return {"loss": loss}

@@ -24,7 +24,7 @@ from ..layer import Rates
 from ..losses.adapters import describe_loss, left_out, per_sample
 from ..losses.builtin import are_classes
 from ..network import Network
-from ..several import Several, check_several, sample_count
+from ..several import Several, check_several, parts_in, sample_count
 from .callback import Callback, in_turn, plain
 from .checkpoints import (
     Checkpoint,
@@ -288,6 +288,7 @@ class Trainer:
             progress.score_sum += right
             progress.scored += counted
         if watch is not None:
+            watch.several = not isinstance(output, Tensor)
             watch.check(self.network)
             self._tell_of_silence(watch.silent)
         return loss
@@ -390,4 +391,5 @@ def _device(network: Learner) -> torch.device:
 def _is_empty(part: Any) -> bool:
     """Whether a part, tensors or a data set, has a length of 0."""
     held = part[0] if isinstance(part, tuple | list) and len(part) else part
-    return hasattr(held, "__len__") and len(held) == 0
+    first = next(iter(parts_in(held)), held)
+    return hasattr(first, "__len__") and len(first) == 0
