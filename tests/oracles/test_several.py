@@ -110,7 +110,34 @@ def translating() -> tuple[nn.Module, Any, Any, Callable[[Any, Any], Tensor]]:
     return Translator(), (source, there, target), target.roll(-1, 1), loss
 
 
-TASKS = {"denoising": denoising, "captioning": captioning, "translating": translating}
+class Sequences(nn.Module):
+    """PyTorch's own transformer, whose padding comes as an input."""
+
+    def __init__(self, *, norm_first: bool = False) -> None:
+        super().__init__()
+        self.words, self.say = nn.Embedding(9, 8), nn.Linear(8, 9)
+        self.transformer = nn.Transformer(
+            8, 2, 2, 2, 12, dropout=0.0, activation="gelu", batch_first=True, norm_first=norm_first
+        )
+
+    def forward(self, source: Tensor, padding: Tensor, target: Tensor) -> Tensor:
+        later = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool).triu(1)
+        masks = {"tgt_mask": later, "src_key_padding_mask": padding, "memory_key_padding_mask": padding}
+        return self.say(self.transformer(self.words(source), self.words(target), **masks))
+
+
+def transforming(*, norm_first: bool = False) -> tuple[nn.Module, Any, Any, Callable[[Any, Any], Tensor]]:
+    _, (source, there, target), wanted, loss = translating()
+    return Sequences(norm_first=norm_first), (source, ~there, target), wanted, loss
+
+
+TASKS = {
+    "transforming": transforming,
+    "transforming, norm first": partial(transforming, norm_first=True),
+    "denoising": denoising,
+    "captioning": captioning,
+    "translating": translating,
+}
 
 
 def channels_last(output: Any) -> Any:

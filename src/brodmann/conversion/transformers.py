@@ -1,4 +1,4 @@
-"""PyTorch's embeddings, attention, encoder layers and others, written out so that torch.fx can follow what they do."""
+"""PyTorch's embeddings, attention, transformers and others, written out so that torch.fx can follow what they do."""
 
 from __future__ import annotations
 
@@ -97,11 +97,12 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, None]:
-        """Takes (samples, steps, size) and a mask of steps, (steps, steps); returns (samples, steps, size), None."""
-        if key_padding_mask is not None:
-            raise BrodmannError("nn.MultiheadAttention cannot be converted with a key_padding_mask: use an attn_mask.")
+        """Takes (samples, steps, size) and masks, (samples, keys) and (steps, keys); returns the shape of q, None."""
         q, k, v = (self._of_heads(part) for part in (self.query(query), self.key(key), self.value(value)))
         mask = None if attn_mask is None else added(attn_mask, q)
+        if key_padding_mask is not None:
+            padding = added(key_padding_mask, q)[:, None, None]
+            mask = padding if mask is None else mask + padding
         if self.share:
             scores = q @ k.transpose(-2, -1) / math.sqrt(self.query.out_features / self.heads)
             if mask is not None:
@@ -170,6 +171,103 @@ class Encoder(nn.Module):
         return src if self.norm is None else self.norm(src)
 
 
+class DecoderLayer(nn.Module):
+    """As `nn.TransformerDecoderLayer`: two attentions, the second to what an encoder read, and two maps."""
+
+    def __init__(self, layer: nn.TransformerDecoderLayer) -> None:
+        """Takes the parts of a layer."""
+        super().__init__()
+        self.self_attn, self.multihead_attn = layer.self_attn, layer.multihead_attn
+        self.linear1, self.linear2 = layer.linear1, layer.linear2
+        self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
+        self.dropout, self.dropout1, self.dropout2 = layer.dropout, layer.dropout1, layer.dropout2
+        self.dropout3, self.activation, self.norm_first = layer.dropout3, layer.activation, layer.norm_first
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """Takes (samples, steps, size), and what was read, (samples, keys, size); returns the shape of the first."""
+        own, read = (tgt_mask, tgt_key_padding_mask), (memory_mask, memory_key_padding_mask)
+        if self.norm_first:
+            tgt = tgt + self._attended(self.norm1(tgt), *own)
+            tgt = tgt + self._reading(self.norm2(tgt), memory, *read)
+            return tgt + self._mapped(self.norm3(tgt))
+        tgt = self.norm1(tgt + self._attended(tgt, *own))
+        tgt = self.norm2(tgt + self._reading(tgt, memory, *read))
+        return self.norm3(tgt + self._mapped(tgt))  # type: ignore[no-any-return]
+
+    def _attended(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
+        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])  # type: ignore[no-any-return]
+
+    def _reading(self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
+        read = self.multihead_attn(x, memory, memory, padding, attn_mask=mask)[0]
+        return self.dropout2(read)  # type: ignore[no-any-return]
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        return self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """As `nn.TransformerDecoder`: layers one after the other, and perhaps a norm."""
+
+    def __init__(self, decoder: nn.TransformerDecoder) -> None:
+        """Takes the layers of a decoder."""
+        super().__init__()
+        self.layers, self.norm = decoder.layers, decoder.norm
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """Takes (samples, steps, size), and what was read, (samples, keys, size); returns the shape of the first."""
+        for layer in self.layers:
+            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        return tgt if self.norm is None else self.norm(tgt)
+
+
+class Transformer(nn.Module):
+    """As `nn.Transformer`: a decoder that reads what an encoder makes of another sequence."""
+
+    def __init__(self, transformer: nn.Transformer) -> None:
+        """Takes both."""
+        super().__init__()
+        self.encoder, self.decoder = transformer.encoder, transformer.decoder
+
+    def forward(
+        self,
+        src: Tensor,
+        tgt: Tensor,
+        src_mask: Tensor | None = None,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        src_is_causal: bool | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """Takes two sequences, (samples, steps, size); returns the shape of the second."""
+        memory = self.encoder(src, src_mask, src_key_padding_mask)
+        masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask
+        return self.decoder(tgt, memory, *masks)  # type: ignore[no-any-return]
+
+
 @fx.wrap
 def added(mask: Tensor, like: Tensor) -> Tensor:
     """Returns a mask as what is added to scores, in the numbers of a tensor; of truth values, True forbids."""
@@ -184,6 +282,9 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.MultiheadAttention: Attention,
     nn.TransformerEncoderLayer: EncoderLayer,
     nn.TransformerEncoder: Encoder,
+    nn.TransformerDecoderLayer: DecoderLayer,
+    nn.TransformerDecoder: Decoder,
+    nn.Transformer: Transformer,
     **dict.fromkeys(CELLS, RecurrentLayer),
     **dict.fromkeys(CELLS_OF, RecurrentCell),
 }
