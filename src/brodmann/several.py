@@ -17,6 +17,8 @@ Several = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
 
 def parts_in(values: Any) -> tuple[Any, ...]:
     """Returns what stands in a tuple, a list or a dictionary, in its order; of anything else itself."""
+    if isinstance(values, Tensor):  # the usual case, and an abstract class such as Mapping is slow to ask
+        return (values,)
     if isinstance(values, Mapping):
         return tuple(values.values())
     return tuple(values) if isinstance(values, tuple | list) else (values,)
@@ -44,7 +46,7 @@ def called_with(function: Callable[..., Any], values: Any) -> Any:
 def check_several(**given: Any) -> None:
     """Checks that arguments are tensors, or tuples or dictionaries of some, by name; raises a `BrodmannError`."""
     for name, values in given.items():
-        if not isinstance(values, tuple | list | Mapping):
+        if isinstance(values, Tensor) or not isinstance(values, tuple | list | Mapping):
             check_tensors(**{name: values})
             continue
         if not any(isinstance(part, Tensor | numpy.ndarray) for part in parts_in(values)):
