@@ -73,6 +73,8 @@ MUTANTS = [
     ("conversion/provenance.py", "if opaque or spectral or (product and not (node in self.live and is_real(values[node]))):", "if False:", "errors that go down through parameters"),
     ("conversion/provenance.py", "if isinstance(value, tuple | list | Mapping):", "if False:", "weights that tuples hide"),
     ("conversion/provenance.py", "if isinstance(value, tuple | list | Mapping):", "if isinstance(value, tuple | list):", "inputs by name that pass for no numbers"),
+    ("conversion/products.py", "and leads_to(function, given, at)]", "]", "what tells a product what to do, taken for its value"),
+    ("conversion/from_torch.py", "torch.backends.mha.set_fastpath_enabled(False)", "pass", "padding that an encoder returns as 0 at inference alone"),
     ("conversion/folding.py", "    readers.update(parts_in(computation.outputs))\n", "", "an output that is folded away"),
     ("layers/graph.py", "errors[name] + part if name in errors else part", "part", "an output that is returned twice, and learns once"),
     ("network.py", "of_each(lambda _: next(below), leaf)", "of_each(lambda _: errors[0], leaf)", "outputs that get the error of the first"),

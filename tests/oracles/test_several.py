@@ -336,6 +336,26 @@ def test_a_chain_may_begin_with_several_inputs_and_a_node_may_be_named_alone() -
         assert torch.equal(single(given), x[0].tanh())
 
 
+def test_padding_is_what_it_is_while_learning() -> None:
+    """At inference alone PyTorch's encoder returns 0 there, by a faster way."""
+
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 2)
+
+        def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+            return self.encoder(x, src_key_padding_mask=padding)
+
+    torch.manual_seed(0)
+    model, x = Reading(), torch.randn(6, 5, 8)
+    padding = torch.arange(5) >= torch.tensor([[5], [3], [1], [4], [2], [5]])
+    body = from_torch(model, (x, padding), areas=1)
+    torch.testing.assert_close(body((x, padding)), model(x, padding).detach())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 class Changing(nn.Module):
     """A loss that puts other things into what it is handed."""
 
