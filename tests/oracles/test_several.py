@@ -425,6 +425,20 @@ def test_one_tensor_may_come_and_go_in_a_tuple_or_by_name() -> None:
     assert torch.equal(chain((x,)), chain(x))
 
 
+def test_two_inputs_are_two_where_one_tensor_was_shown_for_both() -> None:
+    class Difference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.map(x - 2.0 * y)
+
+    model, x, y = Difference(), torch.randn(6, 4), torch.randn(6, 4)
+    body = from_torch(model, (x, x), areas=1)
+    torch.testing.assert_close(body((x, y)), model(x, y).detach())
+
+
 def test_the_use_of_areas_is_counted_for_several_inputs() -> None:
     network = learner()
     (usage, *_) = area_usage(network, pairs()[0])

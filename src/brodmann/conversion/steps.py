@@ -93,7 +93,7 @@ class _Walk(fx.Interpreter):
         for node in nodes:
             self.env[node] = self._result(node)
             if given in node.all_input_nodes and given not in self.names:  # one of several inputs
-                self.names[node] = next(name for name, part in self.inputs.items() if part is self.env[node])
+                self.names[node] = _name_of(node.args[1])
                 self.provenance.note(node, self.env, None)
                 continue
             if any(self.env[node] is self.env[read] for read in node.all_input_nodes):  # errors go through it as before
@@ -369,4 +369,9 @@ def _named(sample: Several) -> dict[str, Tensor]:
         return {INPUT: sample}
     if isinstance(sample, Mapping):
         return dict(sample)
-    return {f"{INPUT}_{place}": part for place, part in enumerate(sample)}
+    return {_name_of(place): part for place, part in enumerate(sample)}
+
+
+def _name_of(place: Any) -> str:
+    """Returns the name of one of several inputs: its own, or its number in a tuple."""
+    return place if isinstance(place, str) else f"{INPUT}_{place}"
