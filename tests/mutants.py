@@ -77,7 +77,7 @@ MUTANTS = [
     ("conversion/from_torch.py", "torch.backends.mha.set_fastpath_enabled(False)", "pass", "padding that an encoder returns as 0 at inference alone"),
     ("conversion/folding.py", "    readers.update(parts_in(computation.outputs))\n", "", "an output that is folded away"),
     ("layers/graph.py", "errors[name] + part if name in errors else part", "part", "an output that is returned twice, and learns once"),
-    ("network.py", "of_each(lambda _: next(below), leaf)", "of_each(lambda _: errors[0], leaf)", "outputs that get the error of the first"),
+    ("losses/error.py", "in_form_of(leaf, errors)", "in_form_of(leaf, errors[:1] * len(errors))", "outputs that get the error of the first"),
     ("conversion/norms.py", "addcmul_(apart, -of_along)", "addcmul_(apart, of_along)", "errors along what a norm took away"),
     ("areas/area_map.py", "if not lr:", "if False:", "moments of frozen areas"),
     ("routing/router.py", "x, delta = counted(weights_of_rows(weight, len(x)), x, delta)", "pass", "projections that count every sample once"),

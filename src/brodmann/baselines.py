@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,8 @@ from .errors import BrodmannError, CheckpointError, unknown_name
 from .files import read_tensors, write_tensors
 from .layer import Observer
 from .layers import RMSNorm
-from .losses import as_loss
 from .losses.builtin import Loss, one_number
+from .losses.holder import HoldsLoss
 from .network_files import load_whole
 from .updates import SGD, UPDATES, RuleOptimizer, update_rule
 
@@ -36,7 +35,7 @@ class _Block(nn.Module):
         return h + self.alpha * self.linear(self.dropout(self.activation(self.norm(h))))  # type: ignore[no-any-return]
 
 
-class Backpropagation(nn.Module):
+class Backpropagation(HoldsLoss):
     """The twin of `mlp`, `residual_mlp` or `convnet`, trained by autograd, without areas.
 
     Every map starts at full size, the readout too, which the builders start at a tenth: backpropagation gains nothing
@@ -127,7 +126,7 @@ class Backpropagation(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
         self.eval()
-        self.loss: Loss = loss  # type: ignore[assignment]
+        self.loss = loss  # type: ignore[assignment]
         rule = SGD(momentum=momentum) if optimiser == "sgd" else update_rule(optimiser)
         self.lr, self.update_rule = rule.default_lr, replace(rule, decay=decay)
         if readout_only:
@@ -142,10 +141,6 @@ class Backpropagation(nn.Module):
             self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
         else:
             self.optimiser = RuleOptimizer(groups, rule)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Takes for ``loss`` whatever the constructor takes."""
-        super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in); returns (batch, outputs)."""

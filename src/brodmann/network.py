@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,26 +14,26 @@ from torch import Tensor, nn
 from .areas import AreaMap
 from .builders import build
 from .builders.designs import built_from, forget
-from .checks import all_finite, check_positive, check_real, check_real_weights, check_values_of_weights
+from .checks import check_positive, check_real, check_real_weights, check_values_of_weights
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
-from .errors import BrodmannError, DivergenceError, unknown_name
+from .errors import BrodmannError, unknown_name
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
 from .layers import AreaLinear, BatchNorm, Constant, Product, Routed, TiedWeights
-from .losses import as_loss
-from .losses.adapters import check_single
-from .losses.builtin import Loss, SumOfSquares, one_number
+from .losses.builtin import Loss, SumOfSquares
+from .losses.error import error_and_loss
+from .losses.holder import HoldsLoss
 from .network_files import load_whole, read_network, write_network
-from .recording import autocast_off, ordinary, unrecorded
+from .recording import autocast_off, unrecorded
 from .routing import Router
-from .several import Several, check_several, of_each, parts_in, sample_count
+from .several import Several, check_several, parts_in, sample_count
 from .updates import LEARNING_RATE
 
 LEARNING = (AreaLinear, Product, TiedWeights, Constant)
 """Layers that follow a rule."""
 
 
-class Network(nn.Module):
+class Network(HoldsLoss):
     """A body and a loss: every step is one forward pass and one error pass, ``x -> traces -> loss -> learn``."""
 
     def __init__(
@@ -78,7 +77,7 @@ class Network(nn.Module):
         rules = [part.update_rule for part in learning]
         self.recursive = any(rule.recursive for rule in rules)
         self.body = body
-        self.loss: Loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
+        self.loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
         if self.recursive and not isinstance(self.loss, SumOfSquares):
             warnings.warn(
                 "Recursive least squares asks for SumOfSquares: other losses, such as a mean over the batch, make its "
@@ -95,10 +94,6 @@ class Network(nn.Module):
         self.lr = min(suited) if lr is None else lr
         self.rates, self.clip = Rates() if rates is None else rates, clip
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Takes for ``loss`` whatever the constructor takes."""
-        super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]
 
     @property
     def rates(self) -> Rates:
@@ -274,29 +269,7 @@ class Network(nn.Module):
 
         Of several outputs one that the loss leaves out has an error of 0.
         """
-        check_single(self.loss, output, target)
-        exact = getattr(self.loss, "value_and_error", None)
-        if exact is not None:
-            with torch.no_grad():
-                loss, error = exact(output, target, weight)
-            return error, one_number(loss)
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = of_each(lambda part: ordinary(part).detach().requires_grad_(True), output)
-            leaves = parts_in(leaf)
-            given = None if weight is None else ordinary(weight)
-            loss = one_number(self.loss(leaf, of_each(ordinary, target), given))
-            if not loss.requires_grad:
-                raise BrodmannError(
-                    "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
-                )
-            errors = torch.autograd.grad(loss, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
-            if loss.is_cpu and math.isfinite(loss.detach()) and not all(map(all_finite, errors)):
-                raise DivergenceError(
-                    f"The loss is {float(loss.detach())}, and its derivative by the output is not finite: look for "
-                    "what the loss computes and leaves out, such as targets of NaN, and for roots of 0."
-                )
-            below = iter(errors)
-            return of_each(lambda _: next(below), leaf), loss.detach()
+        return error_and_loss(self.loss, output, target, weight)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         """Refuses kinds of numbers that would also convert routers, biases and the state of rules."""

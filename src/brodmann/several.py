@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy
@@ -29,6 +29,12 @@ def of_each(function: Callable[[Any], Any], values: Any) -> Any:
     if isinstance(values, Mapping):
         return {name: function(part) for name, part in values.items()}
     return tuple(map(function, values)) if isinstance(values, tuple | list) else function(values)
+
+
+def in_form_of(values: Any, parts: Iterable[Any]) -> Any:
+    """Returns parts, one for each of `parts_in`, by the same names or in the same order."""
+    given = iter(parts)
+    return of_each(lambda _: next(given), values)
 
 
 def rows_of(values: Any, rows: Tensor | slice) -> Any:

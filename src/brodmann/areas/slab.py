@@ -157,9 +157,8 @@ class Slab(nn.Module):
 
     def target(self, lr: float, decay: float) -> Target:
         """Returns the weights with their state and rates, as what an update moves."""
-        state: dict[str, Any] = (
-            self._buffers
-        )  # all of them are the rule's, and a copy would cost a tenth of a small step
+        # All of its buffers are the rule's; a copy would cost a tenth of a small step.
+        state: dict[str, Any] = self._buffers
         return Target(self.value, state, lr, decay)
 
     def make_room(self, slots: int) -> None:

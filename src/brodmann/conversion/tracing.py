@@ -67,12 +67,12 @@ class Root(nn.Sequential):
     def __init__(self, network: nn.Module, sample: Several) -> None:
         """Takes the network, and a few samples in the form in which they come."""
         super().__init__(network)
-        self.alone, self.named = isinstance(sample, Tensor), isinstance(sample, Mapping)
+        self.single, self.named = isinstance(sample, Tensor), isinstance(sample, Mapping)
         self.places: tuple[Any, ...] = tuple(sample if isinstance(sample, Mapping) else range(len(sample)))
 
     def forward(self, x: Any) -> Any:
         """Calls the network."""
-        if self.alone:
+        if self.single:
             return self[0](x)
         parts = {place: x[place] for place in self.places}
         return called_with(self[0], parts if self.named else tuple(parts.values()))

@@ -117,16 +117,26 @@ class Attention(nn.Module):
         return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
 
 
-class EncoderLayer(nn.Module):
-    """As `nn.TransformerEncoderLayer`: attention and two maps, each in a residual path with a norm."""
+class _TransformerLayer(nn.Module):
+    """What layers of encoders and decoders have in common: attention to their own steps, and two maps."""
 
-    def __init__(self, layer: nn.TransformerEncoderLayer) -> None:
+    def __init__(self, layer: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> None:
         """Takes the parts of a layer."""
         super().__init__()
-        self.self_attn = layer.self_attn
-        self.linear1, self.linear2, self.norm1, self.norm2 = layer.linear1, layer.linear2, layer.norm1, layer.norm2
+        self.self_attn, self.linear1, self.linear2 = layer.self_attn, layer.linear1, layer.linear2
+        self.norm1, self.norm2 = layer.norm1, layer.norm2
         self.dropout, self.dropout1, self.dropout2 = layer.dropout, layer.dropout1, layer.dropout2
         self.activation, self.norm_first = layer.activation, layer.norm_first
+
+    def _attended(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
+        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])  # type: ignore[no-any-return]
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))  # type: ignore[no-any-return]
+
+
+class EncoderLayer(_TransformerLayer):
+    """As `nn.TransformerEncoderLayer`: attention and two maps, each in a residual path with a norm."""
 
     def forward(
         self,
@@ -138,15 +148,9 @@ class EncoderLayer(nn.Module):
         """Takes (samples, steps, size); returns the same shape."""
         if self.norm_first:
             src = src + self._attended(self.norm1(src), src_mask, src_key_padding_mask)
-            return src + self._mapped(self.norm2(src))
+            return src + self.dropout2(self._mapped(self.norm2(src)))  # type: ignore[no-any-return]
         src = self.norm1(src + self._attended(src, src_mask, src_key_padding_mask))
-        return self.norm2(src + self._mapped(src))  # type: ignore[no-any-return]
-
-    def _attended(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
-        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])  # type: ignore[no-any-return]
-
-    def _mapped(self, x: Tensor) -> Tensor:
-        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
+        return self.norm2(src + self.dropout2(self._mapped(src)))  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):
@@ -171,57 +175,13 @@ class Encoder(nn.Module):
         return src if self.norm is None else self.norm(src)
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(_TransformerLayer):
     """As `nn.TransformerDecoderLayer`: two attentions, the second to what an encoder read, and two maps."""
 
     def __init__(self, layer: nn.TransformerDecoderLayer) -> None:
         """Takes the parts of a layer."""
-        super().__init__()
-        self.self_attn, self.multihead_attn = layer.self_attn, layer.multihead_attn
-        self.linear1, self.linear2 = layer.linear1, layer.linear2
-        self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
-        self.dropout, self.dropout1, self.dropout2 = layer.dropout, layer.dropout1, layer.dropout2
-        self.dropout3, self.activation, self.norm_first = layer.dropout3, layer.activation, layer.norm_first
-
-    def forward(
-        self,
-        tgt: Tensor,
-        memory: Tensor,
-        tgt_mask: Tensor | None = None,
-        memory_mask: Tensor | None = None,
-        tgt_key_padding_mask: Tensor | None = None,
-        memory_key_padding_mask: Tensor | None = None,
-        tgt_is_causal: bool = False,
-        memory_is_causal: bool = False,
-    ) -> Tensor:
-        """Takes (samples, steps, size), and what was read, (samples, keys, size); returns the shape of the first."""
-        own, read = (tgt_mask, tgt_key_padding_mask), (memory_mask, memory_key_padding_mask)
-        if self.norm_first:
-            tgt = tgt + self._attended(self.norm1(tgt), *own)
-            tgt = tgt + self._reading(self.norm2(tgt), memory, *read)
-            return tgt + self._mapped(self.norm3(tgt))
-        tgt = self.norm1(tgt + self._attended(tgt, *own))
-        tgt = self.norm2(tgt + self._reading(tgt, memory, *read))
-        return self.norm3(tgt + self._mapped(tgt))  # type: ignore[no-any-return]
-
-    def _attended(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
-        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])  # type: ignore[no-any-return]
-
-    def _reading(self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
-        read = self.multihead_attn(x, memory, memory, padding, attn_mask=mask)[0]
-        return self.dropout2(read)  # type: ignore[no-any-return]
-
-    def _mapped(self, x: Tensor) -> Tensor:
-        return self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
-
-
-class Decoder(nn.Module):
-    """As `nn.TransformerDecoder`: layers one after the other, and perhaps a norm."""
-
-    def __init__(self, decoder: nn.TransformerDecoder) -> None:
-        """Takes the layers of a decoder."""
-        super().__init__()
-        self.layers, self.norm = decoder.layers, decoder.norm
+        super().__init__(layer)
+        self.multihead_attn, self.norm3, self.dropout3 = layer.multihead_attn, layer.norm3, layer.dropout3
 
     def forward(
         self,
@@ -235,8 +195,32 @@ class Decoder(nn.Module):
         memory_is_causal: bool = False,
     ) -> Tensor:
         """Takes (samples, steps, size), and what was read, (samples, keys, size); returns the shape of the first."""
+        own, read = (tgt_mask, tgt_key_padding_mask), (memory_mask, memory_key_padding_mask)
+        if self.norm_first:
+            tgt = tgt + self._attended(self.norm1(tgt), *own)
+            tgt = tgt + self._reading(self.norm2(tgt), memory, *read)
+            return tgt + self.dropout3(self._mapped(self.norm3(tgt)))  # type: ignore[no-any-return]
+        tgt = self.norm1(tgt + self._attended(tgt, *own))
+        tgt = self.norm2(tgt + self._reading(tgt, memory, *read))
+        return self.norm3(tgt + self.dropout3(self._mapped(tgt)))  # type: ignore[no-any-return]
+
+    def _reading(self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
+        read = self.multihead_attn(x, memory, memory, padding, attn_mask=mask)[0]
+        return self.dropout2(read)  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """As `nn.TransformerDecoder`: layers one after the other, and perhaps a norm."""
+
+    def __init__(self, decoder: nn.TransformerDecoder) -> None:
+        """Takes the layers of a decoder."""
+        super().__init__()
+        self.layers, self.norm = decoder.layers, decoder.norm
+
+    def forward(self, tgt: Tensor, memory: Tensor, *masks: Any, **named: Any) -> Tensor:
+        """Takes what each of its layers takes, a `DecoderLayer`; returns the shape of the first."""
         for layer in self.layers:
-            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+            tgt = layer(tgt, memory, *masks, **named)
         return tgt if self.norm is None else self.norm(tgt)
 
 

@@ -202,8 +202,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "activation": self.activation,
         }
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
-            if update_rule(self.optimiser).recursive:
-                self.network_ = Network(stream_mlp(**sizes, update=update_rule(self.optimiser)))
+            rule = update_rule(self.optimiser)
+            if rule.recursive:
+                self.network_ = Network(stream_mlp(**sizes, update=rule))
             else:
                 builder = residual_mlp if self.residual else mlp
                 update = update_rule(self.optimiser, decay=decay)

@@ -12,7 +12,7 @@ from ..checks import check_weights
 from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import are_classes, like_output, one_number
 from ..routing import weights_of_rows
-from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
+from ..several import Several, check_pairs, check_several, in_form_of, parts_in, rows_of, sample_count
 from .learner import Learner, check_learner
 
 ROWS = 1024
@@ -24,8 +24,7 @@ def outputs_of(network: Callable[[Any], Any], x: Several, rows: int = ROWS) -> A
     """Returns the outputs of all samples, x (n, ...), or several such tensors, so many at a time."""
     begins = range(0, max(1, sample_count(x)), rows)
     made = [network(rows_of(x, slice(begin, begin + rows))) for begin in begins]
-    joined = map(torch.cat, zip(*map(parts_in, made), strict=True))
-    return of_each(lambda _: next(joined), made[0])
+    return in_form_of(made[0], map(torch.cat, zip(*map(parts_in, made), strict=True)))
 
 
 @torch.no_grad()

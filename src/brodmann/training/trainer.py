@@ -24,7 +24,7 @@ from ..layer import Rates
 from ..losses.adapters import describe_loss, left_out, per_sample
 from ..losses.builtin import are_classes
 from ..network import Network
-from ..several import Several, check_several, parts_in, sample_count
+from ..several import Several, parts_in, sample_count
 from .callback import Callback, in_turn, plain
 from .checkpoints import (
     Checkpoint,
@@ -346,12 +346,7 @@ class Trainer:
         if self.transform is None:
             return samples
         changed, count = self.transform(samples), sample_count(samples)
-        try:
-            check_several(samples=changed)
-            fits = sample_count(changed) == count
-        except BrodmannError:
-            fits = False
-        if not fits:
+        if {part.shape[:1] if isinstance(part, Tensor) else None for part in parts_in(changed)} != {(count,)}:
             came = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
             raise BrodmannError(f"Expected transform to return the {count} samples of the batch, got {came}.")
         return changed

@@ -1,0 +1,50 @@
+"""The error at the output: the derivative of a loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checks import all_finite
+from ..errors import BrodmannError, DivergenceError
+from ..recording import ordinary
+from ..several import Several, in_form_of, of_each, parts_in
+from .adapters import check_single
+from .builtin import Loss, one_number
+
+
+def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
+    """Returns ``dL/d output``, in the form of the output, and the loss; autograd, if used, sees the loss alone.
+
+    Of several outputs one that the loss leaves out has an error of 0.
+
+    Raises:
+        BrodmannError: The loss takes one output and gets several, returns no number, or cannot be followed.
+        DivergenceError: The loss is finite, and its derivative is not.
+    """
+    check_single(loss, output, target)
+    exact = getattr(loss, "value_and_error", None)
+    if exact is not None:
+        with torch.no_grad():
+            value, error = exact(output, target, weight)
+        return error, one_number(value)
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = of_each(lambda part: ordinary(part).detach().requires_grad_(True), output)
+        leaves = parts_in(leaf)
+        given = None if weight is None else ordinary(weight)
+        value = one_number(loss(leaf, of_each(ordinary, target), given))
+        if not value.requires_grad:
+            raise BrodmannError(
+                "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
+            )
+        errors = torch.autograd.grad(value, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
+        value = value.detach()
+        if value.is_cpu and math.isfinite(value) and not all(map(all_finite, errors)):
+            raise DivergenceError(
+                f"The loss is {float(value)}, and its derivative by the output is not finite: look for what the loss "
+                "computes and leaves out, such as targets of NaN, and for roots of 0."
+            )
+        return in_form_of(leaf, errors), value

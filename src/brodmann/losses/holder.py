@@ -1,0 +1,20 @@
+"""What holds a loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from .adapters import as_loss
+from .builtin import Loss
+
+
+class HoldsLoss(nn.Module):
+    """A module whose ``loss`` may be whatever `as_loss` takes, whenever it is assigned."""
+
+    loss: Loss
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Takes a loss for what it stands for."""
+        super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]
