@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from brodmann.bench.recipes import Plan
+from brodmann.bench.plan import Plan
 from brodmann.bench.runner import run_recipes
 
 from ..blobs import write_blobs

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from brodmann.bench.journal import read_journal
-from brodmann.bench.recipes import Plan
+from brodmann.bench.plan import Plan
 from brodmann.bench.reporting.audit import audit
 from brodmann.bench.reporting.page import write_report
 from brodmann.bench.reporting.sections.section import Plot

@@ -13,7 +13,8 @@ import pytest
 from brodmann.bench import write_report
 from brodmann.bench.case import Case
 from brodmann.bench.journal import Journal, read_journal
-from brodmann.bench.recipes import Plan, ten
+from brodmann.bench.plan import Plan
+from brodmann.bench.recipes import ten
 from brodmann.bench.reporting.audit import audit
 from brodmann.bench.runner import run_recipes, searches
 from brodmann.bench.tasks import run_case

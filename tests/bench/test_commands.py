@@ -20,7 +20,8 @@ import pytest
 from brodmann import Network, mlp
 from brodmann.bench import write_report
 from brodmann.bench.journal import Journal, read_journal
-from brodmann.bench.recipes import PAPER_METHODS, Plan, cases_of, ten
+from brodmann.bench.plan import Plan
+from brodmann.bench.recipes import PAPER_METHODS, cases_of, ten
 from brodmann.bench.reporting.tables import Table
 from brodmann.bench.runner import carry_out, run_recipes
 from brodmann.cli import main

@@ -12,7 +12,8 @@ from brodmann import Network, convnet, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.bench.cost import learning_operations
 from brodmann.bench.paper import initialise
-from brodmann.bench.recipes import RECIPES, Plan, cases_of
+from brodmann.bench.plan import Plan
+from brodmann.bench.recipes import RECIPES, cases_of
 from brodmann.bench.tasks import TASKS, run_case, silent_units
 from brodmann.errors import BrodmannError
 from brodmann.network import routers

@@ -4,7 +4,8 @@
 """
 
 from .case import Case
-from .recipes import RECIPES, Plan, cases_of
+from .plan import Plan
+from .recipes import RECIPES, cases_of
 from .reporting import Report, write_report
 from .runner import run_recipes
 

@@ -24,7 +24,8 @@ from ..runs.version import code_version
 from ..training import Interrupted
 from .case import Case, Row
 from .journal import Journal
-from .recipes import Plan, cases_of
+from .plan import Plan
+from .recipes import cases_of
 from .tasks import run_case
 from .tuner import (
     TRIAL_SEEDS,
