@@ -1,4 +1,4 @@
-"""How far a model under autograd and what it is converted to come apart as both learn."""
+"""How far a model under autograd and what it is converted to come apart: as both learn, and as models again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import Network
+from brodmann import Network, to_torch
 from brodmann.several import called_with
 
 
@@ -35,3 +35,20 @@ def apart(model: nn.Module, network: Network, batches: Iterable[tuple[Any, Tenso
             return difference
         largest = max(largest, difference)
     return largest
+
+
+def back(network: Network, before: nn.Module, learned: nn.Module, sample: Any) -> float:
+    """Returns by how much parameters that `to_torch` brings back differ at most from those that autograd has moved.
+
+    Relative to the largest of all.
+
+    Args:
+        network: Has learned as ``learned`` has, see `apart`.
+        before: The model that both began as.
+        learned: The same as autograd has moved it.
+        sample: A few samples, as the conversion was told.
+    """
+    pairs = list(zip(to_torch(network, before, sample).parameters(), learned.parameters(), strict=True))
+    return max(float((ours - theirs).abs().max()) for ours, theirs in pairs) / max(
+        float(theirs.abs().max()) for _, theirs in pairs
+    )

@@ -3,7 +3,8 @@
 Run: python benchmarks/architectures.py [--families swin_transformer ...] [--most 30e6] [--largest 300] [--steps 3]
 Needs timm, which this package does not. Each is built for its own image size and ten classes, converted with one area,
 and compared with itself on random images by the conversion. With steps, it also learns that many batches of four random
-images by transpose feedback, in float64, beside itself under autograd, and the largest difference of losses is told.
+images by transpose feedback, in float64, beside itself under autograd, and two differences are told: the largest of
+losses, and of parameters that `to_torch` brings back.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import warnings
+from copy import deepcopy
 from typing import Any
 
 import torch
-from apart import apart
+from apart import apart, back
 from torch import nn
 
 from brodmann import SGD, BrodmannError, Network, from_torch
@@ -31,8 +33,8 @@ def smallest(timm: Any, family: str) -> tuple[str, int, tuple[int, ...]]:
     return name, size, shape
 
 
-def difference(model: nn.Module, shape: tuple[int, ...], steps: int) -> float:
-    """Returns how far losses of a model under autograd and of what it is converted to are apart at most, relatively.
+def differences(model: nn.Module, shape: tuple[int, ...], steps: int) -> str:
+    """Returns how far losses and parameters under autograd and of what it is converted to are apart at most.
 
     Nothing is dropped out: what both drew would differ.
     """
@@ -41,10 +43,11 @@ def difference(model: nn.Module, shape: tuple[int, ...], steps: int) -> float:
         for name in ("p", "drop_rate", "drop_prob"):
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, 0.0)
+    before = deepcopy(model)
     network = Network(from_torch(model, shape, areas=1, feedback="transpose", update=SGD()))
     kind = torch.float64
     batches = ((torch.randn(4, *shape, dtype=kind), torch.randint(0, 10, (4,))) for _ in range(steps))
-    return apart(model, network, batches, lr=1e-3)
+    return f"{apart(model, network, batches, lr=1e-3):.0e}, back {back(network, before, model, shape):.0e}"
 
 
 def main() -> None:
@@ -77,7 +80,7 @@ def main() -> None:
             print(f"{family:26s} {name:40s} {size:11,}  refused: {error}", flush=True)
         else:
             converted += 1
-            told = f", apart {difference(model, shape, arguments.steps):.0e}" if arguments.steps else ""
+            told = f", apart {differences(model, shape, arguments.steps)}" if arguments.steps else ""
             print(f"{family:26s} {name:40s} {size:11,}  converted{told}", flush=True)
     print(f"{converted} of {tried} converted (timm {timm.__version__}, PyTorch {torch.__version__})")
 

@@ -5,8 +5,8 @@ Needs transformers, which this package does not. Each family's causal model, or 
 with decoder, are built with two layers of 32 units, without dropout and keeping nothing from call to call, converted
 with one area, and compared with themselves on random tokens by the conversion: an encoder's end in padding, which a
 mask tells. With steps, they also learn that many batches of six sequences by transpose feedback beside themselves under
-autograd, in float64 (or float32 where a model knows no other), and the largest difference of losses is told. A model
-that cannot be built or called so is none that is tried.
+autograd, in float64 (or float32 where a model knows no other), and two differences are told: the largest of losses, and
+of parameters that `to_torch` brings back. A model that cannot be built or called so is none that is tried.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from apart import apart
+from apart import apart, back
 from torch import Tensor, nn
 
 from brodmann import SGD, BrodmannError, Network, from_torch
@@ -142,12 +142,13 @@ def inputs(kind: str, count: int) -> dict[str, Tensor]:
     }
 
 
-def difference(model: Logits, kind: str, steps: int) -> float:
-    """Returns how far losses under autograd and of what it is converted to are apart at most, relatively."""
-    model.train()
+def differences(model: Logits, kind: str, steps: int) -> str:
+    """Returns how far losses and parameters under autograd and of what it is converted to are apart at most."""
+    before = deepcopy(model.train())
     convert = partial(from_torch, areas=1, routing="layer", feedback="transpose", update=SGD())
     batches = ((inputs(kind, 6), torch.randint(0, CHARACTERS, (6, STEPS))) for _ in range(steps))
-    return apart(model, Network(convert(model, inputs(kind, 6))), batches, lr=0.1)
+    network = Network(convert(model, inputs(kind, 6)))
+    return f"{apart(model, network, batches, lr=0.1):.0e}, back {back(network, before, model, inputs(kind, 6)):.0e}"
 
 
 def told_of(model: Logits, kind: str, steps: int) -> str:
@@ -160,9 +161,9 @@ def told_of(model: Logits, kind: str, steps: int) -> str:
     if not steps:
         return "converted"
     try:
-        return f"converted, apart {difference(deepcopy(model).double(), kind, steps):.0e}"
+        return f"converted, apart {differences(deepcopy(model).double(), kind, steps)}"
     except (BrodmannError, RuntimeError):  # mostly of a model that knows no float64
-        return f"converted, apart in float32 {difference(model, kind, steps):.0e}"
+        return f"converted, apart in float32 {differences(model, kind, steps)}"
 
 
 def main() -> None:

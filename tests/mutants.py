@@ -74,7 +74,7 @@ MUTANTS = [
     ("conversion/provenance.py", "if isinstance(value, tuple | list | Mapping):", "if False:", "weights that tuples hide"),
     ("conversion/provenance.py", "if isinstance(value, tuple | list | Mapping):", "if isinstance(value, tuple | list):", "inputs by name that pass for no numbers"),
     ("conversion/products.py", "and leads_to(function, given, at)]", "]", "what tells a product what to do, taken for its value"),
-    ("conversion/from_torch.py", "torch.backends.mha.set_fastpath_enabled(False)", "pass", "padding that an encoder returns as 0 at inference alone"),
+    ("conversion/equality.py", "torch.backends.mha.set_fastpath_enabled(False)", "pass", "padding that an encoder returns as 0 at inference alone"),
     ("conversion/folding.py", "    readers.update(parts_in(computation.outputs))\n", "", "an output that is folded away"),
     ("layers/graph.py", "errors[name] + part if name in errors else part", "part", "an output that is returned twice, and learns once"),
     ("losses/error.py", "in_form_of(leaf, errors)", "in_form_of(leaf, errors[:1] * len(errors))", "outputs that get the error of the first"),

@@ -1,7 +1,7 @@
 """Brodmann: deep networks without backpropagation, by Selective Adaptive Learning."""
 
 from .builders import convnet, mlp, residual_mlp, stream_mlp
-from .conversion import from_torch
+from .conversion import from_torch, to_torch
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
 from .layer import Context, Layer, Rates
@@ -81,4 +81,5 @@ __all__ = [
     "mlp",
     "residual_mlp",
     "stream_mlp",
+    "to_torch",
 ]

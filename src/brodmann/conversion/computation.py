@@ -79,17 +79,26 @@ class Computation:
         inputs: A few samples (samples, ...) of each tensor that comes to it, by name.
         steps: Its steps, in their order.
         outputs: Name of the step that it returns; or of several, as a tuple or a dictionary, as it returns them.
+        held: What the network holds, see `tensors_of`. What operations hold of it lies in its memory, perhaps turned,
+            or as a part.
     """
 
     inputs: dict[str, Tensor]
     steps: list[Step]
     outputs: Outputs
+    held: dict[str, Tensor]
 
     @property
     def returned(self) -> tuple[Step, ...]:
         """The steps that it returns."""
         steps = {step.name: step for step in self.steps}
         return tuple(steps[name] for name in parts_in(self.outputs))
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Returns the parameters of a network, and the buffers that can be written as a whole, by their names."""
+    buffers = {name: buffer for name, buffer in model.named_buffers() if buffer.is_contiguous()}
+    return dict(model.named_parameters()) | buffers
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

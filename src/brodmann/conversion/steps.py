@@ -18,7 +18,7 @@ from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, rows_of, sample_count
-from .computation import Computation, Step, Tied, Weighted, free_name
+from .computation import Computation, Step, Tied, Weighted, free_name, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import name_of
 from .in_place import RELUS
@@ -48,11 +48,13 @@ def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computa
     Raises:
         BrodmannError: The network cannot be followed, or a module does not take what comes to it.
     """
-    root = Root(written_out(deepcopy(model)).to("cpu", kind), sample).eval()
+    copy = deepcopy(model).to("cpu", kind)
+    held = tensors_of(copy)
+    root = Root(written_out(copy), sample).eval()
     with torch.enable_grad():  # so that what was made of parameters says so
         graph = traced(root, sample)
     with torch.no_grad():
-        return _Walk(graph, sample).computation()
+        return _Walk(graph, sample).computation(held)
 
 
 def said(module: nn.Module) -> str:
@@ -83,8 +85,8 @@ class _Walk(fx.Interpreter):
         self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
-    def computation(self) -> Computation:
-        """Returns the steps in their order, and what comes and goes."""
+    def computation(self, held: dict[str, Tensor]) -> Computation:
+        """Returns the steps in their order, what comes and goes, and what the network holds."""
         steps = []
         given, *nodes, output = self.graph.nodes
         self.env[given], self.alone.env[given] = self.sample, rows_of(self.sample, slice(1))
@@ -111,7 +113,7 @@ class _Walk(fx.Interpreter):
         outputs = of_each(self._output, output.args[0])
         needed = {source for step in steps for source in step.sources}.union(parts_in(outputs))
         # Others became weights of products, or buffers of functions.
-        return Computation(self.inputs, [step for step in steps if step.name in needed], outputs)
+        return Computation(self.inputs, [step for step in steps if step.name in needed], outputs, held)
 
     def _output(self, node: Any) -> str:
         name = self.names.get(node) if isinstance(node, fx.Node) else None

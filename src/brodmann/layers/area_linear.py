@@ -322,6 +322,36 @@ class AreaLinear(Gathering):
         return merge_areas(self._own_router(), self.children(), kept, gone)
 
     @unrecorded
+    def as_linear(self, area: int | None = None) -> nn.Linear:
+        """Returns the map of an area, ``W0 + D[g]`` and ``b0 + d[g]``, as PyTorch's: a copy, which autograd can train.
+
+        Args:
+            area: ``g``. Default None: the only one.
+
+        Raises:
+            BrodmannError: There are several areas and none is named, there is none of that number, or a gate scales its
+                part.
+        """
+        if area is None and self.budget > 1:
+            raise BrodmannError(f"A layer of {self.budget} areas is one map for each of them: name an area.")
+        if area is not None and not 0 <= area < self.budget:
+            raise BrodmannError(f"Expected an area from 0 to {self.budget - 1}, got {area}.")
+        if self.gated and self.budget > 1:
+            raise BrodmannError("A gate scales the areas' part of each sample by itself: there is no one map.")
+        found = [] if self.shared is None else [(self.shared, 0)]
+        if self.areas is not None:
+            found.append((self.areas.weight, int(self.areas.slot[area or 0])))
+        number = torch.promote_types(self._map.dtype, torch.float32)
+        linear = nn.Linear(self.in_features, self.out_features, self.biased, self._map.device, number)
+        for parameter in linear.parameters():
+            parameter.zero_()
+        for slab, at in found:
+            linear.weight.add_(slab.value[at])
+            if slab.bias is not None:
+                linear.bias.add_(slab.bias.value[at])
+        return linear
+
+    @unrecorded
     def merge_parts(self) -> None:
         """Folds the shared part into the areas' maps, ``W0 + D[g]``, for inference: one product per sample, not two.
 

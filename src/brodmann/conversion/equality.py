@@ -1,0 +1,57 @@
+"""Whether a body of areas and a PyTorch network return the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BrodmannError
+from ..layer import Layer
+from ..several import Several, called_with, of_each, parts_in
+from .counterparts import channels_last
+
+
+@torch.no_grad()
+def check_steady(model: nn.Module, sample: Several) -> None:
+    """Raises where a network returns something else for the same samples later."""
+    with _without_fast_path():
+        once, again = (called_with(model, of_each(Tensor.clone, sample)) for _ in range(2))
+    if not _alike(once, again, 1e-3):
+        raise BrodmannError(
+            f"{type(model).__name__} cannot be converted: it answers the same samples otherwise the second time. What "
+            "it keeps from call to call, such as a state in an attribute, or draws at random, has to come with the "
+            "samples, or go."
+        )
+
+
+@torch.no_grad()
+def same_outputs(body: Layer, model: nn.Module, sample: Several) -> bool:
+    """Whether a body returns what a network does for samples, but for rounding."""
+    with _without_fast_path():
+        theirs = called_with(model, of_each(Tensor.clone, sample))
+    stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
+    return _alike(body(sample), of_each(channels_last, theirs), 0.1 if stored else 1e-3)
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Lets PyTorch's encoders compute at inference what they do while learning: else they return 0 for padding."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _alike(ours: Any, theirs: Any, tolerance: float) -> bool:
+    return all(_near(*both, tolerance) for both in zip(parts_in(ours), parts_in(theirs), strict=True))
+
+
+def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    size = float(theirs.abs().max()) + 1e-6
+    return ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= tolerance * size

@@ -1,0 +1,82 @@
+"""Samples by which a PyTorch network is followed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_whole
+from ..errors import BrodmannError
+from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
+
+PROBES = 11
+"""Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
+no other dimension is likely to be as long."""
+
+
+def samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
+    """Returns a few samples: those given, or random ones of a shape, or of what a model's first layer takes.
+
+    Several of them where samples, or shapes, are several.
+    """
+    if shape is None:
+        first = next(part for part in model.modules() if not any(True for _ in part.children()))
+        if not isinstance(first, nn.Linear):
+            raise BrodmannError(
+                f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32)."
+            )
+        shape = (first.in_features,)
+    draws = torch.Generator().manual_seed(0)
+    several = isinstance(shape, Mapping) or (
+        isinstance(shape, tuple | list) and any(isinstance(part, Tensor | tuple | list) for part in shape)
+    )
+    if not several:
+        if isinstance(shape, Tensor) and shape.ndim < 2:
+            raise _expected_samples(shape)
+        return _samples(shape, kind, draws)
+    if isinstance(shape, Mapping) and not all(isinstance(name, str) for name in shape):
+        names = ", ".join(map(str, shape))
+        raise BrodmannError(f"Expected samples by the names of the model's arguments, got {names}.")
+    made = of_each(lambda part: _samples(part, kind, draws), shape)
+    given = [part for part in parts_in(shape) if isinstance(part, Tensor)]
+    return rows_of(made, slice(sample_count(given) if given else PROBES))
+
+
+def _samples(shape: Any, kind: torch.dtype, draws: torch.Generator) -> Tensor:
+    """Returns the first of samples, or random ones of a shape."""
+    if isinstance(shape, Tensor):
+        if not shape.ndim or not len(shape):
+            raise _expected_samples(shape)
+        sample = shape[:PROBES].detach().cpu()
+        return sample.to(kind) if sample.is_floating_point() else sample
+    if isinstance(shape, numpy.ndarray | Mapping):
+        raise BrodmannError(f"Expected a shape, or samples as a tensor, got {type(shape).__name__}.")
+    try:
+        sizes = tuple(shape)
+    except TypeError:
+        raise BrodmannError(f"Expected the shape of a sample, such as (784,) or (3, 32, 32), got {shape!r}.") from None
+    for size in sizes:
+        check_whole(shape=size)
+    return torch.randn(PROBES, *sizes, generator=draws).to(kind)
+
+
+def _expected_samples(came: Tensor) -> BrodmannError:
+    return BrodmannError(f"Expected a few samples, (samples, ...), got a tensor of shape {tuple(came.shape)}.")
+
+
+def check_arguments(model: nn.Module, sample: Several) -> None:
+    """Raises where a model takes more, fewer or other arguments than come."""
+    asked = inspect.signature(model.forward)
+    try:
+        called_with(asked.bind, sample)
+    except TypeError as error:
+        raise BrodmannError(
+            f"{type(model).__name__}.forward({', '.join(map(str, asked.parameters.values()))}) does not take what "
+            f"comes, {error}: give a tuple of shapes or of samples, for its arguments in their order, or a dictionary "
+            "of samples by their names."
+        ) from None

@@ -1,0 +1,139 @@
+"""From a body that was made of a PyTorch network back to that network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import zip_longest
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..builders import Parts
+from ..errors import BrodmannError
+from ..layer import Layer
+from ..layers import AreaLinear, BatchNorm, Constant
+from ..layers.weights import Weights
+from ..network import Network, check_network
+from ..several import Several
+from ..updates import SGD
+from .body import body_of
+from .computation import Computation, tensors_of
+from .convertible import check_convertible, numbers_of
+from .equality import same_outputs
+from .samples import check_arguments, samples_for
+from .steps import computed_by
+from .tracing import exclusively
+
+Model = TypeVar("Model", bound=nn.Module)
+BITS = 20
+"""Of a digit: so few that float32 holds each of two digits, by which numbers are counted, exactly."""
+
+
+@exclusively
+@torch.inference_mode(False)
+def to_torch(
+    network: Network, model: Model, shape: Sequence[int] | Sequence[Sequence[int]] | Several | None = None
+) -> Model:
+    """Returns a copy of a PyTorch network with what its body of areas has learned.
+
+    The copy computes what the network does, and is again what it was: it takes other lengths of sequences where its
+    code does, generates text by its own methods, and is saved as others of its class are. Weights, biases, factors of
+    norms, tables and running statistics are those learned; what no layer learns stays as it is in the model. A layer
+    that has a shared part and one area gives their sum, see `AreaLinear.as_linear`. Feedback weights are left out.
+
+    Where each number belongs is found as ``from_torch`` made the body: the model's parameters are numbered from 1, and
+    a body is made of those numbers. Source: our choice.
+
+    Args:
+        network: Holds what ``from_torch(model, shape, areas=1)`` returned.
+        model: The network that the body was made of, or one of equal form; its own numbers may be others by now. It is
+            left as it was.
+        shape: As ``from_torch`` was told.
+
+    Returns:
+        The copy, in the mode, on the device and in the kind of numbers of the model.
+
+    Raises:
+        BrodmannError: The network has several areas, whose maps are not one, is of another form than the model, as
+            where batch norms were folded into maps by ``batch_norms="running"``, or the copy does not return what the
+            network does.
+    """
+    check_network(network)
+    check_convertible(model)
+    learned = list(_numbers(network.body))
+    kind, _ = numbers_of(model)
+    sample = samples_for(model, shape, kind)
+    check_arguments(model, sample)
+    computation = computed_by(model, sample, kind)
+    plain = deepcopy(model).to("cpu", kind).eval()
+    _write(plain, computation, learned)
+    if not same_outputs(deepcopy(network.body).to("cpu"), plain, sample):
+        raise BrodmannError(
+            "What the network has learned does not make the model return the same: give the model that its body was "
+            "made of, and the shape that from_torch was told."
+        )
+    copy = deepcopy(model)
+    with torch.no_grad():
+        for ours, theirs in zip(tensors_of(copy).values(), tensors_of(plain).values(), strict=True):
+            ours.copy_(theirs)
+    return copy
+
+
+def _numbers(body: Layer) -> Iterator[Tensor]:
+    """Returns the tensors of a body that a model's numbers go to, in the order of its parts."""
+    for part in body.modules():
+        if isinstance(part, AreaLinear):
+            if part.budget > 1:
+                raise BrodmannError(
+                    f"A layer of {part.budget} areas is one map for each of them, and the model has one for all: only "
+                    "networks of from_torch(..., areas=1) go back."
+                )
+            linear = part.as_linear()
+            yield linear.weight
+            if part.biased:
+                yield linear.bias
+        elif isinstance(part, Weights):
+            yield part.weight
+        elif isinstance(part, Constant) and part.learns:
+            yield part.value
+        elif isinstance(part, BatchNorm):
+            yield from (part.mean, part.variance, part.batches)
+
+
+@torch.no_grad()
+def _write(model: nn.Module, computation: Computation, learned: list[Tensor]) -> None:
+    """Puts learned numbers where they belong in a model; those that it has no place for are left out."""
+    own = list(tensors_of(model).values())
+    flat = torch.cat([tensor.flatten() for tensor in own])
+    for where, numbers in zip(_places(computation, learned), learned, strict=True):
+        known = where >= 0
+        flat[where[known]] = numbers.to(flat)[known]
+    for tensor, numbers in zip(own, torch.split(flat, [tensor.numel() for tensor in own]), strict=True):
+        tensor.copy_(numbers.view(tensor.shape))
+
+
+def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
+    """Returns for each learned number where it belongs among all that a model holds, from 0, or -1 for nowhere.
+
+    A body is made twice, of the lower digits of the numbers that the model's own are counted by, and of the higher.
+    """
+    parts = Parts(1, 1, areas=1, feedback="transpose", update=SGD())
+    digits = []
+    for shift in (0, BITS):
+        first = 1
+        for tensor in computation.held.values():
+            count = torch.arange(first, first + tensor.numel()).view(tensor.shape)
+            tensor.copy_(count >> shift & (1 << BITS) - 1)
+            first += tensor.numel()
+        digits.append([tensor.long() for tensor in _numbers(body_of(computation, parts))])
+    places = [low + (high << BITS) - 1 for low, high in zip(*digits, strict=True)]
+    for ours, theirs in zip_longest(learned, places):
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            shapes = ["nothing more" if part is None else tuple(part.shape) for part in (ours, theirs)]
+            raise BrodmannError(
+                f"The network's body was not made of such a model: where it learned {shapes[0]}, the model has "
+                f'{shapes[1]}. Expected one of from_torch(model, shape, areas=1), with batch_norms="batch".'
+            )
+    return places
