@@ -467,6 +467,61 @@ class Folded(nn.Module):
         return self.readout(self.second(y).tanh())
 
 
+class Translating(nn.Module):
+    """A recurrent layer that begins where another one ended, its cells included, and one with a state of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.begin = nn.LSTM(4, 6, num_layers=2, batch_first=True), nn.Parameter(torch.randn(2, 1, 3))
+        self.write, self.both = nn.LSTM(6, 6, num_layers=2), nn.GRU(6, 3, bidirectional=True, batch_first=True)
+        self.readout = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, states = self.read(x)
+        written, (last, cells) = self.write(y.flip(1).transpose(0, 1), states)
+        again, _ = self.both(written.transpose(0, 1), self.begin.expand(-1, x.shape[0], -1).contiguous())
+        return self.readout(again.mean(1) + last[-1] + cells[0])
+
+
+class StepsFirst(nn.Module):
+    """A transformer as PyTorch lays it by default: steps first, samples second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.places, self.norm = nn.Linear(4, 8), nn.Parameter(torch.randn(5, 1, 8)), nn.LayerNorm(8)
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.attention, self.readout = nn.MultiheadAttention(8, 2), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.encoder(self.norm(torch.relu(self.map(x.transpose(0, 1))) + self.places))
+        return self.readout(self.attention(h[-1:], h, h)[0][0])
+
+
+class Paired(nn.Module):
+    """A map of the products of two inputs' features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.pairs, self.readout = nn.Linear(3, 4), nn.Bilinear(4, 3, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.pairs(self.first(x[:, :3]), x[:, 3:]).tanh())
+
+
+class Bags(nn.Module):
+    """Sums, means and the largest of rows of tables, some of them weighed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums, self.means, self.most = (nn.EmbeddingBag(9, 6, mode=mode) for mode in ("sum", "mean", "max"))
+        self.readout = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weighed = self.sums(x, per_sample_weights=x.to(self.readout.weight.dtype) / 9)
+        return self.readout(torch.tanh(weighed + self.means(x) + self.most(x)))
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "dense": (dense, (6,)),
     "convolutional": (convolutional, (81,)),
@@ -498,11 +553,15 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "interleaved": (Interleaved, (5, 8)),
     "iterated": (Iterated, (2, 5, 5)),
     "stepping": (Stepping, (4, 4)),
+    "translating": (Translating, (5, 4)),
+    "steps first": (StepsFirst, (5, 4)),
+    "paired": (Paired, (6,)),
+    "bags": (Bags, (5,)),
 }
 """Name -> what builds it, the shape of a sample."""
 
 
-OF_TOKENS = ("language", "decoding")
+OF_TOKENS = ("language", "decoding", "bags")
 
 
 def samples(name: str, count: int) -> Tensor:

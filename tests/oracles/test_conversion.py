@@ -808,18 +808,18 @@ class Twofold(nn.Module):
         return self.readout(self.second(x, x, x)[0].mean(1))
 
 
-class StepsFirst(nn.Module):
+class LastFirst(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.map, self.readout = nn.Linear(4, 4), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.readout(self.map(x.transpose(0, 1)).relu().transpose(0, 1).mean(1))
+        return self.readout(self.map(x.flip(0)).relu().flip(0).mean(1))
 
 
 def test_rows_that_do_not_lie_sample_by_sample_are_refused_whatever_the_weights() -> None:
     with pytest.raises(BrodmannError, match="or lays them in another dimension than the first"):
-        from_torch(StepsFirst(), (11, 4))  # as many steps as samples are tried
+        from_torch(LastFirst(), (11, 4))  # as many steps as samples are tried
     model = Windows("windows")
     with torch.no_grad():
         model.map.weight.zero_()
@@ -1045,6 +1045,21 @@ class Hidden(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.map(x) * torch.exp(self.scales[0])
+
+
+Unknown: Any = type("Unknown", (nn.PReLU,), {"__module__": "torch.nn.modules.unknown"})
+"""A layer of PyTorch's that this package does not know."""
+
+
+class Offsets(nn.Module):
+    """Bags of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bag(x.flatten(), torch.arange(x.shape[0]) * 4)  # type: ignore[no-any-return]
 
 
 class OfOnesOwn(nn.Module):
@@ -1281,10 +1296,16 @@ class Stateful(nn.Module):
             "Expected a few samples, (samples, ...), got a tensor of shape (4,).",
         ),
         (
-            nn.TransformerEncoderLayer(4, 2, 4),
+            nn.Sequential(nn.MultiheadAttention(4, 2, add_bias_kv=True)),
             {"shape": (3, 4)},
-            "nn.MultiheadAttention cannot be converted: expected one with batch_first=True",
+            "nn.MultiheadAttention cannot be converted: expected one without add_bias_kv and add_zero_attn.",
         ),
+        (
+            nn.Sequential(nn.EmbeddingBag(4, 4, padding_idx=0)),
+            {"shape": (3,)},
+            "cannot be converted: leave padding_idx",
+        ),
+        (Offsets(), {"shape": torch.ones(3, 4, dtype=torch.int64), "areas": 1}, "let bags come as (samples, bag)."),
         (nn.Sequential(nn.Embedding(4, 4, max_norm=1.0), nn.Linear(4, 4)), {"shape": (3,)}, "for its max_norm."),
         (
             nn.Sequential(BOTH, nn.ReLU(), BOTH),
@@ -1332,7 +1353,7 @@ class Stateful(nn.Module):
         (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),
         (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "Expected a network with weights to learn"),
         (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
-        (nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 4)), {}, "Bilinear"),
+        (nn.Sequential(nn.Linear(4, 4), Unknown()), {}, "of layers with parameters maps and norms alone can."),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
         (nn.Linear(4, 4), {"shape": (0,)}, "Expected shape to be a whole number of at least 1, got 0."),
         (

@@ -149,9 +149,37 @@ class Begun(Reader):
         return self.readout(self.layer(x, hx=tuple(states))[0])
 
 
-def test_a_state_of_zeros_is_that_which_is_taken_anyway() -> None:
-    model, x = Begun(torch.zeros), torch.randn(4, STEPS, 5)
-    torch.testing.assert_close(from_torch(model, (STEPS, 5), areas=1)(x), model(x).detach())
+@pytest.mark.parametrize("begin", [torch.zeros, torch.ones])
+def test_a_state_to_begin_with_is_that_of_the_model(begin: Callable[..., Tensor]) -> None:
+    model, x = Begun(begin), torch.randn(4, STEPS, 5)
+    body = from_torch(model, (STEPS, 5), areas=1)
+    torch.testing.assert_close(body(x), model(x).detach())
+    whole = any(isinstance(part, Recurrent) for part in body.modules())
+    assert whole == (begin is torch.zeros)  # which is what it takes anyway; any other is followed step by step
+
+
+class Loop(Reader):
+    """Calls a layer for one step after the other, each from where the last one ended."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found, state = [], None
+        for step in range(x.shape[1]):
+            y, state = self.layer(x[:, step : step + 1], state)
+            found.append(y)
+        return self.readout(torch.cat(found, 1))
+
+
+def test_a_layer_that_is_called_step_by_step_is_the_same_as_at_once() -> None:
+    torch.manual_seed(0)
+    model, x = Loop(nn.LSTM, "steps", batch_first=True), torch.randn(4, STEPS, 5)
+    stepping = Network(from_torch(model, (STEPS, 5), areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    whole = Reader(nn.LSTM, "steps", batch_first=True)
+    whole.load_state_dict(model.state_dict())
+    at_once = Network(from_torch(whole, (STEPS, 5), areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    for _ in range(3):
+        y = torch.randint(0, 3, (4, STEPS))
+        torch.testing.assert_close(stepping.learn(x, y), at_once.learn(x, y))
+    torch.testing.assert_close(stepping(x), at_once(x))
 
 
 class Single(Cell):
@@ -175,20 +203,9 @@ def levels_of_one() -> nn.Module:
     return model
 
 
-class ReadsCells(Reader):
-    """Answers by the cells after the last step."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.readout(self.layer(x)[1][1][-1])
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: from_torch(ReadsCells(nn.LSTM, "state", batch_first=True), (STEPS, 5)),
-            "The cells of an nn.LSTM after the last step cannot be converted: read its output, or its state h.",
-        ),
         (
             lambda: recurrent(Transpose, Single())(torch.randn(3, STEPS, 5)),
             "Single() should return a tuple of as many tensors as it has states, 1 of shape (3, 4), got Tensor.",
@@ -218,10 +235,6 @@ class ReadsCells(Reader):
         (
             lambda: from_torch(Reader(partial(nn.LSTM, proj_size=2), "last", batch_first=True), (STEPS, 5)),
             "cannot be converted: leave proj_size out",
-        ),
-        (
-            lambda: from_torch(Begun(torch.ones), (STEPS, 5)),
-            "A recurrent layer cannot be converted with a state to begin with that is not of torch.zeros: leave",
         ),
         (
             lambda: from_torch(nn.Sequential(nn.Linear(5, 5), nn.GRU(5, 6)), (5,)),

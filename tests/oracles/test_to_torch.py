@@ -155,8 +155,8 @@ def test_errors_say_what_goes_back() -> None:
     plain = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
     with pytest.raises(BrodmannError, match="where it learned nothing more, the model has"):
         to_torch(Network(mlp(6, 5, width=8, areas=1)), nn.Sequential(*list(plain), nn.ReLU(), nn.Linear(5, 3)))
-    with pytest.raises(BrodmannError, match="Expected a Network"):
-        to_torch(from_torch(dense(), areas=1), dense())  # type: ignore[arg-type]
+    with pytest.raises(BrodmannError, match="Expected a Network, or a body of layers, got Sequential"):
+        to_torch(dense(), dense())
     with pytest.raises(BrodmannError, match=r"Expected an nn\.Module"):
         to_torch(Network(from_torch(dense(), areas=1)), 3)  # type: ignore[type-var]
     other = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))

@@ -25,6 +25,7 @@ class Step:
         after: Its value.
         each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
             windows the network maps as if they were samples; or 0 where it is the same whatever comes.
+        turned: Whether samples lie in the second dimension, as where steps of a sequence come first.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Step:
     before: tuple[Tensor, ...]
     after: Tensor
     each: int = 1
+    turned: bool = False
 
     def laid_as(self, other: Step, *, alike: bool) -> bool:
         """Whether one layer can stand for both: values that lie alike, and as many rows for each sample.
@@ -42,6 +44,8 @@ class Step:
         Rows that are the same whatever comes, such as a state that a loop begins with, count as those of samples where
         there are as many.
         """
+        if self.turned != other.turned:
+            return False
         if alike:
             return self.each == other.each and self.after.shape == other.after.shape
         rows = self.each == other.each or (not other.each and len(self.after) == len(other.after))
@@ -49,7 +53,7 @@ class Step:
 
     def rows_of(self, outputs: int) -> int:
         """Returns how many rows of so many outputs its value has for each sample."""
-        samples = len(self.after) // max(1, self.each)
+        samples = self.after.shape[1] if self.turned else len(self.after) // max(1, self.each)
         return self.after.numel() // (samples * outputs)
 
 

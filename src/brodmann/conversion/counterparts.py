@@ -119,6 +119,8 @@ def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest
     plain = type(operation).forward is nn.Linear.forward
     start = operation if plain else linear_of(operation.weight, operation.bias)
     linear: Layer = parts.layer(start.in_features, start.out_features, rows=rows, lowest=lowest, start=start)
+    if step.turned:
+        return Sequential(Local(_turned), linear, Local(_turned))
     if step.each > 1:  # a route has one entry for each sample
         linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
     if step.after.ndim != 4:
@@ -274,6 +276,11 @@ def _of_plane(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
     """Returns numbers for height and width, ``first`` for the height where there is none."""
     height, width = numbers if len(numbers) == 2 else (first, *numbers)
     return height, width
+
+
+def _turned(x: Tensor) -> Tensor:
+    """Returns (steps, samples, ...) as (samples, steps, ...), and back."""
+    return x.transpose(0, 1)
 
 
 def _as_image(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy
 import torch
 from torch import Tensor, autocast, fx, nn
 from torch.fx.proxy import Attribute
@@ -61,7 +62,9 @@ class Answering(fx.Tracer):
     """Whether the network asked something that has another answer for one sample than for several."""
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
-    def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False) -> None:
+    def __init__(
+        self, sample: Several, *, alone: bool = False, constants: bool = False, says_kinds: bool = False
+    ) -> None:
         """Takes a few samples.
 
         Args:
@@ -69,9 +72,10 @@ class Answering(fx.Tracer):
             alone: Whether it is one, whose answers are all that counts.
             constants: Whether what `FACTORIES` make of numbers alone becomes a node, too: its methods may then take
                 sizes, as in ``torch.zeros(1, 4).expand(len(x), -1)``.
+            says_kinds: Whether ``isinstance(x, Tensor)`` is answered, too.
         """
         super().__init__()
-        self.constants = constants
+        self.constants, self.says_kinds = constants, says_kinds
         self._computes = False  # values, for which factories are what they were
         self._walks = Walks(sample, alone=alone)
         self._proxies: list[weakref.ref[_Proxy]] = []
@@ -113,7 +117,7 @@ class Answering(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Returns a proxy that asks."""
-        return _Proxy(node, self)
+        return (_TensorProxy if self.says_kinds else _Proxy)(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Answers `if`, `while`, `and`, `assert`."""
@@ -144,6 +148,13 @@ class Answering(fx.Tracer):
                 "write it without, as x.shape[0] in place of len(x), or a // b in place of int(a / b)",
             )
         return answers[0]
+
+    def is_tensor(self, node: fx.Node) -> bool:
+        """Whether the value of a node is a tensor; none while values are computed, where nobody of the network asks."""
+        if self._computes or not hasattr(self, "_walks"):
+            return False
+        self._follow()
+        return isinstance(self._walks[node], Tensor)
 
     def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
         """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
@@ -202,7 +213,12 @@ class _Proxy(Followed):
         return self.node
 
     def __getattr__(self, k: str) -> Attribute:
+        if k.startswith("__"):  # by which NumPy and others ask what something is
+            raise AttributeError(k)
         return _Attribute(self, k)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return numpy.asarray(self.tracer.answer(self.node, float), dtype)
 
     def __index__(self) -> int:
         return self.tracer.answer(self.node, operator.index)
@@ -218,6 +234,19 @@ class _Proxy(Followed):
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)
+
+
+class _TensorProxy(_Proxy):
+    """The same, which says that it is a tensor where it is one, as functions of `isinstance` ask.
+
+    Their answers cost the values of all that was followed so far, and PyTorch asks often.
+    """
+
+    _is_param = False  # as `isinstance(x, nn.Parameter)` asks
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return Tensor if self.tracer.is_tensor(self.node) else type(self)
 
 
 def _autocast(*args: Any, **kwargs: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
-from ..layers.cells import GRU, LSTM, Cell, Elman
+from ..layers.cells import GRU, LSTM, Cell, Elman, State
 from .followed import name_of
 from .questions import made
 
@@ -52,8 +53,21 @@ class Recurrence(nn.Module):
         return self.plain(x)[0]  # type: ignore[no-any-return]
 
 
+class NeedsUnrollingError(Exception):
+    """A recurrent layer begins with a state, or its cells are read: it has to be followed step by step."""
+
+    def __init__(self, layer: RecurrentLayer) -> None:
+        """Takes the layer."""
+        super().__init__()
+        self.layer = layer
+
+
 class RecurrentLayer(nn.Module):
-    """As `nn.RNN`, `nn.GRU` and `nn.LSTM`: levels, in one direction or two, from a state of zeros."""
+    """As `nn.RNN`, `nn.GRU` and `nn.LSTM`: levels, in one direction or two.
+
+    Attributes:
+        unrolled: Whether each step is several operations of the network, as of a `RecurrentCell`. Else a level is one.
+    """
 
     def __init__(self, layer: nn.RNNBase) -> None:
         """Takes the levels of a layer.
@@ -71,78 +85,110 @@ class RecurrentLayer(nn.Module):
         reverse = levels if layer.bidirectional else ()
         self.backward = nn.ModuleList(Recurrence(layer, level, reverse=True) for level in reverse)
         self.dropout = nn.Dropout(layer.dropout) if layer.dropout and layer.num_layers > 1 else None
+        self.unrolled = False
+        self.steps_onward, self.steps_backward = (
+            nn.ModuleList(RecurrentCell(level.plain, "_l0") for level in way) for way in (self.onward, self.backward)
+        )
 
     def flatten_parameters(self) -> None:
         """Does nothing: networks call it for graphics processors."""
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
-        """Takes (samples, steps, in), or steps first; returns the output and the state after the last step.
+        """Takes (samples, steps, in), or steps first, and states; returns the output and states after the last step.
 
-        Of the cells of an `nn.LSTM` that state holds none.
+        Raises:
+            NeedsUnrollingError: It is not, and there are states, or the cells of an `nn.LSTM` are read.
         """
-        if not all(map(_is_zero, hx if isinstance(hx, tuple | list) else (hx,))):
-            raise BrodmannError(
-                "A recurrent layer cannot be converted with a state to begin with that is not of torch.zeros: leave it "
-                "out."
-            )
-        last, x = [], input
-        if not self.batch_first:
-            x = x.transpose(0, 1)
-        for number, onward in enumerate(self.onward):
+        given = hx if isinstance(hx, tuple | list) else (hx,)
+        before = [None if _is_zero(part) else part for part in given]
+        if not self.unrolled and any(part is not None for part in before):
+            raise NeedsUnrollingError(self)
+        after: list[Any] = []  # of each level and direction
+        x = input if self.batch_first else input.transpose(0, 1)
+        onward, backward = (self.steps_onward, self.steps_backward) if self.unrolled else (self.onward, self.backward)
+        for number in range(len(onward)):
             if number and self.dropout is not None:
                 x = self.dropout(x)
-            y = onward(x)
-            last.append(y[:, -1])
-            if self.backward:
-                reverse = self.backward[number](x.flip(1)).flip(1)
-                last.append(reverse[:, 0])
-                y = torch.cat((y, reverse), -1)
+            y, state = self._level(onward[number], x, before, len(after))
+            after.append(state)
+            if backward:
+                reverse, state = self._level(backward[number], x.flip(1), before, len(after))
+                after.append(state)
+                y = torch.cat((y, reverse.flip(1)), -1)
             x = y
-        after = torch.stack(last)
         if not self.batch_first:
             x = x.transpose(0, 1)
-        return x, (after, _Cells()) if self.mode == "LSTM" else after
+        if self.unrolled:
+            states = tuple(torch.stack(parts) for parts in zip(*after, strict=True))
+            return x, states if self.mode == "LSTM" else states[0]
+        last = torch.stack(after)
+        return x, (last, _Cells(self)) if self.mode == "LSTM" else last
+
+    def _level(self, level: Any, x: Tensor, before: list[Any], place: int) -> tuple[Tensor, Any]:
+        """Returns what a level makes of a sequence, and the state it ends with: h alone, unless unrolled."""
+        if not self.unrolled:
+            y = level(x)
+            return y, y[:, -1]
+        state = tuple(None if part is None else part[place] for part in before)
+        inputs, found = level.inputs(x), []
+        for step in range(inputs.shape[1]):
+            state = level.after(inputs[:, step], state)
+            found.append(state[0])
+        return torch.stack(found, 1), state
 
 
 class RecurrentCell(nn.Module):
     """As `nn.RNNCell`, `nn.GRUCell` and `nn.LSTMCell`: one step, whose two maps may stand in a network many times."""
 
-    def __init__(self, plain: Any) -> None:
-        """Takes the weights of a cell."""
+    def __init__(self, plain: Any, behind: str = "") -> None:
+        """Takes the weights of a cell, whose names may have something behind them."""
         super().__init__()
         self.input_size, self.hidden_size = plain.input_size, plain.hidden_size
-        self.inputs, self.states = (
-            nn.Linear(weight.shape[1], weight.shape[0], bias=plain.bias, dtype=weight.dtype)
-            for weight in (plain.weight_ih, plain.weight_hh)
-        )
-        self.inputs.weight, self.states.weight = plain.weight_ih, plain.weight_hh
-        if plain.bias:
-            self.inputs.bias, self.states.bias = plain.bias_ih, plain.bias_hh
+        self.inputs, self.states = (_map_of(plain, f"{which}{behind}") for which in ("ih", "hh"))
         kind: Any = type(plain)
-        self.cell = CELLS_OF[kind]() if kind is not nn.RNNCell else Elman(getattr(torch, plain.nonlinearity))
+        plainest = isinstance(plain, nn.RNN | nn.RNNCell)
+        self.cell = Elman(getattr(torch, plain.nonlinearity)) if plainest else (CELLS | CELLS_OF)[kind]()
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Takes (samples, in), and the state before, (samples, units), or for an `nn.LSTMCell` both."""
-        given = hx if isinstance(hx, tuple | list) else (hx,) * self.cell.states
-        # Zeros that come from the input, as all values between layers do.
-        zeros = (input[:, :1] * 0.0).expand(-1, self.hidden_size)
-        state = tuple(zeros if _is_zero(part) else part for part in given)
-        after = self.cell(self.inputs(input), self.states(state[0]), state)
+        after = self.after(self.inputs(input), hx if isinstance(hx, tuple | list) else (hx,))
         return after if self.cell.states > 1 else after[0]
+
+    def after(self, inputs: Tensor, before: Sequence[Any]) -> State:
+        """Returns the state after a step: of what the map makes of its input, and the state before."""
+        given: Sequence[Any] = before if len(before) == self.cell.states else (None,) * self.cell.states
+        # Zeros that come from the input, as all values between layers do.
+        zeros = (inputs[:, :1] * 0.0).expand(-1, self.hidden_size)
+        state: State = tuple(zeros if _is_zero(part) else part for part in given)
+        return self.cell(inputs, self.states(state[0]), state)
+
+
+def _map_of(plain: Any, which: str) -> nn.Linear:
+    """Returns one of the maps of a cell, which holds the same parameters."""
+    weight = getattr(plain, f"weight_{which}")
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=plain.bias, dtype=weight.dtype)
+    linear.weight = weight
+    if plain.bias:
+        linear.bias = getattr(plain, f"bias_{which}")
+    return linear
 
 
 class _Cells:
     """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return."""
 
+    def __init__(self, layer: RecurrentLayer) -> None:
+        self._layer = layer
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self[name]
+        raise NeedsUnrollingError(self._layer)
 
     def __getitem__(self, index: Any) -> Any:
-        raise BrodmannError(
-            "The cells of an nn.LSTM after the last step cannot be converted: read its output, or its state h."
-        )
+        raise NeedsUnrollingError(self._layer)
+
+    def __iter__(self) -> Any:
+        raise NeedsUnrollingError(self._layer)
 
 
 def _is_zero(state: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..errors import BrodmannError
@@ -24,6 +25,7 @@ from .followed import name_of
 from .in_place import RELUS
 from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
+from .recurrent import Recurrence
 from .ties import uses_of_parameters
 from .tracing import OfFunctions, Root, one_line, traced
 from .training_mode import DROPOUTS
@@ -191,7 +193,10 @@ class _Walk(fx.Interpreter):
         if len(given) != 1 or given[0] not in self.names:
             raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
         applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
-        return replace(self._of(node, applied, node.all_input_nodes), each=self._rows_of_each(node, module))
+        step = self._of(node, applied, node.all_input_nodes)
+        if self._is_turned(node, module):
+            return replace(step, turned=True)
+        return replace(step, each=self._rows_of_each(node, module))
 
     def _is_part(self, node: fx.Node) -> bool:
         """Whether a function becomes part of the only other one that reads it.
@@ -252,7 +257,15 @@ class _Walk(fx.Interpreter):
             raise BrodmannError(f"{said(module)} cannot be converted: it does not take one image or sequence a sample.")
         return each
 
-    def _lie_by_samples(self, node: fx.Node) -> bool:
+    def _is_turned(self, node: fx.Node, module: nn.Module) -> bool:
+        """Whether samples lie in the second dimension of what a module takes and returns."""
+        result, (read, *_) = self.env[node], node.all_input_nodes
+        if node not in self.provenance.moved or isinstance(module, _ConvNd | _BatchNorm | Recurrence):
+            return False
+        second = result.ndim == 3 and result.shape[1] == self.count
+        return second and not self._lie_by_samples(read) and self._lie_by_samples(read, dimension=1)
+
+    def _lie_by_samples(self, node: fx.Node, dimension: int = 0) -> bool:
         """Whether the first rows of what comes to a module, whose weights may be 0, are those of the first sample."""
         came: Tensor = self.env[node]
         try:
@@ -265,8 +278,12 @@ class _Walk(fx.Interpreter):
             return True
         first: Tensor = self.alone.env[node]
         near = 1e-3 * float(came.abs().max()) if came.is_floating_point() else 0.0
-        rows = came[: len(first)]
-        return len(first) * self.count == len(came) and torch.allclose(first, rows, rtol=0.0, atol=near)
+        if min(first.ndim, came.ndim) <= dimension:
+            return False
+        count = first.shape[dimension]
+        rows = came.narrow(dimension, 0, min(count, came.shape[dimension]))
+        alike = count * self.count == came.shape[dimension] and first.shape == rows.shape
+        return alike and torch.allclose(first, rows, rtol=0.0, atol=near)
 
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""

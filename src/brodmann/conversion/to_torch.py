@@ -15,7 +15,6 @@ from ..errors import BrodmannError
 from ..layer import Layer
 from ..layers import AreaLinear, BatchNorm, Constant
 from ..layers.weights import Weights
-from ..network import Network, check_network
 from ..several import Several
 from ..updates import SGD
 from .body import body_of
@@ -34,7 +33,7 @@ BITS = 20
 @exclusively
 @torch.inference_mode(False)
 def to_torch(
-    network: Network, model: Model, shape: Sequence[int] | Sequence[Sequence[int]] | Several | None = None
+    network: nn.Module, model: Model, shape: Sequence[int] | Sequence[Sequence[int]] | Several | None = None
 ) -> Model:
     """Returns a copy of a PyTorch network with what its body of areas has learned.
 
@@ -47,7 +46,7 @@ def to_torch(
     a body is made of those numbers. Source: our choice.
 
     Args:
-        network: Holds what ``from_torch(model, shape, areas=1)`` returned.
+        network: A `Network` of what ``from_torch(model, shape, areas=1)`` returned, or that body alone.
         model: The network that the body was made of, or one of equal form; its own numbers may be others by now. It is
             left as it was.
         shape: As ``from_torch`` was told.
@@ -60,16 +59,18 @@ def to_torch(
             where batch norms were folded into maps by ``batch_norms="running"``, or the copy does not return what the
             network does.
     """
-    check_network(network)
+    body, model = getattr(network, "body", network), getattr(model, "_orig_mod", model)
+    if not isinstance(body, Layer):
+        raise BrodmannError(f"Expected a Network, or a body of layers, got {type(body).__name__}.")
     check_convertible(model)
-    learned = list(_numbers(network.body))
+    learned = list(_numbers(body))
     kind, _ = numbers_of(model)
     sample = samples_for(model, shape, kind)
     check_arguments(model, sample)
     computation = computed_by(model, sample, kind)
     plain = deepcopy(model).to("cpu", kind).eval()
     _write(plain, computation, learned)
-    if not same_outputs(deepcopy(network.body).to("cpu"), plain, sample):
+    if not same_outputs(deepcopy(body).to("cpu"), plain, sample):
         raise BrodmannError(
             "What the network has learned does not make the model return the same: give the model that its body was "
             "made of, and the shape that from_torch was told."

@@ -28,7 +28,7 @@ from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, pa
 from .in_place import leave_out_writing
 from .provenance import reached
 from .questions import Answering, place_of
-from .recurrent import Recurrence
+from .recurrent import NeedsUnrollingError, Recurrence
 from .ties import write_out_tied
 from .training_mode import TRAINING, keep_from_training, leave_out_dropouts, modules_that_differ, taking_one_tensor
 
@@ -146,6 +146,8 @@ class _StopsAtMaps(fx.Tracer):
         return Followed(node, self)
 
     def create_arg(self, a: Any) -> Any:
+        if isinstance(a, fx.Proxy):  # first, since one may pass for a tensor
+            return a.node
         # NumPy's numbers pass for Python's, and are written as `np.float64(...)` into code that knows no `np`.
         return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
 
@@ -195,8 +197,17 @@ class OfFunctions(fx.Tracer):
 
 
 def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
+    while True:
+        try:
+            return _graph_as_it_is(root, sample, whole)
+        except NeedsUnrollingError as error:
+            error.layer.unrolled = True
+
+
+def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
     answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
-    for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True)):
+    with_constants = partial(answers, constants=True)
+    for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, with_constants, partial(with_constants, says_kinds=True)):
         tracer = of_a_kind()
         tracer.others = whole
         try:
@@ -206,6 +217,8 @@ def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
                 _check_alone(root, rows_of(sample, slice(1)), graph, tracer)
             return graph
         except BrodmannError:
+            raise
+        except NeedsUnrollingError:
             raise
         except Exception as error:  # of the user's own code, which meets proxies instead of tensors
             failure = error
@@ -217,7 +230,7 @@ def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
 
 def _check_alone(root: Root, sample: Several, graph: fx.Graph, several: _Answers) -> None:
     """Raises where a graph that was made for several samples does for one what the network would not do."""
-    tracer = _Answers(sample, alone=True, constants=several.constants)
+    tracer = _Answers(sample, alone=True, constants=several.constants, says_kinds=several.says_kinds)
     tracer.others = several.others
     try:
         with _unchanged(root), whole_functions():

@@ -31,7 +31,7 @@ def _written_out(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Mod
 class Embedding(nn.Module):
     """As `nn.Embedding`: row ``x`` of a table."""
 
-    def __init__(self, embedding: nn.Embedding) -> None:
+    def __init__(self, embedding: nn.Embedding | nn.EmbeddingBag) -> None:
         """Takes the table of an embedding.
 
         Raises:
@@ -47,6 +47,45 @@ class Embedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Takes whole numbers (...); returns (..., size)."""
         return functional.embedding(x, self.weight, self.padding)
+
+
+class EmbeddingBag(Embedding):
+    """As `nn.EmbeddingBag` of bags of equal size: sum, mean or largest of rows of a table."""
+
+    def __init__(self, bag: nn.EmbeddingBag) -> None:
+        """Takes the table of a bag.
+
+        Raises:
+            BrodmannError: As `Embedding`, or some of its rows are left out.
+        """
+        super().__init__(bag)
+        if self.padding is not None:
+            raise BrodmannError(f"{bag} cannot be converted: leave padding_idx out.")
+        self.mode = bag.mode
+
+    def forward(self, input: Tensor, offsets: None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """Takes whole numbers (samples, bag), and perhaps a factor for each; returns (samples, size)."""
+        if offsets is not None:
+            raise BrodmannError("nn.EmbeddingBag cannot be converted with offsets: let bags come as (samples, bag).")
+        rows = super().forward(input)
+        if per_sample_weights is not None:
+            rows = rows * per_sample_weights.unsqueeze(-1)
+        if self.mode == "max":
+            return rows.amax(1)
+        return rows.sum(1) if self.mode == "sum" else rows.mean(1)
+
+
+class Bilinear(nn.Module):
+    """As `nn.Bilinear`: ``x1^T W x2 + b``, a map of the products of both inputs' features."""
+
+    def __init__(self, bilinear: nn.Bilinear) -> None:
+        """Takes the weights."""
+        super().__init__()
+        self.map = linear_of(bilinear.weight.flatten(1), bilinear.bias)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        """Takes (..., in1) and (..., in2); returns (..., out)."""
+        return self.map((input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2))  # type: ignore[no-any-return]
 
 
 class PReLU(nn.Module):
@@ -69,14 +108,14 @@ class Attention(nn.Module):
         """Takes the weights of an attention.
 
         Raises:
-            BrodmannError: Its batch comes second, or it adds keys of its own.
+            BrodmannError: It adds keys of its own.
         """
         super().__init__()
-        if not attention.batch_first or attention.bias_k is not None or attention.add_zero_attn:
+        if attention.bias_k is not None or attention.add_zero_attn:
             raise BrodmannError(
-                "nn.MultiheadAttention cannot be converted: expected one with batch_first=True, and without "
-                "add_bias_kv and add_zero_attn."
+                "nn.MultiheadAttention cannot be converted: expected one without add_bias_kv and add_zero_attn."
             )
+        self.batch_first = attention.batch_first
         self.heads, self.share = attention.num_heads, attention.dropout
         joint = attention.in_proj_weight
         each = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
@@ -97,7 +136,12 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, None]:
-        """Takes (samples, steps, size) and masks, (samples, keys) and (steps, keys); returns the shape of q, None."""
+        """Takes (samples, steps, size) and masks, (samples, keys) and (steps, keys); returns the shape of q, None.
+
+        Unless its batch is first, the tensors are (steps, samples, size).
+        """
+        if not self.batch_first:
+            query, key, value = (part.transpose(0, 1) for part in (query, key, value))
         q, k, v = (self._of_heads(part) for part in (self.query(query), self.key(key), self.value(value)))
         mask = None if attn_mask is None else added(attn_mask, q)
         if key_padding_mask is not None:
@@ -110,7 +154,8 @@ class Attention(nn.Module):
             y = self.dropout(scores.softmax(-1)) @ v
         else:
             y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out_proj(y.transpose(1, 2).flatten(2)), None
+        y = self.out_proj(y.transpose(1, 2).flatten(2))
+        return y if self.batch_first else y.transpose(0, 1), None
 
     def _of_heads(self, x: Tensor) -> Tensor:
         """Returns (samples, steps, size) as (samples, heads, steps, size of a head)."""
@@ -262,6 +307,8 @@ def added(mask: Tensor, like: Tensor) -> Tensor:
 
 TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Embedding: Embedding,
+    nn.EmbeddingBag: EmbeddingBag,
+    nn.Bilinear: Bilinear,
     nn.PReLU: PReLU,
     nn.MultiheadAttention: Attention,
     nn.TransformerEncoderLayer: EncoderLayer,
