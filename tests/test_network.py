@@ -166,9 +166,11 @@ def test_cross_entropy_weights_classes_and_samples() -> None:
     classes = torch.tensor([1.0, 2.0, 3.0])
     expected = torch.nn.functional.cross_entropy(out, y, weight=classes, label_smoothing=0.0)
     torch.testing.assert_close(CrossEntropy(class_weights=classes)(out, y), expected)
-    each = torch.nn.functional.cross_entropy(out, y, reduction="none", label_smoothing=0.1)
-    both = classes[y] * w
-    torch.testing.assert_close(CrossEntropy(0.1, classes)(out, y, w), (each * both).sum() / both.sum())
+    smoothed = torch.nn.functional.cross_entropy(out, y, weight=classes, label_smoothing=0.1)
+    torch.testing.assert_close(CrossEntropy(0.1, classes)(out, y), smoothed)
+    each = torch.nn.functional.cross_entropy(out, y, weight=classes, reduction="none", label_smoothing=0.1)
+    torch.testing.assert_close(CrossEntropy(0.1, classes)(out, y, w), (each * w).sum() / (classes[y] * w).sum())
+    torch.testing.assert_close(CrossEntropy(0.1, classes, normalised=False)(out, y, w), (each * w).sum() / len(y))
 
 
 @pytest.mark.usefixtures("double")
@@ -900,6 +902,41 @@ def test_a_network_whose_layers_are_all_frozen_stands_still() -> None:
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
     assert not any("router" in name for name in moved)
+
+
+class Wrapped(Layer):
+    """A layer of one's own that holds a module of PyTorch's, and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.inner = nn.Linear(5, 5).requires_grad_(False), AreaLinear(5, 3, areas=1, update=Adam())
+
+    def forward(self, x: torch.Tensor, choice: Any = None) -> torch.Tensor:
+        return self.inner(self.own(x))  # type: ignore[no-any-return]
+
+    def trace(self, x: torch.Tensor, context: Context) -> tuple[torch.Tensor, Any]:
+        h = self.own(x)
+        y, trace = self.inner.trace(h, context)
+        return y, (x, trace)
+
+    def learn(self, trace: Any, error: torch.Tensor, context: Context) -> None:
+        x, inner = trace
+        below = self.inner.learn(inner, error, context)
+        assert below is not None
+        self.own.weight.addmm_(below.t(), x, alpha=-context.lr_of(self))
+
+
+def test_rates_reach_modules_inside_of_layers_of_ones_own() -> None:
+    torch.manual_seed(0)
+    network = Network(Wrapped(), lr=0.1)
+    assert [name for name, _ in network.learning_layers()] == ["", "inner"]
+    x, y = torch.randn(8, 5), torch.randint(0, 3, (8,))
+    for layers, moved in (({"*": 0.0}, set()), ({"inner": 0.0}, {"own"}), ({}, {"own", "inner"})):
+        network.rates = Rates(layers=layers)
+        before = copy.deepcopy(network.body.state_dict())
+        network.learn(x, y)
+        changed = {name for name, value in network.body.state_dict().items() if not torch.equal(value, before[name])}
+        assert {name.split(".")[0] for name in changed} == moved
 
 
 class Weighed(nn.Module):

@@ -112,6 +112,8 @@ class Context(NamedTuple):
 
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""
+        if layer.frozen:
+            return 0.0
         return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
 
     def lr_of(self, layer: Layer) -> float:
@@ -178,6 +180,8 @@ class Layer(nn.Module, ABC):
 
     _built: tuple[dict[str, Any], str] | None = None
     """Design that a builder built it from, and how it then looked; see `brodmann.builders.designs.built_from`."""
+    frozen: bool = False
+    """Whether it stays as it is, whatever the rates are. Errors pass through it. Of a layer of layers, each says it."""
 
     @property
     def sends_down(self) -> bool:
@@ -195,7 +199,7 @@ class Layer(nn.Module, ABC):
 
         A layer of your own whose parameters stay as they are returns False.
         """
-        return next(self.parameters(), None) is not None
+        return not self.frozen and next(self.parameters(), None) is not None
 
     @abstractmethod
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:

@@ -303,8 +303,9 @@ class Network(HoldsLoss):
         """
         found: list[tuple[str, Layer]] = []
         for name, part in self.body.named_modules():
-            if isinstance(part, Routed) and part.router.learned and part.body.learns:
-                found.append((f"{name}.router".removeprefix("."), part))
+            if isinstance(part, Routed):
+                if part.router.learned and part.body.learns:
+                    found.append((f"{name}.router".removeprefix("."), part))
             elif isinstance(part, Layer) and _has_rate(part):
                 found.append((name, part))
         return found
@@ -369,9 +370,15 @@ def check_network(network: Any) -> None:
 
 
 def _has_rate(layer: Layer) -> bool:
-    """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters."""
-    holds = isinstance(layer, (*LEARNING, BatchNorm)) or next(layer.parameters(recurse=False), None) is not None
-    return holds and layer.learns
+    """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters.
+
+    Those of layers inside of it are theirs; those of other modules inside of it, such as an `nn.Linear`, are its own.
+    """
+    if not layer.learns:
+        return False
+    inside = [part for part in layer.modules() if isinstance(part, Layer) and part is not layer]
+    theirs = {parameter for part in inside for parameter in part.parameters()}
+    return isinstance(layer, (*LEARNING, BatchNorm)) or not theirs.issuperset(layer.parameters())
 
 
 def _check_once(body: Layer) -> None:

@@ -243,6 +243,16 @@ def test_targets_and_tasks_that_do_not_fit(tmp_path: Path, header: str, options:
     assert message in str(caught.value)
 
 
+def test_whole_numbers_with_a_point_may_be_either(tmp_path: Path) -> None:
+    """As NumPy and pandas write classes that were once floating-point numbers."""
+    path = tmp_path / "table.csv"
+    with pytest.raises(BrodmannError, match="are whole numbers written with a point, such as 0.0, and may be classes"):
+        load(str(write(path, ["0.0", "1.0", "2.0"] * 20)))
+    assert load(str(path), task="classification").classes == ("0.0", "1.0", "2.0")
+    assert load(str(path), task="regression").classes is None
+    assert load(str(write(path, [f"{number}.0" for number in range(60)]))).classes is None
+
+
 def test_a_task_says_what_whole_numbers_are(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", ["1", "2", "4", "4"] * 10)
     assert load(str(path)).classes == ("1", "2", "4")

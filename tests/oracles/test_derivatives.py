@@ -388,12 +388,15 @@ def test_what_else_is_done_only_while_training_is_told_of() -> None:
     assert told[0].filename == __file__
 
 
-def test_parameters_that_are_frozen_are_told_of(recwarn: pytest.WarningsRecorder) -> None:
+def test_layers_that_are_frozen_in_part_are_told_of(recwarn: pytest.WarningsRecorder) -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     from_torch(model.requires_grad_(False))
     assert not recwarn.list  # none of them learns: a model at rest
     model[2].requires_grad_(True)
-    with pytest.warns(UserWarning, match="^Parameters with requires_grad=False, such as 0.weight, learn too") as told:
+    from_torch(model)
+    assert not recwarn.list  # what stays is a layer as a whole
+    model[2].bias.requires_grad_(False)
+    with pytest.warns(UserWarning, match="^'2' asks for gradients of some of its parameters alone") as told:
         from_torch(model)
     assert told[0].filename == __file__
 

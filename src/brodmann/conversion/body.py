@@ -16,7 +16,7 @@ from ..layers import Images, Local, Sequential, TiedWeights
 from ..layers.graph import INPUT, Graph
 from .computation import Computation, Step, Tied, Weighted, free_name
 from .convertible import tied
-from .counterparts import counterpart, tied_product
+from .counterparts import counterpart, tied_product, tied_weights
 
 
 def body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
@@ -39,14 +39,16 @@ def body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
     for step in steps:
         if step.name in tied:
             nodes[step.name] = (tied[step.name],)
-            learning.add(step.name)
+            if tied[step.name].learns:
+                learning.add(step.name)
             continue
         lowest = learning.isdisjoint(step.sources[:1] if isinstance(step.operation, Weighted) else step.sources)
         sources = tuple(images.get(source, source) for source in step.sources)
         if isinstance(step.operation, Tied):
             value, weights = step.sources
             nodes[step.name] = (tied_product(step, tied[weights], lowest=value not in learning), *sources)
-            learning.add(step.name)
+            if not learning.isdisjoint(step.sources):
+                learning.add(step.name)
             continue
         several = places[id(step.operation)]
         if len(several) > 1 and _holds_parameters(step.operation):
@@ -82,7 +84,7 @@ def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]
     others = {source for step in steps if not isinstance(step.operation, Tied) for source in step.sources}
     if any(step.after.ndim == 4 and step.name in others for step in held):
         raise tied()
-    return {step.name: parts.tied_weights(step.after.detach()) for step in held}
+    return {step.name: tied_weights(step, parts) for step in held}
 
 
 def _holds_parameters(operation: nn.Module | Tensor) -> bool:

@@ -123,14 +123,15 @@ def warn_of_new_norms(model: nn.Module) -> None:
 
 
 def warn_of_frozen(model: nn.Module) -> None:
-    """Warns where a model keeps some of its parameters from learning, which a conversion does not."""
-    frozen = [name for name, held in model.named_parameters() if held.is_floating_point() and not held.requires_grad]
-    if frozen and any(held.requires_grad for held in model.parameters()):
-        warnings.warn(
-            f"Parameters with requires_grad=False, such as {frozen[0]}, learn too: freeze their layers by "
-            'Rates(layers={"name of the layer": 0.0}) of the Network, see Network.learning_layers().',
-            stacklevel=5,
-        )
+    """Warns where a layer keeps some of its parameters from learning, and not all of them."""
+    for name, part in model.named_modules():
+        own = [held.requires_grad for held in part.parameters(recurse=False)]
+        if isinstance(part, WHOLE) and any(own) and not all(own):
+            warnings.warn(
+                f"'{name}' asks for gradients of some of its parameters alone, and learns as a whole: ask for all of "
+                "them, or for none to freeze it.",
+                stacklevel=5,
+            )
 
 
 def tied() -> BrodmannError:

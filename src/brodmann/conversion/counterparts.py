@@ -53,6 +53,8 @@ ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.
 def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> Layer:
     """Returns the layer that stands for a step; a map that is ``lowest`` gets no feedback.
 
+    It is frozen, and has one area, where none of the step's parameters asks for a gradient.
+
     Between layers, tensors of four dimensions lie as images do, with PyTorch's second dimension last.
 
     Args:
@@ -64,6 +66,23 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
     Raises:
         BrodmannError: There is none.
     """
+    if _is_frozen(step):
+        layer = _counterpart(step, replace(parts, areas=1, routing="network"), output_rows, lowest=lowest)
+        for part in layer.modules():
+            if isinstance(part, Layer) and not isinstance(part, BatchNorm):  # whose statistics go on
+                part.frozen = True
+        return layer
+    return _counterpart(step, parts, output_rows, lowest=lowest)
+
+
+def _is_frozen(step: Step) -> bool:
+    """Whether a step has parameters, none of which asks for a gradient."""
+    operation = step.operation
+    held = [operation] if isinstance(operation, Tensor) else list(operation.parameters())
+    return bool(held) and not any(part.requires_grad for part in held)
+
+
+def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> Layer:
     operation, ndim = step.operation, step.after.ndim
     if not step.each:
         parts = replace(parts, areas=1, routing="network")  # there is no sample by which to choose
@@ -100,6 +119,13 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
             f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
         )
     return _local(operation, step)
+
+
+def tied_weights(step: Step, parts: Parts) -> TiedWeights:
+    """Returns weights that several products share."""
+    weights = parts.tied_weights(step.after.detach())
+    weights.frozen = _is_frozen(step)
+    return weights
 
 
 def tied_product(step: Step, weights: TiedWeights, *, lowest: bool) -> TiedProduct:

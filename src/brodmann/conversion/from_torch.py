@@ -60,8 +60,8 @@ def from_torch(
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
     ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd: a
     `torch.autograd.Function` keeps its own derivative, and no error goes down through what is detached or computed
-    under ``torch.no_grad()``. All parameters learn, also those with ``requires_grad=False``. A model of
-    float64 stays so, others become what PyTorch's default dtype is.
+    under ``torch.no_grad()``. A layer of which no parameter asks for a gradient is frozen and has one area, unless that
+    is so of the whole model. A model of float64 stays so, others become what PyTorch's default dtype is.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 

@@ -52,8 +52,10 @@ def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computa
     """
     copy = deepcopy(model).to("cpu", kind)
     held = tensors_of(copy)
-    root = Root(written_out(copy), sample).eval()
+    if not any(parameter.requires_grad for parameter in copy.parameters()):
+        copy.requires_grad_()
     with torch.enable_grad():  # so that what was made of parameters says so
+        root = Root(written_out(copy), sample).eval()
         graph = traced(root, sample)
     with torch.no_grad():
         return _Walk(graph, sample).computation(held)
@@ -319,7 +321,7 @@ class _Walk(fx.Interpreter):
         if turns_alone(inside) and not others and unshared and of_samples and self.count > 1:
             matrix = matrix_of(product, came, weight) if self._lie_by_samples(value) else None
         if matrix is not None:
-            return linear_of(matrix, None).eval(), [value]
+            return linear_of(matrix, None).requires_grad_(weight.requires_grad).eval(), [value]
         return Weighted(product, weight), [value, *others]
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:

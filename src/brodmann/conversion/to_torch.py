@@ -97,7 +97,7 @@ def _numbers(body: Layer) -> Iterator[Tensor]:
                 yield linear.bias
         elif isinstance(part, Weights):
             yield part.weight
-        elif isinstance(part, Constant) and part.learns:
+        elif isinstance(part, Constant) and part.slab is not None:
             yield part.value
         elif isinstance(part, BatchNorm):
             yield from (part.mean, part.variance, part.batches)

@@ -324,7 +324,7 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """Returns a map of these weights, (out, in), and biases, (out,), which stay where they are in memory."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
-    linear.weight = nn.Parameter(weight.detach())
+    linear.weight = nn.Parameter(weight.detach(), weight.requires_grad)
     if bias is not None:
-        linear.bias = nn.Parameter(bias.detach())
+        linear.bias = nn.Parameter(bias.detach(), bias.requires_grad)
     return linear

@@ -23,11 +23,11 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
     Args:
         lines: Number of each line, and its target.
         where: Name of the column for messages.
-        task: One of `TASKS`, or None: then whole numbers and words are classes.
+        task: One of `TASKS`, or None: then whole numbers and words are classes, and numbers with a point are real.
 
     Raises:
         BrodmannError: One is missing, or they are not of one kind, or not of the task; or they seem to be classes, and
-            there are too many, or the first looks like part of a header.
+            there are too many, or the first looks like part of a header; or they may be either, as 0.0, 1.0, 2.0 may.
     """
     cells = [cell for _, cell in lines]
     for line, cell in lines:
@@ -47,6 +47,12 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
             "as words, or name the task."
         )
     whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
+    few = 2 * len(set(cells)) <= len(cells)
+    if task is None and not words and not whole and few and all(float(cell).is_integer() for cell in cells):
+        raise BrodmannError(
+            f"The targets in {where} are whole numbers written with a point, such as {cells[0]}, and may be classes or "
+            "real: name the task, classification or regression."
+        )
     if task == "regression" or (task is None and not words and not whole):
         values = np.array([float(cell) for cell in cells])
         if (np.abs(values) > LARGEST).any():

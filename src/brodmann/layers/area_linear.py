@@ -159,8 +159,8 @@ class AreaLinear(Gathering):
 
     @property
     def learns(self) -> bool:
-        """Whether it still does: not once it was merged."""
-        return not self.merged
+        """Whether it still does: not once it was merged, nor where it is frozen."""
+        return not (self.merged or self.frozen)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""

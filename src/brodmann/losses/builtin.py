@@ -21,9 +21,10 @@ Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class CrossEntropy:
-    """``sum_i w_i * -sum_c q_ic log softmax(output_i)_c / sum_i w_i``, q one-hot smoothed by ``label_smoothing``.
+    """``sum_i w_i * -sum_c q_ic k_c log softmax(output_i)_c / sum_i w_i k_y``.
 
-    ``w`` is the sample weight times the class weight of the target, 1 where there is none.
+    ``q`` is one-hot, smoothed by ``label_smoothing``; ``w`` is the sample weight and ``k`` the class weight, 1 where
+    there is none; ``k_y`` is that of the target. Without sample weights it is `torch.nn.CrossEntropyLoss`.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class CrossEntropy:
         Args:
             label_smoothing: Share of the target that is spread over all classes. Default 0.
             class_weights: (classes,), or None for equal ones.
-            normalised: Whether ``sum_i w_i`` divides, as in PyTorch's own. Default True. Else the number of targets
+            normalised: Whether ``sum_i w_i k_y`` divides, as in PyTorch's own. Default True. Else the number of targets
                 does, so that a batch of heavy samples moves more than one of light ones.
 
         Raises:
@@ -51,47 +52,52 @@ class CrossEntropy:
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...); returns a scalar."""
-        _, values, share = self._parts(output, target, weight)
+        _, _, _, values, share = self._parts(output, target, weight)
         return (values * share).sum()
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns the loss and ``dL/d output = w_i (softmax(output_i) - q_i) / S``, shaped like the output.
+        """Returns the loss and ``dL/d output_ic = w_i (softmax(output_i)_c sum_j q_ij k_j - q_ic k_c) / S``.
 
-        ``S = sum_i w_i``, or the number of targets where the loss is not normalised.
+        Shaped like the output. ``S = sum_i w_i k_y``, or the number of targets where the loss is not normalised.
         """
         if weight is None and self.class_weights is None:
             found = per_row.cross_entropy(output, target, self.label_smoothing)
             if found is not None:
                 return found
-        log_probabilities, values, share = self._parts(output, target, weight)
-        error = log_probabilities.exp()
-        if self.label_smoothing:
-            error -= self.label_smoothing / error.shape[-1]
-        error.scatter_(1, target.reshape(-1, 1), self.label_smoothing - 1.0, reduce="add").mul_(share)
+        log_probabilities, own, spread, values, share = self._parts(output, target, weight)
+        error = log_probabilities.exp().mul_(own + spread.sum()).sub_(spread)
+        error.scatter_add_(1, target.reshape(-1, 1), -own).mul_(share)
         return (values * share).sum(), error.reshape(output.shape)
 
-    def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Returns log-probabilities (rows, classes), the loss of each row (rows, 1), and its share of the mean."""
+    def _parts(
+        self, output: Tensor, target: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | float]:
+        """Returns what value and error are made of.
+
+        They are log-probabilities (rows, classes); ``q k`` as what a target has for itself (rows, 1), and what is
+        spread over all (classes,); the loss of each row (rows, 1), and its share of the mean.
+        """
         _check_place(output, target)
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
-        classes = target.reshape(-1, 1)
+        classes, count = target.reshape(-1, 1), output.shape[-1]
         if len(classes) != len(log_probabilities):
             raise _no_classes(output, target)
         try:
             values = -log_probabilities.gather(1, classes)
         except RuntimeError:
             raise _no_classes(output, target) from None
-        if self.label_smoothing:
-            values = torch.lerp(values, -log_probabilities.mean(1, keepdim=True), self.label_smoothing)
-        if self.class_weights is not None:
-            if self.class_weights.shape != (output.shape[-1],):
-                raise BrodmannError(
-                    f"Expected class_weights of shape ({output.shape[-1]},), one for each class, got "
-                    f"{tuple(self.class_weights.shape)}."
-                )
-            of_class = self.class_weights.to(values)[classes]
-            weight = of_class if weight is None else _of_each(weight, values) * of_class
-        return log_probabilities, values, _share(values, weight, self.normalised)
+        of_classes = torch.ones(count).to(values) if self.class_weights is None else self.class_weights.to(values)
+        if of_classes.shape != (count,):
+            raise BrodmannError(
+                f"Expected class_weights of shape ({count},), one for each class, got {tuple(of_classes.shape)}."
+            )
+        of_target = of_classes[classes]
+        own, spread = (1.0 - self.label_smoothing) * of_target, self.label_smoothing / count * of_classes
+        values = own * values
+        if self.label_smoothing:  # else a class of probability 0 would give 0 times infinity
+            values = values - log_probabilities @ spread[:, None]
+        share = _share(values, weight, self.normalised, of_target)
+        return log_probabilities, own, spread, values, share
 
 
 class MeanSquaredError:
@@ -222,12 +228,17 @@ def hint_of_place(output: Tensor, target: Tensor) -> str:
     return ": classes come last in an output, so end the network with x.movedim(1, -1)" if second else ""
 
 
-def _share(values: Tensor, weight: Tensor | None, normalised: bool) -> Tensor | float:
-    """Returns each value's share of the weighted mean, one number where all are equal; 0 where all weights are."""
-    if weight is None:
-        return 1 / values.numel()
-    weight = _of_each(weight, values)
-    return weight / (weight.sum().clamp_min(torch.finfo(values.dtype).tiny) if normalised else weight.numel())
+def _share(values: Tensor, weight: Tensor | None, normalised: bool, within: Tensor | None = None) -> Tensor | float:
+    """Returns each value's share of the weighted mean, one number where all are equal; 0 where all weights are.
+
+    Weights ``within`` the values already count in what the mean is over alone.
+    """
+    count = values.numel()
+    if not normalised or (weight is None and within is None):
+        return 1 / count if weight is None else _of_each(weight, values) / count
+    weight = torch.ones_like(values) if weight is None else _of_each(weight, values)
+    total = weight.sum() if within is None else (weight * within).sum()
+    return weight / total.clamp_min(torch.finfo(values.dtype).tiny)
 
 
 def _of_each(weight: Tensor, values: Tensor) -> Tensor:

@@ -1,0 +1,153 @@
+"""Layers that stay as they are, in models that are converted and in bodies that are composed."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brodmann import SGD, Adam, AreaLinear, BatchNorm, Local, Network, Rates, Sequential, from_torch, to_torch
+
+from .models import CLASSES, MODELS, OF_TOKENS, samples
+
+FROZEN = {
+    "dense": ["0", "2"],
+    "images": ["0"],
+    "residual": ["first", "second"],
+    "attending": ["attention"],
+    "encoding, norm first": ["encoder.layers.0"],
+    "grouped": ["0"],
+    "language": ["table"],
+    "batched": ["conv", "above"],
+    "translating": ["read"],
+    "paired": ["pairs"],
+    "steps first": ["map", "encoder.layers.1.norm1"],
+}
+"""Parts of models that ask for no gradient, those that are there."""
+
+
+def frozen(name: str) -> nn.Module:
+    """Returns a model of which some parts ask for no gradient."""
+    model = MODELS[name][0]()
+    known = dict(model.named_modules())
+    parts = [part for part in FROZEN[name] if part in known] or [next(key for key in known if key)]
+    for part in parts:
+        known[part].requires_grad_(False)
+    assert 0 < sum(not parameter.requires_grad for parameter in model.parameters()) < len(list(model.parameters()))
+    return model
+
+
+def described(name: str) -> Any:
+    return samples(name, 2) if name in OF_TOKENS else MODELS[name][1]
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", FROZEN)
+def test_what_asks_for_no_gradient_stays_and_the_rest_learns_as_under_autograd(name: str) -> None:
+    torch.manual_seed(0)
+    model = frozen(name)
+    body = from_torch(model, described(name), areas=1, feedback="transpose", update=SGD(momentum=0.9))
+    network, trained = Network(body, lr=0.05), copy.deepcopy(model)
+    learning = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
+    for _ in range(4):
+        x, y = samples(name, 16), torch.randint(0, CLASSES, (16,))
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(trained(x), y)
+        loss.backward()
+        optimiser.step()
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+    found = to_torch(network, model, described(name))
+    for (key, ours), theirs in zip(found.named_parameters(), trained.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9, msg=key)
+        assert ours.requires_grad == theirs.requires_grad
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_frozen_layers_have_one_area_and_stand_still_under_any_feedback(name: str) -> None:
+    torch.manual_seed(0)
+    model = frozen(name)
+    network = Network(from_torch(model, described(name), areas=3, routing="layer", feedback="kolen-pollack"), lr=0.1)
+    layers = {key: part for key, part in network.named_modules() if getattr(part, "frozen", False)}
+    before = {key: copy.deepcopy(part.state_dict()) for key, part in layers.items()}
+    for _ in range(3):
+        network.learn(samples(name, 16), torch.randint(0, CLASSES, (16,)))
+    assert layers
+    for key, part in layers.items():
+        assert all(torch.equal(value, before[key][name]) for name, value in part.state_dict().items()), key
+        assert not isinstance(part, AreaLinear) or part.budget == 1
+
+
+class Adapted(nn.Module):
+    """A map of low rank beside one that stays, as LoRA has it."""
+
+    def __init__(self, inner: nn.Linear) -> None:
+        super().__init__()
+        self.inner = inner.requires_grad_(False)
+        self.down, self.up = nn.Linear(inner.in_features, 2, bias=False), nn.Linear(2, inner.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) + self.up(self.down(x))  # type: ignore[no-any-return]
+
+
+def test_adapters_learn_beside_a_model_that_stays() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Adapted(nn.Linear(6, 16)), nn.ReLU(), Adapted(nn.Linear(16, 3)))
+    network, x = Network(from_torch(model, (6,), areas=1, update=Adam()), lr=0.05), torch.randn(64, 6)
+    y = (x @ torch.randn(6, 3)).argmax(1)
+    losses = [float(network.learn(x, y)) for _ in range(60)]
+    assert losses[-1] < 0.5 * losses[0]
+    found = to_torch(network, model, (6,))
+    for ours, theirs in zip(found.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs) is not theirs.requires_grad
+
+
+def test_below_frozen_layers_alone_no_errors_go_down() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+    model[0].requires_grad_(False)
+    model[2].requires_grad_(False)
+    network = Network(from_torch(model, areas=2))
+    assert [layer.sends_down for _, layer in network.area_layers()] == [False, False, False]
+    assert [name for name, _ in network.learning_layers()] == ["router", "body.layers.4"]
+
+
+def test_a_model_that_is_frozen_as_a_whole_learns_as_a_whole() -> None:
+    torch.manual_seed(0)
+    model = MODELS["dense"][0]().requires_grad_(False)
+    network = Network(from_torch(model, areas=1))
+    x, y = samples("dense", 16), torch.randint(0, CLASSES, (16,))
+    network.learn(x, y)
+    found = to_torch(network, model)
+    assert not any(torch.equal(*pair) for pair in zip(found.parameters(), model.parameters(), strict=True))
+
+
+def test_half_a_layer_is_not_frozen_and_said_to_be_none() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+    model[2].bias.requires_grad_(False)
+    with pytest.warns(UserWarning, match="'2' asks for gradients of some of its parameters alone, and learns as a wh"):
+        network = Network(from_torch(model, areas=1))
+    assert not any(layer.frozen for _, layer in network.area_layers())
+
+
+@pytest.mark.parametrize("make", [partial(AreaLinear, areas=3), partial(AreaLinear, areas=1)])
+def test_a_layer_of_a_body_may_be_frozen_by_hand_whatever_the_rates_are(make: Any) -> None:
+    torch.manual_seed(0)
+    lowest, frozen, norm = make(4, 6, feedback=None), make(6, 5), BatchNorm(5, update=SGD())
+    network = Network(Sequential(lowest, frozen, norm, Local(torch.relu), make(5, 3)), lr=0.1)
+    frozen.frozen = True
+    network.rates = Rates(layers={"*": 2.0})
+    before, other = copy.deepcopy(frozen.state_dict()), copy.deepcopy(lowest.state_dict())
+    x, y = torch.randn(20, 4), torch.randint(0, 3, (20,))
+    for _ in range(3):
+        network.learn(x, y)
+    assert all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
+    assert not all(torch.equal(value, other[key]) for key, value in lowest.state_dict().items())
+    frozen.frozen = False
+    network.learn(x, y)
+    assert not all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
