@@ -70,8 +70,9 @@ def write_report(folder: Path) -> Report:
             for kind in FORMATS:
                 plot.draw(figures / f"{plot.name}.{kind}")
     closing = [_what_ran(rows, trials), *_edges(trials)]
-    write_bytes(folder / "report.md", _markdown(sections, closing, problems).encode())
-    write_bytes(folder / "report.html", _page(sections, closing, problems, figures, rows).encode())
+    verdict = _verdict(problems, trials)
+    write_bytes(folder / "report.md", _markdown(sections, closing, problems, verdict).encode())
+    write_bytes(folder / "report.html", _page(sections, closing, problems, verdict, figures, rows).encode())
     return Report(folder / "report.html", folder / "report.md", figures, problems)
 
 
@@ -156,8 +157,8 @@ def _edges(trials: Sequence[Row]) -> list[Table]:
     return [Table("Searches that ended at an edge", ["search", "chosen", ""], lines, note)] if lines else []
 
 
-def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: Sequence[str]) -> str:
-    parts = ["# Benchmark", _verdict(problems)]
+def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: Sequence[str], verdict: str) -> str:
+    parts = ["# Benchmark", verdict]
     parts += [f"- {problem}" for problem in problems]
     for part in sections:
         parts.append(f"## {part.title}")
@@ -167,22 +168,28 @@ def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: S
     return "\n\n".join([*parts, *(table.markdown() for table in closing)]) + "\n"
 
 
-def _verdict(problems: Sequence[str]) -> str:
+def _verdict(problems: Sequence[str], trials: Sequence[Row]) -> str:
     if problems:
         return f"**The audit found {len(problems)} problems: these tables prove nothing until they are gone.**"
+    searched = "every choice of a search is the best of its trial log, " if trials else ""
     return (
-        "The audit found nothing: every choice of a search is the best of its trial log, every test part was read "
-        "once, all rows of a set come from the same data and code, and none is missing."
+        f"The audit found nothing: {searched}every test part was read once, all rows of a set come from the same data "
+        "and code, and none is missing."
     )
 
 
 def _page(
-    sections: Sequence[Section], closing: Sequence[Table], problems: Sequence[str], figures: Path, rows: Sequence[Row]
+    sections: Sequence[Section],
+    closing: Sequence[Table],
+    problems: Sequence[str],
+    verdict: str,
+    figures: Path,
+    rows: Sequence[Row],
 ) -> str:
     links = "".join(f'<a href="#{part.recipe}">{html.escape(part.title)}</a>' for part in sections)
     kind = "bad" if problems else "good"
     found = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
-    body = [f'<div class="{kind}"><p>{html.escape(_verdict(problems).strip("*"))}</p><ul>{found}</ul></div>']
+    body = [f'<div class="{kind}"><p>{html.escape(verdict.strip("*"))}</p><ul>{found}</ul></div>']
     for part in sections:
         body.append(f'<section id="{part.recipe}"><h2>{html.escape(part.title)}</h2>')
         body += [f"<p>{html.escape(text)}</p>" for text in part.text]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ...case import Row
+from .comparisons import pair_by_pair
 from .convergence import convergence_section
 from .depth import depth_section
 from .interference import interference_section
@@ -25,12 +27,18 @@ SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
 
 
 def section_of(recipe: str, rows: Sequence[Row]) -> Section:
-    """Returns the part of a recipe; one without a part of its own gets its accuracies as a table."""
+    """Returns the part of a recipe.
+
+    One without a part of its own gets its accuracies, and how far its other methods are from its first.
+    """
     if recipe in SECTIONS:
         return SECTIONS[recipe](list(rows))
-    return Section(
-        recipe, recipe, tables=[accuracies(rows, "Test accuracy in %, mean ± standard deviation over seeds")]
-    )
+    tables = [accuracies(rows, "Test accuracy in %, mean ± standard deviation over seeds")]
+    first, *others = dict.fromkeys(row["method"] for row in rows)
+    places = Counter((row["dataset"], row["method"], row["seed"]) for row in rows)
+    if others and max(places.values()) == 1 and all("correct" in row for row in rows):
+        tables.append(pair_by_pair(rows, [(other, first) for other in others]))
+    return Section(recipe, recipe, tables=tables)
 
 
 __all__ = ["SECTIONS", "Section", "section_of"]

@@ -90,6 +90,28 @@ def against_all(rows: list[Row], ours: str, others: list[str]) -> Table:
     )
 
 
+def pair_by_pair(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> Table:
+    """Returns the table of differences between the methods of each pair, set by set."""
+    sets = list(dict.fromkeys(row["dataset"] for row in rows))
+    lines = []
+    for ours, theirs in pairs:
+        found = differences(rows, ours, theirs)
+        if found:
+            cells = (
+                f"{found[name].mean:+.2f} [{found[name].low:+.2f}, {found[name].high:+.2f}]" if name in found else ""
+                for name in sets
+            )
+            ratio, low, high = error_ratio(pairs_of(rows, ours, theirs))
+            lines.append([f"{ours} minus {theirs}", *cells, f"{ratio:.3f} [{low:.3f}, {high:.3f}]"])
+    return Table(
+        "Differences in points of test accuracy, with 95 % intervals",
+        ["methods", *sets, "error ratio [95 %]"],
+        lines,
+        "Paired over test samples and the seeds that both have. The ratio is the geometric mean over the sets of "
+        "(error + 0.5); below 1 the first errs less.",
+    )
+
+
 def baseline_is_sound(rows: list[Row]) -> Table:
     """Returns the table of our backpropagation against scikit-learn's."""
     lines = []
