@@ -1,4 +1,24 @@
-"""Conversion: a PyTorch network is followed step by step, and becomes layers of areas that start as it is; and back."""
+"""Conversion: a PyTorch network is followed step by step, and becomes layers of areas that start as it is; and back.
+
+How a model goes through these files, from `from_torch` down:
+
+1. ``convertible`` refuses models that hold what cannot be converted, ``samples`` makes a few samples of the shape.
+2. ``steps.computed_by`` returns a ``computation.Computation``: the steps between what comes and what goes.
+
+   a. ``transformers`` and ``recurrent`` write modules of PyTorch's out that would hide what they do.
+   b. ``tracing`` makes a graph of torch.fx. Where the model asks for sizes, ``questions`` answers from ``values`` of the
+      samples, and ``alone`` checks that one sample is treated as several are. ``training_mode``, ``batch_norms``,
+      ``in_place``, ``derivatives`` and ``ties`` rewrite the graph: dropout, norms by the batch, what is written into,
+      what says its own derivative, and weights that several maps share.
+   c. The steps are made of the graph: ``provenance`` tells which values are made of samples, of parameters, or of
+      both, and ``products`` which functions are linear maps by a parameter.
+
+3. ``folding`` puts batch norms into maps, where asked for.
+4. ``body`` makes layers of steps, each by ``counterparts``.
+5. ``equality`` checks that body and model return the same.
+
+`to_torch` goes the same way with numbers that say where each belongs, and reads them from the layers.
+"""
 
 from .from_torch import from_torch
 from .to_torch import to_torch
