@@ -21,6 +21,12 @@ if not torch.cuda.is_available():
 
 
 @pytest.fixture
+def every_epoch(monkeypatch):
+    """Writes a checkpoint at the end of every epoch, however short it is."""
+    monkeypatch.setattr("brodmann.training.trainer.BRIEF", 0.0)
+
+
+@pytest.fixture
 def double():
     """Computes in float64 for the duration of a test."""
     before = torch.get_default_dtype()

@@ -139,6 +139,7 @@ def test_a_folder_that_vanishes_ends_the_training_and_one_that_moved_goes_on(tab
     assert metrics(whole) == metrics(moved)
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_what_a_killed_process_left_half_written_is_removed(table: Path, tmp_path: Path) -> None:
     run = start_run(options(table), tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
@@ -186,6 +187,7 @@ def test_the_command_line_stops_after_a_whole_step_and_resumes(table: Path, tmp_
     assert_same_weights(whole, broken)
 
 
+@pytest.mark.usefixtures("every_epoch")
 @pytest.mark.parametrize("damage", ["truncate tensors", "alter tensors", "alter json", "remove tensors"])
 def test_a_damaged_checkpoint_is_refused_and_the_good_one_offered(
     table: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
@@ -775,6 +777,7 @@ def test_runs_without_a_name_get_folders_of_their_own_and_leave_none_behind_in_v
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [first.name, second.name]
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_a_run_that_goes_back_to_a_checkpoint_is_unfinished_until_it_ends(table: Path, tmp_path: Path) -> None:
     class Stop(Callback):
         def on_step(self, trainer: Trainer, loss: float) -> None:

@@ -6,8 +6,8 @@ How a model goes through these files, from `from_torch` down:
 2. ``steps.computed_by`` returns a ``computation.Computation``: the steps between what comes and what goes.
 
    a. ``transformers`` and ``recurrent`` write modules of PyTorch's out that would hide what they do.
-   b. ``tracing`` makes a graph of torch.fx. Where the model asks for sizes, ``questions`` answers from ``values`` of the
-      samples, and ``alone`` checks that one sample is treated as several are. ``training_mode``, ``batch_norms``,
+   b. ``tracing`` makes a graph of torch.fx. Where the model asks for sizes, ``questions`` answers from ``values`` of
+      the samples, and ``alone`` checks that one sample is treated as several are. ``training_mode``, ``batch_norms``,
       ``in_place``, ``derivatives`` and ``ties`` rewrite the graph: dropout, norms by the batch, what is written into,
       what says its own derivative, and weights that several maps share.
    c. The steps are made of the graph: ``provenance`` tells which values are made of samples, of parameters, or of

@@ -86,7 +86,7 @@ class CrossEntropy:
             values = -log_probabilities.gather(1, classes)
         except RuntimeError:
             raise _no_classes(output, target) from None
-        of_classes = torch.ones(count).to(values) if self.class_weights is None else self.class_weights.to(values)
+        of_classes = values.new_ones(count) if self.class_weights is None else self.class_weights.to(values)
         if of_classes.shape != (count,):
             raise BrodmannError(
                 f"Expected class_weights of shape ({count},), one for each class, got {tuple(of_classes.shape)}."

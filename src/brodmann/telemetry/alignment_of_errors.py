@@ -44,8 +44,8 @@ class Alignment:
 def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
     """Compares each layer's error with the true gradient, on a copy of the network that draws no dropout.
 
-    The true gradient comes from PyTorch autograd through the forward weights, routes and gates held fixed: no error goes
-    down through a router.
+    The true gradient comes from PyTorch autograd through the forward weights, routes and gates held fixed: no error
+    goes down through a router.
 
     Args:
         network: Left as it is.

@@ -12,6 +12,7 @@ from ..errors import BrodmannError
 from ..files import read_tensors, write_tensors
 from ..losses import Loss
 from ..losses.adapters import is_known
+from .checkpoints import KEPT
 from .learner import Learner
 from .schedule import Schedule
 
@@ -48,10 +49,6 @@ def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
     return -row[name] if name.endswith("loss") else row[name], -row.get("validation_loss", 0.0)
 
 
-NEWEST = 3
-"""Files of best weights that are kept: those that the two kept checkpoints name, and one whose own is to come."""
-
-
 class BestWeights:
     """The weights of the best epoch so far: in a file for each such epoch where there is a folder, else in memory."""
 
@@ -61,6 +58,7 @@ class BestWeights:
         self.folder = folder
         self._best: dict[str, Tensor] = {}
         self._last: dict[str, Tensor] | None = None
+        self._named: list[int] = []  # best epochs, by the checkpoints that are kept
 
     def keep(self, epoch: int) -> None:
         """Keeps the weights as they are now: those of the best epoch, this one."""
@@ -68,8 +66,14 @@ class BestWeights:
             self._best = self._now()
             return
         write_tensors(_file(self.folder, epoch), self.learner.learning_state(), {})
-        for path in _files(self.folder)[:-NEWEST]:
-            path.unlink(missing_ok=True)
+
+    def named(self, epoch: int) -> None:
+        """Notes that a checkpoint names this epoch as the best; files older than what the kept ones name go."""
+        self._named = [*self._named, epoch][-KEPT:]
+        if self.folder is not None and len(self._named) == KEPT:
+            for path in _files(self.folder):
+                if path < _file(self.folder, self._named[0]):
+                    path.unlink(missing_ok=True)
 
     def put_back(self, epoch: int, *, goes_on: bool) -> None:
         """Puts the weights of the best epoch, this one, into the learner; keeps the last ones if it may go on."""
@@ -81,6 +85,7 @@ class BestWeights:
     def go_back(self, epoch: int) -> None:
         """Gives up what later epochs left: the training goes on from where this one was the best."""
         self.drop_last()
+        self._named = []
         if self.folder is not None:
             for path in _files(self.folder):
                 if path > _file(self.folder, epoch):

@@ -24,7 +24,10 @@ class MetricsFile(Callback):
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
         rows = [*trainer.progress.history, row]
-        write_bytes(self.path, "".join(json.dumps(one) + "\n" for one in rows).encode())
+        content = "".join(json.dumps(one) + "\n" for one in rows).encode()
+        write_bytes(
+            self.path, content, durable=False
+        )  # a checkpoint holds the same rows, and a resume writes them anew
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

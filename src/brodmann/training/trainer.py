@@ -42,6 +42,8 @@ from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
 from .scoring import evaluate, right_and_counted
 from .signals import Waiting, waiting_signals
 
+BRIEF = 1.0
+"""Seconds after a checkpoint in which an epoch's end needs none: little is lost, and writing takes long."""
 GENERATORS = ("generator_state", "device_generator_state")
 """Tensors of a checkpoint that say where the generators stand; the second is that of an accelerator."""
 
@@ -332,7 +334,9 @@ class Trainer:
         progress.epoch += 1
         progress.batch = progress.samples = progress.scored = 0
         progress.loss_sum = progress.score_sum = 0.0
-        self._checkpoint()
+        over = progress.epoch == self.pace.epochs or self._out_of_patience() or self._stopping
+        if over or time.monotonic() - self._written >= min(BRIEF, self.schedule.checkpoint_seconds):
+            self._checkpoint()
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
@@ -369,6 +373,7 @@ class Trainer:
             write_checkpoint(
                 self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress), self._settings())
             )
+            self._best.named(self.progress.best_epoch)
         self._written = time.monotonic()
 
 
