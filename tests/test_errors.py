@@ -160,8 +160,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Router(4, 3, temperature=0.0), "Expected temperature to be a number above 0, got 0.0."),
     (lambda: Router(4, 3, balance_rate=-1.0), "Expected balance_rate to be a number of at least 0, got -1.0."),
     (
-        lambda: Router(4, 3, partition="adaptiv"),
-        "Unknown partition 'adaptiv'. Did you mean 'adaptive'? Choose one of: adaptive, fixed, growing.",
+        lambda: Router(4, 3, partition="manul"),
+        "Unknown partition 'manul'. Did you mean 'manual'? Choose one of: fixed, growing, manual.",
     ),
     (
         lambda: split_router().split(0, [0, 3]),
@@ -183,11 +183,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: split_router().split(-1), "Area -1 does not exist: expected 0 to 2."),
     (lambda: split_router().merge(1, 1), "Cannot merge areas 1 and 1: expected two different areas that hold cells."),
     (
-        lambda: Router(4, 3, cells=6, partition="adaptive").merge(0, 2),
+        lambda: Router(4, 3, cells=6, partition="manual").merge(0, 2),
         "Cannot merge areas 0 and 2: expected two different areas that hold cells.",
     ),
     (
-        lambda: Router(4, 3, cells=6, partition="adaptive").merge(2, 0),
+        lambda: Router(4, 3, cells=6, partition="manual").merge(2, 0),
         "Cannot merge areas 2 and 0: expected two different areas that hold cells.",
     ),
     (lambda: AreaLinear(4, 0), "Expected out_features to be a whole number of at least 1, got 0."),

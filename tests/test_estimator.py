@@ -221,7 +221,7 @@ def test_early_stopping_keeps_the_best() -> None:
         ({"pooling": None}, "pooling to be a number of at least 0, got None"),
         ({"gated": "no"}, "gated to be True or False, got 'no'"),
         ({"early_stopping": "no"}, "early_stopping to be True or False, got 'no'"),
-        ({"partition": "adaptive"}, "Unknown partition 'adaptive'"),
+        ({"partition": "manual"}, "Unknown partition 'manual'"),
         ({"early_stopping": True, "validation_fraction": 0.999}, "Cannot hold out a validation_fraction of 0.999"),
         ({"batch_size": "all"}, "'auto' or a whole number, got 'all'"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),

@@ -688,7 +688,7 @@ def test_layers_inside_a_further_routed_follow_that_one() -> None:
     body = Sequential(
         AreaLinear(6, 6, areas=4, router=None, feedback=None), inner, AreaLinear(6, 3, areas=4, router=None)
     )
-    network = Network(Routed(Router(6, 4, partition="adaptive"), body))
+    network = Network(Routed(Router(6, 4, partition="manual"), body))
     for _ in range(3):
         network.learn(X, Y, lr=0.1)
     followed = inner.body.areas
@@ -698,7 +698,7 @@ def test_layers_inside_a_further_routed_follow_that_one() -> None:
     torch.testing.assert_close(network(X), x)
     assert torch.equal(followed.weight.value, before[0])
     assert torch.equal(followed.slot, before[1])
-    outer = Routed(Router(6, 4, partition="adaptive"), inner)  # directly, too
+    outer = Routed(Router(6, 4, partition="manual"), inner)  # directly, too
     outer.split(0)
     assert torch.equal(followed.weight.value, before[0])
     names = list(area_choices(network, X))

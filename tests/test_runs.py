@@ -560,7 +560,7 @@ def test_output_that_cannot_be_written_is_said(table: Path, tmp_path: Path) -> N
         (["digits", "--temperature", "nan"], "temperature to be a number above 0, got nan"),
         (["digits", "--clip", "inf"], "clip to be a number above 0, got inf"),
         (["digits", "--device", "meta"], "not available"),
-        (["digits", "--partition", "adaptive"], "Unknown partition 'adaptive'.*fixed, growing"),
+        (["digits", "--partition", "manual"], "Unknown partition 'manual'.*fixed, growing"),
         (["letter", "--data-dir", "nowhere"], "The folder of the data, nowhere, does not exist"),
         (["digits", "--momentum", "2", "--optimiser", "sgd"], r"in \[0, 1\)"),
         (["digits", "--dropout", "1.5"], "dropout"),

@@ -131,7 +131,7 @@ def test_weights_that_are_views_are_read_as_they_lie() -> None:
 
 def test_running_out_of_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    layer = AreaLinear(4, 3, areas=4, router=partial(Router, partition="adaptive"))
+    layer = AreaLinear(4, 3, areas=4, router=partial(Router, partition="manual"))
     network = Network(layer, lr=0.1)
     network.learn(torch.randn(16, 4), torch.randint(0, 3, (16,)))
     assert layer.router is not None

@@ -100,9 +100,9 @@ def test_defaults_of_a_router() -> None:
     assert Router(6, 5).cells == 5
     assert Router(6, 5).partition.tolist() == [0, 1, 2, 3, 4]
     assert Router(6, 3, cells=7).partition.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    adaptive = Router(6, 5, partition="adaptive")
-    assert adaptive.cells == 20
-    assert set(adaptive.partition.tolist()) == {0}
+    manual = Router(6, 5, partition="manual")
+    assert manual.cells == 20
+    assert set(manual.partition.tolist()) == {0}
     router = Router(400, 5, dimension=300)
     assert router.learned
     assert router.projection.value.std() == pytest.approx(400**-0.5, rel=0.02)
@@ -175,11 +175,11 @@ def test_merging_areas_that_nobody_chose_changes_nothing() -> None:
 
 def test_a_split_takes_the_cells_that_it_is_told_to() -> None:
     torch.manual_seed(0)
-    adaptive = {"partition": "adaptive", "cells": 6}
-    layer = AreaLinear(5, 3, areas=3, router=functools.partial(Router, **adaptive))
+    manual = {"partition": "manual", "cells": 6}
+    layer = AreaLinear(5, 3, areas=3, router=functools.partial(Router, **manual))
     assert layer.split(0, [4]) == 1
     assert layer.router.partition.tolist() == [0, 0, 0, 0, 1, 0]
-    routed = Routed(Router(5, 3, **adaptive), AreaLinear(5, 3, areas=3, router=None))
+    routed = Routed(Router(5, 3, **manual), AreaLinear(5, 3, areas=3, router=None))
     assert routed.split(0, [2, 4]) == 1
     assert routed.router.partition.tolist() == [0, 0, 1, 0, 1, 0]
     assert routed.split(0) == 2
@@ -187,7 +187,7 @@ def test_a_split_takes_the_cells_that_it_is_told_to() -> None:
     assert routed.merge(2, 1) == 0.0  # nobody has learned anything yet
     assert routed.router.partition.tolist() == [0, 0, 2, 2, 2, 2]
     for cells in (torch.tensor([3]), {3}, [3] * 20, range(3, 4)):
-        again = Routed(Router(5, 3, **adaptive), AreaLinear(5, 3, areas=3, router=None))
+        again = Routed(Router(5, 3, **manual), AreaLinear(5, 3, areas=3, router=None))
         assert again.split(0, cells) == 1
         assert again.router.partition.tolist() == [0, 0, 0, 1, 0, 0]
 
@@ -197,7 +197,7 @@ def test_a_layer_with_one_area_has_nothing_to_split(options: dict[str, Any]) -> 
     torch.manual_seed(0)
     single = AreaLinear(5, 5, areas=1, **options)
     body = Sequential(AreaLinear(5, 5, areas=3, router=None), single, AreaLinear(5, 5, areas=3, router=None))
-    routed = Routed(Router(5, 3, partition="adaptive"), body)
+    routed = Routed(Router(5, 3, partition="manual"), body)
     learn(routed)
     before, x = {name: value.clone() for name, value in single.state_dict().items()}, torch.randn(9, 5)
     out = routed(x)
@@ -209,7 +209,7 @@ def test_a_layer_with_one_area_has_nothing_to_split(options: dict[str, Any]) -> 
 
 def test_areas_are_split_and_merged_while_weights_ask_for_gradients() -> None:
     torch.manual_seed(0)
-    routed = Routed(Router(5, 3, partition="adaptive"), AreaLinear(5, 5, areas=3, router=None))
+    routed = Routed(Router(5, 3, partition="manual"), AreaLinear(5, 5, areas=3, router=None))
     learn(routed)
     routed.requires_grad_()
     assert routed.split(0) == 1
@@ -222,7 +222,7 @@ def test_splitting_leaves_layers_with_a_router_of_their_own_alone() -> None:
     path = functools.partial(KolenPollack, per_area=True)
     inner, outer = AreaLinear(5, 5, areas=3, feedback=path), AreaLinear(5, 5, areas=3, router=None, feedback=path)
     nested = Routed(Router(5, 3), AreaLinear(5, 5, areas=3, router=None))
-    routed = Routed(Router(5, 3, partition="adaptive"), Sequential(inner, nested, outer))
+    routed = Routed(Router(5, 3, partition="manual"), Sequential(inner, nested, outer))
     learn(routed)
     apart = [inner.areas, inner.feedback.areas, nested.body.areas]
     own = [map_.weight.value.clone() for map_ in apart]

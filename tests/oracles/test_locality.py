@@ -191,7 +191,7 @@ def test_a_state_with_fewer_areas_shrinks_the_slabs() -> None:
 @pytest.mark.parametrize("rule", ["sgd", "adam decay"])
 def test_splitting_changes_no_output_and_copies_the_state(layer: str, rule: str) -> None:
     torch.manual_seed(0)
-    options = {**LAYERS[layer], "areas": 4, "router": {"partition": "adaptive", "cells": 12}}
+    options = {**LAYERS[layer], "areas": 4, "router": {"partition": "manual", "cells": 12}}
     network = Network(mlp(5, 3, width=6, feedback="kolen-pollack-per-area", update=RULES[rule], **options))
     steps(network, 6)
     x = torch.randn(64, 5)
@@ -214,7 +214,7 @@ def test_splitting_changes_no_output_and_copies_the_state(layer: str, rule: str)
 
 def test_merging_equal_areas_changes_nothing() -> None:
     torch.manual_seed(0)
-    body = mlp(5, 3, width=6, areas=4, routing="network", update=Adam(), router={"partition": "adaptive"})
+    body = mlp(5, 3, width=6, areas=4, routing="network", update=Adam(), router={"partition": "manual"})
     network = Network(body)
     steps(network, 5)
     x = torch.randn(32, 5)

@@ -16,7 +16,7 @@ from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, er
 from ..kernels import Groups
 from ..layer import Context, Gathering, Rates, as_before, as_rows
 from ..recording import followed, unrecorded
-from ..routing import Choice, Route, Router, build_router, checked_route, gathered, sketch, spread
+from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
 from ..updates import SGD, UpdateRule, check_counts, check_rule
 from .splitting import choose_areas, learn_choice, merge_areas, split_area
 
@@ -238,9 +238,9 @@ class AreaLinear(Gathering):
         below = self._below(signal, trace) if send else None
         lr = context.lr_of(self)
         if route is not None and trace.own is not None:
-            route.gate_error.add_(gathered((signal.delta * trace.own).sum(1), len(route.u)))
+            route.gate_error.add_(summed_by_sample((signal.delta * trace.own).sum(1), len(route.u)))
         if lr and route is not None and route.grows:
-            route.pulls.add_(gathered(sketch(signal.part_delta, trace.x, self.place), len(route.u)))
+            route.pulls.add_(summed_by_sample(sketch(signal.part_delta, trace.x, self.place), len(route.u)))
         if lr:
             if context.weight is not None and self.update_rule.repeats and trace.groups.rows:
                 signal = signal.repeated(context.weight)

@@ -38,14 +38,14 @@ class Sequential(Container):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference."""
+        """Inference: x (batch, ...) as the first layer takes it; returns what the last one does."""
         for layer in self.layers:
             x = layer(x, choice)
         return x
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
-        """Learning forward pass."""
+        """Learning forward pass: x as for `forward`; returns the output, and the trace of each layer."""
         traces = []
         for layer in self.layers:
             x, trace = trace_of(layer, x, context)
@@ -54,7 +54,10 @@ class Sequential(Container):
 
     @unrecorded
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
-        """Error pass from the last layer to the first; stops where a layer sends nothing down."""
+        """Error pass from the last layer to the first: error shaped as the output; returns that of x.
+
+        It stops where a layer sends nothing down, and returns None.
+        """
         below: Tensor | None = error
         layers = [*self.layers]  # a ModuleList itself goes backwards slowly
         while layers and below is not None:
@@ -109,7 +112,7 @@ class Residual(Container):
         return f"alpha={self.alpha}"
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference."""
+        """Inference: x (batch, ..., in); returns the shape of the body's output."""
         around = x if self.shortcut is None else self.shortcut(x, choice)
         return self._sum(around, self.body(x, choice))
 
@@ -124,14 +127,14 @@ class Residual(Container):
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
-        """Learning forward pass."""
+        """Learning forward pass: x (batch, ..., in); returns the output, and the traces of body and shortcut."""
         y, trace = trace_of(self.body, x, context)
         around, beside = (x, None) if self.shortcut is None else trace_of(self.shortcut, x, context)
         return self._sum(around, y), (trace, beside)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
-        """Error pass: through the body and around it."""
+        """Error pass, through the body and around it: error shaped as the output; returns that of x, or None."""
         trace, beside = trace
         around = error if self.shortcut is None else self.shortcut.learn(beside, error, context)
         if context.output_error is not None:
@@ -157,19 +160,19 @@ class Recomputed(Container):
         self.body = body
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference."""
+        """Inference: x (batch, ...) as the body takes it; returns what that does."""
         return self.body(x, choice)  # type: ignore[no-any-return]
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
-        """Learning forward pass; remembers the input and where the random numbers stood."""
+        """Learning forward pass: x as for `forward`; remembers it, and where the random numbers stood."""
         draws = Draws.from_here(parts_in(x)[0].device)
         y, _ = trace_of(self.body, x, context)
         return y, (x, draws)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
-        """Computes the traces again, then the error pass of the body."""
+        """Computes the traces again, then the error pass of the body: error shaped as the output; returns that of x."""
         x, draws = trace
         with draws.going_on():
             _, inner = trace_of(self.body, x, context)
@@ -225,7 +228,7 @@ class Routed(Container):
         return super().learns or self.router.learned
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference; the body follows this router, not an outer one."""
+        """Inference: x (batch, ..., in); returns what the body does, which follows this router, not an outer one."""
         return self.body(x, self.router(self._rows(x)))  # type: ignore[no-any-return]
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -243,7 +246,7 @@ class Routed(Container):
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
-        """Learning forward pass."""
+        """Learning forward pass: x (batch, ..., in); returns the body's output, and the route with the body's trace."""
         recruits = context.lr_of(self) > 0
         route = choose_areas(self.router, [self.body], self._rows(x), context.weight, recruits=recruits)
         y, trace = trace_of(self.body, x, context._replace(route=route))
@@ -251,7 +254,7 @@ class Routed(Container):
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
-        """Error pass."""
+        """Error pass: error shaped as the output; returns that of x, or None."""
         route, inner = trace
         below = self.body.learn(inner, error, context._replace(route=route))
         lr = context.lr_of(self)

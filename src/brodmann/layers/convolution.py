@@ -43,19 +43,19 @@ class Convolution(Container):
         self.patches, self.map = patches, map
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference."""
+        """Inference: x (samples, height, width, channels); returns (samples, rows, columns, out)."""
         return self.map(self.patches(x), choice)  # type: ignore[no-any-return]
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[torch.Size, Any]]:
-        """Learning forward pass."""
+        """Learning forward pass: x and output as for `forward`."""
         rows, shape = self.patches.trace(x, context)
         y, trace = self.map.trace(rows, context)
         return y, (shape, trace)
 
     @unrecorded
     def learn(self, trace: tuple[torch.Size, Any], error: Tensor, context: Context) -> Tensor | None:
-        """Error pass."""
+        """Error pass: error (samples, rows, columns, out); returns that of x, or None without feedback."""
         shape, inner = trace
         matrix = None
         if self.map.feedback is not None and context.clip is None:

@@ -179,7 +179,7 @@ class Graph(Container):
         return len(self.inputs) == 1 and not self._silent()
 
     def forward(self, x: Several, choice: Route | Choice | None = None) -> Any:
-        """Inference."""
+        """Inference: x (batch, ...), or several as ``inputs`` names them; returns what ``outputs`` names."""
         values = self._given(x)
         for name in self.sources:
             values[name] = self._single(name, self.layer_of(name)(self._read(name, values), choice))
@@ -187,7 +187,7 @@ class Graph(Container):
 
     @unrecorded
     def trace(self, x: Several, context: Context) -> tuple[Any, dict[str, Any]]:
-        """Learning forward pass."""
+        """Learning forward pass: x and output as for `forward`; returns the trace of each node by its name, too."""
         values = self._given(x)
         traces = {}
         for name in self.sources:
@@ -229,7 +229,7 @@ class Graph(Container):
 
     @unrecorded
     def learn(self, trace: dict[str, Any], error: Several, context: Context) -> Tensor | None:
-        """Error pass from the outputs to the input."""
+        """Error pass from the outputs to the input: errors shaped as those; returns that of x, None of several."""
         errors: dict[str, Tensor] = {}
         for name, part in zip(parts_in(self.outputs), parts_in(error), strict=True):
             errors[name] = errors[name] + part if name in errors else part

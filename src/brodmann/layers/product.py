@@ -77,7 +77,7 @@ class Product(Weights):
 
     @unrecorded
     def trace(self, x: Tensor | tuple[Tensor, ...], context: Context) -> tuple[Tensor, ProductTrace]:
-        """Learning forward pass."""
+        """Learning forward pass: x as for `forward`; returns (samples, ...), and what `learn` needs."""
         value, *others = parts_in(x)
         trace = traced_product(self.operation, value, self.weight, *others)
         return trace.y.detach(), trace

@@ -79,7 +79,7 @@ class Recurrent(Container):
         self.inputs, self.states, self.cell = inputs, states, cell
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference."""
+        """Inference: x (batch, steps, in); returns (batch, steps, units)."""
         below, state = self.inputs(self._checked(x), choice), self._first(x)
         found = []
         for step in below.unbind(1):
@@ -89,7 +89,7 @@ class Recurrent(Container):
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, RecurrentTrace]:
-        """Learning forward pass."""
+        """Learning forward pass: x (batch, steps, in); returns (batch, steps, units), and the traces of all steps."""
         below, of_inputs = self.inputs.trace(self._checked(x), context)
         state, steps = self._first(x), []
         found = [state[0]]
@@ -104,7 +104,7 @@ class Recurrent(Container):
 
     @unrecorded
     def learn(self, trace: RecurrentTrace, error: Tensor, context: Context) -> Tensor | None:
-        """Error pass, from the last step to the first."""
+        """Error pass, from the last step to the first: error (batch, steps, units); returns that of x, or None."""
         later = self._first(error)
         of_inputs, of_states = [], []
         for arrived in reversed(error.unbind(1)):

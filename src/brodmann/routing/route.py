@@ -171,7 +171,7 @@ def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
     return spread(weight.reshape(len(weight), -1).sum(1), rows)
 
 
-def gathered(of_rows: Tensor, samples: int) -> Tensor:
+def summed_by_sample(of_rows: Tensor, samples: int) -> Tensor:
     """Returns the sum over the rows of each sample, (samples, ...), of what each row has, (rows, ...): see `spread`."""
     return of_rows if len(of_rows) == samples else of_rows.reshape(samples, -1, *of_rows.shape[1:]).sum(1)
 

@@ -20,7 +20,7 @@ from ..updates import SGD, UpdateRule, counted
 from .conflict import Conflict
 from .route import Choice, Route, length_of, weights_of_rows
 
-PARTITIONS = ("fixed", "adaptive", "growing")
+PARTITIONS = ("fixed", "manual", "growing")
 DIMENSION = 16
 """Size of the projection, see `Router`."""
 
@@ -77,7 +77,7 @@ class Router(nn.Module):
             balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate; at most 2.
                 Default 0, off: it spreads the samples without gain or loss of accuracy, and every area in use costs
                 time and memory (docs/results.md). Not for a router that recruits.
-            partition: ``"fixed"`` (cell mod G), ``"adaptive"`` (all cells in area 0 until areas are split by hand) or
+            partition: ``"fixed"`` (cell mod G), ``"manual"`` (all cells in area 0 until areas are split by hand) or
                 ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
                 see `Conflict`.
             novelty: Threshold in (-1, 1): a sample whose cosine with every prototype is below it recruits the next
@@ -337,10 +337,10 @@ def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -
 
 
 def check_partition(name: str) -> None:
-    """Checks that a partition works without splits by hand: an adaptive one would stay a single area.
+    """Checks that a partition works without splits by hand: a manual one would stay a single area.
 
     Raises:
-        BrodmannError: It is unknown, or adaptive.
+        BrodmannError: It is unknown, or manual.
     """
     if name not in ("fixed", "growing"):
         raise unknown_name("partition", name, ("fixed", "growing"))

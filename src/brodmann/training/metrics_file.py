@@ -25,9 +25,8 @@ class MetricsFile(Callback):
         """See `Callback`."""
         rows = [*trainer.progress.history, row]
         content = "".join(json.dumps(one) + "\n" for one in rows).encode()
-        write_bytes(
-            self.path, content, durable=False
-        )  # a checkpoint holds the same rows, and a resume writes them anew
+        # Checkpoints hold the same rows, and a resume writes them anew: no need to wait for the disk.
+        write_bytes(self.path, content, durable=False)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
