@@ -1420,3 +1420,36 @@ def test_batch_norms_that_have_seen_nothing_are_told() -> None:
         warnings.simplefilter("error")
         from_torch(model, batch_norms="running")
         from_torch(again, batch_norms="running")
+
+
+@torch.jit.script
+def scaled(x: Tensor, factor: float) -> Tensor:
+    return x * factor / x.size(-1)
+
+
+class Asking(nn.Module):
+    """Asks what came, as Python, NumPy and compiled functions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.readout = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, mask: Any = None) -> Tensor:
+        h = self.map(x) / numpy.sqrt(x.shape[-1])
+        if isinstance(h, (list, Tensor)) and not isinstance(x.shape[1], Tensor) and not isinstance(mask, Tensor):
+            h = scaled(h, 2.0)
+        for step in range(x.shape[1]):
+            h = h + step
+        return self.readout(h.relu())  # type: ignore[no-any-return]
+
+
+def test_what_a_model_asks_python_and_numpy_is_answered_and_compiled_functions_are_followed() -> None:
+    torch.manual_seed(0)
+    model, x = Asking(), torch.randn(5, 4)
+    network = Network(from_torch(model, (4,), areas=1, feedback="transpose", update=SGD()), nn.MSELoss(), lr=0.1)
+    torch.testing.assert_close(network(x), model(x).detach())
+    y = torch.randn(5, 3)
+    for loss in [network.learn(x, y) for _ in range(3)][:1]:
+        torch.testing.assert_close(loss, nn.functional.mse_loss(model(x), y).detach())
+    assert isinstance(x, Tensor)  # Python's own again
+    torch.testing.assert_close(scaled(x, 2.0), x / 2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
 import operator
 import os
+import sys
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
@@ -43,6 +45,9 @@ def _innermost(frames: traceback.StackSummary) -> str:
 
 VIEWS = "writes into what other values are views of", "clone it before"
 R = TypeVar("R")
+OWN = ("torch", "brodmann")
+"""Packages that ask what a proxy is."""
+_is_instance, _compiled = isinstance, torch.jit.ScriptFunction.__call__
 
 
 class Answering(fx.Tracer):
@@ -87,7 +92,12 @@ class Answering(fx.Tracer):
         """Follows a network."""
         self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
         replaced = {name: self._symbolic(name) for name in FACTORIES}
-        with _replaced(torch, replaced | {"autocast": _autocast, "is_autocast_enabled": lambda *_: False}):
+        answers = {"isinstance": self._is_instance} if self.says_kinds else {}
+        with (
+            _replaced(torch, replaced | {"autocast": _autocast, "is_autocast_enabled": lambda *_: False}),
+            _replaced(builtins, answers),
+            _replaced(torch.jit.ScriptFunction, {"__call__": _as_written}),
+        ):
             try:
                 graph = super().trace(root, concrete_args)
             finally:
@@ -117,7 +127,7 @@ class Answering(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Returns a proxy that asks."""
-        return (_TensorProxy if self.says_kinds else _Proxy)(node, self)
+        return _Proxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Answers `if`, `while`, `and`, `assert`."""
@@ -149,12 +159,17 @@ class Answering(fx.Tracer):
             )
         return answers[0]
 
-    def is_tensor(self, node: fx.Node) -> bool:
-        """Whether the value of a node is a tensor; none while values are computed, where nobody of the network asks."""
-        if self._computes or not hasattr(self, "_walks"):
+    def _is_instance(self, value: Any, kinds: Any) -> bool:
+        """Answers `isinstance(x, Tensor)`, but not to PyTorch, which would take a proxy for a tensor."""
+        if _is_instance(value, kinds):
+            return True
+        asked = kinds if _is_instance(kinds, tuple) else (kinds,)
+        if not _is_instance(value, _Proxy) or self._computes or not any(kind is Tensor for kind in asked):
+            return False
+        if str(sys._getframe(1).f_globals.get("__name__")).split(".")[0] in OWN:
             return False
         self._follow()
-        return isinstance(self._walks[node], Tensor)
+        return _is_instance(self._walks[value.node], Tensor)
 
     def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
         """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
@@ -236,17 +251,11 @@ class _Proxy(Followed):
         return self.tracer.answer(self.node, len)
 
 
-class _TensorProxy(_Proxy):
-    """The same, which says that it is a tensor where it is one, as functions of `isinstance` ask.
-
-    Their answers cost the values of all that was followed so far, and PyTorch asks often.
-    """
-
-    _is_param = False  # as `isinstance(x, nn.Parameter)` asks
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return Tensor if self.tracer.is_tensor(self.node) else type(self)
+def _as_written(compiled: Any, *args: Any, **kwargs: Any) -> Any:
+    """Calls the Python that a function of `torch.jit` was made of, where it takes what is not known yet."""
+    written = getattr(compiled, "_torchdynamo_inline", None)
+    unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
+    return written(*args, **kwargs) if unknown and written is not None else _compiled(compiled, *args, **kwargs)
 
 
 def _autocast(*args: Any, **kwargs: Any) -> Any:

@@ -146,8 +146,6 @@ class _StopsAtMaps(fx.Tracer):
         return Followed(node, self)
 
     def create_arg(self, a: Any) -> Any:
-        if isinstance(a, fx.Proxy):  # first, since one may pass for a tensor
-            return a.node
         # NumPy's numbers pass for Python's, and are written as `np.float64(...)` into code that knows no `np`.
         return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
 
