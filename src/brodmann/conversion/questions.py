@@ -45,9 +45,7 @@ def _innermost(frames: traceback.StackSummary) -> str:
 
 VIEWS = "writes into what other values are views of", "clone it before"
 R = TypeVar("R")
-OWN = ("torch", "brodmann")
-"""Packages that ask what a proxy is."""
-_is_instance, _compiled = isinstance, torch.jit.ScriptFunction.__call__
+_compiled = torch.jit.ScriptFunction.__call__
 
 
 class Answering(fx.Tracer):
@@ -67,9 +65,7 @@ class Answering(fx.Tracer):
     """Whether the network asked something that has another answer for one sample than for several."""
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
-    def __init__(
-        self, sample: Several, *, alone: bool = False, constants: bool = False, says_kinds: bool = False
-    ) -> None:
+    def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False) -> None:
         """Takes a few samples.
 
         Args:
@@ -77,10 +73,9 @@ class Answering(fx.Tracer):
             alone: Whether it is one, whose answers are all that counts.
             constants: Whether what `FACTORIES` make of numbers alone becomes a node, too: its methods may then take
                 sizes, as in ``torch.zeros(1, 4).expand(len(x), -1)``.
-            says_kinds: Whether ``isinstance(x, Tensor)`` is answered, too.
         """
         super().__init__()
-        self.constants, self.says_kinds = constants, says_kinds
+        self.constants = constants
         self._computes = False  # values, for which factories are what they were
         self._walks = Walks(sample, alone=alone)
         self._proxies: list[weakref.ref[_Proxy]] = []
@@ -92,10 +87,8 @@ class Answering(fx.Tracer):
         """Follows a network."""
         self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
         replaced = {name: self._symbolic(name) for name in FACTORIES}
-        answers = {"isinstance": self._is_instance} if self.says_kinds else {}
         with (
             _replaced(torch, replaced | {"autocast": _autocast, "is_autocast_enabled": lambda *_: False}),
-            _replaced(builtins, answers),
             _replaced(torch.jit.ScriptFunction, {"__call__": _as_written}),
         ):
             try:
@@ -159,17 +152,10 @@ class Answering(fx.Tracer):
             )
         return answers[0]
 
-    def _is_instance(self, value: Any, kinds: Any) -> bool:
-        """Answers `isinstance(x, Tensor)`, but not to PyTorch, which would take a proxy for a tensor."""
-        if _is_instance(value, kinds):
-            return True
-        asked = kinds if _is_instance(kinds, tuple) else (kinds,)
-        if not _is_instance(value, _Proxy) or self._computes or not any(kind is Tensor for kind in asked):
-            return False
-        if str(sys._getframe(1).f_globals.get("__name__")).split(".")[0] in OWN:
-            return False
+    def is_tensor(self, node: fx.Node) -> bool:
+        """Answers `isinstance(x, Tensor)`."""
         self._follow()
-        return _is_instance(self._walks[value.node], Tensor)
+        return isinstance(self._walks[node], Tensor)
 
     def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
         """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
@@ -249,6 +235,24 @@ class _Proxy(Followed):
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)
+
+
+@contextmanager
+def asking_for_tensors(is_tensor: Callable[[fx.Node], bool]) -> Iterator[None]:
+    """Lets ``isinstance(x, Tensor)`` ask of a proxy what its value is, but for PyTorch, which would take it for one."""
+    before = isinstance
+
+    def asked(value: Any, kinds: Any) -> bool:
+        if before(value, kinds):
+            return True
+        named = kinds if before(kinds, tuple) else (kinds,)
+        if not before(value, fx.Proxy) or not any(kind is Tensor for kind in named):
+            return False
+        package = str(sys._getframe(1).f_globals.get("__name__")).split(".")[0]
+        return package not in ("torch", "brodmann") and is_tensor(value.node)
+
+    with _replaced(builtins, {"isinstance": asked}):
+        yield
 
 
 def _as_written(compiled: Any, *args: Any, **kwargs: Any) -> Any:

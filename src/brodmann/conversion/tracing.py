@@ -27,7 +27,7 @@ from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, parts_of, reads_numbers
 from .in_place import leave_out_writing
 from .provenance import reached
-from .questions import Answering, place_of
+from .questions import Answering, asking_for_tensors, place_of
 from .recurrent import NeedsUnrollingError, Recurrence
 from .ties import write_out_tied
 from .training_mode import TRAINING, keep_from_training, leave_out_dropouts, modules_that_differ, taking_one_tensor
@@ -127,6 +127,14 @@ class _StopsAtMaps(fx.Tracer):
     others: Collection[str] = ()
     """Names of further modules at which it stops."""
 
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        with asking_for_tensors(self.is_tensor):
+            return super().trace(root, concrete_args)
+
+    def is_tensor(self, node: fx.Node) -> bool:
+        """Raises, since there are no values yet by which to answer."""
+        raise fx.proxy.TraceError("isinstance(x, Tensor) asks what a value is")
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         stops = isinstance(m, nn.Linear | _ConvNd | Recurrence) or module_qualified_name in self.others
         return stops or super().is_leaf_module(m, module_qualified_name)
@@ -204,8 +212,7 @@ def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
 
 def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
     answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
-    with_constants = partial(answers, constants=True)
-    for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, with_constants, partial(with_constants, says_kinds=True)):
+    for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True)):
         tracer = of_a_kind()
         tracer.others = whole
         try:
@@ -228,7 +235,7 @@ def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.G
 
 def _check_alone(root: Root, sample: Several, graph: fx.Graph, several: _Answers) -> None:
     """Raises where a graph that was made for several samples does for one what the network would not do."""
-    tracer = _Answers(sample, alone=True, constants=several.constants, says_kinds=several.says_kinds)
+    tracer = _Answers(sample, alone=True, constants=several.constants)
     tracer.others = several.others
     try:
         with _unchanged(root), whole_functions():
