@@ -181,7 +181,7 @@ class Layer(nn.Module, ABC):
     _built: tuple[dict[str, Any], str] | None = None
     """Design that a builder built it from, and how it then looked; see `brodmann.builders.designs.built_from`."""
     frozen: bool = False
-    """Whether it stays as it is, whatever the rates are. Errors pass through it. Of a layer of layers, each says it."""
+    """Whether it stays as it is, whatever the rates are. Errors pass through it. A layer of layers sets it in all."""
 
     @property
     def sends_down(self) -> bool:
@@ -241,6 +241,17 @@ class Container(Layer):
     def learns(self) -> bool:
         """Whether one of its layers does."""
         return any(layer.learns for layer in _inside(self))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether all of its layers are that have something to learn."""
+        held = [layer for layer in _inside(self) if next(layer.parameters(), None) is not None]
+        return bool(held) and all(layer.frozen for layer in held)
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        for layer in _inside(self):
+            layer.frozen = frozen
 
 
 def _inside(module: nn.Module) -> Iterator[Layer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .checks import check_positive, check_real, check_real_weights, check_values
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError, unknown_name
-from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
+from .layer import Container, Context, Layer, Observer, Rates, check_layer, is_within, trace_of
 from .layers import AreaLinear, BatchNorm, Constant, Product, Routed, TiedWeights
 from .losses.builtin import Loss, SumOfSquares
 from .losses.error import error_and_loss
@@ -299,16 +299,39 @@ class Network(HoldsLoss):
         """Returns name and layer of all that moves at a rate of its own, by the names that `Rates` takes.
 
         These are `AreaLinear`, `Product`, `TiedWeights`, `Constant` and `BatchNorm` that learn, and layers of your own
-        that hold parameters. A `Routed` whose router learns goes by the name of that, such as ``"router"``.
+        that hold parameters; frozen ones, too, whose rates count once they are not. A `Routed` whose router learns goes
+        by the name of that, such as ``"router"``.
         """
         found: list[tuple[str, Layer]] = []
         for name, part in self.body.named_modules():
             if isinstance(part, Routed):
-                if part.router.learned and part.body.learns:
+                if part.router.learned and (part.body.learns or part.body.frozen):
                     found.append((f"{name}.router".removeprefix("."), part))
             elif isinstance(part, Layer) and _has_rate(part):
                 found.append((name, part))
         return found
+
+    @property
+    def frozen_layers(self) -> list[str]:
+        """Names of the layers in the body that are frozen, but for layers of layers. May be replaced between steps.
+
+        Raises:
+            BrodmannError: There is no such layer.
+        """
+        return [name for name, part in self._single_layers().items() if part.frozen]
+
+    @frozen_layers.setter
+    def frozen_layers(self, names: Sequence[str]) -> None:
+        layers = self._single_layers()
+        for name in names:
+            if name not in layers:
+                raise unknown_name("layer", name, layers)
+        for name, part in layers.items():
+            part.frozen = name in names
+
+    def _single_layers(self) -> dict[str, Layer]:
+        parts = self.body.named_modules()
+        return {name: part for name, part in parts if isinstance(part, Layer) and not isinstance(part, Container)}
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
@@ -342,7 +365,13 @@ class Network(HoldsLoss):
         Of a loss that is not one of this package's only the name is written: pass it to `load` again.
         """
         dtype = str(self.dtype).removeprefix("torch.")
-        settings = {"lr": self.lr, "rates": vars(self.rates), "clip": self.clip, "dtype": dtype}
+        settings = {
+            "lr": self.lr,
+            "rates": vars(self.rates),
+            "clip": self.clip,
+            "frozen": self.frozen_layers,
+            "dtype": dtype,
+        }
         write_network(Path(path), self.body, self.loss, settings)
 
     @staticmethod
@@ -360,7 +389,9 @@ class Network(HoldsLoss):
         """
         body, loss, settings = read_network(Path(path), body, loss)
         rates = Rates(**settings["rates"])
-        return Network(body, loss, lr=settings["lr"], rates=rates, clip=settings["clip"])
+        network = Network(body, loss, lr=settings["lr"], rates=rates, clip=settings["clip"])
+        network.frozen_layers = settings.get("frozen", [])
+        return network
 
 
 def check_network(network: Any) -> None:
@@ -374,7 +405,7 @@ def _has_rate(layer: Layer) -> bool:
 
     Those of layers inside of it are theirs; those of other modules inside of it, such as an `nn.Linear`, are its own.
     """
-    if not layer.learns:
+    if not layer.learns and (not layer.frozen or getattr(layer, "merged", False)):
         return False
     inside = [part for part in layer.modules() if isinstance(part, Layer) and part is not layer]
     theirs = {parameter for part in inside for parameter in part.parameters()}

@@ -1453,3 +1453,91 @@ def test_what_a_model_asks_python_and_numpy_is_answered_and_compiled_functions_a
         torch.testing.assert_close(loss, nn.functional.mse_loss(model(x), y).detach())
     assert isinstance(x, Tensor)  # Python's own again
     torch.testing.assert_close(scaled(x, 2.0), x / 2)
+
+
+class Kinds(nn.Module):
+    """Asks its parts what they are, and how large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.added = nn.Embedding(9, 4), nn.Parameter(torch.zeros(5, 4))
+        self.read, self.attend = nn.LSTM(4, 4, batch_first=True), nn.MultiheadAttention(4, 2, batch_first=True)
+        self.readout = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.table(x) * math.sqrt(self.table.embedding_dim) + (
+            self.added if isinstance(self.table, nn.Embedding) else 0.0
+        )
+        z = z * self.attend.num_heads + self.attend(z, z, z)[0]
+        state = torch.ones(1, x.shape[0], 4, dtype=z.dtype)
+        y, (h, c) = self.read(z, (state, state) if isinstance(self.read, nn.LSTM) else state)
+        return self.readout(y[:, -1] + (h * c)[0] + torch.cat([h, c])[1] + torch.sigmoid(c)[0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.usefixtures("double")
+def test_parts_that_are_written_out_are_still_what_they_were_to_the_model() -> None:
+    torch.manual_seed(0)
+    model, x, y = Kinds(), torch.randint(0, 9, (8, 5)), torch.randint(0, 3, (8,))
+    network = Network(from_torch(model, x, areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimiser.step()
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+    with pytest.raises(
+        BrodmannError, match="is made for sequences of 5 steps, got 4: convert the model for this length"
+    ):
+        network(x[:, :4])
+
+
+class TimeMajor(nn.Module):
+    """Maps rows that lie step by step, behind a map of zeros, which makes all of them alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zeros, self.map, self.readout = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        nn.init.zeros_(self.zeros.weight)
+        nn.init.zeros_(self.zeros.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, _ = x.shape
+        z = torch.tanh(self.zeros(x)).transpose(0, 1).flatten(0, 1)
+        return self.readout(self.map(z).tanh().unflatten(0, (t, n)).transpose(0, 1)).mean(1)  # type: ignore[no-any-return]
+
+
+def apart(model: nn.Module) -> nn.Module:
+    """Lets two maps share their memory, and not their parameter."""
+    model[2].weight.data = model[0].weight.data  # type: ignore[index, union-attr]
+    return model
+
+
+def with_hook(kind: nn.Module) -> nn.Module:
+    """Returns a network with a hook on one of its parts."""
+    kind.register_forward_hook(lambda module, given, returned: 2.0 * returned)
+    return nn.Sequential(nn.Linear(4, 4), kind)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (TimeMajor(), "is not one of samples, or of equally many rows of each, one sample after the other."),
+        (
+            apart(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))),
+            "lie in the same memory, and would come apart",
+        ),
+        (nn.Sequential(nn.PReLU(device="meta")), "A network on the meta device cannot be converted"),
+        (
+            nn.Sequential(nn.Linear(4, 4).apply(lambda part: nn.init.constant_(part.weight, math.nan))),
+            "hold NaN or infin",
+        ),
+        (with_hook(nn.ReLU()), "ReLU has hooks."),
+        (with_hook(nn.PReLU()), "PReLU has hooks."),
+    ],
+)
+def test_what_would_be_wrong_in_silence_is_refused(model: nn.Module, message: str) -> None:
+    shape = (5, 4) if isinstance(model, TimeMajor) else (4,)
+    with pytest.raises(BrodmannError) as raised:
+        from_torch(model, shape, areas=4)
+    assert message in str(raised.value)

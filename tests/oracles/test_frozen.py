@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import SGD, Adam, AreaLinear, BatchNorm, Local, Network, Rates, Sequential, from_torch, to_torch
+from brodmann import (
+    SGD,
+    Adam,
+    AreaLinear,
+    BatchNorm,
+    BrodmannError,
+    Local,
+    Network,
+    Rates,
+    Sequential,
+    from_torch,
+    mlp,
+    to_torch,
+)
+from brodmann.training import Schedule, Trainer
 
 from .models import CLASSES, MODELS, OF_TOKENS, samples
 
@@ -114,7 +129,7 @@ def test_below_frozen_layers_alone_no_errors_go_down() -> None:
     model[2].requires_grad_(False)
     network = Network(from_torch(model, areas=2))
     assert [layer.sends_down for _, layer in network.area_layers()] == [False, False, False]
-    assert [name for name, _ in network.learning_layers()] == ["router", "body.layers.4"]
+    assert network.frozen_layers == ["body.layers.0", "body.layers.2"]
 
 
 def test_a_model_that_is_frozen_as_a_whole_learns_as_a_whole() -> None:
@@ -151,3 +166,47 @@ def test_a_layer_of_a_body_may_be_frozen_by_hand_whatever_the_rates_are(make: An
     frozen.frozen = False
     network.learn(x, y)
     assert not all(torch.equal(value, before[key]) for key, value in frozen.state_dict().items())
+
+
+def small() -> Network:
+    """A network of layers of all kinds, with a container inside."""
+    torch.manual_seed(0)
+    inner = Sequential(AreaLinear(6, 6, areas=1, update=Adam()), BatchNorm(6, update=Adam()))
+    lowest = AreaLinear(4, 6, areas=3, feedback=None, update=Adam())
+    return Network(Sequential(lowest, inner, Local(torch.relu), AreaLinear(6, 3, areas=3, update=Adam())))
+
+
+def moved(network: Network) -> set[str]:
+    """Returns which layers of `small` a step moves."""
+    before = copy.deepcopy(network.body.state_dict())
+    network.learn(torch.randn(20, 4), torch.randint(0, 3, (20,)))
+    changed = [name for name, value in network.body.state_dict().items() if not torch.equal(value, before[name])]
+    return {name.removeprefix("layers.").partition(".layers")[0].split(".")[0] for name in changed}
+
+
+def test_a_layer_of_layers_passes_it_on_and_rates_name_what_is_frozen() -> None:
+    network = small()
+    inner = network.body.layers[1]
+    inner.frozen = True
+    assert moved(network) == {"0", "3"}
+    assert network.frozen_layers == ["layers.1.layers.0", "layers.1.layers.1"]
+    network.rates = Rates(layers={"*": 0.0, "layers.3": 1.0})
+    inner.frozen = False
+    assert moved(network) == {"3"}
+    with pytest.raises(BrodmannError, match="Unknown layer 'layers.9'"):
+        network.frozen_layers = ["layers.9"]
+
+
+def test_files_and_checkpoints_know_what_is_frozen(tmp_path: Path) -> None:
+    network = Network(mlp(4, 3, width=6, areas=2, update=Adam()), rates=Rates(layers={"body.layers.0": 0.5}))
+    network.frozen_layers = ["body.layers.0"]
+    network.save(tmp_path / "network.safetensors")
+    again = Network.load(tmp_path / "network.safetensors")
+    assert again.frozen_layers == ["body.layers.0"]
+    data = torch.randn(40, 4), torch.randint(0, 3, (40,))
+    Trainer(network, data, schedule=Schedule(epochs=2), folder=tmp_path / "run").run()
+    other = Trainer(
+        Network(mlp(4, 3, width=6, areas=2, update=Adam())), data, schedule=Schedule(epochs=2), folder=tmp_path / "run"
+    )
+    other.resume()
+    assert other.network.frozen_layers == ["body.layers.0"]

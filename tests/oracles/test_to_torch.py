@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import SGD, Adam, AreaLinear, BrodmannError, Network, from_torch, mlp, to_torch
+from brodmann import SGD, Adam, AreaLinear, BrodmannError, Network, Residual, from_torch, mlp, to_torch
 from brodmann.conversion.to_torch import BITS
 
 from .models import CLASSES, MODELS, OF_TOKENS, dense, samples
@@ -124,24 +124,63 @@ def test_half_precision_and_weights_stored_so() -> None:
         torch.testing.assert_close(found(x.bfloat16()).float().detach(), network(x), rtol=0.1, atol=0.1)
 
 
-def test_what_no_layer_learns_stays() -> None:
-    class Partly(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.map, self.unread = nn.Linear(4, 3), nn.Linear(4, 3)
-            self.register_buffer("scale", torch.full((3,), 2.0))
-            self.register_buffer("same", torch.ones(1).expand(3))
+class Partly(nn.Module):
+    """A map, and what nothing learns: of other kinds of numbers, in other orders, shown several times."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.map(x) * self.scale * self.same  # type: ignore[no-any-return]
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.norm, self.unread = nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(4, 3).double()
+        self.register_buffer("scale", torch.full((3,), 2.0))
+        self.register_buffer("same", torch.ones(1).expand(3))
+        self.register_buffer("limit", torch.tensor([torch.iinfo(torch.int64).max, 2654435761]))
+        self.register_buffer("exact", torch.tensor(1.0 / 3.0, dtype=torch.float64))
+        self.register_buffer("column", torch.ones(3, 2, dtype=torch.float64)[:, 0])
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.map(x)) * self.scale * self.same  # type: ignore[no-any-return]
+
+
+def test_what_no_layer_learns_stays_to_the_bit() -> None:
     model = Partly()
+    model.norm.num_batches_tracked.fill_(2**40 + 5)
     network = Network(from_torch(model, (4,), areas=1))
     network.learn(torch.randn(8, 4), torch.randint(0, 3, (8,)))
-    found = to_torch(network, model, (4,))
-    assert torch.equal(found.scale, model.scale)  # type: ignore[arg-type]
-    assert torch.equal(found.unread.weight, model.unread.weight)
-    assert not torch.equal(found.map.weight, model.map.weight)
+    found, before = to_torch(network, model, (4,)).state_dict(), model.state_dict()
+    learned = {"map.weight", "map.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"}
+    for key, value in found.items():
+        assert value.dtype == before[key].dtype
+        assert torch.equal(value, before[key]) is not (key in learned or key == "norm.num_batches_tracked"), key
+    assert found["norm.num_batches_tracked"] == 2**40 + 6
+
+
+@pytest.mark.usefixtures("double")
+def test_tensors_in_any_order_of_memory_come_back() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
+    columns = torch.rand(6, 2)
+    model[1].running_mean, model[1].running_var = columns[:, 0], columns[:, 1]
+    model[0].weight = nn.Parameter(torch.randn(4, 6).t())
+    network = Network(from_torch(model, areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    x, y = torch.randn(16, 4), torch.randint(0, 3, (16,))
+    trained = copy.deepcopy(model)
+    gradients = torch.autograd.grad(functional.cross_entropy(trained(x), y), list(trained.parameters()))
+    network.learn(x, y)
+    found = to_torch(network, model)
+    for ours, theirs, gradient in zip(found.parameters(), model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(ours.data, theirs.data - 0.1 * gradient, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found[1].running_var, trained[1].running_var)
+
+
+class TwoOutputs(nn.Module):
+    """Returns one output twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.above = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.above(self.below(x).relu())
+        return y, 2.0 * y
 
 
 def test_errors_say_what_goes_back() -> None:
@@ -159,6 +198,10 @@ def test_errors_say_what_goes_back() -> None:
         to_torch(dense(), dense())
     with pytest.raises(BrodmannError, match=r"Expected an nn\.Module"):
         to_torch(Network(from_torch(dense(), areas=1)), 3)  # type: ignore[type-var]
+    with pytest.raises(BrodmannError, match="does not make the model return the same"):
+        to_torch(Residual(AreaLinear(4, 4, areas=1)), nn.Linear(4, 4))
+    with pytest.raises(BrodmannError, match="does not make the model return the same"):
+        to_torch(Network(mlp(6, CLASSES, width=8, areas=1)), TwoOutputs(), (6,))
     other = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
     network = Network(from_torch(nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), areas=1))
     with pytest.raises(BrodmannError, match="does not make the model return the same"):

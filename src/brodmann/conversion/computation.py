@@ -100,9 +100,20 @@ class Computation:
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Returns the parameters of a network, and the buffers that can be written as a whole, by their names."""
-    buffers = {name: buffer for name, buffer in model.named_buffers() if buffer.is_contiguous()}
-    return dict(model.named_parameters()) | buffers
+    """Returns parameters and buffers of a network, by their names."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def lay_out(model: nn.Module) -> None:
+    """Lets every tensor of a network lie in memory of its own, in order, so that parts of it can be views."""
+    known: dict[Tensor, Tensor] = {}
+    for part in model.modules():
+        for held in part._parameters.values():
+            if held is not None:
+                held.data = held.data.contiguous()
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = known.setdefault(buffer, buffer.contiguous())
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

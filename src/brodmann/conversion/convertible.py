@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import BrodmannError
+from .computation import Step
 from .counterparts import MAPS
 from .norms import NORMS
 from .steps import said
@@ -41,6 +43,17 @@ def check_convertible(model: Any) -> None:
         raise BrodmannError(
             "A network that holds complex numbers cannot be converted: hold their real and imaginary parts."
         )
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise BrodmannError("A network on the meta device cannot be converted: it has no weights yet.")
+    places = Counter(held.data_ptr() for held in model.parameters() if held.numel())
+    if any(count > 1 for count in places.values()):
+        raise BrodmannError(
+            "Different parameters of the network lie in the same memory, and would come apart: let both modules hold "
+            "one parameter, as in `readout.weight = table.weight`."
+        )
+    if not all(bool(held.isfinite().all()) for held in model.parameters()):
+        raise BrodmannError("Parameters of the network hold NaN or infinity: it cannot be told what it computes.")
     for part in model.modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise BrodmannError(
@@ -67,9 +80,15 @@ def check_convertible(model: Any) -> None:
     for part in model.modules():
         of_gradients = (part._backward_hooks, part._backward_pre_hooks)
         of_weights = (held._backward_hooks for held in part._parameters.values() if held is not None)
-        of_values = (part._forward_hooks, part._forward_pre_hooks) if isinstance(part, WHOLE) else ()
+        of_values = (part._forward_hooks, part._forward_pre_hooks) if _is_single(part) else ()
         if any(of_gradients) or any(of_weights) or any(of_values):
             raise BrodmannError(f"{said(part)} cannot be converted: {type(part).__name__} has hooks.")
+
+
+def _is_single(part: nn.Module) -> bool:
+    """Whether a module becomes one step, or others that would not call its hooks."""
+    of_torch = type(part).__module__.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(part, nn.Sequential)
+    return of_torch or isinstance(part, WHOLE)
 
 
 def _maps_alike(layer: Any) -> bool:
@@ -122,14 +141,15 @@ def warn_of_new_norms(model: nn.Module) -> None:
         )
 
 
-def warn_of_frozen(model: nn.Module) -> None:
+def warn_of_frozen(steps: Sequence[Step]) -> None:
     """Warns where a layer keeps some of its parameters from learning, and not all of them."""
-    for name, part in model.named_modules():
-        own = [held.requires_grad for held in part.parameters(recurse=False)]
-        if isinstance(part, WHOLE) and any(own) and not all(own):
+    for step in steps:
+        operation = step.operation
+        own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []
+        if any(own) and not all(own):
             warnings.warn(
-                f"'{name}' asks for gradients of some of its parameters alone, and learns as a whole: ask for all of "
-                "them, or for none to freeze it.",
+                f"'{step.name}' asks for gradients of some of its parameters alone, and learns as a whole: ask for all "
+                "of them, or for none to freeze it.",
                 stacklevel=5,
             )
 

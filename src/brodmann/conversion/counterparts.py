@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ..builders import Parts
 from ..errors import BrodmannError
-from ..layer import Layer
+from ..layer import Gathering, Layer
 from ..layers import (
     BatchNorm,
     ChannelsLast,
@@ -69,7 +69,7 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
     if _is_frozen(step):
         layer = _counterpart(step, replace(parts, areas=1, routing="network"), output_rows, lowest=lowest)
         for part in layer.modules():
-            if isinstance(part, Layer) and not isinstance(part, BatchNorm):  # whose statistics go on
+            if isinstance(part, Gathering):  # not a batch norm, whose statistics go on
                 part.frozen = True
         return layer
     return _counterpart(step, parts, output_rows, lowest=lowest)

@@ -80,11 +80,11 @@ def mark(node: fx.Node, module: nn.Module | None) -> None:
         module: What it calls, if that is a module.
 
     Raises:
-        BrodmannError: It is a map, and would learn where ``torch.no_grad()`` keeps it from that.
+        BrodmannError: It is a map that learns, and would do so where ``torch.no_grad()`` keeps it from that.
     """
-    if module is not None and any(True for _ in module.parameters()):
+    if module is not None and any(parameter.requires_grad for parameter in module.parameters()):
         raise BrodmannError(
             f"{type(module).__name__} cannot be converted: the network calls it under torch.no_grad(), and it would "
-            'learn all the same. Call it as any other, and give the Network Rates(layers={"its name": 0.0}).'
+            "learn all the same. Freeze its parameters by requires_grad_(False)."
         )
     node.meta[WITHOUT_ERROR] = True

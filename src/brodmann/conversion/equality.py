@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -49,7 +50,10 @@ def _without_fast_path() -> Iterator[None]:
 
 
 def _alike(ours: Any, theirs: Any, tolerance: float) -> bool:
-    return all(_near(*both, tolerance) for both in zip(parts_in(ours), parts_in(theirs), strict=True))
+    pairs = list(zip_longest(parts_in(ours), parts_in(theirs)))
+    return all(isinstance(part, Tensor) for pair in pairs for part in pair) and all(
+        _near(*pair, tolerance) for pair in pairs
+    )
 
 
 def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:

@@ -34,6 +34,10 @@ FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
 
 
+STANDS_FOR = "stands_for"
+"""Attribute of a module that is written out: the class of that in whose place it is."""
+
+
 def package_of(function: Any) -> str:
     """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
     return (getattr(function, "__module__", None) or "torch").split(".")[0]

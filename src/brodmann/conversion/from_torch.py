@@ -113,7 +113,6 @@ def from_torch(
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)
     if batch_norms == "running":
         warn_of_new_norms(model)
-    warn_of_frozen(model)
     kind, device = numbers_of(model)
     sample = samples_for(model, shape, kind)
     single = isinstance(sample, Tensor)
@@ -125,6 +124,7 @@ def from_torch(
     check_arguments(model, sample)
     computation = computed_by(model, sample, kind)
     check_untied(computation.steps)
+    warn_of_frozen(computation.steps)
     computation = folded(computation) if batch_norms == "running" else computation
     steps, returned = computation.steps, computation.returned
     if feedback == "direct" and len(returned) > 1:

@@ -22,7 +22,7 @@ from torch.fx.proxy import Attribute
 
 from ..errors import BrodmannError
 from ..several import Several
-from .followed import Followed, parts_of, reads_numbers
+from .followed import STANDS_FOR, Followed, parts_of, reads_numbers
 from .values import Walks
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
@@ -45,6 +45,13 @@ def _innermost(frames: traceback.StackSummary) -> str:
 
 VIEWS = "writes into what other values are views of", "clone it before"
 R = TypeVar("R")
+UFUNCS = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "power": operator.pow,
+}
 _compiled = torch.jit.ScriptFunction.__call__
 
 
@@ -218,8 +225,13 @@ class _Proxy(Followed):
             raise AttributeError(k)
         return _Attribute(self, k)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return numpy.asarray(self.tracer.answer(self.node, float), dtype)
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if ufunc.__name__ in UFUNCS:  # of a number of NumPy's on the left
+            return UFUNCS[ufunc.__name__](
+                *(part.item() if isinstance(part, numpy.generic) else part for part in inputs)
+            )
+        known = (self.tracer.answer(part.node, float) if isinstance(part, fx.Proxy) else part for part in inputs)
+        return getattr(ufunc, method)(*known, **kwargs)
 
     def __index__(self) -> int:
         return self.tracer.answer(self.node, operator.index)
@@ -239,19 +251,26 @@ class _Proxy(Followed):
 
 @contextmanager
 def asking_for_tensors(is_tensor: Callable[[fx.Node], bool]) -> Iterator[None]:
-    """Lets ``isinstance(x, Tensor)`` ask of a proxy what its value is, but for PyTorch, which would take it for one."""
+    """Lets a network ask by `isinstance` whether the value of a proxy is a tensor, and what a twin stands for.
+
+    PyTorch is answered as ever: it would take a proxy for a tensor.
+    """
     before = isinstance
 
     def asked(value: Any, kinds: Any) -> bool:
         if before(value, kinds):
             return True
         named = kinds if before(kinds, tuple) else (kinds,)
-        if not before(value, fx.Proxy) or not any(kind is Tensor for kind in named):
+        twin, proxy = before(value, nn.Module), before(value, fx.Proxy) and any(kind is Tensor for kind in named)
+        if not twin and not proxy:
             return False
-        package = str(sys._getframe(1).f_globals.get("__name__")).split(".")[0]
-        return package not in ("torch", "brodmann") and is_tensor(value.node)
+        if str(sys._getframe(1).f_globals.get("__name__")).split(".")[0] in ("torch", "brodmann"):
+            return False
+        if twin:
+            return issubclass(getattr(value, STANDS_FOR, type(value)), named)
+        return is_tensor(value.node)
 
-    with _replaced(builtins, {"isinstance": asked}):
+    with _replaced(builtins, {"isinstance": asked}), _replaced(torch, {"is_tensor": lambda x: asked(x, Tensor)}):
         yield
 
 

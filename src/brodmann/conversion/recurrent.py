@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
 from ..layers.cells import GRU, LSTM, Cell, Elman, State
-from .followed import name_of
+from .followed import name_of, parts_of
 from .questions import made
 
 ASKED = ("mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
@@ -122,7 +122,7 @@ class RecurrentLayer(nn.Module):
             states = tuple(torch.stack(parts) for parts in zip(*after, strict=True))
             return x, states if self.mode == "LSTM" else states[0]
         last = torch.stack(after)
-        return x, (last, _Cells(self)) if self.mode == "LSTM" else last
+        return x, (last, Cells(self)) if self.mode == "LSTM" else last
 
     def _level(self, level: Any, x: Tensor, before: list[Any], place: int) -> tuple[Tensor, Any]:
         """Returns what a level makes of a sequence, and the state it ends with: h alone, unless unrolled."""
@@ -130,8 +130,9 @@ class RecurrentLayer(nn.Module):
             y = level(x)
             return y, y[:, -1]
         state = tuple(None if part is None else part[place] for part in before)
-        inputs, found = level.inputs(x), []
-        for step in range(inputs.shape[1]):
+        steps = int(x.shape[1])
+        inputs, found = of_steps(level.inputs(x), steps), []
+        for step in range(steps):
             state = level.after(inputs[:, step], state)
             found.append(state[0])
         return torch.stack(found, 1), state
@@ -156,7 +157,9 @@ class RecurrentCell(nn.Module):
 
     def after(self, inputs: Tensor, before: Sequence[Any]) -> State:
         """Returns the state after a step: of what the map makes of its input, and the state before."""
-        given: Sequence[Any] = before if len(before) == self.cell.states else (None,) * self.cell.states
+        given: Sequence[Any] = before if any(part is not None for part in before) else (None,) * self.cell.states
+        if len(given) != self.cell.states:
+            raise BrodmannError(f"Expected {self.cell.states} states for {self.cell}, got {len(given)}.")
         # Zeros that come from the input, as all values between layers do.
         zeros = (inputs[:, :1] * 0.0).expand(-1, self.hidden_size)
         state: State = tuple(zeros if _is_zero(part) else part for part in given)
@@ -173,10 +176,11 @@ def _map_of(plain: Any, which: str) -> nn.Linear:
     return linear
 
 
-class _Cells:
-    """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return."""
+class Cells:
+    """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return: who reads them unrolls it."""
 
     def __init__(self, layer: RecurrentLayer) -> None:
+        """Takes the layer."""
         self._layer = layer
 
     def __getattr__(self, name: str) -> Any:
@@ -184,11 +188,35 @@ class _Cells:
             raise AttributeError(name)
         raise NeedsUnrollingError(self._layer)
 
-    def __getitem__(self, index: Any) -> Any:
-        raise NeedsUnrollingError(self._layer)
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        parts = parts_of((args, kwargs or {}))
+        raise NeedsUnrollingError(next(part for part in parts if isinstance(part, Cells))._layer)
 
-    def __iter__(self) -> Any:
-        raise NeedsUnrollingError(self._layer)
+
+def _unroll(cells: Cells, *_: Any) -> Any:
+    raise NeedsUnrollingError(cells._layer)
+
+
+for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "radd", "rsub", "rmul", "rtruediv", "rmatmul", "rpow"):
+    setattr(Cells, f"__{_name}__", _unroll)
+for _name in ("getitem", "iter", "len", "neg", "abs"):
+    setattr(Cells, f"__{_name}__", _unroll)
+
+
+@fx.wrap
+def of_steps(x: Tensor, steps: int) -> Tensor:
+    """Returns what was unrolled for sequences of so many steps.
+
+    Raises:
+        BrodmannError: It has another number of steps.
+    """
+    if x.shape[1] != steps:
+        raise BrodmannError(
+            f"A recurrent layer that was converted with a state, or whose cells are read, is made for sequences of "
+            f"{steps} steps, got {x.shape[1]}: convert the model for this length."
+        )
+    return x
 
 
 def _is_zero(state: Any) -> bool:

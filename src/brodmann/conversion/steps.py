@@ -6,7 +6,7 @@ import operator
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, rows_of, sample_count
-from .computation import Computation, Step, Tied, Weighted, free_name, tensors_of
+from .computation import Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import name_of
 from .in_place import RELUS
@@ -51,9 +51,11 @@ def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computa
         BrodmannError: The network cannot be followed, or a module does not take what comes to it.
     """
     copy = deepcopy(model).to("cpu", kind)
+    lay_out(copy)
     held = tensors_of(copy)
     if not any(parameter.requires_grad for parameter in copy.parameters()):
-        copy.requires_grad_()
+        for parameter in copy.parameters():
+            parameter.requires_grad = parameter.is_floating_point()
     with torch.enable_grad():  # so that what was made of parameters says so
         root = Root(written_out(copy), sample).eval()
         graph = traced(root, sample)
@@ -269,16 +271,12 @@ class _Walk(fx.Interpreter):
 
     def _lie_by_samples(self, node: fx.Node, dimension: int = 0) -> bool:
         """Whether the first rows of what comes to a module, whose weights may be 0, are those of the first sample."""
-        came: Tensor = self.env[node]
-        try:
-            for other in self.graph.nodes:
-                if other not in self.alone.env:
-                    self.alone.env[other] = self.alone.run_node(other)
-                if other is node:
-                    break
-        except Exception:  # of what mixes the samples of a batch, which is refused as such
+        came: Tensor | None = self.env[node]
+        first = _value_of(node, self.alone)
+        if came is not None and bool((came == came[:1]).all()):  # by weights of 0, say, which tell of no order
+            came, first = (_value_of(node, walk) for walk in self._stirred)
+        if came is None or first is None:  # of what mixes the samples of a batch, which is refused as such
             return True
-        first: Tensor = self.alone.env[node]
         near = 1e-3 * float(came.abs().max()) if came.is_floating_point() else 0.0
         if min(first.ndim, came.ndim) <= dimension:
             return False
@@ -286,6 +284,19 @@ class _Walk(fx.Interpreter):
         rows = came.narrow(dimension, 0, min(count, came.shape[dimension]))
         alike = count * self.count == came.shape[dimension] and first.shape == rows.shape
         return alike and torch.allclose(first, rows, rtol=0.0, atol=near)
+
+    @cached_property
+    def _stirred(self) -> tuple[fx.Interpreter, fx.Interpreter]:
+        """Walks with all samples and with the first, through a copy of the network without weights of 0."""
+        module = deepcopy(self.module)
+        draws = torch.Generator().manual_seed(0)
+        for parameter in module.parameters():
+            if parameter.is_floating_point() and not bool(parameter.any()):
+                parameter.normal_(std=0.1, generator=draws)
+        given = next(iter(self.graph.nodes))
+        few, one = (fx.Interpreter(module, garbage_collect_values=False, graph=self.graph) for _ in range(2))
+        few.env[given], one.env[given] = self.sample, rows_of(self.sample, slice(1))
+        return few, one
 
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
@@ -306,7 +317,7 @@ class _Walk(fx.Interpreter):
         came, weight, *besides = (given[place] for place in order)
         if weight.ndim < 2 or not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):
             raise not_followed(node)
-        if not leads_to(function, given, order[1]):
+        if weight.requires_grad and not leads_to(function, given, order[1]):
             raise BrodmannError(
                 f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, by detach() "
                 "or torch.no_grad(), and would learn all the same. Make the parameter a buffer."
@@ -382,6 +393,19 @@ class _Walk(fx.Interpreter):
         held = node.op in ("call_module", "get_attr")
         name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
         return free_name(name, RESERVED.union(self.inputs, self.names.values()))
+
+
+def _value_of(node: fx.Node, walk: fx.Interpreter) -> Tensor | None:
+    """Returns the value of a node in a walk, which goes on to it; None where it fails before."""
+    try:
+        for other in node.graph.nodes:
+            if other not in walk.env:
+                walk.env[other] = walk.run_node(other)
+            if other is node:
+                break
+    except Exception:  # of whatever the network does with a sample that comes alone
+        return None
+    return walk.env[node]  # type: ignore[no-any-return]
 
 
 def _named(sample: Several) -> dict[str, Tensor]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import TypeVar
 
 import torch
@@ -59,26 +60,25 @@ def to_torch(
             where batch norms were folded into maps by ``batch_norms="running"``, or the copy does not return what the
             network does.
     """
-    body, model = getattr(network, "body", network), getattr(model, "_orig_mod", model)
+    body = network if isinstance(network, Layer) else getattr(network, "body", None)
     if not isinstance(body, Layer):
-        raise BrodmannError(f"Expected a Network, or a body of layers, got {type(body).__name__}.")
+        raise BrodmannError(f"Expected a Network, or a body of layers, got {type(network).__name__}.")
+    model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
     check_convertible(model)
     learned = list(_numbers(body))
     kind, _ = numbers_of(model)
     sample = samples_for(model, shape, kind)
     check_arguments(model, sample)
     computation = computed_by(model, sample, kind)
-    plain = deepcopy(model).to("cpu", kind).eval()
-    _write(plain, computation, learned)
+    copy, plain = deepcopy(model), deepcopy(model).to("cpu", kind).eval()
+    places = _places(computation, learned)
+    for taking in (copy, plain):
+        _write(taking, computation, places, learned)
     if not same_outputs(deepcopy(body).to("cpu"), plain, sample):
         raise BrodmannError(
             "What the network has learned does not make the model return the same: give the model that its body was "
             "made of, and the shape that from_torch was told."
         )
-    copy = deepcopy(model)
-    with torch.no_grad():
-        for ours, theirs in zip(tensors_of(copy).values(), tensors_of(plain).values(), strict=True):
-            ours.copy_(theirs)
     return copy
 
 
@@ -104,20 +104,26 @@ def _numbers(body: Layer) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _write(model: nn.Module, computation: Computation, learned: list[Tensor]) -> None:
-    """Puts learned numbers where they belong in a model; those that it has no place for are left out."""
-    own = list(tensors_of(model).values())
-    flat = torch.cat([tensor.flatten() for tensor in own])
-    for where, numbers in zip(_places(computation, learned), learned, strict=True):
-        known = where >= 0
-        flat[where[known]] = numbers.to(flat)[known]
-    for tensor, numbers in zip(own, torch.split(flat, [tensor.numel() for tensor in own]), strict=True):
-        tensor.copy_(numbers.view(tensor.shape))
+def _write(model: nn.Module, computation: Computation, places: list[Tensor], learned: list[Tensor]) -> None:
+    """Puts learned numbers where they belong in a model, and leaves all others as they are."""
+    own = tensors_of(model)
+    tensors = [own[name] for name in computation.held]
+    ends = list(accumulate(tensor.numel() for tensor in tensors))
+    for where, numbers in zip(places, learned, strict=True):
+        if numbers.numel() and int(where.min()) >= 0:
+            for at in range(bisect(ends, int(where.min())), bisect(ends, int(where.max())) + 1):
+                tensor, first = tensors[at], ends[at] - tensors[at].numel()
+                inside = (where >= first) & (where < ends[at])
+                flat = tensor.flatten().clone()
+                flat[(where[inside] - first).to(flat.device)] = numbers.to(flat)[inside.to(flat.device)]
+                tensor.copy_(flat.view(tensor.shape))
 
 
+@torch.no_grad()
 def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
-    """Returns for each learned number where it belongs among all that a model holds, from 0, or -1 for nowhere.
+    """Returns for each learned number where it belongs among all that a model holds, from 0.
 
+    It is -1 for the batches that a norm has counted, where the model does not count.
     A body is made twice, of the lower digits of the numbers that the model's own are counted by, and of the higher.
     """
     parts = Parts(1, 1, areas=1, feedback="transpose", update=SGD())
@@ -130,6 +136,12 @@ def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
             first += tensor.numel()
         digits.append([tensor.long() for tensor in _numbers(body_of(computation, parts))])
     places = [low + (high << BITS) - 1 for low, high in zip(*digits, strict=True)]
+    own = torch.cat([where.flatten() for where in places if where.ndim]).sort().values
+    if int(own[0]) < 0 or bool((own[1:] == own[:-1]).any()):
+        raise BrodmannError(
+            "The model cannot get back what its body has learned: it computes with numbers that are none of its "
+            "parameters and buffers, or with some of them twice."
+        )
     for ours, theirs in zip_longest(learned, places):
         if ours is None or theirs is None or ours.shape != theirs.shape:
             shapes = ["nothing more" if part is None else tuple(part.shape) for part in (ours, theirs)]

@@ -28,7 +28,7 @@ from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, pa
 from .in_place import leave_out_writing
 from .provenance import reached
 from .questions import Answering, asking_for_tensors, place_of
-from .recurrent import NeedsUnrollingError, Recurrence
+from .recurrent import Cells, NeedsUnrollingError, Recurrence
 from .ties import write_out_tied
 from .training_mode import TRAINING, keep_from_training, leave_out_dropouts, modules_that_differ, taking_one_tensor
 
@@ -154,6 +154,8 @@ class _StopsAtMaps(fx.Tracer):
         return Followed(node, self)
 
     def create_arg(self, a: Any) -> Any:
+        if isinstance(a, Cells):
+            raise NeedsUnrollingError(a._layer)
         # NumPy's numbers pass for Python's, and are written as `np.float64(...)` into code that knows no `np`.
         return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
 

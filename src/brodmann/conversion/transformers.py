@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import BrodmannError
+from .followed import STANDS_FOR
 from .recurrent import CELLS, CELLS_OF, RecurrentCell, RecurrentLayer
 
 
@@ -24,8 +25,18 @@ def _written_out(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Mod
         for name, child in module._modules.items():  # first, so that what stands in several places has one twin
             if child is not None:
                 module._modules[name] = _written_out(child, known)
-        known[module] = TWINS[type(module)](module) if type(module) in TWINS else module
+        known[module] = _twin_of(module) if type(module) in TWINS else module
     return known[module]
+
+
+def _twin_of(module: nn.Module) -> nn.Module:
+    """Returns the twin of a module, with the sizes and choices that a network may ask the module for."""
+    twin = TWINS[type(module)](module)
+    for name, value in vars(module).items():
+        if isinstance(value, bool | int | float | str) and not hasattr(twin, name):
+            setattr(twin, name, value)
+    setattr(twin, STANDS_FOR, type(module))
+    return twin
 
 
 class Embedding(nn.Module):
@@ -71,7 +82,7 @@ class EmbeddingBag(Embedding):
         if per_sample_weights is not None:
             rows = rows * per_sample_weights.unsqueeze(-1)
         if self.mode == "max":
-            return rows.amax(1)
+            return rows.max(1).values
         return rows.sum(1) if self.mode == "sum" else rows.mean(1)
 
 

@@ -321,7 +321,8 @@ class AreaLinear(Gathering):
         """
         return merge_areas(self._own_router(), self.children(), kept, gone)
 
-    @unrecorded
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def as_linear(self, area: int | None = None) -> nn.Linear:
         """Returns the map of an area, ``W0 + D[g]`` and ``b0 + d[g]``, as PyTorch's: a copy, which autograd can train.
 
@@ -334,8 +335,10 @@ class AreaLinear(Gathering):
         """
         if area is None and self.budget > 1:
             raise BrodmannError(f"A layer of {self.budget} areas is one map for each of them: name an area.")
-        if area is not None and not 0 <= area < self.budget:
-            raise BrodmannError(f"Expected an area from 0 to {self.budget - 1}, got {area}.")
+        if area is not None:
+            check_whole(0, area=area)
+            if area >= self.budget:
+                raise BrodmannError(f"Expected an area from 0 to {self.budget - 1}, got {area}.")
         if self.gated and self.budget > 1:
             raise BrodmannError("A gate scales the areas' part of each sample by itself: there is no one map.")
         found = [] if self.shared is None else [(self.shared, 0)]

@@ -122,8 +122,8 @@ class BatchNorm(Layer):
 
     @property
     def learns(self) -> bool:
-        """Whether statistics follow what comes, or factors and summands learn."""
-        return not self.fixed or super().learns
+        """Whether statistics follow what comes, or factors and summands learn; not where it is frozen."""
+        return not self.frozen and (not self.fixed or super().learns)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., features); returns the same shape."""
@@ -169,7 +169,7 @@ class BatchNorm(Layer):
             self.eps,
             [True, gain is not None, gain is not None],
         )
-        if self.gain is not None and self.shift is not None:
+        if self.gain is not None and self.shift is not None and not self.frozen:
             self.gain.learn(None, of_gain, context)
             self.shift.learn(None, of_shift, context)
         if context.lr_of(self) and trace.several:

@@ -148,7 +148,7 @@ class Trainer:
         """Goes back to a checkpoint in the folder, by default the newest.
 
         The network, the data and the schedule are those of this trainer: give it the same ones as before. The
-        network's ``rates`` and ``clip``, which may be replaced between steps, become those of the checkpoint.
+        network's ``rates`` and ``clip``, and which layers are frozen, become those of the checkpoint.
 
         Raises:
             CheckpointError: There is none, it is damaged, or it is of another network.
@@ -170,6 +170,7 @@ class Trainer:
         before = checkpoint.settings
         if isinstance(self.network, Network) and "rates" in before:
             self.network.rates, self.network.clip = Rates(**before.pop("rates")), before.pop("clip")
+            self.network.frozen_layers = before.pop("frozen", [])
         now = self._settings()
         changed = [f"{name} was {old!r}, is {now.get(name)!r}" for name, old in before.items() if old != now.get(name)]
         if changed:
@@ -202,7 +203,7 @@ class Trainer:
             **{name: getattr(schedule, name) for name in ("warmup", "seed", "patience", "metric")},
         }
         if isinstance(network, Network):  # its own may be replaced between steps
-            settings |= {"rates": vars(network.rates), "clip": network.clip}
+            settings |= {"rates": vars(network.rates), "clip": network.clip, "frozen": network.frozen_layers}
         return as_json(settings)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
