@@ -156,6 +156,11 @@ def test_a_state_to_begin_with_is_that_of_the_model(begin: Callable[..., Tensor]
     torch.testing.assert_close(body(x), model(x).detach())
     whole = any(isinstance(part, Recurrent) for part in body.modules())
     assert whole == (begin is torch.zeros)  # which is what it takes anyway; any other is followed step by step
+    if not whole:
+        with pytest.raises(
+            BrodmannError, match=f"is made for sequences of {STEPS} steps, got 4: convert the model for"
+        ):
+            body(x[:, :4])
 
 
 class Loop(Reader):
