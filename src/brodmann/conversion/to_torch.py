@@ -123,8 +123,8 @@ def _write(model: nn.Module, computation: Computation, places: list[Tensor], lea
 def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
     """Returns for each learned number where it belongs among all that a model holds, from 0.
 
-    It is -1 for the batches that a norm has counted, where the model does not count.
-    A body is made twice, of the lower digits of the numbers that the model's own are counted by, and of the higher.
+    It is -1 for the batches that a norm has counted, where the model does not count. A body is made twice, of the lower
+    digits of the numbers that the model's own are counted by, and of the higher.
     """
     parts = Parts(1, 1, areas=1, feedback="transpose", update=SGD())
     digits = []
