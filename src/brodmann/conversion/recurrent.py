@@ -181,21 +181,21 @@ class Cells:
 
     def __init__(self, layer: RecurrentLayer) -> None:
         """Takes the layer."""
-        self._layer = layer
+        self.layer = layer
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NeedsUnrollingError(self._layer)
+        raise NeedsUnrollingError(self.layer)
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         parts = parts_of((args, kwargs or {}))
-        raise NeedsUnrollingError(next(part for part in parts if isinstance(part, Cells))._layer)
+        raise NeedsUnrollingError(next(part for part in parts if isinstance(part, Cells)).layer)
 
 
 def _unroll(cells: Cells, *_: Any) -> Any:
-    raise NeedsUnrollingError(cells._layer)
+    raise NeedsUnrollingError(cells.layer)
 
 
 for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "radd", "rsub", "rmul", "rtruediv", "rmatmul", "rpow"):

@@ -155,7 +155,7 @@ class _StopsAtMaps(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, Cells):
-            raise NeedsUnrollingError(a._layer)
+            raise NeedsUnrollingError(a.layer)
         # NumPy's numbers pass for Python's, and are written as `np.float64(...)` into code that knows no `np`.
         return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
 
