@@ -1,6 +1,7 @@
 """Networks of PyTorch's, converted: residual convolutional, an encoder, a recurrent one, beside autograd.
 
 Run: python benchmarks/conversions.py [--models encoder] [--methods autograd ...] [--set mnist] [--epochs 3] [--seeds 2]
+     [--rates 1e-3 3e-3]
 The models are not trained before; see `grid.compare`.
 """
 
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from grid import compare, images
+from grid import GRID, compare, images
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=float, nargs="+", default=GRID)
     options = parser.parse_args()
     data = images(parser, options.set)
     shape = data.shape
@@ -196,7 +198,8 @@ def main() -> None:
     for name in options.models:
         model = partial(MODELS[name], shape, data.outputs)
         print(name)
-        compare({f"  {method}": partial(learner, method, model) for method in options.methods}, splits, options.epochs)
+        learners = {f"  {method}": partial(learner, method, model) for method in options.methods}
+        compare(learners, splits, options.epochs, options.rates)
 
 
 if __name__ == "__main__":
