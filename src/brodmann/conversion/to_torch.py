@@ -111,12 +111,11 @@ def _write(model: nn.Module, computation: Computation, places: list[Tensor], lea
     ends = list(accumulate(tensor.numel() for tensor in tensors))
     for where, numbers in zip(places, learned, strict=True):
         if numbers.numel() and int(where.min()) >= 0:
-            for at in range(bisect(ends, int(where.min())), bisect(ends, int(where.max())) + 1):
-                tensor, first = tensors[at], ends[at] - tensors[at].numel()
-                inside = (where >= first) & (where < ends[at])
-                flat = tensor.flatten().clone()
-                flat[(where[inside] - first).to(flat.device)] = numbers.to(flat)[inside.to(flat.device)]
-                tensor.copy_(flat.view(tensor.shape))
+            at = bisect(ends, int(where.min()))  # what a layer learns is of one tensor, or of a part of it
+            tensor = tensors[at]
+            flat = tensor.flatten().clone()
+            flat[(where - ends[at] + flat.numel()).to(flat.device)] = numbers.to(flat)
+            tensor.copy_(flat.view(tensor.shape))
 
 
 @torch.no_grad()
