@@ -152,8 +152,11 @@ class Autograd(nn.Module):
         self.dtype, self.recursive = torch.float32, False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inference."""
-        return self.body(x)  # type: ignore[no-any-return]
+        """Inference: norms by their running statistics."""
+        self.body.eval()
+        output = self.body(x)
+        self.body.train()
+        return output  # type: ignore[no-any-return]
 
     def learn_with_output(self, x: Tensor, target: Tensor, *_: Any, lr: float, **__: Any) -> tuple[Tensor, Tensor]:
         """One step; the same signature as that of a `Network`."""
