@@ -109,7 +109,7 @@ MUTANTS = [
     ("conversion/values.py", "return node in self._one.of and ask", "return False and ask", "questions that only one sample answers otherwise"),
     ("conversion/questions.py", "if any(order[user] > order[after] for user in readers):", "if False:", "writes that others see"),
     ("conversion/in_place.py", "user.replace_input_with(written, node)", "pass", "writes that are lost"),
-    ("conversion/to_torch.py", "count >> shift & (1 << BITS) - 1", "count & (1 << BITS) - 1", "places told by one digit"),
+    ("conversion/to_torch.py", "(count >> shift) % (1 << BITS)", "count % (1 << BITS)", "places told by one digit"),
     ("conversion/to_torch.py", "flat = tensor.flatten().clone()", "flat = torch.zeros_like(tensor).flatten()", "a part of a tensor that loses the others"),
     ("conversion/counterparts.py", "part.frozen = True", "pass", "frozen layers that learn"),
     ("layer.py", "            return 0.0\n", "            return 1.0\n", "a rate for what is frozen"),

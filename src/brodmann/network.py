@@ -313,7 +313,10 @@ class Network(HoldsLoss):
 
     @property
     def frozen_layers(self) -> list[str]:
-        """Names of the layers in the body that are frozen, but for layers of layers. May be replaced between steps.
+        """Names of all layers that are frozen, as `learning_layers` gives them. May be replaced between steps.
+
+        What is set are names as `Rates` takes them, such as ``"body.layers.0"`` or ``"nodes.stage_1_*"``; all other
+        layers are frozen no more.
 
         Raises:
             BrodmannError: There is no such layer.
@@ -323,15 +326,23 @@ class Network(HoldsLoss):
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
         layers = self._single_layers()
-        for name in names:
-            if name not in layers:
-                raise unknown_name("layer", name, layers)
-        for name, part in layers.items():
-            part.frozen = name in names
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise BrodmannError(f"Expected frozen_layers to be a list of names, got {names!r}.")
+        for part in names:
+            if not any(is_within(name, part) for name in layers):
+                raise unknown_name("layer", part, layers)
+        for name, layer in layers.items():
+            layer.frozen = any(is_within(name, part) for part in names)
 
     def _single_layers(self) -> dict[str, Layer]:
-        parts = self.body.named_modules()
-        return {name: part for name, part in parts if isinstance(part, Layer) and not isinstance(part, Container)}
+        """Returns all layers that have something to learn and are not made of layers, and routers of routed bodies."""
+        found: dict[str, Layer] = {}
+        for name, part in self.body.named_modules():
+            if isinstance(part, Routed):
+                found[f"{name}.router".removeprefix(".")] = part
+            elif isinstance(part, Layer) and not isinstance(part, Container) and any(True for _ in part.parameters()):
+                found[name] = part
+        return found
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
@@ -390,7 +401,8 @@ class Network(HoldsLoss):
         body, loss, settings = read_network(Path(path), body, loss)
         rates = Rates(**settings["rates"])
         network = Network(body, loss, lr=settings["lr"], rates=rates, clip=settings["clip"])
-        network.frozen_layers = settings.get("frozen", [])
+        if "frozen" in settings:  # else a file of an earlier version
+            network.frozen_layers = settings["frozen"]
         return network
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,23 @@ def test_the_report_holds_tables_figures_and_nothing_from_the_network(
     assert page.count("<figure") == text.count("![")
     assert {path.suffix for path in (small_bench / "figures").iterdir()} == {".png", ".svg", ".pdf"}
     assert str(small_bench / "report.html") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_recipe_of_ones_own_is_compared_with_its_first_method_whoever_ended_first(
+    small_bench: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_bench, tmp_path / "out")
+    rows = [
+        row | {"recipe": "mine"} for row in read_journal(tmp_path / "out" / "rows.jsonl") if row["protocol"] == "tuned"
+    ]
+    first = next(iter(json.loads((tmp_path / "out" / "plan.json").read_text()).values()))[3]
+    tables = []
+    for shuffled in (rows, rows[::-1]):
+        (tmp_path / "out" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shuffled))
+        text = write_report(tmp_path / "out").markdown.read_text()
+        tables.append(text.split("Differences in points")[1].split("\n\n")[1])
+    assert tables[0] == tables[1]
+    assert tables[0].count(f" minus {first} |") == tables[0].count(" minus ") > 3
 
 
 def test_settings_are_those_that_a_method_reads(tmp_path: Path) -> None:

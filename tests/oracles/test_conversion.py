@@ -1323,7 +1323,11 @@ class Stateful(nn.Module):
             {},
             "does not take what comes to it, (4,) a sample: check shape=(4,).",
         ),
-        (nn.Conv2d(1, 2, 3), {}, "name the shape of a sample, such as shape=(3, 32, 32)."),
+        (
+            nn.Conv2d(1, 2, 3),
+            {},
+            "name the shape of a sample, such as shape=(3, 32, 32), or give a few samples where",
+        ),
         (
             nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()),
             {"shape": (2, 8, 8), "feedback": "kolen-pollack-noisy"},
@@ -1349,8 +1353,16 @@ class Stateful(nn.Module):
         (Stateful(), {"shape": (4,)}, "Stateful cannot be converted: it answers the same samples otherwise the"),
         (OfOnesOwn(), {"shape": (3, 4)}, "lstm cannot be converted where it takes parameters"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),
-        (nn.Sequential(nn.LazyLinear(4)), {"shape": (4,)}, "it has no weights yet, or no real ones."),
-        (nn.Sequential(nn.Linear(4, 4, device="meta")), {}, "it has no weights yet, or no real ones."),
+        (
+            nn.Sequential(nn.LazyLinear(4)),
+            {"shape": (4,)},
+            "The network has no weights yet: call it once",
+        ),
+        (
+            nn.Sequential(nn.Linear(4, 4, device="meta")),
+            {},
+            "The network has no weights yet: call it once",
+        ),
         (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "Expected a network with weights to learn"),
         (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
         (nn.Sequential(nn.Linear(4, 4), Unknown()), {}, "of layers with parameters maps and norms alone can."),
@@ -1523,7 +1535,7 @@ def with_hook(kind: nn.Module) -> nn.Module:
             apart(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))),
             "lie in the same memory, and would come",
         ),
-        (nn.Sequential(nn.PReLU(device="meta")), "A network on the meta device cannot be converted"),
+        (nn.Sequential(nn.PReLU(device="meta")), "The network has no weights yet: call it once"),
         (
             nn.Sequential(nn.Linear(4, 4).apply(lambda part: nn.init.constant_(part.weight, math.nan))),
             "hold NaN or infin",
@@ -1537,3 +1549,37 @@ def test_what_would_be_wrong_in_silence_is_refused(model: nn.Module, message: st
     with pytest.raises(BrodmannError) as raised:
         from_torch(model, shape, areas=4)
     assert message in str(raised.value)
+
+
+class Adapting(nn.Module):
+    """An adapter that begins with zeros, where a question about what came is answered by yes."""
+
+    def __init__(self, ask: Callable[[Any, nn.Module], bool]) -> None:
+        super().__init__()
+        self.ask, self.inner, self.table = ask, nn.Linear(4, 3), nn.Embedding(3, 3)
+        self.down, self.up = nn.Linear(4, 2, bias=False), nn.Linear(2, 3, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        return y + self.up(self.down(x)) if self.ask(x, self.table) else y
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x, table: isinstance(x, Tensor | list),
+        lambda x, table: isinstance(x, (int, (list, Tensor))),
+        lambda x, table: isinstance(table, nn.Linear | nn.Embedding),
+        lambda x, table: torch.is_tensor(x),
+    ],
+)
+def test_questions_of_what_came_are_answered_whatever_their_form(ask: Any) -> None:
+    network = Network(from_torch(Adapting(ask), (4,), areas=2))
+    assert len(network.area_layers()) == 3
+
+
+@pytest.mark.parametrize("ask", [lambda x, table: type(x) is Tensor, lambda x, table: type(table) is nn.Embedding])
+def test_what_autograd_would_move_and_nobody_follows_is_refused(ask: Any) -> None:
+    with pytest.raises(BrodmannError, match="Adapting cannot be converted: it computes with 'down.weight', and"):
+        from_torch(Adapting(ask), (4,))

@@ -195,6 +195,24 @@ def test_a_layer_of_layers_passes_it_on_and_rates_name_what_is_frozen() -> None:
     assert moved(network) == {"3"}
     with pytest.raises(BrodmannError, match="Unknown layer 'layers.9'"):
         network.frozen_layers = ["layers.9"]
+    with pytest.raises(BrodmannError, match="Expected frozen_layers to be a list of names, got 'layers.3'"):
+        network.frozen_layers = "layers.3"
+    network.frozen_layers = ["body.layers.1.*"]
+    inside = ("layers.0", "layers.1", "layers.1.gain", "layers.1.shift")
+    assert network.frozen_layers == [f"layers.1.{name}" for name in inside]
+
+
+def test_the_router_of_one_route_is_frozen_by_its_name_alone() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(4, 3, width=6, areas=3, update=Adam()))
+    network.frozen_layers = ["router"]
+    before = copy.deepcopy(network.state_dict())
+    network.learn(torch.randn(20, 4), torch.randint(0, 3, (20,)))
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any("router" in name for name in changed)
+    dict(network.learning_layers())["router"].frozen = False
+    assert network.frozen_layers == []
 
 
 def test_files_and_checkpoints_know_what_is_frozen(tmp_path: Path) -> None:

@@ -153,6 +153,20 @@ def test_what_no_layer_learns_stays_to_the_bit() -> None:
     assert found["norm.num_batches_tracked"] == 2**40 + 6
 
 
+def test_a_training_goes_on_as_if_nobody_had_looked() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 3))
+    losses = []
+    for looks in (False, True):
+        torch.manual_seed(0)
+        network = Network(from_torch(model, areas=1))
+        for _ in range(3):
+            loss = network.learn(torch.randn(8, 4), torch.randint(0, 3, (8,)))
+            if looks:
+                to_torch(network, model)
+        losses.append(float(loss))
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.usefixtures("double")
 def test_tensors_in_any_order_of_memory_come_back() -> None:
     torch.manual_seed(0)
@@ -189,10 +203,10 @@ def test_errors_say_what_goes_back() -> None:
     with pytest.raises(BrodmannError, match=r"A layer of 2 areas is one map for each of them.*areas=1\) go back"):
         to_torch(several, model, MODELS["batched"][1])
     folded = Network(from_torch(model, MODELS["batched"][1], areas=1, batch_norms="running"))
-    with pytest.raises(BrodmannError, match=r'not made of such a model: where it learned .* with batch_norms="batch"'):
+    with pytest.raises(BrodmannError, match=r'not made of such a model: expected one .* with batch_norms="batch"'):
         to_torch(folded, model, MODELS["batched"][1])
     plain = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
-    with pytest.raises(BrodmannError, match="where it learned nothing more, the model has"):
+    with pytest.raises(BrodmannError, match="Where it learned nothing more, the model has"):
         to_torch(Network(mlp(6, 5, width=8, areas=1)), nn.Sequential(*list(plain), nn.ReLU(), nn.Linear(5, 3)))
     with pytest.raises(BrodmannError, match="Expected a Network, or a body of layers, got Sequential"):
         to_torch(dense(), dense())

@@ -15,7 +15,7 @@ from ..errors import BrodmannError
 from ..layers import Images, Local, Sequential, TiedWeights
 from ..layers.graph import INPUT, Graph
 from .computation import Computation, Step, Tied, Weighted, free_name
-from .convertible import tied
+from .convertible import tied_error
 from .counterparts import counterpart, tied_product, tied_weights
 
 
@@ -83,7 +83,7 @@ def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]
     # All but products would take weights of four dimensions to lie as images do.
     others = {source for step in steps if not isinstance(step.operation, Tied) for source in step.sources}
     if any(step.after.ndim == 4 and step.name in others for step in held):
-        raise tied()
+        raise tied_error()
     return {step.name: tied_weights(step, parts) for step in held}
 
 
@@ -98,7 +98,7 @@ def check_untied(steps: Sequence[Step]) -> None:
     apart = {id(part): _held_by(part) if isinstance(part, nn.Module) else [part] for part in parts}
     count = Counter(id(tensor) for tensors in apart.values() for tensor in tensors)
     if any(number > 1 for number in (*count.values(), *norms.values())):
-        raise tied()
+        raise tied_error()
 
 
 def _held_by(part: nn.Module) -> list[nn.Parameter]:

@@ -43,9 +43,12 @@ def check_convertible(model: Any) -> None:
         raise BrodmannError(
             "A network that holds complex numbers cannot be converted: hold their real and imaginary parts."
         )
-    tensors = [*model.parameters(), *model.buffers()]
-    if any(tensor.is_meta for tensor in tensors):
-        raise BrodmannError("A network on the meta device cannot be converted: it has no weights yet.")
+    lazy = nn.UninitializedParameter | nn.UninitializedBuffer
+    if any(isinstance(held, lazy) or held.is_meta for held in (*model.parameters(), *model.buffers())):
+        raise BrodmannError(
+            "The network has no weights yet: call it once where it is lazy, and give it memory where it is on the meta "
+            "device."
+        )
     places = Counter(held.data_ptr() for held in model.parameters() if held.numel())
     if any(count > 1 for count in places.values()):
         raise BrodmannError(
@@ -67,11 +70,11 @@ def check_convertible(model: Any) -> None:
     owners = Counter(id(held) for part in model.modules() for held in part._parameters.values() if held is not None)
     attention = (part for part in model.modules() if isinstance(part, nn.MultiheadAttention))
     if any(owners[id(held)] > 1 for part in attention for held in part.parameters()):
-        raise tied()
+        raise tied_error()
     for layer in (part for part in model.modules() if isinstance(part, MAPS)):
         weight = layer.weight
-        if isinstance(weight, nn.UninitializedParameter) or weight.is_meta or not weight.is_floating_point():
-            raise BrodmannError(f"{said(layer)} cannot be converted: it has no weights yet, or no real ones.")
+        if not weight.is_floating_point():
+            raise BrodmannError(f"{said(layer)} cannot be converted: it has no real weights.")
         if not _maps_alike(layer):
             raise BrodmannError(
                 f"{said(layer)} cannot be converted: {type(layer).__name__} has a forward of its own, which does "
@@ -80,12 +83,12 @@ def check_convertible(model: Any) -> None:
     for part in model.modules():
         of_gradients = (part._backward_hooks, part._backward_pre_hooks)
         of_weights = (held._backward_hooks for held in part._parameters.values() if held is not None)
-        of_values = (part._forward_hooks, part._forward_pre_hooks) if _is_single(part) else ()
+        of_values = (part._forward_hooks, part._forward_pre_hooks) if _loses_hooks(part) else ()
         if any(of_gradients) or any(of_weights) or any(of_values):
             raise BrodmannError(f"{said(part)} cannot be converted: {type(part).__name__} has hooks.")
 
 
-def _is_single(part: nn.Module) -> bool:
+def _loses_hooks(part: nn.Module) -> bool:
     """Whether a module becomes one step, or others that would not call its hooks."""
     of_torch = type(part).__module__.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(part, nn.Sequential)
     return of_torch or isinstance(part, WHOLE)
@@ -154,7 +157,7 @@ def warn_of_frozen(steps: Sequence[Step]) -> None:
             )
 
 
-def tied() -> BrodmannError:
+def tied_error() -> BrodmannError:
     """Returns the error of layers that share weights, whose copies would go apart."""
     return BrodmannError(
         "Expected layers with weights of their own, got weights that stand in the model twice. One layer may be called "

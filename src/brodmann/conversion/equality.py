@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import BrodmannError
 from ..layer import Layer
 from ..several import Several, called_with, of_each, parts_in
+from .computation import Computation
 from .counterparts import channels_last
 
 
@@ -36,6 +37,32 @@ def same_outputs(body: Layer, model: nn.Module, sample: Several) -> bool:
         theirs = called_with(model, of_each(Tensor.clone, sample))
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
     return _alike(body(sample), of_each(channels_last, theirs), 0.1 if stored else 1e-3)
+
+
+def check_reached(computation: Computation, model: nn.Module, sample: Several) -> None:
+    """Raises where autograd would move a parameter of a network that no step computes with.
+
+    A layer of zeros, such as an adapter that begins, does not show in what the network returns.
+    """
+    parameters = {name: held for name, held in model.named_parameters() if held.requires_grad}
+    if not parameters:
+        return
+    try:
+        with torch.enable_grad(), _without_fast_path():
+            outputs = parts_in(called_with(model, of_each(Tensor.clone, sample)))
+            total = sum(output.sum() for output in outputs if output.requires_grad)
+            gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    except RuntimeError:  # of one that writes into its own parameters, say
+        return
+    held = [step.operation for step in computation.steps]
+    parts = [part for one in held for part in ([one] if isinstance(one, Tensor) else one.parameters())]
+    known = {part.untyped_storage().data_ptr() for part in parts}
+    for name, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None and computation.held[name].untyped_storage().data_ptr() not in known:
+            raise BrodmannError(
+                f"{type(model).__name__} cannot be converted: it computes with '{name}', and does not where torch.fx "
+                "follows it, such as where it decides by `type(x)` or `match`. Decide by isinstance(x, Tensor)."
+            )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ..updates import UpdateRule
 from .body import body_of, check_untied
 from .convertible import check_convertible, numbers_of, warn_of_frozen, warn_of_new_norms
 from .counterparts import MAPS
-from .equality import check_steady, same_outputs
+from .equality import check_reached, check_steady, same_outputs
 from .folding import folded
 from .samples import check_arguments, samples_for
 from .steps import computed_by
@@ -124,6 +124,8 @@ def from_torch(
     check_arguments(model, sample)
     computation = computed_by(model, sample, kind)
     check_untied(computation.steps)
+    plain = deepcopy(model).to("cpu", kind).eval()
+    check_reached(computation, plain, sample)
     warn_of_frozen(computation.steps)
     computation = folded(computation) if batch_norms == "running" else computation
     steps, returned = computation.steps, computation.returned
@@ -147,7 +149,6 @@ def from_torch(
     body = parts.wrap(body_of(computation, parts))
     if kind == torch.float64:
         body.double()  # its routers
-    plain = deepcopy(model).to("cpu", kind).eval()
     check_steady(plain, sample)
     if not same_outputs(body, plain, sample):
         raise BrodmannError(

@@ -13,7 +13,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args
 
 import numpy
 import torch
@@ -249,6 +250,17 @@ class _Proxy(Followed):
         return self.tracer.answer(self.node, len)
 
 
+def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[Any]:
+    """Yields the classes that `isinstance` is given, in tuples and unions of each other."""
+    if is_instance(kinds, tuple):
+        for part in kinds:
+            yield from _kinds_of(part, is_instance)
+    elif is_instance(kinds, UnionType):
+        yield from get_args(kinds)
+    else:
+        yield kinds
+
+
 @contextmanager
 def asking_for_tensors(is_tensor: Callable[[fx.Node], bool]) -> Iterator[None]:
     """Lets a network ask by `isinstance` whether the value of a proxy is a tensor, and what a twin stands for.
@@ -257,20 +269,24 @@ def asking_for_tensors(is_tensor: Callable[[fx.Node], bool]) -> Iterator[None]:
     """
     before = isinstance
 
+    def by_network() -> bool:
+        return str(sys._getframe(2).f_globals.get("__name__")).split(".")[0] not in ("torch", "brodmann")
+
     def asked(value: Any, kinds: Any) -> bool:
         if before(value, kinds):
             return True
-        named = kinds if before(kinds, tuple) else (kinds,)
-        twin, proxy = before(value, nn.Module), before(value, fx.Proxy) and any(kind is Tensor for kind in named)
-        if not twin and not proxy:
+        module, proxy = before(value, nn.Module), before(value, fx.Proxy)
+        if not (module or proxy) or not by_network():
             return False
-        if str(sys._getframe(1).f_globals.get("__name__")).split(".")[0] in ("torch", "brodmann"):
-            return False
-        if twin:
+        named = tuple(_kinds_of(kinds, before))
+        if module:
             return issubclass(getattr(value, STANDS_FOR, type(value)), named)
-        return is_tensor(value.node)
+        return any(kind is Tensor for kind in named) and is_tensor(value.node)
 
-    with _replaced(builtins, {"isinstance": asked}), _replaced(torch, {"is_tensor": lambda x: asked(x, Tensor)}):
+    def asked_for_tensor(value: Any) -> bool:
+        return before(value, Tensor) or (before(value, fx.Proxy) and by_network() and is_tensor(value.node))
+
+    with _replaced(builtins, {"isinstance": asked}), _replaced(torch, {"is_tensor": asked_for_tensor}):
         yield
 
 

@@ -147,8 +147,8 @@ class RecurrentCell(nn.Module):
         self.input_size, self.hidden_size = plain.input_size, plain.hidden_size
         self.inputs, self.states = (_map_of(plain, f"{which}{behind}") for which in ("ih", "hh"))
         kind: Any = type(plain)
-        plainest = isinstance(plain, nn.RNN | nn.RNNCell)
-        self.cell = Elman(getattr(torch, plain.nonlinearity)) if plainest else (CELLS | CELLS_OF)[kind]()
+        is_elman = isinstance(plain, nn.RNN | nn.RNNCell)
+        self.cell = Elman(getattr(torch, plain.nonlinearity)) if is_elman else (CELLS.get(kind) or CELLS_OF[kind])()
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Takes (samples, in), and the state before, (samples, units), or for an `nn.LSTMCell` both."""
@@ -198,9 +198,10 @@ def _unroll(cells: Cells, *_: Any) -> Any:
     raise NeedsUnrollingError(cells.layer)
 
 
-for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "radd", "rsub", "rmul", "rtruediv", "rmatmul", "rpow"):
-    setattr(Cells, f"__{_name}__", _unroll)
-for _name in ("getitem", "iter", "len", "neg", "abs"):
+for _name in (
+    *("add", "sub", "mul", "truediv", "matmul", "pow", "radd", "rsub", "rmul", "rtruediv", "rmatmul", "rpow"),
+    *("getitem", "iter", "len", "neg", "abs"),
+):
     setattr(Cells, f"__{_name}__", _unroll)
 
 

@@ -28,7 +28,8 @@ def samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
         first = next(part for part in model.modules() if not any(True for _ in part.children()))
         if not isinstance(first, nn.Linear):
             raise BrodmannError(
-                f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32)."
+                f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32), or give a few "
+                "samples where it takes whole numbers, such as tokens[:2]."
             )
         shape = (first.in_features,)
     draws = torch.Generator().manual_seed(0)

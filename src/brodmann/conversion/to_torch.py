@@ -28,7 +28,7 @@ from .tracing import exclusively
 
 Model = TypeVar("Model", bound=nn.Module)
 BITS = 20
-"""Of a digit: so few that float32 holds each of two digits, by which numbers are counted, exactly."""
+"""Of each of the two digits by which numbers are counted: float32 holds whole numbers to 2^24 exactly."""
 
 
 @exclusively
@@ -69,9 +69,10 @@ def to_torch(
     kind, _ = numbers_of(model)
     sample = samples_for(model, shape, kind)
     check_arguments(model, sample)
-    computation = computed_by(model, sample, kind)
     copy, plain = deepcopy(model), deepcopy(model).to("cpu", kind).eval()
-    places = _places(computation, learned)
+    with torch.random.fork_rng(devices=[]):  # nothing is trained here, and a training may go on
+        computation = computed_by(model, sample, kind)
+        places = _places(computation, learned)
     for taking in (copy, plain):
         _write(taking, computation, places, learned)
     if not same_outputs(deepcopy(body).to("cpu"), plain, sample):
@@ -131,7 +132,7 @@ def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
         first = 1
         for tensor in computation.held.values():
             count = torch.arange(first, first + tensor.numel()).view(tensor.shape)
-            tensor.copy_(count >> shift & (1 << BITS) - 1)
+            tensor.copy_((count >> shift) % (1 << BITS))
             first += tensor.numel()
         digits.append([tensor.long() for tensor in _numbers(body_of(computation, parts))])
     places = [low + (high << BITS) - 1 for low, high in zip(*digits, strict=True)]
@@ -145,7 +146,7 @@ def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
         if ours is None or theirs is None or ours.shape != theirs.shape:
             shapes = ["nothing more" if part is None else tuple(part.shape) for part in (ours, theirs)]
             raise BrodmannError(
-                f"The network's body was not made of such a model: where it learned {shapes[0]}, the model has "
-                f'{shapes[1]}. Expected one of from_torch(model, shape, areas=1), with batch_norms="batch".'
+                "The network's body was not made of such a model: expected one of from_torch(model, shape, areas=1), "
+                f'with batch_norms="batch". Where it learned {shapes[0]}, the model has {shapes[1]}.'
             )
     return places

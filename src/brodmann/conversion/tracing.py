@@ -223,15 +223,17 @@ def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.G
             if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
                 _check_alone(root, rows_of(sample, slice(1)), graph, tracer)
             return graph
-        except BrodmannError:
-            raise
-        except NeedsUnrollingError:
+        except (BrodmannError, NeedsUnrollingError):
             raise
         except Exception as error:  # of the user's own code, which meets proxies instead of tensors
             failure = error
+    told = one_line(failure)
+    instead = "Compose its layers by brodmann.Sequential, Residual and Graph."
+    if "'indices'" in told:
+        instead = "It looks numbers up: give a few samples of whole numbers, such as tokens[:2], in place of a shape."
     raise BrodmannError(
         f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
-        f"({one_line(failure)}; {place_of(failure)}). Compose its layers by brodmann.Sequential, Residual and Graph."
+        f"({told}; {place_of(failure)}). {instead}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from ..areas import AreaMap, Slab
 from ..areas.starts import start_of
@@ -345,7 +346,9 @@ class AreaLinear(Gathering):
         if self.areas is not None:
             found.append((self.areas.weight, int(self.areas.slot[area or 0])))
         number = torch.promote_types(self._map.dtype, torch.float32)
-        linear = nn.Linear(self.in_features, self.out_features, self.biased, self._map.device, number)
+        linear: nn.Linear = skip_init(  # type: ignore[no-untyped-call]  # which draws nothing
+            nn.Linear, self.in_features, self.out_features, bias=self.biased, device=self._map.device, dtype=number
+        )
         for parameter in linear.parameters():
             parameter.zero_()
         for slab, at in found:

@@ -222,10 +222,13 @@ class Routed(Container):
             part.place = place
         self.router, self.body = router, body
 
+    frozen: bool = False
+    """Whether its router stays as it is; layers of its body say it themselves."""
+
     @property
     def learns(self) -> bool:
         """Whether its body or its router does."""
-        return super().learns or self.router.learned
+        return super().learns or (self.router.learned and not self.frozen)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (batch, ..., in); returns what the body does, which follows this router, not an outer one."""

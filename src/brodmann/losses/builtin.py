@@ -231,7 +231,7 @@ def hint_of_place(output: Tensor, target: Tensor) -> str:
 def _share(values: Tensor, weight: Tensor | None, normalised: bool, within: Tensor | None = None) -> Tensor | float:
     """Returns each value's share of the weighted mean, one number where all are equal; 0 where all weights are.
 
-    Weights ``within`` the values already count in what the mean is over alone.
+    Weights ``within`` are in the values already, and count in the divisor only.
     """
     count = values.numel()
     if not normalised or (weight is None and within is None):

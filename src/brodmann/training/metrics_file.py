@@ -25,8 +25,8 @@ class MetricsFile(Callback):
         """See `Callback`."""
         rows = [*trainer.progress.history, row]
         content = "".join(json.dumps(one) + "\n" for one in rows).encode()
-        # Checkpoints hold the same rows, and a resume writes them anew: no need to wait for the disk.
-        write_bytes(self.path, content, durable=False)
+        # Checkpoints hold the same rows, and a resume writes them anew: only the last need wait for the disk.
+        write_bytes(self.path, content, durable=row["epoch"] == trainer.pace.epochs)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -170,7 +170,8 @@ class Trainer:
         before = checkpoint.settings
         if isinstance(self.network, Network) and "rates" in before:
             self.network.rates, self.network.clip = Rates(**before.pop("rates")), before.pop("clip")
-            self.network.frozen_layers = before.pop("frozen", [])
+            if "frozen" in before:
+                self.network.frozen_layers = before.pop("frozen")
         now = self._settings()
         changed = [f"{name} was {old!r}, is {now.get(name)!r}" for name, old in before.items() if old != now.get(name)]
         if changed:

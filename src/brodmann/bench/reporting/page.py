@@ -61,6 +61,8 @@ def write_report(folder: Path) -> Report:
     if not rows:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
     choices, plan = _stored(folder / CHOICES, _are_choices), _stored(folder / PLAN, _is_plan)
+    order = {key: place for place, key in enumerate(plan)}  # not that in which jobs happened to end
+    rows.sort(key=lambda row: order.get(row["key"], len(order)))
     with _said_of(folder):
         problems = audit(rows, trials, choices, plan)
         sections = [section_of(recipe, own) for recipe, own in grouped(rows, "recipe").items()]
