@@ -114,7 +114,7 @@ MUTANTS = [
     ("conversion/counterparts.py", "part.frozen = True", "pass", "frozen layers that learn"),
     ("layer.py", "            return 0.0\n", "            return 1.0\n", "a rate for what is frozen"),
     ("conversion/steps.py", "return replace(step, turned=True)", "return step", "samples that lie second, taken for steps"),
-    ("conversion/steps.py", "bool((came == came[:1]).all())", "False", "rows behind weights of 0"),
+    ("conversion/rows.py", "bool((came == came[:1]).all())", "False", "rows behind weights of 0"),
     ("conversion/recurrent.py", "if x.shape[1] != steps:", "if False:", "steps that an unrolled layer leaves out"),
     ("conversion/questions.py", "return issubclass(getattr(value, STANDS_FOR, type(value)), named)", "return False", "modules that deny what they stand for"),
     ("areas/starts.py", "found.addmm_(answer(x).t(), x, alpha=1.0 / samples)", "found.addmm_(answer(x).t(), x)", "a mirror that magnifies"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .areas import AreaMap
 from .builders import build
@@ -17,9 +17,10 @@ from .builders.designs import built_from, forget
 from .checks import check_positive, check_real, check_real_weights, check_values_of_weights
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
-from .errors import BrodmannError, unknown_name
-from .layer import Container, Context, Layer, Observer, Rates, check_layer, is_within, trace_of
-from .layers import AreaLinear, BatchNorm, Constant, Product, Routed, TiedWeights
+from .errors import BrodmannError
+from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
+from .layers import AreaLinear
+from .learning_layers import LEARNING, check_names, check_once, learning_layers
 from .losses.builtin import Loss, SumOfSquares
 from .losses.error import error_and_loss
 from .losses.holder import HoldsLoss
@@ -28,9 +29,6 @@ from .recording import autocast_off, unrecorded
 from .routing import Router
 from .several import Several, check_several, parts_in, sample_count
 from .updates import LEARNING_RATE
-
-LEARNING = (AreaLinear, Product, TiedWeights, Constant)
-"""Layers that follow a rule."""
 
 
 class Network(HoldsLoss):
@@ -68,7 +66,7 @@ class Network(HoldsLoss):
         """
         super().__init__()
         check_layer(body, "The body of a Network")
-        _check_once(body)
+        check_once(body)
         if lr is not None:
             check_real(lr=lr)
         if clip is not None:
@@ -111,9 +109,7 @@ class Network(HoldsLoss):
         layers = dict(self.learning_layers())
         if rates.layers and not layers:
             raise BrodmannError("No layer of this network learns, as none does after merged(): leave out rates.")
-        for part in rates.layers:
-            if not any(is_within(name, part) for name in layers):
-                raise unknown_name("layer", part, layers)
+        check_names(rates.layers, layers)
         self._rates = rates
         self._layer_rates = {layer: rates.of_layer(name) for name, layer in layers.items()} if rates.layers else None
 
@@ -302,14 +298,7 @@ class Network(HoldsLoss):
         that hold parameters; frozen ones, too, whose rates count once they are not. A `Routed` whose router learns goes
         by the name of that, such as ``"router"``.
         """
-        found: list[tuple[str, Layer]] = []
-        for name, part in self.body.named_modules():
-            if isinstance(part, Routed):
-                if part.router.learned and (part.body.learns or part.body.frozen):
-                    found.append((f"{name}.router".removeprefix("."), part))
-            elif isinstance(part, Layer) and _has_rate(part):
-                found.append((name, part))
-        return found
+        return learning_layers(self.body)
 
     @property
     def frozen_layers(self) -> list[str]:
@@ -321,28 +310,16 @@ class Network(HoldsLoss):
         Raises:
             BrodmannError: There is no such layer.
         """
-        return [name for name, part in self._single_layers().items() if part.frozen]
+        return [name for name, layer in self.learning_layers() if layer.frozen]
 
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
-        layers = self._single_layers()
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise BrodmannError(f"Expected frozen_layers to be a list of names, got {names!r}.")
-        for part in names:
-            if not any(is_within(name, part) for name in layers):
-                raise unknown_name("layer", part, layers)
+        layers = dict(self.learning_layers())
+        check_names(names, layers)
         for name, layer in layers.items():
             layer.frozen = any(is_within(name, part) for part in names)
-
-    def _single_layers(self) -> dict[str, Layer]:
-        """Returns all layers that have something to learn and are not made of layers, and routers of routed bodies."""
-        found: dict[str, Layer] = {}
-        for name, part in self.body.named_modules():
-            if isinstance(part, Routed):
-                found[f"{name}.router".removeprefix(".")] = part
-            elif isinstance(part, Layer) and not isinstance(part, Container) and any(True for _ in part.parameters()):
-                found[name] = part
-        return found
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
@@ -410,30 +387,6 @@ def check_network(network: Any) -> None:
     """Checks that something is a `Network`, not its body, nor a baseline; raises a `BrodmannError`."""
     if not isinstance(network, Network):
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
-
-
-def _has_rate(layer: Layer) -> bool:
-    """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters.
-
-    Those of layers inside of it are theirs; those of other modules inside of it, such as an `nn.Linear`, are its own.
-    """
-    if not layer.learns and (not layer.frozen or getattr(layer, "merged", False)):
-        return False
-    inside = [part for part in layer.modules() if isinstance(part, Layer) and part is not layer]
-    theirs = {parameter for part in inside for parameter in part.parameters()}
-    return isinstance(layer, (*LEARNING, BatchNorm)) or not theirs.issuperset(layer.parameters())
-
-
-def _check_once(body: Layer) -> None:
-    """Raises where a part that learns stands in two places of a body: it would move twice a step."""
-    places: dict[nn.Module, str] = {}
-    for name, part in body.named_modules(remove_duplicate=False):
-        learns = part.learns if isinstance(part, Layer) else isinstance(part, Router)
-        if learns and places.setdefault(part, name) != name:
-            raise BrodmannError(
-                f"'{name}' and '{places[part]}' are one {type(part).__name__}, which would move twice a step: give "
-                "each place its own, by copy.deepcopy."
-            )
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from brodmann import Network
 
 CLASSES = 3
 
@@ -568,3 +571,26 @@ def samples(name: str, count: int) -> Tensor:
     """Returns random samples for a model."""
     shape = count, *MODELS[name][1]
     return torch.randint(1, 9, shape) if name in OF_TOKENS else torch.randn(shape)
+
+
+def described(name: str) -> Any:
+    """Returns what `from_torch` is told of samples."""
+    return samples(name, 2) if name in OF_TOKENS else MODELS[name][1]
+
+
+def batches(name: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields so many batches of samples for a model, and their classes."""
+    for _ in range(count):
+        yield samples(name, 16), torch.randint(0, CLASSES, (16,))
+
+
+def learn_beside(
+    network: Network, model: nn.Module, optimiser: torch.optim.Optimizer, data: Iterable[tuple[Tensor, Tensor]]
+) -> None:
+    """Lets a network and a model under autograd learn from the same batches, with losses that agree to 1e-10."""
+    for x, y in data:
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimiser.step()
+        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)

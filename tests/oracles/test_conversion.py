@@ -27,12 +27,7 @@ from brodmann import SGD, Adam, BrodmannError, Constant, Network, Rates, Sequent
 from brodmann.layers import AreaLinear, Local, Product, TiedProduct
 from brodmann.telemetry import alignment
 
-from .models import CLASSES, MODELS, OF_TOKENS, Language, batched, dense, samples
-
-
-def described(name: str) -> Any:
-    """Returns what `from_torch` is told of samples."""
-    return samples(name, 2) if name in OF_TOKENS else MODELS[name][1]
+from .models import CLASSES, MODELS, OF_TOKENS, Language, batched, batches, dense, described, learn_beside, samples
 
 
 def routes(name: str) -> list[str]:
@@ -74,14 +69,7 @@ def test_with_one_area_and_transpose_feedback_it_learns_as_under_autograd(name: 
     torch.manual_seed(1)
     model = MODELS[name][0]()
     network = Network(from_torch(model, described(name), areas=1, feedback="transpose", update=rule), lr=0.01)
-    theirs = optimiser(model.parameters(), lr=0.01)
-    for _ in range(5):
-        x, y = samples(name, 16), torch.randint(0, CLASSES, (16,))
-        theirs.zero_grad()
-        loss = functional.cross_entropy(model(x), y)
-        loss.backward()
-        theirs.step()
-        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+    learn_beside(network, model, optimiser(model.parameters(), lr=0.01), batches(name, 5))
     x = samples(name, 16)
     # Biases below a batch norm have no gradient but rounding, which Adam divides by its epsilon.
     near = 1e-8 if name == "batched" else 1e-9
@@ -1491,13 +1479,7 @@ def test_parts_that_are_written_out_are_still_what_they_were_to_the_model() -> N
     torch.manual_seed(0)
     model, x, y = Kinds(), torch.randint(0, 9, (8, 5)), torch.randint(0, 3, (8,))
     network = Network(from_torch(model, x, areas=1, feedback="transpose", update=SGD()), lr=0.1)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(3):
-        optimiser.zero_grad()
-        loss = functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimiser.step()
-        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+    learn_beside(network, model, torch.optim.SGD(model.parameters(), lr=0.1), [(x, y)] * 3)
 
 
 class TimeMajor(nn.Module):
@@ -1583,3 +1565,8 @@ def test_questions_of_what_came_are_answered_whatever_their_form(ask: Any) -> No
 def test_what_autograd_would_move_and_nobody_follows_is_refused(ask: Any) -> None:
     with pytest.raises(BrodmannError, match="Adapting cannot be converted: it computes with 'down.weight', and"):
         from_torch(Adapting(ask), (4,))
+
+
+def test_a_model_whose_outputs_have_no_derivative_is_converted_as_it_is() -> None:
+    model, x = Returning(lambda x: (2.0 * x).detach()), torch.randn(5, 4)
+    torch.testing.assert_close(from_torch(model, areas=1)(x), model(x).detach())

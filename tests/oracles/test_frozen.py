@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from brodmann import (
     SGD,
@@ -28,7 +27,7 @@ from brodmann import (
 )
 from brodmann.training import Schedule, Trainer
 
-from .models import CLASSES, MODELS, OF_TOKENS, samples
+from .models import CLASSES, MODELS, batches, described, learn_beside, samples
 
 FROZEN = {
     "dense": ["0", "2"],
@@ -57,10 +56,6 @@ def frozen(name: str) -> nn.Module:
     return model
 
 
-def described(name: str) -> Any:
-    return samples(name, 2) if name in OF_TOKENS else MODELS[name][1]
-
-
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("name", FROZEN)
 def test_what_asks_for_no_gradient_stays_and_the_rest_learns_as_under_autograd(name: str) -> None:
@@ -70,13 +65,7 @@ def test_what_asks_for_no_gradient_stays_and_the_rest_learns_as_under_autograd(n
     network, trained = Network(body, lr=0.05), copy.deepcopy(model)
     learning = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
-    for _ in range(4):
-        x, y = samples(name, 16), torch.randint(0, CLASSES, (16,))
-        optimiser.zero_grad()
-        loss = functional.cross_entropy(trained(x), y)
-        loss.backward()
-        optimiser.step()
-        assert float(network.learn(x, y)) == pytest.approx(loss.item(), abs=1e-10)
+    learn_beside(network, trained, optimiser, batches(name, 4))
     found = to_torch(network, model, described(name))
     for (key, ours), theirs in zip(found.named_parameters(), trained.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9, msg=key)
@@ -90,8 +79,8 @@ def test_frozen_layers_have_one_area_and_stand_still_under_any_feedback(name: st
     network = Network(from_torch(model, described(name), areas=3, routing="layer", feedback="kolen-pollack"), lr=0.1)
     layers = {key: part for key, part in network.named_modules() if getattr(part, "frozen", False)}
     before = {key: copy.deepcopy(part.state_dict()) for key, part in layers.items()}
-    for _ in range(3):
-        network.learn(samples(name, 16), torch.randint(0, CLASSES, (16,)))
+    for batch in batches(name, 3):
+        network.learn(*batch)
     assert layers
     for key, part in layers.items():
         assert all(torch.equal(value, before[key][name]) for name, value in part.state_dict().items()), key

@@ -13,18 +13,13 @@ from torch.nn import functional
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, Network, Residual, from_torch, mlp, to_torch
 from brodmann.conversion.to_torch import BITS
 
-from .models import CLASSES, MODELS, OF_TOKENS, dense, samples
-
-
-def described(name: str) -> Any:
-    """Returns what `from_torch` is told of samples."""
-    return samples(name, 2) if name in OF_TOKENS else MODELS[name][1]
+from .models import CLASSES, MODELS, batches, dense, described, learn_beside, samples
 
 
 def taught(network: Network, name: str, steps: int = 3) -> Network:
     """Lets a network learn from random samples."""
-    for _ in range(steps):
-        network.learn(samples(name, 16), torch.randint(0, CLASSES, (16,)))
+    for batch in batches(name, steps):
+        network.learn(*batch)
     return network
 
 
@@ -36,13 +31,7 @@ def test_every_parameter_and_statistic_becomes_what_autograd_makes_of_it(name: s
     before = copy.deepcopy(model.state_dict())
     body = from_torch(model, described(name), areas=1, feedback="transpose", update=SGD())
     network, trained = Network(body, lr=0.1), copy.deepcopy(model)
-    optimiser = torch.optim.SGD(trained.parameters(), lr=0.1)
-    for _ in range(3):
-        x, y = samples(name, 16), torch.randint(0, CLASSES, (16,))
-        optimiser.zero_grad()
-        functional.cross_entropy(trained(x), y).backward()
-        optimiser.step()
-        network.learn(x, y)
+    learn_beside(network, trained, torch.optim.SGD(trained.parameters(), lr=0.1), batches(name, 3))
     found = to_torch(network, model, described(name))
     assert type(found) is type(model)
     assert found.training

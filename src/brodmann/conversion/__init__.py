@@ -11,7 +11,7 @@ How a model goes through these files, from `from_torch` down:
       ``in_place``, ``derivatives`` and ``ties`` rewrite the graph: dropout, norms by the batch, what is written into,
       what says its own derivative, and weights that several maps share.
    c. The steps are made of the graph: ``provenance`` tells which values are made of samples, of parameters, or of
-      both, and ``products`` which functions are linear maps by a parameter.
+      both, ``products`` which functions are linear maps by a parameter, and ``rows`` how samples lie.
 
 3. ``folding`` puts batch norms into maps, where asked for.
 4. ``body`` makes layers of steps, each by ``counterparts``.

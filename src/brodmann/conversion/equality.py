@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -18,11 +17,15 @@ from .counterparts import channels_last
 
 
 @torch.no_grad()
-def check_steady(model: nn.Module, sample: Several) -> None:
-    """Raises where a network returns something else for the same samples later."""
+def outputs_of(model: nn.Module, sample: Several) -> Any:
+    """Returns what a network does for samples, which it may write into."""
     with _without_fast_path():
-        once, again = (called_with(model, of_each(Tensor.clone, sample)) for _ in range(2))
-    if not _alike(once, again, 1e-3):
+        return called_with(model, of_each(Tensor.clone, sample))
+
+
+def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
+    """Raises where a network returns something else for the same samples later."""
+    if not _alike(outputs, outputs_of(model, sample), 1e-3):
         raise BrodmannError(
             f"{type(model).__name__} cannot be converted: it answers the same samples otherwise the second time. What "
             "it keeps from call to call, such as a state in an attribute, or draws at random, has to come with the "
@@ -31,12 +34,10 @@ def check_steady(model: nn.Module, sample: Several) -> None:
 
 
 @torch.no_grad()
-def same_outputs(body: Layer, model: nn.Module, sample: Several) -> bool:
-    """Whether a body returns what a network does for samples, but for rounding."""
-    with _without_fast_path():
-        theirs = called_with(model, of_each(Tensor.clone, sample))
+def same_outputs(body: Layer, sample: Several, outputs: Any) -> bool:
+    """Whether a body returns what a network did for samples, but for rounding."""
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
-    return _alike(body(sample), of_each(channels_last, theirs), 0.1 if stored else 1e-3)
+    return _alike(body(sample), of_each(channels_last, outputs), 0.1 if stored else 1e-3)
 
 
 def check_reached(computation: Computation, model: nn.Module, sample: Several) -> None:
@@ -45,13 +46,13 @@ def check_reached(computation: Computation, model: nn.Module, sample: Several) -
     A layer of zeros, such as an adapter that begins, does not show in what the network returns.
     """
     parameters = {name: held for name, held in model.named_parameters() if held.requires_grad}
-    if not parameters:
-        return
     try:
         with torch.enable_grad(), _without_fast_path():
             outputs = parts_in(called_with(model, of_each(Tensor.clone, sample)))
-            total = sum(output.sum() for output in outputs if output.requires_grad)
-            gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+            followed = [output.sum() for output in outputs if output.requires_grad]
+            if not followed:
+                return
+            gradients = torch.autograd.grad(followed, list(parameters.values()), allow_unused=True)
     except RuntimeError:  # of one that writes into its own parameters, say
         return
     held = [step.operation for step in computation.steps]
@@ -77,10 +78,8 @@ def _without_fast_path() -> Iterator[None]:
 
 
 def _alike(ours: Any, theirs: Any, tolerance: float) -> bool:
-    pairs = list(zip_longest(parts_in(ours), parts_in(theirs)))
-    return all(isinstance(part, Tensor) for pair in pairs for part in pair) and all(
-        _near(*pair, tolerance) for pair in pairs
-    )
+    ours, theirs = parts_in(ours), parts_in(theirs)
+    return len(ours) == len(theirs) and all(_near(*pair, tolerance) for pair in zip(ours, theirs, strict=True))
 
 
 def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:

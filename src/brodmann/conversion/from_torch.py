@@ -18,7 +18,7 @@ from ..updates import UpdateRule
 from .body import body_of, check_untied
 from .convertible import check_convertible, numbers_of, warn_of_frozen, warn_of_new_norms
 from .counterparts import MAPS
-from .equality import check_reached, check_steady, same_outputs
+from .equality import check_reached, check_steady, outputs_of, same_outputs
 from .folding import folded
 from .samples import check_arguments, samples_for
 from .steps import computed_by
@@ -149,8 +149,9 @@ def from_torch(
     body = parts.wrap(body_of(computation, parts))
     if kind == torch.float64:
         body.double()  # its routers
-    check_steady(plain, sample)
-    if not same_outputs(body, plain, sample):
+    outputs = outputs_of(plain, sample)
+    check_steady(plain, sample, outputs)
+    if not same_outputs(body, sample, outputs):
         raise BrodmannError(
             "The converted network does not return what the model does: one of its layers treats samples in a way that "
             "does not show, such as by hooks. Compose it by brodmann.Sequential."

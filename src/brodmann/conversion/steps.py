@@ -6,7 +6,7 @@ import operator
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from ..errors import BrodmannError
 from ..layers.graph import INPUT
 from ..layers.local import Sum
-from ..several import Several, of_each, parts_in, rows_of, sample_count
+from ..several import Several, of_each, parts_in, sample_count
 from .computation import Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import name_of
@@ -26,6 +26,7 @@ from .in_place import RELUS
 from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .recurrent import Recurrence
+from .rows import Rows
 from .ties import uses_of_parameters
 from .tracing import OfFunctions, Root, one_line, traced
 from .training_mode import DROPOUTS
@@ -88,14 +89,14 @@ class _Walk(fx.Interpreter):
         self.uses = uses_of_parameters(root.graph, root, self.provenance.moved)
         called = (self._module(node) for node in root.graph.nodes)
         self.of_modules = {id(held) for module in called if module is not None for held in module.parameters()}
-        self.alone = fx.Interpreter(root, garbage_collect_values=False)  # of the first sample
+        self.rows = Rows(root, sample)
         self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
 
     def computation(self, held: dict[str, Tensor]) -> Computation:
         """Returns the steps in their order, what comes and goes, and what the network holds."""
         steps = []
         given, *nodes, output = self.graph.nodes
-        self.env[given], self.alone.env[given] = self.sample, rows_of(self.sample, slice(1))
+        self.env[given] = self.sample
         if isinstance(self.sample, Tensor):
             self.names[given] = INPUT
         for node in nodes:
@@ -245,7 +246,7 @@ class _Walk(fx.Interpreter):
             return 0
         result, (read, *_) = self.env[node], node.all_input_nodes
         each, more = divmod(len(result), self.count)
-        lie_by_samples = self._lie_by_samples(read)
+        lie_by_samples = self.rows.lie_by_samples(read, self.env[read])
         if each == 1 and not more and not lie_by_samples:
             raise BrodmannError(
                 f"{said(module)} cannot be converted: what comes to it is another when a sample comes alone. The "
@@ -266,37 +267,10 @@ class _Walk(fx.Interpreter):
         result, (read, *_) = self.env[node], node.all_input_nodes
         if node not in self.provenance.moved or isinstance(module, _ConvNd | _BatchNorm | Recurrence):
             return False
-        second = result.ndim == 3 and result.shape[1] == self.count
-        return second and not self._lie_by_samples(read) and self._lie_by_samples(read, dimension=1)
-
-    def _lie_by_samples(self, node: fx.Node, dimension: int = 0) -> bool:
-        """Whether the first rows of what comes to a module, whose weights may be 0, are those of the first sample."""
-        came: Tensor | None = self.env[node]
-        first = _value_of(node, self.alone)
-        if came is not None and bool((came == came[:1]).all()):  # by weights of 0, say, which tell of no order
-            came, first = (_value_of(node, walk) for walk in self._stirred)
-        if came is None or first is None:  # of what mixes the samples of a batch, which is refused as such
-            return True
-        near = 1e-3 * float(came.abs().max()) if came.is_floating_point() else 0.0
-        if min(first.ndim, came.ndim) <= dimension:
+        if result.ndim != 3 or result.shape[1] != self.count:
             return False
-        count = first.shape[dimension]
-        rows = came.narrow(dimension, 0, min(count, came.shape[dimension]))
-        alike = count * self.count == came.shape[dimension] and first.shape == rows.shape
-        return alike and torch.allclose(first, rows, rtol=0.0, atol=near)
-
-    @cached_property
-    def _stirred(self) -> tuple[fx.Interpreter, fx.Interpreter]:
-        """Walks with all samples and with the first, through a copy of the network without weights of 0."""
-        module = deepcopy(self.module)
-        draws = torch.Generator().manual_seed(0)
-        for parameter in module.parameters():
-            if parameter.is_floating_point() and not bool(parameter.any()):
-                parameter.normal_(std=0.1, generator=draws)
-        given = next(iter(self.graph.nodes))
-        few, one = (fx.Interpreter(module, garbage_collect_values=False, graph=self.graph) for _ in range(2))
-        few.env[given], one.env[given] = self.sample, rows_of(self.sample, slice(1))
-        return few, one
+        first, second = (self.rows.lie_by_samples(read, self.env[read], dimension) for dimension in (0, 1))
+        return second and not first
 
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
@@ -330,7 +304,7 @@ class _Walk(fx.Interpreter):
         unshared = id(weight) not in self.of_modules
         matrix = None
         if turns_alone(inside) and not others and unshared and of_samples and self.count > 1:
-            matrix = matrix_of(product, came, weight) if self._lie_by_samples(value) else None
+            matrix = matrix_of(product, came, weight) if self.rows.lie_by_samples(value, came) else None
         if matrix is not None:
             return linear_of(matrix, None).requires_grad_(weight.requires_grad).eval(), [value]
         return Weighted(product, weight), [value, *others]
@@ -393,19 +367,6 @@ class _Walk(fx.Interpreter):
         held = node.op in ("call_module", "get_attr")
         name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
         return free_name(name, RESERVED.union(self.inputs, self.names.values()))
-
-
-def _value_of(node: fx.Node, walk: fx.Interpreter) -> Tensor | None:
-    """Returns the value of a node in a walk, which goes on to it; None where it fails before."""
-    try:
-        for other in node.graph.nodes:
-            if other not in walk.env:
-                walk.env[other] = walk.run_node(other)
-            if other is node:
-                break
-    except Exception:  # of whatever the network does with a sample that comes alone
-        return None
-    return walk.env[node]  # type: ignore[no-any-return]
 
 
 def _named(sample: Several) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ derivative. PyTorch's own, such as ``nn.CrossEntropyLoss()``, work too, see `bro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,24 @@ from ..errors import BrodmannError
 from ..kernels import per_row
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class _Parts(NamedTuple):
+    """What a `CrossEntropy` and its derivative are made of.
+
+    Attributes:
+        log_probabilities: (rows, classes).
+        own: What a target's class has of ``q k`` for itself, (rows, 1).
+        spread: What every class has, (classes,).
+        values: Loss of each row, (rows, 1).
+        share: That of each row in the mean.
+    """
+
+    log_probabilities: Tensor
+    own: Tensor
+    spread: Tensor
+    values: Tensor
+    share: Tensor | float
 
 
 class CrossEntropy:
@@ -52,8 +70,8 @@ class CrossEntropy:
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., classes), target (batch, ...) int64, weight (batch, ...); returns a scalar."""
-        _, _, _, values, share = self._parts(output, target, weight)
-        return (values * share).sum()
+        parts = self._parts(output, target, weight)
+        return (parts.values * parts.share).sum()
 
     def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the loss and ``dL/d output_ic = w_i (softmax(output_i)_c sum_j q_ij k_j - q_ic k_c) / S``.
@@ -64,19 +82,13 @@ class CrossEntropy:
             found = per_row.cross_entropy(output, target, self.label_smoothing)
             if found is not None:
                 return found
-        log_probabilities, own, spread, values, share = self._parts(output, target, weight)
-        error = log_probabilities.exp().mul_(own + spread.sum()).sub_(spread)
-        error.scatter_add_(1, target.reshape(-1, 1), -own).mul_(share)
-        return (values * share).sum(), error.reshape(output.shape)
+        parts = self._parts(output, target, weight)
+        error = parts.log_probabilities.exp().mul_(parts.own + parts.spread.sum()).sub_(parts.spread)
+        error.scatter_add_(1, target.reshape(-1, 1), -parts.own).mul_(parts.share)
+        return (parts.values * parts.share).sum(), error.reshape(output.shape)
 
-    def _parts(
-        self, output: Tensor, target: Tensor, weight: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | float]:
-        """Returns what value and error are made of.
-
-        They are log-probabilities (rows, classes); ``q k`` as what a target has for itself (rows, 1), and what is
-        spread over all (classes,); the loss of each row (rows, 1), and its share of the mean.
-        """
+    def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> _Parts:
+        """Returns what value and error are made of."""
         _check_place(output, target)
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
         classes, count = target.reshape(-1, 1), output.shape[-1]
@@ -97,7 +109,7 @@ class CrossEntropy:
         if self.label_smoothing:  # else a class of probability 0 would give 0 times infinity
             values = values - log_probabilities @ spread[:, None]
         share = _share(values, weight, self.normalised, of_target)
-        return log_probabilities, own, spread, values, share
+        return _Parts(log_probabilities, own, spread, values, share)
 
 
 class MeanSquaredError:

@@ -1,0 +1,68 @@
+"""Rows: in which order those of samples lie in the values of a network."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cached_property
+
+import torch
+from torch import Tensor, fx
+
+from ..several import Several, rows_of, sample_count
+
+
+class Rows:
+    """Compares the values of several samples with those of the first alone."""
+
+    def __init__(self, root: fx.GraphModule, sample: Several) -> None:
+        """Takes a network, and a few samples (samples, ...)."""
+        self.root, self.sample = root, sample
+        self._alone = self._walk(root, rows_of(sample, slice(1)))
+
+    def lie_by_samples(self, node: fx.Node, came: Tensor, dimension: int = 0) -> bool:
+        """Whether the first rows of the value of a node, along a dimension, are those of the first sample.
+
+        A network that does not take one sample alone mixes the samples of a batch, and is refused as such: so it may.
+        """
+        several: Tensor | None = came
+        first = _value_of(node, self._alone)
+        if bool((came == came[:1]).all()):  # by weights of 0, say, which tell of no order
+            several, first = (_value_of(node, walk) for walk in self._stirred)
+        if several is None or first is None:
+            return True
+        if min(first.ndim, several.ndim) <= dimension:
+            return False
+        near = 1e-3 * float(several.abs().max()) if several.is_floating_point() else 0.0
+        count = first.shape[dimension]
+        rows = several.narrow(dimension, 0, min(count, several.shape[dimension]))
+        alike = count * sample_count(self.sample) == several.shape[dimension] and first.shape == rows.shape
+        return alike and torch.allclose(first, rows, rtol=0.0, atol=near)
+
+    @cached_property
+    def _stirred(self) -> tuple[fx.Interpreter, fx.Interpreter]:
+        """Walks with all samples and with the first, through a copy of the network with noise for weights of 0."""
+        root = deepcopy(self.root)
+        draws = torch.Generator().manual_seed(0)
+        for parameter in root.parameters():
+            if parameter.is_floating_point() and not bool(parameter.any()):
+                parameter.normal_(std=0.1, generator=draws)
+        return self._walk(root, self.sample), self._walk(root, rows_of(self.sample, slice(1)))
+
+    def _walk(self, root: fx.GraphModule, sample: Several) -> fx.Interpreter:
+        """Returns a walk through the graph of the network, with the weights of a copy of it, that has not begun."""
+        walk = fx.Interpreter(root, garbage_collect_values=False, graph=self.root.graph)
+        walk.env[next(iter(self.root.graph.nodes))] = sample
+        return walk
+
+
+def _value_of(node: fx.Node, walk: fx.Interpreter) -> Tensor | None:
+    """Returns the value of a node in a walk, which goes on to it; None where it fails before."""
+    try:
+        for other in node.graph.nodes:
+            if other not in walk.env:
+                walk.env[other] = walk.run_node(other)
+            if other is node:
+                break
+    except Exception:  # of whatever the network does with a sample that comes alone
+        return None
+    return walk.env[node]  # type: ignore[no-any-return]
