@@ -23,10 +23,16 @@ class MetricsFile(Callback):
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
-        rows = [*trainer.progress.history, row]
-        content = "".join(json.dumps(one) + "\n" for one in rows).encode()
-        # Checkpoints hold the same rows, and a resume writes them anew: only the last need wait for the disk.
-        write_bytes(self.path, content, durable=row["epoch"] == trainer.pace.epochs)
+        # Checkpoints hold the same rows, and a resume writes them anew: no need to wait for the disk.
+        self._write([*trainer.progress.history, row], durable=False)
+
+    def on_end(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        if trainer.failure is None:  # else there may be no folder any more
+            self._write(trainer.progress.history, durable=True)
+
+    def _write(self, rows: list[dict[str, Any]], *, durable: bool) -> None:
+        write_bytes(self.path, "".join(json.dumps(one) + "\n" for one in rows).encode(), durable=durable)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

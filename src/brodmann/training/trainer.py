@@ -237,7 +237,7 @@ class Trainer:
                 self._best.go_on()
                 for callback in self.callbacks:
                     callback.on_start(self)
-                while progress.epoch < self.pace.epochs and not self._out_of_patience() and not self._stopping:
+                while not self._is_over():
                     self._epoch()
                 self._finish()
                 self._waiting.stop_if_any()  # it came after the last step
@@ -336,8 +336,7 @@ class Trainer:
         progress.epoch += 1
         progress.batch = progress.samples = progress.scored = 0
         progress.loss_sum = progress.score_sum = 0.0
-        over = progress.epoch == self.pace.epochs or self._out_of_patience() or self._stopping
-        if over or time.monotonic() - self._written >= min(BRIEF, self.schedule.checkpoint_seconds):
+        if self._is_over() or time.monotonic() - self._written >= min(BRIEF, self.schedule.checkpoint_seconds):
             self._checkpoint()
 
     def _compare(self, row: dict[str, Any]) -> None:
@@ -356,6 +355,9 @@ class Trainer:
             came = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
             raise BrodmannError(f"Expected transform to return the {count} samples of the batch, got {came}.")
         return changed
+
+    def _is_over(self) -> bool:
+        return self.progress.epoch >= self.pace.epochs or self._out_of_patience() or self._stopping
 
     def _out_of_patience(self) -> bool:
         patience = self.schedule.patience
