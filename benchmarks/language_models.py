@@ -3,7 +3,7 @@
 Run: python benchmarks/language_models.py [--families gpt2 ...] [--steps 2]
 Needs transformers, which this package does not. Each family's causal model, or else its masked one, and its encoder
 with decoder, are built with two layers of 32 units, without dropout and keeping nothing from call to call, converted
-with one area, and compared with themselves on random tokens by the conversion: an encoder's end in padding, which a
+with one area, and compared with themselves on random tokens, of other lengths too: an encoder's end in padding, which a
 mask tells. With steps, they also learn that many batches of six sequences by transpose feedback beside themselves under
 autograd, in float64 (or float32 where a model knows no other), and two differences are told: the largest of losses, and
 of parameters that `to_torch` brings back. A model that cannot be built or called so is none that is tried.
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from brodmann import SGD, BrodmannError, Network, from_torch
 
 CHARACTERS, STEPS, MOST = 100, 12, 2_000_000
+OTHERS = 2, 7, 17  # other lengths
 TRANSLATING = "encoder-decoder"
 SIZES: dict[str, Any] = {
     "vocab_size": CHARACTERS,
@@ -129,17 +130,37 @@ def built(transformers: Any, family: str, maker: Any) -> Logits:
     return Logits(maker.from_config(config)).eval()
 
 
-def inputs(kind: str, count: int) -> dict[str, Tensor]:
+def inputs(kind: str, count: int, steps: int = STEPS) -> dict[str, Tensor]:
     """Returns random sequences; for encoders with decoders two of each, the first of which may end earlier."""
-    tokens = torch.randint(3, CHARACTERS, (count, STEPS))
+    tokens = torch.randint(3, CHARACTERS, (count, steps))
     if kind != TRANSLATING:
         return {"input_ids": tokens}
-    there = (torch.arange(STEPS) < torch.randint(STEPS // 2, STEPS + 1, (count, 1))).long()
+    there = (torch.arange(steps) < torch.randint(steps // 2, steps + 1, (count, 1))).long()
     return {
         "input_ids": tokens,
         "attention_mask": there,
-        "decoder_input_ids": torch.randint(3, CHARACTERS, (count, STEPS)),
+        "decoder_input_ids": torch.randint(3, CHARACTERS, (count, steps)),
     }
+
+
+@torch.no_grad()
+def lengths(model: Logits, body: nn.Module, kind: str) -> str:
+    """Returns at which other lengths a body answers as the model does.
+
+    Raises:
+        ValueError: It answers otherwise.
+    """
+    same = []
+    for steps in OTHERS:
+        given = inputs(kind, 5, steps)
+        try:
+            found = body(given)
+        except BrodmannError:
+            continue
+        if not torch.allclose(found, model(**given), atol=1e-4):
+            raise ValueError(f"at {steps} steps it answers otherwise than the model")
+        same.append(str(steps))
+    return f"also for {', '.join(same)} steps" if same else "for this length"
 
 
 def differences(model: Logits, kind: str, steps: int) -> str:
@@ -157,13 +178,14 @@ def told_of(model: Logits, kind: str, steps: int) -> str:
     Raises:
         BrodmannError: It cannot be converted.
     """
-    from_torch(model, inputs(kind, 6), areas=1, routing="layer")
+    body = from_torch(model, inputs(kind, 6), areas=1, routing="layer")
+    told = f"converted, {lengths(model, body, kind)}"
     if not steps:
-        return "converted"
+        return told
     try:
-        return f"converted, apart {differences(deepcopy(model).double(), kind, steps)}"
+        return f"{told}, apart {differences(deepcopy(model).double(), kind, steps)}"
     except (BrodmannError, RuntimeError):  # mostly of a model that knows no float64
-        return f"converted, apart in float32 {differences(model, kind, steps)}"
+        return f"{told}, apart in float32 {differences(model, kind, steps)}"
 
 
 def main() -> None:

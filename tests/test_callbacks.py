@@ -192,3 +192,33 @@ def test_the_history_of_a_resumed_training_is_that_of_one_which_was_never_stoppe
     resumed = trainer()
     resumed.resume()
     assert json.loads(json.dumps(whole)) == whole == resumed.run().history
+
+
+def test_splits_before_a_training_are_not_told_as_its_own(tmp_path: Path) -> None:
+    def trainer() -> Trainer:
+        torch.manual_seed(0)
+        network = Network(mlp(4, 3, width=8, areas=3, router={"partition": "growing", "cells": 8}))
+        network.body.split(0, [1, 2])
+        data = torch.randn(40, 4), torch.randint(0, 3, (40,))
+        return Trainer(
+            network, data, None, Schedule(epochs=4), folder=tmp_path, callbacks=[AreaRecord(data[0]), Once()]
+        )
+
+    class Once(Callback):
+        """Stops after the first epoch of every run."""
+
+        def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+            trainer.stop()
+
+    first = trainer()
+    for _ in range(2):
+        first.run()
+    resumed = trainer()
+    resumed.resume()
+    history = resumed.run().history
+    assert len(history) == 3
+    assert [row["splits"] for row in history] == [[], [], []]
+    ((name, area),) = history[0]["began"].items()
+    assert area == [0, 1, 1, 0, 0, 0, 0, 0]
+    assert name in [name for name, _ in routers(resumed.network)]
+    assert not any("began" in row for row in history[1:])

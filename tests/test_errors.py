@@ -624,7 +624,9 @@ def test_a_body_that_computes_otherwise_is_not_given_the_weights(tmp_path: Path)
     """Tensors of equal shapes do not tell: an activation, a gate and a temperature have none."""
     path, built = tmp_path / "network.safetensors", {"in_features": 4, "outputs": 2, "width": 3, "areas": 2}
     Network(mlp(**built, activation="tanh", router={"temperature": 0.5})).save(path)
-    same = Network.load(path, body=mlp(**built, activation="tanh", router={"temperature": 0.5}, depth=2, pooling=0.1))
+    same = Network.load(
+        path, body=mlp(**built, activation="tanh", router={"temperature": 0.5}, depth=2, pooling=0.1, readout_scale=1.0)
+    )
     x = torch.randn(5, 4)
     torch.testing.assert_close(same(x), Network.load(path)(x))
     with pytest.raises(BrodmannError, match="of another design: its activation is 'tanh', that of the body 'relu'"):

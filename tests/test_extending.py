@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,31 +17,39 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brodmann import (
+    SGD,
     Adam,
     AreaLinear,
     BrodmannError,
+    Constant,
     Context,
     CrossEntropy,
     Direct,
     DivergenceError,
     Feedback,
     FixedRandom,
+    Graph,
+    LeastChange,
     Local,
     Network,
     Recomputed,
+    Recurrent,
     Residual,
     Routed,
     Router,
     Sequential,
     UpdateRule,
+    from_torch,
     mlp,
 )
+from brodmann.areas import Slab
 from brodmann.baselines import Backpropagation
 from brodmann.builders import ACTIVATIONS, BUILDERS, FEEDBACKS, build, design
 from brodmann.feedback import Shape, Signal
 from brodmann.kernels import Groups
 from brodmann.kernels.library import switched_off
 from brodmann.layer import Layer, Rates
+from brodmann.layers import Elman
 from brodmann.routing import Route
 from brodmann.runs import RunOptions, start_run
 from brodmann.telemetry import area_choices
@@ -531,7 +539,7 @@ class Seeing(Downhill):
 
 
 def test_a_registered_rule_in_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(BrodmannError, match="Unknown optimiser 'downhill'"):
+    with pytest.raises(BrodmannError, match="Unknown update rule 'downhill'"):
         RunOptions(optimiser="downhill").check()
     monkeypatch.setitem(UPDATES, "downhill", Downhill)
     options = RunOptions(optimiser="downhill", decay=0.5)
@@ -971,3 +979,61 @@ def test_a_route_that_no_layer_would_follow_is_refused() -> None:
     with pytest.raises(BrodmannError, match="No layer of the body would follow this router: 'layers.0'"):
         Routed(Router(6, 4), Sequential(AreaLinear(6, 3, areas=4)))
     Routed(Router(6, 4), Sequential(AreaLinear(6, 6, areas=4), AreaLinear(6, 3, areas=4, router=None)))
+
+
+def test_a_rule_that_needs_an_argument_does_not_stand_in_the_way_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Needing(SGD):
+        size: float = field(kw_only=True)
+
+    monkeypatch.setitem(UPDATES, "needing", Needing)
+    RunOptions(optimiser="adam").check()
+    Backpropagation(4, 2)
+
+
+def test_a_path_from_the_output_is_known_as_such_under_whatever_name() -> None:
+    heads = Heads()
+    for feedback in ("direct", Direct, partial(LeastChange, path=partial(Direct, outputs=3))):
+        with pytest.raises(BrodmannError, match="Direct feedback needs one output, and the model has 2"):
+            from_torch(heads, (4,), areas=1, feedback=feedback)
+    states = AreaLinear(5, 5, areas=1, feedback=partial(LeastChange, path=partial(Direct, outputs=3)))
+    with pytest.raises(BrodmannError, match="got direct feedback from the output"):
+        Recurrent(AreaLinear(4, 5, areas=1), states, Elman())
+
+
+class Heads(nn.Module):
+    """Two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.below(x).relu()
+        return self.first(h), self.second(h)
+
+
+def test_a_layer_of_ones_own_that_follows_a_rule_has_its_learning_rate() -> None:
+    class Scale(Layer):
+        def __init__(self, size: int, update: UpdateRule) -> None:
+            super().__init__()
+            self.slab, self.update_rule = Slab(torch.ones(1, size), update), update
+
+        def forward(self, x: Tensor, choice: object = None) -> Tensor:
+            return x * self.slab.value[0]
+
+        def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+            return self(x), x
+
+        def learn(self, trace: Tensor, error: Tensor, context: Context) -> Tensor:
+            below = error * self.slab.value[0]
+            self.slab.move((error * trace).sum(0), context.lr_of(self), 0.0)
+            return below
+
+    network = Network(Sequential(Scale(3, SGD())))
+    assert network.lr == SGD().default_lr != Adam().default_lr
+    assert [name for name, _ in network.learning_layers()] == ["layers.0"]
+    fixed = Network(
+        Sequential(Scale(3, SGD()), Graph({"one": (Constant(torch.ones(3)),), "sum": (torch.add, "input", "one")}))
+    )
+    assert fixed.lr == SGD().default_lr  # what never moves follows no rule

@@ -1007,6 +1007,8 @@ def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyP
     assert {layer.update_rule for _, layer in fitted.network_.area_layers()} == {RLS(ridge=3.0)}
     with pytest.raises(BrodmannError, match="The rule 'slow' learns streams in one pass"):
         RunOptions(optimiser="slow").update()
-    with pytest.raises(BrodmannError, match="Unknown optimiser"):
+    with pytest.raises(BrodmannError, match="The optimiser 'slow' needs more than gradients"):
         Backpropagation(5, 3, optimiser="slow")
+    with pytest.raises(BrodmannError, match="A momentum goes with the optimiser 'sgd', got 0.5 for 'muon'"):
+        Backpropagation(5, 3, optimiser="muon", momentum=0.5)
     assert RunOptions(optimiser="fast").weight_decay == RunOptions(optimiser="adam").weight_decay

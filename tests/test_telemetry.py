@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from brodmann import AreaLinear, Local, Network, Sequential, Transpose, figures, mlp, residual_mlp
+from brodmann import AreaLinear, Local, Network, Recurrent, Sequential, Transpose, figures, mlp, residual_mlp
+from brodmann.layer import Layer
+from brodmann.layers import Elman
+from brodmann.several import batches_of
 from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
 from brodmann.training import AlignmentRecord, Schedule, Trainer
 
@@ -127,3 +130,23 @@ def test_alignment_draws_nothing() -> None:
     for row in alignment(network, torch.randn(12, 6), torch.arange(12) % 3):
         assert row.cosine == pytest.approx(1.0)
         assert row.norm_ratio == pytest.approx(1.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+def test_samples_go_through_in_parts_and_choices_come_in_the_same_order(
+    steps: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    if steps is None:
+        body: Layer = mlp(5, 3, width=8, areas=6, routing="layer")
+    else:
+        parts = AreaLinear(5, 4, areas=6), AreaLinear(4, 4, areas=6)
+        body = Sequential(Recurrent(*parts, Elman()), AreaLinear(4, 3, areas=6))
+    network, x = Network(body), torch.randn(50, *(() if steps is None else (steps,)), 5)
+    whole, seen = area_choices(network, x), []
+    network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    monkeypatch.setattr(batches_of, "__defaults__", (16,))
+    parts_of = area_choices(network, x)
+    assert seen == [16, 16, 16, 2]
+    assert whole.keys() == parts_of.keys()
+    assert all(torch.equal(whole[name], parts_of[name]) for name in whole)

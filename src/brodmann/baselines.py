@@ -6,7 +6,6 @@ import bisect
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,14 +14,14 @@ from torch import Tensor, nn
 from .builders.parts import activation_named
 from .builders.sizes import MapSize, check_residual_depth, convolution_sizes, dense_size, weights_of
 from .checks import check_memory, check_whole
-from .errors import BrodmannError, CheckpointError, unknown_name
+from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .layer import Observer
 from .layers import RMSNorm
 from .losses.builtin import Loss, one_number
 from .losses.holder import HoldsLoss
 from .network_files import load_whole
-from .updates import SGD, UPDATES, RuleOptimizer, update_rule
+from .updates import SGD, RuleOptimizer, update_rule
 
 
 class _Block(nn.Module):
@@ -75,7 +74,7 @@ class Backpropagation(HoldsLoss):
             dropout: Share of hidden units switched off while learning.
             optimiser: ``"adam"`` (AdamW) or ``"sgd"`` of PyTorch, or another rule of `brodmann.updates.UPDATES` that
                 needs the gradient alone, such as ``"muon"``.
-            momentum: Of SGD.
+            momentum: That of SGD; other rules have their own.
             decay: Decoupled decay of the weights, of the gradient (L2) for SGD.
             readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
             shape: Of an image, (channels, height, width), where ``channels`` are given.
@@ -85,13 +84,15 @@ class Backpropagation(HoldsLoss):
 
         Raises:
             BrodmannError: A size is not a positive whole number, the machine's memory is too small, or the activation
-                or the optimiser is unknown.
+                or the optimiser is unknown, recursive, or not SGD and a momentum is given.
         """
         super().__init__()
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
-        known = [name for name in UPDATES if not update_rule(name).recursive]  # which need more than a gradient
-        if optimiser not in known:
-            raise unknown_name("optimiser", optimiser, known, "brodmann.updates.UPDATES")
+        rule = SGD(momentum=momentum, decay=decay) if optimiser == "sgd" else update_rule(optimiser, decay=decay)
+        if rule.recursive:
+            raise BrodmannError(f"The optimiser '{optimiser}' needs more than gradients: choose another one.")
+        if momentum and optimiser != "sgd":
+            raise BrodmannError(f"A momentum goes with the optimiser 'sgd', got {momentum} for '{optimiser}'.")
         if residual:
             check_residual_depth(depth)
         maps = None if channels is None else convolution_sizes(shape or (), channels, outputs)
@@ -127,8 +128,7 @@ class Backpropagation(HoldsLoss):
                 nn.init.zeros_(module.bias)
         self.eval()
         self.loss = loss  # type: ignore[assignment]
-        rule = SGD(momentum=momentum) if optimiser == "sgd" else update_rule(optimiser)
-        self.lr, self.update_rule = rule.default_lr, replace(rule, decay=decay)
+        self.lr, self.update_rule = rule.default_lr, rule
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
@@ -147,11 +147,17 @@ class Backpropagation(HoldsLoss):
         return self.body(x)  # type: ignore[no-any-return]
 
     def learn_with_output(
-        self, x: Tensor, target: Tensor, weight: Tensor | None = None, *, lr: float, observe: Observer | None = None
+        self,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser; same signature as `Network.learn_with_output`."""
+        """One step of the optimiser; as `Network.learn_with_output`, and nothing is observed."""
         for group in self.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.lr if lr is None else lr
         self.train()
         try:
             output = self(x)

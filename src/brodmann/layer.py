@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .checks import check_real
 from .errors import BrodmannError
 from .routing import Choice, Route
+from .updates import UpdateRule
 
 Observer = Callable[["Layer", Tensor], None]
 """What is called with every `AreaLinear`, `Product` and `TiedProduct`, and the error that arrives there."""
@@ -180,8 +181,11 @@ class Layer(nn.Module, ABC):
 
     _built: tuple[dict[str, Any], str] | None = None
     """Design that a builder built it from, and how it then looked; see `brodmann.builders.designs.built_from`."""
+    update_rule: UpdateRule | None = None
+    """Rule that its parameters follow, if one does: a `Network` takes that rule's learning rate where none is given."""
     frozen: bool = False
-    """Whether it stays as it is, whatever the rates are. Errors pass through it. A layer of layers sets it in all."""
+    """Whether it stays as it is, whatever the rates are. Errors pass through it. A `Container` sets it in all that it
+    holds, at any depth; a `Routed` is a container whose own word is that of its router."""
 
     @property
     def sends_down(self) -> bool:
@@ -200,6 +204,10 @@ class Layer(nn.Module, ABC):
         A layer of your own whose parameters stay as they are returns False.
         """
         return not self.frozen and next(self.parameters(), None) is not None
+
+    def freezable(self) -> Iterator[Layer]:
+        """Yields the layers in it that are frozen each by itself. Default: itself."""
+        yield self
 
     @abstractmethod
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
@@ -242,15 +250,20 @@ class Container(Layer):
         """Whether one of its layers does."""
         return any(layer.learns for layer in _inside(self))
 
+    def freezable(self) -> Iterator[Layer]:
+        """Yields those of its layers."""
+        for layer in _inside(self):
+            yield from layer.freezable()
+
     @property
     def frozen(self) -> bool:
-        """Whether all of its layers are that have something to learn."""
-        held = [layer for layer in _inside(self) if next(layer.parameters(), None) is not None]
+        """Whether every layer in it that has parameters is frozen."""
+        held = [layer for layer in self.freezable() if next(layer.parameters(), None) is not None]
         return bool(held) and all(layer.frozen for layer in held)
 
     @frozen.setter
     def frozen(self, frozen: bool) -> None:
-        for layer in _inside(self):
+        for layer in self.freezable():
             layer.frozen = frozen
 
 

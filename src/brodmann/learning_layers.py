@@ -8,11 +8,8 @@ from torch import nn
 
 from .errors import BrodmannError, unknown_name
 from .layer import Layer, is_within
-from .layers import AreaLinear, BatchNorm, Constant, Product, Routed, TiedWeights
+from .layers import BatchNorm, Routed
 from .routing import Router
-
-LEARNING = (AreaLinear, Product, TiedWeights, Constant)
-"""Layers that follow a rule."""
 
 
 def learning_layers(body: Layer) -> list[tuple[str, Layer]]:
@@ -36,7 +33,7 @@ def _has_rate(layer: Layer) -> bool:
         return False
     inside = [part for part in layer.modules() if isinstance(part, Layer) and part is not layer]
     theirs = {parameter for part in inside for parameter in part.parameters()}
-    return isinstance(layer, (*LEARNING, BatchNorm)) or not theirs.issuperset(layer.parameters())
+    return layer.update_rule is not None or isinstance(layer, BatchNorm) or not theirs.issuperset(layer.parameters())
 
 
 def check_names(parts: Iterable[str], layers: Mapping[str, Layer]) -> None:

@@ -20,7 +20,7 @@ from .divergence import check_loss
 from .errors import BrodmannError
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
 from .layers import AreaLinear
-from .learning_layers import LEARNING, check_names, check_once, learning_layers
+from .learning_layers import check_names, check_once, learning_layers
 from .losses.builtin import Loss, SumOfSquares
 from .losses.error import error_and_loss
 from .losses.holder import HoldsLoss
@@ -71,8 +71,8 @@ class Network(HoldsLoss):
             check_real(lr=lr)
         if clip is not None:
             check_positive(clip=clip)
-        learning = [part for part in body.modules() if isinstance(part, LEARNING) and part.learns]
-        rules = [part.update_rule for part in learning]
+        learning = [part for part in body.modules() if isinstance(part, Layer) and part.learns]
+        rules = [part.update_rule for part in learning if part.update_rule is not None]
         self.recursive = any(rule.recursive for rule in rules)
         self.body = body
         self.loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]

@@ -19,8 +19,8 @@ from .layer import Layer
 from .losses import Loss
 from .losses.adapters import describe_loss, described_loss
 
-LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute")
-"""Arguments of builders that change how a body learns, and not what it computes."""
+LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
+"""Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""
 
 
 def write_network(path: Path, body: Layer, loss: Loss, settings: dict[str, Any]) -> None:

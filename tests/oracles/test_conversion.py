@@ -1337,7 +1337,7 @@ class Stateful(nn.Module):
             "returns (samples, ..., outputs), got (44,) for 11 samples.",
         ),
         (hooked_cell(), {"shape": (4,)}, "GRUCell(4, 4) cannot be converted: GRUCell has hooks."),
-        (Halving(), {"shape": (4, 3), "feedback": "direct"}, "direct feedback needs equal shapes."),
+        (Halving(), {"shape": (4, 3), "feedback": "direct"}, "equal shapes under direct feedback."),
         (Stateful(), {"shape": (4,)}, "Stateful cannot be converted: it answers the same samples otherwise the"),
         (OfOnesOwn(), {"shape": (3, 4)}, "lstm cannot be converted where it takes parameters"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -9,19 +10,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from brodmann import (
     Adam,
     AreaLinear,
+    BrodmannError,
     Context,
     Convolution,
     FixedRandom,
     KolenPollack,
     Layer,
     Patches,
+    Product,
     Sequential,
     Transpose,
 )
+from brodmann.feedback import Signal
 
 
 @pytest.mark.usefixtures("double")
@@ -55,3 +60,22 @@ def test_a_convolution_learns_as_its_two_layers_do(
         torch.testing.assert_close(*below, rtol=1e-10, atol=1e-12)
     for ours, theirs in zip(bodies[0].parameters(), bodies[1].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_a_path_of_ones_own_is_asked_for_its_errors_where_it_says_no_matrix_anew() -> None:
+    asked = []
+
+    class Doubling(FixedRandom):
+        def error(self, signal: Signal) -> Tensor:
+            asked.append(len(signal.x))
+            return 2 * super().error(signal)
+
+    torch.manual_seed(0)
+    map = AreaLinear(2 * 9, 3, areas=1, feedback=Doubling)
+    x, error = torch.randn(4, 5, 5, 2), torch.randn(4, 3, 3, 3)
+    bodies = Convolution(Patches(3), map), Sequential(Patches(3), copy.deepcopy(map))
+    below = [body.learn(body.trace(x, Context())[1], error, Context()) for body in bodies]
+    torch.testing.assert_close(*below)
+    assert len(asked) == 2
+    with pytest.raises(BrodmannError, match="Doubling has no way down through a Product"):
+        Product(torch.mul, torch.randn(3, 4), feedback=Doubling)

@@ -20,6 +20,8 @@ from brodmann import (
     Local,
     Network,
     Rates,
+    Routed,
+    Router,
     Sequential,
     from_torch,
     mlp,
@@ -217,3 +219,30 @@ def test_files_and_checkpoints_know_what_is_frozen(tmp_path: Path) -> None:
     )
     other.resume()
     assert other.network.frozen_layers == ["body.layers.0"]
+
+
+def test_a_container_freezes_what_lies_under_a_router_too() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(4, 3, areas=2, router=None, feedback=None)
+    routed = Routed(Router(4, 2), Sequential(layer))
+    body = Sequential(routed)
+    body.frozen = True
+    assert layer.frozen
+    assert routed.frozen
+    assert body.frozen
+    assert not body.learns
+    network = Network(body)
+    before = copy.deepcopy(network.state_dict())
+    network.learn(torch.randn(9, 4), torch.randint(0, 3, (9,)))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    layer.frozen = False
+    assert routed.frozen
+    assert not body.frozen
+    assert body.learns
+    routed.frozen, layer.frozen = False, True
+    assert not body.frozen
+    body.frozen = False
+    assert not layer.frozen
+    fixed = Sequential(Routed(Router(4, 2, learned=False), AreaLinear(4, 3, areas=2, router=None)))
+    fixed.layers[0].body.frozen = True
+    assert fixed.frozen  # its router never learns

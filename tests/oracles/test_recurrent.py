@@ -13,7 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import SGD, Adam, AreaLinear, BrodmannError, Direct, Network, Recurrent, Transpose, from_torch
+from brodmann import (
+    RLS,
+    SGD,
+    Adam,
+    AreaLinear,
+    BrodmannError,
+    Direct,
+    KolenPollack,
+    Network,
+    Recurrent,
+    Sequential,
+    Transpose,
+    from_torch,
+)
 from brodmann.layers import GRU, LSTM, Cell, Elman
 from brodmann.telemetry import alignment
 
@@ -157,7 +170,7 @@ def test_a_state_to_begin_with_is_that_of_the_model(begin: Callable[..., Tensor]
     whole = any(isinstance(part, Recurrent) for part in body.modules())
     assert whole == (begin is torch.zeros)  # which is what it takes anyway; any other is followed step by step
     if not whole:
-        with pytest.raises(BrodmannError, match=f"is made for sequences of {STEPS} steps, got 4"):
+        with pytest.raises(BrodmannError, match=rf"for samples of shape \({STEPS}, 5\), .* got \(4, 5\)"):
             body(x[:, :4])
 
 
@@ -257,3 +270,23 @@ def test_what_does_not_fit_is_told(make: Callable[[], object], message: str) -> 
     with pytest.raises(BrodmannError) as error:
         make()
     assert message in str(error.value)
+
+
+def test_weights_of_steps_reach_both_maps_under_recursive_least_squares() -> None:
+    torch.manual_seed(0)
+    rule = RLS()
+    reader = recurrent(KolenPollack, Elman(), update=rule)
+    network = Network(Sequential(reader, AreaLinear(4, 2, areas=1, update=rule)))
+    x, y = torch.randn(3, STEPS, 5), torch.randn(3, STEPS, 2)
+    twin = copy.deepcopy(network)
+    network.learn(x, y, torch.ones(3, STEPS))
+    twin.learn(x, y)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value)
+    weight = torch.ones(3, STEPS)
+    weight[1] = 0.0
+    before = copy.deepcopy(network)
+    network.learn(x, y, weight)
+    before.learn(x[[0, 2]], y[[0, 2]])
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value, rtol=1e-4, atol=1e-5)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ..checks import check_memory, check_settings, check_share, check_whole
 from ..errors import unknown_name
-from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose
+from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose, build_feedback
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
 from ..routing.router import DIMENSION, Router, cell_count
-from ..updates import Adam, UpdateRule
+from ..updates import SGD, Adam, UpdateRule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
     "kolen-pollack": KolenPollack,
@@ -204,9 +204,14 @@ class Parts:
 
     def wrap(self, body: Body) -> Body | Routed:
         """Puts the body under a common route, where there is one."""
-        if self.routing == "layer" or self.areas == 1:
+        if not self.routed:
             return body
         return Routed(self._new_router(self.in_features, self.areas, update=self.update_rule), body)
+
+    @property
+    def routed(self) -> bool:
+        """Whether all layers follow one route."""
+        return self.routing == "network" and self.areas > 1
 
     @property
     def _storage(self) -> torch.dtype | None:
@@ -216,6 +221,13 @@ class Parts:
     def update_rule(self) -> UpdateRule:
         """The update rule of all layers. Default `Adam`."""
         return self.update or Adam()
+
+    @property
+    def from_output(self) -> bool:
+        """Whether the feedback brings errors from the network's output, see `Feedback`."""
+        shape = Shape(1, 1, 1, True, torch.zeros(1, 1), SGD())
+        with torch.random.fork_rng(devices=[]):  # this path is only asked
+            return build_feedback(self._path(1), shape).from_output
 
     def _path(self, rows: int) -> Callable[[Shape], Feedback]:
         """Returns what builds the feedback path of a layer of so many rows, see `Shape`."""

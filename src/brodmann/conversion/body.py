@@ -12,68 +12,103 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..builders import Parts
 from ..errors import BrodmannError
+from ..layer import Layer
 from ..layers import Images, Local, Sequential, TiedWeights
 from ..layers.graph import INPUT, Graph
 from .computation import Computation, Step, Tied, Weighted, free_name
 from .convertible import tied_error
 from .counterparts import counterpart, tied_product, tied_weights
+from .lengths import OfShape
 
 
 def body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
     """Returns the steps as layers: one after the other, or as a graph where values part."""
-    steps, inputs = computation.steps, tuple(computation.inputs)
-    nodes: dict[str, tuple[Any, ...]] = {}
-    places: dict[int, list[Step]] = defaultdict(list)  # of each operation
-    for step in steps:
-        places[id(step.operation)].append(step)
-    owners: dict[int, Step] = {}  # of those with parameters that stand in several places
-    output_rows = computation.returned[0].rows_of(parts.outputs)
-    read = {source for step in steps for source in step.sources}
-    images: dict[str, str] = {}  # what stands for inputs of images
-    for name, came in computation.inputs.items():
-        if came.ndim == 4 and name in read:
-            images[name] = free_name("images", {*inputs, *nodes, *(step.name for step in steps)})
-            nodes[images[name]] = (Local(Images(*came.shape[1:])), name)
-    learning: set[str] = set()
-    tied = _tied_weights(steps, parts)
-    for step in steps:
-        if step.name in tied:
-            nodes[step.name] = (tied[step.name],)
-            if tied[step.name].learns:
-                learning.add(step.name)
-            continue
-        lowest = learning.isdisjoint(step.sources[:1] if isinstance(step.operation, Weighted) else step.sources)
-        sources = tuple(images.get(source, source) for source in step.sources)
-        if isinstance(step.operation, Tied):
+    building = _Building(computation, parts)
+    for step in computation.steps:
+        building.add(step)
+    return building.body()
+
+
+class _Building:
+    """Nodes of a `Graph`, made of one step after the other.
+
+    Attributes:
+        nodes: What they are so far, as a `Graph` takes them. That of a step has its name.
+        checked: The node that hands an input on, by the input.
+        learning: Steps at or below which something learns.
+        owners: The first step of each operation with parameters that stands in several places, by the operation.
+    """
+
+    def __init__(self, computation: Computation, parts: Parts) -> None:
+        self.computation, self.parts = computation, parts
+        self.inputs = tuple(computation.inputs)
+        self.output_rows = computation.returned[0].rows_of(parts.outputs)
+        self.tied = _tied_weights(computation.steps, parts)
+        self.places: dict[int, list[Step]] = defaultdict(list)  # of each operation
+        for step in computation.steps:
+            self.places[id(step.operation)].append(step)
+        self.nodes: dict[str, tuple[Any, ...]] = {}
+        self.checked: dict[str, str] = {}
+        self.learning: set[str] = set()
+        self.owners: dict[int, Step] = {}
+        read = {source for step in computation.steps for source in step.sources}
+        for name, came in computation.inputs.items():
+            if name in read and came.ndim == 4:
+                self._check(name, "images", Images(*came.shape[1:]))
+            elif name in read and computation.is_of_one_shape:
+                self._check(name, "samples", OfShape(came.shape[1:]))
+
+    def add(self, step: Step) -> None:
+        """Adds the nodes of a step."""
+        if step.name in self.tied:
+            self._put(step, self.tied[step.name], learns=self.tied[step.name].learns)
+        elif isinstance(step.operation, Tied):
             value, weights = step.sources
-            nodes[step.name] = (tied_product(step, tied[weights], lowest=value not in learning), *sources)
-            if not learning.isdisjoint(step.sources):
-                learning.add(step.name)
-            continue
-        several = places[id(step.operation)]
-        if len(several) > 1 and _holds_parameters(step.operation):
-            lowest = False  # somewhere it is not
-            most = max(several, key=lambda place: place.each)
-            owner = owners.setdefault(id(step.operation), replace(most, name=step.name))
-            if not owner.laid_as(step, alike=parts.feedback == "direct"):
-                raise BrodmannError(
-                    f"The layer that returns '{step.name}' stands in several places and takes values of other shapes "
-                    "there: one layer of areas needs as many rows for each sample, and images or none, in all of them; "
-                    "direct feedback needs equal shapes."
-                )
-            if owner.name != step.name:
-                nodes[step.name] = (owner.name, *sources)
-                learning.add(step.name)
-                continue
-        layer = counterpart(owners.get(id(step.operation), step), parts, output_rows, lowest=lowest)
-        if layer.learns or not lowest:
-            learning.add(step.name)
-        nodes[step.name] = (layer, *sources)
-    before, last = [inputs[0], *nodes], next(reversed(nodes))
-    chain = all(sources == [below] for (_, *sources), below in zip(nodes.values(), before, strict=False))
-    if chain and not owners and inputs == (INPUT,) and computation.outputs == last:
-        return Sequential(*(layer for layer, *_ in nodes.values()))
-    return Graph(nodes, inputs, computation.outputs)
+            product = tied_product(step, self.tied[weights], lowest=value not in self.learning)
+            self._put(step, product, learns=not self.learning.isdisjoint(step.sources))
+        elif len(self.places[id(step.operation)]) > 1 and _holds_parameters(step.operation):
+            self._add_again(step)
+        else:
+            below = step.sources[:1] if isinstance(step.operation, Weighted) else step.sources
+            lowest = self.learning.isdisjoint(below)
+            layer = counterpart(step, self.parts, self.output_rows, lowest=lowest)
+            self._put(step, layer, learns=layer.learns or not lowest)
+
+    def body(self) -> Sequential | Graph:
+        """Returns what was made."""
+        outputs = self.computation.outputs
+        before, last = [self.inputs[0], *self.nodes], next(reversed(self.nodes))
+        chain = all(sources == [below] for (_, *sources), below in zip(self.nodes.values(), before, strict=False))
+        if chain and not self.owners and self.inputs == (INPUT,) and outputs == last:
+            return Sequential(*(layer for layer, *_ in self.nodes.values()))
+        return Graph(self.nodes, self.inputs, outputs)
+
+    def _add_again(self, step: Step) -> None:
+        """Adds a step whose operation stands in several places, and is one layer in all of them."""
+        most = max(self.places[id(step.operation)], key=lambda place: place.each)
+        owner = self.owners.setdefault(id(step.operation), replace(most, name=step.name))
+        if not owner.laid_as(step, alike=self.parts.from_output, routed=self.parts.routed):
+            raise BrodmannError(
+                f"The layer that returns '{step.name}' stands in several places and takes values of other shapes "
+                "there: one layer of areas needs images or none in all of them, as many rows for each sample where "
+                "areas are chosen for the whole network, and equal shapes under direct feedback."
+            )
+        if owner.name != step.name:
+            self._put(step, owner.name, learns=True)
+        else:  # nowhere it is the lowest
+            self._put(step, counterpart(owner, self.parts, self.output_rows, lowest=False), learns=True)
+
+    def _put(self, step: Step, layer: Layer | str, *, learns: bool) -> None:
+        """Adds the node of a step: its layer, or the name of another one with the same layer."""
+        self.nodes[step.name] = (layer, *(self.checked.get(source, source) for source in step.sources))
+        if learns:
+            self.learning.add(step.name)
+
+    def _check(self, name: str, kind: str, check: nn.Module) -> None:
+        """Adds a node that hands an input on, once checked."""
+        taken = {*self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
+        self.checked[name] = free_name(kind, taken)
+        self.nodes[self.checked[name]] = (Local(check), name)
 
 
 def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]:

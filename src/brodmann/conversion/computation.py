@@ -36,11 +36,10 @@ class Step:
     each: int = 1
     turned: bool = False
 
-    def laid_as(self, other: Step, *, alike: bool) -> bool:
-        """Whether one layer can stand for both: values that lie alike, and as many rows for each sample.
+    def laid_as(self, other: Step, *, alike: bool, routed: bool) -> bool:
+        """Whether one layer can stand for both, which has to take values that lie alike.
 
-        Where all is to be ``alike``, values of equal shapes that follow the samples.
-
+        Where they follow a route, they need as many rows for each sample; where all is to be ``alike``, equal shapes.
         Rows that are the same whatever comes, such as a state that a loop begins with, count as those of samples where
         there are as many.
         """
@@ -48,7 +47,8 @@ class Step:
             return False
         if alike:
             return self.each == other.each and self.after.shape == other.after.shape
-        rows = self.each == other.each or (not other.each and len(self.after) == len(other.after))
+        rows = self.each == other.each or (not routed and other.each > 0)
+        rows = rows or (not other.each and len(other.after) * self.each == len(self.after))
         return rows and (self.after.ndim == 4) == (other.after.ndim == 4)
 
     def rows_of(self, outputs: int) -> int:
@@ -85,12 +85,15 @@ class Computation:
         outputs: Name of the step that it returns; or of several, as a tuple or a dictionary, as it returns them.
         held: What the network holds, see `tensors_of`. What operations hold of it lies in its memory, perhaps turned,
             or as a part.
+        is_of_one_shape: Whether it is computed so for samples of this shape alone, as where a step is repeated as often
+            as a sequence is long.
     """
 
     inputs: dict[str, Tensor]
     steps: list[Step]
     outputs: Outputs
     held: dict[str, Tensor]
+    is_of_one_shape: bool = False
 
     @property
     def returned(self) -> tuple[Step, ...]:

@@ -16,8 +16,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..errors import BrodmannError
 from .computation import Step
 from .counterparts import MAPS
+from .followed import said
 from .norms import NORMS
-from .steps import said
 
 WHOLE = (
     *MAPS,

@@ -31,10 +31,10 @@ from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
 from .batch_norms import FixedNorm, KeptNorm
 from .computation import Step, Tied, Weighted
+from .followed import said
 from .norms import NORMS, ImageNorm, ScaledNorm
 from .products import function_of
 from .recurrent import Recurrence
-from .steps import said
 from .transformers import linear_of
 
 MAPS = (
@@ -147,7 +147,7 @@ def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest
     linear: Layer = parts.layer(start.in_features, start.out_features, rows=rows, lowest=lowest, start=start)
     if step.turned:
         return Sequential(Local(_turned), linear, Local(_turned))
-    if step.each > 1:  # a route has one entry for each sample
+    if step.each > 1 and parts.routed:  # by a route, which has one entry for each sample
         linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
     if step.after.ndim != 4:
         return linear

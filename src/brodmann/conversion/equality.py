@@ -17,7 +17,7 @@ from .counterparts import channels_last
 
 
 @torch.no_grad()
-def outputs_of(model: nn.Module, sample: Several) -> Any:
+def answers_of(model: nn.Module, sample: Several) -> Any:
     """Returns what a network does for samples, which it may write into."""
     with _without_fast_path():
         return called_with(model, of_each(Tensor.clone, sample))
@@ -25,7 +25,7 @@ def outputs_of(model: nn.Module, sample: Several) -> Any:
 
 def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
     """Raises where a network returns something else for the same samples later."""
-    if not _alike(outputs, outputs_of(model, sample), 1e-3):
+    if not alike(outputs, answers_of(model, sample), 1e-3):
         raise BrodmannError(
             f"{type(model).__name__} cannot be converted: it answers the same samples otherwise the second time. What "
             "it keeps from call to call, such as a state in an attribute, or draws at random, has to come with the "
@@ -37,7 +37,7 @@ def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
 def same_outputs(body: Layer, sample: Several, outputs: Any) -> bool:
     """Whether a body returns what a network did for samples, but for rounding."""
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
-    return _alike(body(sample), of_each(channels_last, outputs), 0.1 if stored else 1e-3)
+    return alike(body(sample), of_each(channels_last, outputs), 0.1 if stored else 1e-3)
 
 
 def check_reached(computation: Computation, model: nn.Module, sample: Several) -> None:
@@ -77,7 +77,8 @@ def _without_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _alike(ours: Any, theirs: Any, tolerance: float) -> bool:
+def alike(ours: Any, theirs: Any, tolerance: float) -> bool:
+    """Whether outputs are the same, but for a share of the largest number."""
     ours, theirs = parts_in(ours), parts_in(theirs)
     return len(ours) == len(theirs) and all(_near(*pair, tolerance) for pair in zip(ours, theirs, strict=True))
 

@@ -65,6 +65,12 @@ def reads_numbers(node: fx.Node, read: fx.Node) -> bool:
     return not asks_metadata(node) and (node.target not in LIKE or node.args[:1] == (read,))
 
 
+def said(module: nn.Module) -> str:
+    """Returns a module as it prints itself, or its kind where that takes lines."""
+    text = str(module)
+    return type(module).__name__ if "\n" in text else text
+
+
 def name_of(node: fx.Node) -> str:
     """Returns what a node's function, method or module is called."""
     return str(getattr(node.target, "__name__", node.target))

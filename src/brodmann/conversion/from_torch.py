@@ -18,7 +18,7 @@ from ..updates import UpdateRule
 from .body import body_of, check_untied
 from .convertible import check_convertible, numbers_of, warn_of_frozen, warn_of_new_norms
 from .counterparts import MAPS
-from .equality import check_reached, check_steady, outputs_of, same_outputs
+from .equality import answers_of, check_reached, check_steady, same_outputs
 from .folding import folded
 from .samples import check_arguments, samples_for
 from .steps import computed_by
@@ -70,9 +70,9 @@ def from_torch(
             the numbers of a sample, nor on how many samples come. Several come as its arguments, and go as a tuple or a
             dictionary. It is followed as at inference: what it does only while training is left out, but for what
             modules without parameters and `F.dropout` draw. What it asks of sizes, such as ``if x.dim() == 3`` or
-            ``for step in range(x.shape[1])``, is answered for the ``shape``; a body of such a network is made for that
-            shape. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps values of
-            `torch.fx`.
+            ``for step in range(x.shape[1])``, is answered for the ``shape``. Where answers do not hold for sequences of
+            other lengths, as in that loop, the body refuses those. What it keeps outside of its modules meanwhile, such
+            as in a global dictionary, keeps values of `torch.fx`.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens: at least two, since one alone does not tell
             how rows lie, and a matrix outside of an `nn.Linear` becomes a `Product` then. Of a network of several
@@ -129,8 +129,6 @@ def from_torch(
     warn_of_frozen(computation.steps)
     computation = folded(computation) if batch_norms == "running" else computation
     steps, returned = computation.steps, computation.returned
-    if feedback == "direct" and len(returned) > 1:
-        raise BrodmannError(f"Direct feedback needs one output, and the model has {len(returned)}: choose another one.")
     parts = Parts(
         sum(part[0].numel() for part in parts_in(sample)),
         returned[0].after.shape[1 if returned[0].after.ndim == 4 else -1],
@@ -144,12 +142,14 @@ def from_torch(
         router=router,
         storage=storage,
     )
+    if len(returned) > 1 and parts.from_output:
+        raise BrodmannError(f"Direct feedback needs one output, and the model has {len(returned)}: choose another one.")
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
     body = parts.wrap(body_of(computation, parts))
     if kind == torch.float64:
         body.double()  # its routers
-    outputs = outputs_of(plain, sample)
+    outputs = answers_of(plain, sample)
     check_steady(plain, sample, outputs)
     if not same_outputs(body, sample, outputs):
         raise BrodmannError(

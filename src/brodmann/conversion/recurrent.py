@@ -130,9 +130,8 @@ class RecurrentLayer(nn.Module):
             y = level(x)
             return y, y[:, -1]
         state = tuple(None if part is None else part[place] for part in before)
-        steps = int(x.shape[1])
-        inputs, found = of_steps(level.inputs(x), steps), []
-        for step in range(steps):
+        inputs, found = level.inputs(x), []
+        for step in range(x.shape[1]):
             state = level.after(inputs[:, step], state)
             found.append(state[0])
         return torch.stack(found, 1), state
@@ -203,21 +202,6 @@ for _name in (
     *("getitem", "iter", "len", "neg", "abs"),
 ):
     setattr(Cells, f"__{_name}__", _unroll)
-
-
-@fx.wrap
-def of_steps(x: Tensor, steps: int) -> Tensor:
-    """Returns what was unrolled for sequences of so many steps.
-
-    Raises:
-        BrodmannError: It has another number of steps.
-    """
-    if x.shape[1] != steps:
-        raise BrodmannError(
-            f"A recurrent layer that was converted with a state, or whose cells are read, is made for sequences of "
-            f"{steps} steps, got {x.shape[1]}: convert the model for this length."
-        )
-    return x
 
 
 def _is_zero(state: Any) -> bool:

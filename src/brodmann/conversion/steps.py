@@ -21,8 +21,9 @@ from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, sample_count
 from .computation import Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
-from .followed import name_of
+from .followed import name_of, said
 from .in_place import RELUS
+from .lengths import same_for_other_lengths
 from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .recurrent import Recurrence
@@ -61,13 +62,8 @@ def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computa
         root = Root(written_out(copy), sample).eval()
         graph = traced(root, sample)
     with torch.no_grad():
-        return _Walk(graph, sample).computation(held)
-
-
-def said(module: nn.Module) -> str:
-    """Returns a module as it prints itself, or its kind where that takes lines."""
-    text = str(module)
-    return type(module).__name__ if "\n" in text else text
+        computation = _Walk(graph, sample).computation(held)
+        return replace(computation, is_of_one_shape=not same_for_other_lengths(graph, root, sample))
 
 
 def _is_plain(node: fx.Node) -> bool:

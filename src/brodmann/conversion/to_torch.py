@@ -21,7 +21,7 @@ from ..updates import SGD
 from .body import body_of
 from .computation import Computation, tensors_of
 from .convertible import check_convertible, numbers_of
-from .equality import outputs_of, same_outputs
+from .equality import answers_of, same_outputs
 from .samples import check_arguments, samples_for
 from .steps import computed_by
 from .tracing import exclusively
@@ -75,7 +75,7 @@ def to_torch(
         places = _places(computation, learned)
     for taking in (copy, plain):
         _write(taking, computation, places, learned)
-    if not same_outputs(deepcopy(body).to("cpu"), sample, outputs_of(plain, sample)):
+    if not same_outputs(deepcopy(body).to("cpu"), sample, answers_of(plain, sample)):
         raise BrodmannError(
             "What the network has learned does not make the model return the same: give the model that its body was "
             "made of, and the shape that from_torch was told."

@@ -46,16 +46,18 @@ BIASED = (
 """Functions of an input and weights, which add a third tensor, a number for each feature or channel."""
 
 
+_ALONE = RLock()
+
+
 def exclusively(function: Callable[P, R]) -> Callable[P, R]:
-    """As the function, without autocast, whose numbers differ, and while other threads wait.
+    """As the function, without autocast, whose numbers differ, and while other threads wait for all such functions.
 
     `torch.fx` replaces methods of all modules as it follows one.
     """
-    lock = RLock()
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with lock, torch.autocast("cpu", enabled=False):
+        with _ALONE, torch.autocast("cpu", enabled=False):
             return function(*args, **kwargs)
 
     return call

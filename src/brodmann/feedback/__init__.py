@@ -4,7 +4,7 @@ from .fixed import Direct, FixedRandom
 from .forward_weights import SignSymmetric, Transpose
 from .kolen_pollack import KolenPollack
 from .least_change import LeastChange
-from .path import Feedback, Shape, Signal, build_feedback, error_below
+from .path import Feedback, Shape, Signal, build_feedback, error_below, one_matrix_of
 
 __all__ = [
     "Direct",
@@ -18,4 +18,5 @@ __all__ = [
     "Transpose",
     "build_feedback",
     "error_below",
+    "one_matrix_of",
 ]

@@ -43,6 +43,7 @@ class Direct(Feedback):
     `Residual` e_out comes multiplied by its alpha. Source: Nokland (2016); for convolutions Launay et al. (2019).
     """
 
+    from_output = True
     matrix: Tensor
 
     def __init__(self, shape: Shape, *, outputs: int, rows: int | None = None) -> None:

@@ -26,6 +26,7 @@ class LeastChange(Feedback):
         """Wraps ``path``, a feedback path or a `functools.partial` of one."""
         super().__init__()
         self.path = build_feedback(path, shape)
+        self.from_output = self.path.from_output
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""

@@ -121,6 +121,9 @@ class Shape:
 class Feedback(nn.Module, ABC):
     """One layer's way down. Abstract: a path computes the error below, and may learn."""
 
+    from_output: bool = False
+    """Whether the error below is made of that at the network's output, and not of the one that arrives."""
+
     def __init__(self, shape: Shape | None = None) -> None:
         """Takes what a path may know of its layer; this one needs nothing of it."""
         super().__init__()
@@ -185,6 +188,14 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     if not isinstance(path, Feedback):
         raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
     return path
+
+
+def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
+    """Returns `Feedback.one_matrix`; None where a subclass computes its errors otherwise, and says no matrix anew."""
+    errors, matrices = (
+        next(kind for kind in type(path).__mro__ if name in vars(kind)) for name in ("error", "one_matrix")
+    )
+    return None if errors is not matrices and issubclass(errors, matrices) else path.one_matrix(weight)
 
 
 def error_below(feedback: Feedback, signal: Signal) -> Tensor:

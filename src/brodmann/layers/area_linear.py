@@ -68,6 +68,8 @@ class AreaLinear(Gathering):
         merged: Whether `merge_parts` made it a layer for inference alone.
     """
 
+    update_rule: UpdateRule
+
     def __init__(
         self,
         in_features: int,

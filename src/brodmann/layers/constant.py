@@ -12,7 +12,7 @@ from ..errors import BrodmannError
 from ..layer import Context, Gathering
 from ..recording import unrecorded
 from ..routing import Choice, Route
-from ..updates import SGD, UpdateRule, check_rule
+from ..updates import UpdateRule, check_rule
 from .graph import INPUT, Graph
 
 
@@ -37,6 +37,7 @@ class Constant(Gathering):
         if not isinstance(value, Tensor):
             raise BrodmannError(f"Expected the value of a Constant as a tensor, got {type(value).__name__}.")
         self.slab: Slab | None = None
+        self.update_rule = update
         with torch.inference_mode(False):
             own = value.detach().clone()
         if update is None:
@@ -51,11 +52,6 @@ class Constant(Gathering):
     def reads(self) -> bool:
         """It does not."""
         return False
-
-    @property
-    def update_rule(self) -> UpdateRule:
-        """The rule that moves it; of one that never moves that is plain SGD, at no rate."""
-        return SGD() if self.slab is None else self.slab.update_rule
 
     @property
     def value(self) -> Tensor:

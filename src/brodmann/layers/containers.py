@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -224,6 +224,12 @@ class Routed(Container):
 
     frozen: bool = False
     """Whether its router stays as it is; layers of its body say it themselves."""
+
+    def freezable(self) -> Iterator[Layer]:
+        """Yields itself, where its router learns, and the layers of its body."""
+        if self.router.learned:
+            yield self
+        yield from self.body.freezable()
 
     @property
     def learns(self) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
+from ..feedback import one_matrix_of
 from ..layer import Container, Context
 from ..recording import unrecorded
 from ..routing import Choice, Route
@@ -59,7 +60,7 @@ class Convolution(Container):
         shape, inner = trace
         matrix = None
         if self.map.feedback is not None and context.clip is None:
-            matrix = self.map.feedback.one_matrix(self.map.one_map)
+            matrix = one_matrix_of(self.map.feedback, self.map.one_map)
         if matrix is None or not error.is_cpu:  # elsewhere convolutions may compute in fewer digits than products
             of_patches = self.map.learn(inner, error, context)
             return None if of_patches is None else self.patches.learn(shape, of_patches, context)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BrodmannError
-from ..feedback import Direct
 from ..layer import Container, Context
 from ..recording import unrecorded
 from ..routing import Choice, Route
@@ -71,7 +70,7 @@ class Recurrent(Container):
                 f"Expected maps to {cell.gates * self.units} numbers, {cell.gates} for each of {self.units} units of "
                 f"{cell}, got {sizes[0]} and {sizes[1]}."
             )
-        if states.feedback is None or isinstance(states.feedback, Direct):
+        if states.feedback is None or states.feedback.from_output:
             raise BrodmannError(
                 "Expected a map of states with a feedback path of its own, by which errors go back in time, got "
                 f"{'none' if states.feedback is None else 'direct feedback from the output'}."
@@ -93,8 +92,8 @@ class Recurrent(Container):
         below, of_inputs = self.inputs.trace(self._checked(x), context)
         state, steps = self._first(x), []
         found = [state[0]]
-        for step in below.unbind(1):
-            before, of_state = self.states.trace(state[0], context)
+        for number, step in enumerate(below.unbind(1)):
+            before, of_state = self.states.trace(state[0], _at_step(context, number, below.shape[1]))
             after, pull_back = self.cell.with_pull_back(step, before, state)
             state = self._next(after, state)
             found.append(state[0])
@@ -141,3 +140,11 @@ class Recurrent(Container):
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         return str(self.cell)
+
+
+def _at_step(context: Context, step: int, steps: int) -> Context:
+    """Returns the context of one step, of whose rows the weights are a part where every step has its own."""
+    weight = context.weight
+    if weight is None or weight.ndim < 2 or weight.shape[1] != steps:
+        return context
+    return context._replace(weight=weight[:, step])

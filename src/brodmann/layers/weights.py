@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..areas import Slab
 from ..errors import BrodmannError
-from ..feedback import Feedback, KolenPollack, Shape, build_feedback
+from ..feedback import Feedback, KolenPollack, Shape, build_feedback, one_matrix_of
 from ..layer import Context, Gathering
 from ..recording import ordinary, unrecorded
 from ..updates import SGD, UpdateRule, check_rule
@@ -38,6 +38,8 @@ class ProductTrace(NamedTuple):
 
 class Weights(Gathering):
     """Abstract: a layer that holds one tensor of weights W, and feedback weights B shaped as W."""
+
+    update_rule: UpdateRule
 
     def __init__(
         self,
@@ -132,7 +134,7 @@ def check_operation(operation: Operation, owner: str) -> None:
 def _check_path(path: Feedback, matrix: Tensor) -> None:
     """Raises where a path is more than one matrix, which stays or follows the weights."""
     by_rows = type(path).learn is not Feedback.learn and path.follower is None
-    if path.one_matrix(matrix) is None or by_rows:
+    if one_matrix_of(path, matrix) is None or by_rows:
         raise BrodmannError(
             f"{type(path).__name__} has no way down through a Product, such as a convolution of several groups, or "
             "through tied weights: choose a path of one matrix, which stays or moves as the weights do, such as "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import figures
 from ..network import Network
-from ..telemetry import Alignment, AreaUsage, alignment, area_choices, area_usage
+from ..telemetry import Alignment, AreaUsage, alignment, area_choices, usage_of
 from ..training import read_metrics
 from .run import Run
 
@@ -97,13 +97,14 @@ def inspect_run(folder: str | Path, data_dir: str | None = None) -> Inspection:
     if not isinstance(network, Network):
         return Inspection(folder, history)
     x, y = run.test_part(data_dir)
+    choices = area_choices(network, x)
     return Inspection(
         folder,
         history,
         twin,
-        area_usage(network, x),
+        usage_of(network, choices),
         alignment(network, x[:SAMPLES], y[:SAMPLES]),
-        area_choices(network, x),
+        choices,
         y,
         run.classes,
     )

@@ -14,7 +14,7 @@ from ..checks import check_positive, check_real, check_share, check_switch, chec
 from ..errors import BrodmannError, unknown_name
 from ..routing import check_partition
 from ..training.schedule import Pace, Schedule
-from ..updates import SGD, UPDATES, UpdateRule, default_decay, update_rule
+from ..updates import SGD, UpdateRule, default_decay, update_rule
 
 BASELINES = ("backprop", "last-layer")
 OF_AREAS = (
@@ -225,19 +225,17 @@ class RunOptions:
         Raises:
             BrodmannError: It is unknown, or its settings are out of range.
         """
-        known = [name for name in UPDATES if not update_rule(name).recursive]  # which need a loss of their own
-        if self.optimiser in UPDATES and self.optimiser not in known:
-            raise BrodmannError(
-                f"The rule '{self.optimiser}' learns streams in one pass, not by epochs: use "
-                f"SALClassifier(optimiser='{self.optimiser}') or stream_mlp in Python."
-            )
-        if self.optimiser not in known:
-            raise unknown_name("optimiser", self.optimiser, known, "brodmann.updates.UPDATES")
         if self.optimiser == "sgd":
             return SGD(momentum=self.momentum, decay=self.weight_decay)
         if self.momentum:
             raise BrodmannError("A momentum goes with --optimiser sgd: leave one of them out.")
-        return update_rule(self.optimiser, decay=self.weight_decay)
+        rule = update_rule(self.optimiser, decay=self.weight_decay)
+        if rule.recursive:  # it needs a loss of its own
+            raise BrodmannError(
+                f"The rule '{self.optimiser}' learns streams in one pass, not by epochs: use "
+                f"SALClassifier(optimiser='{self.optimiser}') or stream_mlp in Python."
+            )
+        return rule
 
 
 def check_builder(name: str) -> None:

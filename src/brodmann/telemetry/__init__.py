@@ -2,7 +2,7 @@
 
 from .alignment_of_errors import Alignment, alignment
 from .conflict_of_classes import ClassConflict, class_conflict
-from .use_of_areas import AreaUsage, area_choices, area_counts, area_usage
+from .use_of_areas import AreaUsage, area_choices, area_counts, area_usage, usage_of
 
 __all__ = [
     "Alignment",
@@ -13,4 +13,5 @@ __all__ = [
     "area_counts",
     "area_usage",
     "class_conflict",
+    "usage_of",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..feedback import one_matrix_of
 from ..layers import AreaLinear, Product, TiedProduct
 from ..losses.adapters import check_single
 from ..network import Network, check_network, routers
@@ -85,7 +86,7 @@ def _weight_cosine(layer: Map) -> float | None:
         shared, one = layer.shared, layer.one_map
     else:
         shared, one = layer.slab, layer.slab.value[0]
-    matrix = None if layer.feedback is None else layer.feedback.one_matrix(one)
+    matrix = None if layer.feedback is None else one_matrix_of(layer.feedback, one)
     if matrix is None or shared is None:
         return None
     return float(torch.cosine_similarity(matrix.flatten().double(), shared.value.flatten().double(), dim=0))

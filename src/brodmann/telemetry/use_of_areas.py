@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import BrodmannError
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
-from ..several import Several, check_several, sample_count
+from ..several import Several, batches_of, check_several, sample_count
 from ..watching import watched
 
 
@@ -39,8 +39,13 @@ class AreaUsage:
 @torch.no_grad()
 def area_usage(network: Network, x: Several) -> list[AreaUsage]:
     """Counts the areas that the samples x (batch, ..., in) choose, one entry per router, from input to output."""
+    return usage_of(network, area_choices(network, x))
+
+
+def usage_of(network: Network, choices: dict[str, Tensor]) -> list[AreaUsage]:
+    """Counts areas by what `area_choices` returned, one entry per router, from input to output."""
     rows: list[AreaUsage] = []
-    for name, counts in area_counts(network, x).items():
+    for name, counts in _counts(network, choices).items():
         share = counts.double() / counts.sum().clamp_min(1)
         entropy = float(torch.special.entr(share).sum())
         rows.append(AreaUsage(name, tuple(counts.tolist()), entropy, math.exp(entropy), int((counts == 0).sum())))
@@ -50,7 +55,10 @@ def area_usage(network: Network, x: Several) -> list[AreaUsage]:
 @torch.no_grad()
 def area_counts(network: Network, x: Several) -> dict[str, Tensor]:
     """Returns for each router's layer the number of samples in each area, (areas,)."""
-    choices = area_choices(network, x)
+    return _counts(network, area_choices(network, x))
+
+
+def _counts(network: Network, choices: dict[str, Tensor]) -> dict[str, Tensor]:
     of_name = dict(routers(network))
     return {name: torch.bincount(area, minlength=of_name[name].areas) for name, area in choices.items()}
 
@@ -65,11 +73,17 @@ def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
     check_several(x=x)
     if not sample_count(x):
         raise BrodmannError("Expected samples to count areas by, got none.")
-    choices: dict[str, list[Tensor]] = defaultdict(list)
+    choices: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))  # of each call in a pass
+    calls = Counter[str]()
 
     def keep(name: str, _: Any, __: Any, output: Route | Choice) -> None:
-        choices[name].append(output.area)
+        choices[name][calls[name]].append(output.area)
+        calls[name] += 1
 
     with watched(routers(network), keep):
-        network(x)
-    return {name: torch.cat(areas) for name, areas in choices.items()}
+        for batch in batches_of(x):
+            calls.clear()
+            network(batch)
+    return {
+        name: torch.cat([area for call in of_calls.values() for area in call]) for name, of_calls in choices.items()
+    }

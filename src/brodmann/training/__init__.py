@@ -1,5 +1,6 @@
 """Training: the loop over epochs, its schedule, what watches it, and how it scores, stops and goes on."""
 
+from ..several import outputs_of
 from .callback import Callback
 from .learner import Learner
 from .metrics_file import MetricsFile, read_metrics
@@ -7,7 +8,7 @@ from .progress import Progress
 from .progress_bar import ProgressBar
 from .records import AlignmentRecord, AreaRecord
 from .schedule import SCHEDULES, Schedule
-from .scoring import evaluate, outputs_of, score
+from .scoring import evaluate, score
 from .signals import Interrupted
 from .tensorboard import TensorBoard
 from .trainer import Trainer

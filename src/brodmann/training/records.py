@@ -21,26 +21,31 @@ class AreaRecord(Callback):
 
     Where areas grow by themselves, also ``area_counts``, the samples of every area of each router; ``tension``, how
     near each router came to a split, see `brodmann.routing.Conflict`; and ``splits``, those of the epoch: which cells
-    went from which area to which.
+    went from which area to which. The first row also has ``began``, the area of each cell of routers that had several
+    when the training began.
     """
 
     def __init__(self, x: Tensor) -> None:
         """Counts on the samples x (n, ...)."""
         self.x = x
+        self._trainer: Trainer | None = None
         self._known: dict[str, Tensor] = {}  # partition of each router after the splits that rows have told of
 
     def on_start(self, trainer: Trainer) -> None:
         """See `Callback`."""
-        if isinstance(trainer.network, Network):
-            progress = trainer.progress
-            told = [split for row in progress.history for split in row.get("splits", ())]
-            for name, router in routers(trainer.network):
-                # A training that goes on began as one area, and split as its rows say, if not in the epoch that runs.
-                known = torch.zeros_like(router.partition) if progress.step else router.partition.clone()
-                for split in told:
-                    if split["layer"] == name:
-                        known[split["cells"]] = split["to"]
-                self._known[name] = known
+        if not isinstance(trainer.network, Network) or (self._trainer is trainer and trainer.progress.step):
+            return
+        self._trainer = trainer
+        history = trainer.progress.history
+        for name, router in routers(trainer.network):
+            # A training that goes on after a stop began as its first row says, and split as all of them do.
+            known = router.partition.clone() if not trainer.progress.step else torch.zeros_like(router.partition)
+            if history and name in history[0].get("began", {}):
+                known = torch.as_tensor(history[0]["began"][name])
+            for split in (split for row in history for split in row.get("splits", ())):
+                if split["layer"] == name:
+                    known[split["cells"]] = split["to"]
+            self._known[name] = known
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -53,6 +58,9 @@ class AreaRecord(Callback):
                 shown = [layer for layer in usage if layer.layer in growing]
                 row["area_counts"] = [layer.counts for layer in shown]
                 row["tension"] = [_tension(growing[layer.layer]) for layer in shown]
+                began = {name: self._known[name].tolist() for name in growing if bool(self._known[name].any())}
+                if began and not trainer.progress.history:
+                    row["began"] = began
                 row["splits"] = [one for name, router in growing.items() for one in self._new_splits(name, router)]
 
     def _new_splits(self, name: str, router: Router) -> list[dict[str, Any]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,19 +9,8 @@ from ..checks import check_weights
 from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import are_classes, like_output, one_number
 from ..routing import weights_of_rows
-from ..several import Several, check_pairs, check_several, in_form_of, parts_in, rows_of, sample_count
+from ..several import ROWS, Several, check_pairs, check_several, outputs_of, sample_count
 from .learner import Learner, check_learner
-
-ROWS = 1024
-"""Samples that go through a network at a time: enough for its products, and memory for few."""
-
-
-@torch.no_grad()
-def outputs_of(network: Callable[[Any], Any], x: Several, rows: int = ROWS) -> Any:
-    """Returns the outputs of all samples, x (n, ...), or several such tensors, so many at a time."""
-    begins = range(0, max(1, sample_count(x)), rows)
-    made = [network(rows_of(x, slice(begin, begin + rows))) for begin in begins]
-    return in_form_of(made[0], map(torch.cat, zip(*map(parts_in, made), strict=True)))
 
 
 @torch.no_grad()

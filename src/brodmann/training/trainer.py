@@ -191,7 +191,7 @@ class Trainer:
     def _settings(self) -> dict[str, Any]:
         """Returns what decides how this training goes on, beside the tensors of its network, as JSON can hold it."""
         pace, schedule, network = self.pace, self.schedule, self.network
-        rules = {str(part.update_rule) for _, part in network.named_modules() if hasattr(part, "update_rule")}
+        rules = {str(getattr(part, "update_rule", None)) for _, part in network.named_modules()} - {"None"}
         settings = {
             "samples": len(self.samples),
             "the digest of the data": self._digest,

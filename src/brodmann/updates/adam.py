@@ -26,7 +26,8 @@ class Adam(UpdateRule):
     Source: Kingma and Ba (2015), decay by Loshchilov and Hutter (2019); counts per area: our choice.
 
     Attributes:
-        decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2.
+        decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2,
+            chosen on validation parts (docs/results.md).
         beta1: Default 0.9, that of the paper and of PyTorch.
         beta2: Default 0.999, likewise.
         epsilon: Default 1e-8, likewise.
@@ -39,6 +40,7 @@ class Adam(UpdateRule):
     beta2: float = 0.999
     epsilon: float = 1e-8
     scale_free: ClassVar[bool] = True
+    usual_decay: ClassVar[float] = 0.2
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)

@@ -43,7 +43,8 @@ class Muon(UpdateRule):
     readouts too: our choice (docs/log.md).
 
     Attributes:
-        decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2.
+        decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2,
+            chosen on validation parts (docs/results.md).
         momentum: Default 0.95, that of the source and of PyTorch.
         epsilon: Smallest norm by which u is divided. Default 1e-7, likewise.
 
@@ -54,6 +55,7 @@ class Muon(UpdateRule):
     momentum: float = 0.95
     epsilon: float = 1e-7
     scale_free: ClassVar[bool] = True
+    usual_decay: ClassVar[float] = 0.2
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)

@@ -31,6 +31,6 @@ def update_rule(name: str, **options: float) -> UpdateRule:
 
 
 def default_decay(name: str) -> float:
-    """Returns the decay of a rule where none is given: its own, or 0.2 for Adam and Muon, by validation parts."""
+    """Returns the decay of a rule where none is given: its own, or else what is usual for it."""
     rule = update_rule(name)
-    return rule.decay or 0.2 * isinstance(rule, Adam | Muon)
+    return rule.decay or rule.usual_decay

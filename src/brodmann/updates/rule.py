@@ -57,12 +57,14 @@ class UpdateRule(ABC):
             sign rules. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
         recursive: Class attribute: True if one pass over single samples is all that it needs, as for `RLS`: networks
             then have `SumOfSquares` for their loss, and schedules one epoch of small batches at a constant rate.
+        usual_decay: Class attribute: the decay that the command line and estimators take where none is given.
     """
 
     decay: float = field(default=0.0, kw_only=True)
     repeats: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
     recursive: ClassVar[bool] = False
+    usual_decay: ClassVar[float] = 0.0
 
     @property
     def default_lr(self) -> float:
