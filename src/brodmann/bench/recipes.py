@@ -329,10 +329,12 @@ def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
     one = dense_size(features, outputs, 2, base.width)
     active = matching_width(network.active_parameters(), features, outputs, base.layers)
     total = matching_width(16 * one + network.total_parameters(), features, outputs, base.layers)
+    wide = matching_width(dense_size(features, outputs, base.layers, total) // 4, features, outputs, base.layers)
     dense = replace(base, areas=1, width=active)
     return {
         "SAL, 16 areas": replace(base, areas=16),
         "SAL, growing to 16 areas": replace(base, areas=16, partition="growing"),
+        "SAL, growing to 4 areas, equal total": replace(base, areas=4, partition="growing", shared="off", width=wide),
         "SAL, 1 area": replace(base, areas=1),
         "SAL, 4 areas": replace(base, areas=4),
         "SAL, 64 areas": replace(base, areas=64),
