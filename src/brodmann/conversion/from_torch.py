@@ -17,9 +17,9 @@ from ..several import Several, parts_in
 from ..updates import UpdateRule
 from .body import body_of, check_untied
 from .convertible import check_convertible, numbers_of, warn_of_frozen, warn_of_new_norms
-from .counterparts import MAPS
 from .equality import answers_of, check_reached, check_steady, same_outputs
 from .folding import folded
+from .maps import MAPS
 from .samples import check_arguments, samples_for
 from .steps import computed_by
 from .tracing import exclusively
@@ -71,8 +71,9 @@ def from_torch(
             dictionary. It is followed as at inference: what it does only while training is left out, but for what
             modules without parameters and `F.dropout` draw. What it asks of sizes, such as ``if x.dim() == 3`` or
             ``for step in range(x.shape[1])``, is answered for the ``shape``. Where answers do not hold for sequences of
-            other lengths, as in that loop, the body refuses those. What it keeps outside of its modules meanwhile, such
-            as in a global dictionary, keeps values of `torch.fx`.
+            other lengths, as in that loop, the body refuses those. What it asserts of numbers is asked of the samples
+            here, and no more. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps
+            values of `torch.fx`.
         shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
             (samples, ...), where they are whole numbers, such as tokens: at least two, since one alone does not tell
             how rows lie, and a matrix outside of an `nn.Linear` becomes a `Product` then. Of a network of several
