@@ -87,12 +87,6 @@ def _loses_hooks(part: nn.Module) -> bool:
     return of_torch or isinstance(part, WHOLE)
 
 
-def numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Returns the kind of number that a network's body computes in, and where the network lies."""
-    first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
-    return torch.promote_types(first.dtype, torch.get_default_dtype()), first.device
-
-
 def warn_of_new_norms(model: nn.Module) -> None:
     """Warns where batch norms would become no norms at all."""
     norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]

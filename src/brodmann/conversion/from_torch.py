@@ -16,11 +16,11 @@ from ..layer import Layer
 from ..several import Several, parts_in
 from ..updates import UpdateRule
 from .body import body_of, check_untied
-from .convertible import check_convertible, numbers_of, warn_of_frozen, warn_of_new_norms
+from .convertible import warn_of_frozen, warn_of_new_norms
 from .equality import answers_of, check_reached, check_steady, same_outputs
 from .folding import folded
 from .maps import MAPS
-from .samples import check_arguments, samples_for
+from .samples import shown
 from .steps import computed_by
 from .tracing import exclusively
 
@@ -108,21 +108,17 @@ def from_torch(
             holds a layer of a kind that cannot be converted, the shape does not fit, a choice is unknown, or a gate
             without a shared part would change what the network computes.
     """
-    model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
-    check_convertible(model)
     if batch_norms not in BATCH_NORMS:
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)
+    model, sample, kind, device = shown(model, shape)
     if batch_norms == "running":
         warn_of_new_norms(model)
-    kind, device = numbers_of(model)
-    sample = samples_for(model, shape, kind)
     single = isinstance(sample, Tensor)
     if areas > 1 and routing == "network" and not (single and sample.is_floating_point()):
         raise BrodmannError(
             f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
             "choose routing='layer', where every layer looks at what comes to it, or areas=1."
         )
-    check_arguments(model, sample)
     computation = computed_by(model, sample, kind)
     check_untied(computation.steps)
     plain = deepcopy(model).to("cpu", kind).eval()
