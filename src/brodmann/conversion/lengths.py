@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..checks import check_tensors
 from ..errors import BrodmannError
-from ..several import Several, of_each, parts_in
+from ..several import Several, of_each, parts_in, rows_of
 from .equality import alike
 
 
@@ -56,7 +56,7 @@ def same_for_other_lengths(followed: nn.Module, network: nn.Module, sample: Seve
         network: The network, which takes the samples as one argument.
         sample: The samples (samples, steps, ...), or several; images, of four dimensions, stay as they are.
     """
-    for other in _of_other_lengths(sample):
+    for other in _of_other_lengths(rows_of(sample, slice(2))):
         ours, theirs = _outcome(followed, other), _outcome(network, other)
         if (ours is None) != (theirs is None) or (ours is not None and not alike(ours, theirs, 1e-3)):
             return False
