@@ -46,7 +46,7 @@ class Plan:
                     raise unknown_name(kind, name, known)
 
     def datasets(self, usual: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the wanted data sets; of the usual ones those that are on this machine."""
+        """Returns the data sets asked for, or else those of the usual ones that are on this machine."""
         if self.sets is not None:
             for name in self.sets:
                 if not facts_of(name).is_classification:
