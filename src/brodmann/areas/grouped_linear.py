@@ -77,7 +77,7 @@ torch.library.register_autograd("brodmann::grouped_linear", _grouped_linear_back
 
 
 def _every_slot_then_choose(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same in operations that all graphs and transforms know: every slot computes, then each row takes its own."""
+    """As `grouped_linear`, in operations that graphs and transforms know: all slots compute, and each row picks one."""
     every = torch.einsum("ni,soi->nso", x, weight.to(x.dtype)) + bias
     choice = slot[:, None, None].expand(-1, 1, weight.shape[1])
     return every.gather(1, choice)[:, 0]

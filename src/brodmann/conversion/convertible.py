@@ -34,7 +34,7 @@ WHOLE = (
 
 
 def check_convertible(model: Any) -> None:
-    """Raises where a network holds nothing to convert, or a map whose output is not that of its weights alone."""
+    """Raises where a network holds nothing to convert, or a map whose output does not follow from its weights alone."""
     if not isinstance(model, nn.Module):
         raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
     if not any(parameter.is_floating_point() for parameter in model.parameters()):
@@ -110,7 +110,7 @@ def _maps_alike(layer: Any) -> bool:
         x = torch.randn(3, *sizes).to(layer.weight)
         try:
             return all(_learn_alike(deepcopy(layer).train(mode), forward, x) for mode in (False, True))
-        except Exception:  # whatever it does with random numbers
+        except Exception:  # from whatever it does with random numbers
             return False
 
 
@@ -125,7 +125,7 @@ def _learn_alike(layer: Any, forward: Any, x: Tensor) -> bool:
 
 
 def numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Returns the kind of number that a network's body computes in, and where the network lies."""
+    """Returns the dtype that a network's body computes in, and the network's device."""
     first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     return torch.promote_types(first.dtype, torch.get_default_dtype()), first.device
 
@@ -145,7 +145,7 @@ def warn_of_new_norms(model: nn.Module) -> None:
 
 
 def warn_of_frozen(steps: Sequence[Step]) -> None:
-    """Warns where a layer keeps some of its parameters from learning, and not all of them."""
+    """Warns where some but not all of a layer's parameters are kept from learning."""
     for step in steps:
         operation = step.operation
         own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []
@@ -158,7 +158,7 @@ def warn_of_frozen(steps: Sequence[Step]) -> None:
 
 
 def tied_error() -> BrodmannError:
-    """Returns the error of layers that share weights, whose copies would go apart."""
+    """Returns the error for layers that share weights, whose copies would drift apart."""
     return BrodmannError(
         "Expected layers with weights of their own, got weights that stand in the model twice. One layer may be called "
         "several times, but for batch norms, and maps may share a weight. Not so norms, recurrent layers, attention, "

@@ -1,4 +1,4 @@
-"""Samples by which a PyTorch network is followed."""
+"""Samples with which a PyTorch network is followed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..errors import BrodmannError
 from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
 
 PROBES = 11
-"""Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
-no other dimension is likely to be as long."""
+"""How many samples go through model and body, to see what comes to each layer and that both return the same: a number
+that no other dimension is likely to have."""
 
 
 def samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
     """Returns a few samples: those given, or random ones of a shape, or of what a model's first layer takes.
 
-    Several of them where samples, or shapes, are several.
+    Returns several tensors where several samples or shapes are given.
     """
     if shape is None:
         first = next(part for part in model.modules() if not any(True for _ in part.children()))
