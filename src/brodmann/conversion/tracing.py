@@ -50,7 +50,7 @@ _ALONE = RLock()
 
 
 def exclusively(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs the function without autocast, whose numbers differ, while other threads that want one wait.
+    """As the function, but without autocast, whose numbers differ, and in one thread at a time.
 
     `torch.fx` replaces methods of all modules while it follows one.
     """

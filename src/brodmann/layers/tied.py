@@ -50,7 +50,7 @@ class TiedWeights(Weights):
 
     @property
     def reads(self) -> bool:
-        """It does not."""
+        """False: it ignores its input."""
         return False
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
