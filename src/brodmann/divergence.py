@@ -41,7 +41,7 @@ class Watch:
         return len(self.norms) > 1 and self.norms[0][1] > 0 and not any(norm for _, norm in self.norms[1:])
 
     def check(self, network: Any) -> None:
-        """Raises where an error is not finite, or far from the output error, which comes first, or a router is lost."""
+        """Raises where an error is not finite, or far from the first, the output error, or a router is not finite."""
         for name, part in network.named_modules():
             # Its choices stay valid, all of one cell, so that the loss does not show it.
             if isinstance(part, Router) and not torch.isfinite(part.projection.value).all():

@@ -33,7 +33,7 @@ class RLS(UpdateRule):
     et al. (2019), who are told where tasks end. Per area: our choice.
 
     Attributes:
-        decay: Default 0. With one, old samples lose weight and the regression is no longer exact.
+        decay: Decoupled weight decay. Default 0. With a decay, old samples lose weight and the regression is not exact.
         ridge: Sum of squares, in units of the input squared, below which a direction counts as never seen. Default 10:
             for inputs of variance 1 the first ten samples count half.
 
