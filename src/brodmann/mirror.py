@@ -72,7 +72,7 @@ def _mirror(layer: AreaLinear | Weights, path: KolenPollack, samples: int) -> No
 
 
 def _watched(common: list[Tensor], others: list[Tensor], samples: int) -> Tensor:
-    """Returns what answers to noise say of maps (out, in): all common ones, and the mean of the others."""
+    """Estimates from answers to noise the sum of the common maps, (out, in) each, and of the mean of the others."""
 
     def answer(x: Tensor) -> Tensor:
         y = x.new_zeros(len(x), like.shape[0])

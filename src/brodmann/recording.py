@@ -42,7 +42,7 @@ def autocast_off(x: object) -> AbstractContextManager[None]:
 
 
 def followed(*tensors: Tensor) -> bool:
-    """Whether autograd, a transform, a compiler or a tracer follows what is computed, by operations that it knows."""
+    """Whether autograd, a transform, a compiler or a tracer follows, and so needs operations that it knows."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return True
     return (

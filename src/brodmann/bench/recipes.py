@@ -189,7 +189,7 @@ CONVERGING = (
 
 
 def interference(plan: Plan) -> list[Case]:
-    """Conflict of gradients inside areas, and streams of tasks in one pass: what is forgotten, and by whom."""
+    """Conflict of gradients inside areas, and streams of tasks in one pass: what is forgotten, and by which method."""
     cases: list[Case] = []
     for dataset in plan.datasets(("digits", "mnist", "cifar10-jpeg")):
         for seed in plan.seeds_for(dataset, 3, 3):

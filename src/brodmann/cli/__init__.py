@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _without_imports(arguments: list[str]) -> list[str]:
-    """Takes every ``--import NAME`` off, wherever it stands, and notes what they name."""
+    """Removes every ``--import NAME``, wherever it stands, and notes what they name."""
     others, left = list[str](), iter(arguments)
     for argument in left:
         option, given, name = argument.partition("=")
@@ -96,7 +96,7 @@ def _without_imports(arguments: list[str]) -> list[str]:
 
 
 def _drop_output() -> None:
-    """Lets go of lines that wait to be printed, which Python would try once more at the end."""
+    """Drops lines that wait to be printed, which Python would try to print once more at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

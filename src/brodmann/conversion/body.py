@@ -75,7 +75,7 @@ class _Building:
             self._put(step, layer, learns=layer.learns or not lowest)
 
     def body(self) -> Sequential | Graph:
-        """Returns what was made."""
+        """Returns the body."""
         outputs = self.computation.outputs
         before, last = [self.inputs[0], *self.nodes], next(reversed(self.nodes))
         chain = all(sources == [below] for (_, *sources), below in zip(self.nodes.values(), before, strict=False))

@@ -28,7 +28,7 @@ class OwnDerivative(nn.Module):
         self.__name__, self.__module__ = function.__name__, function.__module__
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Applies it."""
+        """Applies the function."""
         return self.function.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
@@ -41,7 +41,7 @@ class WithoutError(nn.Module):
         self.operation = operation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Applies it."""
+        """Applies the operation."""
         return self.operation(x).detach()  # type: ignore[no-any-return]
 
 

@@ -96,7 +96,7 @@ def from_torch(
             others of their batch while learning, those of other areas too, and running statistics follow;
             ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.
             Every sample is then independent of the others, and there are fewer layers: for trained models and small
-            batches. Norms that a model keeps from training mode go by running statistics in both cases.
+            batches. Norms that a model keeps out of training mode use running statistics in both cases.
 
     Returns:
         A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels

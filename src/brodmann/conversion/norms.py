@@ -20,7 +20,7 @@ class ScaledNorm(nn.Module):
     """``y = g (x - mean) / sqrt(variance + eps) + b``, or ``y = g x / rms``: one of `NORMS` as an operation of x, g, b.
 
     The error below is that of the norm, of ``g e``: a unit knows its own factor, and no weight of another layer is
-    transported. PyTorch has one kernel for all three derivatives; a norm without weights, and an `affine` behind it,
+    transported. PyTorch has one kernel for all three derivatives; a norm without weights, and an `affine` after it,
     would go through the values five times more.
     """
 

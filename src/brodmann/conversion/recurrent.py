@@ -142,7 +142,7 @@ class RecurrentCell(nn.Module):
     """As `nn.RNNCell`, `nn.GRUCell` and `nn.LSTMCell`: one step, whose two maps may stand in a network many times."""
 
     def __init__(self, plain: Any, behind: str = "") -> None:
-        """Takes the weights of a cell, whose names may have something behind them."""
+        """Takes the weights of a cell, whose names may have a suffix."""
         super().__init__()
         self.input_size, self.hidden_size = plain.input_size, plain.hidden_size
         self.inputs, self.states = (_map_of(plain, f"{which}{behind}") for which in ("ih", "hh"))

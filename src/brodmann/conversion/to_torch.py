@@ -53,7 +53,7 @@ def to_torch(
         shape: As given to ``from_torch``.
 
     Returns:
-        The copy, in the mode, on the device and in the kind of numbers of the model.
+        The copy, in the mode, on the device and in the dtype of the model.
 
     Raises:
         BrodmannError: The network has several areas, whose maps are not one, is of another form than the model, as

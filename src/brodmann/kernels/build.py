@@ -130,7 +130,7 @@ def compiled(source: Path, compiler: str) -> Path:
     """Returns the shared library of a C++ file, after compiling it where the cache has no whole one.
 
     The file may include the headers of the kernels. The library's name holds what it was made of and its own digest:
-    one that a full disk or a power loss has cut short would kill whoever loads it, and is compiled anew.
+    one that a full disk or a power loss has cut short would crash the process that loads it, and is compiled again.
 
     Raises:
         subprocess.SubprocessError: The compiler failed.

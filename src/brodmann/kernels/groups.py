@@ -83,7 +83,7 @@ class Groups:
 
     @property
     def whole(self) -> Groups:
-        """The same rows, all in area 0: for what every sample uses."""
+        """The groups with all rows in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)
 
     def resized(self, rows: int) -> Groups:

@@ -64,7 +64,7 @@ class Constant(Gathering):
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
-        """Returns the tensor: whoever reads it is done before it moves."""
+        """Returns the tensor: its readers are done before it moves."""
         return self.value, None
 
     @unrecorded

@@ -48,7 +48,7 @@ class Graph(Container):
         Args:
             nodes: Name -> layer or operation, or the name of a node before it whose layer it takes too, then the names
                 of what it reads, ``"input"`` for what comes to the graph. Layers read one value, a `TiedProduct` its
-                weights behind that, a `Product` what else its operation takes. An operation without parameters takes as
+                weights after that, a `Product` what else its operation takes. An operation without parameters takes as
                 many tensors as it reads, see `Local`. A layer that reads nothing, see `Constant` and `TiedWeights`, may
                 stand for a tensor of its own.
             inputs: Names of what comes to the graph. Several inputs come as a tuple in this order, or as a dictionary

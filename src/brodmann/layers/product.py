@@ -47,8 +47,8 @@ class Product(Weights):
         Args:
             operation: f, of an input (samples, ...) and weights, such as ``partial(torch.conv2d, groups=4)``. It must
                 be linear in each of the two, which is not checked, and treat every sample alone. In a `Graph` it may
-                take further tensors behind them, which its node reads behind the input, and through which no error
-                goes: such as which of several weights each row goes to.
+                take further tensors after them, which its node reads after the input, and through which no error goes:
+                such as which of several weights each row goes to.
             weight: W as it starts, (out, ...), of at least two dimensions. Feedback paths take it as a matrix (out,
                 in), all dimensions but the first flattened. B starts at the scale of W; fixed random and sign-symmetric
                 feedback have that of weights of standard deviation ``1 / sqrt(in)`` instead.

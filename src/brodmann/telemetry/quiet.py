@@ -16,7 +16,7 @@ from ..watching import watched
 
 @contextmanager
 def quiet_copy(network: Network) -> Iterator[Network]:
-    """Yields a copy for steps at a rate of 0, whose inference is what they learn from; generators stay as they were.
+    """Yields a copy for steps at rate 0, whose inference computes as learning does; generators stay as they were.
 
     It draws nothing, has no clip, and normalises by the batch at inference too.
     """

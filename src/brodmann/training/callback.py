@@ -1,4 +1,4 @@
-"""What a training tells those who watch it."""
+"""Callbacks: what a training reports to its observers."""
 
 from __future__ import annotations
 

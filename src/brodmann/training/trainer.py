@@ -298,7 +298,7 @@ class Trainer:
         return loss
 
     def _next(self, made: Iterator[Batch]) -> Batch:
-        """Returns the next batch; where a signal to all processes ended its worker, the training stops as for any."""
+        """Returns the next batch; where a signal to all processes ended its worker, the training stops as usual."""
         try:
             return next(made)
         except RuntimeError:

@@ -115,7 +115,7 @@ def _is_plan(content: Any) -> bool:
 
 @contextmanager
 def _said_of(folder: Path) -> Iterator[None]:
-    """Turns errors of computing with what rows hold into one that says that the rows are damaged."""
+    """Reports errors from computing with rows as damaged rows."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError) as error:
