@@ -260,8 +260,8 @@ def convnet(
     much as that of a dense network on as many rows, and the patches take ``size^2`` times the memory of their images.
 
     Args:
-        shape: Shape of an image, (channels, height, width); samples come as images or flat in this order, (batch,
-            channels * height * width), as data sets of this package do.
+        shape: Shape of an image, (channels, height, width); samples come as images or flat in this order,
+            (batch, channels * height * width), as data sets of this package do.
         outputs: Classes, or targets of a regression.
         channels: Channels of each convolution. Default 32 and 64.
         size: Height and width of a patch; images are padded by half of it, so that odd sizes keep theirs. Default 3.

@@ -62,8 +62,8 @@ class Answering(fx.Tracer):
     Each question is put to the network's own values for all samples and for two of them. Where both give the same
     answer, the question is about what comes to the network and not about how many samples; the graph then holds for
     samples of that shape. A size made from the number of samples must have the same answer for `MANY`, too. For a
-    single sample it need not: whether the network does the same with it, as with `if len(x) != 1: mask =
-    mask.expand(len(x), -1)`, is another question, see `same_alone`.
+    single sample it need not: whether the network does the same with it, as with
+    `if len(x) != 1: mask = mask.expand(len(x), -1)`, is another question, see `same_alone`.
 
     So `if x.dim() == 3` is answered. Refused are `if x.max() > 1`, which asks for numbers; `range(len(x[x > 0]))`,
     whose size numbers decide; and `int(len(x) / 2)`, which counts samples.

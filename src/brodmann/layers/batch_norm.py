@@ -41,9 +41,10 @@ class BatchNorm(Layer):
 
     While learning ``m`` and ``v`` are mean and variance of the feature in the batch, over all dimensions but the last,
     and the running ones follow: ``M <- (1 - momentum) M + momentum m``, ``V`` likewise by the variance over one value
-    less. At inference ``M`` and ``V`` are used, so that every sample is independent of the others. With ``n = (x - m) /
-    sqrt(v + eps)`` the errors are ``sum n e`` of g, ``sum e`` of b, and below ``(g e - mean(g e) - n mean(g e n)) /
-    sqrt(v + eps)``: a unit knows its own factor, and no weight of another layer is transported.
+    less. At inference ``M`` and ``V`` are used, so that every sample is independent of the others. With
+    ``n = (x - m) / sqrt(v + eps)`` the errors are ``sum n e`` of g, ``sum e`` of b, and below
+    ``(g e - mean(g e) - n mean(g e n)) / sqrt(v + eps)``: a unit knows its own factor, and no weight of another layer
+    is transported.
 
     While learning, it is the only layer in which what a sample does depends on the others, those of other areas too;
     weights of samples do not count. Features that come with a single value have no variance: they are normalised by

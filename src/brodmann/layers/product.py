@@ -49,9 +49,9 @@ class Product(Weights):
                 be linear in each of the two, which is not checked, and treat every sample alone. In a `Graph` it may
                 take further tensors after them, which its node reads after the input, and through which no error goes:
                 such as which of several weights each row goes to.
-            weight: W as it starts, (out, ...), of at least two dimensions. Feedback paths take it as a matrix (out,
-                in), all dimensions but the first flattened. B starts at the scale of W; fixed random and sign-symmetric
-                feedback have that of weights of standard deviation ``1 / sqrt(in)`` instead.
+            weight: W as it starts, (out, ...), of at least two dimensions. Feedback paths take it as a matrix
+                (out, in), all dimensions but the first flattened. B starts at the scale of W; fixed random and
+                sign-symmetric feedback have that of weights of standard deviation ``1 / sqrt(in)`` instead.
             feedback: Its way down, as for `AreaLinear`, if errors go down by one matrix, which stays or moves as W
                 does. None where nothing below learns.
             update: Rule that moves W. Default plain SGD. Under `RLS`, which asks for rows of inputs, W stays.

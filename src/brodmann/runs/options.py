@@ -104,8 +104,7 @@ class RunOptions:
     lr_shared: float = 1.0
     """Multiple of the learning rate for the shared part."""
     lr_areas: float | None = None
-    """Multiple of the learning rate for the areas (default: 0.1 under Adam or Muon with a learned shared part, else
-    1)."""
+    """Multiple of the learning rate for areas (default: 0.1 with Adam or Muon beside a learned shared part, else 1)."""
     lr_projection: float = 1.0
     """Multiple of the learning rate for the router's projection."""
     lr_feedback: float = 1.0

@@ -151,8 +151,7 @@ class StreamingDiscriminant:
     """
 
     RIDGE = 1e-2
-    """Ridge, in units of the mean variance of the features within a class: keeps the inverse finite, too small to
-    matter."""
+    """Ridge, in units of the features' mean variance within a class: keeps the inverse finite, too small to matter."""
 
     def __init__(self, features: int, outputs: int, *, width: int = 1024) -> None:
         """Draws ``width`` features, by default 1024, from torch's global generator."""

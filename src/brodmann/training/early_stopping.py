@@ -19,8 +19,7 @@ from .schedule import Schedule
 Row = dict[str, Any]
 """Metrics of an epoch."""
 Standing = tuple[float, float]
-"""A score, larger is better, and minus the validation loss, which decides between equal scores, as ten samples often
-give."""
+"""A score, larger is better, and minus the validation loss, which decides ties, as ten samples often give."""
 
 
 def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:

@@ -19,8 +19,8 @@ class Factors:
 
     Attributes:
         delta: Gradient with respect to what the weight computes, (rows, out).
-        x: What the weight was applied to, (rows, in); None for a bias, and where ``delta`` is the gradient itself, (1,
-            ...), as for a `Product`.
+        x: What the weight was applied to, (rows, in); None for a bias, and where ``delta`` is the gradient itself,
+            (1, ...), as for a `Product`.
     """
 
     delta: Tensor
@@ -41,8 +41,7 @@ class Factors:
 
 
 LEARNING_RATE = 3e-3
-"""Used where neither a caller nor a rule says otherwise: with Adam better than 1e-3 on validation parts,
-docs/results.md."""
+"""Used where neither caller nor rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
 
 
 @dataclass(frozen=True)
