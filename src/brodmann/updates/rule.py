@@ -41,7 +41,7 @@ class Factors:
 
 
 LEARNING_RATE = 3e-3
-"""Used where neither caller nor rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
+"""Where neither caller nor rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
 
 
 @dataclass(frozen=True)
