@@ -20,28 +20,31 @@ exactly 0 does not stop it: in a narrow layer, or for equal samples, all units m
 
 
 class Watch:
-    """Collects the norm of the error at every layer during one step."""
+    """Collects the norm of the error at every layer during one step.
+
+    Of a network of several outputs no error is that of all.
+    """
 
     def __init__(self) -> None:
         """Starts with nothing seen."""
         self.norms: list[tuple[Any, float]] = []
-        self.several = False
-        """Whether the network has several outputs, none of whose errors is that of all."""
 
     def observe(self, layer: Any, error: Tensor) -> None:
         """Notes the error that arrives at a layer."""
         # The squares of what has vanished are 0 in float32.
         self.norms.append((layer, float(error.norm()) or float(error.abs().sum())))
 
-    @property
-    def silent(self) -> bool:
-        """Whether an error left the output, but none of it arrived at any layer below the top one."""
-        if self.several:
+    def silent(self, output: Any) -> bool:
+        """Whether an error left the one output, and nothing of it arrived at any layer below the uppermost."""
+        if not isinstance(output, Tensor):
             return False
         return len(self.norms) > 1 and self.norms[0][1] > 0 and not any(norm for _, norm in self.norms[1:])
 
-    def check(self, network: Any) -> None:
-        """Raises where an error is not finite, or far from the first, the output error, or a router is not finite."""
+    def check(self, network: Any, output: Any) -> None:
+        """Raises where an error is not finite, or far from that of the output, which comes first, or a router is lost.
+
+        That of several outputs is taken for the largest of all.
+        """
         for name, part in network.named_modules():
             # Its choices stay valid, all of one cell, so that the loss does not show it.
             if isinstance(part, Router) and not torch.isfinite(part.projection.value).all():
@@ -50,7 +53,7 @@ class Watch:
                 )
         if not self.norms:
             return
-        top = max(norm for _, norm in self.norms) if self.several else self.norms[0][1]
+        top = self.norms[0][1] if isinstance(output, Tensor) else max(norm for _, norm in self.norms)
         for layer, norm in self.norms:
             if not math.isfinite(norm):
                 problem = f"is {norm}"

@@ -5,18 +5,17 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import BrodmannError
 from .computation import Step
-from .counterparts import MAPS
 from .followed import said
+from .maps import MAPS
 from .norms import NORMS
 
 WHOLE = (
@@ -72,14 +71,8 @@ def check_convertible(model: Any) -> None:
     if any(owners[id(held)] > 1 for part in attention for held in part.parameters()):
         raise tied_error()
     for layer in (part for part in model.modules() if isinstance(part, MAPS)):
-        weight = layer.weight
-        if not weight.is_floating_point():
+        if not layer.weight.is_floating_point():
             raise BrodmannError(f"{said(layer)} cannot be converted: it has no real weights.")
-        if not _maps_alike(layer):
-            raise BrodmannError(
-                f"{said(layer)} cannot be converted: {type(layer).__name__} has a forward of its own, which does "
-                "something else."
-            )
     for part in model.modules():
         of_gradients = (part._backward_hooks, part._backward_pre_hooks)
         of_weights = (held._backward_hooks for held in part._parameters.values() if held is not None)
@@ -92,42 +85,6 @@ def _loses_hooks(part: nn.Module) -> bool:
     """Whether a module becomes one step, or others that would not call its hooks."""
     of_torch = type(part).__module__.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(part, nn.Sequential)
     return of_torch or isinstance(part, WHOLE)
-
-
-def _maps_alike(layer: Any) -> bool:
-    """Whether a map has no forward of its own, or one that returns what PyTorch's of its kind does, learning or not."""
-    forward: Any = next(kind.forward for kind in MAPS if isinstance(layer, kind))
-    if getattr(layer.forward, "__func__", None) is forward:
-        return True
-    if {name for name, _ in layer.named_parameters()} - {"weight", "bias"} or any(True for _ in layer.buffers()):
-        return False
-    if isinstance(layer, nn.Linear):
-        sizes = [5, layer.in_features]
-    else:
-        windows = zip(layer.kernel_size, layer.dilation, strict=True)
-        sizes = [layer.in_channels, *(2 + step * size for size, step in windows)]
-    with torch.random.fork_rng(devices=[]):
-        x = torch.randn(3, *sizes).to(layer.weight)
-        try:
-            return all(_learn_alike(deepcopy(layer).train(mode), forward, x) for mode in (False, True))
-        except Exception:  # from whatever it does with random numbers
-            return False
-
-
-@torch.enable_grad()
-def _learn_alike(layer: Any, forward: Any, x: Tensor) -> bool:
-    """Whether a map returns the same as a function of it, and has the same derivatives."""
-    leaves = [x.clone().requires_grad_(), *layer.requires_grad_().parameters()]
-    found = []
-    for y in (layer(leaves[0]), forward(layer, leaves[0])):
-        found.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
-    return all(torch.allclose(one, other) for one, other in zip(*found, strict=True))
-
-
-def numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Returns the dtype that a network's body computes in, and the network's device."""
-    first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
-    return torch.promote_types(first.dtype, torch.get_default_dtype()), first.device
 
 
 def warn_of_new_norms(model: nn.Module) -> None:

@@ -42,6 +42,8 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
         _check_views(graph, found, writing)
     # Nothing is written into numbers: `n += 1` makes another one.
     numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
+    # Through which no error goes down.
+    whole = {node for node, value in values.items() if isinstance(value, Tensor) and not value.is_floating_point()}
     order = {node: place for place, node in enumerate(graph.nodes)}
     for part in root.modules():
         if getattr(part, "inplace", False):
@@ -49,7 +51,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
     for node in writing:
         returns = _make_functional(node) or node.op == "call_module"
         written = node.all_input_nodes[0]
-        if WITHOUT_ERROR in node.meta and WITHOUT_ERROR not in written.meta and written not in numbers:
+        if WITHOUT_ERROR in node.meta and WITHOUT_ERROR not in written.meta and written not in numbers | whole:
             raise BrodmannError(
                 f"{name_of(node)} cannot be converted: it writes under torch.no_grad() into what errors go down "
                 "through. Write x + (f(x) - x).detach() instead."

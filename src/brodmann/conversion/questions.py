@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dis
 import functools
 import inspect
 import operator
@@ -13,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import UnionType
+from types import FrameType, UnionType
 from typing import Any, TypeVar, get_args
 
 import numpy
@@ -131,7 +132,10 @@ class Answering(fx.Tracer):
         return _Proxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Answers `if`, `while`, `and`, `assert`."""
+        """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it decides nothing but to go on."""
+        if _is_asserted(sys._getframe(2)):  # behind `Proxy.__bool__`
+            self._follow()
+            return bool(self._walks[obj.node])
         return bool(self.answer(obj.node, bool))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -262,10 +266,14 @@ def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[A
 
 
 @contextmanager
-def asking_for_tensors(is_tensor: Callable[[fx.Node], bool]) -> Iterator[None]:
+def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable[[], bool]) -> Iterator[None]:
     """Lets a network ask by `isinstance` whether the value of a proxy is a tensor, and what a twin stands for.
 
-    PyTorch itself gets the usual answer: else it would take a proxy for a tensor.
+    PyTorch is answered as ever: it would take a proxy for a tensor.
+
+    Args:
+        is_tensor: Answers whether the value of a node is one.
+        is_followed: Answers a network that asks whether a value is a proxy, to do something else while it is followed.
     """
     before = isinstance
 
@@ -273,11 +281,11 @@ def asking_for_tensors(is_tensor: Callable[[fx.Node], bool]) -> Iterator[None]:
         return str(sys._getframe(2).f_globals.get("__name__")).split(".")[0] not in ("torch", "brodmann")
 
     def asked(value: Any, kinds: Any) -> bool:
-        if before(value, kinds):
-            return True
-        module, proxy = before(value, nn.Module), before(value, fx.Proxy)
-        if not (module or proxy) or not by_network():
-            return False
+        found, module, proxy = before(value, kinds), before(value, nn.Module), before(value, fx.Proxy)
+        if not (module or proxy) or (found and module) or not by_network():
+            return found
+        if found:
+            return is_followed()
         named = tuple(_kinds_of(kinds, before))
         if module:
             return issubclass(getattr(value, STANDS_FOR, type(value)), named)
@@ -288,6 +296,15 @@ def asking_for_tensors(is_tensor: Callable[[fx.Node], bool]) -> Iterator[None]:
 
     with _replaced(builtins, {"isinstance": asked}), _replaced(torch, {"is_tensor": asked_for_tensor}):
         yield
+
+
+def _is_asserted(frame: FrameType) -> bool:
+    """Whether what a frame asks next is the whole question of an `assert`."""
+    between = ("TO_BOOL", "CACHE", "NOT_TAKEN", "EXTENDED_ARG")
+    asked = (one for one in dis.get_instructions(frame.f_code) if one.offset >= frame.f_lasti)
+    following = [one for one in asked if one.opname not in between]
+    behind_jump = following[1:2]
+    return any(one.opname == "LOAD_ASSERTION_ERROR" or one.argval is AssertionError for one in behind_jump)
 
 
 def _as_written(compiled: Any, *args: Any, **kwargs: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import torch
@@ -13,13 +13,50 @@ from torch import Tensor, nn
 from ..checks import check_whole
 from ..errors import BrodmannError
 from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
+from .convertible import check_convertible
 
 PROBES = 11
 """How many samples go through model and body, to see what comes to each layer and that both return the same: a number
 that no other dimension is likely to have."""
 
 
-def samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
+class Shown(NamedTuple):
+    """A network, and what it is followed with.
+
+    Attributes:
+        model: The network, as it was before `torch.compile` wrapped it.
+        sample: A few samples (samples, ...), or several such tensors.
+        kind: Kind of number that its body computes in.
+        device: Where it lies.
+    """
+
+    model: Any
+    sample: Any
+    kind: torch.dtype
+    device: torch.device
+
+
+def shown(model: Any, shape: Any) -> Shown:
+    """Returns a network, once checked, with samples that were given, or of a shape.
+
+    Raises:
+        BrodmannError: The network cannot be converted, or does not take such samples.
+    """
+    model = getattr(model, "_orig_mod", model)
+    check_convertible(model)
+    kind, device = _numbers_of(model)
+    sample = _samples_for(model, shape, kind)
+    _check_arguments(model, sample)
+    return Shown(model, sample, kind, device)
+
+
+def _numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Returns the kind of number that a network's body computes in, and where the network lies."""
+    first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
+    return torch.promote_types(first.dtype, torch.get_default_dtype()), first.device
+
+
+def _samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
     """Returns a few samples: those given, or random ones of a shape, or of what a model's first layer takes.
 
     Returns several tensors where several samples or shapes are given.
@@ -70,7 +107,7 @@ def _expected_samples(came: Tensor) -> BrodmannError:
     return BrodmannError(f"Expected a few samples, (samples, ...), got a tensor of shape {tuple(came.shape)}.")
 
 
-def check_arguments(model: nn.Module, sample: Several) -> None:
+def _check_arguments(model: nn.Module, sample: Several) -> None:
     """Raises where a model takes more, fewer or other arguments than come."""
     asked = inspect.signature(model.forward)
     try:

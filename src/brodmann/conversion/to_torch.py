@@ -20,9 +20,8 @@ from ..several import Several
 from ..updates import SGD
 from .body import body_of
 from .computation import Computation, tensors_of
-from .convertible import check_convertible, numbers_of
 from .equality import answers_of, same_outputs
-from .samples import check_arguments, samples_for
+from .samples import shown
 from .steps import computed_by
 from .tracing import exclusively
 
@@ -63,12 +62,8 @@ def to_torch(
     body = network if isinstance(network, Layer) else getattr(network, "body", None)
     if not isinstance(body, Layer):
         raise BrodmannError(f"Expected a Network, or a body of layers, got {type(network).__name__}.")
-    model = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
-    check_convertible(model)
     learned = list(_numbers(body))
-    kind, _ = numbers_of(model)
-    sample = samples_for(model, shape, kind)
-    check_arguments(model, sample)
+    model, sample, kind, _ = shown(model, shape)
     copy, plain = deepcopy(model), deepcopy(model).to("cpu", kind).eval()
     with torch.random.fork_rng(devices=[]):  # nothing is trained here, and a training may go on
         computation = computed_by(model, sample, kind)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
@@ -26,8 +25,9 @@ from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, parts_of, reads_numbers
 from .in_place import leave_out_writing
+from .maps import MAPS, maps_alike
 from .provenance import reached
-from .questions import Answering, asking_for_tensors, place_of
+from .questions import Answering, asking_for_kinds, place_of
 from .recurrent import Cells, NeedsUnrollingError, Recurrence
 from .ties import write_out_tied
 from .training_mode import TRAINING, keep_from_training, leave_out_dropouts, modules_that_differ, taking_one_tensor
@@ -128,18 +128,27 @@ class _StopsAtMaps(fx.Tracer):
 
     others: Collection[str] = ()
     """Names of further modules at which it stops."""
+    shows_itself = False
+    """Whether a network that asks is told that it is followed."""
+    was_asked = False
+    """Whether it asked."""
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        with asking_for_tensors(self.is_tensor):
+        with asking_for_kinds(self.is_tensor, self._is_followed):
             return super().trace(root, concrete_args)
+
+    def _is_followed(self) -> bool:
+        self.was_asked = True
+        return self.shows_itself
 
     def is_tensor(self, node: fx.Node) -> bool:
         """Raises, since there are no values yet by which to answer."""
         raise fx.proxy.TraceError("isinstance(x, Tensor) asks what a value is")
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        stops = isinstance(m, nn.Linear | _ConvNd | Recurrence) or module_qualified_name in self.others
-        return stops or super().is_leaf_module(m, module_qualified_name)
+        of_its_own = isinstance(m, MAPS) and not maps_alike(m)
+        stops = isinstance(m, (*MAPS, Recurrence)) or module_qualified_name in self.others
+        return not of_its_own and (stops or super().is_leaf_module(m, module_qualified_name))
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -215,20 +224,32 @@ def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
 
 
 def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
+    """Returns what a network does when nobody follows it, or else what it does where it is told that somebody does."""
+    failures: list[Exception] = []
     answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
-    for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True)):
-        tracer = of_a_kind()
-        tracer.others = whole
-        try:
-            with _unchanged(root), whole_functions():
-                graph = tracer.trace(root)
-            if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
-                _check_alone(root, rows_of(sample, slice(1)), graph, tracer)
-            return graph
-        except (BrodmannError, NeedsUnrollingError):
-            raise
-        except Exception as error:  # of the user's own code, which meets proxies instead of tensors
-            failure = error
+    for shows_itself in (False, True):
+        for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True)):
+            tracer = of_a_kind()
+            tracer.others, tracer.shows_itself = whole, shows_itself
+            try:
+                with _unchanged(root), whole_functions():
+                    graph = tracer.trace(root)
+                if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
+                    _check_alone(root, rows_of(sample, slice(1)), graph, tracer)
+                return graph
+            except NeedsUnrollingError:
+                raise
+            except BrodmannError as error:
+                failure: Exception = error
+                break
+            except Exception as error:  # of the user's own code, which meets proxies instead of tensors
+                failure = error
+        failures.append(failure)
+        if not tracer.was_asked:
+            break
+    failure = failures[0]
+    if isinstance(failure, BrodmannError):
+        raise failure
     told = one_line(failure)
     instead = "Compose its layers by brodmann.Sequential, Residual and Graph."
     if "'indices'" in told:
@@ -242,7 +263,7 @@ def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.G
 def _check_alone(root: Root, sample: Several, graph: fx.Graph, several: _Answers) -> None:
     """Raises where a graph that was made for several samples does for one what the network would not do."""
     tracer = _Answers(sample, alone=True, constants=several.constants)
-    tracer.others = several.others
+    tracer.others, tracer.shows_itself = several.others, several.shows_itself
     try:
         with _unchanged(root), whole_functions():
             alone = tracer.trace(root)

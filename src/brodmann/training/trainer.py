@@ -292,9 +292,8 @@ class Trainer:
             progress.score_sum += right
             progress.scored += counted
         if watch is not None:
-            watch.several = not isinstance(output, Tensor)
-            watch.check(self.network)
-            self._tell_of_silence(watch.silent)
+            watch.check(self.network, output)
+            self._tell_of_silence(watch.silent(output))
         return loss
 
     def _next(self, made: Iterator[Batch]) -> Batch:
