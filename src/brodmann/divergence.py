@@ -22,7 +22,7 @@ exactly 0 does not stop it: in a narrow layer, or for equal samples, all units m
 class Watch:
     """Collects the norm of the error at every layer during one step.
 
-    Of a network of several outputs no error is that of all.
+    Where a network has several outputs, no single error is that of all.
     """
 
     def __init__(self) -> None:
@@ -35,15 +35,15 @@ class Watch:
         self.norms.append((layer, float(error.norm()) or float(error.abs().sum())))
 
     def silent(self, output: Any) -> bool:
-        """Whether an error left the one output, and nothing of it arrived at any layer below the uppermost."""
+        """Whether an error left a single output, but none of it arrived at any layer below the top one."""
         if not isinstance(output, Tensor):
             return False
         return len(self.norms) > 1 and self.norms[0][1] > 0 and not any(norm for _, norm in self.norms[1:])
 
     def check(self, network: Any, output: Any) -> None:
-        """Raises where an error is not finite, or far from that of the output, which comes first, or a router is lost.
+        """Raises where an error is not finite, or far from the first, the output error, or a router is not finite.
 
-        That of several outputs is taken for the largest of all.
+        Where there are several outputs, the largest of all errors stands for it.
         """
         for name, part in network.named_modules():
             # Its choices stay valid, all of one cell, so that the loss does not show it.

@@ -66,20 +66,20 @@ def from_torch(
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: A network whose ``forward`` takes and returns tensors of samples, one or several, and does not depend on
-            the numbers of a sample, nor on how many samples come. Several come as its arguments, and go as a tuple or a
-            dictionary. It is followed as at inference: what it does only while training is left out, but for what
-            modules without parameters and `F.dropout` draw. What it asks of sizes, such as ``if x.dim() == 3`` or
-            ``for step in range(x.shape[1])``, is answered for the ``shape``. Where answers do not hold for sequences of
-            other lengths, as in that loop, the body refuses those. What it asserts of numbers is asked of the samples
-            here, and no more. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps
-            values of `torch.fx`.
-        shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
-            (samples, ...), where they are whole numbers, such as tokens: at least two, since one alone does not tell
-            how rows lie, and a matrix outside of an `nn.Linear` becomes a `Product` then. Of a network of several
-            inputs a tuple of shapes or of samples, for its arguments in their order; or a dictionary of samples, whose
-            names are those of its arguments. The body takes the same. Default None: what the model's first layer
-            takes, if that is an `nn.Linear`. Images may also come flat.
+        model: A network whose ``forward`` takes and returns tensors of samples, one or several, and does the same
+            whatever the numbers in a sample and however many samples come. Several inputs are its arguments; several
+            outputs are a tuple or a dictionary. It is followed as at inference: what it does only while training is
+            left out, except for what modules without parameters and `F.dropout` draw. What it asks about sizes, such as
+            ``if x.dim() == 3`` or ``for step in range(x.shape[1])``, is answered for the ``shape``. Where answers do
+            not hold for sequences of other lengths, as in that loop, the body refuses those. What it asserts about
+            numbers is checked here, with the samples, and not again. What it stores outside of its modules meanwhile,
+            such as in a global dictionary, still holds values of `torch.fx` afterwards.
+        shape: Shape of a sample, (features,), (steps, features), or (channels, height, width); or a few samples
+            themselves, (samples, ...), where they are whole numbers, such as tokens: at least two, since a single one
+            does not show how rows lie, so that a matrix outside of an `nn.Linear` would become a `Product`. For a
+            network of several inputs, a tuple of shapes or of samples, in the order of its arguments; or a dictionary
+            of samples by the names of its arguments. The body takes the same. Default None: what the model's first
+            layer takes, if that is an `nn.Linear`. Images may also come flat.
         areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
             ``router`` and ``storage``.
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights start as copies of the

@@ -42,7 +42,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
         _check_views(graph, found, writing)
     # Nothing is written into numbers: `n += 1` makes another one.
     numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
-    # Through which no error goes down.
+    # No error goes down through these.
     whole = {node for node, value in values.items() if isinstance(value, Tensor) and not value.is_floating_point()}
     order = {node: place for place, node in enumerate(graph.nodes)}
     for part in root.modules():

@@ -132,8 +132,8 @@ class Answering(fx.Tracer):
         return _Proxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it decides nothing but to go on."""
-        if _is_asserted(sys._getframe(2)):  # behind `Proxy.__bool__`
+        """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it only decides whether to go on."""
+        if _is_asserted(sys._getframe(2)):  # the caller of `Proxy.__bool__`
             self._follow()
             return bool(self._walks[obj.node])
         return bool(self.answer(obj.node, bool))
@@ -269,7 +269,7 @@ def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[A
 def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable[[], bool]) -> Iterator[None]:
     """Lets a network ask by `isinstance` whether the value of a proxy is a tensor, and what a twin stands for.
 
-    PyTorch is answered as ever: it would take a proxy for a tensor.
+    PyTorch itself gets the usual answer: else it would take a proxy for a tensor.
 
     Args:
         is_tensor: Answers whether the value of a node is one.

@@ -26,7 +26,7 @@ class Shown(NamedTuple):
     Attributes:
         model: The network, as it was before `torch.compile` wrapped it.
         sample: A few samples (samples, ...), or several such tensors.
-        kind: Kind of number that its body computes in.
+        kind: Dtype that its body computes in.
         device: Where it lies.
     """
 
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
 
 def shown(model: Any, shape: Any) -> Shown:
-    """Returns a network, once checked, with samples that were given, or of a shape.
+    """Returns a network, once checked, with the samples that were given, or samples of a shape.
 
     Raises:
         BrodmannError: The network cannot be converted, or does not take such samples.
@@ -51,7 +51,7 @@ def shown(model: Any, shape: Any) -> Shown:
 
 
 def _numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Returns the kind of number that a network's body computes in, and where the network lies."""
+    """Returns the dtype that a network's body computes in, and the network's device."""
     first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     return torch.promote_types(first.dtype, torch.get_default_dtype()), first.device
 

@@ -129,9 +129,9 @@ class _StopsAtMaps(fx.Tracer):
     others: Collection[str] = ()
     """Names of further modules at which it stops."""
     shows_itself = False
-    """Whether a network that asks is told that it is followed."""
+    """Whether a network that asks whether it is being followed is told so."""
     was_asked = False
-    """Whether it asked."""
+    """Whether the network asked."""
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         with asking_for_kinds(self.is_tensor, self._is_followed):
@@ -224,7 +224,7 @@ def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
 
 
 def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
-    """Returns what a network does when nobody follows it, or else what it does where it is told that somebody does."""
+    """Returns what a network does when it is not followed, or else what it does when it is told that it is."""
     failures: list[Exception] = []
     answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
     for shows_itself in (False, True):
@@ -242,7 +242,7 @@ def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.G
             except BrodmannError as error:
                 failure: Exception = error
                 break
-            except Exception as error:  # of the user's own code, which meets proxies instead of tensors
+            except Exception as error:  # from the user's own code, which meets proxies instead of tensors
                 failure = error
         failures.append(failure)
         if not tracer.was_asked:
