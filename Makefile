@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@$(BIN)/pip install --quiet -e '.[test]'
 	@touch $@
 
-demo: $(READY)  ## Trains on handwritten digits beside backpropagation, draws figures into runs/demo
+demo: $(READY)  ## Trains on handwritten digits alongside a backpropagation twin, draws figures into runs/demo
 	$(BIN)/brodmann train digits --compare --overwrite --epochs 30 --out runs/demo
 
 test: $(READY)  ## Runs the default tests

@@ -1,4 +1,4 @@
-"""Backpropagation by PyTorch autograd and torch.optim: the baseline beside which every result stands."""
+"""Backpropagation by PyTorch autograd and torch.optim: the baseline that every result is compared with."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class _Block(nn.Module):
 class Backpropagation(HoldsLoss):
     """The twin of `mlp`, `residual_mlp` or `convnet`, trained by autograd, without areas.
 
-    Every map starts at full size, the readout too, which the builders start at a tenth: backpropagation gains nothing
-    by that (docs/log.md).
+    Every map starts at full size, even the readout, which the builders start at a tenth: backpropagation gains nothing
+    from that (docs/log.md).
     """
 
     recursive = False
-    """As of a `Network` that follows `RLS`: no optimiser here does."""
+    """Whether it learns by recursive least squares, as a `Network` under `RLS` does: never."""
 
     def __init__(
         self,
@@ -74,17 +74,17 @@ class Backpropagation(HoldsLoss):
             dropout: Share of hidden units switched off while learning.
             optimiser: ``"adam"`` (AdamW) or ``"sgd"`` of PyTorch, or another rule of `brodmann.updates.UPDATES` that
                 needs the gradient alone, such as ``"muon"``.
-            momentum: That of SGD; other rules have their own.
-            decay: Decoupled decay of the weights, of the gradient (L2) for SGD.
+            momentum: Momentum of SGD; other rules have their own.
+            decay: Decoupled weight decay; for SGD, L2 decay, added to the gradient.
             readout_only: Whether the hidden layers stay as they were drawn: shows what learning them is worth.
-            shape: Of an image, (channels, height, width), where ``channels`` are given.
-            channels: Of convolutions of 3 x 3 pixels, as the twin of `convnet`; depth and width then do not count.
-                Default None: linear layers alone.
-            loss: As that of a `Network`. Default cross-entropy.
+            shape: Shape of an image, (channels, height, width), where ``channels`` are given.
+            channels: Channels of the 3 x 3 convolutions of a twin of `convnet`; depth and width are then ignored.
+                Default None: linear layers only.
+            loss: As for a `Network`. Default cross-entropy.
 
         Raises:
-            BrodmannError: A size is not a positive whole number, the machine's memory is too small, or the activation
-                or the optimiser is unknown, recursive, or not SGD and a momentum is given.
+            BrodmannError: A size is not a positive whole number, the machine's memory is too small, the activation or
+                the optimiser is unknown, the optimiser is recursive, or a momentum is given without SGD.
         """
         super().__init__()
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
@@ -182,7 +182,7 @@ class Backpropagation(HoldsLoss):
         """Takes back what `learning_state` returned.
 
         Raises:
-            RuntimeError: It is that of another network, or of another optimiser. Nothing was taken then.
+            RuntimeError: The state is that of another network or optimiser. Nothing is loaded then.
         """
         kept = {name.split(".")[-1] for name in state if name.startswith("optimiser.")}
         if not kept <= self._kept:
@@ -207,15 +207,15 @@ class Backpropagation(HoldsLoss):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Kind of number that it computes in."""
+        """Dtype that it computes in."""
         return next(self.parameters()).dtype
 
     def active_parameters(self) -> int:
-        """All of them."""
+        """Counts all parameters."""
         return sum(p.numel() for p in self.parameters())
 
     def total_parameters(self) -> int:
-        """All of them."""
+        """Counts all parameters."""
         return self.active_parameters()
 
     def save(self, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from .errors import BrodmannError, unknown_name
 
 def check_whole(least: int = 1, **settings: Any) -> None:
     """Checks that settings are whole numbers of at least ``least``, given by name; raises a `BrodmannError`."""
-    # No larger than what the system can count to, and some room.
+    # No larger than what the system can count to, with some room to spare.
     _check(
         f"a whole number of at least {least}",
         lambda value: isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) < 2**62,
@@ -63,8 +63,8 @@ def check_settings(kind: str, settings: Any, maker: Callable[..., Any], *, witho
     Args:
         kind: What they are settings of, for the message.
         settings: Name -> value.
-        maker: What takes them; one that takes any is left to check them.
-        without: Its arguments that are none of the settings.
+        maker: What takes them; one that takes any names is left to check them itself.
+        without: Its arguments that are not settings.
 
     Raises:
         BrodmannError: It is no dictionary, or a name is unknown.
@@ -131,7 +131,7 @@ def check_memory(needed: int) -> None:
     """Checks that the bytes that a network holds from the start fit into this machine.
 
     Raises:
-        BrodmannError: It does not. The system would kill the process, or swap for hours.
+        BrodmannError: They do not. The system would kill the process, or swap for hours.
     """
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
@@ -145,7 +145,7 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     """Checks that a map can be applied to an input: x (..., in), weight (..., out, in).
 
     Raises:
-        BrodmannError: The size or the kind of number does not fit. Weights stored as bfloat16 take float32.
+        BrodmannError: The size or the dtype does not fit. Weights stored as bfloat16 take float32.
     """
     if not isinstance(x, Tensor) or x.layout is not torch.strided or x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
         check_tensors(x=x)

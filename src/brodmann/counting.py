@@ -12,8 +12,8 @@ from .routing import Router
 def active_parameters(part: nn.Module) -> int:
     """Counts what a part reads for one sample at inference; its feedback reads nothing then.
 
-    Of an `AreaLinear` that is the merged map, shared and own part in one, or both where the gate multiplies one of
-    them; of a `Router` projection and prototypes.
+    For an `AreaLinear` that is the merged map, shared and own part in one, or both parts where the gate multiplies one
+    of them; for a `Router`, projection and prototypes.
     """
     if isinstance(part, Router):
         return part.projection.value.numel() + part.prototypes.numel()

@@ -15,14 +15,14 @@ from .several import Several, parts_in
 from .watching import watched
 
 EXPLODED, VANISHED = 1e12, 1e-20
-"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. An
-error of exactly 0 does not stop it: of a narrow layer, or for equal samples, all units may happen to be off."""
+"""Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. An error of
+exactly 0 does not stop it: in a narrow layer, or for equal samples, all units may happen to be off."""
 
 
 class Watch:
     """Collects the norm of the error at every layer during one step.
 
-    Of a network of several outputs no error is that of all.
+    Where a network has several outputs, no single error is that of all.
     """
 
     def __init__(self) -> None:
@@ -35,18 +35,18 @@ class Watch:
         self.norms.append((layer, float(error.norm()) or float(error.abs().sum())))
 
     def silent(self, output: Any) -> bool:
-        """Whether an error left the one output, and nothing of it arrived at any layer below the uppermost."""
+        """Whether an error left a single output, but none of it arrived at any layer below the top one."""
         if not isinstance(output, Tensor):
             return False
         return len(self.norms) > 1 and self.norms[0][1] > 0 and not any(norm for _, norm in self.norms[1:])
 
     def check(self, network: Any, output: Any) -> None:
-        """Raises where an error is not finite, or far from that of the output, which comes first, or a router is lost.
+        """Raises where an error is not finite, or far from the first, the output error, or a router is not finite.
 
-        That of several outputs is taken for the largest of all.
+        Where there are several outputs, the largest of all errors stands for it.
         """
         for name, part in network.named_modules():
-            # Its choices stay valid, all of one cell, so that no loss tells.
+            # Its choices stay valid, all of one cell, so that the loss does not show it.
             if isinstance(part, Router) and not torch.isfinite(part.projection.value).all():
                 raise DivergenceError(
                     f"The projection of '{name}' is not finite. Lower the learning rate, or that of the projection."
@@ -92,7 +92,7 @@ def _first_not_finite(network: Any, x: Several) -> str | None:
 
     def look(name: str, _: Any, __: Any, output: Any) -> None:
         numbers = output.gate if isinstance(output, Route | Choice) else output
-        if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # own parts may return anything
+        if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # a user's own parts may return anything
             found.append(name)
 
     parts = network.named_modules()

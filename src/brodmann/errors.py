@@ -15,7 +15,7 @@ class MissingDataError(BrodmannError):
 
 
 class UnknownNameError(BrodmannError):
-    """A name stands in no registry; it may be of a file that was not imported."""
+    """A name is in no registry; it may come from a file that was not imported."""
 
 
 class CheckpointError(BrodmannError):
@@ -31,9 +31,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
 
     Args:
         kind: What the name stands for, such as ``"feedback"``.
-        name: What came.
+        name: The unknown name.
         known: The names that exist.
-        registry: Where users register their own, if they can: told where nothing is near.
+        registry: Where users register their own, if they can: mentioned where no known name is near.
 
     Returns:
         An error to raise; its message lists every known name.

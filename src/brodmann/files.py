@@ -21,7 +21,7 @@ from torch import Tensor
 from .errors import BrodmannError, CheckpointError
 
 LOCK = ".lock"
-"""What `alone_in` holds in a folder."""
+"""File with which `alone_in` locks a folder."""
 
 
 def user_cache() -> Path:
@@ -42,7 +42,7 @@ def expanded(path: str | Path) -> Path:
         BrodmannError: There is no such home.
     """
     if not str(path).startswith("~"):
-        return Path(path)  # of ./~name a path would keep ~name alone
+        return Path(path)  # as a path, ./~name would become ~name
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -54,10 +54,10 @@ def expanded(path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yields a temporary path beside ``path`` and puts it in its place at the end: readers never see a part.
+    """Yields a temporary path beside ``path`` and puts it in its place at the end: readers never see part of a file.
 
-    A link stays one, and what it points to is replaced. Where it is not to be ``durable``, a power cut may leave it
-    empty, and writing takes a tenth of the time.
+    A link stays one, and what it points to is replaced. Unless it is ``durable``, a power cut may leave it empty, but
+    writing takes a tenth of the time.
 
     Raises:
         BrodmannError: The folder cannot be written, the disk is full, or what lies there is no file, such as a device.
@@ -86,9 +86,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Holds a folder, which is made where it is not there, against other processes that ask for it likewise.
+    """Locks a folder, which is made if it is not there, against other processes that lock it in the same way.
 
-    On a file system that knows no locks it holds nothing.
+    On a file system without locks it does nothing.
 
     Raises:
         BrodmannError: Another process holds it, or it cannot be written.
@@ -113,7 +113,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def staying(folder: Path) -> Iterator[Callable[[], None]]:
     """Makes a folder where there is none, and yields a check that raises once it is no longer in its place.
 
-    Writing there would else make a new one, with a part of what belongs into it.
+    Writing there would otherwise make a new one, with only a part of what belongs in it.
 
     Raises:
         BrodmannError: It cannot be made or read; from the check: it was deleted, moved or replaced.
@@ -137,7 +137,7 @@ def staying(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def as_json(value: Any) -> Any:
-    """Returns what a file of JSON gives back of a value, numbers of NumPy's as Python's, tuples as lists.
+    """Returns a value as a JSON file gives it back, NumPy's numbers as Python's, tuples as lists.
 
     Raises:
         TypeError: It holds what JSON cannot.
@@ -146,7 +146,7 @@ def as_json(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a number of NumPy's as one of Python's: for JSON, which knows no other.
+    """Returns a NumPy number as one of Python's, for JSON, which knows no others.
 
     Raises:
         TypeError: It is anything else, as `json.dumps` expects of what it calls.
@@ -162,7 +162,7 @@ def contents(folder: Path) -> list[Path]:
 
 
 def empty(folder: Path) -> None:
-    """Removes everything inside a folder but its lock.
+    """Removes everything inside a folder except its lock.
 
     The folder stays itself: somebody may stand in it, or reach it through a link.
     """
@@ -241,7 +241,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: expected a file written by brodmann.")
     try:
-        path.open("rb").close()  # the library below says less of why it cannot
+        path.open("rb").close()  # the library below says less about why it cannot
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from None
     try:

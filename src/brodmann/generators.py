@@ -1,4 +1,4 @@
-"""PyTorch's own generators, which all threads share: one at a time draws from them what a seed says."""
+"""PyTorch's own generators, which all threads share: one thread at a time draws from them, as a seed decides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _alone = threading.RLock()
 
 
 def _renew() -> None:
-    """Gives a forked process a lock of its own: the thread that held the inherited one is not there to leave it."""
+    """Gives a forked process a lock of its own: the thread that held the inherited one is not there to release it."""
     global _alone
     _alone = threading.RLock()
 
@@ -26,24 +26,24 @@ if hasattr(os, "register_at_fork"):
 
 
 class Draws:
-    """A random stream that starts at a seed, or where the generators stand, and can go on later.
+    """A random stream that starts from a seed, or where the generators stand, and can be continued later.
 
-    It is that of the processor and of a device with a generator of its own.
+    It covers the CPU's generator and that of a device that has its own.
 
     Attributes:
-        seed: Where they begin.
-        device: Where dropout, say, draws its masks.
-        states: Where the generators stand, the processor's first; None: at the seed.
+        seed: Seed from which the generators start.
+        device: Device on which dropout, say, draws its masks.
+        states: States of the generators, the CPU's first; None: at the seed.
     """
 
     def __init__(self, seed: int, device: torch.device | None = None) -> None:
-        """Begins at a seed; default device the processor."""
+        """Starts from a seed; default device the CPU."""
         self.seed, self.device = int(seed), device or torch.device("cpu")
         self.states: list[Tensor] | None = None
 
     @classmethod
     def from_here(cls, device: torch.device) -> Draws:
-        """Begins where the generators stand at this moment."""
+        """Starts where the generators stand at this moment."""
         draws = cls(0, device)
         draws.states = draws.now()
         return draws
@@ -54,9 +54,9 @@ class Draws:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Draws from where they stood; leaves the generators as they were, for others and for the next time.
+        """Continues the stream inside the block, then puts the generators back to where they were.
 
-        Threads wait for each other: else a seed would not say what is drawn.
+        Threads wait for each other: otherwise a seed would not decide what is drawn.
         """
         with _alone:
             outside = self.now()
@@ -72,18 +72,18 @@ class Draws:
                 self._set(outside)
 
     def _set(self, states: list[Tensor]) -> None:
-        for generator, state in zip(self._generators(), states, strict=False):  # some lack that of a device
+        for generator, state in zip(self._generators(), states, strict=False):  # some lack the state of a device
             generator.set_state(state)
 
     def _generators(self) -> list[torch.Generator]:
-        """Returns the generators, as far as the device tells of its own."""
+        """Returns the generators, as far as the device gives access to its own."""
         of_device = getattr(getattr(torch, self.device.type, None), "default_generators", ())
         return [torch.default_generator, *of_device[self.device.index or 0 :][:1]]
 
 
 @contextmanager
 def drawing_by(seed: int) -> Iterator[None]:
-    """Draws what a seed says from the generators of PyTorch, NumPy and Python; leaves them as they were."""
+    """Seeds the generators of PyTorch, NumPy and Python inside the block, then puts them back to where they were."""
     of_numpy, of_python = numpy.random.get_state(), random.getstate()
     numpy.random.seed(seed % 2**32)
     random.seed(seed)

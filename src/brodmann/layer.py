@@ -25,18 +25,18 @@ class Rates:
     """Learning rates of the parts, as multiples of the step's learning rate; 0 freezes a part.
 
     Attributes:
-        shared: Of shared parts. Default 1.
-        areas: Of the areas' own parts. Default None: 0.1 beside a shared part that learns, under a rule whose steps do
-            not shrink with the gradient (Adam), else 1. Such a rule moves an area as far for a few samples as the
-            shared part for all: full steps over-fit small sets and a tenth kept the gain on large ones (docs/log.md).
-            Areas that grow by themselves (``partition="growing"``) have earned theirs and move at 1.
-        projection: Of the routers' projections. Default 1. At 0 they stay; balance and growth go on.
-        feedback: Of the feedback weights. Default 1; maps per area move at that times the rate of the areas, with
+        shared: Rate of shared parts. Default 1.
+        areas: Rate of the areas' own parts. Default None: 0.1 beside a shared part that learns, under a rule whose
+            steps do not shrink with the gradient (Adam), else 1. Such a rule moves an area as far for a few samples as
+            the shared part for all: full steps over-fit small sets and a tenth kept the gain on large ones
+            (docs/log.md). Areas that grow by themselves (``partition="growing"``) have earned theirs and move at 1.
+        projection: Rate of the routers' projections. Default 1. At 0 they stay fixed; balance and growth go on.
+        feedback: Rate of the feedback weights. Default 1; maps per area move at this rate times that of the areas, with
             which they are paired.
         layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
-            are names as `Network.learning_layers` gives them, or what those begin with, such as ``"layers.0"``, the
-            ``"body."`` of a routed body left out or not; ``*`` stands for any text, as in ``"nodes.stage_1_*"``. Of
-            several that match the longest counts. Default: none, so that all are 1. An error passes through a frozen
+            are names as `Network.learning_layers` gives them, or what those begin with, such as ``"layers.0"``, with or
+            without the ``"body."`` of a routed body; ``*`` stands for any text, as in ``"nodes.stage_1_*"``. If several
+            keys match, the longest wins. Default: no keys; every layer has rate 1. An error passes through a frozen
             layer as through any other.
     """
 
@@ -54,7 +54,7 @@ class Rates:
             raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
         for name, rate in self.layers.items():
             check_real(**{f"the rate of '{name}'": rate})
-        object.__setattr__(self, "layers", dict(self.layers))  # one that a file can hold, and nobody changes
+        object.__setattr__(self, "layers", dict(self.layers))  # a copy that a file can hold, and nobody changes
 
     def of_layer(self, name: str) -> float:
         """Returns the rate of a layer, by its name."""
@@ -68,8 +68,8 @@ _ROUTED = "body."
 def is_within(name: str, part: str) -> bool:
     """Whether a module is another one or lies in it, by their names; ``*`` in the other's stands for any part.
 
-    The ``body.`` with which names begin where one route serves all layers may be there or not: the same name then
-    serves with one area, where nothing routes.
+    The ``body.`` with which names begin where one route serves all layers may be left out: the same name then serves
+    with one area, where nothing routes.
     """
     pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
     return any(_pattern(outer).fullmatch(inner) for inner, outer in pairs)
@@ -77,7 +77,7 @@ def is_within(name: str, part: str) -> bool:
 
 @lru_cache
 def _pattern(name: str) -> re.Pattern[str]:
-    """Returns what a name stands for: itself, and what lies in it; only ``*`` is a sign of its own."""
+    """Returns a pattern for a name and what lies in it; only ``*`` has a special meaning."""
     return re.compile(re.escape(name).replace(r"\*", ".*") + r"(\..*)?")
 
 
@@ -87,15 +87,15 @@ class Context(NamedTuple):
     Attributes:
         lr: Learning rate of this step; at 0 nothing moves, nothing is recruited, and no area splits.
         rates: Multiples of it for each part.
-        output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only; None of
-            several outputs.
+        output_error: Error at the network's output, (batch, ..., outputs), set during the error pass only; None where
+            there are several outputs.
         route: Route shared by the layers of a `Routed` body, else None.
-        weight: Weight of each sample, (batch, ...), or None. The output error holds it already.
+        weight: Weight of each sample, (batch, ...), or None. The output error includes it already.
         clip: Largest norm, over the whole batch, of the error that enters a layer, see `clipped`; None for no limit.
         observe: Called by every `AreaLinear`, `Product` and `TiedProduct` in `learn` with itself and the error that
             arrived, before it is clipped.
         target: What the output is compared with, (batch, ...), or several tensors.
-        layer_rates: Of single layers, see `Rates`; None where all are 1.
+        layer_rates: Rates of single layers, see `Rates`; None where all are 1.
         gathered: Where one layer stands in several places, what is to move it, see `Gathering`; None where layers move
             at once.
     """
@@ -152,7 +152,7 @@ def check_layer(part: Any, place: str) -> None:
 
 
 def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
-    """Returns what ``trace`` of a layer returns, which may be anybody's, once checked."""
+    """Returns what ``trace`` of a layer, which may be a user's own, returns, once checked."""
     found = layer.trace(x, context)
     if not isinstance(found, tuple) or len(found) != 2:
         raise BrodmannError(
@@ -185,7 +185,7 @@ class Layer(nn.Module, ABC):
     """Rule that its parameters follow, if one does: a `Network` takes that rule's learning rate where none is given."""
     frozen: bool = False
     """Whether it stays as it is, whatever the rates are. Errors pass through it. A `Container` sets it in all that it
-    holds, at any depth; a `Routed` is a container whose own word is that of its router."""
+    holds, at any depth; a `Routed` is a container whose own flag is that of its router."""
 
     @property
     def sends_down(self) -> bool:
@@ -194,7 +194,7 @@ class Layer(nn.Module, ABC):
 
     @property
     def reads(self) -> bool:
-        """Whether it computes from what comes to it. Default True."""
+        """False for layers that ignore their input, such as `Constant`. Default True."""
         return True
 
     @property
@@ -206,7 +206,7 @@ class Layer(nn.Module, ABC):
         return not self.frozen and next(self.parameters(), None) is not None
 
     def freezable(self) -> Iterator[Layer]:
-        """Yields the layers in it that are frozen each by itself. Default: itself."""
+        """Yields the layers in it that are frozen individually. Default: itself."""
         yield self
 
     @abstractmethod
@@ -226,7 +226,7 @@ class Gathering(Layer):
     """Abstract: a layer that may stand in several places of a `Graph`, and then moves once a step, by all of them."""
 
     def hand_over(self, part: Any, context: Context) -> None:
-        """Moves by what `learn` made of one error: at once, or later with that of the other places."""
+        """Moves by what `learn` made of one error: at once, or later together with the other places."""
         if context.gathered is None:
             self.move([part], context)
         else:
@@ -251,7 +251,7 @@ class Container(Layer):
         return any(layer.learns for layer in _inside(self))
 
     def freezable(self) -> Iterator[Layer]:
-        """Yields those of its layers."""
+        """Yields the freezable layers of all its layers."""
         for layer in _inside(self):
             yield from layer.freezable()
 

@@ -27,7 +27,8 @@ def learning_layers(body: Layer) -> list[tuple[str, Layer]]:
 def _has_rate(layer: Layer) -> bool:
     """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters.
 
-    Those of layers inside of it are theirs; those of other modules inside of it, such as an `nn.Linear`, are its own.
+    Parameters of layers inside it belong to these; those of other modules inside it, such as an `nn.Linear`, are its
+    own.
     """
     if not layer.learns and (not layer.frozen or getattr(layer, "merged", False)):
         return False

@@ -18,13 +18,14 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     """Sets Kolen-Pollack feedback weights by what layers answer to noise: no forward weight is read.
 
     Every layer gets rows x (in,) of standard normal noise, and ``B0 = 1/n sum_i y_i^T x_i``, y (out,) being what its
-    map answers, without biases: ``y = x W0^T`` has the mean ``B0 = W0``, and an estimate from n rows has a cosine of
-    about ``1 / sqrt(1 + in / n)`` to it. A feedback map per area watches that area alone; without a shared part that
-    learns, one ``B0`` for all areas watches the mean of their answers. The updates of a Kolen-Pollack pair then keep
-    both together. ``feedback="kolen-pollack-mirrored"`` does the same when a layer is built; this is for weights that
-    were loaded, or trained, since.
+    map answers, without biases: for ``y = x W0^T`` the mean of ``B0`` is ``W0``, and an estimate from n rows has a
+    cosine of about ``1 / sqrt(1 + in / n)`` with it. A feedback map per area watches that area alone; without a shared
+    part that learns, one ``B0`` for all areas watches the mean of their answers. The updates of a Kolen-Pollack pair
+    then keep both together. ``feedback="kolen-pollack-mirrored"`` does the same when a layer is built; this is for
+    weights that were loaded, or trained, since.
 
-    Source: Akrout et al. (2019), who do so in turns with learning, with a rate and a decay; all at once: our choice.
+    Source: Akrout et al. (2019), who alternate it with learning, with a rate and a decay; doing it all at once is our
+    choice.
 
     Args:
         network: A `Network` or a body. Its feedback weights are set in place; nothing else changes. A `Product`,
@@ -32,7 +33,7 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
         samples: Rows of noise, n, drawn by PyTorch's own generator. Default 8192: a cosine of 0.95 for 784 inputs.
 
     Raises:
-        BrodmannError: No layer has Kolen-Pollack feedback, or the number is no whole one.
+        BrodmannError: No layer has Kolen-Pollack feedback, or the number of rows is not a positive whole number.
     """
     check_whole(samples=samples)
     parts = network.modules() if isinstance(network, nn.Module) else ()
@@ -71,7 +72,7 @@ def _mirror(layer: AreaLinear | Weights, path: KolenPollack, samples: int) -> No
 
 
 def _watched(common: list[Tensor], others: list[Tensor], samples: int) -> Tensor:
-    """Returns what answers to noise say of maps (out, in): all common ones, and the mean of the others."""
+    """Estimates from answers to noise the sum of the common maps, (out, in) each, and of the mean of the others."""
 
     def answer(x: Tensor) -> Tensor:
         y = x.new_zeros(len(x), like.shape[0])

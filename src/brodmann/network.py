@@ -119,7 +119,7 @@ class Network(HoldsLoss):
 
         Args:
             design: See `brodmann.builders.build`.
-            loss: Of the network.
+            loss: Loss of the network.
             **options: Further arguments of `Network`.
         """
         return Network(build(design), loss, **options)
@@ -139,7 +139,7 @@ class Network(HoldsLoss):
         """
         check_several(x=x)
         if not isinstance(x, Tensor):
-            sample_count(x)  # else one sample of an input would serve all of the others
+            sample_count(x)  # otherwise one sample of an input would serve all samples of the others
         with autocast_off(parts_in(x)[0]):
             return self.body(x)
 
@@ -159,11 +159,11 @@ class Network(HoldsLoss):
             target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
                 the output for `MeanSquaredError`, either for `SumOfSquares`. A loss of your own may ask for several
                 tensors (batch, ...), as a tuple or a dictionary.
-            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. One of
-                weight 0 has no gradient and recruits nothing, but its area counts as chosen: what a rule does without
-                a gradient, such as decay, is done there, and routers count it for their balance and as evidence of
-                conflict.
-            lr: Learning rate of this step. Default the network's own. At 0 nothing moves, no partition either.
+            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. A sample
+                of weight 0 contributes no gradient and recruits no area. Its area still counts as chosen, so decay, and
+                what else a rule does without a gradient, applies there, and routers count the sample for their balance
+                and as evidence of conflict.
+            lr: Learning rate of this step. Default the network's own. At 0 nothing moves, not even a partition.
             observe: Called by every `AreaLinear`, `Product` and `TiedProduct` with itself and the error that arrives,
                 see `Context`.
 
@@ -173,9 +173,9 @@ class Network(HoldsLoss):
         Raises:
             BrodmannError: The batch is empty, a shape or a target does not fit, or the learning rate is negative.
             DivergenceError: The loss or its derivative is not finite, as where a sample holds NaN. Nothing has moved
-                then. Checked on the CPU alone: elsewhere it would make every step wait for the device. Inputs that the
-                loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` also where the inputs
-                of a layer are too large to be told apart: layers above it have moved then.
+                then. This is checked only on the CPU: elsewhere it would make every step wait for the device. Inputs
+                that the loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` it is also
+                raised where the inputs of a layer are too large to be told apart: layers above it have moved then.
         """
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
@@ -263,12 +263,12 @@ class Network(HoldsLoss):
     def output_error(self, output: Several, target: Several, weight: Tensor | None = None) -> tuple[Any, Tensor]:
         """Returns ``dL/d output`` and the loss. Autograd, if used, differentiates the loss only, never a layer.
 
-        Of several outputs one that the loss leaves out has an error of 0.
+        Where there are several outputs, one that the loss leaves out has an error of 0.
         """
         return error_and_loss(self.loss, output, target, weight)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
-        """Refuses kinds of numbers that would also convert routers, biases and the state of rules."""
+        """Refuses dtypes that would also convert routers, biases and the state of rules."""
         number = fn(torch.zeros((), dtype=self.dtype)).dtype
         if number not in (torch.float32, torch.float64):
             raise BrodmannError(
@@ -283,7 +283,7 @@ class Network(HoldsLoss):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Kind of number that it computes in: that of its samples, not of weights stored as bfloat16."""
+        """Dtype that it computes in: that of its samples, not of weights stored as bfloat16."""
         numbers = {parameter.dtype for parameter in self.parameters()} - {torch.bfloat16}
         return torch.float64 if torch.float64 in numbers else torch.float32
 
@@ -296,7 +296,7 @@ class Network(HoldsLoss):
 
         These are `AreaLinear`, `Product`, `TiedWeights`, `Constant` and `BatchNorm` that learn, and layers of your own
         that hold parameters; frozen ones, too, whose rates count once they are not. A `Routed` whose router learns goes
-        by the name of that, such as ``"router"``.
+        by the router's name, such as ``"router"``.
         """
         return learning_layers(self.body)
 
@@ -305,7 +305,7 @@ class Network(HoldsLoss):
         """Names of all layers that are frozen, as `learning_layers` gives them. May be replaced between steps.
 
         What is set are names as `Rates` takes them, such as ``"body.layers.0"`` or ``"nodes.stage_1_*"``; all other
-        layers are frozen no more.
+        layers are no longer frozen.
 
         Raises:
             BrodmannError: There is no such layer.
@@ -329,7 +329,7 @@ class Network(HoldsLoss):
         """Takes back what `learning_state` returned.
 
         Raises:
-            RuntimeError: It is that of another network. Nothing was taken then.
+            RuntimeError: The state is that of another network. Nothing is loaded then.
         """
         load_whole(self, state)
 
@@ -343,14 +343,14 @@ class Network(HoldsLoss):
     def total_parameters(self) -> int:
         """Counts every stored weight: all existing areas, feedback, projections, prototypes; no optimiser state.
 
-        Parameters of your own layers count if they are ``nn.Parameter``; of feedback paths buffers count too.
+        Parameters of your own layers count if they are ``nn.Parameter``; for feedback paths, buffers count too.
         """
         return total_parameters(self.body)
 
     def save(self, path: str | Path) -> None:
         """Writes weights, optimiser state, options and design to one safetensors file, atomically.
 
-        Of a loss that is not one of this package's only the name is written: pass it to `load` again.
+        For a loss that is not one of this package's, only the name is written: pass it to `load` again.
         """
         dtype = str(self.dtype).removeprefix("torch.")
         settings = {
@@ -370,7 +370,7 @@ class Network(HoldsLoss):
         Args:
             path: The file.
             body: A body built by the same code as the saved one. Not needed for the builders of this package.
-            loss: Of the network. Default the saved one, if it is one of this package's.
+            loss: Loss of the network. Default the saved one, if it is one of this package's.
 
         Raises:
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.

@@ -73,10 +73,10 @@ def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
     Args:
         module: What takes it.
-        state: Its ``state_dict``; of slabs any number of slots.
+        state: Its ``state_dict``; slabs may have any number of slots.
 
     Raises:
-        RuntimeError: It is that of another module.
+        RuntimeError: The state is that of another module.
     """
     own = module.state_dict()
     named = [(f"{name}." if name else "", part) for name, part in module.named_modules(remove_duplicate=False)]

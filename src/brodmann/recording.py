@@ -1,4 +1,4 @@
-"""What autograd records, which learning never lets it: who asks for a graph gets it from `forward` alone."""
+"""Recording by autograd, which learning never uses: callers that ask for a graph get it from `forward` alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def autocast_off(x: object) -> AbstractContextManager[None]:
 
 
 def followed(*tensors: Tensor) -> bool:
-    """Whether autograd, a transform, a compiler or a tracer follows what is computed: then by operations it knows."""
+    """Whether autograd, a transform, a compiler or a tracer follows, and so needs operations that it knows."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return True
     return (
@@ -54,7 +54,7 @@ def followed(*tensors: Tensor) -> bool:
 
 
 def transformed() -> bool:
-    """Whether `torch.func` or forward-mode differentiation is at work, to which operations of one's own are closed."""
+    """Whether `torch.func` or forward-mode differentiation is at work, which cannot look into custom operations."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 

@@ -15,11 +15,11 @@ from .errors import BrodmannError
 Several = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
 """One tensor, or several as a tuple, a list, or a dictionary by name."""
 ROWS = 1024
-"""Samples that go through a network at a time: enough for its products, and memory for few."""
+"""Samples that go through a network at a time: enough for efficient products, in little memory."""
 
 
 def parts_in(values: Any) -> tuple[Any, ...]:
-    """Returns what stands in a tuple, a list or a dictionary, in its order; of anything else itself."""
+    """Returns the values in a tuple, a list or a dictionary, in order; for anything else, the thing itself."""
     if isinstance(values, Tensor):  # the usual case, and an abstract class such as Mapping is slow to ask
         return (values,)
     if isinstance(values, Mapping):
@@ -46,7 +46,7 @@ def rows_of(values: Any, rows: Tensor | slice) -> Any:
 
 
 def batches_of(x: Several, rows: int = ROWS) -> Iterator[Any]:
-    """Yields all samples, x (n, ...), or several such tensors, at most ``rows`` at a time; one empty batch of none."""
+    """Yields all samples, x (n, ...), or several such tensors, at most ``rows`` at a time; one empty batch if none."""
     for begin in range(0, max(1, sample_count(x)), rows):
         yield rows_of(x, slice(begin, begin + rows))
 
@@ -59,14 +59,14 @@ def outputs_of(network: Callable[[Any], Any], x: Several, rows: int = ROWS) -> A
 
 
 def called_with(function: Callable[..., Any], values: Any) -> Any:
-    """Returns what a function makes of tensors: those of a tuple are its arguments, of a dictionary those so called."""
+    """Returns what a function makes of tensors: a tuple is its arguments in order, a dictionary those by name."""
     if isinstance(values, Mapping):
         return function(**values)
     return function(*values) if isinstance(values, tuple | list) else function(values)
 
 
 def check_several(**given: Any) -> None:
-    """Checks that arguments are tensors, or tuples or dictionaries of some, by name; raises a `BrodmannError`."""
+    """Checks that arguments are tensors, or tuples or dictionaries of tensors, by name; raises a `BrodmannError`."""
     for name, values in given.items():
         if isinstance(values, Tensor) or not isinstance(values, tuple | list | Mapping):
             check_tensors(**{name: values})
@@ -81,7 +81,7 @@ def sample_count(values: Several) -> int:
     """Returns how many samples tensors (samples, ...) hold; 0 where one has no dimension.
 
     Raises:
-        BrodmannError: Not all hold as many.
+        BrodmannError: They do not hold equally many.
     """
     counts = {part.shape[0] if part.ndim else 0 for part in parts_in(values)}
     if len(counts) > 1:

@@ -13,11 +13,11 @@ Part = TypeVar("Part", bound=nn.Module)
 
 @contextmanager
 def watched(parts: Iterable[tuple[str, Part]], see: Callable[[str, Part, Any, Any], Any]) -> Iterator[None]:
-    """Calls ``see(name, part, input, output)`` when one of the parts was called; what it returns replaces the output.
+    """Calls ``see(name, part, input, output)`` after each call of a part; what it returns replaces the output.
 
     Args:
         parts: Modules by name.
-        see: Of a part its name, itself, what came first, and what it returned; returns None to leave that as it is.
+        see: Takes a part's name, the part, its first input and its output; returns a new output, or None to keep it.
     """
 
     def hook(name: str) -> Callable[[Any, tuple[Any, ...], Any], Any]:

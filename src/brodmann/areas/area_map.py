@@ -21,13 +21,13 @@ class AreaMap(nn.Module):
 
     Attributes:
         weight: Slab (slots, out, in), with biases (slots, out) or without.
-        slot: Slot of each area, (areas,) int64; 0 for an area that nobody chose yet.
+        slot: Slot of each area, (areas,) int64; 0 for an area that no sample has chosen yet.
     """
 
     slot: Tensor
 
     def __init__(self, areas: int, origin: Tensor, origin_bias: Tensor | None, update: UpdateRule) -> None:
-        """Starts with the origin alone.
+        """Starts with only the origin.
 
         Args:
             areas: Budget of areas.
@@ -46,7 +46,7 @@ class AreaMap(nn.Module):
         return self.weight.value.shape[0] - 1
 
     def allocate(self, areas: Tensor) -> None:
-        """Gives memory to those of the areas, (n,) int64 and different, that have none."""
+        """Gives memory to those of ``areas``, (n,) int64 and distinct, that have none yet."""
         if self.existing == self.slot.shape[0]:
             return
         slots = self.slot.index_select(0, areas)
@@ -54,7 +54,7 @@ class AreaMap(nn.Module):
             return
         missing = areas[slots == 0]
         first = self.existing + 1
-        for slab in self.weight.slabs():  # all of them, before one has grown
+        for slab in self.weight.slabs():  # all of them first, before any grows
             slab.make_room(first + len(missing))
         for slab in self.weight.slabs():
             slab.resize(first + len(missing))
@@ -69,7 +69,7 @@ class AreaMap(nn.Module):
         self.weight.add_error(below, delta, groups, self.slot)
 
     def learn(self, delta: Tensor, x: Tensor, groups: Groups, lr: float, decay: float) -> None:
-        """Moves the areas that have rows, in place, and no other: delta (rows, out), x (rows, in); none at 0."""
+        """Moves only the areas that have rows, in place, none at rate 0: delta (rows, out), x (rows, in)."""
         if not lr:
             return
         self.allocate(groups.present)
@@ -89,7 +89,7 @@ class AreaMap(nn.Module):
     def merge(self, kept: int, gone: int) -> float:
         """Replaces area ``kept`` by the mean of both, optimiser state included, and frees ``gone``.
 
-        Step counts take the larger one, so that Adam's moments are never corrected too strongly.
+        The step count becomes the larger of the two, so that Adam's moments are never corrected too strongly.
 
         Returns:
             How far apart they were: ``|D[kept] - D[gone]| / (|D[kept]| + |D[gone]|)``, 0 for equal ones, at most 1.
@@ -115,7 +115,7 @@ class AreaMap(nn.Module):
         return self.slot[wanted].tolist()
 
     def _free(self, area: int) -> None:
-        """Returns an area's memory: the last slot moves into the gap."""
+        """Frees an area's memory: the last slot moves into the gap."""
         gap, last = int(self.slot[area]), self.existing
         for slab in self.weight.slabs():
             for tensor in slab.tensors().values():
@@ -125,7 +125,7 @@ class AreaMap(nn.Module):
         self.slot[area] = 0
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Takes slots and weights together or not at all: kernels would read past the end of weights without a slot."""
+        """Loads slots and weights together or not at all: kernels would read past the end of weights that lack one."""
         own = {"slot": self.slot, "weight.value": self.weight.value}
         if self.weight.bias is not None:
             own["weight.bias.value"] = self.weight.bias.value
@@ -157,4 +157,4 @@ class AreaMap(nn.Module):
         """Inference: x (rows, in), area (rows,); returns ``D[g] x + d[g]``, (rows, out)."""
         weight = self.weight.value
         bias = x.new_zeros(weight.shape[:2]) if self.weight.bias is None else self.weight.bias.value
-        return grouped_linear(x, self.slot.index_select(0, area), weight, bias)  # selecting refuses what is no area
+        return grouped_linear(x, self.slot.index_select(0, area), weight, bias)  # raises where there is no such area

@@ -14,8 +14,8 @@ from ..recording import transformed
 def grouped_linear(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Computes ``y[i] = weight[slot[i]] x[i] + bias[slot[i]]``.
 
-    Only the chosen slots compute, but in exported graphs and under the transforms of `torch.func`, which see into no
-    operation of our own.
+    Only the chosen slots compute, except in exported graphs and under the transforms of `torch.func`, which cannot look
+    inside a custom operation.
 
     Args:
         x: (rows, in).
@@ -54,10 +54,10 @@ def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 
 
 def _grouped_linear_backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
-    """For those who ask autograd, such as telemetry: learning never comes here."""
+    """For callers that use autograd, such as telemetry: learning never gets here."""
     x, slot, weight = ctx.saved_tensors
     needs_x, _, needs_weight, needs_bias = ctx.needs_input_grad
-    # Made from the error, which may hold several of them at once (`torch.func.vmap`).
+    # Made from the error, which may hold several errors at once (`torch.func.vmap`).
     below = error.new_zeros(x.shape) if needs_x else None
     of_weight = error.new_zeros(weight.shape, dtype=weight.dtype) if needs_weight else None
     of_bias = error.new_zeros(weight.shape[:2]) if needs_bias else None
@@ -77,7 +77,7 @@ torch.library.register_autograd("brodmann::grouped_linear", _grouped_linear_back
 
 
 def _every_slot_then_choose(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same in operations that all graphs and transforms know: every slot computes, then each row takes its own."""
+    """As `grouped_linear`, in operations that graphs and transforms know: all slots compute, and each row picks one."""
     every = torch.einsum("ni,soi->nso", x, weight.to(x.dtype)) + bias
     choice = slot[:, None, None].expand(-1, 1, weight.shape[1])
     return every.gather(1, choice)[:, 0]

@@ -1,4 +1,4 @@
-"""Large pages: fewer of them to look up where areas lie scattered over gigabytes."""
+"""Large pages: fewer page look-ups where areas are scattered over gigabytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = 2**21
 def ask_for_large_pages(tensor: Tensor) -> bool:
     """Asks the system to back a tensor's memory with large pages, where it is big enough and the system is Linux.
 
-    The system is free to refuse: nothing but speed depends on it. Memory that was never written still takes none.
+    The system is free to refuse: only speed depends on it. Memory that was never written still takes up none.
 
     Returns:
         Whether the system agreed.

@@ -22,8 +22,8 @@ class Slab(nn.Module):
     Biases of the weights are a slab of their own, ``bias``, (slots, out), or None. They move along, and never decay.
 
     Memory for ``reserve`` slots is requested at the first growth, but a slot takes memory only when it is first
-    written: growing never copies, and on the CPU unused capacity costs nothing. Where the system promises less than
-    that, room doubles as it fills.
+    written: growing never copies, and on the CPU unused capacity costs nothing. Where the system grants less than that,
+    the room doubles as it fills.
     """
 
     def __init__(self, value: Tensor, update: UpdateRule, bias: Tensor | None = None, reserve: int = 0) -> None:
@@ -55,10 +55,10 @@ class Slab(nn.Module):
         float32, float64, or bfloat16: then the rule's buffers are float32 and new weights are rounded stochastically,
         so that small updates survive on average.
         """
-        # A step asks dozens of times, and a module looks its parameters up slowly.
+        # A step reads this dozens of times, and a module looks up its parameters slowly.
         try:
             return self._parameters["value"]  # type: ignore[return-value]
-        except KeyError:  # as every attribute that is not there
+        except KeyError:  # as for any missing attribute
             raise AttributeError("value") from None
 
     def _keep(self, value: Tensor, requires_grad: bool) -> None:
@@ -130,13 +130,13 @@ class Slab(nn.Module):
         operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
 
     def move(self, gradient: Tensor, lr: float, decay: float) -> None:
-        """Moves the one slot of a slab of one by a gradient of its shape, in place."""
+        """Moves the only slot, of a slab of one, by a gradient of its shape, in place."""
         move_slot(self.update_rule, self.target(lr, decay), 0, Factors(gradient[None]))
 
     def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Groups:
-        """Returns the rows by what serves them, which for a slab of one is all of them together.
+        """Returns the rows grouped by what serves them: all together for a slab of one.
 
-        Checks what the kernels trust, which would read and write past the end of smaller tensors.
+        Checks what the kernels rely on: they would read and write past the end of smaller tensors.
         """
         slots, outputs, inputs = self.value.shape
         if slot is None and slots == 1:
@@ -162,10 +162,10 @@ class Slab(nn.Module):
         return Target(self.value, state, lr, decay)
 
     def make_room(self, slots: int) -> None:
-        """Gets the memory that so many slots need, so that `resize` cannot fail.
+        """Reserves the memory that ``slots`` slots need, so that `resize` cannot fail.
 
         Raises:
-            BrodmannError: There is not so much.
+            BrodmannError: There is not enough.
         """
         with torch.inference_mode(False), torch.no_grad():
             self._hold({name: self._with_room(name, tensor, slots) for name, tensor in self.tensors().items()})
@@ -182,7 +182,7 @@ class Slab(nn.Module):
             self._hold(sized)
 
     def forget(self) -> None:
-        """Drops the rule's buffers: for weights that learn no more."""
+        """Drops the rule's buffers: for weights that no longer learn."""
         self.update_rule = SGD()
         for name in self.states():
             del self._buffers[name]
@@ -197,13 +197,13 @@ class Slab(nn.Module):
                 setattr(self, name, tensor)
 
     def _with_room(self, name: str, old: Tensor, slots: int) -> Tensor:
-        """Returns a tensor that lies at the start of room for so many slots."""
+        """Returns a tensor at the start of room for ``slots`` slots, moved there if its own room is too small."""
         room = self._rooms.get(name)
-        # Elsewhere lies what was moved to another device, or assigned: memory that is not ours to grow in.
+        # A tensor that was moved to another device, or assigned, lies elsewhere: that memory is not ours to grow in.
         if room is None or room.data_ptr() != old.data_ptr() or room.dtype != old.dtype or len(room) < slots:
             try:
                 room = _unwritten(old, max(slots, self.reserve))
-            except RuntimeError:  # the system does not even promise so much: ask for what is needed and as much again
+            except RuntimeError:  # the system does not grant that much: ask for twice what is needed
                 room = self._twice(old, slots)
             ask_for_large_pages(room)
             room[: len(old)] = old
@@ -221,7 +221,7 @@ class Slab(nn.Module):
             ) from None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Slab:
-        """Keeps weights that are stored as bfloat16 so where float32 is asked for: what computes is float32 already."""
+        """Keeps weights stored as bfloat16 where float32 is asked for: the computation is in float32 already."""
         stored = self.value.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._rooms.clear()
@@ -242,7 +242,7 @@ class Slab(nn.Module):
 
 
 def _unwritten(like: Tensor, slots: int) -> Tensor:
-    """Returns room for so many slots, which takes memory where it is written alone."""
+    """Returns room for ``slots`` slots, which takes memory only where it is written."""
     deterministic: Any = torch.utils.deterministic
     filled = deterministic.fill_uninitialized_memory
     deterministic.fill_uninitialized_memory = False  # else PyTorch's deterministic mode would write all of it
@@ -255,7 +255,7 @@ def _unwritten(like: Tensor, slots: int) -> Tensor:
 def _first(room: Tensor, slots: int) -> Tensor:
     """Returns the first slots of a room, as a tensor whose storage ends where they end.
 
-    So files and copies of it, such as those of a ``state_dict``, hold the slots alone.
+    Files and copies of it, such as those of a ``state_dict``, then hold only these slots.
     """
     size = slots * room[0].numel() * room.element_size()
     shape = (slots, *room.shape[1:])

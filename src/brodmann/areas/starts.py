@@ -1,4 +1,4 @@
-"""What weights start as: drawn, taken from a map, or as large as what a map answers to noise."""
+"""Initial weights: drawn, taken from a map, or estimated from what a map answers to noise."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ROWS_AT_A_TIME = 1024
 
 
 def mirrored(answer: Callable[[Tensor], Tensor], like: Tensor, samples: int = MIRROR_ROWS) -> Tensor:
-    """Returns ``1/n sum_i y_i^T x_i``, (out, in): what a map answers to noise says of its weights.
+    """Returns ``1/n sum_i y_i^T x_i``, (out, in): an estimate of a map's weights from its answers to noise.
 
-    Of rows x (in,) of standard normal noise and answers ``y = x W^T`` the mean is W; an estimate from n rows has a
-    cosine of about ``1 / sqrt(1 + in / n)`` to it. Source: Akrout et al. (2019), the weight mirror.
+    For rows x (in,) of standard normal noise and answers ``y = x W^T`` its mean is W; an estimate from n rows has a
+    cosine of about ``1 / sqrt(1 + in / n)`` with W. Source: Akrout et al. (2019), the weight mirror.
 
     Args:
         answer: The map, without biases: x (rows, in) -> y (rows, out).
-        like: Weights of its shape, (out, in), for kind of number and device.
+        like: Weights of its shape, (out, in), of the wanted dtype and on the wanted device.
         samples: Rows of noise, n, drawn by PyTorch's own generator.
     """
     number = torch.promote_types(like.dtype, torch.float32)
@@ -42,9 +42,10 @@ def start_of(
     Args:
         in_features: Size of a sample.
         out_features: Size of the output.
-        scale: Of weights that are drawn, normal from torch's global generator; 0 for none. Their biases are 0.
+        scale: Scale of drawn weights, which are normal, from torch's global generator; with 0 they are all zero. Their
+            biases are 0.
         linear: A map to start as in place of drawn weights, see `AreaLinear`; None to draw.
-        bias: Whether there are biases where weights are drawn; a map says it itself.
+        bias: Whether drawn weights come with biases; a map decides this itself.
 
     Raises:
         BrodmannError: The map has other sizes, is no plain `nn.Linear`, or holds no real numbers.

@@ -11,7 +11,7 @@ from ..runs import RunOptions
 
 Row = dict[str, Any]
 LATER = ("target", "task", "channels", "builder", "loss")
-"""Options that rows in the first journals do not have: where they are not given, keys go without them."""
+"""Options that rows of the first journals lack: keys leave them out where they are not given."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Case:
     Attributes:
         recipe: Name of the recipe that asked for it.
         method: What its rows are called in tables.
-        options: Of the training.
+        options: Options of the training.
         protocol: ``"tuned"``: settings chosen by a search on validation parts; ``"paper"``: the published ones;
             ``"fixed"``: those of the recipe.
         task: How it is carried out, a name in `brodmann.bench.tasks.TASKS`.
@@ -52,7 +52,7 @@ class Case:
 
     @classmethod
     def of_row(cls, row: Row, *, alone: bool) -> Case:
-        """Returns the case that a row says it is of; whether that ran alone is not in it."""
+        """Returns the case that a row describes; whether it ran alone is not in the row."""
         own = {name: row[name] for name in ("recipe", "method", "protocol", "task", "trial", "detail")}
         return cls(options=RunOptions(**row["options"]), alone=alone, **own)
 

@@ -24,7 +24,7 @@ def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> i
 
     Args:
         learner: Left as it is.
-        sample: (1, ...), from which it sees how many rows come to each map: one, or as many as there are patches.
+        sample: (1, ...), which shows how many rows come to each map: one, or as many as there are patches.
     """
     rows = _rows(learner, sample)
     if isinstance(learner, Backpropagation):

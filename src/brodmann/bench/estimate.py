@@ -28,18 +28,18 @@ START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""
 TIMED_STEPS = 5
 STREAM_STEPS = 40
-"""Of a stream: areas are recruited by the first of them."""
+"""Steps of a stream that are timed: the first ones recruit the areas."""
 
 
 def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> dict[str, float]:
-    """Estimates the core-hours of each recipe; the search counts as one of its own.
+    """Estimates the core-hours of each recipe; the search counts as a recipe of its own.
 
     A few steps of every distinct learner are timed on one thread, and multiplied by the number of steps; of streams
     also the scores, which every task asks for.
     """
     cases = list(cases)
     wanted, _ = searches(cases, {} if search else stored_choices())
-    # Which settings a search tries is not known before; how many is, and none changes the time of a step.
+    # Which settings a search will try is not known yet; how many is, and none changes the time of a step.
     tried = [trial for case in wanted.values() for trial in trials_of(case, candidates(trials))]
     total: dict[str, float] = defaultdict(float)
     paces: dict[str, tuple[float, float]] = {}
@@ -55,7 +55,7 @@ def _seconds(case: Case) -> float:
     samples = len(_parts(options.dataset, options.grey).x_train)
     pace = options.pace(samples)
     steps = pace.epochs * math.ceil(samples / pace.batch_size)
-    # What changes no step's time is left out: networks of one kind are timed once.
+    # Settings that do not change a step's time are left out: networks of one kind are timed once.
     kind = replace(options, seed=0, lr=None, decay=None, dropout=0.0, epochs=None, batch_size=pace.batch_size)
     return steps * _step_seconds(kind)
 

@@ -1,4 +1,4 @@
-"""What recipes ask of a data set."""
+"""What recipes need to know about a data set."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LARGE = 50_000
 
 @dataclass(frozen=True)
 class Facts:
-    """What recipes ask of a data set, which is read once.
+    """What recipes need to know about a data set, which is read once.
 
     Attributes:
-        features: Size of a sample, of images in grey.
+        features: Size of a sample; for images, in grey.
         outputs: Classes, or targets.
-        samples: Of the training part.
+        samples: Samples of the training part.
         is_coloured: Whether it holds coloured images.
         is_classification: Whether targets are classes.
     """
@@ -39,7 +39,7 @@ class Facts:
 
 
 def facts_of(dataset: str) -> Facts:
-    """Returns those of a data set in the folder of the data."""
+    """Returns the facts about a data set in the data folder."""
     return _facts_in(data_directory(), dataset)
 
 

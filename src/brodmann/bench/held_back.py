@@ -26,11 +26,11 @@ class HeldBack:
 
 
 def without_test_part(options: RunOptions, data: Dataset | None = None) -> tuple[Split, HeldBack]:
-    """Returns the parts that options ask for, the test part apart: what is left of it in the split is no sample.
+    """Returns the parts that options ask for, with the test part held apart: the split itself keeps no test sample.
 
     Args:
-        options: Of the training.
-        data: What they are taken from. Default the options' data set.
+        options: Options of the training.
+        data: Data set that the parts are taken from. Default the options' data set.
     """
     split = split_data(options, load(options.dataset) if data is None else data)
     left = replace(split, x_test=split.x_test[:0], y_test=split.y_test[:0])

@@ -16,10 +16,10 @@ def pack(correct: Correct) -> str:
 
 
 def unpack(text: str, count: int) -> Correct:
-    """Returns what `pack` was given for so many samples.
+    """Returns what `pack` was given, for ``count`` samples.
 
     Raises:
-        ValueError: The text is none of `pack`, or of another number of samples.
+        ValueError: The text does not come from `pack`, or is of another number of samples.
     """
     bits = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
     if len(bits) != -(-count // 8):

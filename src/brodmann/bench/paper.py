@@ -18,8 +18,8 @@ def initialise(learner: Network | Backpropagation, seed: int) -> None:
     Feedback weights are drawn independently, normal with variance ``1 / in``.
 
     Args:
-        learner: Two or more plain layers.
-        seed: Of the draw.
+        learner: A network of two or more plain layers.
+        seed: Seed of the draw.
     """
     generator = torch.Generator().manual_seed(seed)
     for weight in _maps(learner):

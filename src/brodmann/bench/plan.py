@@ -46,7 +46,7 @@ class Plan:
                     raise unknown_name(kind, name, known)
 
     def datasets(self, usual: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the wanted data sets; of the usual ones those that are on this machine."""
+        """Returns the data sets asked for, or else those of the usual ones that are on this machine."""
         if self.sets is not None:
             for name in self.sets:
                 if not facts_of(name).is_classification:
@@ -57,7 +57,7 @@ class Plan:
         return tuple(name for name in (QUICK if self.quick else usual) if is_here(name))
 
     def seeds_for(self, dataset: str, usual: int = 10, large: int = 5) -> range:
-        """Returns the seeds of a data set: those asked for, 2 if quick, else as many as is usual, or of a large set."""
+        """Returns the seeds: as many as asked for, 2 if quick, else ``large`` for a large data set, or ``usual``."""
         if self.seeds is not None:
             return range(self.seeds)
         return range(2 if self.quick else large if facts_of(dataset).is_large else usual)

@@ -104,9 +104,9 @@ def optimisers(plan: Plan) -> list[Case]:
 
 
 MOVED = ("SAL, growing to 16 areas", "SAL, 16 areas", "SAL, 1 area", "backpropagation, equal active")
-"""Methods that are moved by Adam and by Muon."""
+"""Methods that run under both Adam and Muon."""
 MUON = ", Muon"
-"""What ends the names of those that follow it."""
+"""Suffix of the names of methods under Muon."""
 
 
 def depth(plan: Plan) -> list[Case]:
@@ -189,7 +189,7 @@ CONVERGING = (
 
 
 def interference(plan: Plan) -> list[Case]:
-    """Conflict of gradients inside areas, and streams of tasks in one pass: what is forgotten, and by whom."""
+    """Conflict of gradients inside areas, and streams of tasks in one pass: what is forgotten, and by which method."""
     cases: list[Case] = []
     for dataset in plan.datasets(("digits", "mnist", "cifar10-jpeg")):
         for seed in plan.seeds_for(dataset, 3, 3):
@@ -220,7 +220,7 @@ def _streams(dataset: str, plan: Plan) -> list[dict[str, Any]]:
 
 
 _EVERYWHERE: dict[str, Any] = {"areas": 16, "routing": "layer", "lr_areas": 1.0}
-"""A router in every layer, areas as fast as what they share: where parting is asked for, the most that can be had."""
+"""A router in every layer, areas at the full rate: the strongest separation that the options allow."""
 CONFLICTING: dict[str, dict[str, Any]] = {
     "SAL, 16 areas": _EVERYWHERE,
     "SAL, 16 areas, exclusive": {"areas": 16, "shared": "off", "learn_projection": False, "routing": "network"},

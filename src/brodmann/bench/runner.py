@@ -50,10 +50,10 @@ def run_recipes(
     """Runs recipes into a folder; rows that are there already are not run again.
 
     Args:
-        names: Of the recipes.
-        plan: How much of each.
+        names: Names of the recipes.
+        plan: How much of each to run.
         folder: Gets ``trials.jsonl``, ``choices.json``, ``rows.jsonl`` and ``plan.json``.
-        jobs: Trainings at a time, one thread each. Times are only kept as measurements with 1.
+        jobs: Trainings at a time, one thread each. Times count as measurements only with 1.
         trials: Settings that a search tries per method and data set.
         search: Whether to search also where the package holds chosen settings. A quick plan always does: those settings
             were chosen for longer trainings.
@@ -125,7 +125,7 @@ def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> Non
     """Runs those of the cases that have no row yet, and appends theirs.
 
     Warns:
-        UserWarning: The rows that are there come from another version of the code.
+        UserWarning: Existing rows come from another version of the code.
     """
     rows = journal.rows()
     done = {row["key"] for row in rows}
@@ -221,7 +221,7 @@ def _start_worker(parent: int) -> None:
 
 
 def _note_plan(folder: Path, cases: list[Case]) -> None:
-    """Writes which rows there must be, beside those that earlier calls asked for: the report looks for gaps."""
+    """Notes which rows there must be, in addition to those of earlier calls: the report looks for gaps."""
     path = folder / PLAN
     before: dict[str, Any] = {}
     if path.is_file():

@@ -1,4 +1,4 @@
-"""What learns a stream in a case of the benchmark: networks of areas, and the baselines beside which they stand."""
+"""What learns a stream in a case of the benchmark: networks of areas, and the baselines they are compared with."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Recursive(NetworkLearner):
                 part.matrix.zero_()  # no error comes down
 
     def total_parameters(self) -> int:
-        """Weights and what the rule remembers beside them: here that is most."""
+        """Counts the weights and, most of it here, what the rule remembers beside them."""
         return sum(tensor.numel() for tensor in self.network.state_dict().values())
 
 
@@ -62,7 +62,7 @@ def trained(case: Case, features: int, outputs: int) -> Counted:
 
 
 def elastic(case: Case, features: int, outputs: int) -> Counted:
-    """Builds consolidation of the detail's ``"strength"``."""
+    """Builds consolidation with the detail's ``"strength"``."""
     network = build_learner(case.options, features, outputs)
     assert isinstance(network, Backpropagation)
     return ElasticConsolidation(network, case.detail["strength"], case.options.learning_rate)
@@ -71,13 +71,13 @@ def elastic(case: Case, features: int, outputs: int) -> Counted:
 def replay(case: Case, features: int, outputs: int) -> Counted:
     """Builds replay from a memory of the detail's ``"memory"`` samples.
 
-    With ``"areas"`` it holds so many that it stores as many numbers as a full budget of recursive areas does: what is
-    stored is what the two are compared by.
+    With ``"areas"`` the memory is as large as it takes to store as many numbers as a full budget of recursive areas:
+    the two are compared at equal storage.
     """
     network = build_learner(case.options, features, outputs)
     if "areas" in case.detail:
         options = replace(case.options, rule="kolen-pollack", areas=case.detail["areas"])
-        with torch.random.fork_rng(devices=[]):  # what it is compared with must not change what is drawn
+        with torch.random.fork_rng(devices=[]):  # building the rival must not change later draws
             rival = Recursive(replace(case, options=options), features, outputs)
         rival.network.allocate()
         memory = (rival.total_parameters() - network.total_parameters()) // (features + 1)
@@ -92,7 +92,7 @@ def nearest_mean(case: Case, features: int, outputs: int) -> Counted:
 
 
 def streaming_discriminant(case: Case, features: int, outputs: int) -> Counted:
-    """Builds it on as many features as the other methods have hidden units, or the detail's ``"width"``."""
+    """Builds streaming LDA on as many features as the other methods have hidden units, or the detail's ``"width"``."""
     return StreamingDiscriminant(features, outputs, width=case.detail.get("width", case.options.width))
 
 

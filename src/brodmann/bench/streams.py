@@ -19,7 +19,7 @@ from .held_back import without_test_part
 from .stream_learners import stream_learner
 
 TUNED_ON = 3
-"""Trials see so many tasks, the first ones: who learns a stream cannot tune on its end (Chaudhry et al. 2019)."""
+"""Trials see this many tasks, the first ones: settings cannot be tuned on a stream's end (Chaudhry et al. 2019)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stream:
     Attributes:
         tasks: The tasks.
         outputs: Classes of all tasks together.
-        digest: Of the data.
+        digest: Digest of the data.
         reads: How often the test part was read.
     """
 
@@ -110,7 +110,7 @@ def _permuted(case: Case) -> Stream:
 
 
 def _order_of_classes(outputs: int, seed: int) -> Tensor:
-    """Seed 0 has the usual order (0 and 1, then 2 and 3 ...), every other one of its own: luck of the order counts."""
+    """Seed 0 has the usual order (0 and 1, then 2 and 3 ...), every other seed its own: luck with the order counts."""
     return torch.randperm(outputs, generator=torch.Generator().manual_seed(seed)) if seed else torch.arange(outputs)
 
 

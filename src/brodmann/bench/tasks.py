@@ -36,10 +36,10 @@ LAYER_SAMPLES = 256
 
 
 class Curve(Callback):
-    """Validation accuracy by step and second: at every epoch, and ever so many steps."""
+    """Validation accuracy by step and second: after every epoch, or every ``every`` steps."""
 
     def __init__(self, split: Split, every: int | None) -> None:
-        """Looks at the validation part after every so many steps; None for epochs alone."""
+        """Looks at the validation part every ``every`` steps; None: after every epoch."""
         self.split, self.every = split, every
         self.points: list[list[float]] = []
         self.step_seconds: list[float] = []
@@ -55,7 +55,7 @@ class Curve(Callback):
             self.points.append([progress.step, round(progress.seconds, 4), round(accuracy, 5)])
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        """Notes the epoch's validation accuracy."""
+        """Notes the epoch's validation accuracy, unless steps are counted."""
         if not self.every:
             progress = trainer.progress
             self.points.append([progress.step, round(progress.seconds, 4), round(row["validation_accuracy"], 5)])
@@ -67,12 +67,12 @@ def train(case: Case) -> Row:
 
 
 def train_paper(case: Case) -> Row:
-    """The same from the published initial values, which are the same numbers for every method."""
+    """As `train`, from the published initial values, which are the same numbers for every method."""
     return _train(case, paper.initialise)[1]
 
 
 def train_deep(case: Case) -> Row:
-    """The same, and describes every layer: cosine with the true gradient, norms, silent units."""
+    """As `train`, and describes every layer: cosine with the true gradient, norms, silent units."""
     learner, row, split = _train(case)
     if not isinstance(learner, Network):
         return row
@@ -90,7 +90,7 @@ def train_deep(case: Case) -> Row:
 
 
 def measure_conflict(case: Case) -> Row:
-    """The same, and measures how far the gradients of different classes conflict, where maps are shared."""
+    """As `train`, and measures how far the gradients of different classes conflict where maps are shared."""
     learner, row, split = _train(case)
     assert isinstance(learner, Network)
     row["conflict"] = [asdict(line) for line in class_conflict(learner, split.x_train[:2048], split.y_train[:2048])]

@@ -18,7 +18,7 @@ from .case import Case, Row
 TRIALS = 12
 """Settings that each method may try on each data set."""
 DRAWN = 8
-"""So many of them are the same for all, the default and what is drawn at random; the others are steps from the best."""
+"""How many of them are the same for all: the default and random draws. The others are steps from the best so far."""
 TRIAL_SEEDS = (1000, 1001)
 """Seeds of a trial, kept apart from those of the results."""
 
@@ -74,7 +74,7 @@ def next_settings(tried: Tried, count: int, *, stream: bool = False) -> list[Set
 
 
 def _neighbours(best: Settings) -> Iterator[Settings]:
-    """Yields what differs in one setting from the best: twice and half its rate, less decay, another dropout, more."""
+    """Yields settings one step from the best: twice and half its rate, less decay, another dropout, more decay."""
     yield best._replace(lr=_rounded(2.0 * best.lr, 2))
     yield best._replace(lr=_rounded(0.5 * best.lr, 2))
     yield best._replace(decay=_rounded(best.decay / 3.0, 1))
@@ -83,12 +83,12 @@ def _neighbours(best: Settings) -> Iterator[Settings]:
 
 
 def _rounded(value: float, digits: int) -> float:
-    """Returns the value to so many digits that count."""
+    """Rounds to ``digits`` significant digits."""
     return float(f"{value:.{digits}g}")
 
 
 def trials_of(case: Case, settings: Iterable[Settings]) -> list[Case]:
-    """Returns the trials of some settings, which are to be those of a case."""
+    """Returns the trials of some settings for a case."""
     detail = {name: value for name, value in case.detail.items() if name != "every"}
     trial = replace(case, recipe="search", searched=False, trial=True, detail=detail)
     return [
@@ -128,8 +128,8 @@ def scores_of(rows: Iterable[Row]) -> dict[tuple[str, str], Tried]:
 def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, str, float, str]]:
     """Returns the searches whose best rate or decay is the largest or the smallest of those that they tried.
 
-    A better one may lie beyond; a decay of 0 has nothing below it. Data set, method, the setting's name, its value, and
-    which of the two it is.
+    A better one may lie beyond; a decay of 0 has nothing below it. An entry is data set, method, the setting's name,
+    its value, and which of the two it is.
     """
     found = []
     for (dataset, method), tried in sorted(scores_of(rows).items()):

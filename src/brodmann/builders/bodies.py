@@ -58,11 +58,12 @@ def mlp(
         gated: See `AreaLinear`.
         pooling: See `AreaLinear`.
         router: Further arguments of every `Router`.
-        storage: Kind of number that weights are stored in, ``"bfloat16"`` to halve a step's bytes. Default None: as
-            the rest. See `AreaLinear`.
+        storage: Dtype in which weights are stored: ``"bfloat16"`` halves a step's bytes. Default None: that of the
+            computation. See `AreaLinear`.
         readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
             soon consist of what they have learned, which is common to both, and not of where each began. That narrows
-            the gap to transpose feedback, to 0 to 0.5 points by the seeds (docs/log.md); backpropagation does not gain.
+            the gap to transpose feedback, to 0 to 0.5 points depending on the seeds (docs/log.md); backpropagation
+            gains nothing.
 
     Returns:
         A body that takes (batch, ..., in_features) and returns (batch, ..., outputs), logits for classes: a `Routed`,
@@ -120,7 +121,7 @@ def residual_mlp(
 ) -> Sequential | Routed:
     """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
 
-    ``alpha = 1 / sqrt(blocks)`` keeps the variance of the sum with depth, so that a learning rate serves any depth.
+    ``alpha = 1 / sqrt(blocks)`` keeps the variance of the sum with depth, so that one learning rate serves any depth.
     Norm and activation lie before the map (He et al. 2016; norm by Zhang and Sennrich 2019, without weights). Weights
     and feedback start independently unless the feedback says ``-equal``. Takes and returns what `mlp` does; blocks are
     named ``body.layers.1`` to ``body.layers.{depth - 2}``.
@@ -142,7 +143,7 @@ def residual_mlp(
         router: As in `mlp`.
         storage: As in `mlp`.
         readout_scale: As in `mlp`.
-        recompute: Whether blocks remember their input alone and compute their traces again when the error comes down,
+        recompute: Whether blocks remember only their input and compute their traces again when the error comes down,
             see `Recomputed`: half the memory of very deep networks for a tenth more time (docs/results.md). Default
             False.
 
@@ -211,8 +212,8 @@ def stream_mlp(
         update: Rule of every weight. Default `RLS`.
         activation: As in `mlp`.
         novelty: See `Router`. Default 0.4, from a search on validation parts (docs/log.md).
-        dimension: Of the router's projection. Default 128: the cosine decides what is new, and a random projection
-            keeps it to about ``1 / sqrt(dimension)``.
+        dimension: Size of the router's projection. Default 128: the cosine decides what is new, and a random projection
+            preserves it to about ``1 / sqrt(dimension)``.
 
     Raises:
         BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
@@ -255,14 +256,14 @@ def convnet(
 ) -> Sequential | Routed:
     """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
 
-    A `Convolution` is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. Its steps cost
-    what those of a dense network on so many rows do, and its patches memory, ``size^2`` times that of their images.
+    A `Convolution` is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. A step costs as
+    much as that of a dense network on as many rows, and the patches take ``size^2`` times the memory of their images.
 
     Args:
-        shape: Of an image, (channels, height, width); samples come as images or flat in this order, (batch, channels *
-            height * width), as data sets of this package do.
+        shape: Shape of an image, (channels, height, width); samples come as images or flat in this order,
+            (batch, channels * height * width), as data sets of this package do.
         outputs: Classes, or targets of a regression.
-        channels: Of every convolution. Default 32 and 64.
+        channels: Channels of each convolution. Default 32 and 64.
         size: Height and width of a patch; images are padded by half of it, so that odd sizes keep theirs. Default 3.
         pool: Height and width of the max-pooling window after every convolution; 1 for none. Default 2.
         areas: As in `mlp`.
@@ -274,13 +275,13 @@ def convnet(
             area of its own in every layer.
         shared: As in `mlp`.
         gated: As in `mlp`.
-        pooling: As in `mlp`, that of areas.
+        pooling: As in `mlp`: the pooling of areas, not of pixels.
         router: As in `mlp`.
         storage: As in `mlp`.
         readout_scale: As in `mlp`.
 
     Raises:
-        BrodmannError: A size is not a positive whole number, images are too small for so many poolings, the machine's
+        BrodmannError: A size is not a positive whole number, images are too small for that many poolings, the machine's
             memory is too small, or a name is unknown.
     """
     *maps, readout = sizes = convolution_sizes(shape, channels, outputs, size, pool)

@@ -22,8 +22,8 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
     """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule, None for its default.
 
     Raises:
-        BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument is no
-            data, such as a feedback path that is not given by its name.
+        BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument cannot
+            be written as data, such as a feedback path that is not given by its name.
     """
     given = dict(arguments)
     if update is not None:
@@ -54,7 +54,7 @@ def _is_data(value: Any) -> bool:
 
 
 def described(builder: Callable[P, B]) -> Callable[P, B]:
-    """Notes on what a builder builds how it was built, see `design`: None where that is no data."""
+    """Records on each body how the builder made it, see `design`; None where that cannot be written as data."""
 
     @functools.wraps(builder)
     def call(*args: P.args, **kwargs: P.kwargs) -> B:
@@ -66,16 +66,16 @@ def described(builder: Callable[P, B]) -> Callable[P, B]:
 
 
 def note(body: Layer, builder: str, arguments: dict[str, Any]) -> None:
-    """Notes on a body the builder and the arguments that it was built by, and how it looks now."""
+    """Records on a body the builder and the arguments that made it, and how it looks now."""
     given = dict(arguments)
     try:
         body._built = design(builder, given.pop("update", None), **given), repr(body)
-    except BrodmannError:  # it cannot be told in data
+    except BrodmannError:  # it cannot be written as data
         forget(body)
 
 
 def forget(body: Layer) -> None:
-    """Lets a body be as one that was composed: nobody can build it again from a design."""
+    """Makes a body count as composed by hand: it cannot be built again from a design."""
     body._built = None
 
 

@@ -38,7 +38,7 @@ Body = TypeVar("Body", bound=Layer)
 
 
 def feedback_path(feedback: str | Callable[..., Feedback], outputs: int) -> Callable[[Shape], Feedback]:
-    """Returns a feedback path, by its name or itself, for a network with so many outputs.
+    """Returns a feedback path, given by name or as it is, for a network with ``outputs`` outputs.
 
     A path that asks for ``outputs``, as `Direct` does, is given them.
 
@@ -63,12 +63,12 @@ class Function(nn.Module):
     """A function of one tensor, as a module."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Wraps it."""
+        """Wraps a function."""
         super().__init__()
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        """Applies it."""
+        """Applies the function."""
         return self.function(x)
 
     def extra_repr(self) -> str:
@@ -77,7 +77,7 @@ class Function(nn.Module):
 
 
 def activation_named(name: str) -> nn.Module:
-    """Returns the activation of a name in `ACTIVATIONS`: a class, made anew; a module, copied; or a function of x.
+    """Returns the activation of a name in `ACTIVATIONS`: a class's instance, a copy of a module, or a function of x.
 
     Raises:
         BrodmannError: It is unknown.
@@ -100,7 +100,7 @@ class Parts:
 
     Attributes:
         in_features: Size of a sample (flat).
-        outputs: Of the network.
+        outputs: Outputs of the network.
         areas: See `brodmann.builders.mlp`, which has the same defaults, as for all attributes below.
     """
 
@@ -117,7 +117,7 @@ class Parts:
     storage: str | None = None
 
     def check(self, depth: int, weights: int) -> None:
-        """Checks all that no layer checks itself, before one is built.
+        """Checks, before any layer is built, what no layer checks itself.
 
         Args:
             depth: Layers that have areas.
@@ -149,7 +149,7 @@ class Parts:
         start_scale: float = 1.0,
         start: nn.Linear | None = None,
     ) -> AreaLinear:
-        """Builds a layer, which has so many rows for each row of the output; the lowest has no feedback."""
+        """Builds a layer, which has ``rows`` rows for each row of the network's output; the lowest has no feedback."""
         return AreaLinear(
             inputs,
             outputs,
@@ -175,7 +175,7 @@ class Parts:
         lowest: bool = False,
         start: nn.Linear | None = None,
     ) -> Convolution:
-        """Builds a convolution: patches of so many numbers, and a `layer` that makes ``outputs`` of each."""
+        """Builds a convolution: patches of ``inputs`` numbers, and a `layer` that makes ``outputs`` numbers of each."""
         return Convolution(patches, self.layer(inputs, outputs, rows=rows, lowest=lowest, start=start))
 
     def product(
@@ -226,11 +226,11 @@ class Parts:
     def from_output(self) -> bool:
         """Whether the feedback brings errors from the network's output, see `Feedback`."""
         shape = Shape(1, 1, 1, True, torch.zeros(1, 1), SGD())
-        with torch.random.fork_rng(devices=[]):  # this path is only asked
+        with torch.random.fork_rng(devices=[]):  # this path is only inspected
             return build_feedback(self._path(1), shape).from_output
 
     def _path(self, rows: int) -> Callable[[Shape], Feedback]:
-        """Returns what builds the feedback path of a layer of so many rows, see `Shape`."""
+        """Returns what builds the feedback path of a layer with ``rows`` rows per row of the output, see `Shape`."""
         path = feedback_path(self.feedback, self.outputs)
         return path if rows == 1 else functools.partial(_of_rows, path, rows)
 
@@ -246,5 +246,5 @@ def dropout_of(share: float) -> list[Layer]:
 
 
 def activation_of(activation: str | Callable[[Tensor], Tensor]) -> Local:
-    """Returns an activation, by its name or itself, as a layer."""
+    """Returns an activation, given by name or as it is, as a layer."""
     return Local(activation_named(activation) if isinstance(activation, str) else activation)

@@ -1,4 +1,4 @@
-"""Sizes: the layers that sizes given for a network come to, how many numbers they hold, and what sizes cannot be."""
+"""Sizes: the layers that a network's sizes result in, how many numbers they hold, and which sizes are invalid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_residual_depth(depth: int) -> None:
     """Checks that there is room for a stem, a block and a readout.
 
     Raises:
-        BrodmannError: There is not.
+        BrodmannError: There is none.
     """
     check_whole(depth=depth)
     if depth < 3:
@@ -32,8 +32,8 @@ class MapSize(NamedTuple):
     """Size of a map.
 
     Attributes:
-        inputs: Numbers that it takes of a row.
-        outputs: Numbers that it makes of them.
+        inputs: Numbers in a row that it takes.
+        outputs: Numbers that it makes of a row.
         rows: Rows of each sample, such as the patches of an image.
     """
 

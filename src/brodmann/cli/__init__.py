@@ -36,7 +36,7 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; exits with 2 on a user's error, 128 + signal when stopped."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its code
             stream.reconfigure(errors="backslashreplace")
     if os.environ.get("COLUMNS") == "0":  # a terminal that does not know its width, into which no letter fits
         del os.environ["COLUMNS"]
@@ -68,11 +68,11 @@ def main(arguments: list[str] | None = None) -> None:
     except MemoryError:
         print("error: There is not enough memory: use fewer areas, layers, units or samples.", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # who reads our lines has seen enough, as `head` does
+    except BrokenPipeError:  # the reader of our lines has seen enough, such as `head`
         _drop_output()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.filename is None:  # of the lines that we print
+        if error.filename is None:  # from printing our own lines
             _drop_output()
             print(f"error: Cannot write the output: {error.strerror}.", file=sys.stderr)
         else:  # names too long, folders that cannot be read or emptied
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _without_imports(arguments: list[str]) -> list[str]:
-    """Takes every ``--import NAME`` off, wherever it stands, and notes what they name."""
+    """Removes every ``--import NAME``, wherever it stands, and notes what they name."""
     others, left = list[str](), iter(arguments)
     for argument in left:
         option, given, name = argument.partition("=")
@@ -96,7 +96,7 @@ def _without_imports(arguments: list[str]) -> list[str]:
 
 
 def _drop_output() -> None:
-    """Lets go of lines that wait to be printed, which Python would try once more at the end."""
+    """Drops lines that wait to be printed, which Python would try to print once more at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

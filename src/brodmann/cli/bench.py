@@ -36,9 +36,9 @@ class Bench:
     protocols: tuple[str, ...] = ("tuned", "paper")
     """Protocols of the recipe ten."""
     streams: tuple[str, ...] | None = None
-    """Of the recipe interference: split, permuted, mixture (default: all, and the conflict between classes)."""
+    """Streams of the recipe interference: split, permuted, mixture (default: all, and the conflict between classes)."""
     jobs: int = 1
-    """Trainings at a time, one thread each; times count as measured with 1 alone."""
+    """Trainings at a time, one thread each; times count as measurements only with 1."""
     trials: int = TRIALS
     """Settings that a search tries per method and data set."""
     search: bool = False

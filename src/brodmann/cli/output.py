@@ -10,7 +10,7 @@ from rich.console import Console
 
 
 class Output(Console):
-    """A console that tells who called it when nobody reads any more, where rich would leave the program."""
+    """A console that raises where nobody reads any more, instead of ending the program as rich does."""
 
     def on_broken_pipe(self) -> None:
         """See `rich.console.Console`."""
@@ -34,5 +34,5 @@ def _finite(content: Any) -> Any:
 
 
 def say(line: str, style: str | None = None) -> None:
-    """Prints a line, never broken: who reads it may be a program."""
+    """Prints a line without wrapping it: its reader may be a program."""
     OUT.print(line, soft_wrap=True, highlight=False, style=style)

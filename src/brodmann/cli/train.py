@@ -34,7 +34,7 @@ class Train(RunOptions):
     checkpoint: str | None = None
     """With --resume: name of the checkpoint to go back to (default: the newest)."""
     compare: bool = False
-    """Also train the backpropagation twin at equal active parameters; that of convolutions has the same channels."""
+    """Also train the backpropagation twin at equal active parameters; for convolutions, with the same channels."""
     tensorboard: bool = False
     """Write TensorBoard events too."""
     json: bool = False

@@ -1,17 +1,17 @@
-"""Conversion: a PyTorch network is followed step by step, and becomes layers of areas that start as it is; and back.
+"""Conversion: a PyTorch network is followed step by step, and becomes layers of areas that compute the same; and back.
 
 How a model goes through these files, from `from_torch` down:
 
 1. ``samples.shown`` makes a few samples of the shape; ``convertible`` refuses models that hold what cannot be
    converted.
-2. ``steps.computed_by`` returns a ``computation.Computation``: the steps between what comes and what goes.
+2. ``steps.computed_by`` returns a ``computation.Computation``: the steps between inputs and outputs.
 
-   a. ``transformers`` and ``recurrent`` write modules of PyTorch's out that would hide what they do.
-   b. ``tracing`` makes a graph of torch.fx. Where the model asks for sizes, ``questions`` answers from ``values`` of
+   a. ``transformers`` and ``recurrent`` write out modules of PyTorch that would hide what they do.
+   b. ``tracing`` makes a graph of torch.fx. Where the model asks about sizes, ``questions`` answers from ``values`` of
       the samples, and ``alone`` checks that one sample is treated as several are. ``training_mode``, ``batch_norms``,
-      ``in_place``, ``derivatives`` and ``ties`` rewrite the graph: dropout, norms by the batch, what is written into,
-      what says its own derivative, and weights that several maps share.
-   c. The steps are made of the graph: ``provenance`` tells which values are made of samples, of parameters, or of
+      ``in_place``, ``derivatives`` and ``ties`` rewrite the graph: dropout, norms by the batch, in-place writes,
+      functions with a derivative of their own, and weights that several maps share.
+   c. The steps are made from the graph: ``provenance`` tells which values are made of samples, of parameters, or of
       both, ``maps`` which modules and ``products`` which functions are linear maps by a parameter, and ``rows`` how
       samples lie. ``lengths`` tells whether the graph holds for sequences of other lengths.
 

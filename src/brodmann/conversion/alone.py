@@ -1,4 +1,4 @@
-"""Whether a network does the same for a sample that comes alone as for several."""
+"""Whether a network does the same for a single sample as for several."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .in_place import writes
 
 _SPREADING = "expand expand_as broadcast_to repeat repeat_interleave tile reshape view contiguous clone"
 SPREADING = frozenset(_SPREADING.split())
-"""Functions and methods that leave a tensor as it is, where it is of that size already."""
+"""Functions and methods that leave a tensor as it is where it has the size asked for already."""
 
 
 @torch.no_grad()
 def same_alone(several: fx.Graph, alone: fx.Graph, root: nn.Module, sample: Several) -> bool:
-    """Whether what a network does for several samples is, for one, what it does for one.
+    """Whether a network's graph for several samples does, for one sample, what the network does for one.
 
-    Both graphs must be the same calls of the same values, but for functions that leave the sample's values as they are,
-    such as the `expand` in ``if len(x) != 1: mask = mask.expand(len(x), -1)``. The output alone would not show it: a
-    readout may start at zero.
+    Both graphs must be the same calls of the same values, except for functions that leave the sample's values as they
+    are, such as the `expand` in ``if len(x) != 1: mask = mask.expand(len(x), -1)``. The output alone would not show it:
+    a readout may start at zero.
 
     Args:
         several: Graph of the network for several samples.

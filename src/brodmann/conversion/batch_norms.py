@@ -16,7 +16,7 @@ NAMES = ("running_mean", "running_var", "weight", "bias")
 
 
 class FixedNorm(nn.Module):
-    """A batch norm as it is at inference: a factor and a summand for each channel."""
+    """A batch norm as it is at inference: a gain and a shift for each channel."""
 
     def __init__(self, norm: _BatchNorm) -> None:
         """Takes the norm."""
@@ -30,11 +30,11 @@ class FixedNorm(nn.Module):
 
 
 class KeptNorm(FixedNorm):
-    """A batch norm that a network keeps from training mode, whose own factor and summand learn."""
+    """A batch norm that a network keeps out of training mode; its own gain and shift learn."""
 
 
 class NormOfFunction(_BatchNorm):
-    """The batch norm that `F.batch_norm` computes, of tensors that the network holds."""
+    """The batch norm that `F.batch_norm` computes with tensors that the network holds."""
 
     def __init__(self, held: dict[str, Any]) -> None:
         """Takes the arguments of the function."""
@@ -43,20 +43,20 @@ class NormOfFunction(_BatchNorm):
         self.weight, self.bias = held["weight"], held["bias"]
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """The function takes any."""
+        """Accepts any input, as the function does."""
 
 
 def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
-    """Puts a module in the place of each `F.batch_norm` that normalises by the batch in training mode alone.
+    """Replaces each `F.batch_norm` that normalises by the batch in training mode only by a module.
 
     Args:
-        graph: Of the network at inference, which is changed.
-        training: Of the same in training mode.
+        graph: Graph of the network at inference, which is changed.
+        training: Graph of the network in training mode.
         root: The network, which gets the modules.
 
     Raises:
-        BrodmannError: One takes other tensors than those that the network holds, others in training mode, or factors
-            without summands.
+        BrodmannError: A call takes tensors that the network does not hold, other tensors in training mode than at
+            inference, or a gain without a shift or the reverse.
     """
     partners: dict[str, list[fx.Node]] = defaultdict(list)
     for other in _norms(training):
@@ -84,12 +84,12 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
             node.replace_all_uses_with(graph.call_module(name, (given["input"],)))
         graph.erase_node(node)
     left = [other for queue in partners.values() for other in queue if arguments_of(other)["training"] is True]
-    if alone and left:  # one of them stands in training mode for one at inference, with other statistics
+    if alone and left:  # one in training mode may replace one at inference, with other statistics
         raise _not_followed()
 
 
 def _momentum(statistics: str, given: float, root: nn.Module) -> float | None:
-    """Returns the momentum of a call; None where its module takes the mean over all batches, and computes a number."""
+    """Returns the momentum of a call; None where its module takes the mean over all batches, and so computes one."""
     owner = root.get_submodule(statistics.rpartition(".")[0])
     return None if isinstance(owner, _BatchNorm) and owner.momentum is None else float(given)
 
@@ -102,7 +102,7 @@ def _not_followed() -> BrodmannError:
 
 
 def _said(given: Any) -> str:
-    """Returns what tells an argument from others in both graphs, whose nodes may be numbered otherwise."""
+    """Returns a text that identifies an argument in both graphs, whose nodes may be numbered differently."""
     return str(given.target if isinstance(given, fx.Node) and given.op == "get_attr" else given)
 
 

@@ -22,7 +22,7 @@ from .lengths import OfShape
 
 
 def body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
-    """Returns the steps as layers: one after the other, or as a graph where values part."""
+    """Returns the steps as layers: one after the other, or as a graph where values branch."""
     building = _Building(computation, parts)
     for step in computation.steps:
         building.add(step)
@@ -33,8 +33,8 @@ class _Building:
     """Nodes of a `Graph`, made of one step after the other.
 
     Attributes:
-        nodes: What they are so far, as a `Graph` takes them. That of a step has its name.
-        checked: The node that hands an input on, by the input.
+        nodes: The nodes so far, as a `Graph` takes them; the node of a step has the step's name.
+        checked: By input, the node that hands it on once it is checked.
         learning: Steps at or below which something learns.
         owners: The first step of each operation with parameters that stands in several places, by the operation.
     """
@@ -75,7 +75,7 @@ class _Building:
             self._put(step, layer, learns=layer.learns or not lowest)
 
     def body(self) -> Sequential | Graph:
-        """Returns what was made."""
+        """Returns the body."""
         outputs = self.computation.outputs
         before, last = [self.inputs[0], *self.nodes], next(reversed(self.nodes))
         chain = all(sources == [below] for (_, *sources), below in zip(self.nodes.values(), before, strict=False))
@@ -95,7 +95,7 @@ class _Building:
             )
         if owner.name != step.name:
             self._put(step, owner.name, learns=True)
-        else:  # nowhere it is the lowest
+        else:  # it is not the lowest in any place
             self._put(step, counterpart(owner, self.parts, self.output_rows, lowest=False), learns=True)
 
     def _put(self, step: Step, layer: Layer | str, *, learns: bool) -> None:
@@ -105,7 +105,7 @@ class _Building:
             self.learning.add(step.name)
 
     def _check(self, name: str, kind: str, check: nn.Module) -> None:
-        """Adds a node that hands an input on, once checked."""
+        """Adds a node that checks an input and hands it on."""
         taken = {*self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
         self.checked[name] = free_name(kind, taken)
         self.nodes[self.checked[name]] = (Local(check), name)
@@ -115,7 +115,7 @@ def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]
     """Returns the weights that several products share, by their names."""
     names = {step.sources[1] for step in steps if isinstance(step.operation, Tied)}
     held = [step for step in steps if step.name in names]
-    # All but products would take weights of four dimensions to lie as images do.
+    # All but products would expect weights of four dimensions to be laid out as images are.
     others = {source for step in steps if not isinstance(step.operation, Tied) for source in step.sources}
     if any(step.after.ndim == 4 and step.name in others for step in held):
         raise tied_error()
@@ -127,7 +127,7 @@ def _holds_parameters(operation: nn.Module | Tensor) -> bool:
 
 
 def check_untied(steps: Sequence[Step]) -> None:
-    """Raises where different maps share a parameter, whose copies would go apart, or steps a batch norm."""
+    """Raises where different maps share a parameter, whose copies would drift apart, or several steps a batch norm."""
     parts = [step.operation for step in steps if isinstance(step.operation, nn.Module | nn.Parameter)]
     norms = Counter(id(part.running_mean) for part in parts if isinstance(part, _BatchNorm))
     apart = {id(part): _held_by(part) if isinstance(part, nn.Module) else [part] for part in parts}
@@ -137,5 +137,5 @@ def check_untied(steps: Sequence[Step]) -> None:
 
 
 def _held_by(part: nn.Module) -> list[nn.Parameter]:
-    """Returns the parameters of a module, one that stands in two of its places twice."""
+    """Returns the parameters of a module; one that it holds in two places comes twice."""
     return [held for _, held in part.named_parameters(remove_duplicate=False)]

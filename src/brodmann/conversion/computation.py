@@ -1,4 +1,4 @@
-"""What a network computes: steps between what comes and what goes."""
+"""What a network computes: steps between its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Step:
     """One step of what a network computes.
 
     Attributes:
-        name: Of its value.
-        operation: A module that stands in the network, a module of its functions, or the tensor that it is.
-        sources: Names of the values that it reads, steps or what comes to the network.
-        before: Those values, of a few samples.
+        name: Name of its value.
+        operation: A module of the network, a module made of its functions, or the tensor that the step is.
+        sources: Names of the values that it reads, of steps or inputs of the network.
+        before: Those values, for a few samples.
         after: Its value.
         each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
-            windows the network maps as if they were samples; or 0 where it is the same whatever comes.
+            windows the network maps as if they were samples; or 0 where it is the same whatever the input.
         turned: Whether samples lie in the second dimension, as where steps of a sequence come first.
     """
 
@@ -37,11 +37,11 @@ class Step:
     turned: bool = False
 
     def laid_as(self, other: Step, *, alike: bool, routed: bool) -> bool:
-        """Whether one layer can stand for both, which has to take values that lie alike.
+        """Whether one layer can stand for both steps: the values that they take have to be laid out alike.
 
-        Where they follow a route, they need as many rows for each sample; where all is to be ``alike``, equal shapes.
-        Rows that are the same whatever comes, such as a state that a loop begins with, count as those of samples where
-        there are as many.
+        Where they follow a route, they need equally many rows for each sample; if they are to be ``alike``, equal
+        shapes. Rows that are the same whatever the input, such as the initial state of a loop, count as rows of samples
+        where there are as many.
         """
         if self.turned != other.turned:
             return False
@@ -52,7 +52,7 @@ class Step:
         return rows and (self.after.ndim == 4) == (other.after.ndim == 4)
 
     def rows_of(self, outputs: int) -> int:
-        """Returns how many rows of so many outputs its value has for each sample."""
+        """Returns how many rows of ``outputs`` numbers its value has for each sample."""
         samples = self.after.shape[1] if self.turned else len(self.after) // max(1, self.each)
         return self.after.numel() // (samples * outputs)
 
@@ -80,13 +80,13 @@ class Computation:
     """What a network computes.
 
     Attributes:
-        inputs: A few samples (samples, ...) of each tensor that comes to it, by name.
+        inputs: A few samples (samples, ...) of each input tensor, by name.
         steps: Its steps, in their order.
         outputs: Name of the step that it returns; or of several, as a tuple or a dictionary, as it returns them.
-        held: What the network holds, see `tensors_of`. What operations hold of it lies in its memory, perhaps turned,
-            or as a part.
-        is_of_one_shape: Whether it is computed so for samples of this shape alone, as where a step is repeated as often
-            as a sequence is long.
+        held: What the network holds, see `tensors_of`. Tensors of operations share this memory, perhaps transposed or
+            in part.
+        is_of_one_shape: Whether it holds only for samples of this shape, as where a step is repeated for each step of a
+            sequence.
     """
 
     inputs: dict[str, Tensor]
@@ -97,7 +97,7 @@ class Computation:
 
     @property
     def returned(self) -> tuple[Step, ...]:
-        """The steps that it returns."""
+        """The steps whose values it returns."""
         steps = {step.name: step for step in self.steps}
         return tuple(steps[name] for name in parts_in(self.outputs))
 
@@ -108,7 +108,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def lay_out(model: nn.Module) -> None:
-    """Lets every tensor of a network lie in memory of its own, in order, so that parts of it can be views."""
+    """Gives every tensor of a network contiguous memory, so that parts of it can be views."""
     known: dict[Tensor, Tensor] = {}
     for part in model.modules():
         for held in part._parameters.values():

@@ -33,7 +33,7 @@ WHOLE = (
 
 
 def check_convertible(model: Any) -> None:
-    """Raises where a network holds nothing to convert, or a map whose output is not that of its weights alone."""
+    """Raises where a network holds nothing to convert, or a map whose output does not follow from its weights alone."""
     if not isinstance(model, nn.Module):
         raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
     if not any(parameter.is_floating_point() for parameter in model.parameters()):
@@ -102,7 +102,7 @@ def warn_of_new_norms(model: nn.Module) -> None:
 
 
 def warn_of_frozen(steps: Sequence[Step]) -> None:
-    """Warns where a layer keeps some of its parameters from learning, and not all of them."""
+    """Warns where some but not all of a layer's parameters are kept from learning."""
     for step in steps:
         operation = step.operation
         own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []
@@ -115,7 +115,7 @@ def warn_of_frozen(steps: Sequence[Step]) -> None:
 
 
 def tied_error() -> BrodmannError:
-    """Returns the error of layers that share weights, whose copies would go apart."""
+    """Returns the error for layers that share weights, whose copies would drift apart."""
     return BrodmannError(
         "Expected layers with weights of their own, got weights that stand in the model twice. One layer may be called "
         "several times, but for batch norms, and maps may share a weight. Not so norms, recurrent layers, attention, "

@@ -1,4 +1,4 @@
-"""Counterparts: the layer that stands for a step of a PyTorch network, and starts as it is."""
+"""Counterparts: the layer that stands for a step of a PyTorch network, and starts out computing the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .recurrent import Recurrence
 from .transformers import linear_of
 
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout, Sum)
-"""Operations to which it is all one where the channels lie."""
+"""Operations to which it does not matter where the channels are."""
 
 
 def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> Layer:
@@ -55,7 +55,7 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
         lowest: Whether no layer below learns.
 
     Raises:
-        BrodmannError: There is none.
+        BrodmannError: There is no such layer.
     """
     if _is_frozen(step):
         layer = _counterpart(step, replace(parts, areas=1, routing="network"), output_rows, lowest=lowest)
@@ -166,7 +166,7 @@ def _convolution(operation: Any, parts: Parts, rows: int, *, lowest: bool) -> La
 
 
 def _with_parameters(norm: Layer, operation: Any, parts: Parts) -> Graph:
-    """Returns a norm with the factors and summands of PyTorch's, which learn."""
+    """Returns a norm with the gains and shifts of PyTorch's, which learn."""
     held = {"gain": operation.weight, "shift": getattr(operation, "bias", None)}
     rule = parts.update_rule
     nodes = {name: (Constant(value.detach(), rule),) for name, value in held.items() if value is not None}
@@ -174,7 +174,7 @@ def _with_parameters(norm: Layer, operation: Any, parts: Parts) -> Graph:
 
 
 def _of_images(operation: Any) -> ImageNorm | None:
-    """Returns the norm of images that PyTorch's is, None for what is no norm of groups of channels."""
+    """Returns the norm of images that PyTorch's amounts to, None for one that is not over groups of channels."""
     if isinstance(operation, nn.GroupNorm):
         return ImageNorm(operation.num_groups, operation.eps)
     if isinstance(operation, nn.InstanceNorm2d) and not operation.track_running_stats:
@@ -183,12 +183,12 @@ def _of_images(operation: Any) -> ImageNorm | None:
 
 
 def channels_last(value: Tensor) -> Tensor:
-    """Returns a tensor as it lies between layers."""
+    """Returns a tensor as it is laid out between layers."""
     return value.movedim(1, -1) if value.ndim == 4 else value
 
 
 def _local(operation: nn.Module, step: Step) -> Local:
-    """Returns an operation without parameters, which is given tensors as PyTorch lays them."""
+    """Returns an operation without parameters, which is given tensors in PyTorch's layout."""
     moved = any(value.ndim == 4 for value in (*step.before, step.after)) and type(operation) not in ELEMENTWISE
     try:
         return Local(ChannelsLast(operation) if moved else operation)
@@ -197,7 +197,7 @@ def _local(operation: nn.Module, step: Step) -> Local:
 
 
 def _laid(of_channels: Tensor, ndim: int) -> Tensor:
-    """Returns numbers of channels in the shape in which they meet what comes between layers."""
+    """Returns a number for each channel in the shape that broadcasts with values between layers."""
     return channels_last(of_channels.detach().reshape(1, -1, *(1,) * (ndim - 2)))[0]
 
 
@@ -222,7 +222,7 @@ def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
-    """Returns what a batch norm does at inference: a factor and a summand for each channel."""
+    """Returns what a batch norm does at inference: a gain and a shift for each channel."""
     mean, variance = _running(norm)
     gain = torch.rsqrt(variance + norm.eps)
     if norm.affine:
@@ -278,7 +278,7 @@ def _padded(
 
 
 def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
-    """Returns a product of a value and weights for values as they lie between layers."""
+    """Returns a product of a value and weights for values as they are laid out between layers."""
     values = step.before[:1] if isinstance(step.operation, Tied) else step.before
     moved = any(value.ndim == 4 for value in (*values, step.after))
     return partial(_moved, product) if moved else product

@@ -1,4 +1,4 @@
-"""What says itself how errors go down through it: functions with a derivative of their own, and blocks without any."""
+"""How errors go down through functions with a derivative of their own, and through blocks without any."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WITHOUT_ERROR = "without_error"
 
 
 class OwnDerivative(nn.Module):
-    """A `torch.autograd.Function`, which computes its derivative as it says, and not as its operations would."""
+    """A `torch.autograd.Function`, whose derivative is the one that it defines, not that of its operations."""
 
     def __init__(self, function: type[Function]) -> None:
         """Takes the class of the function."""
@@ -28,7 +28,7 @@ class OwnDerivative(nn.Module):
         self.__name__, self.__module__ = function.__name__, function.__module__
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Applies it."""
+        """Applies the function."""
         return self.function.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
@@ -41,15 +41,15 @@ class WithoutError(nn.Module):
         self.operation = operation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Applies it."""
+        """Applies the operation."""
         return self.operation(x).detach()  # type: ignore[no-any-return]
 
 
 @contextmanager
 def whole_functions() -> Iterator[None]:
-    """Keeps functions with a derivative of their own whole while torch.fx follows a network, which sees their inside.
+    """Keeps functions with a derivative of their own whole while torch.fx, which sees inside, follows a network.
 
-    That of `torch.utils.checkpoint`, which computes a block twice to save memory, is the block.
+    The function of `torch.utils.checkpoint`, which computes a block twice to save memory, is replaced by the block.
     """
     base: Any = Function.__base__  # to which `apply` hands on, also one that was taken from its class before
     before = vars(base).get("apply")
@@ -73,14 +73,14 @@ def whole_functions() -> Iterator[None]:
 
 
 def mark(node: fx.Node, module: nn.Module | None) -> None:
-    """Notes of a node that was followed under ``torch.no_grad()`` that no error goes down through it.
+    """Marks a node that was followed under ``torch.no_grad()``: no error goes down through it.
 
     Args:
         node: The node.
         module: What it calls, if that is a module.
 
     Raises:
-        BrodmannError: It is a map that learns, and would do so where ``torch.no_grad()`` keeps it from that.
+        BrodmannError: The module learns, and would do so although ``torch.no_grad()`` keeps it from learning.
     """
     if module is not None and any(parameter.requires_grad for parameter in module.parameters()):
         raise BrodmannError(

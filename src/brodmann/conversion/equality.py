@@ -18,13 +18,13 @@ from .counterparts import channels_last
 
 @torch.no_grad()
 def answers_of(model: nn.Module, sample: Several) -> Any:
-    """Returns what a network does for samples, which it may write into."""
+    """Returns a network's outputs for copies of samples, which it may write into."""
     with _without_fast_path():
         return called_with(model, of_each(Tensor.clone, sample))
 
 
 def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
-    """Raises where a network returns something else for the same samples later."""
+    """Raises where a network returns something else for the same samples the second time."""
     if not alike(outputs, answers_of(model, sample), 1e-3):
         raise BrodmannError(
             f"{type(model).__name__} cannot be converted: it answers the same samples otherwise the second time. What "
@@ -35,7 +35,7 @@ def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
 
 @torch.no_grad()
 def same_outputs(body: Layer, sample: Several, outputs: Any) -> bool:
-    """Whether a body returns what a network did for samples, but for rounding."""
+    """Whether a body returns what a network did for samples, up to rounding."""
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
     return alike(body(sample), of_each(channels_last, outputs), 0.1 if stored else 1e-3)
 
@@ -43,7 +43,7 @@ def same_outputs(body: Layer, sample: Several, outputs: Any) -> bool:
 def check_reached(computation: Computation, model: nn.Module, sample: Several) -> None:
     """Raises where autograd would move a parameter of a network that no step computes with.
 
-    A layer of zeros, such as an adapter that begins, does not show in what the network returns.
+    A layer of zeros, such as a fresh adapter, does not show in what the network returns.
     """
     parameters = {name: held for name, held in model.named_parameters() if held.requires_grad}
     try:
@@ -53,7 +53,7 @@ def check_reached(computation: Computation, model: nn.Module, sample: Several) -
             if not followed:
                 return
             gradients = torch.autograd.grad(followed, list(parameters.values()), allow_unused=True)
-    except RuntimeError:  # of one that writes into its own parameters, say
+    except RuntimeError:  # from one that writes into its own parameters, say
         return
     held = [step.operation for step in computation.steps]
     parts = [part for one in held for part in ([one] if isinstance(one, Tensor) else one.parameters())]
@@ -68,7 +68,7 @@ def check_reached(computation: Computation, model: nn.Module, sample: Several) -
 
 @contextmanager
 def _without_fast_path() -> Iterator[None]:
-    """Lets PyTorch's encoders compute at inference what they do while learning: else they return 0 for padding."""
+    """Makes PyTorch's encoders compute at inference what they do while learning: else they return 0 for padding."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -78,7 +78,7 @@ def _without_fast_path() -> Iterator[None]:
 
 
 def alike(ours: Any, theirs: Any, tolerance: float) -> bool:
-    """Whether outputs are the same, but for a share of the largest number."""
+    """Whether outputs are the same, up to a share of the largest number."""
     ours, theirs = parts_in(ours), parts_in(theirs)
     return len(ours) == len(theirs) and all(_near(*pair, tolerance) for pair in zip(ours, theirs, strict=True))
 

@@ -1,4 +1,4 @@
-"""Folding: batch norms as they are at inference, in the maps below them."""
+"""Folding: batch norms, as they are at inference, become part of the maps below them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .computation import Computation, Step
 
 
 def folded(computation: Computation) -> Computation:
-    """Returns the same with each batch norm in the map right below it, where nobody else reads that, or fixed."""
+    """Returns a computation with each batch norm folded into the map right below it, or fixed where it cannot be."""
     steps = computation.steps
     readers = Counter(source for step in steps for source in step.sources)
     readers.update(parts_in(computation.outputs))
@@ -42,7 +42,7 @@ def folded(computation: Computation) -> Computation:
 
 
 def _fused(layer: Any, norm: Any, ndim: int) -> nn.Module | None:
-    """Returns a map that does what it and a batch norm above it do at inference; None where that is not so simple."""
+    """Returns one map that does what a map and the batch norm above it do at inference; None where there is none."""
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.weight is None or norm.bias is None:
         return None
     if isinstance(layer, _ConvNd) and not (layer.transposed and layer.groups > 1):

@@ -1,4 +1,4 @@
-"""Values while torch.fx follows a network: what writes into them, and what of them are no numbers."""
+"""Values while torch.fx follows a network: what writes into them, and what reads their numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 
 
 STANDS_FOR = "stands_for"
-"""Attribute of a module that is written out: the class of that in whose place it is."""
+"""Attribute of a module that is written out: the class of the module that it replaces."""
 
 
 def package_of(function: Any) -> str:
@@ -44,29 +44,29 @@ def package_of(function: Any) -> str:
 
 
 def parts_of(arguments: Any) -> list[Any]:
-    """Returns all that stands in tuples, lists and dictionaries inside of each other."""
+    """Returns everything in nested tuples, lists and dictionaries."""
     found: list[Any] = []
     fx.node.map_aggregate(arguments, found.append)
     return found
 
 
 def asks_metadata(node: fx.Node) -> bool:
-    """Whether a node asks a tensor for something else than its numbers."""
+    """Whether a node asks a tensor for something other than its numbers."""
     asked = node.args[1] if node.target is getattr else node.target
     return asked in METADATA and node.op in ("call_function", "call_method")
 
 
 LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
-"""Methods that may take another tensor, whose size or kind they give to their own."""
+"""Methods that may take another tensor, whose size or kind they adopt."""
 
 
 def reads_numbers(node: fx.Node, read: fx.Node) -> bool:
-    """Whether a node computes with the numbers of one that it reads, and does not ask for its size or kind alone."""
+    """Whether a node computes with the numbers of one that it reads, and not only asks for its size or kind."""
     return not asks_metadata(node) and (node.target not in LIKE or node.args[:1] == (read,))
 
 
 def said(module: nn.Module) -> str:
-    """Returns a module as it prints itself, or its kind where that takes lines."""
+    """Returns a module as it prints itself, or its class where that takes several lines."""
     text = str(module)
     return type(module).__name__ if "\n" in text else text
 
@@ -77,13 +77,13 @@ def name_of(node: fx.Node) -> str:
 
 
 def held_by(root: nn.Module, node: Any) -> Any:
-    """Returns what a node reads of the network itself; None of all else."""
+    """Returns what a node reads of the network itself; None if it reads something else."""
     reads = isinstance(node, fx.Node) and node.op == "get_attr"
     return operator.attrgetter(str(node.target))(root) if reads else None
 
 
 def arguments_of(node: fx.Node) -> dict[str, Any]:
-    """Returns the arguments of a call of a function, those that it takes by default too, by name."""
+    """Returns the arguments of a call of a function by name, defaults included."""
     asked = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
     asked.apply_defaults()
     return asked.arguments
@@ -95,7 +95,7 @@ def in_one_memory(one: Any, other: Any) -> bool:
 
 
 def _places_of(value: Any) -> set[int]:
-    """Returns where the tensors that a value is made of lie."""
+    """Returns where in memory the tensors of a value lie."""
     if isinstance(value, tuple | list):
         return set().union(*map(_places_of, value))
     return {value.untyped_storage().data_ptr()} if isinstance(value, Tensor) else set()

@@ -1,4 +1,4 @@
-"""From a PyTorch network to areas that start as it is."""
+"""From a PyTorch network to areas that start out computing the same."""
 
 from __future__ import annotations
 
@@ -44,48 +44,48 @@ def from_torch(
     storage: str | None = None,
     batch_norms: str = "batch",
 ) -> Layer:
-    """Builds a body of areas that computes what a PyTorch network does, and learns on without backpropagation.
+    """Builds a body of areas that computes what a PyTorch network does, and goes on learning without backpropagation.
 
     It follows the network's ``forward`` by `torch.fx`, whatever its classes are: sums, concatenations and branches
     become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear`, and every function that multiplies the rows
     of samples by a matrix that is a parameter, such as ``x @ self.weight``, becomes an `AreaLinear`, every `nn.Conv1d`
-    and `nn.Conv2d` of one group a `Convolution`, which start as it is, whatever the area. Other convolutions (of
-    several groups, transposed, of volumes), and functions that multiply by a parameter in another way, become a
-    `Product`, which is one map for all areas. A weight that several maps share, such as a table of tokens that is the
-    readout too, becomes `TiedWeights`, which are one for all areas likewise. Factors and summands of norms, and tensors
-    that the network holds by itself, such as positions of a sequence, become a `Constant` that learns where they are
-    parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns by the statistics of each batch, or
-    is left as at inference. All else must hold no parameters and becomes a `Local`.
+    and `nn.Conv2d` of one group a `Convolution`, which start out computing the same, whatever the area. Other
+    convolutions (of several groups, transposed, of volumes), and functions that multiply by a parameter in another way,
+    become a `Product`, which is one map for all areas. A weight that several maps share, such as a table of tokens that
+    is the readout too, becomes `TiedWeights`, likewise one for all areas. Gains and shifts of norms, and tensors that
+    the network holds by itself, such as positions of a sequence, become a `Constant` that learns where they are
+    parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns with the statistics of each batch,
+    or stays as at inference. All else must hold no parameters and becomes a `Local`.
 
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
     ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd: a
     `torch.autograd.Function` keeps its own derivative, and no error goes down through what is detached or computed
-    under ``torch.no_grad()``. A layer of which no parameter asks for a gradient is frozen and has one area, unless that
-    is so of the whole model. A model of float64 stays so, others become what PyTorch's default dtype is.
+    under ``torch.no_grad()``. A layer none of whose parameters asks for a gradient is frozen and has one area, unless
+    the whole model is like that. A float64 model stays float64; others take PyTorch's default dtype.
 
     Source: our choice; for feedback paths alone, BioTorch (Sanfiz and Akrout 2021) converts networks likewise.
 
     Args:
-        model: A network whose ``forward`` takes and returns tensors of samples, one or several, and does not depend on
-            the numbers of a sample, nor on how many samples come. Several come as its arguments, and go as a tuple or a
-            dictionary. It is followed as at inference: what it does only while training is left out, but for what
-            modules without parameters and `F.dropout` draw. What it asks of sizes, such as ``if x.dim() == 3`` or
-            ``for step in range(x.shape[1])``, is answered for the ``shape``. Where answers do not hold for sequences of
-            other lengths, as in that loop, the body refuses those. What it asserts of numbers is asked of the samples
-            here, and no more. What it keeps outside of its modules meanwhile, such as in a global dictionary, keeps
-            values of `torch.fx`.
-        shape: Of a sample, (features,), (steps, features), or (channels, height, width); or a few samples themselves,
-            (samples, ...), where they are whole numbers, such as tokens: at least two, since one alone does not tell
-            how rows lie, and a matrix outside of an `nn.Linear` becomes a `Product` then. Of a network of several
-            inputs a tuple of shapes or of samples, for its arguments in their order; or a dictionary of samples, whose
-            names are those of its arguments. The body takes the same. Default None: what the model's first layer
-            takes, if that is an `nn.Linear`. Images may also come flat.
+        model: A network whose ``forward`` takes and returns tensors of samples, one or several, and does the same
+            whatever the numbers in a sample and however many samples come. Several inputs are its arguments; several
+            outputs are a tuple or a dictionary. It is followed as at inference: what it does only while training is
+            left out, except for what modules without parameters and `F.dropout` draw. What it asks about sizes, such as
+            ``if x.dim() == 3`` or ``for step in range(x.shape[1])``, is answered for the ``shape``. Where answers do
+            not hold for sequences of other lengths, as in that loop, the body refuses those. What it asserts about
+            numbers is checked here, with the samples, and not again. What it stores outside of its modules meanwhile,
+            such as in a global dictionary, still holds values of `torch.fx` afterwards.
+        shape: Shape of a sample, (features,), (steps, features), or (channels, height, width); or a few samples
+            themselves, (samples, ...), where they are whole numbers, such as tokens: at least two, since a single one
+            does not show how rows lie, so that a matrix outside of an `nn.Linear` would become a `Product`. For a
+            network of several inputs, a tuple of shapes or of samples, in the order of its arguments; or a dictionary
+            of samples by the names of its arguments. The body takes the same. Default None: what the model's first
+            layer takes, if that is an `nn.Linear`. Images may also come flat.
         areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
             ``router`` and ``storage``.
-        feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights begin as copies of the
+        feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights start as copies of the
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
-            ``"kolen-pollack-mirrored"`` begins nearly so and copies nothing, ``"sign"`` needs no copy. Not
-            ``"direct"`` where there is a `Product`, a weight is shared, or several outputs go.
+            ``"kolen-pollack-mirrored"`` starts close to that and copies nothing, ``"sign"`` needs no copy. Not
+            ``"direct"`` where there is a `Product`, a shared weight, or several outputs.
         update: See ``areas``.
         routing: See ``areas``.
         shared: See ``areas``.
@@ -95,13 +95,14 @@ def from_torch(
         storage: See ``areas``; weights that several maps share stay as they are.
         batch_norms: ``"batch"`` (default, as PyTorch trains): what is above a batch norm sees samples relative to the
             others of their batch while learning, those of other areas too, and running statistics follow;
-            ``"running"``: they stay what they are at inference, folded into the map below, or a factor and a summand
-            that learn. Every sample then stands alone, and there are fewer layers: for trained models and small
-            batches. Norms that a model keeps from training mode go by running statistics in both cases.
+            ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.
+            Every sample is then independent of the others, and there are fewer layers: for trained models and small
+            batches. Norms that a model keeps out of training mode use running statistics in both cases.
 
     Returns:
         A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
-        last: ``Network(from_torch(model), loss)`` learns on. Several tensors come and go as tuples or dictionaries.
+        last: ``Network(from_torch(model), loss)`` goes on learning. Several tensors come and go as tuples or
+        dictionaries.
 
     Raises:
         BrodmannError: The network cannot be followed, calls a map under ``torch.no_grad()``, has hooks on gradients,

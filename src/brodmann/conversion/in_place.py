@@ -1,4 +1,4 @@
-"""What a network writes into, while torch.fx follows it, becomes what it would have been overwritten by."""
+"""In-place writes of a network, while torch.fx follows it, become functions that return what would be written."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 
 
 def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None:
-    """Lets functions and modules that would write into their input return what they would write instead.
+    """Makes functions and modules that would write into their input return what they would write instead.
 
-    Who reads the input later reads that in its place.
+    Later readers of the input read that in its place.
 
     Args:
-        graph: Of the network, which is changed.
+        graph: Graph of the network, which is changed.
         root: The network; its modules no longer write.
         sample: A few samples (samples, ...).
 
@@ -40,9 +40,9 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
     values, alone = (_values(graph, root, rows_of(sample, slice(n))) if writing else {} for n in (2, 1))
     for found in (values, alone):  # some are views of one sample alone
         _check_views(graph, found, writing)
-    # Into which nothing is written: `n += 1` makes another number.
+    # Nothing is written into numbers: `n += 1` makes another one.
     numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
-    # Through which no error goes down.
+    # No error goes down through these.
     whole = {node for node, value in values.items() if isinstance(value, Tensor) and not value.is_floating_point()}
     order = {node: place for place, node in enumerate(graph.nodes)}
     for part in root.modules():
@@ -67,7 +67,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
 
 
 def _make_functional(node: fx.Node) -> bool:
-    """Replaces a call that writes into its input by one that returns it; returns whether there is such a one."""
+    """Replaces a call that writes into its input by one that returns it; returns whether there is one."""
     target: Any = node.target
     twin = target
     if node.op == "call_method" and target.endswith("_") and hasattr(Tensor, target[:-1]):
@@ -103,12 +103,12 @@ def _overwrites(node: fx.Node) -> BrodmannError:
 
 
 def _values(graph: fx.Graph, root: nn.Module, sample: Several) -> dict[fx.Node, Any]:
-    """Returns the values of samples, which a copy of the network computes as it stands; none where it fails."""
+    """Returns the values of nodes for samples, from a copy of the network as it stands; none where that fails."""
     walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
     try:
         with torch.no_grad():
             walk.run(of_each(Tensor.clone, sample))
-    except Exception:  # of samples of another shape than the network is made for, which is told later
+    except Exception:  # from samples of a shape that the network is not made for, which is reported later
         return {}
     return walk.env
 

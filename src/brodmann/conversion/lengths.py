@@ -17,7 +17,7 @@ from .equality import alike
 
 
 class OfShape(nn.Module):
-    """Lets samples (samples, ...) of one shape pass."""
+    """Passes on samples (samples, ...) of one shape only."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         """Takes the shape of a sample."""
@@ -25,7 +25,7 @@ class OfShape(nn.Module):
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class.
+        """Returns the samples as they are.
 
         Raises:
             BrodmannError: Samples have another shape.
@@ -48,8 +48,8 @@ class OfShape(nn.Module):
 def same_for_other_lengths(followed: nn.Module, network: nn.Module, sample: Several) -> bool:
     """Whether what was followed for a few samples does what the network does for shorter and for longer ones, too.
 
-    Samples of whatever second dimension may be sequences. Where the network does not take other lengths, what was
-    followed must not, either.
+    Any second dimension may be that of sequences. Where the network does not take other lengths, what was followed must
+    not take them either.
 
     Args:
         followed: What was made of the network for the samples.
@@ -64,14 +64,14 @@ def same_for_other_lengths(followed: nn.Module, network: nn.Module, sample: Seve
 
 
 def _of_other_lengths(sample: Several) -> Iterator[Several]:
-    """Yields samples of which those of a length are half as long, or twice."""
+    """Yields samples in which those of one length are half as long, or twice as long."""
     for length in sorted({part.shape[1] for part in parts_in(sample) if part.ndim in (2, 3)}):
         for other in (_half, _twice):
             yield of_each(partial(_where_long, length, other), sample)
 
 
 def _where_long(length: int, other: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:
-    """Returns what becomes of samples of a length, and all others as they are."""
+    """Changes samples of one length, and returns all others as they are."""
     return other(part) if part.ndim in (2, 3) and part.shape[1] == length else part
 
 
@@ -87,5 +87,5 @@ def _outcome(network: nn.Module, sample: Several) -> Any:
     """Returns what a copy of a network makes of samples, None where it does not take them."""
     try:
         return deepcopy(network).forward(of_each(Tensor.clone, sample))  # whose errors torch.fx does not print
-    except Exception:  # of whatever the network does with samples of a shape that it is not made for
+    except Exception:  # from whatever the network does with samples of a shape that it is not made for
         return None

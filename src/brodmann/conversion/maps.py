@@ -22,7 +22,7 @@ MAPS = (
 def maps_alike(layer: Any) -> bool:
     """Whether a map has no forward of its own, or one that returns what PyTorch's of its kind does, learning or not.
 
-    Else its forward is followed, as that of any module.
+    Otherwise its forward is followed, like that of any module.
     """
     forward: Any = next(kind.forward for kind in MAPS if isinstance(layer, kind))
     if getattr(layer.forward, "__func__", None) is forward:
@@ -38,7 +38,7 @@ def maps_alike(layer: Any) -> bool:
         x = torch.randn(3, *sizes).to(layer.weight)
         try:
             return all(_learn_alike(deepcopy(layer).train(mode), forward, x) for mode in (False, True))
-        except Exception:  # whatever it does with random numbers
+        except Exception:  # from whatever it does with random numbers
             return False
 
 

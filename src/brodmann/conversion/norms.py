@@ -1,4 +1,4 @@
-"""PyTorch's norms, whose factors and summands come as tensors, so that they can learn as such."""
+"""PyTorch's norms, whose gains and shifts come as tensors, so that they can learn as such."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ScaledNorm(nn.Module):
     """``y = g (x - mean) / sqrt(variance + eps) + b``, or ``y = g x / rms``: one of `NORMS` as an operation of x, g, b.
 
     The error below is that of the norm, of ``g e``: a unit knows its own factor, and no weight of another layer is
-    transported. PyTorch has one kernel for all three derivatives; a norm without weights, and an `affine` behind it,
+    transported. PyTorch has one kernel for all three derivatives; a norm without weights, and an `affine` after it,
     would go through the values five times more.
     """
 
@@ -31,7 +31,7 @@ class ScaledNorm(nn.Module):
         self.norm.weight = self.norm.bias = None
 
     def forward(self, x: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Takes x as the norm does, factors and summands in the shape of its weights; returns the shape of x."""
+        """Takes x as the norm does, gains and shifts in the shape of its weights; returns the shape of x."""
         norm = self.norm
         if isinstance(norm, nn.GroupNorm):
             return functional.group_norm(x, norm.num_groups, gain, shift, norm.eps)
@@ -56,7 +56,7 @@ class ImageNorm(WithPullBack):
         self.groups, self.eps = groups, eps
 
     def forward(self, x: Tensor, gain: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        """Takes x (samples, ..., channels), factors and summands (channels,); returns the shape of x."""
+        """Takes x (samples, ..., channels), gains and shifts (channels,); returns the shape of x."""
         apart, root = self._parts(x)
         return self._scaled(apart, root, gain, shift).view(x.shape)
 

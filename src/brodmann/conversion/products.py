@@ -34,14 +34,14 @@ def turns_alone(nodes: Iterable[fx.Node]) -> bool:
 def order_of(
     function: Callable[..., Tensor], given: Sequence[Tensor], live: Sequence[bool], weights: int
 ) -> tuple[int, ...] | None:
-    """Returns the places of the value, the weights and of what else a product takes; None where values are several.
+    """Returns the places of the value, the weights and what else a product takes; None where there are several values.
 
-    The value is what errors go through; the rest tells what to do, such as where each row goes.
+    The value is what errors go through; the rest says what to do, such as where each row goes.
 
     Args:
         function: The product.
-        given: What it takes.
-        live: Whether errors would go down there.
+        given: Its arguments.
+        live: Whether errors would go down through each argument.
         weights: The place of the weights.
     """
     values = [at for at, goes_on in enumerate(live) if goes_on and at != weights and leads_to(function, given, at)]
@@ -76,17 +76,17 @@ def is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
 
 
 def matrix_of(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor | None:
-    """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if it does otherwise.
+    """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if there is none.
 
-    They are compared in float64: what rounds in between does otherwise.
+    The two are compared in float64: a product that rounds in between has none.
     """
     if weight.ndim != 2:
         return None
     a, u = _drawn_as(x.double(), weight.double(), seed=0)
     try:
-        with redirect_stderr(StringIO()):  # where torch.fx tells of errors
+        with redirect_stderr(StringIO()):  # where torch.fx reports errors
             y = product(a, u)
-    except RuntimeError:  # of one that computes in another kind of number
+    except RuntimeError:  # from one that computes in another dtype
         return None
     for drawn, matrix in ((u, weight), (u.t(), weight.t())):
         if x.shape[-1] == matrix.shape[1]:

@@ -1,4 +1,4 @@
-"""Provenance: what the value of each node of a network is made of, of what came, of parameters, of both, of neither."""
+"""Provenance: what the value of each node of a network is made of: inputs, parameters, both or neither."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Provenance:
     """Sets of nodes by what their values depend on, each node noted once, in the order of the graph.
 
     In ``(x + self.position) @ self.scale[0]`` the sum is ``live``, ``scale[0]`` is one of ``weights`` and ``fixed``,
-    the product is live and one of ``products``. Of ``y = x.shape[0] * torch.ones(3)`` the size is ``dependent`` and
-    not ``moved``: it asks how many samples came, and not for their numbers.
+    the product is live and one of ``products``. In ``y = x.shape[0] * torch.ones(3)`` the size is ``dependent`` but not
+    ``moved``: it depends on how many samples came, not on their numbers.
 
     Attributes:
-        live: They depend on what comes to the network through real numbers: errors go down there.
-        weights: They do not, and depend on parameters.
-        fixed: They are made of tensors that the network holds, by functions, and of nothing else.
-        products: They multiply what is live by weights.
-        dependent: They depend on what comes or on tensors that the network holds, if only on their sizes.
-        moved: They depend on the numbers that come to the network, and not on sizes alone.
+        live: Nodes that depend on the network's input through real numbers: errors go down there.
+        weights: Nodes that do not, but depend on parameters.
+        fixed: Nodes made by functions of tensors that the network holds, and of nothing else.
+        products: Nodes that multiply live values by weights.
+        dependent: Nodes that depend on the input or on tensors that the network holds, if only on their sizes.
+        moved: Nodes that depend on the numbers in the input, not on sizes alone.
     """
 
     def __init__(self, graph: fx.Graph, root: nn.Module) -> None:
@@ -53,7 +53,7 @@ class Provenance:
 
         Args:
             node: The node.
-            values: Of all nodes so far, this one included.
+            values: Values of all nodes so far, this one included.
             module: What it calls, if that is one.
 
         Raises:
@@ -110,7 +110,7 @@ def is_complex(value: Any) -> bool:
 
 
 def not_followed(node: fx.Node) -> BrodmannError:
-    """Returns the error of a function that would carry errors down through weights, and is no product of them."""
+    """Returns the error for a function that would carry errors down through weights, and is no product with them."""
     return BrodmannError(
         f"{name_of(node)} cannot be converted where it takes parameters, through which errors would go down: expected "
         "a product of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
@@ -122,7 +122,7 @@ def reached(
     begins: Callable[[fx.Node], bool],
     passes: Callable[[fx.Node, fx.Node], bool] = lambda *_: True,
 ) -> set[fx.Node]:
-    """Returns the nodes that begin, and all that read one of them, where what reads and is read pass."""
+    """Returns the nodes that begin, and all that read one of those found, where the reader and what it reads pass."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         if begins(node) or any(read in found and passes(node, read) for read in node.all_input_nodes):

@@ -58,20 +58,20 @@ _compiled = torch.jit.ScriptFunction.__call__
 
 
 class Answering(fx.Tracer):
-    """A tracer that answers what a network asks of sizes; what it asks of the numbers themselves is refused.
+    """A tracer that answers what a network asks about sizes, and refuses what it asks about the numbers themselves.
 
-    Each question is put to the network's own values for all samples and for two of them. Where both answer alike, it is
-    a question of what comes to the network and not of how many; the graph then holds for samples of that shape. What is
-    made of the number of samples has to answer alike for `MANY`, too. For a sample that comes alone it need not:
-    whether the network does the same with it, as by `if len(x) != 1: mask = mask.expand(len(x), -1)`, is another
-    question, see `same_alone`.
+    Each question is put to the network's own values for all samples and for two of them. Where both give the same
+    answer, the question is about what comes to the network and not about how many samples; the graph then holds for
+    samples of that shape. A size made from the number of samples must have the same answer for `MANY`, too. For a
+    single sample it need not: whether the network does the same with it, as with
+    `if len(x) != 1: mask = mask.expand(len(x), -1)`, is another question, see `same_alone`.
 
-    Of `if x.dim() == 3` that is so. Refused are `if x.max() > 1`, which asks for numbers; `range(len(x[x > 0]))`, whose
-    size they decide; and `int(len(x) / 2)`, which counts samples.
+    So `if x.dim() == 3` is answered. Refused are `if x.max() > 1`, which asks for numbers; `range(len(x[x > 0]))`,
+    whose size numbers decide; and `int(len(x) / 2)`, which counts samples.
     """
 
     asks_whether_alone = False
-    """Whether the network asked something that has another answer for one sample than for several."""
+    """Whether the network asked something whose answer differs between one sample and several."""
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
     def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False) -> None:
@@ -79,13 +79,13 @@ class Answering(fx.Tracer):
 
         Args:
             sample: (samples, ...), or several such tensors.
-            alone: Whether it is one, whose answers are all that counts.
+            alone: Whether it is a single sample, whose answers alone count.
             constants: Whether what `FACTORIES` make of numbers alone becomes a node, too: its methods may then take
                 sizes, as in ``torch.zeros(1, 4).expand(len(x), -1)``.
         """
         super().__init__()
         self.constants = constants
-        self._computes = False  # values, for which factories are what they were
+        self._computes = False  # whether values are being computed: factories then do what they always did
         self._walks = Walks(sample, alone=alone)
         self._proxies: list[weakref.ref[_Proxy]] = []
         self._held: dict[str, Tensor] = {}
@@ -103,12 +103,12 @@ class Answering(fx.Tracer):
             try:
                 graph = super().trace(root, concrete_args)
             finally:
-                del self._walks  # which else stays until Python looks for what refers to itself
+                del self._walks  # which would otherwise stay until Python collects reference cycles
         self._check_overwritten(graph)
         return graph
 
     def _symbolic(self, name: str) -> Callable[..., Any]:
-        """Returns a function of PyTorch's that becomes a node where it takes what is not known yet."""
+        """Returns a function of PyTorch that becomes a node where an argument is not known yet."""
         function: Callable[..., Any] = getattr(torch, name)
 
         @functools.wraps(function)
@@ -128,12 +128,12 @@ class Answering(fx.Tracer):
         return call
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Returns a proxy that asks."""
+        """Returns a proxy whose questions this tracer answers."""
         return _Proxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it decides nothing but to go on."""
-        if _is_asserted(sys._getframe(2)):  # behind `Proxy.__bool__`
+        """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it only decides whether to go on."""
+        if _is_asserted(sys._getframe(2)):  # the caller of `Proxy.__bool__`
             self._follow()
             return bool(self._walks[obj.node])
         return bool(self.answer(obj.node, bool))
@@ -152,7 +152,7 @@ class Answering(fx.Tracer):
         walks = self._walks
         if node in walks.ragged or (node in walks.numbers and ask is not len):
             raise self.refused("decides by numbers what to do", "write it without, as by torch.where")
-        # How many dimensions there are does not depend on how many samples, but for one, which is asked anyway.
+        # How many dimensions there are does not depend on how many samples, except for one, which is asked anyway.
         if walks.counts(node) if ask is not len else not isinstance(walks[node], torch.Size):
             self._follow(many=True)
         answers = walks.answers(node, ask)
@@ -186,7 +186,7 @@ class Answering(fx.Tracer):
                 raise refused
 
     def refused(self, what: str, instead: str) -> BrodmannError:
-        """Returns the error of what a network does, and where, and what to write instead."""
+        """Returns an error that says what a network does, where, and what to write instead."""
         name = type(self.root[0]).__name__  # type: ignore[index]
         return BrodmannError(
             f"{name} cannot be converted: it {what} ({_innermost(traceback.extract_stack())}). Instead, {instead}, or "
@@ -206,17 +206,17 @@ class Answering(fx.Tracer):
             self._computes = False
 
     def know(self, proxy: _Proxy) -> None:
-        """Notes what the network may read as long as it holds it."""
+        """Notes a value that the network may read as long as it holds it."""
         self._proxies.append(weakref.ref(proxy))
 
 
 class _Proxy(Followed):
-    """The same, and what can be said of its size."""
+    """A traced value that answers questions about its size (`len`, `int`, indexing) from sample values."""
 
     tracer: Answering
 
     def __init__(self, node: fx.Node, tracer: Answering) -> None:
-        """Takes its node."""
+        """Takes the node of the value."""
         super().__init__(node, tracer)
         tracer.know(self)
 
@@ -231,7 +231,7 @@ class _Proxy(Followed):
         return _Attribute(self, k)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if ufunc.__name__ in UFUNCS:  # of a number of NumPy's on the left
+        if ufunc.__name__ in UFUNCS:  # from a NumPy number on the left
             return UFUNCS[ufunc.__name__](
                 *(part.item() if isinstance(part, numpy.generic) else part for part in inputs)
             )
@@ -255,7 +255,7 @@ class _Proxy(Followed):
 
 
 def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[Any]:
-    """Yields the classes that `isinstance` is given, in tuples and unions of each other."""
+    """Yields the classes that `isinstance` is given, also in nested tuples and unions."""
     if is_instance(kinds, tuple):
         for part in kinds:
             yield from _kinds_of(part, is_instance)
@@ -269,7 +269,7 @@ def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[A
 def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable[[], bool]) -> Iterator[None]:
     """Lets a network ask by `isinstance` whether the value of a proxy is a tensor, and what a twin stands for.
 
-    PyTorch is answered as ever: it would take a proxy for a tensor.
+    PyTorch itself gets the usual answer: else it would take a proxy for a tensor.
 
     Args:
         is_tensor: Answers whether the value of a node is one.
@@ -308,7 +308,7 @@ def _is_asserted(frame: FrameType) -> bool:
 
 
 def _as_written(compiled: Any, *args: Any, **kwargs: Any) -> Any:
-    """Calls the Python that a function of `torch.jit` was made of, where it takes what is not known yet."""
+    """Calls the Python that a `torch.jit` function was made from, where an argument is not known yet."""
     written = getattr(compiled, "_torchdynamo_inline", None)
     unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
     return written(*args, **kwargs) if unknown and written is not None else _compiled(compiled, *args, **kwargs)
@@ -322,7 +322,7 @@ def _autocast(*args: Any, **kwargs: Any) -> Any:
 
 @fx.wrap
 def with_part(x: Tensor, index: Any, value: Any) -> Tensor:
-    """Returns a copy of a tensor with a part put in the place of its own."""
+    """Returns a copy of a tensor in which ``value`` replaces a part."""
     x = x.clone()
     x[index] = value
     return x
@@ -336,7 +336,7 @@ def made(factory: str, *args: Any, **kwargs: Any) -> Tensor:
 
 
 class _Attribute(_Proxy, Attribute):
-    """A property or method of such a value."""
+    """A property or method of a traced value."""
 
     def __init__(self, root: _Proxy, attr: str) -> None:
         """Takes the value, and what it is asked for."""
@@ -354,7 +354,7 @@ class _Attribute(_Proxy, Attribute):
 
 @contextmanager
 def _replaced(owner: Any, others: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Lets an owner have other functions inside."""
+    """Replaces functions of an owner inside the block."""
     before = {name: getattr(owner, name) for name in others}
     for name, other in others.items():
         setattr(owner, name, other)

@@ -14,10 +14,10 @@ from .followed import name_of, parts_of
 from .questions import made
 
 ASKED = ("mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
-"""What networks ask their recurrent layers for."""
+"""Attributes that networks ask their recurrent layers for."""
 CELLS: dict[type[nn.Module], type[Cell]] = {nn.RNN: Elman, nn.GRU: GRU, nn.LSTM: LSTM}
 CELLS_OF: dict[type[nn.Module], type[Cell]] = {nn.RNNCell: Elman, nn.GRUCell: GRU, nn.LSTMCell: LSTM}
-"""The same for PyTorch's single steps."""
+"""Cell of each of PyTorch's single steps, as `CELLS` has them for its layers."""
 
 
 class Recurrence(nn.Module):
@@ -41,13 +41,13 @@ class Recurrence(nn.Module):
 
     @property
     def cell(self) -> Cell:
-        """What a step makes of both maps."""
+        """The cell, which makes the next state of what both maps return."""
         if isinstance(self.plain, nn.RNN):
             return Elman(torch.tanh if self.plain.nonlinearity == "tanh" else torch.relu)
         return CELLS[type(self.plain)]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns what each step returns."""
+        """Returns the outputs of all steps, (samples, steps, units)."""
         if x.ndim != 3:
             raise BrodmannError("a recurrent layer takes a sequence for each sample")
         return self.plain(x)[0]  # type: ignore[no-any-return]
@@ -66,7 +66,8 @@ class RecurrentLayer(nn.Module):
     """As `nn.RNN`, `nn.GRU` and `nn.LSTM`: levels, in one direction or two.
 
     Attributes:
-        unrolled: Whether each step is several operations of the network, as of a `RecurrentCell`. Else a level is one.
+        unrolled: Whether each step becomes several operations of the network, as with a `RecurrentCell`; else a level
+            is one.
     """
 
     def __init__(self, layer: nn.RNNBase) -> None:
@@ -91,13 +92,13 @@ class RecurrentLayer(nn.Module):
         )
 
     def flatten_parameters(self) -> None:
-        """Does nothing: networks call it for graphics processors."""
+        """Does nothing: networks call it for GPUs."""
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Takes (samples, steps, in), or steps first, and states; returns the output and states after the last step.
 
         Raises:
-            NeedsUnrollingError: It is not, and there are states, or the cells of an `nn.LSTM` are read.
+            NeedsUnrollingError: It is not unrolled, and there are states, or the cells of an `nn.LSTM` are read.
         """
         given = hx if isinstance(hx, tuple | list) else (hx,)
         before = [None if _is_zero(part) else part for part in given]
@@ -141,7 +142,7 @@ class RecurrentCell(nn.Module):
     """As `nn.RNNCell`, `nn.GRUCell` and `nn.LSTMCell`: one step, whose two maps may stand in a network many times."""
 
     def __init__(self, plain: Any, behind: str = "") -> None:
-        """Takes the weights of a cell, whose names may have something behind them."""
+        """Takes the weights of a cell, whose names may have a suffix."""
         super().__init__()
         self.input_size, self.hidden_size = plain.input_size, plain.hidden_size
         self.inputs, self.states = (_map_of(plain, f"{which}{behind}") for which in ("ih", "hh"))
@@ -155,7 +156,7 @@ class RecurrentCell(nn.Module):
         return after if self.cell.states > 1 else after[0]
 
     def after(self, inputs: Tensor, before: Sequence[Any]) -> State:
-        """Returns the state after a step: of what the map makes of its input, and the state before."""
+        """Returns the state after a step, from what the map makes of its input and the state before."""
         given: Sequence[Any] = before if any(part is not None for part in before) else (None,) * self.cell.states
         if len(given) != self.cell.states:
             raise BrodmannError(f"Expected {self.cell.states} states for {self.cell}, got {len(given)}.")
@@ -176,7 +177,7 @@ def _map_of(plain: Any, which: str) -> nn.Linear:
 
 
 class Cells:
-    """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return: who reads them unrolls it."""
+    """The cells of an `nn.LSTM` after the last step, which a `Recurrent` does not return: reading them unrolls it."""
 
     def __init__(self, layer: RecurrentLayer) -> None:
         """Takes the layer."""
@@ -205,7 +206,7 @@ for _name in (
 
 
 def _is_zero(state: Any) -> bool:
-    """Whether a state to begin with is that which is taken where there is none."""
+    """Whether an initial state is the default one, zeros."""
     if isinstance(state, fx.Proxy):
         node = state.node
         while node.target in ("to", "detach", "requires_grad_", "double", "float"):

@@ -1,4 +1,4 @@
-"""Rows: in which order those of samples lie in the values of a network."""
+"""Rows: in which order the rows of samples lie in the values of a network."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class Rows:
     def lie_by_samples(self, node: fx.Node, came: Tensor, dimension: int = 0) -> bool:
         """Whether the first rows of the value of a node, along a dimension, are those of the first sample.
 
-        A network that does not take one sample alone mixes the samples of a batch, and is refused as such: so it may.
+        True if the network does not take a single sample: then it mixes the samples of a batch, and is refused for
+        that.
         """
         several: Tensor | None = came
         first = _value_of(node, self._alone)
-        if bool((came == came[:1]).all()):  # by weights of 0, say, which tell of no order
+        if bool((came == came[:1]).all()):  # because of weights of 0, say, which show no order
             several, first = (_value_of(node, walk) for walk in self._stirred)
         if several is None or first is None:
             return True
@@ -63,6 +64,6 @@ def _value_of(node: fx.Node, walk: fx.Interpreter) -> Tensor | None:
                 walk.env[other] = walk.run_node(other)
             if other is node:
                 break
-    except Exception:  # of whatever the network does with a sample that comes alone
+    except Exception:  # from whatever the network does with a single sample
         return None
     return walk.env[node]  # type: ignore[no-any-return]

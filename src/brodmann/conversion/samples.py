@@ -1,4 +1,4 @@
-"""Samples by which a PyTorch network is followed."""
+"""Samples with which a PyTorch network is followed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..several import Several, called_with, of_each, parts_in, rows_of, sample_c
 from .convertible import check_convertible
 
 PROBES = 11
-"""Samples that go through model and body, to see what comes to each layer and that both return the same: so many that
-no other dimension is likely to be as long."""
+"""How many samples go through model and body, to see what comes to each layer and that both return the same: a number
+that no other dimension is likely to have."""
 
 
 class Shown(NamedTuple):
@@ -26,7 +26,7 @@ class Shown(NamedTuple):
     Attributes:
         model: The network, as it was before `torch.compile` wrapped it.
         sample: A few samples (samples, ...), or several such tensors.
-        kind: Kind of number that its body computes in.
+        kind: Dtype that its body computes in.
         device: Where it lies.
     """
 
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
 
 def shown(model: Any, shape: Any) -> Shown:
-    """Returns a network, once checked, with samples that were given, or of a shape.
+    """Returns a network, once checked, with the samples that were given, or samples of a shape.
 
     Raises:
         BrodmannError: The network cannot be converted, or does not take such samples.
@@ -51,7 +51,7 @@ def shown(model: Any, shape: Any) -> Shown:
 
 
 def _numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Returns the kind of number that a network's body computes in, and where the network lies."""
+    """Returns the dtype that a network's body computes in, and the network's device."""
     first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     return torch.promote_types(first.dtype, torch.get_default_dtype()), first.device
 
@@ -59,7 +59,7 @@ def _numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
 def _samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
     """Returns a few samples: those given, or random ones of a shape, or of what a model's first layer takes.
 
-    Several of them where samples, or shapes, are several.
+    Returns several tensors where several samples or shapes are given.
     """
     if shape is None:
         first = next(part for part in model.modules() if not any(True for _ in part.children()))

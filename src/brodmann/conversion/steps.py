@@ -38,16 +38,16 @@ SUMS: set[Any] = {operator.add, torch.add, "add"}
 RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that no node of a `Graph` may have."""
 DEEPEST = 100
-"""Functions that stand inside of each other at most."""
+"""Largest depth to which functions are nested."""
 
 
 def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computation:
-    """Returns what a network computes in numbers of a kind, from a few samples (samples, ...).
+    """Returns what a network computes in a dtype, followed with a few samples (samples, ...).
 
     A step is a module of PyTorch's own, a tensor that the network holds, or a function whose value is a tensor of real
-    numbers; all else (sizes, masks, parts of tuples, what one other function alone needs) is computed inside of the
-    functions that need it. What would overwrite its input does not, dropout is drawn while learning alone, and all
-    stands as at inference.
+    numbers; all else (sizes, masks, parts of tuples, what one other function alone needs) is computed inside the
+    functions that need it. What would overwrite its input does not, dropout is drawn only while learning, and
+    everything else is as at inference.
 
     Raises:
         BrodmannError: The network cannot be followed, or a module does not take what comes to it.
@@ -58,7 +58,7 @@ def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computa
     if not any(parameter.requires_grad for parameter in copy.parameters()):
         for parameter in copy.parameters():
             parameter.requires_grad = parameter.is_floating_point()
-    with torch.enable_grad():  # so that what was made of parameters says so
+    with torch.enable_grad():  # so that values made from parameters require gradients
         root = Root(written_out(copy), sample).eval()
         graph = traced(root, sample)
     with torch.no_grad():
@@ -86,10 +86,10 @@ class _Walk(fx.Interpreter):
         called = (self._module(node) for node in root.graph.nodes)
         self.of_modules = {id(held) for module in called if module is not None for held in module.parameters()}
         self.rows = Rows(root, sample)
-        self.depths: dict[fx.Node, int] = {}  # of functions that stand inside of others
+        self.depths: dict[fx.Node, int] = {}  # of functions nested in others
 
     def computation(self, held: dict[str, Tensor]) -> Computation:
-        """Returns the steps in their order, what comes and goes, and what the network holds."""
+        """Returns the steps in their order, the inputs and outputs, and what the network holds."""
         steps = []
         given, *nodes, output = self.graph.nodes
         self.env[given] = self.sample
@@ -147,7 +147,7 @@ class _Walk(fx.Interpreter):
         called = name_of(node) if module is None else said(module)
         try:
             result = self.run_node(node)
-        except Exception as error:  # of whatever the network does with samples of a shape that it is not made for
+        except Exception as error:  # from whatever the network does with samples of a shape that it is not made for
             came = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
             shapes = [tuple(part.shape[1:]) for part in parts_in(self.sample)]
             hint = f"check shape={shapes[0] if len(shapes) == 1 else tuple(shapes)}"
@@ -216,7 +216,7 @@ class _Walk(fx.Interpreter):
         return True
 
     def _operation(self, node: fx.Node) -> tuple[nn.Module, list[fx.Node]]:
-        """Returns what a function is, and the nodes whose values it takes.
+        """Returns the operation that a function becomes, and the nodes whose values it takes.
 
         A product with weights takes them with it, and is a map where it is a matrix times rows. The rest are
         activations, dropouts, sums of two values, and functions of their own, each with all that is part of it.
@@ -366,7 +366,7 @@ class _Walk(fx.Interpreter):
 
 
 def _named(sample: Several) -> dict[str, Tensor]:
-    """Returns what comes to a network by name: the one tensor as ``input``, those of a tuple with their numbers."""
+    """Returns what comes to a network by name: a single tensor as ``input``, those of a tuple with their numbers."""
     if isinstance(sample, Tensor):
         return {INPUT: sample}
     if isinstance(sample, Mapping):

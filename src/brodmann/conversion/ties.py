@@ -17,9 +17,9 @@ ALIKE = (nn.Linear, _ConvNd)
 
 
 def write_out_tied(graph: fx.Graph, root: nn.Module) -> None:
-    """Writes maps whose weights others hold too as functions of those, so that all of them read one parameter.
+    """Rewrites maps whose weights others hold too as functions of the weights, so that all of them read one parameter.
 
-    Others are other modules, and the network where it reads the parameter itself, as `nn.Embedding` does once it is
+    Others are other modules, and the network itself where it reads the parameter, as it does once an `nn.Embedding` is
     written out. A module that is called several times and shares nothing stays one.
     """
     modules = dict(root.named_modules())
@@ -44,7 +44,7 @@ def _pads_otherwise(module: nn.Linear | _ConvNd) -> bool:
 
 
 def _write_out(node: fx.Node, module: nn.Linear | _ConvNd) -> None:
-    """Puts a function of the parameters of a map in its place."""
+    """Replaces a map by a function of its parameters."""
     (x,) = node.args or node.kwargs.values()
     function, settings = function_of(module) if isinstance(module, _ConvNd) else (functional.linear, {})
     with node.graph.inserting_before(node):
@@ -60,11 +60,11 @@ def _write_out(node: fx.Node, module: nn.Linear | _ConvNd) -> None:
 def uses_of_parameters(graph: fx.Graph, root: nn.Module, moved: Collection[fx.Node]) -> dict[int, int]:
     """Returns how many nodes use each parameter that a network reads by itself, by its `id`.
 
-    A use is a module, or a function of values, which are what samples or modules make, that computes with the
-    parameter's numbers, or with what functions made of them alone: of ``w = self.w.t(); x @ w + y @ w`` there are two.
+    A use is a module, or a function of values (made from samples or by modules), that computes with the parameter's
+    numbers, or with what functions made of them alone: ``w = self.w.t(); x @ w + y @ w`` has two.
 
     Args:
-        graph: Of the network.
+        graph: Graph of the network.
         root: The network.
         moved: Nodes that depend on the numbers of samples.
     """

@@ -27,7 +27,7 @@ from .tracing import exclusively
 
 Model = TypeVar("Model", bound=nn.Module)
 BITS = 20
-"""Of each of the two digits by which numbers are counted: float32 holds whole numbers to 2^24 exactly."""
+"""Bits of each of the two digits by which numbers are counted: float32 holds whole numbers up to 2^24 exactly."""
 
 
 @exclusively
@@ -37,22 +37,22 @@ def to_torch(
 ) -> Model:
     """Returns a copy of a PyTorch network with what its body of areas has learned.
 
-    The copy computes what the network does, and is again what it was: it takes other lengths of sequences where its
-    code does, generates text by its own methods, and is saved as others of its class are. Weights, biases, factors of
+    The copy computes what the network does, and works as the model did: it takes other lengths of sequences where its
+    code does, generates text by its own methods, and is saved like others of its class. Weights, biases, factors of
     norms, tables and running statistics are those learned; what no layer learns stays as it is in the model. A layer
     that has a shared part and one area gives their sum, see `AreaLinear.as_linear`. Feedback weights are left out.
 
-    Where each number belongs is found as ``from_torch`` made the body: the model's parameters are numbered from 1, and
-    a body is made of those numbers. Source: our choice.
+    Where each number belongs is found in the way that ``from_torch`` made the body: the model's parameters are numbered
+    from 1, and a body is made of those numbers. Source: our choice.
 
     Args:
         network: A `Network` of what ``from_torch(model, shape, areas=1)`` returned, or that body alone.
         model: The network that the body was made of, or one of equal form; its own numbers may be others by now. It is
             left as it was.
-        shape: As ``from_torch`` was told.
+        shape: As given to ``from_torch``.
 
     Returns:
-        The copy, in the mode, on the device and in the kind of numbers of the model.
+        The copy, in the mode, on the device and in the dtype of the model.
 
     Raises:
         BrodmannError: The network has several areas, whose maps are not one, is of another form than the model, as
@@ -118,8 +118,8 @@ def _write(model: nn.Module, computation: Computation, places: list[Tensor], lea
 def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
     """Returns for each learned number where it belongs among all that a model holds, from 0.
 
-    It is -1 for the batches that a norm has counted, where the model does not count. A body is made twice, of the lower
-    digits of the numbers that the model's own are counted by, and of the higher.
+    The place is -1 for a norm's count of batches where the model keeps none. A body is made twice, from the lower and
+    from the higher digits of the numbers by which the model's own are counted.
     """
     parts = Parts(1, 1, areas=1, feedback="transpose", update=SGD())
     digits = []

@@ -50,9 +50,9 @@ _ALONE = RLock()
 
 
 def exclusively(function: Callable[P, R]) -> Callable[P, R]:
-    """As the function, without autocast, whose numbers differ, and while other threads wait for all such functions.
+    """As the function, but without autocast, whose numbers differ, and in one thread at a time.
 
-    `torch.fx` replaces methods of all modules as it follows one.
+    `torch.fx` replaces methods of all modules while it follows one.
     """
 
     @wraps(function)
@@ -64,7 +64,7 @@ def exclusively(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Root(nn.Sequential):
-    """A network in a module whose one argument is what comes to it: a tensor, or a tuple or a dictionary of some."""
+    """A network in a module whose only argument is what comes to it: a tensor, or a tuple or dictionary of tensors."""
 
     def __init__(self, network: nn.Module, sample: Several) -> None:
         """Takes the network, and a few samples in the form in which they come."""
@@ -81,15 +81,15 @@ class Root(nn.Sequential):
 
 
 def traced(root: Root, sample: Several) -> fx.GraphModule:
-    """Returns what a network computes, the modules of PyTorch and maps of other classes being single steps of it.
+    """Returns what a network computes, in which the modules of PyTorch and maps of other classes are single steps.
 
     Functions and modules that would write into their input return what they would write instead. Biases of functions
     are sums of their own. Modules without parameters that do more in training mode, such as stochastic depth, are
-    single steps too. A few samples (samples, ...) answer what the network asks of sizes.
+    single steps too. A few samples (samples, ...) answer what the network asks about sizes.
 
     Raises:
         BrodmannError: The network cannot be followed, writes into what others read, or does something else with a
-            sample that comes alone than with several.
+            single sample than with several.
 
     Warns:
         UserWarning: Other modules do more in training mode, which is left out.
@@ -129,9 +129,9 @@ class _StopsAtMaps(fx.Tracer):
     others: Collection[str] = ()
     """Names of further modules at which it stops."""
     shows_itself = False
-    """Whether a network that asks is told that it is followed."""
+    """Whether a network that asks whether it is being followed is told so."""
     was_asked = False
-    """Whether it asked."""
+    """Whether the network asked."""
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         with asking_for_kinds(self.is_tensor, self._is_followed):
@@ -196,17 +196,17 @@ class _StopsAtMaps(fx.Tracer):
 
 
 class _FollowsBuffers(_StopsAtMaps):
-    """The same, and buffers may be cut to the size of what comes, or be taken by functions that decide by them."""
+    """As `_StopsAtMaps`, but buffers are traced too, so the network may slice them to the input's size."""
 
     proxy_buffer_attributes = True
 
 
 class _Answers(Answering, _StopsAtMaps):
-    """The same, and answers questions of size."""
+    """As `_StopsAtMaps`, but questions about sizes are answered from samples."""
 
 
 class OfFunctions(fx.Tracer):
-    """Reads functions of a network once more, as where they are unpickled: sizes of the input may cut buffers."""
+    """Traces functions of a network again, as when they are unpickled: sizes of the input may slice buffers."""
 
     proxy_buffer_attributes = True
 
@@ -224,7 +224,7 @@ def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
 
 
 def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
-    """Returns what a network does when nobody follows it, or else what it does where it is told that somebody does."""
+    """Returns what a network does when it is not followed, or else what it does when it is told that it is."""
     failures: list[Exception] = []
     answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
     for shows_itself in (False, True):
@@ -242,7 +242,7 @@ def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.G
             except BrodmannError as error:
                 failure: Exception = error
                 break
-            except Exception as error:  # of the user's own code, which meets proxies instead of tensors
+            except Exception as error:  # from the user's own code, which meets proxies instead of tensors
                 failure = error
         failures.append(failure)
         if not tracer.was_asked:
@@ -280,7 +280,7 @@ def _check_alone(root: Root, sample: Several, graph: fx.Graph, several: _Answers
 
 @contextmanager
 def _unchanged(root: nn.Module) -> Iterator[None]:
-    """Gives modules back what they hold, which a network that remembers sizes replaces while it is followed."""
+    """Restores what modules hold, which a network that remembers sizes replaces while it is followed."""
     holders = [held for part in root.modules() for held in (part.__dict__, *part.__dict__.values())]
     held = [(holder, dict(holder)) for holder in holders if isinstance(holder, dict)]
     lists = [(holder, list(holder)) for holder in holders if isinstance(holder, list)]
@@ -296,7 +296,7 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
 
 
 def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
-    """Puts what properties of the network's own tensors are in the place of nodes that ask for them."""
+    """Replaces nodes that ask for properties of the network's own tensors by what those are."""
     if node.op == "call_method" and node.target in ("type_as", "to") and len(node.args) == 2:
         other = held_by(root, node.args[1])
         if isinstance(other, Tensor):
@@ -313,7 +313,7 @@ def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
 
 
 def _part_bias(node: fx.Node) -> None:
-    """Puts a sum above a function in the place of the bias that it adds."""
+    """Replaces the bias that a function adds by a sum above it."""
     if node.target not in BIASED:
         return
     bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
@@ -331,7 +331,7 @@ def _part_bias(node: fx.Node) -> None:
 
 
 def _part_sum(node: fx.Node) -> None:
-    """Puts a product and a sum in the place of ``torch.addmm(bias, x, weight)``, which is both."""
+    """Replaces ``torch.addmm(bias, x, weight)`` by a product and a sum."""
     if node.target is not torch.addmm or len(node.args) != 3 or node.kwargs:
         return
     summand, x, weight = node.args
@@ -342,7 +342,7 @@ def _part_sum(node: fx.Node) -> None:
 
 
 def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
-    """Writes attention out whose mask is made of parameters, which then are summands of scores, and learn."""
+    """Writes out attention whose mask is made of parameters, which are then added to the scores, and learn."""
     learned = reached(
         graph,
         lambda node: isinstance(held_by(root, node), nn.Parameter),

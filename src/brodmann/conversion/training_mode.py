@@ -1,4 +1,4 @@
-"""What a network does only while training: dropout and its like are kept, all else is told of."""
+"""What a network does only while training: dropout and the like are kept, all else is reported."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.alpha_dropout: nn.AlphaDropout,
     functional.feature_alpha_dropout: nn.FeatureAlphaDropout,
 }
-"""Functions that a module stands for, which draws while learning alone."""
+"""Functions that a module stands for, which draws only while learning."""
 ATTENTION = functional.scaled_dot_product_attention
 JUDGED_APART = {*DROPOUTS, ATTENTION}
 """Functions of which it is known what a conversion makes of their training mode."""
 
 
 TRAINING = "training"
-"""Of a node that calls a module, whether that was in training mode."""
+"""Key in a node's metadata: whether the module that it calls was in training mode."""
 
 
 def modules_that_differ(graph: fx.Graph, training: fx.Graph) -> list[str]:
@@ -43,7 +43,7 @@ def modules_that_differ(graph: fx.Graph, training: fx.Graph) -> list[str]:
 
 
 def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
-    """Returns what each module calls: functions, with which settings, and modules, of which that is the innermost."""
+    """Returns what each module calls directly: functions, with their settings, and modules."""
     calls: dict[str, Counter[str]] = defaultdict(Counter)
     for node in graph.nodes:
         callers = ["", *(name for name, _ in node.meta.get("nn_module_stack", {}).values())]
@@ -71,7 +71,7 @@ def taking_one_tensor(root: nn.Module, sample: Several) -> list[str]:
             hooks.enter_context(part.register_forward_hook(look, with_kwargs=True))
         try:
             root(of_each(Tensor.clone, sample))
-        except Exception:  # of samples of another shape than the network is made for, which is told later
+        except Exception:  # from samples of a shape that the network is not made for, which is reported later
             return []
     return [name for name, single in found.items() if single]
 
@@ -80,8 +80,8 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
     """Leaves out functions that draw no dropout in training mode either.
 
     Args:
-        graph: Of the network at inference, which is changed.
-        training: Of the same in training mode.
+        graph: Graph of the network at inference, which is changed.
+        training: Graph of the network in training mode.
         drawing: Names of the modules that draw in training mode.
         network: What the network is called.
 
@@ -109,7 +109,7 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
 
 
 def keep_from_training(root: nn.Module, training: fx.Graph) -> None:
-    """Puts a `KeptNorm` in the place of each batch norm that is at inference in training mode too, nothing for dropout.
+    """Replaces each batch norm that stays at inference in training mode by a `KeptNorm`, and such dropout by nothing.
 
     Args:
         root: The network, whose modules are changed.

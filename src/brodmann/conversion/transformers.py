@@ -149,7 +149,7 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, None]:
         """Takes (samples, steps, size) and masks, (samples, keys) and (steps, keys); returns the shape of q, None.
 
-        Unless its batch is first, the tensors are (steps, samples, size).
+        Unless the batch comes first, the tensors are (steps, samples, size).
         """
         if not self.batch_first:
             query, key, value = (part.transpose(0, 1) for part in (query, key, value))
@@ -284,7 +284,7 @@ class Transformer(nn.Module):
     """As `nn.Transformer`: a decoder that reads what an encoder makes of another sequence."""
 
     def __init__(self, transformer: nn.Transformer) -> None:
-        """Takes both."""
+        """Takes an encoder and a decoder."""
         super().__init__()
         self.encoder, self.decoder = transformer.encoder, transformer.decoder
 
@@ -310,7 +310,7 @@ class Transformer(nn.Module):
 
 @fx.wrap
 def added(mask: Tensor, like: Tensor) -> Tensor:
-    """Returns a mask as what is added to scores, in the numbers of a tensor; of truth values, True forbids."""
+    """Returns a mask as what is added to scores, in the dtype of a tensor; in a boolean mask, True forbids."""
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
     return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)

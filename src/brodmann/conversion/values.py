@@ -1,4 +1,4 @@
-"""What the nodes of a graph come to while torch.fx still makes it, for batches of several sizes."""
+"""Values of the nodes of a graph that torch.fx is still making, for batches of several sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RAGGED = ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive"
 MANY = 64
 """Samples of a large batch."""
 LARGE = 4096
-"""Numbers in a tensor that is let go of where nothing can ask for it any more."""
+"""Numbers in a tensor that is large: it is dropped once nothing can ask for it any more."""
 
 R = TypeVar("R")
 
@@ -35,7 +35,7 @@ class Walks:
     """
 
     def __init__(self, sample: Several, *, alone: bool = False) -> None:
-        """Takes samples (samples, ...), repeated where there are too few; or one ``alone``, and there is no other."""
+        """Takes samples (samples, ...), repeated where there are too few; or only one sample, ``alone``."""
         count = sample_count(sample)
         many = of_each(lambda part: torch.cat([part] * (1 + MANY // count))[:MANY], sample)
         some = (rows_of(many, slice(number)) for number in (max(3, count), 2, MANY))
@@ -57,11 +57,11 @@ class Walks:
         """Computes all nodes so far, in their order, as they would be at inference.
 
         Args:
-            graph: Of the network.
+            graph: Graph of the network.
             root: The network.
             held: Its parameters and buffers as they were at first, by name.
             in_use: Nodes that the network may still read.
-            many: Whether for the large batch, too.
+            many: Whether to compute them for the large batch, too.
         """
         nodes = [node for node in graph.nodes if node.op != "output"]
         last = {read: node for node in nodes for read in node.all_input_nodes}
@@ -72,7 +72,7 @@ class Walks:
                 self._judge(node, held)
             for walk in (self._two, self._many) if many else (self._two,):
                 deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
-            with suppress(Exception):  # of what is done with several samples, which one may not bear
+            with suppress(Exception):  # what is done with several samples may fail with one
                 deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
         finally:
             root.train(training)
@@ -99,7 +99,7 @@ class Walks:
         return node.target is not operator.getitem and any(map(self.counts, node.all_input_nodes))
 
     def in_memory_of(self, node: fx.Node) -> list[fx.Node]:
-        """Returns the nodes whose values lie in the memory of that of a node, for several samples or for one."""
+        """Returns the nodes whose values share memory with that of a node, for several samples or for one."""
         walks = [walk.of for walk in (self._few, self._one) if node in walk.of]
         return [other for of in walks for other, value in of.items() if in_one_memory(value, of[node])]
 
@@ -120,7 +120,7 @@ class Walks:
 
 
 class _Values:
-    """What nodes come to for a batch."""
+    """Values of nodes for one batch."""
 
     def __init__(self, batch: Several) -> None:
         """Takes samples (samples, ...)."""

@@ -20,7 +20,7 @@ def input_tensor(array: Array, label: str) -> Tensor:
 
     Args:
         array: Inputs, see `Dataset.from_arrays`.
-        label: What the array is, to begin the message with.
+        label: What messages call the array.
 
     Returns:
         ``(n, features)`` or ``(n, channels, height, width)``.
@@ -50,8 +50,8 @@ def check_numeric(array: Array, label: str) -> None:
 def finite_tensor(array: Array, label: str) -> Tensor:
     """Copies an array into a float32 tensor; raises a `BrodmannError` naming the first row that is not finite.
 
-    The tensor is float64 where float32 would round more than a ten-thousandth of what a column varies by away, as of
-    times in seconds since 1970: standardised they fit again.
+    The tensor is float64 where float32 would round away more than a ten-thousandth of a column's variation, as with
+    times in seconds since 1970: once standardised, they fit again.
     """
     with np.errstate(over="ignore"):
         tensor = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
@@ -64,7 +64,7 @@ def finite_tensor(array: Array, label: str) -> Tensor:
 
 
 def _too_wide(array: Array, narrow: Tensor) -> bool:
-    """Whether rounding took much of a column."""
+    """Whether rounding took away much of a column's variation."""
     if array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2):  # pixels: float32 holds them all
         return False
     wide = array.reshape(len(array), -1).astype(np.float64)

@@ -21,7 +21,7 @@ from .tables import PREFIX, cached_tables, fetch_table, load_table, table_place
 BUNDLED = "digits"
 """The one data set that is always there."""
 TEXT = (".tsv", ".txt", ".tab", ".data", ".dat", ".gz")
-"""Endings of what is mostly a table of text."""
+"""File endings of what is mostly a table of text."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DatasetRow:
     Attributes:
         name: What `load` takes.
         kind: ``"bundled"``, ``"images"``, ``"npz"`` or ``"table"``.
-        where: Path of its first file, also where it is still to come; ``"scikit-learn"`` for the bundled one.
+        where: Path of its first file, even if that is still to come; ``"scikit-learn"`` for the bundled one.
         present: Whether it can be loaded without fetching.
     """
 
@@ -50,8 +50,8 @@ def load(
 
     - ``digits``: 1797 images of 8x8 pixels that come with scikit-learn, values 0 to 16. It has no official test part;
       a fixed stratified fifth (seed 0) serves.
-    - ``path/to/file.npz``: a file of one's own, looked up as given, then inside the data directory, there
-      also by its mere name: a file that has moved is found by its new folder.
+    - ``path/to/file.npz``: a file of your own, looked up as given, then inside the data directory, there also by its
+      name alone: a file that has moved is found in its new folder.
     - ``path/to/file.csv``: a table, looked up likewise, see `load_csv`.
     - ``openml:NAME`` or ``openml:ID``: a table in scikit-learn's OpenML cache, the folder ``openml`` of the data
       directory.
@@ -64,7 +64,7 @@ def load(
         name: The name or path.
         data_dir: The data directory. Default ``None``: see `data_directory`.
         target: Name of the target's column in a ``.csv`` table. Default: the last one.
-        task: Of a ``.csv`` table, ``"classification"`` or ``"regression"``. Default: as its targets look.
+        task: Task of a ``.csv`` table, ``"classification"`` or ``"regression"``. Default: what its targets look like.
 
     Returns:
         The data set with raw values.
@@ -153,7 +153,7 @@ def available(data_dir: str | Path | None = None) -> list[DatasetRow]:
 
 
 def is_own_file(name: str) -> bool:
-    """Whether a name is the path of a file of one's own, there or not."""
+    """Whether a name is the path of a user's own file, there or not."""
     return name.lower().endswith((".npz", ".csv"))
 
 

@@ -28,7 +28,7 @@ Line = tuple[int, list[str]]
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Lets Python's collector rest, which would search millions of cells for cycles again and again: half the time."""
+    """Pauses garbage collection, which would search millions of cells for cycles again and again: half the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -42,9 +42,9 @@ def _uncollected() -> Iterator[None]:
 def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
     """Reads a data set from a ``.csv`` table of one example a line.
 
-    A first line without any number and without a name twice is a header, and so is one that counts 0, 1, 2 and on, or
-    of years above a line of other numbers. Lines without anything are passed over, but not those of empty cells. A
-    fixed fifth (seed 0, with the class shares of the whole) is the test part: a table has none of its own.
+    A first line without numbers and without repeated names is a header, and so is one that counts 0, 1, 2 and so on, or
+    one of years above a line of other numbers. Empty lines are skipped, but not lines of empty cells. A fixed fifth
+    (seed 0, with the class shares of the whole) is the test part: a table has none of its own.
 
     Args:
         path: The file.
@@ -60,8 +60,8 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
         MissingDataError: There is no such file.
         BrodmannError: The file is unreadable, has fewer than two columns or five examples, no column of that name,
             an input is no finite number, the first column is an index without a name, some targets are numbers and some
-            are not, a real one is none, or the task is unknown. Or no task is named, targets look like classes, and
-            there are more than 20 classes and fewer than four examples of each on average.
+            are not, a real target is no number, or the task is unknown. Or no task is named, targets look like classes,
+            and there are more than 20 classes and fewer than four examples of each on average.
     """
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
@@ -143,7 +143,7 @@ def _cells(path: Path, *, strict: bool = True) -> list[Line]:
         except csv.Error as error:
             if not strict or "unexpected end" in str(error):
                 raise
-    return _cells(path, strict=False)  # there was only something beside a quote
+    return _cells(path, strict=False)  # the only problem was something beside a quote
 
 
 @_uncollected()
@@ -151,12 +151,12 @@ def numbers(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]
     """Returns the cells of lines at some places as numbers, (lines, places) float64.
 
     Raises:
-        BrodmannError: A line has not ``width`` cells, or one of those is no number, or none that is finite in float32.
+        BrodmannError: A line does not have ``width`` cells, or one of those is not a number that is finite in float32.
     """
     table = np.empty((len(lines), len(places)))  # a list of lists takes four times the memory
     for row, line in zip(table, lines, strict=True):
         row[:] = _numbers(line, path, width, places)
-    fits = np.abs(table) <= LARGEST  # not so where it is not a number
+    fits = np.abs(table) <= LARGEST  # False for NaN
     if not fits.all():
         row, place = np.argwhere(~fits)[0]
         raise _no_number(lines[row], path, places[place])
@@ -203,14 +203,14 @@ def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:
 
 
 def _is_header(cells: list[str]) -> bool:
-    """Whether a first line names columns: no number, and no name twice, as what marks missing values would be.
+    """Whether a first line names columns: no number, and no name twice, as a mark of missing values would be.
 
     Columns without names are counted from 0, as pandas writes them.
     """
     named = cells if cells[0].strip() else cells[1:]
     if len(named) > 2 and counts(named):
         return True
-    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that commas do not separate
+    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
     return not any(is_number(part) for part in parts) and len({cell.strip() for cell in cells}) == len(cells)
 
 
@@ -225,12 +225,12 @@ def _is_year(cell: str) -> bool:
 
 
 def _is_index(cells: Sequence[str]) -> bool:
-    """Whether cells are whole numbers, each there once."""
+    """Whether cells are whole numbers, each occurring once."""
     return all(re.fullmatch(r"\d+", cell) for cell in cells) and len(set(cells)) == len(cells)
 
 
 def counts(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2 and on."""
+    """Whether cells are 0, 1, 2 and so on."""
     return _stripped(cells) == [str(number) for number in range(len(cells))]
 
 

@@ -12,9 +12,9 @@ from ..errors import BrodmannError
 
 TASKS = ("classification", "regression")
 MISSING = ("", "na", "n/a", "nan", "null", "?", "<na>", "#n/a", "#na", "nat", "none")
-"""What stands for a target that is not there."""
+"""What stands for a missing target."""
 LARGEST = float(np.finfo(np.float32).max)
-"""Of the numbers that a table may hold, which become float32."""
+"""Largest number that a table may hold: numbers become float32."""
 
 
 def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -> NDArray[Any]:

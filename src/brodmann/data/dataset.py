@@ -186,10 +186,9 @@ class Dataset(_Described):
         """Takes a validation part out of the training part and processes all three parts.
 
         The validation part has the class shares of the whole. Where a class has fewer than two members, or a part
-        would have fewer examples than there are classes, that is impossible and the split is random, but for one
-        example of every class that stays. The statistics of the normalisation come from what remains for training,
-        never from validation or test. Real-valued targets stay as they are. Within each part the order of the source is
-        kept.
+        would have fewer examples than there are classes, that is impossible and the split is random, except that one
+        example of every class stays. The statistics of the normalisation come from what remains for training, never
+        from validation or test. Real-valued targets stay as they are. Within each part the order of the source is kept.
 
         Args:
             validation: Share of the training part, in [0, 1), rounded up to whole examples. Default 0.1: enough to

@@ -30,7 +30,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
             without the batch where its axes are those of training.
         preprocessing: What the training data went through.
         columns: Names of the training data's columns, if it had them. A table that names its own may have them in
-            another order, and more.
+            another order, and more of them.
 
     Returns:
         Processed inputs, float32 of shape ``(n, *preprocessing.output_shape)``.
@@ -125,7 +125,7 @@ def _read_npz(path: Path, *_: Any) -> Array:
 def _read_npy(path: Path, *_: Any) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
-    except Exception as error:  # of whatever reads a damaged header, such as Python's own tokenizer
+    except Exception as error:  # from whatever reads a damaged header, such as Python's own tokenizer
         raise BrodmannError(
             f"{path} cannot be read as a .npy array of numbers ({why_unreadable(error)}). Save it with numpy.save."
         ) from error
@@ -135,15 +135,15 @@ def _read_npy(path: Path, *_: Any) -> Array:
 
 
 def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where: str) -> list[int] | None:
-    """Returns where the columns of the training data stand among others; None where one of both has no names.
+    """Returns where the columns of the training data stand among others; None where either has no names.
 
     Args:
         columns: Names of the training data's columns, if it had them.
-        names: Of the columns that there are, if they have them.
+        names: Names of the columns at hand, if they have any.
         where: What messages call these.
 
     Raises:
-        BrodmannError: One is absent, or stands there twice.
+        BrodmannError: One is absent, or is there twice.
     """
     if not columns or not names or counts(columns) or counts(names):
         return None

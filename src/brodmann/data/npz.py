@@ -1,4 +1,4 @@
-"""One's own data: a NumPy archive with four arrays."""
+"""A user's own data: a NumPy archive with four arrays."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def open_archive(path: Path) -> np.lib.npyio.NpzFile:
     """Opens an archive; raises a `BrodmannError` where the file is none."""
     try:
         archive = np.load(path, allow_pickle=False)
-    except Exception as error:  # of whatever reads a damaged file
+    except Exception as error:  # from whatever reads a damaged file
         raise BrodmannError(
             f"{path} cannot be read as a .npz archive ({why_unreadable(error)}). Save it with numpy.savez."
         ) from error
@@ -75,7 +75,7 @@ def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[A
     """Reads one array; raises a `BrodmannError` for objects and damaged content."""
     try:
         array: NDArray[Any] = archive[key]
-    except Exception as error:  # of zip, of what it is packed with, or of whatever reads a damaged header
+    except Exception as error:  # from zip, from what it is packed with, or from whatever reads a damaged header
         if "bject arrays" in str(error):
             raise BrodmannError(
                 f"{key} in {path} must hold numbers or strings, got an object array. "

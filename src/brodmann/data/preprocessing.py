@@ -20,9 +20,9 @@ NORMALISATIONS = ("standard", "unit", "none")
 _LUMINANCE = (0.299, 0.587, 0.114)
 # Arithmetic is in float64, a block of rows at a time: a copy of a whole image set in float64 would not fit everywhere.
 _ROWS_PER_BLOCK = 2048
-"""Of the statistics, whose last digits depend on it."""
+"""Block size of the statistics, whose last digits depend on it."""
 _VALUES_PER_BLOCK = 2**17
-"""Of the scaling, which goes value by value: as many as stay in the cache."""
+"""Block size of the scaling, which goes value by value: as many as stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, parts: Mapping[str, Any]) -> Preprocessing:
-        """Rebuilds a preprocessing from what `as_dict` gave, also after a way through JSON.
+        """Rebuilds a preprocessing from what `as_dict` gave, also after a round trip through JSON.
 
         Args:
             parts: The mapping with the keys ``mean``, ``scale``, ``grey``, ``flat`` and ``shape``.

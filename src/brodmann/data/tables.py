@@ -77,7 +77,7 @@ def load_table(name: str, directory: Path) -> Dataset:
 
     Raises:
         MissingDataError: The table is not in the cache.
-        BrodmannError: It is not wholly there, has no target, or columns of free text.
+        BrodmannError: It is incomplete, has no target, or has columns of free text.
     """
     place = table_place(name, directory)
     if not place.is_file():
@@ -128,7 +128,7 @@ def _fetch(name: str, directory: Path) -> Any:
     datasets: Any = importlib.import_module("sklearn.datasets")
     try:
         with warnings.catch_warnings():
-            # About retries and several versions; what matters of them is in our errors.
+            # Warnings about retries and several versions; what matters about them is in our errors.
             warnings.simplefilter("ignore")
             # The pure Python parser: slower, but it does without pandas, and with or without pandas the arrays and so
             # the digest are the same.

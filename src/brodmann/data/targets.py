@@ -17,7 +17,7 @@ class TargetScale:
     """``(y - mean) / scale`` of every target.
 
     Attributes:
-        mean: Of each target over the training part, in its own unit.
+        mean: Mean of each target over the training part, in its own unit.
         scale: Standard deviation of each, 1 where a target is constant.
     """
 

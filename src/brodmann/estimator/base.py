@@ -52,7 +52,7 @@ WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e30)
 
 
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
-    """As the method, but an estimator whose call is refused stays as it was: an earlier fit, or none.
+    """As the method, but where a call is refused the estimator stays as it was, fitted earlier or not.
 
     Only what a `partial_fit` had moved before a step diverged, or before it was interrupted, stays moved.
     """
@@ -123,7 +123,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         Args:
             layers: Linear layers, readout included. Default 2.
             width: Units of a hidden layer. Default 128: tables are small.
-            areas: Budget of areas of every layer. Default 16, as is said of the paper (docs/method.md says by whom).
+            areas: Budget of areas of every layer. Default 16, the number named for the paper (docs/method.md says by
+                whom).
             residual: Residual blocks (at least 3 layers). Default False.
             feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
             shared: Part beside the areas that computes for every sample: ``"learned"`` (default: areas alone over-fit
@@ -150,8 +151,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 most 64. With 64 for all, a table of 150 rows makes two steps an epoch and does not get far
                 (docs/log.md).
             standardise: Whether inputs are brought to mean 0 and variance 1 first. Default True: raw tables work.
-            early_stopping: Whether to hold out a part and keep the weights of its best accuracy (of equals the
-                least loss counts), or least squared error. Default False.
+            early_stopping: Whether to hold out a part and keep the weights of the best accuracy on it (ties go to the
+                lower loss), or of the least squared error. Default False.
             validation_fraction: Share held out for it. Default 0.1.
             patience: Epochs without a better score before stopping early. Default 10.
             random_state: Integer, `numpy.random.RandomState` or None.
@@ -313,7 +314,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 break
             except Interrupted as stop:
                 came = stop.number
-            signal.raise_signal(came)  # what it does is for the caller to say; if nothing, we go on
+            signal.raise_signal(came)  # what it does is the caller's decision; if nothing, we go on
         if schedule.patience is not None:
             row = trainer.progress.history[trainer.progress.best_epoch]
             self.best_validation_score_ = row.get("validation_accuracy", row.get("validation_r2", math.nan))
@@ -333,7 +334,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self._weights_seen = total, count
         if self._recursive:
             return None if weight is None else torch.from_numpy(weight.astype(np.float32))
-        if weight is None and total == count:  # nobody has given any
+        if weight is None and total == count:  # no call has given any
             return None
         return torch.from_numpy((np.ones(samples) if weight is None else weight) * (count / total)).float()
 
@@ -354,7 +355,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
 
 def without_weightless(weight: Array | None, *arrays: Any) -> Any:
-    """Returns the rows of arrays that have a weight in float32: what counts for nothing is as if it were not there."""
+    """Returns the rows of arrays whose weight is not 0 in float32: what counts for nothing is left out."""
     rows = None if weight is None else np.flatnonzero((weight / weight.mean()).astype(np.float32))
     if rows is None or len(rows) == len(arrays[0]):
         return arrays

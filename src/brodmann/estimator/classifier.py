@@ -25,7 +25,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         classes_: Class labels.
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch.
-        n_iter_: Epochs made.
+        n_iter_: Number of epochs.
         best_validation_score_: With early stopping, the accuracy on the held-out part where the weights were kept.
         n_features_in_: Number of features.
     """
@@ -109,7 +109,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Returns the logarithm of `predict_proba`, (samples, classes)."""
-        with np.errstate(divide="ignore"):  # of what is impossible: minus infinity
+        with np.errstate(divide="ignore"):  # of impossible classes: minus infinity
             logarithms: Array = np.log(self.predict_proba(X))
         return logarithms
 

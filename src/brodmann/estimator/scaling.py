@@ -9,10 +9,10 @@ from sklearn.preprocessing import StandardScaler
 
 
 class Scaler(StandardScaler):  # type: ignore[misc]
-    """As scikit-learn's, which takes a column for constant that varies little beside its mean, as time stamps do.
+    """As scikit-learn's, which takes a column for constant that varies little beside its mean, such as time stamps.
 
-    Here that alone is constant whose least and largest value are equal; where the variance is too small for a number,
-    the range stands in for the deviation.
+    Here a column is constant only if its smallest and largest value are equal; where the variance underflows to 0, the
+    range stands in for the deviation.
     """
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

@@ -13,7 +13,7 @@ from .path import Feedback, Shape, Signal
 class FixedRandom(Feedback):
     """Feedback alignment: ``e_below = delta B0`` with ``B0`` random and fixed.
 
-    delta (rows, out), without the gate in gated layers too; B0 (out, in); e_below (rows, in). B0 does not follow the
+    delta (rows, out), without the gate even in gated layers; B0 (out, in); e_below (rows, in). B0 does not follow the
     layer's ``start_scale``: below a readout that starts at a tenth, errors start about ten times as large as the true
     gradient. This does not matter to Adam; it does to SGD and ``clip``. Source: Lillicrap et al. (2016).
     """
@@ -50,14 +50,14 @@ class Direct(Feedback):
         """Draws ``B``, (outputs, rows * in), normal with variance ``1 / in``.
 
         Args:
-            shape: Of the layer.
-            outputs: Width of the network's output. The builders fill it in; else `functools.partial` does.
+            shape: What is known of the layer.
+            outputs: Width of the network's output. The builders fill it in; otherwise use `functools.partial`.
             rows: Rows of the layer for each row of the output. Default what the shape says: 1, unless a builder or
                 `brodmann.from_torch` knows better.
 
         Raises:
-            BrodmannError: The layer's rows are no multiple of the output's. By `error`: the output error is not known,
-                of another width, or the layer has another number of rows.
+            BrodmannError: The layer's rows are no multiple of the output's. From `error`: the output error is not known
+                or of another width, or the layer has another number of rows.
         """
         super().__init__()
         if rows is None and shape.rows < 1:

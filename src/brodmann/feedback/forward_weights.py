@@ -11,10 +11,11 @@ from .path import Feedback, Shape, Signal
 class SignSymmetric(Feedback):
     """``e_below = delta sign(W0 + D[g]) c``: the signs of the forward weights, no magnitudes.
 
-    delta (rows, out), without the gate in gated layers too; W0 and D[g] (out, in), of which one may be missing; e_below
-    (rows, in). A weight that is exactly 0 sends nothing. ``c = sqrt(2 / (pi * in))`` is the mean magnitude of a normal
-    weight of variance ``1 / in``, whatever the layer's ``start_scale``: below a readout that starts at a tenth, errors
-    start about ten times too large. Reads the forward weights, holds none. Source: Liao, Leibo and Poggio (2016).
+    delta (rows, out), without the gate even in gated layers; W0 and D[g] (out, in), of which one may be missing;
+    e_below (rows, in). A weight that is exactly 0 sends nothing. ``c = sqrt(2 / (pi * in))`` is the mean magnitude of a
+    normal weight of variance ``1 / in``, whatever the layer's ``start_scale``: below a readout that starts at a tenth,
+    errors start about ten times too large. Reads the forward weights, holds none. Source: Liao, Leibo and Poggio
+    (2016).
     """
 
     def __init__(self, shape: Shape) -> None:

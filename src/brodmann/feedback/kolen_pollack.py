@@ -33,14 +33,14 @@ class KolenPollack(Feedback):
         """Draws ``B0``, with the standard deviation of the forward weights.
 
         Args:
-            shape: Of the layer.
+            shape: What is known of the layer.
             per_area: Whether each area has a feedback map of its own. Default False: as accurate, and half the memory.
             start: ``"independent"`` (default) draws ``B0`` apart from ``W0``; ``"mirrored"`` starts as an estimate of
                 ``W0`` from what it answers to noise, which reads no weight, see `brodmann.mirror.mirror_weights`;
                 ``"equal"`` starts as a copy, which is backpropagation with a second copy of the weights (exactly so
                 with one area) and proves nothing about feedback.
             noise: Standard deviation of a factor ``1 + noise * normal`` on every change of every weight of ``B0``, for
-                those who study hardware whose two sets of weights do not move alike. Default 0.
+                studies of hardware whose two sets of weights do not move alike. Default 0.
 
         Raises:
             BrodmannError: The start is unknown, the noise negative, or noise is wanted on maps per area.
@@ -92,7 +92,7 @@ class KolenPollack(Feedback):
         return self.shared if self.follows_shared and not self.noise else None
 
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-        """See the class."""
+        """Moves the feedback weights that the layer does not move as `follower`, see the class."""
         if self.shared is not None and self.follower is None:
             driver, shared_decay = (signal.delta, decay) if self.follows_shared else (signal.part_delta, area_decay)
             before = self.shared.value.clone() if self.noise else None

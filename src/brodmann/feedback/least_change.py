@@ -18,8 +18,8 @@ class LeastChange(Feedback):
     ``e_below = e |delta|^2 / |e|^2`` for each sample, ``e`` the error of the path. Where its matrix B has orthogonal
     rows of length b, that is ``delta B / b^2``, the product with the pseudo-inverse of B^T: the least change of x that
     takes ``delta`` off ``B x``. So the size of hidden steps depends neither on the width nor on how large B has grown.
-    delta (rows, out); e and e_below (rows, in); a row whose e is 0 sends 0. In a `Convolution` every patch is scaled by
-    itself, and the transposed convolution is not used. Source: our choice, after target propagation (Lee et al. 2015).
+    delta (rows, out); e and e_below (rows, in); a row whose e is 0 sends 0. In a `Convolution` every patch is scaled on
+    its own, and the transposed convolution is not used. Source: our choice, after target propagation (Lee et al. 2015).
     """
 
     def __init__(self, shape: Shape, *, path: Callable[[Shape], Feedback] = KolenPollack) -> None:
@@ -37,9 +37,9 @@ class LeastChange(Feedback):
 
     @property
     def follower(self) -> Slab | None:
-        """That of the path."""
+        """The follower of the wrapped path."""
         return self.path.follower
 
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
-        """As the path that it wraps."""
+        """Lets the wrapped path learn."""
         self.path.learn(signal, lr, decay, area_lr, area_decay)

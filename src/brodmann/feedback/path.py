@@ -53,7 +53,7 @@ class Signal(NamedTuple):
 
     @staticmethod
     def joined(several: Sequence[Signal]) -> Signal:
-        """Returns one signal of all rows, of a layer that stands in several places of a network."""
+        """Returns one signal for all rows of a layer that stands in several places of a network."""
         if len(several) == 1:
             return several[0]
         outputs = [signal.output_error for signal in several if signal.output_error is not None]
@@ -84,13 +84,13 @@ class Shape:
         shared: Whether a shared part learns, whose factors a path can follow, see `Feedback.follower`.
         equal_start: The forward weights at the start, (out, in), for a path that begins as their copy.
         update: Rule of the layer's weights.
-        storage: Kind of number that weights are stored in, or None: that in which the layer computes.
+        storage: Dtype in which weights are stored, or None: that in which the layer computes.
         scale: Standard deviation of the forward weights at the start, in units of ``1 / sqrt(in)``.
         rows: Rows of the layer for each row of the network's output, such as patches of an image or steps of a
             sequence; 0 where there is no such number.
 
     Raises:
-        BrodmannError: The storage is neither None nor bfloat16, or one beside float64 weights.
+        BrodmannError: The storage is neither None nor bfloat16, or not None for float64 weights.
     """
 
     in_features: int
@@ -114,7 +114,7 @@ class Shape:
         return torch.randn(self.out_features, self.in_features).div_(self.in_features**0.5)
 
     def stored(self, matrix: Tensor) -> Tensor:
-        """Returns the matrix in the kind of number that the layer's weights are stored in."""
+        """Returns the matrix in the dtype in which the layer's weights are stored."""
         return matrix.to(self.storage or matrix.dtype)
 
 
@@ -122,10 +122,10 @@ class Feedback(nn.Module, ABC):
     """One layer's way down. Abstract: a path computes the error below, and may learn."""
 
     from_output: bool = False
-    """Whether the error below is made of that at the network's output, and not of the one that arrives."""
+    """Whether the error below is made from that at the network's output, not from the one that arrives."""
 
     def __init__(self, shape: Shape | None = None) -> None:
-        """Takes what a path may know of its layer; this one needs nothing of it."""
+        """Takes what a path may know of its layer; the base class needs none of it."""
         super().__init__()
 
     @abstractmethod
@@ -135,8 +135,8 @@ class Feedback(nn.Module, ABC):
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:
         """Returns the matrix (out, in) by which every row's error goes down, ``delta B``; None where there is more.
 
-        What knows how rows lie together, as `brodmann.Convolution` does, then spares the errors of rows, and a
-        `brodmann.Product` knows no rows at all. Default None.
+        A layer that knows how rows lie together, such as `brodmann.Convolution`, then avoids the errors of single rows,
+        and a `brodmann.Product`, which has no rows, needs the matrix. Default None.
 
         Args:
             weight: The forward map (out, in), where it is the same for all rows, else None. Only `Transpose` and
@@ -171,7 +171,7 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     the path, so that paths can be compared seed by seed.
 
     Raises:
-        BrodmannError: The shape alone does not do, or it builds no path.
+        BrodmannError: The shape alone is not enough, or what is built is no path.
     """
     try:
         inspect.signature(feedback).bind(shape)
@@ -191,7 +191,7 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
 
 
 def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
-    """Returns `Feedback.one_matrix`; None where a subclass computes its errors otherwise, and says no matrix anew."""
+    """Returns `Feedback.one_matrix`; None where a subclass overrides `error` but not the matrix."""
     errors, matrices = (
         next(kind for kind in type(path).__mro__ if name in vars(kind)) for name in ("error", "one_matrix")
     )
@@ -205,7 +205,7 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
         below: Any = feedback.error(signal)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, AttributeError) as error:  # of a path of one's own
+    except (RuntimeError, AttributeError) as error:  # from a user's own path
         raise BrodmannError(
             f"{name}.error failed for rows {tuple(x.shape)} and a delta {tuple(signal.delta.shape)}: {error}"
         ) from error

@@ -1,7 +1,7 @@
 """Figures of a training, as PNG files: curves, growth and use of areas, what they hold, alignment (extra ``figures``).
 
-Colours are told apart by colour-blind readers, and every difference in colour is one in line style, marker or position
-too.
+Colour-blind readers can tell the colours apart, and every difference in colour is also one in line style, marker or
+position.
 """
 
 from .alignment_of_errors import alignment, alignment_by_epoch

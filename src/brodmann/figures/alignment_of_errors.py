@@ -50,7 +50,7 @@ def alignment(path: Path, rows: Sequence[Alignment]) -> None:
     below.plot(numbers, ratios, color=COLOURS[1], **{**style, "marker": "s"})
     below.set_yscale("log")
     usable = [value for value in ratios if not math.isnan(value)]
-    # A ratio near one everywhere is no reason to blow up its last per cents.
+    # Where a ratio is near one everywhere, do not zoom in on its last per cents.
     below.set_ylim(min([0.5, *(0.7 * value for value in usable)]), max([2.0, *(1.4 * value for value in usable)]))
     plain_decades(below.yaxis)
     tidy(above, "", "cosine")

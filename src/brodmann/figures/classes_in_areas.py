@@ -44,10 +44,11 @@ def areas_by_class(
     Args:
         path: PNG file to write.
         choices: Area of every row by layer, (rows,), from input to output, see `brodmann.telemetry.area_choices`:
-            a row for each sample, or as many for each as another, those of a sample together.
+            a row for each sample, or equally many for each, those of a sample together.
         target: Class of every sample, (samples,) int64.
         classes: Names of the classes. Default their numbers.
-        panels: Most layers to draw; of more, evenly spaced ones with the first and the last. Default 4.
+        panels: Largest number of layers to draw; of more, evenly spaced ones, the first and the last included. Default
+            4.
 
     Raises:
         BrodmannError: There is no routed layer, sizes differ, or matplotlib is missing.

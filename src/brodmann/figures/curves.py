@@ -28,7 +28,7 @@ def learning_curves(
         history: A row per epoch with ``epoch``, ``train_loss`` and, where there are any, ``train_accuracy``,
             ``validation_loss``, ``validation_accuracy`` or ``validation_r2``.
         beside: Rows of further runs by name, such as a baseline's. Default none.
-        name: Of this run in the legend, where others stand beside it.
+        name: Name of this run in the legend, if there are others.
 
     Raises:
         BrodmannError: There is no epoch, or matplotlib is missing.

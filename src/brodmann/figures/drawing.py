@@ -28,7 +28,7 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise BrodmannError("Figures need matplotlib: pip install 'brodmann[figures]'.") from None
-    except ValueError as error:  # it reads settings of the user's own as it is imported
+    except ValueError as error:  # it reads the user's settings when it is imported
         raise BrodmannError(f"Matplotlib cannot be used: {error}. Look at MPLBACKEND and matplotlibrc.") from None
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -36,7 +36,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def shades(count: int) -> list[Any]:
-    """Returns so many colours of one kind, from pale to dark."""
+    """Returns ``count`` shades of one colour map, from pale to dark."""
     from matplotlib import colormaps
 
     return [colormaps[MAP](0.35 + 0.65 * place / max(1, count - 1)) for place in range(count)]
@@ -98,7 +98,7 @@ def tidy_bar(bar: Any, label: str) -> None:
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Returns at most so many of the indices 0 to count - 1, evenly spaced, with the first and the last."""
+    """Returns at most ``most`` of the indices 0 to count - 1, evenly spaced, with the first and the last."""
     if count <= most:
         return list(range(count))
     return [0] if most == 1 else sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
@@ -122,7 +122,7 @@ def name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
 
 
 def separate(panel: Any, columns: int, rows: int) -> None:
-    """Draws thin white lines between cells, where cells are large enough to stand it."""
+    """Draws thin white lines between cells, where cells are large enough for them."""
     if columns * rows > 1000:
         return
     panel.set_xticks([index - 0.5 for index in range(1, columns)], minor=True)

@@ -20,7 +20,8 @@ def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3)
     Args:
         path: PNG file to write.
         history: A row per epoch with ``epoch``, ``area_counts`` and ``tension``, see `brodmann.training.AreaRecord`.
-        panels: Most routers to draw; of more, evenly spaced ones with the first and the last. Default 3.
+        panels: Largest number of routers to draw; of more, evenly spaced ones, the first and the last included. Default
+            3.
 
     Raises:
         BrodmannError: No area could grow, or matplotlib is missing.

@@ -12,7 +12,7 @@ from ..telemetry import AreaUsage
 from .drawing import COLOURS, GREY, INK, MAP, new_figure, require, tidy, tidy_bar, title, whole_numbers, write_figure
 
 BARS = 3
-"""Layers up to which the use of areas is drawn as bars; above it is a heat map."""
+"""Largest number of layers whose use of areas is drawn as bars; more are a heat map."""
 
 
 def area_usage(path: Path, rows: Sequence[AreaUsage]) -> None:

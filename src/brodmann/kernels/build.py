@@ -49,8 +49,8 @@ def build() -> Build:
     """Loads the kernels, after compiling them (ten seconds or more) where this machine has not yet done so.
 
     The file's name holds a digest of the source, the compiler, its flags, the processor and PyTorch's version, so that
-    a changed machine builds its own. Where there is no compiler that works, those of an earlier one serve. Never
-    raises: see `Build.why`.
+    a changed machine builds its own. Where no compiler works, kernels that an earlier one built serve. Never raises:
+    see `Build.why`.
     """
     switch = os.environ.get(SWITCH_VARIABLE, "auto")
     if switch.lower() not in ("auto", "off"):
@@ -130,7 +130,7 @@ def compiled(source: Path, compiler: str) -> Path:
     """Returns the shared library of a C++ file, after compiling it where the cache has no whole one.
 
     The file may include the headers of the kernels. The library's name holds what it was made of and its own digest:
-    one that a full disk or a power loss has cut short would kill whoever loads it, and is compiled anew.
+    one that a full disk or a power loss has cut short would crash the process that loads it, and is compiled again.
 
     Raises:
         subprocess.SubprocessError: The compiler failed.
@@ -187,7 +187,7 @@ def _openmp() -> Path | None:
 
 
 def _is_openmp(path: Path) -> bool:
-    """Whether a library is GNU's, Intel's or LLVM's OpenMP: others have such a name as libbackend_with_compiler."""
+    """Whether a library is GNU's, Intel's or LLVM's OpenMP: others have similar names, as libbackend_with_compiler."""
     return path.name.startswith(("libgomp", "libiomp", "libomp"))
 
 

@@ -1,4 +1,4 @@
-"""The grouped operations for graphics processors, in Triton. Tested in Triton's interpreter; not yet run on hardware.
+"""The grouped operations for GPUs, in Triton. Tested in Triton's interpreter; not yet run on hardware.
 
 Rows are not moved: each program finds the rows of its tile through the groups' order. Legend of the shapes: N rows of a
 batch, S slots, O outputs, I inputs; BN, BO, BI the block of a program in each.
@@ -176,7 +176,7 @@ def _update(
 
 
 class Cuda(Operations):
-    """Launches the Triton kernels; float64 and update rules that they do not know go the way of pure PyTorch."""
+    """Launches the Triton kernels; float64 and update rules that they do not know are left to pure PyTorch."""
 
     def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See `Operations.forward`."""

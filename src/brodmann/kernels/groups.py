@@ -43,7 +43,7 @@ class Groups:
         """Groups rows by their area, (rows,) int64 with values in [0, areas); rows of an area keep their order.
 
         Raises:
-            BrodmannError: They are of another kind, or one is no area, as where a router of one's own chose them.
+            BrodmannError: They are of another kind, or one is no area, as where a user's own router chose them.
         """
         if area.ndim != 1 or area.dtype != torch.int64:
             raise BrodmannError(
@@ -83,7 +83,7 @@ class Groups:
 
     @property
     def whole(self) -> Groups:
-        """The same rows, all in area 0: for what every sample uses."""
+        """The groups with all rows in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)
 
     def resized(self, rows: int) -> Groups:

@@ -49,7 +49,7 @@ class KnownRule(NamedTuple):
 
 
 def known_rule(rule: UpdateRule) -> KnownRule | None:
-    """Returns what kernels know of a rule, None for one of which they know nothing, as of a class of one's own."""
+    """Returns what kernels know of a rule, None for one that they do not know, such as a user's own."""
     return _known(rule) if type(rule) in (Adam, SGD) else None
 
 

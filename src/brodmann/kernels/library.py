@@ -85,7 +85,7 @@ def multiplies_bfloat16() -> bool:
 
 
 def supports(weight: Tensor, rows: Tensor) -> bool:
-    """Whether the kernels take these: on the processor, of kinds of number that they know."""
+    """Whether the kernels take these: on the CPU, of dtypes that they know."""
     return (
         weight.is_cpu
         and rows.is_cpu

@@ -19,9 +19,9 @@ _NOTHING = (None, None, None, None, 0.0, 0.0, 0)  # no target
 
 
 class Native(Operations):
-    """Calls the compiled kernels; update rules that they do not know go the way of pure PyTorch.
+    """Calls the compiled kernels; update rules that they do not know are left to pure PyTorch.
 
-    So do products of thousands of rows by one weight, as in convolutions: those are what a BLAS is best at.
+    So are products of thousands of rows by one weight, as in convolutions: those are what a BLAS is best at.
     """
 
     def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -100,7 +100,7 @@ def _given(target: Target) -> tuple[Any, ...]:
 
 
 def _fit(names: frozenset[str], targets: Sequence[Target], bias: Target | None, delta: Tensor, x: Tensor) -> bool:
-    """Whether the kernels can move these: what they hold is of the kinds of number they sum in, and lies in order."""
+    """Whether the kernels can move these: what they hold is of the dtypes that they sum in, and contiguous."""
     stored, summed = targets[0].weight.dtype, delta.dtype
     if x.dtype != summed or not x.is_cpu:
         return False

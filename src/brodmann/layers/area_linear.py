@@ -61,7 +61,7 @@ class AreaLinear(Gathering):
     Attributes:
         shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
         areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
-        budget: Areas there can be.
+        budget: Largest number of areas.
         router: Its own router, or None.
         routed: Whether it follows the route of an enclosing `Routed`; ``place`` is its number among such layers.
         feedback: Its way down, or None.
@@ -109,10 +109,11 @@ class AreaLinear(Gathering):
             start: A map to start from, such as one of a trained network, in place of ``start_scale``: the initial
                 output equals its output, whatever the area. Feedback weights start independently, at the same scale. A
                 float64 map gives a float64 layer, any other one of PyTorch's default dtype. Default None.
-            bias: Whether maps have biases, which start at 0 and never decay. Default True; a ``start`` says it itself.
-            storage: Kind of number that weights, and feedback weights that learn, are stored in. Default None: as the
-                rest. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, of rows rounded to
-                bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
+            bias: Whether maps have biases, which start at 0 and never decay. Default True; a ``start`` decides this
+                itself.
+            storage: Dtype in which weights, and feedback weights that learn, are stored. Default None: that of the
+                computation. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, with rows
+                rounded to bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
 
         Raises:
             BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes, is
@@ -162,7 +163,7 @@ class AreaLinear(Gathering):
 
     @property
     def learns(self) -> bool:
-        """Whether it still does: not once it was merged, nor where it is frozen."""
+        """Whether it still learns: not once it was merged, nor where it is frozen."""
         return not (self.merged or self.frozen)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
@@ -198,7 +199,7 @@ class AreaLinear(Gathering):
 
     def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
         """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
-        shared, areas = self.shared, self.areas  # a module looks its parts up slowly
+        shared, areas = self.shared, self.areas  # a module looks up its parts slowly
         out = own = None
         if shared is not None:
             out = shared.product(rows, groups)
@@ -254,7 +255,7 @@ class AreaLinear(Gathering):
     def send(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
         """Returns the error below that `learn` returns, and moves nothing: for a layer that learns from several errors.
 
-        Nobody observes it.
+        No observer is called.
         """
         self.check_error(trace, error)
         return self._below(self._signal(trace, context.clipped(error), context), trace)

@@ -23,10 +23,10 @@ class BatchNormTrace(NamedTuple):
 
     Attributes:
         x: (1, features, values, 1), see `_as_image`.
-        mean: That it subtracted, (features,); empty where `several` is not so.
+        mean: Mean that it subtracted, (features,); empty unless `several`.
         root: ``1 / sqrt(v + eps)`` of the batch, (features,); likewise.
         running: Running mean and variance as they are after this step, (features,) each.
-        several: Whether it went by statistics of the batch, of several values of each feature.
+        several: Whether it used statistics of the batch, from several values of each feature.
     """
 
     x: Tensor
@@ -41,16 +41,16 @@ class BatchNorm(Layer):
 
     While learning ``m`` and ``v`` are mean and variance of the feature in the batch, over all dimensions but the last,
     and the running ones follow: ``M <- (1 - momentum) M + momentum m``, ``V`` likewise by the variance over one value
-    less. At inference it is ``M`` and ``V`` that count, so that every sample stands alone. With
+    less. At inference ``M`` and ``V`` are used, so that every sample is independent of the others. With
     ``n = (x - m) / sqrt(v + eps)`` the errors are ``sum n e`` of g, ``sum e`` of b, and below
     ``(g e - mean(g e) - n mean(g e n)) / sqrt(v + eps)``: a unit knows its own factor, and no weight of another layer
     is transported.
 
-    While learning it is the one layer in which what a sample does depends on the others, those of other areas too;
+    While learning, it is the only layer in which what a sample does depends on the others, those of other areas too;
     weights of samples do not count. Features that come with a single value have no variance: they are normalised by
-    ``M`` and ``V``, which then stay, as where the learning rate is 0.
+    ``M`` and ``V``, which then stay as they are, as they do at a learning rate of 0.
 
-    Source: Ioffe and Szegedy (2015), with the numbers of PyTorch's norms, which have features second; here they are
+    Source: Ioffe and Szegedy (2015), with the constants of PyTorch's norms, which have features second; here they are
     last.
 
     Attributes:
@@ -58,7 +58,7 @@ class BatchNorm(Layer):
         shift: ``b``, likewise; then it is 0.
         mean: ``M``, (features,), which starts at 0.
         variance: ``V``, (features,), which starts at 1.
-        batches: How many have been seen, ().
+        batches: How many batches have been seen, ().
     """
 
     mean: Tensor
@@ -79,13 +79,13 @@ class BatchNorm(Layer):
 
         Args:
             features: Size of the last dimension.
-            update: Rule that moves factors and summands, at the rate of shared parts. Default None: there are none.
+            update: Rule that moves gain and shift, at the rate of shared parts. Default None: there are none.
             momentum: Share of a batch in the running statistics, in [0, 1]; None for the mean over all batches. Default
                 0.1, as in PyTorch.
             eps: Added to every variance. Default 1e-5, as in PyTorch.
-            start: A norm of PyTorch's whose factors, summands, statistics, momentum and eps it takes, in place of the
-                arguments. Without a rule its factors and summands stay. Default None.
-            fixed: Whether statistics stay as they are, and count while learning too. Default False.
+            start: A PyTorch norm whose gain, shift, statistics, momentum and eps it takes, in place of the arguments.
+                Without a rule its gain and shift stay fixed. Default None.
+            fixed: Whether running statistics stay as they are, and are used while learning too. Default False.
 
         Raises:
             BrodmannError: A number is out of range, or the start has another size or no running statistics.
@@ -122,7 +122,7 @@ class BatchNorm(Layer):
 
     @property
     def learns(self) -> bool:
-        """Whether statistics follow what comes, or factors and summands learn; not where it is frozen."""
+        """Whether statistics follow what comes, or gain and shift learn; not where it is frozen."""
         return not self.frozen and (not self.fixed or super().learns)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
@@ -155,7 +155,7 @@ class BatchNorm(Layer):
 
     @unrecorded
     def learn(self, trace: BatchNormTrace, error: Tensor, context: Context) -> Tensor:
-        """Error pass: error shaped as x; moves factors, summands and statistics; returns the error of x."""
+        """Error pass: error shaped as x; moves gain, shift and statistics; returns the error of x."""
         gain, _ = self._weights
         below, of_gain, of_shift = torch.ops.aten.native_batch_norm_backward(
             _as_image(error),

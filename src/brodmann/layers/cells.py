@@ -14,7 +14,7 @@ from ..recording import ordinary
 State = tuple[Tensor, ...]
 """What goes from step to step, (batch, units) each; the first is what the step returns."""
 PullBack = Callable[[State], tuple[Tensor, Tensor, State]]
-"""From the errors of a state: those of ``below``, of ``before`` and of the state before, see `Cell`."""
+"""Takes the errors of a state; returns those of ``below``, ``before`` and the state before, see `Cell`."""
 
 
 class Cell(ABC):
@@ -35,7 +35,7 @@ class Cell(ABC):
         Args:
             below: What the map of the step's input returned, (batch, gates * units).
             before: What the map of the step before returned, likewise.
-            state: That of the step before.
+            state: State of the step before.
         """
 
     def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:

@@ -1,4 +1,4 @@
-"""Constant: a tensor of its own, as a layer; and what it is mostly for, factors and summands that learn."""
+"""Constant: a tensor of its own, as a layer; mostly for gains and shifts that learn."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Constant(Gathering):
         """Copies the tensor.
 
         Args:
-            value: Of any shape.
+            value: Tensor of any shape.
             update: Rule that moves it. Default None: it never moves, and may hold whole numbers.
 
         Raises:
-            BrodmannError: It is no tensor, or one of other numbers than float32 or float64 is to learn.
+            BrodmannError: It is no tensor, or it is to learn and is neither float32 nor float64.
         """
         super().__init__()
         if not isinstance(value, Tensor):
@@ -50,7 +50,7 @@ class Constant(Gathering):
 
     @property
     def reads(self) -> bool:
-        """It does not."""
+        """False: it ignores its input."""
         return False
 
     @property
@@ -64,7 +64,7 @@ class Constant(Gathering):
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
-        """Returns the tensor: whoever reads it is done before it moves."""
+        """Returns the tensor: its readers are done before it moves."""
         return self.value, None
 
     @unrecorded
@@ -92,7 +92,7 @@ def affine(gain: Tensor, shift: Tensor | None = None, update: UpdateRule | None 
     The error below is ``gain * e``: a unit knows its own gain, and no weight of another layer is transported.
 
     Args:
-        gain: Of a shape that broadcasts with x, such as (features,).
+        gain: Tensor of a shape that broadcasts with x, such as (features,).
         shift: Likewise. Default None: there is none.
         update: Rule that moves both. Default None: they stay.
     """

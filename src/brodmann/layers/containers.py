@@ -223,7 +223,7 @@ class Routed(Container):
         self.router, self.body = router, body
 
     frozen: bool = False
-    """Whether its router stays as it is; layers of its body say it themselves."""
+    """Whether its router stays as it is; layers of its body have flags of their own."""
 
     def freezable(self) -> Iterator[Layer]:
         """Yields itself, where its router learns, and the layers of its body."""
@@ -241,7 +241,10 @@ class Routed(Container):
         return self.body(x, self.router(self._rows(x)))  # type: ignore[no-any-return]
 
     def _rows(self, x: Tensor) -> Tensor:
-        """Returns what is routed: every row of (..., in), or every sample of (samples, ...) of so many numbers."""
+        """Returns the rows to route: each row of (..., in), or each flattened sample.
+
+        Samples are routed where they, not their rows, have as many numbers as the router has inputs.
+        """
         check_tensors(x=x)
         inputs = self.router.projection.value.shape[-1]
         if x.ndim and (x.shape[-1] == inputs or x.ndim < 3):

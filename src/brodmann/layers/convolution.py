@@ -29,7 +29,7 @@ class Convolution(Container):
 
         Args:
             patches: The window of k x k pixels, with its stride and padding.
-            map: Of ``k * k * channels`` inputs. A wrong size shows at the first call, when the channels are known.
+            map: Map of ``k * k * channels`` inputs. A wrong size shows at the first call, when the channels are known.
 
         Raises:
             BrodmannError: They are of other kinds. When called: images are smaller than the window, or have other

@@ -1,4 +1,4 @@
-"""Graph: layers whose values part and meet again."""
+"""Graph: layers whose values branch and meet again."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Graph(Container):
         Args:
             nodes: Name -> layer or operation, or the name of a node before it whose layer it takes too, then the names
                 of what it reads, ``"input"`` for what comes to the graph. Layers read one value, a `TiedProduct` its
-                weights behind that, a `Product` what else its operation takes. An operation without parameters takes as
+                weights after that, a `Product` what else its operation takes. An operation without parameters takes as
                 many tensors as it reads, see `Local`. A layer that reads nothing, see `Constant` and `TiedWeights`, may
                 stand for a tensor of its own.
-            inputs: Names of what comes to the graph. Of several, a tuple in this order comes, or a dictionary by these
-                names. Default one, ``"input"``.
-            outputs: Node that is returned; or nodes, of which a tuple is, or by names of their own a dictionary. What
-                comes as an error has that form, too. Default the last node.
+            inputs: Names of what comes to the graph. Several inputs come as a tuple in this order, or as a dictionary
+                by these names. Default one, ``"input"``.
+            outputs: Node whose value is returned; or several nodes, for a tuple, or for a dictionary by names of its
+                own. Errors come in the same form. Default the last node.
 
         Raises:
             BrodmannError: There are no nodes, inputs or outputs, a name is taken or unknown, a layer reads several
@@ -95,7 +95,7 @@ class Graph(Container):
                 raise self._without_feedback(name)
 
     def _add(self, name: str, part: Any, sources: tuple[str, ...]) -> None:
-        """Takes a node."""
+        """Adds a node."""
         taken = name in self.inputs or name in self.sources or (isinstance(name, str) and hasattr(self.nodes, name))
         if not isinstance(name, str) or "." in name or not name or taken:
             raise BrodmannError(f"A node of a Graph cannot be called {name!r}: choose another name.")
@@ -175,7 +175,7 @@ class Graph(Container):
 
     @property
     def sends_down(self) -> bool:
-        """Whether all of its nodes do, else the error of its input would lack a part; no graph of several inputs."""
+        """Whether all of its nodes do, else its input's error would lack a part; never with several inputs."""
         return len(self.inputs) == 1 and not self._silent()
 
     def forward(self, x: Several, choice: Route | Choice | None = None) -> Any:
@@ -219,7 +219,7 @@ class Graph(Container):
         return value
 
     def _read(self, name: str, values: dict[str, Any]) -> Any:
-        """Returns what a node reads: a tensor, or a tuple of several; lets go of values that nobody reads after it."""
+        """Returns what a node reads: a tensor, or a tuple of several; drops values that nobody reads after it."""
         sources = self.sources[name] or self.inputs[:1]  # which a constant leaves alone
         read = tuple(values[source] for source in sources)
         for source in set(self.sources[name]).difference(self.inputs):
@@ -229,7 +229,7 @@ class Graph(Container):
 
     @unrecorded
     def learn(self, trace: dict[str, Any], error: Several, context: Context) -> Tensor | None:
-        """Error pass from the outputs to the input: errors shaped as those; returns that of x, None of several."""
+        """Error pass from the outputs to the input: errors shaped as those; returns that of x, None for several."""
         errors: dict[str, Tensor] = {}
         for name, part in zip(parts_in(self.outputs), parts_in(error), strict=True):
             errors[name] = errors[name] + part if name in errors else part
@@ -289,7 +289,7 @@ def _names(kind: str, names: Any) -> tuple[str, ...]:
     """Returns names as a tuple.
 
     Raises:
-        BrodmannError: They are none, or one stands there twice.
+        BrodmannError: They are not names, or one is there twice.
     """
     found = tuple(names) if isinstance(names, tuple | list) else ()
     if not found or not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):

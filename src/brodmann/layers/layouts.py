@@ -12,8 +12,8 @@ from ..errors import BrodmannError
 class ChannelsLast(nn.Module):
     """Applies one of PyTorch's operations for images, (samples, channels, height, width), to channels that come last.
 
-    As in ``Local(ChannelsLast(nn.MaxPool2d(2)))``. Tensors of other dimensions come and go as they are: that of
-    ``nn.Flatten()`` is then in PyTorch's order, and ``nn.Unflatten`` makes images whose channels come last.
+    Example: ``Local(ChannelsLast(nn.MaxPool2d(2)))``. Tensors of other dimensions come and go as they are: the output
+    of ``nn.Flatten()`` is then in PyTorch's order, and ``nn.Unflatten`` makes images whose channels come last.
     """
 
     def __init__(self, operation: nn.Module) -> None:
@@ -36,7 +36,7 @@ class Images(nn.Module):
         self.channels, self.height, self.width = channels, height, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class.
+        """Takes images, (samples, channels, height, width) or flat; returns (samples, height, width, channels).
 
         Raises:
             BrodmannError: Samples are of another size.

@@ -124,7 +124,7 @@ class Local(Layer):
             return trace(error)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as failure:  # of an operation that PyTorch knows no derivative of
+        except RuntimeError as failure:  # from an operation that PyTorch knows no derivative of
             raise self._cannot_follow(str(failure)) from None
 
 
@@ -135,19 +135,19 @@ def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:
     with torch.inference_mode(False):
         if y.requires_grad:
             below = iter(torch.autograd.grad(y, real, ordinary(error), materialize_grads=True))
-        else:  # whatever came, it is the same
+        else:  # it does not depend on what came
             below = map(torch.zeros_like, real)
         errors = tuple(_laid_as(leaf, next(below)) if leaf.requires_grad else None for leaf in leaves)
     return errors[0] if len(errors) == 1 else errors
 
 
 def _laid_as(leaf: Tensor, error: Tensor) -> Tensor:
-    """Returns an error that lies in memory as what it is the error of: what mixes two orders walks in strides."""
+    """Returns an error laid out in memory like the tensor it belongs to: mixing two layouts means strided access."""
     return error.contiguous() if leaf.is_contiguous() else error
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    """Returns a tensor as autograd follows it from here on, if it holds real numbers."""
+    """Returns a tensor that autograd follows from here on, if it holds real numbers."""
     alone = ordinary(tensor).detach()
     return alone.requires_grad_(alone.is_floating_point())
 
@@ -157,7 +157,7 @@ class WithPullBack(nn.Module, ABC):
 
     @abstractmethod
     def with_pull_back(self, x: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
-        """Returns the output, and what makes of its error that of x: of a tuple of tensors one for each."""
+        """Returns the output, and what turns its error into that of x, one for each tensor of a tuple."""
 
 
 class Sum(WithPullBack):

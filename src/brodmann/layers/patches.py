@@ -16,7 +16,7 @@ from ..recording import unrecorded
 from ..routing import Choice, Route
 
 Pair = int | tuple[int, int]
-"""Of the height and of the width, or one number for both."""
+"""A number for the height and one for the width, or one for both."""
 
 
 class Patches(Layer):
@@ -39,7 +39,7 @@ class Patches(Layer):
             size: Height and width of the window, k.
             stride: Pixels from one window to the next, s. Default 1.
             padding: Zeros around the image, p. Default 0.
-            dilation: Pixels from one of a window to the next, d. Default 1.
+            dilation: Pixels from one pixel of a window to the next, d. Default 1.
 
         Raises:
             BrodmannError: A number is not whole, or too small.

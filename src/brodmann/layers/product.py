@@ -47,11 +47,11 @@ class Product(Weights):
         Args:
             operation: f, of an input (samples, ...) and weights, such as ``partial(torch.conv2d, groups=4)``. It must
                 be linear in each of the two, which is not checked, and treat every sample alone. In a `Graph` it may
-                take further tensors behind them, which its node reads behind the input, and through which no error
-                goes: such as which of several weights each row goes to.
+                take further tensors after them, which its node reads after the input, and through which no error goes:
+                such as which of several weights each row goes to.
             weight: W as it starts, (out, ...), of at least two dimensions. Feedback paths take it as a matrix
-                (out, in) with all but the first dimension in one; B starts as large as W, but that of fixed random
-                feedback and of signs as if a sum had so many terms.
+                (out, in), all dimensions but the first flattened. B starts at the scale of W; fixed random and
+                sign-symmetric feedback have that of weights of standard deviation ``1 / sqrt(in)`` instead.
             feedback: Its way down, as for `AreaLinear`, if errors go down by one matrix, which stays or moves as W
                 does. None where nothing below learns.
             update: Rule that moves W. Default plain SGD. Under `RLS`, which asks for rows of inputs, W stays.
@@ -84,7 +84,7 @@ class Product(Weights):
 
     @unrecorded
     def learn(self, trace: ProductTrace, error: Tensor, context: Context) -> Any:
-        """Error pass: error shaped as the output; returns that below, shaped as the input, or None; for others None."""
+        """Error pass: error shaped as the output; returns that below, shaped as the input, or None; others get None."""
         error = context.received(self, error)
         below, gradient = self.pulled_back(self.operation, trace, error, down=self.sends_down)
         self.hand_over(gradient, context)

@@ -19,8 +19,8 @@ class RecurrentTrace(NamedTuple):
     """What a `Recurrent` remembers of one forward pass.
 
     Attributes:
-        inputs: Of the map of inputs.
-        steps: Of the map of states, and what pulls errors back through the cell, for each step.
+        inputs: Trace of the map of inputs.
+        steps: For each step, the trace of the map of states, and what pulls errors back through the cell.
         before: State of the step before, (batch, steps, units).
     """
 
@@ -30,7 +30,7 @@ class RecurrentTrace(NamedTuple):
 
 
 class Recurrent(Container):
-    """Steps one after the other: ``s[t] = cell(W x[t] + b, U h[t - 1] + c, s[t - 1])``, where ``h`` is the first of s.
+    """Steps one after the other: ``s[t] = cell(W x[t] + b, U h[t - 1] + c, s[t - 1])``, with ``h`` the first of s.
 
     x (batch, steps, in); returns ``h``, (batch, steps, units). The state before the first step is 0. Both maps are an
     `AreaLinear`, so that with one route for all layers a sample has one area in all of its steps. Errors go back
@@ -122,7 +122,7 @@ class Recurrent(Container):
         return (x.new_zeros(x.shape[0], self.units),) * self.cell.states
 
     def _next(self, state: Any, before: State) -> State:
-        """Returns a state, once checked: a cell may be anybody's."""
+        """Returns a state, once checked: a cell may be a user's own."""
         shapes = [tuple(part.shape) for part in state] if isinstance(state, tuple) else type(state).__name__
         if shapes != [tuple(part.shape) for part in before]:
             raise BrodmannError(
@@ -143,7 +143,7 @@ class Recurrent(Container):
 
 
 def _at_step(context: Context, step: int, steps: int) -> Context:
-    """Returns the context of one step, of whose rows the weights are a part where every step has its own."""
+    """Returns the context of one step, with the weights of that step where every step has its own."""
     weight = context.weight
     if weight is None or weight.ndim < 2 or weight.shape[1] != steps:
         return context

@@ -41,13 +41,13 @@ def choose_areas(
 def learn_choice(
     router: Router, modules: Iterable[nn.Module], route: Route, lr: float, weight: Tensor | None = None
 ) -> None:
-    """Lets a router learn from a step; splits areas whose samples were found to be in conflict, most steps none.
+    """Lets a router learn from a step; splits areas whose samples were found to be in conflict, in most steps none.
 
     Args:
         router: What chose the areas.
         modules: What follows it.
         route: Its choice, to which the layers have added what they found.
-        lr: Of its projection.
+        lr: Learning rate of its projection.
         weight: Weights of the samples, (batch, ...), or None.
     """
     router.learn(route, lr, weight)

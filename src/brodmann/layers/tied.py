@@ -50,7 +50,7 @@ class TiedWeights(Weights):
 
     @property
     def reads(self) -> bool:
-        """It does not."""
+        """False: it ignores its input."""
         return False
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
@@ -59,7 +59,7 @@ class TiedWeights(Weights):
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
-        """Returns W: whoever reads it is done before it moves."""
+        """Returns W: its readers are done before it moves."""
         return self.weight, None
 
     @unrecorded

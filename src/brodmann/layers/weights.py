@@ -17,7 +17,7 @@ from ..updates import SGD, UpdateRule, check_rule
 
 Operation = Callable[..., Tensor]
 """A function of an input (samples, ...) and weights, linear in each of the two, which treats every sample alone. What
-it takes behind them tells it what to do, and has no derivative: which of several weights a row goes to, say."""
+it takes after them tells it what to do, and has no derivative: which of several weights a row goes to, say."""
 
 
 class ProductTrace(NamedTuple):
@@ -112,7 +112,7 @@ class Weights(Gathering):
 def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Tensor) -> ProductTrace:
     """Applies an operation so that autograd knows the way from its output to the weights.
 
-    Gradients are of the kind of number of the weights, but for those that are stored in bfloat16.
+    Gradients have the dtype of the weights, except for weights that are stored in bfloat16.
     """
     with torch.inference_mode(False), torch.enable_grad():
         kind = x.dtype if weight.dtype == torch.bfloat16 else weight.dtype
@@ -132,7 +132,7 @@ def check_operation(operation: Operation, owner: str) -> None:
 
 
 def _check_path(path: Feedback, matrix: Tensor) -> None:
-    """Raises where a path is more than one matrix, which stays or follows the weights."""
+    """Raises unless a path is one matrix, which stays or follows the weights."""
     by_rows = type(path).learn is not Feedback.learn and path.follower is None
     if one_matrix_of(path, matrix) is None or by_rows:
         raise BrodmannError(

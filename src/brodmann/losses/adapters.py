@@ -1,4 +1,4 @@
-"""Losses that are not of this package, PyTorch's and one's own, as losses here; and what is known of a loss."""
+"""Losses from outside the package, PyTorch's and the user's own, as losses here; and what is known of a loss."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
     functional.multilabel_soft_margin_loss,
 )
 OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
-"""What a network's file can make again."""
+"""Losses that a network's file can restore."""
 
 
 class PyTorchLoss:
@@ -53,7 +53,7 @@ class PyTorchLoss:
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         """Wraps a module such as ``nn.CrossEntropyLoss()`` or a function of ``torch.nn.functional``.
 
-        `Network` does it with every loss of PyTorch.
+        `Network` does this with every loss of PyTorch.
         """
         self.loss = loss
         self.left_out = _left_out(loss)
@@ -86,7 +86,7 @@ class PyTorchLoss:
 class OwnLoss:
     """A loss of your own: ``loss(output, target)``, ``loss(output, target, weight)``, or both.
 
-    A module is held by it as a loss, not as a part of the network, whose files would else hold its buffers.
+    A module is held as a loss, not as a part of the network, whose files would otherwise hold its buffers.
     """
 
     def __init__(self, loss: Callable[..., Tensor], *, alone: bool, weighted: bool) -> None:
@@ -108,7 +108,7 @@ class OwnLoss:
             BrodmannError: There are weights of samples, and the loss takes none.
         """
         _follow(self.loss, output)
-        # Of several, in tuples and dictionaries of their own, in which a loss may put what it likes.
+        # Several come in new tuples and dictionaries, into which a loss may put what it likes.
         output, target = of_each(_itself, output), of_each(_itself, target)
         if weight is None and self.alone:
             return self.loss(output, target)
@@ -145,7 +145,7 @@ def as_loss(loss: Any) -> Loss:
 
 
 def takes_logits(loss: Loss) -> bool:
-    """Whether a loss is known to take outputs for logits, or their like: then R2 says nothing about them."""
+    """Whether a loss is known to take outputs as logits, or the like: then R2 says nothing about them."""
     if not isinstance(loss, PyTorchLoss):
         return isinstance(loss, CrossEntropy)
     inner = loss.loss.func if isinstance(loss.loss, partial) else loss.loss
@@ -196,7 +196,7 @@ def per_sample(loss: Loss, value: float, samples: int) -> float:
 
 
 def describe_loss(loss: Loss) -> dict[str, Any]:
-    """Returns what a file says of a loss: name and options of one of ours, of any other its name as ``other``."""
+    """Returns what a file says of a loss: name and options of one of ours; for any other, its name as ``other``."""
     if type(loss) in OURS:
         options = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(loss).items()}
         return {"name": type(loss).__name__, **options}
@@ -265,7 +265,7 @@ def _itself(part: Any) -> Any:
 
 
 def _follow(loss: Any, output: Any) -> None:
-    """Takes a module's buffers, such as class weights, to where the network is."""
+    """Moves a module's buffers, such as class weights, to where the network is."""
     if isinstance(loss, nn.Module):
         with torch.inference_mode(False):
             loss.to(parts_in(output)[0])

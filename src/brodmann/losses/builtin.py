@@ -25,10 +25,10 @@ class _Parts(NamedTuple):
 
     Attributes:
         log_probabilities: (rows, classes).
-        own: What a target's class has of ``q k`` for itself, (rows, 1).
-        spread: What every class has, (classes,).
+        own: The part of ``q k`` that only a target's class has, (rows, 1).
+        spread: The part of ``q k`` that every class has, (classes,).
         values: Loss of each row, (rows, 1).
-        share: That of each row in the mean.
+        share: Share of each row in the mean.
     """
 
     log_probabilities: Tensor
@@ -141,8 +141,8 @@ class MeanSquaredError:
 class SumOfSquares:
     """``sum_i w_i * sum_k (output_ik - target_ik)^2 / 2``: of all samples together, not their mean.
 
-    So that a sample's error does not depend on the batch it comes in: what `RLS` asks for. Targets that are classes, a
-    whole number for each row of several outputs, stand for their one-hot vectors.
+    A sample's error then does not depend on the batch it comes in, as `RLS` requires. Targets that are classes, a whole
+    number for each row of several outputs, stand for their one-hot vectors.
     """
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -171,7 +171,7 @@ def are_classes(outputs: Tensor, target: Tensor) -> bool:
 
 
 def _difference(output: Tensor, target: Tensor) -> Tensor:
-    """Returns ``output - target``, of classes output minus their one-hot vectors; (batch, ..., outputs)."""
+    """Returns ``output - target``, for classes output minus their one-hot vectors; (batch, ..., outputs)."""
     if not are_classes(output, target):
         return output - like_output(target, output)
     _check_place(output, target)
@@ -201,10 +201,10 @@ def one_number(loss: Any) -> Tensor:
 
 
 def like_output(target: Tensor, output: Tensor) -> Tensor:
-    """Returns real targets in the shape and the kind of number of the output: NumPy's are float64.
+    """Returns real targets in the shape and the dtype of the output: NumPy's are float64.
 
-    Flat ones may be of outputs of several dimensions, and the other way round, but not of images: channels come last
-    in those that go out, and first in those that come flat.
+    Flat targets may belong to outputs of several dimensions, and the other way round, but not to images: channels come
+    last in outputs, and first in flat images.
     """
     shapes = [[size for size in tensor.shape if size > 1] for tensor in (target, output)]
     flattened = target.ndim != output.ndim and output.ndim < 4

@@ -19,7 +19,7 @@ from .builtin import Loss, one_number
 def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
     """Returns ``dL/d output``, in the form of the output, and the loss; autograd, if used, sees the loss alone.
 
-    Of several outputs one that the loss leaves out has an error of 0.
+    Where there are several outputs, one that the loss leaves out has an error of 0.
 
     Raises:
         BrodmannError: The loss takes one output and gets several, returns no number, or cannot be followed.

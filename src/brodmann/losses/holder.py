@@ -16,5 +16,5 @@ class HoldsLoss(nn.Module):
     loss: Loss
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Takes a loss for what it stands for."""
+        """Sets an attribute; a loss is converted by `as_loss` first."""
         super().__setattr__(name, as_loss(value) if name == "loss" else value)  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ class Conflict(nn.Module):
     def add(self, cell: Tensor, sketches: Tensor) -> None:
         """Adds a batch: cell (rows,) int64, sketches (rows, SIZE) of the error of a mean over the batch.
 
-        Of a loss that sums over the samples, larger batches count for more.
+        With a loss that sums over the samples, larger batches count for more.
         """
         own = sketches * len(sketches)  # of each sample's loss: batches of all sizes count alike
         self.pull.index_add_(0, cell, own)
@@ -107,16 +107,17 @@ class Conflict(nn.Module):
 
         Args:
             partition: Area of each cell, (cells,) int64.
-            areas: Budget of areas: no more are to come than it leaves.
+            areas: Budget of areas: there are no more splits than it leaves room for.
 
         Returns:
-            The areas to split, each with the cells that leave it. The new partings are those of the areas after it.
+            The areas to split, each with the cells that leave it. The new partings are of the areas as they are after
+            these splits.
         """
         if int(self.samples.sum()) < self.evidence:
             return []
         splits: list[tuple[int, list[int]]] = []
         self.tension.zero_()
-        if torch.isfinite(self.square).all():  # else the training diverges, and will say so
+        if torch.isfinite(self.square).all():  # otherwise the training diverges, and will say so
             judged = list(self._judged(partition))
             self.tension.fill_(max((tension for _, _, tension in judged), default=0.0))
             splits = [(area, leaving) for area, leaving, tension in judged if tension > 1]

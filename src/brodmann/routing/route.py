@@ -22,10 +22,11 @@ class Route:
     """The choice made for each row of a batch, and what the router needs to learn from it, computed when asked for.
 
     Attributes:
-        router: Which made it.
+        router: The router that made it.
         x: What was routed, (rows, in).
         u: Its projection, (rows, dimension).
-        products: Of that and the prototypes, ``|u| s``, (rows, cells); None where the choice did not need them all.
+        products: Products of the projection and the prototypes, ``|u| s``, (rows, cells); None where the choice did not
+            need them all.
         cell: Chosen cell, (rows,) int64.
         area: Its area, (rows,) int64.
     """
@@ -67,7 +68,7 @@ class Route:
         """The rows of each area in a layer that sees several of every sample, such as the patches of an image.
 
         Args:
-            rows: Of the layer, those of a sample together: a multiple of the number of samples.
+            rows: Rows of the layer, those of a sample together: a multiple of the number of samples.
         """
         if rows == len(self.area):
             return self.groups
@@ -87,17 +88,17 @@ class Route:
 
     @cached_property
     def gate(self) -> Tensor:
-        """That softmax at the chosen cell, (rows,)."""
+        """Softmax of the scores at the chosen cell, (rows,), see `probabilities`."""
         return self.probabilities.gather(1, self.cell[:, None])[:, 0]
 
     @cached_property
     def gate_error(self) -> Tensor:
-        """``dL/da`` of each row, (rows,), a the gate: where the layers that follow the route add theirs up."""
+        """``dL/da`` of each row, (rows,), a the gate: the layers that follow the route add theirs to it."""
         return self.u.new_zeros(len(self.u))
 
     @cached_property
     def pulls(self) -> Tensor:
-        """Sketches of each row's gradients, (rows, SIZE), likewise, see `brodmann.routing.conflict.sketch`."""
+        """Sketches of each row's gradients, (rows, SIZE), added to likewise, see `brodmann.routing.conflict.sketch`."""
         return self.u.new_zeros(len(self.u), SIZE)
 
     def gate_down(self, gate_error: Tensor) -> Tensor:
@@ -119,8 +120,8 @@ class Choice(NamedTuple):
     """What inference needs of a route, where autograd or a compiler follows: neither traces a cached property.
 
     Attributes:
-        area: Of each row, (rows,) int64.
-        gate: Of each row, (rows,).
+        area: Area of each row, (rows,) int64.
+        gate: Gate of each row, (rows,).
     """
 
     area: Tensor
@@ -139,7 +140,7 @@ def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
         rows: The same as (rows, in).
 
     Raises:
-        BrodmannError: There is none, or it is one of other rows.
+        BrodmannError: There is none, or it is for other rows.
     """
     if route is None:
         raise BrodmannError("This AreaLinear has no router of its own: put it into a Routed, or give it one.")
@@ -161,8 +162,8 @@ def spread(of_samples: Tensor, rows: int) -> Tensor:
 def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
     """Returns the weight of each row, (rows,), from weights of samples or of their targets, (samples, ...).
 
-    Rows of one weight all have it, a row of several weights has their sum. Where weights cannot be dealt out to the
-    rows so, as behind a pooling of steps, each row has the sum of its sample's.
+    Rows that share a weight all have it; a row with several weights has their sum. Where weights cannot be assigned to
+    rows in this way, as after a pooling of steps, each row has the sum of its sample's weights.
     """
     if weight.numel() and rows % weight.numel() == 0:
         return spread(weight.reshape(-1), rows)

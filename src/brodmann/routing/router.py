@@ -73,7 +73,7 @@ class Router(nn.Module):
                 and costs a sixteenth of a map of 256 units.
             temperature: tau of the gate, in units of a cosine. Default 0.3; 0.1 and 1 do as well (docs/results.md).
             learned: Whether the projection learns. Default True: frozen ones lost 0.6 points on one set of four, and
-                nothing that shows on the others (docs/results.md).
+                nothing noticeable on the others (docs/results.md).
             balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate; at most 2.
                 Default 0, off: it spreads the samples without gain or loss of accuracy, and every area in use costs
                 time and memory (docs/results.md). Not for a router that recruits.
@@ -83,7 +83,7 @@ class Router(nn.Module):
             novelty: Threshold in (-1, 1): a sample whose cosine with every prototype is below it recruits the next
                 cell. Requires ``learned=False``. Default None: all prototypes are random and there from the start.
             conflict: Settings of `Conflict` where the partition is growing: ``evidence``, ``opposition``,
-                ``certainty``. Default those that it has.
+                ``certainty``. Default its own.
             update: Rule of the projection. Default plain SGD.
 
         Raises:
@@ -105,7 +105,7 @@ class Router(nn.Module):
         check_switch(learned=learned)
         if novelty is not None and balance_rate:
             raise BrodmannError("A router that recruits keeps no balance: leave balance_rate or novelty out.")
-        areas = int(areas)  # one of NumPy overflows
+        areas = int(areas)  # NumPy's numbers overflow
         if conflict is not None and partition != "growing":
             raise BrodmannError(f"Settings of conflict go with partition='growing', got partition='{partition}'.")
         if conflict is not None:
@@ -151,7 +151,7 @@ class Router(nn.Module):
         return products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
 
     def _best(self, products: Tensor, u: Tensor) -> Tensor:
-        """Returns the nearest cell, the balance considered, (rows,)."""
+        """Returns the nearest cell, with the balance taken into account, (rows,)."""
         if not self.balance_rate:
             return products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
         length = length_of(u)
@@ -181,7 +181,7 @@ class Router(nn.Module):
         return cell.contiguous()
 
     def forward(self, x: Tensor) -> Route | Choice:
-        """Routes for inference: x (rows, in); returns what has an ``area`` (rows,) and a ``gate`` (rows,)."""
+        """Routes for inference: x (rows, in); returns something with an ``area`` (rows,) and a ``gate`` (rows,)."""
         check_input(x, self.projection.value)
         if not followed(x, self.projection.value):
             return self.route(x)
@@ -216,8 +216,8 @@ class Router(nn.Module):
         """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
 
         Changes prototypes alone; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
-        does not change by recruiting, unless a gate multiplies it: that is a softmax over one cell more. The output of
-        others may: a new cell also takes from cells that are not its parent's.
+        does not change by recruiting, unless a gate multiplies it, since that is a softmax over one cell more. The
+        output of others may: a new cell also takes from cells that are not its parent's.
 
         Returns:
             For every area recruited but the first, the area that its sample would have gone to, and itself. Nothing
@@ -333,7 +333,7 @@ def cell_count(areas: int, partition: str = "fixed", cells: int | None = None) -
     """Returns how many cells a `Router` has: those asked for, else one for each area, or four where areas split."""
     if cells is not None:
         return cells
-    return areas if partition == "fixed" else 4 * int(areas)  # small ones of NumPy overflow
+    return areas if partition == "fixed" else 4 * int(areas)  # NumPy's small numbers overflow
 
 
 def check_partition(name: str) -> None:
@@ -347,7 +347,7 @@ def check_partition(name: str) -> None:
 
 
 def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:
-    """Builds the router of a layer; raises a `BrodmannError` where that gives none of so many areas."""
+    """Builds the router of a layer; raises a `BrodmannError` unless it is one of ``areas`` areas."""
     built = router(in_features, areas, update=update)
     if not isinstance(built, Router):
         raise BrodmannError(f"Expected router to build a Router, got {type(built).__name__}.")

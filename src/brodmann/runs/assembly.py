@@ -34,11 +34,11 @@ def build_learner(
     """Returns the untrained learner that the options describe; their seed decides its weights.
 
     Args:
-        options: Of the training.
+        options: Options of the training.
         features: Size of a sample (flat).
         outputs: Classes, or targets.
         classification: Whether targets are classes. Default True.
-        shape: Of an image, (channels, height, width): for convolutions alone. Default None.
+        shape: Shape of an image, (channels, height, width): for convolutions only. Default None.
     """
     torch.manual_seed(options.seed)
     loss = loss_of(options, classification)
@@ -130,7 +130,7 @@ def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] 
 
 
 def in_numbers_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns samples, and targets that are real, in the kind of number in which a run computes."""
+    """Returns samples, and targets that are real, in the dtype in which a run computes."""
     dtype = DTYPES[options.dtype]
     return x.to(dtype), y.to(dtype) if y.is_floating_point() else y
 

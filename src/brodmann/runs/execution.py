@@ -73,7 +73,7 @@ def start_run(
             learner_for(twin_of(options), split)  # and on what the twin cannot do
     place = data_dir and str(Path(data_dir).resolve())
     run = Run(folder, options, place, compare, data.digest, data.classes, data.columns)
-    json.dumps(run.config(), default=plain)  # an old run goes only where the new one can be written
+    json.dumps(run.config(), default=plain)  # an old run is removed only if the new one can be written
     if folder.exists():
         _check_outside(folder, options.dataset, data_dir)
     with alone_in(folder):
@@ -126,9 +126,10 @@ def continue_run(
     """Trains a prepared run from where it stands to its end; a finished one returns its result.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         checkpoint: Name of the checkpoint to go back to. Default the newest.
-        callbacks: Gives the further callbacks of a training in a folder with options, such as a progress bar.
+        callbacks: Function of a folder and options that returns further callbacks of the training there, such as a
+            progress bar.
         data_dir: Where the data lies, if not where it lay at the start.
 
     Returns:
@@ -163,7 +164,7 @@ def continue_run(
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Lets PyTorch use so many threads inside; None: as many as it does."""
+    """Runs the block with ``count`` PyTorch threads; None keeps the current number."""
     before = torch.get_num_threads()
     try:
         if count is not None:
@@ -197,7 +198,7 @@ def _train(
     if checkpoint is not None or checkpoint_names(folder):
         trainer.resume(checkpoint)
     if checkpoint is not None:
-        for name in ("result.json", "model.safetensors"):  # what came of the part that is given up
+        for name in ("result.json", "model.safetensors"):  # results of the part that is given up
             (folder / name).unlink(missing_ok=True)
     progress = trainer.run()
     learner.save(folder / "model.safetensors")
@@ -232,7 +233,7 @@ def _watchers(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) 
 
 
 def _sizes(options: RunOptions) -> dict[str, Any]:
-    """Returns the sizes of a run's network, as its options name them; those of a builder of one's own are unknown."""
+    """Returns the sizes of a run's network, as its options name them; those of a user's own builder are unknown."""
     dense = options.channels is None and options.builder is None
     convolutions = None if options.channels is None else len(options.channels) + 1
     return {

@@ -26,14 +26,14 @@ class Inspection:
     """Telemetry of a run.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         history: A row per epoch.
-        twin: Those of the backpropagation twin, if it was trained.
-        usage: Of the areas, on the test part.
-        alignment: Of the errors, on some samples of it; empty for baselines.
+        twin: Rows of the backpropagation twin, if it was trained.
+        usage: Use of the areas, on the test part.
+        alignment: Alignment of the errors, on some samples of the test part; empty for baselines.
         choices: The area of every test sample by layer.
-        targets: Of the test part.
-        classes: Their names, None for regression.
+        targets: Targets of the test part.
+        classes: Names of the classes, None for regression.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ def inspect_run(folder: str | Path, data_dir: str | None = None) -> Inspection:
     """Measures a finished run on its test part.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         data_dir: Where the data lies, if not where it was.
 
     Raises:

@@ -35,11 +35,11 @@ OF_AREAS = (
     "storage",
     "builder",
 )
-"""Options that baselines do not have. The number of areas is none of them: whoever compares rules gives it to all."""
+"""Options that baselines do not have. The number of areas is not among them: comparisons of rules give it to all."""
 OF_DENSE = ("layers", "width", "residual")
 """Options that convolutions do not have."""
 OF_BUILDERS = (*OF_DENSE, "channels", "activation", "dropout")
-"""Options that a builder of one's own is not told."""
+"""Options that a user's own builder is not given."""
 INSTEAD_OF_BUILDERS = {
     "convnet": "--channels 32 64 builds it",
     "stream_mlp": "it learns streams, in one pass and in Python (docs/streams.md)",
@@ -59,7 +59,7 @@ class RunOptions:
     kolen-pollack-noisy, random, sign, direct, transpose, or one registered in `brodmann.builders.FEEDBACKS`; or a
     baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they were drawn."""
     areas: int = 16
-    """Budget of areas of every layer; baselines have one, whatever it is."""
+    """Budget of areas of every layer; baselines ignore it and have one."""
     layers: int = 2
     """Linear layers, readout included."""
     width: int = 256
@@ -67,8 +67,8 @@ class RunOptions:
     residual: bool = False
     """Residual blocks instead of plain layers (at least 3 layers)."""
     channels: tuple[int, ...] | None = None
-    """Of images: channels of convolutions of 3 x 3 pixels, such as 16 32, each with a pooling of 2, under one linear
-    layer, in place of layers and width (default: none, a dense network)."""
+    """For images: channels of 3 x 3 convolutions, such as 16 32, each followed by a pooling of 2, with one linear layer
+    on top, in place of layers and width (default: none, a dense network)."""
     builder: str | None = None
     """A builder of your own, registered in `brodmann.builders.BUILDERS`, in place of layers, width and channels: a
     function of in_features, outputs and what layers have in common, see `brodmann.builders.Parts`. It returns a
@@ -102,13 +102,13 @@ class RunOptions:
     lr: float | None = None
     """Largest learning rate (default: 0.003 with adam and muon, 0.3 times 1 - momentum with sgd)."""
     lr_shared: float = 1.0
-    """Multiple of it for the shared part."""
+    """Multiple of the learning rate for the shared part."""
     lr_areas: float | None = None
-    """Multiple of it for the areas (default: 0.1 with Adam or Muon beside a learned shared part, else 1)."""
+    """Multiple of the learning rate for areas (default: 0.1 with Adam or Muon beside a learned shared part, else 1)."""
     lr_projection: float = 1.0
-    """Multiple of it for the router's projection."""
+    """Multiple of the learning rate for the router's projection."""
     lr_feedback: float = 1.0
-    """Multiple of it for the feedback weights."""
+    """Multiple of the learning rate for the feedback weights."""
     decay: float | None = None
     """Decoupled weight decay (default: 0.2 with adam and muon, 0 with sgd, else the rule's own)."""
     clip: float | None = None
@@ -119,33 +119,33 @@ class RunOptions:
     label_smoothing: float = 0.0
     """Share of the target that cross-entropy spreads over all classes."""
     epochs: int | None = None
-    """Passes over the training part (default: 4e5 samples in all, but 10 to 60 passes)."""
+    """Passes over the training part (default: enough for 4e5 samples in all, at least 10 and at most 60)."""
     batch_size: int | None = None
-    """Samples of a step (default: a sixteenth of the training part, but 8 to 64)."""
+    """Samples of a step (default: a sixteenth of the training part, at least 8 and at most 64)."""
     schedule: str = "cosine"
     """Shape of the rate: cosine, linear or constant, or one registered in `brodmann.training.SCHEDULES`."""
     warmup: int = 0
     """Steps of linear warm-up."""
     patience: int | None = None
-    """Stop after so many epochs without a better validation score, and keep the best weights."""
+    """Stop after this many epochs without a better validation score, and keep the best weights."""
     validation: float = 0.1
     """Share of the training part held out for validation."""
     normalise: str = "standard"
-    """Of inputs: standard, unit or none; real targets are standardised too unless none."""
+    """Normalisation of inputs: standard, unit or none; real targets are standardised too unless none."""
     grey: bool = False
     """Turn colour images to grey."""
     target: str | None = None
     """Column of a .csv table that is to be learned (default: the last)."""
     task: str | None = None
-    """Of a .csv table: classification or regression (default: whole numbers and words are classes)."""
+    """Task of a .csv table: classification or regression (default: whole numbers and words are classes)."""
     seed: int = 0
-    """Of the split, the initialisation and the order of samples."""
+    """Seed of the split, the initialisation and the order of samples."""
     device: str = "cpu"
     """Where to compute, such as cpu or cuda."""
     dtype: str = "float32"
     """float32 or float64."""
     storage: str | None = None
-    """Kind of number that weights are stored in (default: as dtype); bfloat16 halves the bytes of a step."""
+    """Dtype in which weights are stored (default: as dtype); bfloat16 halves the bytes of a step."""
     threads: int | None = None
     """Threads of PyTorch (default: its own choice)."""
 
@@ -193,7 +193,7 @@ class RunOptions:
         self.training_schedule()
 
     def _refuse(self, names: tuple[str, ...], what: str) -> None:
-        """Raises where one of some options was given that would silently count for nothing."""
+        """Raises where one of these options was given, which would silently have no effect."""
         for name in names:
             if getattr(self, name) != getattr(RunOptions, name):
                 option = "no-learn-projection" if name == "learn_projection" else name.replace("_", "-")
@@ -206,7 +206,7 @@ class RunOptions:
         )
 
     def pace(self, samples: int) -> Pace:
-        """Returns epochs, batch size and shape of the rate for so many training samples."""
+        """Returns epochs, batch size and shape of the rate for ``samples`` training samples."""
         return self.training_schedule().pace(samples)
 
     @property
@@ -242,7 +242,7 @@ def check_builder(name: str) -> None:
     """Checks that a builder takes what a run gives every builder, the fields of `Parts`.
 
     Raises:
-        BrodmannError: It is unknown, or does not.
+        BrodmannError: The builder is unknown, or does not take them.
     """
     if name in INSTEAD_OF_BUILDERS:
         raise BrodmannError(f"The builder '{name}' is none for --builder: {INSTEAD_OF_BUILDERS[name]}.")

@@ -44,11 +44,11 @@ class Run:
     """What a run folder is about, and what it holds.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         options: What decides its outcome.
         data_dir: Where its data lay at the start, None for the usual place.
         compare: Whether its twin is trained too.
-        digest: Of its raw data: what has changed since is refused.
+        digest: Digest of its raw data: data that has changed since is refused.
         classes: Names of the classes, None where targets are real numbers.
         columns: Names of the columns of a table, None for other data.
     """
@@ -129,7 +129,7 @@ class Run:
         try:
             data = self._loaded(options.dataset, place)
         except MissingDataError as error:
-            try:  # a file of one's own that lies elsewhere now
+            try:  # a user's own file that lies elsewhere now
                 data = self._loaded(str(data_directory(place) / Path(options.dataset).name), place)
             except BrodmannError:
                 raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
@@ -159,7 +159,7 @@ class Run:
             return Network.load(path, loss=loss)
 
     def imported(self) -> dict[str, str]:
-        """Returns the files and modules of the user's own that it began with, and digests of them."""
+        """Returns the user's own files and modules that it began with, and digests of them."""
         path = self.folder / "environment.json"
         environment = read_json(path) if path.is_file() else {}
         found = environment.get("imported") if isinstance(environment, dict) else None
@@ -172,7 +172,7 @@ class Run:
 
     @contextmanager
     def naming_imports(self) -> Iterator[None]:
-        """Adds to errors inside, of names that nobody registered, which imports of the run are missing."""
+        """Adds to errors about unregistered names, raised inside, which imports of the run are missing."""
         try:
             yield
         except UnknownNameError as error:
@@ -183,7 +183,7 @@ class Run:
             raise BrodmannError(f"{error} This run imported its own: `brodmann {asked} ...`.") from None
 
     def warn_of_other_code(self) -> None:
-        """Warns where files of the user's own have changed since it began: what follows is not what would have been."""
+        """Warns where the user's own files have changed since it began: it does not go on as it would have."""
         now = import_extensions()
         for name, digest in self.imported().items():
             if now.get(name, digest) != digest:

@@ -1,4 +1,4 @@
-"""Learners of streams beside which areas stand: replay, consolidation, nearest class mean, streaming discriminant."""
+"""Stream learners that areas are compared with: replay, consolidation, nearest class mean, streaming discriminant."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Replay(NetworkLearner):
             self.seen += 1
 
     def total_parameters(self) -> int:
-        """The network and, from the first sample on, the memory."""
+        """Counts the network and, from the first sample on, the memory."""
         return super().total_parameters() + self.x.numel() + self.y.numel()
 
 
@@ -67,7 +67,7 @@ class ElasticConsolidation(NetworkLearner):
 
         Args:
             network: What learns.
-            strength: Of the hold.
+            strength: Strength of the hold.
             lr: Rate of its steps. Default the network's own.
 
         Raises:
@@ -105,7 +105,7 @@ class ElasticConsolidation(NetworkLearner):
         self.anchors = [weight.detach().clone() for weight in self.weights]
 
     def total_parameters(self) -> int:
-        """Weights; of those that learn anchors and Fisher information too."""
+        """Counts the weights, and the anchors and Fisher information of those that learn."""
         return super().total_parameters() + 2 * sum(weight.numel() for weight in self.weights)
 
 
@@ -124,7 +124,7 @@ class NearestMean:
         self.counts.index_add_(0, y, torch.ones(len(y)))
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class of the nearest mean among those seen."""
@@ -135,11 +135,11 @@ class NearestMean:
         return distance.argmin(1)
 
     def active_parameters(self) -> int:
-        """The means."""
+        """Counts the means."""
         return self.sums.numel()
 
     def total_parameters(self) -> int:
-        """The means."""
+        """Counts the means."""
         return self.sums.numel()
 
 
@@ -151,7 +151,7 @@ class StreamingDiscriminant:
     """
 
     RIDGE = 1e-2
-    """Times the mean variance of the features within a class: keeps the inverse finite, too small to matter."""
+    """Ridge, in units of the features' mean variance within a class: keeps the inverse finite, too small to matter."""
 
     def __init__(self, features: int, outputs: int, *, width: int = 1024) -> None:
         """Draws ``width`` features, by default 1024, from torch's global generator."""
@@ -174,7 +174,7 @@ class StreamingDiscriminant:
         self.discriminants = None
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def predict(self, x: Tensor) -> Tensor:
         """Returns the class with the largest discriminant among those seen."""
@@ -195,11 +195,11 @@ class StreamingDiscriminant:
         return weight, -0.5 * (means.t() * weight).sum(0)
 
     def active_parameters(self) -> int:
-        """Features and discriminants."""
+        """Counts features and discriminants."""
         return self.hidden.weight.numel() + self.sums.numel()
 
     def total_parameters(self) -> int:
-        """The covariance too."""
+        """Counts the covariance too."""
         return self.active_parameters() + self.squares.numel()
 
 

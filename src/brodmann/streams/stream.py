@@ -61,10 +61,10 @@ class NetworkLearner:
         self.network.learn_with_output(x, y, lr=self.lr)
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def predict(self, x: Tensor) -> Tensor:
-        """Returns the class of every sample: that of the largest output; of a single one whether it is above 0."""
+        """Returns the class of every sample: that of the largest output; for a single output, whether it is above 0."""
         outputs: Tensor = outputs_of(self.network, x)
         return outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
 
@@ -92,7 +92,7 @@ def learn_stream(
             own.
         tasks: In their order; the samples of each are shuffled.
         batch_size: Samples of a step. Default 16: a stream is short, and steps are what it has to learn by.
-        seed: Of the order inside a task. Default 0.
+        seed: Seed of the order inside a task. Default 0.
         after_task: Called with the number of each task, from 0, once it is learned and scored: to look into the
             learner. Default None.
 

@@ -30,7 +30,7 @@ class ClassConflict:
         inside_areas: Cancelled share where every area is a map of its own.
         pooled: Cancelled share if all samples used one map.
         opposed_inside: Share of the pairs of classes within an area whose gradients point apart (cosine below 0).
-        opposed_pooled: The same over all pairs of classes.
+        opposed_pooled: Share of all pairs of classes whose gradients point apart.
     """
 
     layer: str
@@ -52,7 +52,7 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         target: Classes, (samples,).
 
     Returns:
-        As of `alignment`.
+        One entry per layer, as for `alignment`.
 
     Raises:
         BrodmannError: Targets are no classes, one for each sample; it is no network; or its layers see several rows of

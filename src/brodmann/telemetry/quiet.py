@@ -16,16 +16,16 @@ from ..watching import watched
 
 @contextmanager
 def quiet_copy(network: Network) -> Iterator[Network]:
-    """Yields a copy for steps at a rate of 0, whose inference is what they learn from; generators stay as they were.
+    """Yields a copy for steps at rate 0, whose inference computes as learning does; generators stay as they were.
 
-    It draws nothing, has no clip, and norms by the batch at inference too.
+    It draws nothing, has no clip, and normalises by the batch at inference too.
     """
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         twin = copy.deepcopy(network)
         twin.clip = None
         for part in twin.modules():
-            if isinstance(part, _DropoutNd):  # of layers of one's own too
+            if isinstance(part, _DropoutNd):  # also those of a user's own layers
                 part.p = 0.0
             if isinstance(part, Local):
                 part.draws = False

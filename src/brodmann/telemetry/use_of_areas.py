@@ -67,7 +67,7 @@ def _counts(network: Network, choices: dict[str, Tensor]) -> dict[str, Tensor]:
 def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
     """Returns for each router's layer the area of every row, (rows,).
 
-    Of a layer that is called several times, as at every step of a sequence, those of later calls come behind.
+    For a layer that is called several times, as at every step of a sequence, the rows of later calls come last.
     """
     check_network(network)
     check_several(x=x)

@@ -1,4 +1,4 @@
-"""What a training tells those who watch it."""
+"""Callbacks: what a training reports to its observers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Callback:
     """Receives the events of a training. Every method does nothing by default.
 
     Attributes:
-        last: Class attribute: True if it is called after those without, as what writes a row must be, so that the row
-            holds what the others put there. Default False.
+        last: Class attribute: True to be called after the callbacks without it, as one that writes a row must be, so
+            that the row holds what the others put there. Default False.
     """
 
     last: ClassVar[bool] = False
@@ -26,7 +26,7 @@ class Callback:
         """Called once, before the first step of a call of `Trainer.run`."""
 
     def on_step(self, trainer: Trainer, loss: float) -> None:
-        """Called after every step, with its loss (of a sum over samples their mean)."""
+        """Called after every step, with its loss (the mean, where the loss is a sum over samples)."""
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """Called after every epoch with its row of metrics, before the checkpoint; may add to the row."""
@@ -47,7 +47,7 @@ def in_turn(callbacks: Any) -> list[Callback]:
 
 
 def plain(name: str, value: Any) -> Any:
-    """Returns what a file holds of a value: one of Python's for PyTorch's numbers; refuses what it cannot hold."""
+    """Returns a value as a file holds it, PyTorch's numbers as Python's; refuses what a file cannot hold."""
     number = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
     try:
         return json.loads(json.dumps(number))  # as a checkpoint will give it back

@@ -20,9 +20,9 @@ class Checkpoint:
     """One moment of a training run.
 
     Attributes:
-        tensors: By name.
+        tensors: Tensors by name.
         progress: Where it stands, as JSON can hold it.
-        settings: What it trains on and how, likewise; empty where a version wrote it that did not note them.
+        settings: What it trains on and how, likewise; empty if written by a version that did not note them.
     """
 
     tensors: dict[str, Tensor]
@@ -31,7 +31,7 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> None:
-    """Writes checkpoint ``number`` (which must not fall), then removes all but the last two.
+    """Writes checkpoint ``number`` (numbers must not decrease), then removes all but the last two.
 
     The JSON is written last and names the digest of the tensors, so that a checkpoint cut short at any moment does
     not count.

@@ -19,11 +19,11 @@ from .schedule import Schedule
 Row = dict[str, Any]
 """Metrics of an epoch."""
 Standing = tuple[float, float]
-"""A score, larger is better, and minus the validation loss, which decides between equal scores, as of ten samples."""
+"""A score, larger is better, and minus the validation loss, which decides ties, as ten samples often give."""
 
 
 def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
-    """Returns where an epoch stands by the schedule's `metric`, None where nothing tells.
+    """Returns where an epoch stands by the schedule's `metric`, None where there is nothing to go by.
 
     Raises:
         BrodmannError: What the schedule asks to follow is not in the row, or not finite.
@@ -41,7 +41,7 @@ def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
         )
     if not math.isfinite(row[name]):
         if schedule.metric is None and schedule.patience is None:
-            return None  # nobody asked
+            return None  # nobody asked for it
         raise BrodmannError(
             f"Early stopping follows '{name}', which is {row[name]} in epoch {row['epoch']}: lower the learning rate, "
             "or name another metric."
@@ -61,14 +61,14 @@ class BestWeights:
         self._named: list[int] = []  # best epochs, by the checkpoints that are kept
 
     def keep(self, epoch: int) -> None:
-        """Keeps the weights as they are now: those of the best epoch, this one."""
+        """Keeps the weights as they are now: those of ``epoch``, the best so far."""
         if self.folder is None:
             self._best = self._now()
             return
         write_tensors(_file(self.folder, epoch), self.learner.learning_state(), {})
 
     def named(self, epoch: int) -> None:
-        """Notes that a checkpoint names this epoch as the best; files older than what the kept ones name go."""
+        """Notes that a checkpoint names this epoch as the best; removes files older than those that kept ones name."""
         self._named = [*self._named, epoch][-KEPT:]
         if self.folder is not None and len(self._named) == KEPT:
             for path in _files(self.folder):
@@ -76,14 +76,14 @@ class BestWeights:
                     path.unlink(missing_ok=True)
 
     def put_back(self, epoch: int, *, goes_on: bool) -> None:
-        """Puts the weights of the best epoch, this one, into the learner; keeps the last ones if it may go on."""
+        """Puts the weights of ``epoch``, the best one, into the learner; keeps the last weights if it may go on."""
         if goes_on:
             self._last = self._now()
         kept = self._best if self.folder is None else read_tensors(_file(self.folder, epoch))[0]
         self.learner.load_learning_state(kept)
 
     def go_back(self, epoch: int) -> None:
-        """Gives up what later epochs left: the training goes on from where this one was the best."""
+        """Gives up what later epochs left: the training goes on from where ``epoch`` was the best."""
         self.drop_last()
         self._named = []
         if self.folder is not None:
@@ -92,13 +92,13 @@ class BestWeights:
                     path.unlink(missing_ok=True)
 
     def go_on(self) -> None:
-        """Puts the last weights into the learner, in whose place the best ones are, if they are."""
+        """Puts the last weights back into the learner, if the best ones have taken their place."""
         if self._last is not None:
             self.learner.load_learning_state(self._last)
         self.drop_last()
 
     def drop_last(self) -> None:
-        """Lets go of the last weights: the learner has others now."""
+        """Drops the last weights: the learner has others now."""
         self._last = None
 
     def _now(self) -> dict[str, Tensor]:
@@ -110,5 +110,5 @@ def _file(folder: Path, epoch: int) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Returns those of all epochs, the oldest first."""
+    """Returns the files of all epochs, the oldest first."""
     return sorted(folder.glob("best-*.safetensors"))

@@ -25,7 +25,7 @@ class Learner(Protocol):
         """Returns everything that a checkpoint must hold."""
 
     def load_learning_state(self, state: dict[str, Tensor]) -> None:
-        """Takes it back."""
+        """Takes back what `learning_state` returned."""
 
     @property
     def lr(self) -> float:
@@ -37,10 +37,10 @@ class Learner(Protocol):
 
     @property
     def recursive(self) -> bool:
-        """Whether it learns by recursive least squares, which takes all there is from one pass."""
+        """Whether it learns by recursive least squares, which needs a single pass."""
 
     def named_modules(self) -> Any:
-        """Its parts by name, as of every ``nn.Module``: those with areas are watched for errors that vanish."""
+        """Its parts by name, as for every ``nn.Module``: those with areas are watched for errors that vanish."""
 
 
 MEMBERS = ("__call__", *(name for name in vars(Learner) if not name.startswith("_")))

@@ -1,4 +1,4 @@
-"""Records: what an epoch's row also tells of, the use of areas and the alignment of errors."""
+"""Records: what an epoch's row also holds, the use of areas and the alignment of errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AreaRecord(Callback):
         """Counts on the samples x (n, ...)."""
         self.x = x
         self._trainer: Trainer | None = None
-        self._known: dict[str, Tensor] = {}  # partition of each router after the splits that rows have told of
+        self._known: dict[str, Tensor] = {}  # partition of each router after the splits that rows have reported
 
     def on_start(self, trainer: Trainer) -> None:
         """See `Callback`."""
@@ -64,7 +64,7 @@ class AreaRecord(Callback):
                 row["splits"] = [one for name, router in growing.items() for one in self._new_splits(name, router)]
 
     def _new_splits(self, name: str, router: Router) -> list[dict[str, Any]]:
-        """Returns the splits of a router that no row has told of yet, and takes them as told."""
+        """Returns the splits of a router that no row has reported yet, and notes them as reported."""
         before, now = self._known[name], router.partition
         moved = dict.fromkeys(zip(before.tolist(), now.tolist(), strict=True))
         self._known[name] = now.clone()
@@ -83,9 +83,9 @@ def _tension(router: Router) -> float:
 class AlignmentRecord(Callback):
     """Adds ``alignment``, layer -> cosine of its error and the true gradient or None, to every epoch's row.
 
-    And ``weight_alignment``, layer -> cosine of its feedback matrix and ``W0``, where there is one of each. See
+    Also ``weight_alignment``, layer -> cosine of its feedback matrix and ``W0``, where there is one of each. See
     `brodmann.telemetry.alignment`; `brodmann.figures.alignment_by_epoch` draws both. Where the network cannot be
-    copied, or autograd cannot follow it, since its layers may be anybody's, it says so once and adds nothing.
+    copied, or autograd cannot follow it, since its layers may be a user's own, it says so once and adds nothing.
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
@@ -97,7 +97,7 @@ class AlignmentRecord(Callback):
         if isinstance(trainer.network, Network) and self.possible:
             try:
                 found = alignment(trainer.network, self.x, self.y)
-            except Exception as error:  # of parts of the user's own; a training does not end for want of a figure
+            except Exception as error:  # from a user's own parts; a training does not end for want of a figure
                 self.possible = False
                 warnings.warn(f"The alignment of this network is not recorded: {error}", stacklevel=2)
                 return

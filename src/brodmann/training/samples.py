@@ -23,7 +23,7 @@ Batch = tuple[Several, Several, Tensor | None]
 
 
 class Samples(ABC):
-    """Abstract: so many samples, of which any may be asked for.
+    """Abstract: a number of samples, any of which may be asked for.
 
     Attributes:
         device: Where batches lie.
@@ -45,7 +45,7 @@ class Samples(ABC):
             yield self.batch(rows)
 
     def digest(self) -> str:
-        """Returns what tells these samples from others; empty where that is not known."""
+        """Returns a text that tells these samples from others; empty where none is known."""
         return ""
 
 
@@ -91,16 +91,16 @@ class OfDataset(Samples):
     """A `torch.utils.data.Dataset` with a length, whose items are (sample, target) or (sample, target, weight).
 
     A sample or a target may be several tensors, as a tuple or a dictionary. Items are made when a batch needs them, or
-    ahead of it by worker processes, and put together by PyTorch's `default_collate`. What they draw a seed for each
-    batch decides, so that the number of workers changes nothing.
+    ahead of it by worker processes, and put together by PyTorch's `default_collate`. A seed for each batch decides what
+    they draw, so that the number of workers changes nothing.
     """
 
     def __init__(self, dataset: Any, device: torch.device, workers: int = 0) -> None:
         """Takes the data set, where batches go, and how many processes make items.
 
         Raises:
-            BrodmannError: It is empty, or has no length or no numbered items. When asked for a batch: items are none
-                such as above.
+            BrodmannError: It is empty, or has no length or no numbered items. When asked for a batch: items are not as
+                above.
         """
         numbered = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
         if not numbered or isinstance(dataset, IterableDataset | Tensor | numpy.ndarray | dict | str):
@@ -132,7 +132,7 @@ class OfDataset(Samples):
             sampler=asked,
             num_workers=self.workers,
             worker_init_fn=_leave_interrupts,
-            generator=torch.Generator(),  # else it would draw from that of the training
+            generator=torch.Generator(),  # otherwise it would draw from that of the training
         )
         for made in loader:
             yield self._placed(made)
@@ -151,7 +151,7 @@ class _Made(Dataset[Any]):
         self.dataset = dataset
 
     def __getitem__(self, asked: tuple[int, list[int]]) -> Any:
-        """Returns a batch, or the error of one that is none: raised in a worker it would tell of the worker alone."""
+        """Returns a batch, or the error where there is none: raised in a worker, it would tell only of the worker."""
         seed, rows = asked
         with drawing_by(seed):
             items = [self.dataset[row] for row in rows]
@@ -187,7 +187,7 @@ def _leave_interrupts(worker: int) -> None:
 
 
 def as_samples(part: Any, name: str, device: torch.device, workers: int = 0) -> Samples:
-    """Returns samples of a part, which is a tuple of tensors or a data set, whose items so many processes make.
+    """Returns samples of a part, a tuple of tensors or a data set, whose items ``workers`` processes make.
 
     Raises:
         BrodmannError: It is neither, or holds something that cannot be learned from.
@@ -203,7 +203,7 @@ def as_samples(part: Any, name: str, device: torch.device, workers: int = 0) -> 
 
 
 def in_memory(part: Any, name: str, device: torch.device) -> tuple[Any, ...]:
-    """Returns samples, targets and perhaps weights of a part, see `as_samples`; of a data set all are made at once.
+    """Returns samples, targets and perhaps weights of a part, see `as_samples`; a data set's are all made at once.
 
     Raises:
         BrodmannError: It is neither, or holds something that cannot be scored.

@@ -28,7 +28,7 @@ class Pace(NamedTuple):
     Attributes:
         epochs: Passes over the training part.
         batch_size: Samples of a step.
-        shape: Of the rate, see `Schedule`.
+        shape: Shape of the rate, see `Schedule`.
     """
 
     epochs: int
@@ -41,16 +41,16 @@ class Schedule:
     """How long to train and how fast.
 
     Attributes:
-        epochs: Passes over the training part. Default None: so many that 4e5 samples are seen, but 10 to 60; one with
-            recursive least squares, which learns all there is in one.
-        batch_size: Samples of a step. Default None: a sixteenth of the training part, but 8 to 64, so that a table of
-            150 rows also makes steps enough (docs/log.md).
+        epochs: Passes over the training part. Default None: enough to see 4e5 samples, but at least 10 and at most 60;
+            1 for recursive least squares, which needs a single pass.
+        batch_size: Samples of a step. Default None: a sixteenth of the training part, but at least 8 and at most 64, so
+            that even a table of 150 rows gives enough steps (docs/log.md).
         lr: Largest learning rate. Default None: the learner's own.
-        shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, one registered in `SCHEDULES`, or such a
-            function itself: the rate as a share of the largest, when a share in [0, 1) of the steps is done. Default
+        shape: ``"cosine"`` or ``"linear"`` (down to 0), ``"constant"``, one registered in `SCHEDULES`, or a function
+            itself, from the share of the steps that are done, in [0, 1), to the rate as a share of the largest. Default
             None: cosine, but constant for recursive least squares, whose steps are exact.
         warmup: Steps over which the rate rises linearly from 0. Default 0.
-        seed: Of the order of samples and of dropout. Default 0.
+        seed: Seed of the order of samples and of dropout. Default 0.
         patience: Epochs without a better score before training stops and the best weights come back. Default None:
             train to the end, keep the last weights.
         metric: Entry of an epoch's row to maximise, or to minimise if its name ends in ``loss``; a `Callback` may have
@@ -85,10 +85,10 @@ class Schedule:
             check_real(checkpoint_seconds=self.checkpoint_seconds)
 
     def pace(self, samples: int, *, recursive: bool = False) -> Pace:
-        """Returns what the schedule comes to for so many samples, its defaults filled in.
+        """Returns what the schedule comes to for ``samples`` samples, its defaults filled in.
 
         Args:
-            samples: Of the training part.
+            samples: Samples of the training part.
             recursive: Whether the learner follows recursive least squares. Default False.
         """
         check_whole(samples=samples)

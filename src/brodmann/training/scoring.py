@@ -19,17 +19,17 @@ def evaluate(
 ) -> dict[str, float]:
     """Returns the loss, and the `score` where targets are classes or real values like the outputs; x (n, ...).
 
-    Of a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size compare. There
-    is no score where outputs or targets are several, and no ``r2`` where the loss takes outputs for logits, such as a
-    binary cross-entropy, or where whole numbers may be anything: a loss of your own. Accuracy is over those targets
-    that the loss counts, see `right_and_counted`.
+    For a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size can be
+    compared. There is no score where outputs or targets are several, and no ``r2`` where the loss takes outputs as
+    logits, such as a binary cross-entropy, or where whole numbers may be anything: a loss of your own. Accuracy is over
+    those targets that the loss counts, see `right_and_counted`.
 
     Args:
         network: What is scored.
         x: Samples, (n, ...), or several such tensors, as the network takes them.
-        target: Of each sample, (n, ...), or several.
-        weight: Of each sample, or of each of its targets, (n, ...): in the loss as in learning; in the score a sample
-            of weight 0 does not count, and all others count alike. Default None: all count.
+        target: Target of each sample, (n, ...), or several such tensors.
+        weight: Weight of each sample, or of each of its targets, (n, ...): in the loss as in learning; in the score a
+            sample of weight 0 does not count, and all others count alike. Default None: all count.
         rows: Samples that go through the network at a time. Default 1024.
 
     Raises:
@@ -60,8 +60,8 @@ def evaluate(
 def score(outputs: Tensor, target: Tensor) -> dict[str, float]:
     """Returns ``accuracy`` for classes, else ``r2``, the coefficient of determination (mean over targets).
 
-    That of a target which is the same for all samples is not defined and does not count; where none is, nothing is
-    returned.
+    R2 is not defined for a target that is the same for all samples, which does not count; where it is defined for none,
+    nothing is returned.
     """
     if are_classes(outputs, target):
         return {"accuracy": float(correct(outputs, target).double().mean())}
@@ -85,7 +85,7 @@ def right_and_counted(outputs: Tensor, target: Tensor, weight: Tensor | None, le
     Args:
         outputs: (n, ..., classes).
         target: As many classes.
-        weight: Of each sample or target, (n, ...), or None.
+        weight: Weight of each sample or target, (n, ...), or None.
         left_out: The target that the loss leaves out, such as -100 for padding, or None.
     """
     right = correct(outputs, target)

@@ -38,7 +38,7 @@ class Waiting:
 
 @contextmanager
 def waiting_signals() -> Iterator[Waiting]:
-    """Notes SIGINT and SIGTERM in place of what they do, see `_handled`."""
+    """Notes SIGINT and SIGTERM instead of letting them act, see `_handled`."""
     waiting = Waiting()
 
     def note(number: int, _: FrameType | None) -> None:

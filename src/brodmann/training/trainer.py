@@ -43,7 +43,7 @@ from .scoring import evaluate, right_and_counted
 from .signals import Waiting, waiting_signals
 
 BRIEF = 1.0
-"""Seconds after a checkpoint in which an epoch's end needs none: little is lost, and writing takes long."""
+"""Seconds after a checkpoint within which the end of an epoch needs none: little is lost, and writing takes long."""
 GENERATORS = ("generator_state", "device_generator_state")
 """Tensors of a checkpoint that say where the generators stand; the second is that of an accelerator."""
 
@@ -63,23 +63,23 @@ class Trainer:
         transform: Callable[[Any], Any] | None = None,
         workers: int = 0,
     ) -> None:
-        """Stores what it is given; nothing runs yet.
+        """Stores its arguments; nothing runs yet.
 
         Args:
             network: The learner.
-            train: Samples (n, ...) and targets (n, ...), either of which may be several tensors, and where they count
-                differently weights (n, ...), as for `Network.learn`. Or a `torch.utils.data.Dataset` of such items,
-                with a length, for samples that memory does not hold: batches are made as they are needed, in the
-                schedule's order. What items draw, by the generators of PyTorch, NumPy or Python, the schedule's seed
-                decides.
+            train: Samples (n, ...) and targets (n, ...), either of which may be several tensors, and, where samples
+                count differently, weights (n, ...), as for `Network.learn`. Or a `torch.utils.data.Dataset` of such
+                items, with a length, for samples that do not fit into memory: batches are made as they are needed, in
+                the schedule's order. The schedule's seed decides what items draw from the generators of PyTorch, NumPy
+                or Python.
             validation: Samples and targets for validation, perhaps their weights, see `evaluate`; a data set of them,
                 which is taken into memory; or None.
             schedule: Default `Schedule()`.
             folder: Where checkpoints go; None for none.
-            callbacks: Objects of `Callback`, called in turn, those that are `last` behind the others.
+            callbacks: Objects of `Callback`, called in turn, those that are `last` after the others.
             transform: Changes the samples of a batch, (batch, ...) or several such tensors, before the step that
-                learns from them: to augment images, say. What it draws by PyTorch's own generator the schedule's seed
-                decides. Default None.
+                learns from them: to augment images, say. The schedule's seed decides what it draws from PyTorch's own
+                generator. Default None.
             workers: Processes that make items of a data set ahead of the training, where reading or augmenting takes
                 time; numbers stay the same. Default 0: items are made when a batch needs them.
 
@@ -120,7 +120,7 @@ class Trainer:
         self._waiting = Waiting()
         self._check_folder: Callable[[], None] = _nothing
         self._written = 0.0
-        self._silent = 0  # epochs on end in which no error came down
+        self._silent = 0  # epochs in a row in which no error came down
         self._best = BestWeights(network, self.folder)
         self._draws = Draws(self.schedule.seed, self.samples.device)
 
@@ -154,7 +154,7 @@ class Trainer:
             CheckpointError: There is none, it is damaged, or it is of another network.
 
         Warns:
-            UserWarning: Data, schedule, loss or rules are others.
+            UserWarning: Data, schedule, loss or rules are not the same.
         """
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
@@ -245,7 +245,7 @@ class Trainer:
                 self.failure = error
                 raise
             finally:
-                with ExitStack() as ends:  # one that fails keeps no other from its end
+                with ExitStack() as ends:  # one that fails keeps no other from ending
                     for callback in reversed(self.callbacks):
                         ends.callback(callback.on_end, self)
         return progress
@@ -254,7 +254,7 @@ class Trainer:
         progress, (_, batch_size, shape) = self.progress, self.pace
         largest, steps, count = self.lr, self.steps, len(self.samples)
         order = rows_of_batches(count, batch_size, self.schedule.seed, progress.epoch)
-        # The last full batch: of a few samples all units may be off.
+        # The last full batch: for a few samples all units may be off.
         watched = max(0, count // batch_size - 1)
         left = range(progress.batch, len(order))
         seeds = (batch_seed(self.schedule.seed, progress.epoch, number) for number in left)
@@ -297,7 +297,7 @@ class Trainer:
         return loss
 
     def _next(self, made: Iterator[Batch]) -> Batch:
-        """Returns the next batch; where a signal to all processes ended its worker, the training stops as for any."""
+        """Returns the next batch; where a signal to all processes ended its worker, the training stops as usual."""
         try:
             return next(made)
         except RuntimeError:

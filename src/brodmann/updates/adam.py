@@ -28,9 +28,9 @@ class Adam(UpdateRule):
     Attributes:
         decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2,
             chosen on validation parts (docs/results.md).
-        beta1: Default 0.9, that of the paper and of PyTorch.
-        beta2: Default 0.999, likewise.
-        epsilon: Default 1e-8, likewise.
+        beta1: Decay of the first moment. Default 0.9, as in the paper and in PyTorch.
+        beta2: Decay of the second moment. Default 0.999, likewise.
+        epsilon: Added to the root of the second moment. Default 1e-8, likewise.
 
     Raises:
         BrodmannError: The decay is negative, a beta not in [0, 1), or epsilon not above 0.

@@ -14,7 +14,7 @@ from .adam import Adam
 from .rule import Factors, UpdateRule
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Of ``p(s) = a s + b s^3 + c s^5``, which five repetitions take from 0.002 to 1 into 0.68 to 1.21."""
+"""Coefficients of ``p(s) = a s + b s^3 + c s^5``: five repetitions of it take 0.002 to 1 into 0.68 to 1.21."""
 _REPETITIONS = 5
 _OF_BIASES = Adam()
 
@@ -45,7 +45,7 @@ class Muon(UpdateRule):
     Attributes:
         decay: Decoupled weight decay per unit of learning rate. Default 0; the command line and estimators take 0.2,
             chosen on validation parts (docs/results.md).
-        momentum: Default 0.95, that of the source and of PyTorch.
+        momentum: Momentum. Default 0.95, as in the source and in PyTorch.
         epsilon: Smallest norm by which u is divided. Default 1e-7, likewise.
 
     Raises:

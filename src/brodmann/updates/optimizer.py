@@ -17,7 +17,7 @@ from .rule import Factors, UpdateRule
 class RuleOptimizer(torch.optim.Optimizer):
     """Moves parameters by their gradients from autograd, each under one update rule.
 
-    With groups as of any `torch.optim.Optimizer`, which may each have a ``lr`` and a ``weight_decay`` of their own.
+    Takes groups as any `torch.optim.Optimizer` does, each with a ``lr`` and a ``weight_decay`` of its own if wanted.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         Args:
             params: Parameters, or groups of them.
-            rule: Such as `Muon()`.
+            rule: The rule, such as `Muon()`.
             lr: Learning rate. Default None: the rule's own.
             weight_decay: Decoupled decay. Default None: the rule's own, for biases too, unlike in layers.
 
         Raises:
-            BrodmannError: The rule is none, or one that needs the inputs of a weight, as `RLS`; a rate or decay is
+            BrodmannError: The rule is none, or one that needs the inputs of a weight, such as `RLS`; a rate or decay is
                 negative.
         """
         check_rule(rule)
@@ -47,7 +47,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().__init__(params, settings)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold."""
+        """Returns what copies and pickles hold."""
         return {**super().__getstate__(), "rule": self.rule}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

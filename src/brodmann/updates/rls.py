@@ -20,7 +20,7 @@ class RLS(UpdateRule):
 
     ``C = (ridge I + sum over all rows so far of x x^T)^-1``, this step's rows included, and ``W = (1 - lr * decay) W -
     lr * (delta^T x) C``. What a direction of the input has already determined is hardly moved by later samples, so
-    that a stream that changes does not overwrite it: little is forgotten, nobody needs to say where a task ends.
+    that a stream that changes does not overwrite it: little is forgotten, and task boundaries need not be known.
 
     With an output layer, `SumOfSquares` and ``lr = 1``, every step leaves exactly the ridge regression on all samples
     that ever chose the area, whatever the batches. For hidden layers the target moves, and the rule is a
@@ -33,7 +33,7 @@ class RLS(UpdateRule):
     et al. (2019), who are told where tasks end. Per area: our choice.
 
     Attributes:
-        decay: Default 0. With one, old samples lose weight and the regression is no longer exact.
+        decay: Decoupled weight decay. Default 0. With a decay, old samples lose weight and the regression is not exact.
         ridge: Sum of squares, in units of the input squared, below which a direction counts as never seen. Default 10:
             for inputs of variance 1 the first ten samples count half.
 

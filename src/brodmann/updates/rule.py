@@ -20,7 +20,7 @@ class Factors:
     Attributes:
         delta: Gradient with respect to what the weight computes, (rows, out).
         x: What the weight was applied to, (rows, in); None for a bias, and where ``delta`` is the gradient itself,
-            (1, ...), as of a `Product`.
+            (1, ...), as for a `Product`.
     """
 
     delta: Tensor
@@ -41,7 +41,7 @@ class Factors:
 
 
 LEARNING_RATE = 3e-3
-"""Where neither a caller nor a rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
+"""Where neither caller nor rule says otherwise: with Adam better than 1e-3 on validation parts, docs/results.md."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class UpdateRule(ABC):
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Returns name and shape of every buffer that the rule keeps for a weight of this shape.
 
-        All start at zero, in the weight's kind of number (float32 beside bfloat16), one for each area. The name
-        ``steps`` stands for an int64 count, of shape ``()``. A shape is (out, in), or (out,) for a bias.
+        All start at zero, in the weight's dtype (float32 beside bfloat16), one for each area. The name ``steps`` stands
+        for an int64 count, of shape ``()``. A shape is (out, in), or (out,) for a bias.
 
         Raises:
             BrodmannError: Where the weight is built: a name is no identifier, or is taken by the weight itself.

@@ -19,7 +19,7 @@ class SGD(UpdateRule):
 
     Attributes:
         decay: Decoupled weight decay per unit of learning rate. Default 0.
-        momentum: Default 0: plain descent keeps no state at all, the cheapest rule there is.
+        momentum: Momentum. Default 0: plain descent keeps no state at all, the cheapest rule there is.
 
     Raises:
         BrodmannError: The decay is negative, or the momentum not in [0, 1).

@@ -1,6 +1,6 @@
 """Looks for what makes a table a lie: choices not borne out by the trials, test parts read twice, other data, gaps.
 
-An accuracy that was altered together with the answers to the samples, from which it is computed, cannot be told.
+An altered accuracy goes unnoticed if the answers to the samples, from which it is computed, were altered with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
 
     Args:
         rows: Results.
-        trials: Of the search.
+        trials: Trials of the search.
         choices: The settings that the results were to use.
         plan: Key -> recipe, protocol, data set, method, seed of every row that there must be.
     """
@@ -41,7 +41,7 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
 
 
 def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: dict[str, list[Any]]) -> list[str]:
-    """What cannot be checked since its evidence is gone; choices that come with the package need no trials here."""
+    """Says what cannot be checked since its evidence is gone; choices that come with the package need no trials."""
     tried, packaged = choose(trials), stored_choices()
     found = [
         f"{dataset}, {method}: there are no trials of this search, so the choice {_settings(chosen)} is not borne out."
@@ -49,7 +49,7 @@ def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, pla
         for method, chosen in methods.items()
         if method not in tried.get(dataset, {}) and chosen != packaged.get(dataset, {}).get(method)
     ]
-    # Streams have methods without anything to search for: nobody has searched for them anywhere.
+    # Streams have methods with nothing to search for: there are no searches for them.
     tuned = [
         row
         for row in rows
@@ -133,7 +133,7 @@ def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
 
 
 def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
-    """Rows whose parts do not go together: a score beside other answers, settings beside the key of others."""
+    """Finds rows whose parts do not match: a score and its answers, or settings and their key."""
     found = []
     for row in rows:
         if "correct" in row and abs(unpack(row["correct"], row["tested"]).mean() - row["test"]) > 1e-9:
@@ -203,7 +203,7 @@ def _gaps(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:
 
 
 def _versions(rows: Sequence[Row]) -> list[str]:
-    """Methods are compared on one set at a time: there all must come from one version."""
+    """Methods are compared on one set at a time, so all rows of a set must come from one version."""
     codes: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
         codes[row["recipe"], row["dataset"]].add(row["code"])

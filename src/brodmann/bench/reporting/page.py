@@ -31,7 +31,7 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
     "trial": bool,
     "wall_seconds": (int, float),
 }
-"""What every row has, and of which kind."""
+"""Fields of every row, and their types."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def write_report(folder: Path) -> Report:
     if not rows:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
     choices, plan = _stored(folder / CHOICES, _are_choices), _stored(folder / PLAN, _is_plan)
-    order = {key: place for place, key in enumerate(plan)}  # not that in which jobs happened to end
+    order = {key: place for place, key in enumerate(plan)}  # not the order in which jobs happened to end
     rows.sort(key=lambda row: order.get(row["key"], len(order)))
     with _said_of(folder):
         problems = audit(rows, trials, choices, plan)
@@ -91,7 +91,7 @@ def _rows(folder: Path, name: str, more: dict[str, Any]) -> list[Row]:
 
 
 def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
-    """Returns what a file of the folder holds, an empty dictionary where it is not there."""
+    """Returns what a file of the folder holds, an empty dictionary where there is no file."""
     if not path.is_file():
         return {}
     content = read_json(path)
@@ -115,7 +115,7 @@ def _is_plan(content: Any) -> bool:
 
 @contextmanager
 def _said_of(folder: Path) -> Iterator[None]:
-    """Says that rows are damaged where what they hold cannot be computed with."""
+    """Reports errors from computing with rows as damaged rows."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -150,7 +150,7 @@ def _counts(numbers: Sequence[int]) -> str:
 
 
 def _edges(trials: Sequence[Row]) -> list[Table]:
-    """Says which searches found nothing that is worse on one side of their best; no table if all did."""
+    """Says which searches found nothing worse on one side of their best; no table if there are none."""
     lines = [
         [f"{dataset}, {method}", f"{name} {value:g}", f"the {end} that was tried"]
         for dataset, method, name, value, end in at_edge(trials)

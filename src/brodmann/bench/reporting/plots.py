@@ -183,7 +183,7 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
         for place, (dataset, group) in enumerate(grouped(rows, "dataset").items()):
             for dense in (False, True):
                 own = [row for row in group if (row["options"]["rule"] == "backprop") == dense]
-                if name == "step_seconds":  # of rows that did not run beside others
+                if name == "step_seconds":  # only of rows that ran alone
                     own = [row for row in own if row["jobs"] == 1]
                 points = sorted(_means(seeds, factor, name) for seeds in grouped(own, "method").values())
                 panel.plot(

@@ -52,7 +52,7 @@ def paired_p(gaps: NDArray[np.float64]) -> float:
     """Returns the two-sided p-value of a paired t-test; NaN for fewer than 3 pairs, whose spread says nothing."""
     if len(gaps) < 3:
         return math.nan
-    if np.allclose(gaps, gaps[0]):  # they have no spread: what turning their signs says instead
+    if np.allclose(gaps, gaps[0]):  # they have no spread: a sign-flip test instead
         return 1.0 if gaps[0] == 0 else 2.0 ** (1 - len(gaps))
     return float(_scipy().ttest_1samp(gaps, 0.0).pvalue)
 
@@ -73,7 +73,7 @@ def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> 
 
     Args:
         pairs: Ours and theirs for each data set, (seeds, samples) each.
-        seed: Of the bootstrap, over seeds and test samples.
+        seed: Seed of the bootstrap, over seeds and test samples.
     """
 
     def error(accuracy: Any) -> Any:
@@ -83,7 +83,7 @@ def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> 
     drawn = np.zeros(DRAWS)
     for place, (ours, theirs) in enumerate(pairs.values()):
         both = np.stack([ours, theirs], -1).astype(float)
-        accuracy = _draws(both, seed + place)  # sets of one size have nothing in common
+        accuracy = _draws(both, seed + place)  # sets of one size must not share draws
         drawn += np.log(error(accuracy[:, 0]) / error(accuracy[:, 1])) / len(pairs)
     low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
     return math.exp(sum(logs) / len(logs)), float(low), float(high)

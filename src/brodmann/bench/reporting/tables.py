@@ -62,12 +62,12 @@ def crossed(
     """Returns a table with a row per value of one field and a column per value of another.
 
     Args:
-        title: Of the table.
+        title: Title of the table.
         rows: Results.
         down: Field of the rows.
         across: Field of the columns.
         cell: Text of a cell from its results; a dash stands where there are none.
-        note: Of the table.
+        note: How to read the table.
     """
     groups = grouped(rows, down, across)
     columns = list(dict.fromkeys(row[across] for row in rows))

@@ -16,8 +16,8 @@ class Plot:
     """A figure: drawn on demand by ``draw(path)``, whose suffix decides the format.
 
     Attributes:
-        name: Of its file; what file names do not hold, as in paths of data sets, is replaced.
-        caption: Below it.
+        name: Name of its file; characters that file names should not hold, as in paths of data sets, are replaced.
+        caption: Text below it.
         draw: Draws it.
     """
 

@@ -25,7 +25,7 @@ from .scores import accuracies
 from .section import Plot, Section
 
 OURS = {"differences": "SAL, 16 areas", "differences-growing": "SAL, growing to 16 areas"}
-"""Figure -> method: those that stand beside every other one."""
+"""Figure -> the method that it compares with every other one."""
 
 
 def ten_section(rows: list[Row]) -> Section:
