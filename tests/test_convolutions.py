@@ -269,7 +269,7 @@ def test_direct_feedback_reaches_every_pixel_by_numbers_of_its_own(path: Any) ->
 def test_the_twin_must_fit_machine_and_images() -> None:
     with pytest.raises(BrodmannError, match="This network needs at least"):
         Backpropagation(64, 3, shape=(1, 8, 8), channels=(10**7, 10**7))
-    with pytest.raises(BrodmannError, match=r"Expected images of 50 numbers, got the shape \(1, 8, 8\)"):
+    with pytest.raises(BrodmannError, match=r"Expected images of 50 numbers, got images of shape \(1, 8, 8\)"):
         Backpropagation(50, 3, shape=(1, 8, 8), channels=(3,))
 
 

@@ -118,8 +118,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: AreaLinear(4, 2, update=KeepsValue()),
-        "KeepsValue calls a buffer 'value', which its place beside the weights has another use for: choose another "
-        "name, such as 'velocity'.",
+        "KeepsValue names a buffer 'value', which is reserved or not a Python identifier: choose another name, such "
+        "as 'velocity'.",
     ),
     (
         lambda: Local(nn.Sequential(nn.BatchNorm1d(4, affine=False, track_running_stats=False))),
@@ -415,7 +415,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: RunOptions(momentum=0.9).check(),
-        "A momentum goes with --optimiser sgd: leave one of them out.",
+        "Momentum works only with --optimiser sgd: leave one of them out.",
     ),
     (lambda: RunOptions(layers=0).check(), "Expected layers to be a whole number of at least 1, got 0."),
     (lambda: RunOptions(clip=0.0).check(), "Expected clip to be a number above 0, got 0.0."),

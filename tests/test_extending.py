@@ -389,7 +389,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: AreaLinear(6, 3, areas=2, router=None)(X, Router(6, 4000).route(X)),
-        "These weights serve 2 areas, and the rows choose among 4000: route them by a router of as many areas.",
+        "These weights serve 2 areas, but the rows choose among 4000: use a router with as many areas as the weights.",
     ),
     (lambda: Network(body(), lr=-1.0), "Expected lr to be a number of at least 0, got -1.0."),
     (
@@ -941,7 +941,7 @@ def test_a_count_that_is_none_is_refused() -> None:
         def apply(self, weight: Any, state: dict[str, Any], factors: Factors, lr: float, decay: float) -> None:
             pass
 
-    with pytest.raises(BrodmannError, match="'steps', the name of a count, which has shape"):
+    with pytest.raises(BrodmannError, match="'steps', but that name is reserved for a count of shape"):
         mlp(6, 3, areas=1, update=Counting())
 
 

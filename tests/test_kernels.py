@@ -518,7 +518,7 @@ def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x
         ),
         (
             lambda slab, groups, rows: Slab(torch.zeros(2, 3, 4), SGD()).product(rows[:, :4], groups),
-            "These weights serve 2 areas, and the rows choose among 3: route them by a router of as many areas.",
+            "These weights serve 2 areas, but the rows choose among 3: use a router with as many areas as the weights.",
         ),
         (
             lambda slab, groups, rows: learn_slab(
@@ -529,7 +529,7 @@ def learn_slab(slab: Slab, groups: Groups, slot: Tensor | None, delta: Tensor, x
                 rows[:, :4],
                 follower=Slab(torch.zeros(1, 4, 3), SGD()).target(1, 0),
             ),
-            "Expected a follower of shape (1, 3, 4), as the weights that it follows, got (1, 4, 3).",
+            "Expected a follower of shape (1, 3, 4), like the weights that it follows, got (1, 4, 3).",
         ),
     ],
 )

@@ -61,7 +61,9 @@ def test_room_is_not_written_in_pytorchs_deterministic_mode_either(monkeypatch: 
 
 def test_no_room_at_all_is_said() -> None:
     slab = Slab(torch.zeros(1, 64, 64), SGD(), reserve=2)
-    with pytest.raises(BrodmannError, match="There is no memory for 1000000000000 areas of 64 x 64 weights: use fewer"):
+    with pytest.raises(
+        BrodmannError, match="There is not enough memory for 1000000000000 areas of 64 x 64 weights: use fewer"
+    ):
         slab.resize(10**12)
 
 

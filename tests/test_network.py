@@ -451,7 +451,10 @@ def test_a_buffer_of_float64_leaves_the_network_as_it_was(tmp_path: Path) -> Non
     write_tensors(tmp_path / "other.safetensors", {"weight": torch.zeros(1)}, {"backpropagation": {}})
     with pytest.raises(CheckpointError, match="holds no Network: `Backpropagation.load` reads"):
         Network.load(tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="holds no network by backpropagation: `Network.load` reads other ones"):
+    with pytest.raises(
+        CheckpointError,
+        match="does not hold a network trained by backpropagation: load other networks with `Network.load`",
+    ):
         Backpropagation.load(tmp_path / "n.safetensors")
 
 
@@ -994,7 +997,7 @@ def test_a_damaged_file_of_the_baseline_is_refused_as_such(tmp_path: Path) -> No
     tensors, options = read_tensors(path)
     for change in ({"width": 6}, {"bends": 2}):
         write_tensors(path, tensors, {"backpropagation": {**options["backpropagation"], **change}})
-        with pytest.raises(CheckpointError, match="is damaged, or of another version"):
+        with pytest.raises(CheckpointError, match="is damaged, or was written by another version"):
             Backpropagation.load(path)
 
 
@@ -1009,6 +1012,6 @@ def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyP
         RunOptions(optimiser="slow").update()
     with pytest.raises(BrodmannError, match="The optimiser 'slow' needs more than gradients"):
         Backpropagation(5, 3, optimiser="slow")
-    with pytest.raises(BrodmannError, match="A momentum goes with the optimiser 'sgd', got 0.5 for 'muon'"):
+    with pytest.raises(BrodmannError, match="Momentum works only with the optimiser 'sgd', got 0.5 for 'muon'"):
         Backpropagation(5, 3, optimiser="muon", momentum=0.5)
     assert RunOptions(optimiser="fast").weight_decay == RunOptions(optimiser="adam").weight_decay

@@ -344,8 +344,8 @@ def test_a_data_file_is_found_from_any_folder_and_where_it_has_moved(
         (["digits"], "there the data set is .*blobs.npz: leave digits out"),
         (["--figures"], None),  # of the command, not of the run
         (["mnist"], "there the data set is .*blobs.npz: leave mnist out"),
-        (["--compare"], "leave --out, --overwrite and --compare out"),
-        (["--out", "other"], "leave --out, --overwrite and --compare out"),
+        (["--compare"], "leave out --out, --overwrite and --compare"),
+        (["--out", "other"], "leave out --out, --overwrite and --compare"),
     ],
 )
 def test_resuming_takes_no_other_options(
@@ -568,7 +568,7 @@ def test_output_that_cannot_be_written_is_said(table: Path, tmp_path: Path) -> N
         (["digits", "--validation", "1.5"], "alidation"),
         (["digits", "--device", "quantum"], "not available"),
         (["digits", "--cells", "3"], "cells to be a whole number of at least 16"),
-        (["digits", "--checkpoint", "x"], "goes with --resume"),
+        (["digits", "--checkpoint", "x"], "--checkpoint needs --resume"),
     ],
 )
 def test_bad_options_give_one_line_and_status_2(

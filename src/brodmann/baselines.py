@@ -92,12 +92,12 @@ class Backpropagation(HoldsLoss):
         if rule.recursive:
             raise BrodmannError(f"The optimiser '{optimiser}' needs more than gradients: choose another one.")
         if momentum and optimiser != "sgd":
-            raise BrodmannError(f"A momentum goes with the optimiser 'sgd', got {momentum} for '{optimiser}'.")
+            raise BrodmannError(f"Momentum works only with the optimiser 'sgd', got {momentum} for '{optimiser}'.")
         if residual:
             check_residual_depth(depth)
         maps = None if channels is None else convolution_sizes(shape or (), channels, outputs)
         if maps is not None and math.prod(shape or ()) != in_features:
-            raise BrodmannError(f"Expected images of {in_features} numbers, got the shape {shape}.")
+            raise BrodmannError(f"Expected images of {in_features} numbers, got images of shape {shape}.")
         check_memory(4 * (dense_size(in_features, outputs, depth, width) if maps is None else weights_of(maps)))
         self.design = {
             "in_features": in_features,
@@ -231,14 +231,18 @@ class Backpropagation(HoldsLoss):
         """
         tensors, options = read_tensors(Path(path))
         if "backpropagation" not in options:
-            raise CheckpointError(f"{path} holds no network by backpropagation: `Network.load` reads other ones.")
+            raise CheckpointError(
+                f"{path} does not hold a network trained by backpropagation: load other networks with `Network.load`."
+            )
         try:
             network = Backpropagation(**options["backpropagation"], loss=loss)
             if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
                 network.double()
             load_whole(network, tensors)
         except (TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is damaged, or of another version of this package: {error}") from None
+            raise CheckpointError(
+                f"{path} is damaged, or was written by another version of this package: {error}"
+            ) from None
         return network
 
 

@@ -131,26 +131,26 @@ def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
 @pytest.mark.parametrize(
     ("cheat", "message"),
     [
-        (cheat_accuracy, "its test accuracy is not that of its answers to the test samples"),
-        (cheat_answers, "its test accuracy is not that of its answers to the test samples"),
-        (cheat_epochs, "its settings are not those that it was run with"),
-        (cheat_name, "its settings are not those that it was run with"),
-        (cheat_kind, "a trial stands among the results"),
-        (cheat_trial_seed, "what stands among the trials is none, or of another seed than theirs"),
-        (older_row, "1 rows were written by another version, whose settings cannot be checked"),
+        (cheat_accuracy, "its test accuracy does not match its answers to the test samples"),
+        (cheat_answers, "its test accuracy does not match its answers to the test samples"),
+        (cheat_epochs, "its settings differ from those that it was run with"),
+        (cheat_name, "its settings differ from those that it was run with"),
+        (cheat_kind, "a trial is among the results"),
+        (cheat_trial_seed, "this row is among the trials, but is not a trial or has a seed that trials do not use"),
+        (older_row, "1 rows were written by another version, so their settings cannot be checked"),
         (cheat_choice, r"SAL, 16 areas: the stored choice \(lr .*\) is not the best of the trial log"),
         (cheat_settings, r"a result used \(lr 0\.123, "),
         (cheat_twice, "the test part was read 2 times, expected once"),
         (cheat_again, "there are 2 rows of the same case"),
         (cheat_trial, "a trial read the test part"),
-        (cheat_data, "1 rows come from other data than the rest"),
+        (cheat_data, "1 rows come from different data than the rest"),
         (cheat_seed, "rows of seeds 1 are missing"),
-        (cheat_seed_and_plan, "seed 1 is missing, which other methods have"),
+        (cheat_seed_and_plan, "seed 1, which other methods have, is missing"),
         (cheat_code, "rows come from 2 versions of the code"),
-        (cheat_no_trials, r"SAL, 16 areas: there are no trials of this search, so the choice \(lr .* is not borne out"),
-        (cheat_no_choices, "SAL, 16 areas: there is no choice, so that its settings are not checked"),
-        (cheat_one_choice_less, "SAL, 16 areas: there is no choice, so that its settings are not checked"),
-        (cheat_no_plan, "There is no plan, so missing rows cannot be told"),
+        (cheat_no_trials, r"SAL, 16 areas: this search has no trials, so nothing supports the choice \(lr .*\)\."),
+        (cheat_no_choices, "SAL, 16 areas: no choice is stored, so its settings were not checked"),
+        (cheat_one_choice_less, "SAL, 16 areas: no choice is stored, so its settings were not checked"),
+        (cheat_no_plan, "There is no plan, so missing rows cannot be detected"),
     ],
 )
 def test_planted_cheats_are_flagged(small_bench: Path, cheat, message: str) -> None:
@@ -164,12 +164,12 @@ def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:
     rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
     plan = json.loads((bench / "plan.json").read_text())
     problems = audit(rows, trials, {}, plan)
-    assert "digits, SAL, pooled, 16 areas: there is no choice, so that its settings are not checked." in problems
+    assert "digits, SAL, pooled, 16 areas: no choice is stored, so its settings were not checked." in problems
     choices = json.loads((bench / "choices.json").read_text())
     assert audit(rows, trials, choices, plan) == []
     kept = [row for row in trials if row["method"] != "backpropagation" or row["options"]["seed"] == 1000]
     assert any(
-        re.search("backpropagation: the search has 12 trials, that of other methods 24", problem)
+        re.search("backpropagation: its search has 12 trials, those of other methods up to 24", problem)
         for problem in audit(rows, kept, choices, plan)
     )
 
@@ -178,7 +178,7 @@ def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
     bench = Path(__file__).parents[2] / "docs" / "bench" / "interference"
     row = next(row for row in read_journal(bench / "rows.jsonl.gz") if row["task"] == "stream")
     row["test"] += 0.01
-    assert any("is not that of its matrix" in problem for problem in audit([row], [], {}, {}))
+    assert any("does not match its matrix" in problem for problem in audit([row], [], {}, {}))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, 
     rows = read_journal(tmp_path / "out" / file)
     change(rows[0])
     (tmp_path / "out" / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(BrodmannError, match="is no row of a benchmark|holds rows that are damaged"):
+    with pytest.raises(BrodmannError, match="is not a row of a benchmark|holds damaged rows"):
         write_report(tmp_path / "out")
 
 
@@ -250,5 +250,5 @@ def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, 
 def test_damaged_choices_and_plans_are_refused(small_bench: Path, tmp_path: Path, file: str, content: str) -> None:
     shutil.copytree(small_bench, tmp_path / "out")
     (tmp_path / "out" / file).write_text(content)
-    with pytest.raises(BrodmannError, match="is damaged: take it away"):
+    with pytest.raises(BrodmannError, match="is damaged: remove it"):
         write_report(tmp_path / "out")

@@ -172,7 +172,7 @@ def test_a_bench_that_is_asked_to_stop_does_not_wait_for_its_workers(tmp_path: P
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 128 + signal.SIGINT
-    assert "stopped; the same command goes on from here." in message
+    assert "stopped; run the same command again to go on from here." in message
     assert time.monotonic() - began < 20
 
 
@@ -199,7 +199,7 @@ def living(group: int) -> list[str]:
     ("arguments", "message"),
     [
         (["bench", "tne"], "Unknown recipe 'tne'. Did you mean 'ten'"),
-        (["bench", "ten", "--jobs", "0"], "Expected --jobs, --trials and --seeds of 1 to 10,000"),
+        (["bench", "ten", "--jobs", "0"], "Expected --jobs, --trials and --seeds to be from 1 to 10,000"),
         (["bench", "ten", "--protocols", "papper"], "Unknown protocol 'papper'. Did you mean 'paper'"),
         (["bench", "interference", "--streams", "spilt"], "Unknown stream 'spilt'. Did you mean 'split'"),
         (["bench", "ten", "--sets", "digit"], "Unknown data set 'digit'. Did you mean 'digits'"),
@@ -219,9 +219,13 @@ def test_bad_commands_say_what_to_do(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"a": 1}\n', "line 2 is no row of a benchmark: take that line out."),
-        ("5\n", "line 2 is no row of a benchmark: take that line out."),
-        ('{"a"', "where a kill cut its last line short, the same `brodmann bench` again mends it."),
+        ('{"a": 1}\n', "line 2 is not a row of a benchmark: remove that line."),
+        ("5\n", "line 2 is not a row of a benchmark: remove that line."),
+        (
+            '{"a"',
+            "if the benchmark was killed while writing the last line, run the same `brodmann bench` again to repair "
+            "the file.",
+        ),
     ],
 )
 def test_a_report_of_damaged_rows_says_which(

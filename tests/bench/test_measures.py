@@ -35,7 +35,7 @@ def test_streams_are_chosen_by_their_names_and_come_without_the_conflict_of_clas
     assert split == [case for case in every if case.detail.get("stream") == "split"]
     with pytest.raises(BrodmannError, match="Unknown stream 'spilt'. Did you mean 'split'"):
         replace(plan, streams=("spilt",))
-    with pytest.raises(BrodmannError, match="Streams are of the recipe interference, not of ten: leave them out."):
+    with pytest.raises(BrodmannError, match="Streams belong to the recipe interference, not to ten: leave them out."):
         cases_of(["ten"], replace(plan, streams=("split",)))
 
 
@@ -44,14 +44,14 @@ def test_a_recipe_that_does_not_follow_its_plan_is_told(monkeypatch: pytest.Monk
     monkeypatch.setitem(RECIPES, "own", lambda plan: cases)
     assert cases_of(["own"], Plan()) == cases
     for option, plan in (("sets", Plan(sets=("semeion",))), ("seeds", Plan(seeds=1))):
-        with pytest.raises(BrodmannError, match=f"The recipe 'own' does not follow --{option}: leave that out, or let"):
+        with pytest.raises(BrodmannError, match=f"The recipe 'own' ignores --{option}: leave that out, or have"):
             cases_of(["own"], plan)
 
 
 def test_a_task_that_returns_no_whole_row_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     (case,) = cases_of(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=("Kolen-Pollack",)))
     monkeypatch.setitem(TASKS, "own", lambda case: {"test": 0.5})
-    with pytest.raises(BrodmannError, match="The task 'own' must return a dictionary with 'digest', that of its data"):
+    with pytest.raises(BrodmannError, match="The task 'own' must return a dictionary with 'digest', the digest of"):
         run_case(replace(case, task="own"))
 
 

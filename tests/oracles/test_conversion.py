@@ -1438,11 +1438,11 @@ def test_what_cannot_be_converted_is_named(model: Any, options: dict[str, Any], 
 def test_a_start_must_fit() -> None:
     halves = nn.Linear(4, 3)
     for start, options, message in (
-        (nn.Linear(3, 4), {}, r"an nn.Linear with weights \(3, 4\), got one of \(4, 3\)"),
-        (nn.LazyLinear(3), {}, r"weights \(3, 4\), got one that is not initialised"),
+        (nn.Linear(3, 4), {}, r"an nn.Linear with weights of shape \(3, 4\), got one with \(4, 3\)"),
+        (nn.LazyLinear(3), {}, r"shape \(3, 4\), got one that is not initialised"),
         (torch.zeros(3, 4), {}, "an nn.Linear, got Tensor"),
         (Scaled(4, 3), {}, "an nn.Linear, got Scaled"),
-        (nn.Linear(4, 3, device="meta"), {}, "Expected to start as numbers, got torch.float32 on meta"),
+        (nn.Linear(4, 3, device="meta"), {}, "not on the meta device, got torch.float32 on meta"),
         (halves, {"gated": True, "shared": "off"}, "A gate without a shared part would scale the start"),
         (copy.deepcopy(halves).double(), {"storage": torch.bfloat16}, "A storage of its own goes with float32"),
     ):

@@ -192,7 +192,7 @@ def test_errors_say_what_goes_back() -> None:
     with pytest.raises(BrodmannError, match=r"A layer of 2 areas is one map for each of them.*areas=1\) go back"):
         to_torch(several, model, MODELS["batched"][1])
     folded = Network(from_torch(model, MODELS["batched"][1], areas=1, batch_norms="running"))
-    with pytest.raises(BrodmannError, match=r'not made of such a model: expected one .* with batch_norms="batch"'):
+    with pytest.raises(BrodmannError, match=r'not made from such a model: expected one .* with batch_norms="batch"'):
         to_torch(folded, model, MODELS["batched"][1])
     plain = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
     with pytest.raises(BrodmannError, match="Where it learned nothing more, the model has"):

@@ -132,17 +132,20 @@ class AreaMap(nn.Module):
         given = {name: state_dict[prefix + name] for name in own if prefix + name in state_dict}
         problem = None
         if given and given.keys() != own.keys():
-            problem = f"{prefix}* should hold {', '.join(own)}, got {', '.join(given)} alone."
+            problem = f"{prefix}* should hold {', '.join(own)}, got only {', '.join(given)}."
         elif given:
             slots = len(given["weight.value"])
             if any(tensor.shape[1:] != own[name].shape[1:] for name, tensor in given.items()):
                 sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
-                problem = f"{prefix}* is of other sizes: {sizes}."
+                problem = f"{prefix}* has tensors of other sizes than expected: {sizes}."
             elif (
                 given["slot"].shape != self.slot.shape
                 or len(given.get("weight.bias.value", given["weight.value"])) != slots
             ):
-                problem = f"{prefix}* is of another number of areas, or its weights and biases of different ones."
+                problem = (
+                    f"{prefix}* was saved for another number of areas, or its weights and biases disagree on that "
+                    "number."
+                )
             elif not bool(((given["slot"] >= 0) & (given["slot"] < slots)).all()):
                 problem = f"{prefix}slot should hold slots from 0 to {slots - 1}."
         if problem is not None:

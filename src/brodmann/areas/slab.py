@@ -37,13 +37,13 @@ class Slab(nn.Module):
         for name, shape in update.state_shapes(tuple(value.shape[1:])).items():
             if not name.isidentifier() or hasattr(self, name):
                 raise BrodmannError(
-                    f"{type(update).__name__} calls a buffer '{name}', which its place beside the weights has another "
-                    "use for: choose another name, such as 'velocity'."
+                    f"{type(update).__name__} names a buffer '{name}', which is reserved or not a Python identifier: "
+                    "choose another name, such as 'velocity'."
                 )
             if name == "steps" and shape != ():
                 raise BrodmannError(
-                    f"{type(update).__name__} calls a buffer of shape {shape} 'steps', the name of a count, which "
-                    "has shape (): choose another name."
+                    f"{type(update).__name__} names a buffer of shape {shape} 'steps', but that name is reserved for a "
+                    "count of shape (): choose another name."
                 )
             dtype = torch.int64 if name == "steps" else number
             self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
@@ -116,14 +116,14 @@ class Slab(nn.Module):
         groups = self._served(groups, slot, delta, x)
         if follower is not None and follower.weight.shape != self.value.shape:
             raise BrodmannError(
-                f"Expected a follower of shape {tuple(self.value.shape)}, as the weights that it follows, got "
+                f"Expected a follower of shape {tuple(self.value.shape)}, like the weights that it follows, got "
                 f"{tuple(follower.weight.shape)}."
             )
         own = self.target(lr, decay)
         if follower is not None and follower.state.keys() != own.state.keys():
             raise BrodmannError(
-                f"Expected a follower under the rule of the weights that it follows, {self.update_rule}, got one that "
-                f"keeps {', '.join(follower.state) or 'nothing'}: build it with Slab(..., shape.update)."
+                f"Expected a follower with the update rule of the weights that it follows, {self.update_rule}, got one "
+                f"that keeps {', '.join(follower.state) or 'nothing'}: build it with Slab(..., shape.update)."
             )
         targets = (own,) if follower is None else (own, follower)
         bias = None if self.bias is None else self.bias.target(lr, 0.0)
@@ -146,12 +146,12 @@ class Slab(nn.Module):
         if x.shape != (groups.rows, inputs):
             raise _misfit("(rows, in)", (groups.rows, inputs), x)
         if delta is not None and delta.dtype != x.dtype:
-            raise BrodmannError(f"Expected delta and rows of one kind of number, got {delta.dtype} and {x.dtype}.")
+            raise BrodmannError(f"Expected delta and rows of the same dtype, got {delta.dtype} and {x.dtype}.")
         served = slots if slot is None else len(slot)
         if groups.areas > served:
             raise BrodmannError(
-                f"These weights serve {served} areas, and the rows choose among {groups.areas}: route them by a router "
-                "of as many areas."
+                f"These weights serve {served} areas, but the rows choose among {groups.areas}: use a router with as "
+                "many areas as the weights."
             )
         return groups
 
@@ -217,7 +217,7 @@ class Slab(nn.Module):
         except RuntimeError:
             shape = " x ".join(map(str, old.shape[1:]))
             raise BrodmannError(
-                f"There is no memory for {slots} areas of {shape} weights: use fewer areas or units."
+                f"There is not enough memory for {slots} areas of {shape} weights: use fewer areas or units."
             ) from None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Slab:

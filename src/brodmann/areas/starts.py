@@ -62,12 +62,15 @@ def start_of(
 def _values(start: nn.Linear, like: Tensor) -> tuple[Tensor, Tensor | None]:
     """Returns weights (out, in) and biases (out,) of a map, or None where it has none."""
     if not isinstance(start, nn.Linear) or type(start).forward is not nn.Linear.forward:
-        raise BrodmannError(f"Expected to start as an nn.Linear, got {type(start).__name__}.")
+        raise BrodmannError(f"Expected start to be an nn.Linear, got {type(start).__name__}.")
     if isinstance(start.weight, nn.UninitializedParameter) or start.weight.shape != like.shape:
-        came = "one that is not initialised" if start.in_features == 0 else f"one of {tuple(start.weight.shape)}"
-        raise BrodmannError(f"Expected to start as an nn.Linear with weights {tuple(like.shape)}, got {came}.")
+        came = "one that is not initialised" if start.in_features == 0 else f"one with {tuple(start.weight.shape)}"
+        raise BrodmannError(f"Expected start to be an nn.Linear with weights of shape {tuple(like.shape)}, got {came}.")
     if not start.weight.is_floating_point() or start.weight.is_meta:
-        raise BrodmannError(f"Expected to start as numbers, got {start.weight.dtype} on {start.weight.device}.")
+        raise BrodmannError(
+            f"Expected start to hold floating-point weights that are not on the meta device, got {start.weight.dtype} "
+            f"on {start.weight.device}."
+        )
     kind = torch.promote_types(start.weight.dtype, like.dtype)
     weight = start.weight.detach().to(like.device, kind)
     biases: Tensor | None = start.bias

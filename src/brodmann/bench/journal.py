@@ -63,6 +63,6 @@ def read_journal(path: Path) -> list[Row]:
         raise BrodmannError(f"Cannot read {path}: {error.strerror or error}.") from None
     except ValueError:
         raise BrodmannError(
-            f"{path} is damaged or was not written by brodmann bench: where a kill cut its last line short, the same "
-            "`brodmann bench` again mends it."
+            f"{path} is damaged or was not written by brodmann bench: if the benchmark was killed while writing the "
+            "last line, run the same `brodmann bench` again to repair the file."
         ) from None

@@ -277,7 +277,7 @@ def cases_of(names: Iterable[str], plan: Plan) -> list[Case]:
     """
     names = list(names)
     if plan.streams is not None and "interference" not in names:
-        raise BrodmannError(f"Streams are of the recipe interference, not of {', '.join(names)}: leave them out.")
+        raise BrodmannError(f"Streams belong to the recipe interference, not to {', '.join(names)}: leave them out.")
     cases = [case for name in names for case in _cases_of(name, plan)]
     if plan.methods is None:
         return cases
@@ -294,13 +294,13 @@ def _cases_of(name: str, plan: Plan) -> list[Case]:
     cases = RECIPES[name](plan)
     if not cases and plan.sets is None:
         raise MissingDataError(
-            f"None of the data of '{name}' is on this machine: `brodmann data list` shows what is, "
-            "`brodmann data fetch NAME` fetches a set, --sets names others."
+            f"None of the data sets of '{name}' is on this machine: see what is with `brodmann data list`, fetch a set "
+            "with `brodmann data fetch NAME`, or choose others with --sets."
         )
     if not cases:
         raise BrodmannError(
-            f"The recipe '{name}' makes nothing of {', '.join(plan.sets or ())} with these streams and protocols: name "
-            "others."
+            f"The recipe '{name}' has nothing to run for {', '.join(plan.sets or ())} with these streams and "
+            "protocols: choose others."
         )
     for option, asked, found in (
         ("sets", plan.sets, {case.options.dataset for case in cases}),
@@ -308,7 +308,7 @@ def _cases_of(name: str, plan: Plan) -> list[Case]:
     ):
         if asked is not None and not found <= set(asked):
             raise BrodmannError(
-                f"The recipe '{name}' does not follow --{option}: leave that out, or let the recipe ask its plan, by "
+                f"The recipe '{name}' ignores --{option}: leave that out, or have the recipe ask its plan, with "
                 "plan.datasets(...) and plan.seeds_for(...)."
             )
     return cases

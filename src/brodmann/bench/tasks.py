@@ -160,8 +160,8 @@ def run_case(case: Case) -> Row:
         or not isinstance(row.get("test_reads"), int)
     ):
         raise BrodmannError(
-            f"The task '{case.task}' must return a dictionary with 'digest', that of its data, and 'test_reads', how "
-            f"often the test part was read, got {row!r}."
+            f"The task '{case.task}' must return a dictionary with 'digest', the digest of its data, and 'test_reads', "
+            f"how often it read the test part, got {row!r}."
         )
     return case.row() | row
 

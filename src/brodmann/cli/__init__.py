@@ -50,9 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
         command: Any = tyro.cli(
             Command,
             prog="brodmann",
-            description="Train deep networks without backpropagation, by Selective Adaptive Learning. "
-            "`brodmann COMMAND --help` lists a command's options, `brodmann --version` says which one this is. "
-            "`brodmann --import FILE COMMAND` first imports a file or module that registers rules of your own.",
+            description=(
+                "Train deep networks without backpropagation, by Selective Adaptive Learning. `brodmann COMMAND "
+                "--help` lists a command's options, `brodmann --version` prints the version. `brodmann --import "
+                "FILE COMMAND` first imports a file or module that registers rules of your own."
+            ),
             args=arguments,
         )
         if isinstance(command, Train) and command.resume is not None:
@@ -90,7 +92,9 @@ def _without_imports(arguments: list[str]) -> list[str]:
             continue
         name = name if given else next(left, "")
         if not name:
-            raise BrodmannError(f"{option} needs a Python file or a module: brodmann --import mine.py train digits.")
+            raise BrodmannError(
+                f"{option} needs a Python file or a module, as in: brodmann --import mine.py train digits."
+            )
         add_extension(name)
     return others
 

@@ -54,10 +54,10 @@ class Bench:
         """Runs what is missing, then writes the report."""
         seeds = 1 if self.seeds is None else self.seeds
         if min(self.jobs, self.trials, seeds) < 1 or max(self.jobs, self.trials, seeds) > 10_000:
-            raise BrodmannError("Expected --jobs, --trials and --seeds of 1 to 10,000.")
+            raise BrodmannError("Expected --jobs, --trials and --seeds to be from 1 to 10,000.")
         for name in ("sets", "methods", "protocols", "streams"):
             if getattr(self, name) == ():
-                raise BrodmannError(f"--{name} names none: leave it out, or name some behind it.")
+                raise BrodmannError(f"--{name} is given without a value: leave it out, or name at least one after it.")
         if self.data_dir is not None:
             os.environ["BRODMANN_DATA"] = str(expanded(self.data_dir).resolve())  # the workers inherit it
         names = list(bench.RECIPES) if self.name == "all" else [self.name]
@@ -67,7 +67,7 @@ class Bench:
             hours = core_hours(cases, self.trials, search=self.search or self.quick)
             for name, value in hours.items():
                 say(f"{name:14} {value:8.2f} core-hours")
-            say(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine, idle")
+            say(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine when otherwise idle")
             return
         folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
         try:
@@ -75,7 +75,7 @@ class Bench:
                 bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
                 report = bench.write_report(folder)
         except (KeyboardInterrupt, Interrupted) as stop:
-            print("stopped; the same command goes on from here.", file=sys.stderr)
+            print("stopped; run the same command again to go on from here.", file=sys.stderr)
             sys.exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT))
         _print_report(report)
 

@@ -94,7 +94,7 @@ class Inspect:
                 errors = (f"{line.cosine:.4f}", f"{line.norm_ratio:.3g}", f"{line.error_norm:.3g}")
                 table.add_row(line.layer, *errors, weights)
             OUT.print(table)
-            say("weights: cosine of the feedback matrix and the shared part", "dim")
+            say("weights: cosine between the feedback matrix and the shared part", "dim")
         for path in drawn:
             say(f"figure: {path}")
         if problem is not None:

@@ -50,7 +50,7 @@ class Train(RunOptions):
             folder = self.resume
         else:
             if self.checkpoint is not None:
-                raise BrodmannError("--checkpoint goes with --resume: name the run folder that holds it.")
+                raise BrodmannError("--checkpoint needs --resume: name the run folder that holds the checkpoint.")
             options = self._options()
             folder = self.out or free_folder(options)
             try:
@@ -96,11 +96,11 @@ class Train(RunOptions):
             if value != own:
                 option = "the data set" if name == "dataset" else f"--{name.replace('_', '-')}"
                 raise BrodmannError(
-                    f"--resume goes on with the run's own options, and there {option} is {own}: leave {value} out, or "
-                    "start a new run."
+                    f"--resume keeps the run's own options, in which {option} is {own}: leave {value} out, or start a "
+                    "new run."
                 )
         if self.out not in (None, self.resume) or self.overwrite or (self.compare and not run.compare):
-            raise BrodmannError("--resume goes on with the run as it is: leave --out, --overwrite and --compare out.")
+            raise BrodmannError("--resume continues the run as it is: leave out --out, --overwrite and --compare.")
 
 
 def free_folder(options: RunOptions) -> Path:
@@ -145,9 +145,7 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             f"{row['train_seconds']:.2f}",
         )
     OUT.print(table)
-    say(
-        f"{metric.removeprefix('test_')} on test and validation part; active and total are numbers of parameters", "dim"
-    )
+    say(f"{metric.removeprefix('test_')} on the test and validation parts; active and total count parameters", "dim")
     use = results[0]["effective_areas"]
     if use:
         where = "" if len(use) == 1 else " per layer"

@@ -141,7 +141,7 @@ def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
         if ours is None or theirs is None or ours.shape != theirs.shape:
             shapes = ["nothing more" if part is None else tuple(part.shape) for part in (ours, theirs)]
             raise BrodmannError(
-                "The network's body was not made of such a model: expected one of from_torch(model, shape, areas=1), "
+                "The network's body was not made from such a model: expected one of from_torch(model, shape, areas=1), "
                 f'with batch_norms="batch". Where it learned {shapes[0]}, the model has {shapes[1]}.'
             )
     return places

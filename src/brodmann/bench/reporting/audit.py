@@ -44,7 +44,7 @@ def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, pla
     """Says what cannot be checked since its evidence is gone; choices that come with the package need no trials."""
     tried, packaged = choose(trials), stored_choices()
     found = [
-        f"{dataset}, {method}: there are no trials of this search, so the choice {_settings(chosen)} is not borne out."
+        f"{dataset}, {method}: this search has no trials, so nothing supports the choice {_settings(chosen)}."
         for dataset, methods in choices.items()
         for method, chosen in methods.items()
         if method not in tried.get(dataset, {}) and chosen != packaged.get(dataset, {}).get(method)
@@ -57,10 +57,10 @@ def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, pla
     ]
     lacking = dict.fromkeys((row["dataset"], row["method"]) for row in tuned if not _chosen(row, choices))
     found += [
-        f"{dataset}, {method}: there is no choice, so that its settings are not checked." for dataset, method in lacking
+        f"{dataset}, {method}: no choice is stored, so its settings were not checked." for dataset, method in lacking
     ]
     if not plan:
-        found.append("There is no plan, so missing rows cannot be told.")
+        found.append("There is no plan, so missing rows cannot be detected.")
     return found
 
 
@@ -84,7 +84,7 @@ def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
         dataset, method = search_name(row["dataset"], row["method"], row["detail"])
         counts[dataset][method] += 1
     return [
-        f"{dataset}, {method}: the search has {count} trials, that of other methods {max(methods.values())}."
+        f"{dataset}, {method}: its search has {count} trials, those of other methods up to {max(methods.values())}."
         for dataset, methods in counts.items()
         for method, count in methods.items()
         if count < max(methods.values())
@@ -98,8 +98,8 @@ def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
         if row["protocol"] == "tuned" and chosen and any(row["options"][name] != chosen[name] for name in SEARCHED):
             _, method = search_name(row["dataset"], row["method"], row["detail"])
             found[
-                f"{row['dataset']}, {method}: a result used {_settings(row['options'])}, chosen was "
-                f"{_settings(chosen)}."
+                f"{row['dataset']}, {method}: a result used {_settings(row['options'])}, but {_settings(chosen)} was "
+                "chosen."
             ] = None
     return list(found)
 
@@ -137,23 +137,25 @@ def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
     found = []
     for row in rows:
         if "correct" in row and abs(unpack(row["correct"], row["tested"]).mean() - row["test"]) > 1e-9:
-            found.append(f"{_name(row)}: its test accuracy is not that of its answers to the test samples.")
+            found.append(f"{_name(row)}: its test accuracy does not match its answers to the test samples.")
         if row["task"] == "stream" and abs(sum(row["matrix"][-1]) / len(row["matrix"][-1]) - row["test"]) > 1e-4:
-            found.append(f"{_name(row)}: its test accuracy is not that of its matrix.")
+            found.append(f"{_name(row)}: its test accuracy does not match its matrix.")
         if row["trial"]:
-            found.append(f"{_name(row)}: a trial stands among the results.")
+            found.append(f"{_name(row)}: a trial is among the results.")
     for row in trials:
         if not row["trial"] or row["seed"] not in TRIAL_SEEDS:
-            found.append(f"{_name(row)}: what stands among the trials is none, or of another seed than theirs.")
+            found.append(
+                f"{_name(row)}: this row is among the trials, but is not a trial or has a seed that trials do not use."
+            )
     known = {field.name for field in fields(RunOptions)}
     older: dict[tuple[str, str], int] = defaultdict(int)
     for row in (*rows, *trials):
         if not known - set(LATER) <= set(row["options"]) <= known:
             older[row["recipe"], row["dataset"]] += 1
         elif not _is_of_its_key(row):
-            found.append(f"{_name(row)}: its settings are not those that it was run with.")
+            found.append(f"{_name(row)}: its settings differ from those that it was run with.")
     return found + [
-        f"{recipe}, {dataset}: {count} rows were written by another version, whose settings cannot be checked."
+        f"{recipe}, {dataset}: {count} rows were written by another version, so their settings cannot be checked."
         for (recipe, dataset), count in older.items()
     ]
 
@@ -172,7 +174,7 @@ def _other_data(rows: Sequence[Row]) -> list[str]:
         if len(counts) > 1:
             usual = max(counts, key=lambda digest: counts[digest])
             other = sum(counts.values()) - counts[usual]
-            found.append(f"{dataset}: {other} rows come from other data than the rest (another digest).")
+            found.append(f"{dataset}: {other} rows come from different data than the rest (the digests differ).")
     return found
 
 
@@ -194,8 +196,8 @@ def _gaps(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:
     for table, methods in seeds.items():
         every = set().union(*methods.values())
         found += [
-            f"{', '.join(table)}, {method}: seed {', '.join(map(str, sorted(every - own)))} is missing, which other "
-            "methods have."
+            f"{', '.join(table)}, {method}: seed {', '.join(map(str, sorted(every - own)))}, which other methods have, "
+            "is missing."
             for method, own in methods.items()
             if own != every and (*table, method) not in missing
         ]

@@ -85,7 +85,7 @@ def _rows(folder: Path, name: str, more: dict[str, Any]) -> list[Row]:
             for line, row in enumerate(rows, start=1):
                 needed = NEEDED | more
                 if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
-                    raise BrodmannError(f"{path} line {line} is no row of a benchmark: take that line out.")
+                    raise BrodmannError(f"{path} line {line} is not a row of a benchmark: remove that line.")
             return rows
     return []
 
@@ -100,7 +100,7 @@ def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
     except (AttributeError, TypeError):
         whole = False
     if not whole:
-        raise BrodmannError(f"{path} is damaged: take it away, and the report says what cannot be checked.")
+        raise BrodmannError(f"{path} is damaged: remove it, and the report will say what cannot be checked.")
     return content
 
 
@@ -122,8 +122,8 @@ def _said_of(folder: Path) -> Iterator[None]:
         if isinstance(error, BrodmannError):
             raise
         raise BrodmannError(
-            f"{folder} holds rows that are damaged ({type(error).__name__}: {error}): take them out, and run the same "
-            "`brodmann bench` again."
+            f"{folder} holds damaged rows ({type(error).__name__}: {error}): remove them, and run the same `brodmann "
+            "bench` again."
         ) from None
 
 
@@ -155,7 +155,7 @@ def _edges(trials: Sequence[Row]) -> list[Table]:
         [f"{dataset}, {method}", f"{name} {value:g}", f"the {end} that was tried"]
         for dataset, method, name, value, end in at_edge(trials)
     ]
-    note = "A better one may lie beyond it: --search with more --trials, and another --out, goes on from there."
+    note = "A better value may lie beyond the edge: to look there, use --search with more --trials and another --out."
     return [Table("Searches that ended at an edge", ["search", "chosen", ""], lines, note)] if lines else []
 
 
@@ -172,7 +172,7 @@ def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: S
 
 def _verdict(problems: Sequence[str], trials: Sequence[Row]) -> str:
     if problems:
-        return f"**The audit found {len(problems)} problems: these tables prove nothing until they are gone.**"
+        return f"**The audit found {len(problems)} problems: these tables prove nothing until they are resolved.**"
     searched = "every choice of a search is the best of its trial log, " if trials else ""
     return (
         f"The audit found nothing: {searched}every test part was read once, all rows of a set come from the same data "
@@ -226,5 +226,5 @@ def _settings(rows: Sequence[Row]) -> str:
         text = ", ".join(f"{name} {value}" for name, value in given.items() if name not in ("dataset", "seed"))
         name = f"{recipe}, {protocol}, {dataset}, {method}"
         items.append(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>")
-    note = "<p>What is not named is the package's default.</p>"
+    note = "<p>Settings that are not listed have the package's defaults.</p>"
     return f"<details><summary>Settings of every method</summary>{note}<dl>{''.join(items)}</dl></details>"

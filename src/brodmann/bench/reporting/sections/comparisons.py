@@ -42,20 +42,20 @@ def against_twin(rows: list[Row], ours: str) -> tuple[Table, list[str]]:
         if verdict == "undecided":
             unknown.append(dataset)
     if not found:
-        return Table(f"{ours} against {TWIN}", ["set"], [], "No seed of both is there."), []
+        return Table(f"{ours} against {TWIN}", ["set"], [], "The two methods have no seed in common."), []
     pairs = pairs_of(rows, ours, TWIN)
     ratio, low, high = error_ratio(pairs)
     table = Table(
         f"{ours} against {TWIN}",
         ["set", "difference (points)", "95 % interval", "p (Holm)", "seeds", "verdict"],
         lines,
-        f"Geometric mean of (error + 0.5) ratios: {ratio:.3f} [{low:.3f}, {high:.3f}]; below 1 SAL errs less. "
-        "Not worse: the bound of the loss is within 0.3 points or one test sample.",
+        f"Geometric mean of (error + 0.5) ratios: {ratio:.3f} [{low:.3f}, {high:.3f}]; below 1, SAL makes fewer "
+        "errors. Not worse: the 95 % bound of the loss is within 0.3 points or one test sample.",
     )
     text = [
         f"Where {ours} loses to tuned backpropagation: {'; '.join(lost)}."
         if lost
-        else f"{ours}: the mean is nowhere below tuned backpropagation's."
+        else f"{ours}: on no set is the mean below that of tuned backpropagation."
     ]
     if unknown:
         text.append(f"{ours}, undecided with these seeds: {', '.join(unknown)}.")
@@ -86,7 +86,7 @@ def against_all(rows: list[Row], ours: str, others: list[str]) -> Table:
         f"{ours} against every method",
         ["method", "sets significantly better / neither / worse", "mean difference (points)", "error ratio [95 %]"],
         lines,
-        "Paired t-tests over seeds, Holm-corrected over the sets; the ratio as above.",
+        "Paired t-tests over seeds, Holm-corrected over the sets; the ratio is as above.",
     )
 
 
@@ -108,7 +108,7 @@ def pair_by_pair(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> Table
         ["methods", *sets, "error ratio [95 %]"],
         lines,
         "Paired over test samples and the seeds that both have. The ratio is the geometric mean over the sets of "
-        "(error + 0.5); below 1 the first errs less.",
+        "(error + 0.5); below 1, the first makes fewer errors.",
     )
 
 

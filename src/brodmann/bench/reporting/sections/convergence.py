@@ -19,8 +19,8 @@ def convergence_section(rows: list[Row]) -> Section:
         "convergence",
         "Convergence",
         [
-            "Validation accuracy, looked at every few steps; settings from the search of `ten`. "
-            "Seconds are of training alone, one thread; only rows that ran alone on the machine are timed."
+            "Validation accuracy, measured every few steps; settings from the search of `ten`. Seconds count training "
+            "only, on one thread; only rows that ran alone on the machine are timed."
         ],
     )
     for dataset, group in grouped(rows, "dataset").items():
@@ -39,7 +39,7 @@ def convergence_section(rows: list[Row]) -> Section:
             lines.append([method, *cells])
         result.tables.append(
             Table(
-                f"{dataset}: to reach a validation accuracy (median over seeds)",
+                f"{dataset}: steps and time to reach a validation accuracy (median over seeds)",
                 ["method", *(f"{100 * level:.0f} %" for level in LEVELS)],
                 lines,
             )
@@ -47,7 +47,7 @@ def convergence_section(rows: list[Row]) -> Section:
         result.plots.append(
             Plot(
                 f"convergence-{dataset}",
-                f"{dataset}: validation error by step, on logarithmic scales; bands are all seeds",
+                f"{dataset}: validation error by step, on logarithmic scales; bands span all seeds",
                 partial(plots.curves, rows=group),
             )
         )

@@ -17,7 +17,10 @@ def depth_section(rows: list[Row]) -> Section:
     result = Section(
         "depth",
         "Depth",
-        ["Learning rate and all other settings are the same at every depth. transpose is backpropagation, to 1e-10."],
+        [
+            "Learning rate and all other settings are the same at every depth. transpose equals backpropagation to "
+            "within 1e-10."
+        ],
     )
     for dataset, group in grouped(rows, "dataset").items():
         ordered = sorted(group, key=lambda row: row["layers_count"])
@@ -37,7 +40,7 @@ def depth_section(rows: list[Row]) -> Section:
         result.plots.append(
             Plot(
                 f"depth-{dataset}",
-                f"{dataset}: test accuracy by number of layers; bands are all seeds",
+                f"{dataset}: test accuracy by number of layers; bands span all seeds",
                 partial(plots.depth, rows=ordered),
             )
         )
@@ -49,8 +52,8 @@ def depth_section(rows: list[Row]) -> Section:
                 Plot(
                     f"layers-{dataset}",
                     f"{dataset}: every layer of the {deepest}-layer residual networks after training, first seed: "
-                    "angle to the true gradient (dotted: 90 degrees, none of it is left), norm of the error, share of "
-                    "silent units",
+                    "angle to the true gradient (dotted: 90 degrees, where none of it is left), norm of the error, "
+                    "share of silent units",
                     partial(plots.layers, rows=shown),
                 )
             )

@@ -55,8 +55,8 @@ def _conflicts(rows: list[Row]) -> Table:
         "Conflict between the gradients of classes",
         ["set", "network", "layer", *CONFLICT],
         lines,
-        "Cancelled: the share of the classes' pulls on a map that adds up to nothing. "
-        "Opposed: pairs of classes whose gradients point apart.",
+        "Cancelled: the share of the classes' pulls on a map that cancel each other out. Opposed: the share of pairs "
+        "of classes whose gradients have a cosine below 0.",
     )
 
 
@@ -112,7 +112,7 @@ def _hidden_layers_verdict(dataset: str, stream: str, rows: list[Row]) -> list[s
     best, rival = max(ours, key=lambda name: ours[name]), max(fixed, key=lambda name: fixed[name])
     word = "beats" if ours[best] > fixed[rival] else "does not beat"
     return [
-        f"{dataset}, {stream}: SAL at its best ({best}, {ours[best]:.1f} %) {word} what learns no hidden layer "
-        f"({rival}, {fixed[rival]:.1f} %) at equal width."
+        f"{dataset}, {stream}: SAL at its best ({best}, {ours[best]:.1f} %) {word} the best method that learns no "
+        f"hidden layer ({rival}, {fixed[rival]:.1f} %) at equal width."
         + "".join(f" {name} reach {value:.1f} %." for name, value in means.items() if name.startswith("1024"))
     ]

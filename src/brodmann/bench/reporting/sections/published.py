@@ -19,8 +19,8 @@ def add_published(result: Section, rows: list[Row]) -> None:
             rows,
             "Protocol paper: test accuracy in %, mean ± standard deviation over seeds",
             "2 layers of 256, plain SGD at 1e-4, batch 16, 25 epochs, initial values of He et al., the same for every "
-            "method. A reference beside published numbers that rest on under-trained baselines, no comparison of "
-            "methods. Inputs are standardised unless the row says otherwise.",
+            "method. This is a reference beside published numbers, which rest on under-trained baselines, not a "
+            "comparison of methods. Inputs are standardised unless the row says otherwise.",
         )
     )
     lines = []
@@ -60,6 +60,6 @@ def add_published(result: Section, rows: list[Row]) -> None:
             ],
             lines,
             "With a shared part, W0 and D[g] both move by the gradient: the merged map moves twice as far per step. "
-            "The column with twice the learning rate shows how much of a gain is that larger step.",
+            "The column with twice the learning rate shows how much of a gain comes from that larger step.",
         )
     )

@@ -45,8 +45,8 @@ def scale_section(rows: list[Row]) -> Section:
         "scale",
         "Scale",
         [
-            "Areas that no sample chose do not exist: a small set cannot fill a large budget. "
-            "Each row ran in a process of its own."
+            "Areas that no sample chose do not exist: a small set cannot fill a large budget. Each row ran in its own "
+            "process."
         ],
         [Table("Total parameters at constant active parameters", columns, lines)],
         [

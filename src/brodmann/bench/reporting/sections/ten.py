@@ -46,7 +46,7 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
             rows,
             "Protocol tuned: test accuracy in %, mean ± standard deviation over seeds",
             "Every method had the same trials on validation parts; dense methods are widened to the active parameters "
-            "of SAL with 16 areas (or its total). cifar10-jpeg is CIFAR-10 once through JPEG, in grey.",
+            "of SAL with 16 areas (or its total). cifar10-jpeg is CIFAR-10 compressed once as JPEG, in grey.",
         )
     )
     names = list(dict.fromkeys(row["method"] for row in rows))
@@ -57,8 +57,8 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
             result.text.extend(losses)
             found = differences(rows, ours, TWIN)
             caption = (
-                f"{ours} minus {TWIN}: points of test accuracy, 95 % intervals; grey where they hold zero. Verdicts, "
-                "which ask the paired test too, are in the table"
+                f"{ours} minus {TWIN}: points of test accuracy, 95 % intervals; grey where they contain zero. The "
+                "verdicts, which also use the paired test, are in the table"
             )
             result.plots.append(Plot(figure, caption, partial(plots.forest, differences=found)))
         if ours in names:
@@ -81,7 +81,7 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
             "method",
             "dataset",
             _effective,
-            "Below half of the budget a row stands for its effective number, not for its name.",
+            "Where fewer than half of the areas are effective, a row stands for that number rather than for its name.",
         )
     )
     if "scikit-learn MLP" in names and TWIN in names:
