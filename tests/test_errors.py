@@ -78,8 +78,8 @@ def split_router() -> Router:
 
 
 OTHER_NUMBERS = (
-    "Expected an input of torch.float32, as the weights are, got {}: convert it with x.to(torch.float32), or the "
-    "network with .to(...)."
+    "Expected an input of torch.float32, the dtype of the weights, got {}: convert it with x.to(torch.float32), or "
+    "the network with .to(...)."
 )
 WITH_BATCH_NORM = (
     "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: use "

@@ -306,11 +306,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: design("mlp", Elsewhere(), in_features=6, outputs=3),
-        "A design names its rule: register yours first, brodmann.updates.UPDATES['elsewhere'] = Elsewhere.",
+        "A design refers to its rule by name: register yours first, with brodmann.updates.UPDATES['elsewhere'] = "
+        "Elsewhere.",
     ),
     (
         lambda: design("mlp", Adam(), in_features=6, outputs=3, feedback=FixedRandom),
-        "A design is data: numbers, texts, lists and dictionaries; got feedback=<class "
+        "A design holds only numbers, strings, lists and dictionaries, got feedback=<class "
         "'brodmann.feedback.fixed.FixedRandom'>. Register a feedback path or an activation of your own in "
         "brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its name.",
     ),
@@ -355,7 +356,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(body()).learn(X, Y, torch.full((20,), -1.0)),
-        "Expected weights of samples that are finite and at least 0: leave such samples out.",
+        "Expected sample weights that are finite and at least 0: leave out samples with other weights.",
     ),
     (
         lambda: Network(body(), Floating()).learn(X, Y),
@@ -517,7 +518,7 @@ def test_any_operation_as_an_activation() -> None:
     torch.manual_seed(0)
     given = Network(mlp(6, 3, width=4, activation=nn.GELU()))
     assert torch.equal(named(X), given(X))
-    with pytest.raises(BrodmannError, match="A design is data"):
+    with pytest.raises(BrodmannError, match="A design holds only numbers"):
         design("mlp", Adam(), in_features=6, outputs=3, activation=nn.GELU())
     json.dumps(design("mlp", Adam(), in_features=6, outputs=3, activation="gelu"))
 
@@ -994,7 +995,7 @@ def test_a_rule_that_needs_an_argument_does_not_stand_in_the_way_of_others(monke
 def test_a_path_from_the_output_is_known_as_such_under_whatever_name() -> None:
     heads = Heads()
     for feedback in ("direct", Direct, partial(LeastChange, path=partial(Direct, outputs=3))):
-        with pytest.raises(BrodmannError, match="Direct feedback needs one output, and the model has 2"):
+        with pytest.raises(BrodmannError, match="Direct feedback needs one output, but the model has 2"):
             from_torch(heads, (4,), areas=1, feedback=feedback)
     states = AreaLinear(5, 5, areas=1, feedback=partial(LeastChange, path=partial(Direct, outputs=3)))
     with pytest.raises(BrodmannError, match="got direct feedback from the output"):

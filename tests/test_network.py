@@ -884,7 +884,7 @@ def test_a_layer_that_stands_twice_is_found_wherever_it_stands(build: Callable[[
 def test_samples_without_rows_are_an_empty_batch() -> None:
     with pytest.raises(BrodmannError, match="Cannot learn from an empty batch"):
         Network(mlp(4, 3)).learn(torch.randn(3, 0, 4), torch.zeros(3, 0, dtype=torch.int64))
-    with pytest.raises(BrodmannError, match="weights of samples as real numbers"):
+    with pytest.raises(BrodmannError, match="sample weights to be real numbers"):
         Network(mlp(4, 3)).learn(torch.randn(2, 4), torch.tensor([0, 1]), torch.ones(2, dtype=torch.complex64))
 
 

@@ -467,9 +467,9 @@ def test_a_frame_is_read_by_its_names(tmp_path: Path) -> None:
     assert run.predict(Frame("01", a, b)) == expected  # nobody named these
     assert [run.predict(Row("ba", (y, x)))[0] for x, y in zip(a[:9], b[:9], strict=True)] == expected[:9]
     assert [run.predict(Row((0, 1), (x, y)))[0] for x, y in zip(a[:9], b[:9], strict=True)] == expected[:9]
-    with pytest.raises(BrodmannError, match="The frame has no column 'b', which the training data has, among a, y"):
+    with pytest.raises(BrodmannError, match="The frame has no column 'b', which the training data has, only a, y"):
         run.predict(Frame("ay", a, b))
-    with pytest.raises(BrodmannError, match="The frame has the column 'a' 2 times: leave the others out"):
+    with pytest.raises(BrodmannError, match="The frame has the column 'a' 2 times: keep only one"):
         run.predict(Frame("aba", a, b, b))
     with pytest.raises(BrodmannError, match="The row has no column 'b'"):
         run.predict(Row("ac", (1, 2)))
@@ -895,7 +895,7 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
         (np.zeros((2, 5)), r"x must hold inputs of shape \(n, 6\)"),
         ([["a"] * 6], "numeric"),
         (np.array([["1"] * 6], dtype=object), "numeric"),
-        (np.array([[{}] * 6], dtype=object), "Expected samples that are numbers alone"),
+        (np.array([[{}] * 6], dtype=object), "Expected samples that hold only numbers"),
         (np.array([[None] * 6], dtype=object), "row 0, counted from 0"),
         ([[1.0], [1.0, 2.0]], "Expected samples of equal length"),
     ):

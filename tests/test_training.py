@@ -195,8 +195,8 @@ def test_samples_and_targets_of_weight_0_count_in_no_score() -> None:
     for bad, message in (
         (weight.t(), "Expected a weight for each sample, got 6 for 8 samples"),
         (torch.tensor(1.0), "Expected a weight for each sample, got a single number for 8 samples"),
-        (-weight, "Expected weights of samples that are finite and at least 0"),
-        (weight * torch.nan, "Expected weights of samples that are finite and at least 0"),
+        (-weight, "Expected sample weights that are finite and at least 0"),
+        (weight * torch.nan, "Expected sample weights that are finite and at least 0"),
     ):
         with pytest.raises(BrodmannError, match=message):
             evaluate(reader, x, target, bad)
@@ -326,7 +326,7 @@ def test_a_step_that_cannot_be_made_moves_nothing() -> None:
     before = {name: tensor.clone() for name, tensor in learner.learning_state().items()}
     with pytest.raises(DivergenceError, match=r"The loss is nan: samples hold NaN or infinite values, remove"):
         learner.learn(x.masked_fill(torch.arange(len(x))[:, None] == 3, math.nan), y)
-    with pytest.raises(BrodmannError, match="Expected weights of samples that are finite and at least 0"):
+    with pytest.raises(BrodmannError, match="Expected sample weights that are finite and at least 0"):
         learner.learn(x, y, torch.full((len(x),), math.nan))
     with pytest.raises(BrodmannError, match="from 0 to"):
         learner.learn(x, y + 100)

@@ -118,13 +118,15 @@ def check_real_weights(weight: Any) -> None:
     """Checks that weights of samples are a tensor of real numbers; raises a `BrodmannError`."""
     check_tensors(weight=weight)
     if weight.is_complex():
-        raise BrodmannError(f"Expected weights of samples as real numbers, got {weight.dtype}.")
+        raise BrodmannError(f"Expected sample weights to be real numbers, got {weight.dtype}.")
 
 
 def check_values_of_weights(weight: Tensor) -> None:
     """Checks that weights of samples are finite and at least 0; raises a `BrodmannError`."""
     if not bool((weight >= 0).all() & (weight.sum() < math.inf)):
-        raise BrodmannError("Expected weights of samples that are finite and at least 0: leave such samples out.")
+        raise BrodmannError(
+            "Expected sample weights that are finite and at least 0: leave out samples with other weights."
+        )
 
 
 def check_memory(needed: int) -> None:
@@ -153,6 +155,6 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype
     if x.dtype != expected:
         raise BrodmannError(
-            f"Expected an input of {expected}, as the weights are, got {x.dtype}: convert it with x.to({expected}), or "
-            "the network with .to(...)."
+            f"Expected an input of {expected}, the dtype of the weights, got {x.dtype}: convert it with "
+            f"x.to({expected}), or the network with .to(...)."
         )

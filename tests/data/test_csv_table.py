@@ -66,12 +66,12 @@ def test_the_last_column_is_the_target(
         ("1,2,a\n1,1e39,b\n" * 5, "line 2 column 2 must be a number of at most 3.4e38, got '1e39'."),
         ("1,2,0.5\n1,2,-1e39\n" * 5, "Expected a target of at most 3.4e38 in line 2 of the last column of"),
         ("1,2,0.5\n1,2,inf\n" * 5, "Expected a target of at most 3.4e38 in line 2 of the last column of"),
-        ("1,x2,y3\n" * 5, "got 'x2'. Write numbers only, separated by commas. A header holds no number, and no name"),
+        ("1,x2,y3\n" * 5, "got 'x2'. Write numbers only, separated by commas. A header must not hold"),
         (
             "1,2,3\n1,2,NA\n" * 5,
-            "got 'NA'. Leave examples without a target out; a class needs another name.",
+            "got 'NA'. Leave out examples without a target; if this is the name of a class, rename the class.",
         ),
-        ("1,2,3\n1,2,x\n" * 5, "are numbers, but for 'x' in line 2: write all of them as numbers or all as words,"),
+        ("1,2,3\n1,2,x\n" * 5, "are numbers, except for 'x' in line 2: write all of them as numbers or all as words,"),
         ("1,2,0.5\n1,2,\n" * 5, "No target in line 2 of the last column of"),
         ("1,2,red\n1,2,\n" * 5, "No target in line 2 of the last column of"),
         *((f"1,2,red\n1,2,{no}\n" * 5, f", got '{no}'") for no in ("<NA>", "#N/A", "NaT", "None")),
@@ -83,36 +83,40 @@ def test_the_last_column_is_the_target(
             "1,2,a\n",
             "must hold at least five examples of two columns, the last of them the target, separated by commas,",
         ),
-        ("1;2;a\n" * 9, "has a ';' in every line: separate values by commas, and decimals by points."),
-        ("21,5;ok\n22,5;bad\n" * 5, "has a ';' in every line: separate values by commas, and decimals by points."),
-        ("1\t2\ta\n" * 9, "has a tab in every line: separate values by commas, and decimals by points."),
+        ("1;2;a\n" * 9, "has a ';' in every line: separate values with commas, and write decimals with points."),
+        (
+            "21,5;ok\n22,5;bad\n" * 5,
+            "has a ';' in every line: separate values with commas, and write decimals with points.",
+        ),
+        ("1\t2\ta\n" * 9, "has a tab in every line: separate values with commas, and write decimals with points."),
         (
             "Unnamed: 0,a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
-            "has no name of its own and numbers the lines, as an index does",
+            "has no name and numbers the lines, as an index does",
         ),
         ("", "must hold at least one example; it is empty. Add a row."),
         (
             ",a,b\n" + "".join(f"{n},2,x\n" for n in range(9)),
-            "has no name of its own and numbers the lines, as an index does, which would be learned from: leave it",
+            "has no name and numbers the lines, as an index does, and the network would learn from it: leave it",
         ),
         (
             ",0,1,2\n" + "".join(f"{n},2,0.1,x\n" for n in range(9)),
-            "has no name of its own and numbers the lines, as an index does, which would be learned from: leave it",
+            "has no name and numbers the lines, as an index does, and the network would learn from it: leave it",
         ),
         (
             "".join(f"1,{n}\n" for n in range(100)),
             "are whole numbers, and so classes, but there are 100 of them in 100 examples: name the task, "
             "classification or regression.",
         ),
-        ("a,b,label\n" + "1,2,3,x\n" * 9, "has 3 names, and line 2 4 values: name every column, or none."),
-        ("# exported 2026\n" + "1,2,3,x\n" * 9, "has 1 names, and line 2 4 values: name every column, or none."),
+        ("a,b,label\n" + "1,2,3,x\n" * 9, "has 3 names, but line 2 has 4 values: name every column, or none."),
+        ("# exported 2026\n" + "1,2,3,x\n" * 9, "has 1 names, but line 2 has 4 values: name every column, or none."),
         (
             "2019,2020,2021,label\n" + "1,2,3,pos\n1,2,3,neg\n" * 9,
-            "Line 1 is no header, since it holds numbers, and its 'label' is found nowhere else in the last column of",
+            "Line 1 is not taken as a header, since it holds numbers, but its 'label' occurs nowhere else in the last "
+            "column of",
         ),
         (
             ",a,kind\n" + "".join(f"{7 * n % 31},2,x\n" for n in range(9)),
-            "has no name of its own and numbers the lines, as an index does, which would be learned from: leave it out",
+            "has no name and numbers the lines, as an index does, and the network would learn from it: leave it out",
         ),
         (
             '"a,b,c,label\n' + "1,2,3,x\n" * 9,
@@ -166,7 +170,7 @@ def test_a_table_through_the_command_line(
     assert capsys.readouterr().out.split() == ["up", "down"]
     with pytest.raises(SystemExit):
         main(["predict", str(run), str(table)])
-    assert "has 3 columns where 2 were learned from: leave the targets out" in capsys.readouterr().err
+    assert "has 3 columns, but the network learned from 2: leave the targets out" in capsys.readouterr().err
 
 
 def test_a_first_column_without_a_name_that_counts_nothing_is_an_input(tmp_path: Path) -> None:
@@ -205,7 +209,7 @@ def test_predicting_takes_columns_by_their_names(tmp_path: Path, capsys: pytest.
         if name == "lacking":
             with pytest.raises(SystemExit, match="2"):
                 main(["predict", run, str(tmp_path / f"{name}.csv")])
-            assert "has no column 'c', which the training data has, among a, b, d: add it" in capsys.readouterr().err
+            assert "has no column 'c', which the training data has, only a, b, d: add it" in capsys.readouterr().err
         else:
             main(["predict", run, str(tmp_path / f"{name}.csv"), "--json"])
             said[name] = json.loads(capsys.readouterr().out)["predictions"]
@@ -230,10 +234,10 @@ def test_the_target_is_a_column_by_name(tmp_path: Path, capsys: pytest.CaptureFi
     ("header", "options", "message"),
     [
         ("a,b,c,kind", {"target": "knd"}, "Unknown column 'knd'. Did you mean 'kind'? Choose one of: a, b, c, kind."),
-        ("", {"target": "kind"}, "names no columns, so none of them is 'kind': give it a header, or leave the target"),
+        ("", {"target": "kind"}, "has no header, so no column is named 'kind': give it a header, or leave the target"),
         ("", {"task": "regresion"}, "Unknown task 'regresion'. Did you mean 'regression'? Choose one of: class"),
         ("", {"task": "regression"}, "Expected a number as target in line 2 of the last column of"),
-        ("a,b,c,kind", {"target": "a", "task": "classification"}, "are to be classes, and there are 40 of them in 40"),
+        ("a,b,c,kind", {"target": "a", "task": "classification"}, "are to be classes, but there are 40 of them in 40"),
     ],
 )
 def test_targets_and_tasks_that_do_not_fit(tmp_path: Path, header: str, options: dict[str, str], message: str) -> None:
@@ -261,7 +265,7 @@ def test_a_task_says_what_whole_numbers_are(tmp_path: Path) -> None:
     assert real.classes is None
     assert sorted(set(real.y_train[:, 0].tolist())) == [1.0, 2.0, 4.0]
     assert load(str(write(path, ["1.0", "2.5"] * 20)), task="classification").classes == ("1.0", "2.5")
-    with pytest.raises(BrodmannError, match="named for tables in .csv files alone, 'digits' is none"):
+    with pytest.raises(BrodmannError, match="apply only to tables in .csv files, and 'digits' is not one"):
         load("digits", task="regression")
 
 
@@ -280,13 +284,13 @@ def test_predicting_the_table_itself_says_what_is_too_much(tmp_path: Path, capsy
     main(["train", str(path), "--epochs", "1", "--width", "4", "--no-figures", "--out", run])
     with pytest.raises(SystemExit, match="2"):
         main(["predict", run, str(path)])
-    assert "has 4 columns where 3 were learned from: leave the targets out." in capsys.readouterr().err
+    assert "has 4 columns, but the network learned from 3: leave the targets out." in capsys.readouterr().err
 
 
 def test_names_that_are_equal_but_for_blanks_are_none(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a, a,kind\n" + "1,2,x\n3,4,y\n" * 9)
-    with pytest.raises(BrodmannError, match="line 1 column 1 must be a finite number, got 'a'.*no name twice"):
+    with pytest.raises(BrodmannError, match="line 1 column 1 must be a finite number, got 'a'.*or a name twice"):
         load(str(path))
 
 

@@ -73,7 +73,7 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
         ("a.csv", b"1,2\n3,\n", "line 2 column 2 must be a finite number, got nothing: fill gaps first"),
         ("a.csv", b"?,?\n1,2\n", r"line 1 column 1 must be a finite number, got '\?'"),
         ("a.csv", b"1,2\n1_0,2\n", "line 2 column 1 must be a finite number, got '1_0'"),
-        ("a.csv", b"1;2\n", "has a ';' in every line: separate values by commas"),
+        ("a.csv", b"1;2\n", "has a ';' in every line: separate values with commas"),
         (
             "a.csv",
             b"1:2,1\n",
@@ -81,16 +81,16 @@ def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:
         ),
         ("a.csv", (b"1" + b":2" * 5000 + b",1\n") * 2, r"number, got '[1:2]{37}\.\.\.'"),
         ("a.csv", b"1,2\n3,nan\n", "line 2 column 2 must be a finite number, got 'nan'"),
-        ("a.csv", b"1,2,3\n", "has 3 columns where 2 were learned from: leave the targets out"),
+        ("a.csv", b"1,2,3\n", "has 3 columns, but the network learned from 2: leave the targets out"),
         ("a.csv", b"1,2,3,4\n", r"must hold inputs of shape \(n, 2\), got \(1, 4\)"),
         ("a.csv", b"\xff\xfe1,2", "cannot be read as a table of text"),
         ("a.npy", b"", r"cannot be read as a \.npy array"),
         (
             "a.npy",
             b"text",
-            r"cannot be read as a \.npy array of numbers \(it holds objects, or is no file of NumPy's\)",
+            r"cannot be read as a \.npy array of numbers \(it holds objects, or is not a NumPy file\)",
         ),
-        ("a.npz", b"text", r"cannot be read as a \.npz archive \(it holds objects, or is no file of NumPy's\)"),
+        ("a.npz", b"text", r"cannot be read as a \.npz archive \(it holds objects, or is not a NumPy file\)"),
         ("a.txt", b"1,2", r"Unknown kind of input file '\.txt'\..*Choose one of: \.csv, \.npy, \.npz"),
     ],
 )

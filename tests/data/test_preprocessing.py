@@ -159,7 +159,7 @@ def test_preprocessing_refuses_other_inputs(digits: Dataset) -> None:
         ({"grey": "yes"}, "wrong kind"),
         ({"grey": True}, "grey needs images of 3 channels"),
         ({"shape": [8, 8]}, "shape of an input must be"),
-        ({"more": 1}, "has the parts"),
+        ({"more": 1}, "must have the parts"),
     ],
 )
 def test_damaged_preprocessing_is_refused(digits: Dataset, changes: dict[str, Any], message: str) -> None:

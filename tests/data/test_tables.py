@@ -83,5 +83,5 @@ def test_fetch_of_a_table_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", ["openml:", "openml:..", "openml:../x", "openml:a b"])
 def test_table_names_that_are_none(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BrodmannError, match="A table is openml:NAME or openml:ID"):
+    with pytest.raises(BrodmannError, match="Expected a table as openml:NAME or openml:ID"):
         load(name, tmp_path)

@@ -393,8 +393,8 @@ def test_norms_without_summands_are_converted(statistics: str) -> None:
     network.learn(x, torch.arange(9) % 3)
 
 
-COMPUTED = "batch_norm cannot be converted with statistics or factors that are computed or differ in training mode, or"
-SHARED = "Expected layers with weights of their own, got weights that stand in the model twice."
+COMPUTED = "batch_norm cannot be converted if its statistics, gains or shifts are computed or differ in training mode"
+SHARED = "Expected layers with weights of their own, got weights that are in the model twice."
 
 
 @pytest.mark.parametrize(

@@ -554,7 +554,7 @@ def test_activations_that_a_package_holds_are_followed() -> None:
     model, x = Returning(lambda x: ACTIVATION(x)), torch.randn(5, 4)
     torch.testing.assert_close(from_torch(model, areas=1)(x), model(x).detach())
     for part in ELSEWHERE:
-        with pytest.raises(BrodmannError, match="does not let itself be followed by torch.fx"):
+        with pytest.raises(BrodmannError, match="torch.fx cannot trace its forward"):
             from_torch(Returning(lambda x, part=part: part(x)), areas=1)
 
 
@@ -664,7 +664,7 @@ def test_windows_of_a_sample_have_its_area() -> None:
     for _, layer in network.area_layers():  # each sample alone, with the areas that it had among the others
         layer.areas.weight.value.data.normal_()
     torch.testing.assert_close(network(x), torch.cat([network(sample) for sample in x.split(1)]))
-    with pytest.raises(BrodmannError, match="of equally many rows of each, one sample after the other."):
+    with pytest.raises(BrodmannError, match="or equally many rows for each, one sample after the other."):
         from_torch(Windows("windows"), (8, 3), areas=4)
 
 
@@ -734,14 +734,14 @@ def filled(h: Tensor) -> Tensor:
         (lambda h: torch.cat([part * 2 for part in h.split(16)]), "by the number of samples"),
         (lambda h: h * 2 if h.shape[0] % 2 == 0 else h, "by the number of samples"),
         (lambda h: h * 2 if h.shape[0] > 20 else h, "by the number of samples"),
-        (lambda h: h / 2 if (h.abs() > 8).nonzero().shape[0] > 0 else h, "by numbers"),
-        (lambda h: h / 2 if h[h.abs() > 8].numel() else h, "by numbers"),
-        (lambda h: h / 2 if len(h[h.abs() > 8]) > 0 else h, "by numbers"),
-        (clamped_view, "overwrites what others read"),
-        (shifted_part, "overwrites what others read"),
-        (lambda h: (h.t().mul_(2), h)[1], "overwrites what others read"),
-        (copied_over, "overwrites what others read"),
-        (filled, "overwrites what others read"),
+        (lambda h: h / 2 if (h.abs() > 8).nonzero().shape[0] > 0 else h, "by the values of the samples"),
+        (lambda h: h / 2 if h[h.abs() > 8].numel() else h, "by the values of the samples"),
+        (lambda h: h / 2 if len(h[h.abs() > 8]) > 0 else h, "by the values of the samples"),
+        (clamped_view, "overwrites a value that others read"),
+        (shifted_part, "overwrites a value that others read"),
+        (lambda h: (h.t().mul_(2), h)[1], "overwrites a value that others read"),
+        (copied_over, "overwrites a value that others read"),
+        (filled, "overwrites a value that others read"),
     ],
 )
 def test_what_random_samples_would_not_show_is_refused(function: Callable[[Tensor], Tensor], message: str) -> None:
@@ -810,7 +810,9 @@ def test_what_is_asserted_of_numbers_decides_nothing_but_to_go_on() -> None:
     torch.testing.assert_close(from_torch(model, (4,), areas=1)(x), model(x).detach())
     with pytest.raises(BrodmannError, match="AssertionError: too large"):
         from_torch(Asserting(0.1), (4,), areas=1)
-    with pytest.raises(BrodmannError, match="Choosing cannot be converted: it decides by numbers what to do"):
+    with pytest.raises(
+        BrodmannError, match="Choosing cannot be converted: it decides what to do by the values of the samples"
+    ):
         from_torch(Choosing(20.0), (4,), areas=1)
 
 
@@ -834,7 +836,9 @@ def test_whole_numbers_may_be_written_into_without_gradients() -> None:
 def test_what_only_learning_or_other_samples_would_show_is_refused() -> None:
     model = Counting()
     torch.testing.assert_close(from_torch(model, (5, 4), areas=1)(torch.ones(2, 5, 4)), model(torch.ones(2, 5, 4)))
-    with pytest.raises(BrodmannError, match="Deciding cannot be converted: it decides by numbers what to do"):
+    with pytest.raises(
+        BrodmannError, match="Deciding cannot be converted: it decides what to do by the values of the samples"
+    ):
         from_torch(Deciding(), (5, 4))
     own = nn.Linear(4, 3)
     own.forward = lambda x: functional.linear(x, own.weight, own.bias).clamp(-5, 5)  # type: ignore[method-assign]
@@ -846,7 +850,7 @@ def test_what_only_learning_or_other_samples_would_show_is_refused() -> None:
         from_torch(nn.Sequential(nn.Linear(4, 3), hooked))
     first, second = (nn.MultiheadAttention(4, 2, batch_first=True) for _ in range(2))
     second.out_proj.weight = first.out_proj.weight
-    with pytest.raises(BrodmannError, match="got weights that stand in the model twice."):
+    with pytest.raises(BrodmannError, match="got weights that are in the model twice."):
         from_torch(Twofold(first, second), (5, 4))
 
 
@@ -870,12 +874,12 @@ class LastFirst(nn.Module):
 
 
 def test_rows_that_do_not_lie_sample_by_sample_are_refused_whatever_the_weights() -> None:
-    with pytest.raises(BrodmannError, match="or lays them in another dimension than the first"):
+    with pytest.raises(BrodmannError, match="or keeps them in a dimension other than the first"):
         from_torch(LastFirst(), (11, 4))  # as many steps as samples are tried
     model = Windows("windows")
     with torch.no_grad():
         model.map.weight.zero_()
-    with pytest.raises(BrodmannError, match="is not one of samples, or of equally many rows of each"):
+    with pytest.raises(BrodmannError, match="does not hold one row for each sample, or equally many rows for each"):
         from_torch(model, (8, 3), areas=4)
 
 
@@ -1237,18 +1241,18 @@ class Stateful(nn.Module):
         (
             Returning(lambda x: x if x.sum() > 0 else -x),
             {},
-            "Returning cannot be converted: it decides by numbers what to do (",
+            "Returning cannot be converted: it decides what to do by the values of the samples (",
         ),
         (
             Returning(lambda x: x if x.size(0) > 1 else -x),
             {},
-            "Returning cannot be converted: it does something else with a sample that comes alone than",
+            "Returning cannot be converted: it treats a sample that comes alone differently than several,",
         ),
         *(
             (
                 nn.Sequential(Returning(function), zeros()),
                 {},
-                "it does something else with a sample that comes alone than with several, as by `if len(x) > 1`.",
+                "it treats a sample that comes alone differently than several, as with `if len(x) > 1`.",
             )
             for function in (
                 lambda x: 2.0 * x if x.shape[0] != 1 else x,
@@ -1261,17 +1265,17 @@ class Stateful(nn.Module):
             )
         ),
         *(
-            (Returning(function), {}, "clone it before, or compose")
+            (Returning(function), {}, "clone it first, or compose")
             for function in (
                 lambda x: parted(x, lambda y: y.unbind(1)),
                 lambda x: parted(x, lambda y: torch.broadcast_tensors(y, y[:, :1])),
                 lambda x: spread_and_written(x),
             )
         ),
-        (DropConnect(), {}, "behind a dropout, which would be lost."),
-        (Matrices(), {"shape": torch.ones(3, 5, dtype=torch.int64), "areas": 1}, "einsum cannot be converted where it"),
+        (DropConnect(), {}, "through a dropout, which would be lost."),
+        (Matrices(), {"shape": torch.ones(3, 5, dtype=torch.int64), "areas": 1}, "einsum cannot be converted here"),
         *(
-            (Returning(function), {}, "overwrites what others read")
+            (Returning(function), {}, "overwrites a value that others read")
             for function in (
                 lambda x: spread_in_place(x, lambda mask: mask.mul_(2.0)),
                 lambda x: spread_in_place(x, lambda mask: mask.masked_fill_(x > 9.0, 0.0)),
@@ -1280,7 +1284,8 @@ class Stateful(nn.Module):
         (
             Returning(lambda x: written(x, lambda y: y[:2])),
             {},
-            "z[0] = 0.5`). Instead, clone it before, or compose its layers by brodmann.Sequential, Residual and Graph.",
+            "z[0] = 0.5`). Instead, clone it first, or compose its layers with brodmann.Sequential, Residual and "
+            "Graph.",
         ),
         (
             Returning(lambda x: (x, None)),
@@ -1292,30 +1297,30 @@ class Stateful(nn.Module):
             {},
             "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary",
         ),
-        (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites what comes to it."),
+        (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites its input."),
         (
             Multiplying(lambda x, w: x @ w.t().softmax(0)),
             {},
-            "matmul cannot be converted where it takes parameters",
+            "matmul cannot be converted here, since it takes parameters",
         ),
         (
             Multiplying(lambda x, w: x.matmul(torch.relu(w))),
             {},
             "expected a product of one value and one parameter, linear in both.",
         ),
-        (Multiplying(lambda x, w: x + w @ w), {}, "matmul cannot be converted where it takes parameters"),
+        (Multiplying(lambda x, w: x + w @ w), {}, "matmul cannot be converted here, since it takes parameters"),
         (
             Multiplying(lambda x, w: torch.addmm(w[0], x, w, alpha=2)),
             {},
-            "addmm cannot be converted where it takes parameters",
+            "addmm cannot be converted here, since it takes parameters",
         ),
         (
             Multiplying(lambda x, w: x @ torch.cat([w[:2], torch.ones(2, 4)])),
             {},
-            "matmul cannot be converted where it ta",
+            "matmul cannot be converted here, since",
         ),
         *(
-            (Multiplying(function), {}, "cannot be converted where it takes parameters")
+            (Multiplying(function), {}, "cannot be converted here, since it takes parameters")
             for function in (
                 lambda x, w: x @ torch.linalg.qr(w)[0],
                 lambda x, w: torch.linalg.matmul(x, w.relu()),
@@ -1324,7 +1329,7 @@ class Stateful(nn.Module):
                 lambda x, w: torch.fft.irfft(torch.fft.rfft(x)[:, :2] * torch.view_as_complex(w[:2, :2]), 4),
             )
         ),
-        (Passing(nn.Tanh()), {"shape": (11,)}, "matmul cannot be converted where it takes parameters"),
+        (Passing(nn.Tanh()), {"shape": (11,)}, "matmul cannot be converted here, since it takes parameters"),
         (Complex(), {}, "A network that holds complex numbers cannot be converted: hold their real and imaginary"),
         (
             nn.Sequential(nn.Embedding(4, 4, scale_grad_by_freq=True), nn.Linear(4, 4)),
@@ -1336,11 +1341,15 @@ class Stateful(nn.Module):
             {},
             "set dropout_p to 0, or write the attention out with an nn.Dropout.",
         ),
-        (Below(), {}, "in training mode it calls others for dropout and its like, which would be lost"),
-        (Multiplying(lambda x, w: opaque(x, w.tanh())), {}, "opaque cannot be converted where it takes parameters"),
-        (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted where it takes parameters"),
-        (Hidden(), {}, "read it in `forward`, by its name, as in self.scale."),
-        (Language(), {"shape": (5,)}, "give a few samples as they are, whole numbers, instead of a shape."),
+        (Below(), {}, "in training mode it calls other functions for dropout and the like, which would be lost"),
+        (
+            Multiplying(lambda x, w: opaque(x, w.tanh())),
+            {},
+            "opaque cannot be converted here, since it takes parameters",
+        ),
+        (Multiplying(lambda x, w: torch.cdist(x, w)), {}, "cdist cannot be converted here, since it takes parameters"),
+        (Hidden(), {}, "read it in `forward` by its name, as in self.scale."),
+        (Language(), {"shape": (5,)}, "give a few samples of whole numbers instead of a shape."),
         (Language(), {"shape": torch.ones(2, 5, dtype=torch.int64)}, "choose routing='layer'"),
         (
             nn.Linear(4, 4),
@@ -1357,38 +1366,42 @@ class Stateful(nn.Module):
             {"shape": (3,)},
             "cannot be converted: leave padding_idx",
         ),
-        (Offsets(), {"shape": torch.ones(3, 4, dtype=torch.int64), "areas": 1}, "let bags come as (samples, bag)."),
-        (nn.Sequential(nn.Embedding(4, 4, max_norm=1.0), nn.Linear(4, 4)), {"shape": (3,)}, "for its max_norm."),
+        (Offsets(), {"shape": torch.ones(3, 4, dtype=torch.int64), "areas": 1}, "pass bags as (samples, bag)."),
+        (
+            nn.Sequential(nn.Embedding(4, 4, max_norm=1.0), nn.Linear(4, 4)),
+            {"shape": (3,)},
+            "its max_norm changes its weights at every call.",
+        ),
         (
             nn.Sequential(BOTH, nn.ReLU(), BOTH),
             {"shape": (4,)},
-            "got weights that stand in the model twice. One layer may be called",
+            "got weights that are in the model twice. One layer may be called",
         ),
         (
             nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)),
             {},
             "it mixes the samples of a batch at inference too: let it track its running statistics",
         ),
-        (nn.Sequential(nn.Linear(4, 4), Later()), {}, "of layers with parameters maps and norms alone can."),
+        (nn.Sequential(nn.Linear(4, 4), Later()), {}, "of layers with parameters, only maps and norms can be."),
         (
             nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)),
             {},
-            "does not take what comes to it, (4,) a sample: check shape=(4,).",
+            "does not accept its input, (4,) for each sample: check shape=(4,).",
         ),
         (
             nn.Conv2d(1, 2, 3),
             {},
-            "name the shape of a sample, such as shape=(3, 32, 32), or give a few samples where",
+            "name the shape of a sample, such as shape=(3, 32, 32), or give a few samples if",
         ),
         (
             nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()),
             {"shape": (2, 8, 8), "feedback": "kolen-pollack-noisy"},
             "KolenPollack has no way down through a Product, such as a convolution of several groups",
         ),
-        (with_one_norm(), {}, "got weights that stand in the model twice."),
-        (sharing_with_a_gru(), {"shape": (3, 4)}, "got weights that stand in the model twice."),
-        (nn.Sequential(tied_gru(), Last()), {"shape": (3, 4)}, "got weights that stand in the model twice."),
-        (hooked(0), {}, "Linear has hooks."),
+        (with_one_norm(), {}, "got weights that are in the model twice."),
+        (sharing_with_a_gru(), {"shape": (3, 4)}, "got weights that are in the model twice."),
+        (nn.Sequential(tied_gru(), Last()), {"shape": (3, 4)}, "got weights that are in the model twice."),
+        (hooked(0), {}, "Linear has hooks, which would be lost."),
         (
             nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(36, 2)),
             {"shape": (8, 8)},
@@ -1399,10 +1412,10 @@ class Stateful(nn.Module):
             {},
             "returns (samples, ..., outputs), got (44,) for 11 samples.",
         ),
-        (hooked_cell(), {"shape": (4,)}, "GRUCell(4, 4) cannot be converted: GRUCell has hooks."),
+        (hooked_cell(), {"shape": (4,)}, "GRUCell(4, 4) cannot be converted: GRUCell has hooks, which would be lost."),
         (Halving(), {"shape": (4, 3), "feedback": "direct"}, "equal shapes under direct feedback."),
-        (Stateful(), {"shape": (4,)}, "Stateful cannot be converted: it answers the same samples otherwise the"),
-        (OfOnesOwn(), {"shape": (3, 4)}, "lstm cannot be converted where it takes parameters"),
+        (Stateful(), {"shape": (4,)}, "Stateful cannot be converted: it answers the same samples differently the"),
+        (OfOnesOwn(), {"shape": (3, 4)}, "lstm cannot be converted here, since it takes parameters"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)), IMAGES, "one tensor of samples."),
         (
             nn.Sequential(nn.LazyLinear(4)),
@@ -1416,7 +1429,7 @@ class Stateful(nn.Module):
         ),
         (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), {}, "Expected a network with weights to learn"),
         (nn.Sequential(weight_norm(nn.Linear(4, 4))), {}, "torch.nn.utils.parametrize.remove_parametrizations."),
-        (nn.Sequential(nn.Linear(4, 4), Unknown()), {}, "of layers with parameters maps and norms alone can."),
+        (nn.Sequential(nn.Linear(4, 4), Unknown()), {}, "of layers with parameters, only maps and norms can be."),
         (nn.Linear(4, 4), {"shape": 4}, "Expected the shape of a sample, such as (784,) or (3, 32, 32), got 4."),
         (nn.Linear(4, 4), {"shape": (0,)}, "Expected shape to be a whole number of at least 1, got 0."),
         (
@@ -1575,18 +1588,21 @@ def with_hook(kind: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (TimeMajor(), "is not one of samples, or of equally many rows of each, one sample after the other."),
+        (
+            TimeMajor(),
+            "does not hold one row for each sample, or equally many rows for each, one sample after the other.",
+        ),
         (
             apart(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))),
-            "lie in the same memory, and would come",
+            "share the same memory, and would be separated",
         ),
         (nn.Sequential(nn.PReLU(device="meta")), "The network has no weights yet: call it once"),
         (
             nn.Sequential(nn.Linear(4, 4).apply(lambda part: nn.init.constant_(part.weight, math.nan))),
             "hold NaN or infin",
         ),
-        (with_hook(nn.ReLU()), "ReLU has hooks."),
-        (with_hook(nn.PReLU()), "PReLU has hooks."),
+        (with_hook(nn.ReLU()), "ReLU has hooks, which would be lost."),
+        (with_hook(nn.PReLU()), "PReLU has hooks, which would be lost."),
     ],
 )
 def test_what_would_be_wrong_in_silence_is_refused(model: nn.Module, message: str) -> None:
@@ -1626,7 +1642,7 @@ def test_questions_of_what_came_are_answered_whatever_their_form(ask: Any) -> No
 
 @pytest.mark.parametrize("ask", [lambda x, table: type(x) is Tensor, lambda x, table: type(table) is nn.Embedding])
 def test_what_autograd_would_move_and_nobody_follows_is_refused(ask: Any) -> None:
-    with pytest.raises(BrodmannError, match="Adapting cannot be converted: it computes with 'down.weight', and"):
+    with pytest.raises(BrodmannError, match="Adapting cannot be converted: it computes with 'down.weight', but"):
         from_torch(Adapting(ask), (4,))
 
 

@@ -208,16 +208,19 @@ def rounded_and_reversed(h: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda held, h: Multiplied.apply(h, held.scale), "^Multiplied cannot be converted where it takes parameters"),
+        (
+            lambda held, h: Multiplied.apply(h, held.scale),
+            "^Multiplied cannot be converted here, since it takes parameters",
+        ),
         (lambda held, h: h @ held.scale.detach(), "^matmul .* multiplies by a parameter that gets no gradient"),
-        (lambda held, h: functional.dropout(h), "is another when a sample comes alone. The network draws random"),
+        (lambda held, h: functional.dropout(h), "changes when the sample comes alone. The network draws random"),
         (lambda held, h: h - h.mean(0), "mixes the samples of a batch"),
         (lambda held, h: sum(Clipped.apply(h)), "^Clipped .* returns several tensors, whose errors go down together"),
         (
             lambda held, h: clamped_in_place(h),
-            "^clamp .* writes under torch.no_grad.. into what errors go down",
+            "^clamp .* writes under torch.no_grad.. into a value that errors go down",
         ),
-        (lambda held, h: doubled_in_place(h), "^mul .* writes under torch.no_grad.. into what errors go down"),
+        (lambda held, h: doubled_in_place(h), "^mul .* writes under torch.no_grad.. into a value that errors go down"),
     ],
 )
 def test_what_would_learn_otherwise_is_refused(function: Callable[..., Tensor], message: str) -> None:
@@ -371,7 +374,7 @@ def test_modules_that_draw_below_an_if_are_refused_or_told_of() -> None:
             h = self.below(x)
             return self.above(self.part(h) if self.training else h)
 
-    with pytest.raises(BrodmannError, match="in training mode it calls others for dropout and its like"):
+    with pytest.raises(BrodmannError, match="in training mode it calls other functions for dropout and the like"):
         from_torch(Sometimes(nn.Dropout(0.5)), (6,))
     with pytest.warns(UserWarning, match="What DropPath does only in training mode is left out"):
         from_torch(Sometimes(DropPath()), (6,))
@@ -396,14 +399,14 @@ def test_layers_that_are_frozen_in_part_are_told_of(recwarn: pytest.WarningsReco
     from_torch(model)
     assert not recwarn.list  # what stays is a layer as a whole
     model[2].bias.requires_grad_(False)
-    with pytest.warns(UserWarning, match="^'2' asks for gradients of some of its parameters alone") as told:
+    with pytest.warns(UserWarning, match="^Only some parameters of '2' require gradients") as told:
         from_torch(model)
     assert told[0].filename == __file__
 
 
 def test_compiled_parts_are_refused() -> None:
     model = nn.Sequential(nn.Linear(6, 8), torch.jit.script(nn.ReLU()), nn.Linear(8, 3))
-    with pytest.raises(BrodmannError, match=r"A compiled part, of torch.jit, cannot be converted"):
+    with pytest.raises(BrodmannError, match=r"A part compiled by torch.jit cannot be converted"):
         from_torch(model)
 
 

@@ -136,7 +136,7 @@ def test_a_model_that_is_frozen_as_a_whole_learns_as_a_whole() -> None:
 def test_half_a_layer_is_not_frozen_and_said_to_be_none() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
     model[2].bias.requires_grad_(False)
-    with pytest.warns(UserWarning, match="'2' asks for gradients of some of its parameters alone, and learns as a wh"):
+    with pytest.warns(UserWarning, match="Only some parameters of '2' require gradients, but it learns as a whole"):
         network = Network(from_torch(model, areas=1))
     assert not any(layer.frozen for _, layer in network.area_layers())
 

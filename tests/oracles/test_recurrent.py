@@ -230,7 +230,7 @@ def levels_of_one() -> nn.Module:
             lambda: recurrent(Transpose, Holding()),
             "Expected a cell without parameters or buffers, which would not move",
         ),
-        (lambda: from_torch(levels_of_one(), (STEPS, 5)), "got weights that stand in the model twice."),
+        (lambda: from_torch(levels_of_one(), (STEPS, 5)), "got weights that are in the model twice."),
         (lambda: recurrent(None, LSTM()), "errors go back in time, got none."),
         (
             lambda: recurrent(partial(Direct, outputs=3), LSTM()),

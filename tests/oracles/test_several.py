@@ -464,7 +464,7 @@ def convert(returned: Callable[..., Any] = lambda x, y: x, samples: Any = ((4,),
 
 NETWORK = (
     "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary of such tensors, each of "
-    "them named, as in `a, b = x.chunk(2)`; got {} among them."
+    "them with a name, as in `a, b = x.chunk(2)`; got {} among them."
 )
 IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dictionary by these names, got "
 
@@ -474,18 +474,18 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
     [
         (lambda: convert(lambda x, y: (x, None)), NETWORK.format("a NoneType")),
         (lambda: convert(lambda x, y: (x, (x, x))), NETWORK.format("a tuple")),
-        (lambda: convert(lambda x, y: {"x": x, "y": y}), NETWORK.format("what came to it")),
+        (lambda: convert(lambda x, y: {"x": x, "y": y}), NETWORK.format("one of its inputs")),
         (lambda: convert(lambda x, y: (x, x.argmax(-1))), NETWORK.format("torch.int64")),
         (lambda: convert(lambda x, y: (x, x.sum())), "Expected a network that returns (samples, ..., outputs), got ()"),
         (
             lambda: convert(samples=(4,)),
-            "Weighing.forward(x: 'Tensor', y: 'Tensor') does not take what comes, missing a required argument: 'y': "
-            "give a tuple of shapes or of samples, for its arguments in their order, or a dictionary of samples by "
-            "their names.",
+            "Weighing.forward(x: 'Tensor', y: 'Tensor') does not accept these samples, missing a required argument: "
+            "'y': give a tuple of shapes or samples in the order of its arguments, or a dictionary of samples with "
+            "the arguments' names as keys.",
         ),
         (
             lambda: convert(samples={"x": (4,), 3: (3,)}),
-            "Expected samples by the names of the model's arguments, got x",
+            "Expected the keys of a dictionary of samples to be names of the model's arguments, got x",
         ),
         (
             lambda: convert(samples=(torch.randn(5, 4), torch.randn(6, 3))),
@@ -493,12 +493,12 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         ),
         (
             lambda: convert(areas=4),
-            "Several inputs have no direction to route them by: choose routing='layer', where every layer looks at "
-            "what comes to it, or areas=1.",
+            "Several inputs have no direction to route them by: choose routing='layer', where every layer routes its "
+            "own input, or areas=1.",
         ),
         (
             lambda: convert(lambda x, y: (x, x + y), feedback="direct"),
-            "Direct feedback needs one output, and the model has 2: choose another one.",
+            "Direct feedback needs one output, but the model has 2: choose another feedback path.",
         ),
         (lambda: learner()(pairs()[0][0]), f"{IN_ORDER}1."),
         (lambda: learner()({"left": pairs()[0][0]}), f"{IN_ORDER}left."),
@@ -553,7 +553,7 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         ),
         (
             lambda: convert(lambda x, y: ()),
-            "a tensor of real numbers, or several, got none.",
+            "one or more tensors of real numbers, got one that returns none.",
         ),
         (lambda: convert(lambda x, y: x.chunk(2, 1)), NETWORK.format("a tuple")),
         (lambda: learner()((pairs()[0][0], pairs()[0][1][:1])), "Expected as many samples in each of several tensors"),

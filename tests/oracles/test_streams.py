@@ -304,7 +304,7 @@ def own_routers() -> Sequential:
 
 def test_weights_that_cannot_be_counts_are_refused() -> None:
     network = Network(stream_mlp(5, 3, width=6, areas=2))
-    with pytest.raises(BrodmannError, match="Expected weights of samples that are finite and at least 0"):
+    with pytest.raises(BrodmannError, match="Expected sample weights that are finite and at least 0"):
         network.learn(torch.randn(3, 5), torch.zeros(3, dtype=torch.int64), torch.tensor([1.0, -1.0, 1.0]))
 
 

@@ -189,7 +189,9 @@ class TwoOutputs(nn.Module):
 def test_errors_say_what_goes_back() -> None:
     model = MODELS["batched"][0]()
     several = Network(from_torch(model, MODELS["batched"][1], areas=2))
-    with pytest.raises(BrodmannError, match=r"A layer of 2 areas is one map for each of them.*areas=1\) go back"):
+    with pytest.raises(
+        BrodmannError, match=r"A layer of 2 areas has a map for each of them.*areas=1\) can be converted back"
+    ):
         to_torch(several, model, MODELS["batched"][1])
     folded = Network(from_torch(model, MODELS["batched"][1], areas=1, batch_norms="running"))
     with pytest.raises(BrodmannError, match=r'not made from such a model: expected one .* with batch_norms="batch"'):
@@ -201,13 +203,13 @@ def test_errors_say_what_goes_back() -> None:
         to_torch(dense(), dense())
     with pytest.raises(BrodmannError, match=r"Expected an nn\.Module"):
         to_torch(Network(from_torch(dense(), areas=1)), 3)  # type: ignore[type-var]
-    with pytest.raises(BrodmannError, match="does not make the model return the same"):
+    with pytest.raises(BrodmannError, match="the model does not return the same"):
         to_torch(Residual(AreaLinear(4, 4, areas=1)), nn.Linear(4, 4))
-    with pytest.raises(BrodmannError, match="does not make the model return the same"):
+    with pytest.raises(BrodmannError, match="the model does not return the same"):
         to_torch(Network(mlp(6, CLASSES, width=8, areas=1)), TwoOutputs(), (6,))
     other = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
     network = Network(from_torch(nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), areas=1))
-    with pytest.raises(BrodmannError, match="does not make the model return the same"):
+    with pytest.raises(BrodmannError, match="the model does not return the same"):
         to_torch(network, other)
 
 

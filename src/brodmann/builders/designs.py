@@ -32,14 +32,16 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
         if name is None:
             kind = type(update).__name__
             raise BrodmannError(
-                f"A design names its rule: register yours first, brodmann.updates.UPDATES['{kind.lower()}'] = {kind}."
+                "A design refers to its rule by name: register yours first, with "
+                f"brodmann.updates.UPDATES['{kind.lower()}'] = {kind}."
             )
         given["update"] = {"name": name, **asdict(update)}
     other = [f"{name}={value!r}" for name, value in given.items() if not _is_data(value)]
     if other:
         raise BrodmannError(
-            f"A design is data: numbers, texts, lists and dictionaries; got {', '.join(other)}. Register a feedback "
-            "path or an activation of your own in brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its name."
+            f"A design holds only numbers, strings, lists and dictionaries, got {', '.join(other)}. Register a "
+            "feedback path or an activation of your own in brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its "
+            "name."
         )
     description: dict[str, Any] = as_json({"builder": builder, **given})
     return description

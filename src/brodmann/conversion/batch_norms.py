@@ -96,8 +96,9 @@ def _momentum(statistics: str, given: float, root: nn.Module) -> float | None:
 
 def _not_followed() -> BrodmannError:
     return BrodmannError(
-        "batch_norm cannot be converted with statistics or factors that are computed or differ in training mode, or "
-        "with one of factors and summands: hand it tensors that the network holds, or take nn.BatchNorm1d and its like."
+        "batch_norm cannot be converted if its statistics, gains or shifts are computed or differ in training mode, or "
+        "if it has only gains or only shifts: pass it tensors that the network holds, or use nn.BatchNorm1d or the "
+        "like."
     )
 
 

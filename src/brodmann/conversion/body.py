@@ -89,9 +89,9 @@ class _Building:
         owner = self.owners.setdefault(id(step.operation), replace(most, name=step.name))
         if not owner.laid_as(step, alike=self.parts.from_output, routed=self.parts.routed):
             raise BrodmannError(
-                f"The layer that returns '{step.name}' stands in several places and takes values of other shapes "
-                "there: one layer of areas needs images or none in all of them, as many rows for each sample where "
-                "areas are chosen for the whole network, and equal shapes under direct feedback."
+                f"The layer that returns '{step.name}' is called in several places with values of different shapes: "
+                "one layer of areas needs images in all of these places or in none, the same number of rows for each "
+                "sample where areas are chosen for the whole network, and equal shapes under direct feedback."
             )
         if owner.name != step.name:
             self._put(step, owner.name, learns=True)

@@ -37,34 +37,37 @@ def check_convertible(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
     if not any(parameter.is_floating_point() for parameter in model.parameters()):
-        raise BrodmannError("Expected a network with weights to learn, such as those of an nn.Linear, got none.")
+        raise BrodmannError("Expected a network with weights to learn, such as those of an nn.Linear, got one without.")
     if any(tensor.is_complex() for tensor in (*model.parameters(), *model.buffers())):
         raise BrodmannError(
-            "A network that holds complex numbers cannot be converted: hold their real and imaginary parts."
+            "A network that holds complex numbers cannot be converted: hold their real and imaginary parts instead."
         )
     lazy = nn.UninitializedParameter | nn.UninitializedBuffer
     if any(isinstance(held, lazy) or held.is_meta for held in (*model.parameters(), *model.buffers())):
         raise BrodmannError(
-            "The network has no weights yet: call it once where it is lazy, and give it memory where it is on the meta "
-            "device."
+            "The network has no weights yet: call it once if it has lazy layers, and give it memory if it is on the "
+            "meta device."
         )
     places = Counter(held.data_ptr() for held in model.parameters() if held.numel())
     if any(count > 1 for count in places.values()):
         raise BrodmannError(
-            "Different parameters of the network lie in the same memory, and would come apart: let both modules hold "
-            "one parameter, as in `readout.weight = table.weight`."
+            "Different parameters of the network share the same memory, and would be separated: let both modules hold "
+            "the same parameter, as in `readout.weight = table.weight`."
         )
     if not all(bool(held.isfinite().all()) for held in model.parameters()):
-        raise BrodmannError("Parameters of the network hold NaN or infinity: it cannot be told what it computes.")
+        raise BrodmannError(
+            "Parameters of the network hold NaN or infinity, so what it computes cannot be checked: give them finite "
+            "values."
+        )
     for part in model.modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise BrodmannError(
-                "A compiled part, of torch.jit, cannot be converted: give the module that it was made of."
+                "A part compiled by torch.jit cannot be converted: give the module that it was compiled from."
             )
         if is_parametrized(part):
             raise BrodmannError(
-                f"{type(part).__name__} cannot be converted: make its parametrisation an ordinary weight first, by "
-                "torch.nn.utils.parametrize.remove_parametrizations."
+                f"{type(part).__name__} cannot be converted: turn its parametrisation into an ordinary weight first, "
+                "with torch.nn.utils.parametrize.remove_parametrizations."
             )
     owners = Counter(id(held) for part in model.modules() for held in part._parameters.values() if held is not None)
     attention = (part for part in model.modules() if isinstance(part, nn.MultiheadAttention))
@@ -72,13 +75,16 @@ def check_convertible(model: Any) -> None:
         raise tied_error()
     for layer in (part for part in model.modules() if isinstance(part, MAPS)):
         if not layer.weight.is_floating_point():
-            raise BrodmannError(f"{said(layer)} cannot be converted: it has no real weights.")
+            raise BrodmannError(f"{said(layer)} cannot be converted: its weights are not floating-point numbers.")
     for part in model.modules():
         of_gradients = (part._backward_hooks, part._backward_pre_hooks)
         of_weights = (held._backward_hooks for held in part._parameters.values() if held is not None)
         of_values = (part._forward_hooks, part._forward_pre_hooks) if _loses_hooks(part) else ()
         if any(of_gradients) or any(of_weights) or any(of_values):
-            raise BrodmannError(f"{said(part)} cannot be converted: {type(part).__name__} has hooks.")
+            raise BrodmannError(
+                f"{said(part)} cannot be converted: {type(part).__name__} has hooks, which would be lost. Remove them "
+                "first."
+            )
 
 
 def _loses_hooks(part: nn.Module) -> bool:
@@ -95,8 +101,8 @@ def warn_of_new_norms(model: nn.Module) -> None:
     # The number of batches is 0 also where statistics come from a file that does not name it.
     if any(not bool(mean.any()) and bool(variance.eq(1.0).all()) for mean, variance in begun):
         warnings.warn(
-            "The model holds batch norms that have seen no samples, and become no norms at all: call the model on a "
-            "few batches in training mode first, or build it with group norms.",
+            "The model holds batch norms that have seen no samples, and these would be converted into layers that "
+            "normalise nothing: call the model on a few batches in training mode first, or build it with group norms.",
             stacklevel=5,
         )
 
@@ -108,8 +114,8 @@ def warn_of_frozen(steps: Sequence[Step]) -> None:
         own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []
         if any(own) and not all(own):
             warnings.warn(
-                f"'{step.name}' asks for gradients of some of its parameters alone, and learns as a whole: ask for all "
-                "of them, or for none to freeze it.",
+                f"Only some parameters of '{step.name}' require gradients, but it learns as a whole: let all of them "
+                "require gradients, or none to freeze it.",
                 stacklevel=5,
             )
 
@@ -117,7 +123,7 @@ def warn_of_frozen(steps: Sequence[Step]) -> None:
 def tied_error() -> BrodmannError:
     """Returns the error for layers that share weights, whose copies would drift apart."""
     return BrodmannError(
-        "Expected layers with weights of their own, got weights that stand in the model twice. One layer may be called "
-        "several times, but for batch norms, and maps may share a weight. Not so norms, recurrent layers, attention, "
-        "biases, nor convolutions with anything but convolutions."
+        "Expected layers with weights of their own, got weights that are in the model twice. One layer may be called "
+        "several times, unless it is a batch norm, and maps may share a weight. Norms, recurrent layers, attention and "
+        "biases may not, and convolutions only with other convolutions."
     )

@@ -107,7 +107,7 @@ def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) ->
         return Local(of_images)
     if any(True for _ in operation.parameters()):
         raise BrodmannError(
-            f"{said(operation)} cannot be converted: of layers with parameters maps and norms alone can."
+            f"{said(operation)} cannot be converted: of layers with parameters, only maps and norms can be."
         )
     return _local(operation, step)
 
@@ -216,7 +216,7 @@ def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
         raise BrodmannError(
             f"{norm} cannot be converted, since it mixes the samples of a batch at inference too: let it track its "
-            "running statistics, or take another norm."
+            "running statistics, or use another norm."
         )
     return norm.running_mean, norm.running_var
 

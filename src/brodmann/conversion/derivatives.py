@@ -84,7 +84,7 @@ def mark(node: fx.Node, module: nn.Module | None) -> None:
     """
     if module is not None and any(parameter.requires_grad for parameter in module.parameters()):
         raise BrodmannError(
-            f"{type(module).__name__} cannot be converted: the network calls it under torch.no_grad(), and it would "
-            "learn all the same. Freeze its parameters by requires_grad_(False)."
+            f"{type(module).__name__} cannot be converted: the network calls it under torch.no_grad(), but after "
+            "conversion it would learn all the same. Freeze its parameters with requires_grad_(False)."
         )
     node.meta[WITHOUT_ERROR] = True

@@ -27,9 +27,9 @@ def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
     """Raises where a network returns something else for the same samples the second time."""
     if not alike(outputs, answers_of(model, sample), 1e-3):
         raise BrodmannError(
-            f"{type(model).__name__} cannot be converted: it answers the same samples otherwise the second time. What "
-            "it keeps from call to call, such as a state in an attribute, or draws at random, has to come with the "
-            "samples, or go."
+            f"{type(model).__name__} cannot be converted: it answers the same samples differently the second time. "
+            "Whatever it keeps from call to call, such as state in an attribute, or draws at random must come in with "
+            "the samples or be removed."
         )
 
 
@@ -61,8 +61,8 @@ def check_reached(computation: Computation, model: nn.Module, sample: Several) -
     for name, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None and computation.held[name].untyped_storage().data_ptr() not in known:
             raise BrodmannError(
-                f"{type(model).__name__} cannot be converted: it computes with '{name}', and does not where torch.fx "
-                "follows it, such as where it decides by `type(x)` or `match`. Decide by isinstance(x, Tensor)."
+                f"{type(model).__name__} cannot be converted: it computes with '{name}', but not when torch.fx traces "
+                "it, perhaps because it decides by `type(x)` or `match`. Decide by isinstance(x, Tensor) instead."
             )
 
 

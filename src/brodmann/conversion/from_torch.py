@@ -118,7 +118,7 @@ def from_torch(
     if areas > 1 and routing == "network" and not (single and sample.is_floating_point()):
         raise BrodmannError(
             f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
-            "choose routing='layer', where every layer looks at what comes to it, or areas=1."
+            "choose routing='layer', where every layer routes its own input, or areas=1."
         )
     computation = computed_by(model, sample, kind)
     check_untied(computation.steps)
@@ -141,7 +141,9 @@ def from_torch(
         storage=storage,
     )
     if len(returned) > 1 and parts.from_output:
-        raise BrodmannError(f"Direct feedback needs one output, and the model has {len(returned)}: choose another one.")
+        raise BrodmannError(
+            f"Direct feedback needs one output, but the model has {len(returned)}: choose another feedback path."
+        )
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
     body = parts.wrap(body_of(computation, parts))
@@ -151,7 +153,7 @@ def from_torch(
     check_steady(plain, sample, outputs)
     if not same_outputs(body, sample, outputs):
         raise BrodmannError(
-            "The converted network does not return what the model does: one of its layers treats samples in a way that "
-            "does not show, such as by hooks. Compose it by brodmann.Sequential."
+            "The converted network does not return what the model does: one of its layers changes samples in a way "
+            "that conversion cannot see, as hooks do. Compose it with brodmann.Sequential instead."
         )
     return body.to(device)

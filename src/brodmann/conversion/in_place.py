@@ -53,8 +53,8 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
         written = node.all_input_nodes[0]
         if WITHOUT_ERROR in node.meta and WITHOUT_ERROR not in written.meta and written not in numbers | whole:
             raise BrodmannError(
-                f"{name_of(node)} cannot be converted: it writes under torch.no_grad() into what errors go down "
-                "through. Write x + (f(x) - x).detach() instead."
+                f"{name_of(node)} cannot be converted: it writes under torch.no_grad() into a value that errors go "
+                "down through. Write x + (f(x) - x).detach() instead."
             )
         later = [user for user in written.users if order[user] > order[node] and reads_numbers(user, written)]
         if not node.users or (returns and later):
@@ -99,7 +99,10 @@ def writes(node: fx.Node, root: nn.Module) -> bool:
 
 
 def _overwrites(node: fx.Node) -> BrodmannError:
-    return BrodmannError(f"{name_of(node)} cannot be converted: it overwrites what others read. Leave in-place out.")
+    return BrodmannError(
+        f"{name_of(node)} cannot be converted: it overwrites a value that others read. Use a version that is "
+        "not in place."
+    )
 
 
 def _values(graph: fx.Graph, root: nn.Module, sample: Several) -> dict[fx.Node, Any]:

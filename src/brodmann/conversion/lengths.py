@@ -33,9 +33,9 @@ class OfShape(nn.Module):
         check_tensors(x=x)
         if x.shape[1:] != self.shape:
             raise BrodmannError(
-                f"This network was converted for samples of shape {self.shape}, and does otherwise for others, such as "
-                f"by repeating a step as often as a sequence is long; got {tuple(x.shape[1:])}: convert the model for "
-                "that shape."
+                f"This network was converted for samples of shape {self.shape}, and computes differently for other "
+                "shapes, for example by repeating a step once for each element of a sequence; got "
+                f"{tuple(x.shape[1:])}: convert the model for that shape."
             )
         return x
 

@@ -112,8 +112,9 @@ def is_complex(value: Any) -> bool:
 def not_followed(node: fx.Node) -> BrodmannError:
     """Returns the error for a function that would carry errors down through weights, and is no product with them."""
     return BrodmannError(
-        f"{name_of(node)} cannot be converted where it takes parameters, through which errors would go down: expected "
-        "a product of one value and one parameter, linear in both. Put them into an nn.Linear or a convolution."
+        f"{name_of(node)} cannot be converted here, since it takes parameters and errors would go down through it: "
+        "expected a product of one value and one parameter, linear in both. Put the parameters into an nn.Linear or a "
+        "convolution."
     )
 
 

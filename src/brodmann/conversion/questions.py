@@ -45,7 +45,7 @@ def _innermost(frames: traceback.StackSummary) -> str:
     return f"{own[-1].filename}, line {own[-1].lineno}: `{own[-1].line}`" if own else ""
 
 
-VIEWS = "writes into what other values are views of", "clone it before"
+VIEWS = "writes into a tensor that other values are views of", "clone it first"
 R = TypeVar("R")
 UFUNCS = {
     "add": operator.add,
@@ -151,7 +151,9 @@ class Answering(fx.Tracer):
         self._follow()
         walks = self._walks
         if node in walks.ragged or (node in walks.numbers and ask is not len):
-            raise self.refused("decides by numbers what to do", "write it without, as by torch.where")
+            raise self.refused(
+                "decides what to do by the values of the samples", "avoid that, for example with torch.where"
+            )
         # How many dimensions there are does not depend on how many samples, except for one, which is asked anyway.
         if walks.counts(node) if ask is not len else not isinstance(walks[node], torch.Size):
             self._follow(many=True)
@@ -159,8 +161,8 @@ class Answering(fx.Tracer):
         self.asks_whether_alone |= walks.differs_alone(node, ask)
         if any(other != answers[0] for other in answers):
             raise self.refused(
-                "decides by the number of samples what to do",
-                "write it without, as x.shape[0] in place of len(x), or a // b in place of int(a / b)",
+                "decides what to do by the number of samples",
+                "avoid that, for example with x.shape[0] in place of len(x), or a // b in place of int(a / b)",
             )
         return answers[0]
 
@@ -190,7 +192,7 @@ class Answering(fx.Tracer):
         name = type(self.root[0]).__name__  # type: ignore[index]
         return BrodmannError(
             f"{name} cannot be converted: it {what} ({_innermost(traceback.extract_stack())}). Instead, {instead}, or "
-            "compose its layers by brodmann.Sequential, Residual and Graph."
+            "compose its layers with brodmann.Sequential, Residual and Graph."
         )
 
     def _follow(self, *, many: bool = False) -> None:

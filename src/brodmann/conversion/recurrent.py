@@ -78,7 +78,7 @@ class RecurrentLayer(nn.Module):
         """
         super().__init__()
         if layer.proj_size:
-            raise BrodmannError(f"{layer} cannot be converted: leave proj_size out, and put an nn.Linear above it.")
+            raise BrodmannError(f"{layer} cannot be converted: leave proj_size out, and put an nn.Linear after it.")
         for name in ASKED:
             setattr(self, name, getattr(layer, name))
         levels = range(layer.num_layers)

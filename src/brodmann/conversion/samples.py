@@ -66,7 +66,7 @@ def _samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
         if not isinstance(first, nn.Linear):
             raise BrodmannError(
                 f"The model begins with {first}: name the shape of a sample, such as shape=(3, 32, 32), or give a few "
-                "samples where it takes whole numbers, such as tokens[:2]."
+                "samples if it takes whole numbers, such as tokens[:2]."
             )
         shape = (first.in_features,)
     draws = torch.Generator().manual_seed(0)
@@ -79,7 +79,9 @@ def _samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
         return _samples(shape, kind, draws)
     if isinstance(shape, Mapping) and not all(isinstance(name, str) for name in shape):
         names = ", ".join(map(str, shape))
-        raise BrodmannError(f"Expected samples by the names of the model's arguments, got {names}.")
+        raise BrodmannError(
+            f"Expected the keys of a dictionary of samples to be names of the model's arguments, got {names}."
+        )
     made = of_each(lambda part: _samples(part, kind, draws), shape)
     given = [part for part in parts_in(shape) if isinstance(part, Tensor)]
     return rows_of(made, slice(sample_count(given) if given else PROBES))
@@ -114,7 +116,7 @@ def _check_arguments(model: nn.Module, sample: Several) -> None:
         called_with(asked.bind, sample)
     except TypeError as error:
         raise BrodmannError(
-            f"{type(model).__name__}.forward({', '.join(map(str, asked.parameters.values()))}) does not take what "
-            f"comes, {error}: give a tuple of shapes or of samples, for its arguments in their order, or a dictionary "
-            "of samples by their names."
+            f"{type(model).__name__}.forward({', '.join(map(str, asked.parameters.values()))}) does not accept these "
+            f"samples, {error}: give a tuple of shapes or samples in the order of its arguments, or a dictionary of "
+            "samples with the arguments' names as keys."
         ) from None

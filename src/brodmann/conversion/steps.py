@@ -112,7 +112,9 @@ class _Walk(fx.Interpreter):
                 self.names[node] = step.name
                 steps.append(step)
         if not parts_in(output.args[0]):
-            raise BrodmannError("Expected a network that returns a tensor of real numbers, or several, got none.")
+            raise BrodmannError(
+                "Expected a network that returns one or more tensors of real numbers, got one that returns none."
+            )
         outputs = of_each(self._output, output.args[0])
         needed = {source for step in steps for source in step.sources}.union(parts_in(outputs))
         # Others became weights of products, or buffers of functions.
@@ -125,7 +127,8 @@ class _Walk(fx.Interpreter):
             kind = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise BrodmannError(
                 "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary of such tensors, "
-                f"each of them named, as in `a, b = x.chunk(2)`; got {'what came to it' if name else kind} among them."
+                f"each of them with a name, as in `a, b = x.chunk(2)`; got {'one of its inputs' if name else kind} "
+                "among them."
             )
         shape = tuple(self.env[node].shape)
         if len(shape) < 2 or shape[0] != self.count:
@@ -152,12 +155,12 @@ class _Walk(fx.Interpreter):
             shapes = [tuple(part.shape[1:]) for part in parts_in(self.sample)]
             hint = f"check shape={shapes[0] if len(shapes) == 1 else tuple(shapes)}"
             if node.target is functional.embedding:
-                hint = "give a few samples as they are, whole numbers, instead of a shape"
+                hint = "give a few samples of whole numbers instead of a shape"
             raise BrodmannError(
-                f"{called} does not take what comes to it, {came} a sample: {hint}. ({one_line(error)})"
+                f"{called} does not accept its input, {came} for each sample: {hint}. ({one_line(error)})"
             ) from None
         if before != [tensor._version for tensor in tensors]:
-            raise BrodmannError(f"{called} cannot be converted: it overwrites what comes to it.")
+            raise BrodmannError(f"{called} cannot be converted: it overwrites its input.")
         return result
 
     def _check_one_way_down(self, node: fx.Node) -> None:
@@ -165,8 +168,8 @@ class _Walk(fx.Interpreter):
         result = self.env[node]
         if isinstance(result, tuple | list) and sum(map(is_real, result)) > 1 and len(node.users) > 1:
             raise BrodmannError(
-                f"{name_of(node)} cannot be converted: it returns several tensors, whose errors go down together. "
-                "Let it return one, such as all of them by torch.cat."
+                f"{name_of(node)} cannot be converted: it returns several tensors, whose errors go down together. Let "
+                "it return one, for example all of them joined by torch.cat."
             )
 
     def _step(self, node: fx.Node) -> Step | None:
@@ -192,7 +195,7 @@ class _Walk(fx.Interpreter):
         if not isinstance(self.env[node], Tensor):
             raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
         if len(given) != 1 or given[0] not in self.names:
-            raise BrodmannError(f"{said(module)} cannot be converted: expected it to take one tensor alone.")
+            raise BrodmannError(f"{said(module)} cannot be converted: expected it to take just one tensor.")
         applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
         step = self._of(node, applied, node.all_input_nodes)
         if self._is_turned(node, module):
@@ -245,17 +248,19 @@ class _Walk(fx.Interpreter):
         lie_by_samples = self.rows.lie_by_samples(read, self.env[read])
         if each == 1 and not more and not lie_by_samples:
             raise BrodmannError(
-                f"{said(module)} cannot be converted: what comes to it is another when a sample comes alone. The "
-                "network draws random numbers at inference, such as by F.dropout without training=self.training, mixes "
-                "the samples of a batch, or lays them in another dimension than the first."
+                f"{said(module)} cannot be converted: its input for a sample changes when the sample comes alone. The "
+                "network draws random numbers at inference, as F.dropout does without training=self.training, mixes "
+                "the samples of a batch, or keeps them in a dimension other than the first."
             )
         if more or not each or not lie_by_samples:
             raise BrodmannError(
-                f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} "
-                "samples, is not one of samples, or of equally many rows of each, one sample after the other."
+                f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} samples, does "
+                "not hold one row for each sample, or equally many rows for each, one sample after the other."
             )
         if each > 1 and isinstance(module, _ConvNd):
-            raise BrodmannError(f"{said(module)} cannot be converted: it does not take one image or sequence a sample.")
+            raise BrodmannError(
+                f"{said(module)} cannot be converted: it does not take one image or sequence per sample."
+            )
         return each
 
     def _is_turned(self, node: fx.Node, module: nn.Module) -> bool:
@@ -274,7 +279,7 @@ class _Walk(fx.Interpreter):
         inside = [one for one in function.graph.nodes if one.op in ("call_function", "call_method")]
         if any(one.target in DROPOUTS for one in inside):
             raise BrodmannError(
-                f"{name_of(node)} cannot be converted where it takes parameters behind a dropout, which would be lost."
+                f"{name_of(node)} cannot be converted here: it takes parameters through a dropout, which would be lost."
             )
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
         given = [self.env[one] for one in read]
@@ -289,8 +294,8 @@ class _Walk(fx.Interpreter):
             raise not_followed(node)
         if weight.requires_grad and not leads_to(function, given, order[1]):
             raise BrodmannError(
-                f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, by detach() "
-                "or torch.no_grad(), and would learn all the same. Make the parameter a buffer."
+                f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, because of "
+                "detach() or torch.no_grad(), but that would learn all the same. Make the parameter a buffer."
             )
         if self.uses[id(weight)] > 1:
             if others:
@@ -311,8 +316,8 @@ class _Walk(fx.Interpreter):
             return None
         if result.requires_grad and not isinstance(result, nn.Parameter):
             raise BrodmannError(
-                "A parameter is computed with where torch.fx does not see it, and would never learn: read it in "
-                "`forward`, by its name, as in self.scale."
+                "The network computes with a parameter where torch.fx cannot see it, so that it would never learn: "
+                "read it in `forward` by its name, as in self.scale."
             )
         for other, name in self.names.items():
             if other.op == "get_attr" and self.env[other] is result:

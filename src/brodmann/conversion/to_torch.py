@@ -72,8 +72,8 @@ def to_torch(
         _write(taking, computation, places, learned)
     if not same_outputs(deepcopy(body).to("cpu"), sample, answers_of(plain, sample)):
         raise BrodmannError(
-            "What the network has learned does not make the model return the same: give the model that its body was "
-            "made of, and the shape that from_torch was told."
+            "With what the network has learned, the model does not return the same: give the model that its body was "
+            "converted from, and the shape that from_torch was given."
         )
     return copy
 
@@ -84,8 +84,8 @@ def _numbers(body: Layer) -> Iterator[Tensor]:
         if isinstance(part, AreaLinear):
             if part.budget > 1:
                 raise BrodmannError(
-                    f"A layer of {part.budget} areas is one map for each of them, and the model has one for all: only "
-                    "networks of from_torch(..., areas=1) go back."
+                    f"A layer of {part.budget} areas has a map for each of them, but the model has one for all: only "
+                    "networks of from_torch(..., areas=1) can be converted back."
                 )
             linear = part.as_linear()
             yield linear.weight
@@ -134,8 +134,8 @@ def _places(computation: Computation, learned: list[Tensor]) -> list[Tensor]:
     own = torch.cat([where.flatten() for where in places if where.ndim]).sort().values
     if int(own[0]) < 0 or bool((own[1:] == own[:-1]).any()):
         raise BrodmannError(
-            "The model cannot get back what its body has learned: it computes with numbers that are none of its "
-            "parameters and buffers, or with some of them twice."
+            "The model cannot take over what its body has learned: it computes with numbers that are neither "
+            "parameters nor buffers of its own, or with some of them twice."
         )
     for ours, theirs in zip_longest(learned, places):
         if ours is None or theirs is None or ours.shape != theirs.shape:

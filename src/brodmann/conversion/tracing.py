@@ -103,8 +103,8 @@ def traced(root: Root, sample: Several) -> fx.GraphModule:
         if left := modules_that_differ(graph, training):
             kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left)
             warnings.warn(
-                f"What {', '.join(kinds)} does only in training mode is left out. To keep what is drawn there, put it "
-                "into a module of its own that holds no parameters.",
+                f"What {', '.join(kinds)} does only in training mode is left out. To keep random draws made there, "
+                "put them into a separate module that holds no parameters.",
                 stacklevel=6,
             )
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
@@ -251,12 +251,15 @@ def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.G
     if isinstance(failure, BrodmannError):
         raise failure
     told = one_line(failure)
-    instead = "Compose its layers by brodmann.Sequential, Residual and Graph."
+    instead = "Compose its layers with brodmann.Sequential, Residual and Graph."
     if "'indices'" in told:
-        instead = "It looks numbers up: give a few samples of whole numbers, such as tokens[:2], in place of a shape."
+        instead = (
+            "It uses its input as indices: give a few samples of whole numbers, such as tokens[:2], in place of a "
+            "shape."
+        )
     raise BrodmannError(
-        f"{type(root[0]).__name__} cannot be converted: its forward does not let itself be followed by torch.fx "
-        f"({told}; {place_of(failure)}). {instead}"
+        f"{type(root[0]).__name__} cannot be converted: torch.fx cannot trace its forward ({told}; "
+        f"{place_of(failure)}). {instead}"
     )
 
 
@@ -272,9 +275,9 @@ def _check_alone(root: Root, sample: Several, graph: fx.Graph, several: _Answers
         same = False
     if not same:
         raise BrodmannError(
-            f"{type(root[0]).__name__} cannot be converted: it does something else with a sample that comes alone than "
-            "with several, as by `if len(x) > 1`. It may only spread what is the same for all samples, by expand or "
-            "repeat."
+            f"{type(root[0]).__name__} cannot be converted: it treats a sample that comes alone differently than "
+            "several, as with `if len(x) > 1`. All it may do differently is to spread what is the same for all "
+            "samples, by expand or repeat."
         )
 
 

@@ -93,8 +93,8 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
     only_there = any(name in drawing for name in modules[1] - modules[0])
     if len(here) != len(there) or only_there:
         raise BrodmannError(
-            f"{network} cannot be converted: in training mode it calls others for dropout and its like, which would be "
-            "lost: write F.dropout(x, p, training=self.training), or nn.Dropout, not below an `if`."
+            f"{network} cannot be converted: in training mode it calls other functions for dropout and the like, which "
+            "would be lost: use F.dropout(x, p, training=self.training) or nn.Dropout, and not under an `if`."
         )
     for node, other in zip(here, there, strict=True):
         if node.target in DROPOUTS:

@@ -52,7 +52,9 @@ class Embedding(nn.Module):
         if embedding.scale_grad_by_freq:
             raise BrodmannError(f"{embedding} cannot be converted: leave scale_grad_by_freq out.")
         if embedding.max_norm is not None:
-            raise BrodmannError(f"{embedding} cannot be converted: it changes its weights by itself, for its max_norm.")
+            raise BrodmannError(
+                f"{embedding} cannot be converted: its max_norm changes its weights at every call. Leave max_norm out."
+            )
         self.weight, self.padding = embedding.weight, embedding.padding_idx
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class EmbeddingBag(Embedding):
     def forward(self, input: Tensor, offsets: None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """Takes whole numbers (samples, bag), and perhaps a factor for each; returns (samples, size)."""
         if offsets is not None:
-            raise BrodmannError("nn.EmbeddingBag cannot be converted with offsets: let bags come as (samples, bag).")
+            raise BrodmannError("nn.EmbeddingBag cannot be converted with offsets: pass bags as (samples, bag).")
         rows = super().forward(input)
         if per_sample_weights is not None:
             rows = rows * per_sample_weights.unsqueeze(-1)

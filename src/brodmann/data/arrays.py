@@ -142,8 +142,8 @@ def class_targets(name: str, y_train: Array, y_test: Array) -> tuple[tuple[Tenso
     strange = np.setdiff1d(test, known)
     if len(strange):
         raise BrodmannError(
-            f"Data set '{name}': y_test holds {len(strange)} classes that y_train lacks, such as '{strange[0]}'. "
-            "Split anew with every class in training, or store float targets for regression."
+            f"Data set '{name}': y_test holds {len(strange)} classes that y_train lacks, such as '{strange[0]}'. Split "
+            "again so that training has every class, or store float targets for regression."
         )
     indices = tuple(torch.from_numpy(np.searchsorted(known, part).astype(np.int64)) for part in (train, test))
     return (indices[0], indices[1]), tuple(str(label) for label in known)

@@ -78,7 +78,7 @@ def load(
     if name.lower().endswith(".csv"):
         return load_csv(_file(name, data_dir), name, target, task)
     if target is not None or task is not None:
-        raise BrodmannError(f"A target and a task are named for tables in .csv files alone, '{name}' is none.")
+        raise BrodmannError(f"A target and a task apply only to tables in .csv files, and '{name}' is not one.")
     if name == BUNDLED:
         return _load_digits()
     if name.lower().endswith(".npz"):
@@ -122,7 +122,7 @@ def fetch(name: str, data_dir: str | Path | None = None) -> Path:
         return table_place(name, directory)
     own = _own_file(name, directory)
     if own is not None:
-        raise BrodmannError(f"Nothing to fetch for '{name}': {own} is there and comes first. Use it as it is.")
+        raise BrodmannError(f"Nothing to fetch for '{name}': {own} is there and takes precedence. Use it as it is.")
     if name not in IMAGE_SETS:
         raise _unknown(name, directory)
     if not images_present(name, directory):
@@ -192,7 +192,7 @@ def _own_file(name: str, directory: Path) -> Path | None:
 def _unknown(name: str, directory: Path) -> BrodmannError:
     if Path(name).suffix and Path(name).is_file():
         table = "Save it as a .csv table, values separated by commas. " if Path(name).suffix in TEXT else ""
-        return BrodmannError(f"{name} is no data set: {table}{put_there(Path(name).with_suffix('.npz'))}")
+        return BrodmannError(f"{name} is not a data set: {table}{put_there(Path(name).with_suffix('.npz'))}")
     known = unknown_name("data set", name, {BUNDLED, *IMAGE_SETS, *_own_files(directory)})
     nowhere = "" if directory.is_dir() else f" The folder of the data, {directory}, does not exist."
     return BrodmannError(f"{known} Or name a table as {PREFIX}NAME, or an .npz or .csv file by its path.{nowhere}")

@@ -71,14 +71,15 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     unnamed = names and names[0] in NAMES_OF_AN_INDEX and len(lines) > 1
     if unnamed and _is_index([cells[0].strip() for _, cells in lines]):
         raise BrodmannError(
-            f"The first column of {path} has no name of its own and numbers the lines, as an index does, which would "
-            "be learned from: leave it out (pandas: to_csv(..., index=False)), or give it a name."
+            f"The first column of {path} has no name and numbers the lines, as an index does, and the network would "
+            "learn from it: leave it out (pandas: to_csv(..., index=False)), or give it a name."
         )
     width = len(lines[0][1])
     if width < 2 or len(lines) < 5:
         raise BrodmannError(
             f"{path} must hold at least five examples of two columns, the last of them the target, separated by "
-            f"commas, got {len(lines)} of {width}. Add what is missing, or: {put_there(path.with_suffix('.npz'))}"
+            f"commas, got {len(lines)} examples of {width} columns. Add what is missing, or: "
+            f"{put_there(path.with_suffix('.npz'))}"
         )
     if target is None:
         learned, where = width - 1, f"the last column of {path}"
@@ -117,7 +118,9 @@ def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...
         ) from error
     for separator, said in ((";", "a ';'"), ("\t", "a tab")):
         if lines and all(any(separator in cell for cell in cells) for _, cells in lines):
-            raise BrodmannError(f"{path} has {said} in every line: separate values by commas, and decimals by points.")
+            raise BrodmannError(
+                f"{path} has {said} in every line: separate values with commas, and write decimals with points."
+            )
     names = None
     first, second = ([*(cells for _, cells in lines[:2]), [], []])[:2]
     years = _are_years(first) and not any(map(_is_year, second))
@@ -126,8 +129,8 @@ def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...
         lines = lines[1:]
         if lines and len(lines[0][1]) != len(names):
             raise BrodmannError(
-                f"The header of {path} has {len(names)} names, and line {lines[0][0]} {len(lines[0][1])} values: name "
-                "every column, or none."
+                f"The header of {path} has {len(names)} names, but line {lines[0][0]} has {len(lines[0][1])} values: "
+                "name every column, or none."
             )
     if not lines:
         raise BrodmannError(f"{path} must hold at least one example; it is empty. Add a row.")
@@ -183,7 +186,7 @@ def _no_number(line: Line, path: Path, place: int) -> BrodmannError:
     came = f"'{cell}'" if len(cell) <= 40 else f"'{cell[:37]}...'"
     if not cell.strip():
         came = "nothing: fill gaps first"
-    header = " A header holds no number, and no name twice." if number == 1 else ""
+    header = " A header must not hold a number, or a name twice." if number == 1 else ""
     return BrodmannError(
         f"{path} line {number} column {place + 1} must be a {kind}, got {came}. Write numbers only, separated by "
         f"commas.{header}"
@@ -194,8 +197,8 @@ def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:
     """Returns the place of the target's column."""
     if names is None:
         raise BrodmannError(
-            f"{path} names no columns, so none of them is '{target}': give it a header, or leave the target out, which "
-            "is the last column then."
+            f"{path} has no header, so no column is named '{target}': give it a header, or leave the target out to use "
+            "the last column."
         )
     if target not in names:
         raise unknown_name("column", target, names)

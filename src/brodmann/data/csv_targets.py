@@ -33,8 +33,8 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
     for line, cell in lines:
         if cell.lower() in MISSING:
             raise BrodmannError(
-                f"No target in line {line} of {where}, got '{cell}'. Leave examples without a target out; a class "
-                "needs another name."
+                f"No target in line {line} of {where}, got '{cell}'. Leave out examples without a target; if this is "
+                "the name of a class, rename the class."
             )
     words = [(line, cell) for line, cell in lines if not is_number(cell)]
     if words and task == "regression":
@@ -43,15 +43,15 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
     if words and len(words) < len(cells) and task is None:
         line, cell = words[0]
         raise BrodmannError(
-            f"The targets in {where} are numbers, but for '{cell}' in line {line}: write all of them as numbers or all "
-            "as words, or name the task."
+            f"The targets in {where} are numbers, except for '{cell}' in line {line}: write all of them as numbers or "
+            "all as words, or name the task."
         )
     whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
     few = 2 * len(set(cells)) <= len(cells)
     if task is None and not words and not whole and few and all(float(cell).is_integer() for cell in cells):
         raise BrodmannError(
             f"The targets in {where} are whole numbers written with a point, such as {cells[0]}, and may be classes or "
-            "real: name the task, classification or regression."
+            "real numbers: name the task, classification or regression."
         )
     if task == "regression" or (task is None and not words and not whole):
         values = np.array([float(cell) for cell in cells])
@@ -62,7 +62,7 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
     distinct = len(set(cells))
     if task == "classification" and 2 * distinct > len(cells):
         raise BrodmannError(
-            f"The targets in {where} are to be classes, and there are {distinct} of them in {len(cells)} examples: too "
+            f"The targets in {where} are to be classes, but there are {distinct} of them in {len(cells)} examples: too "
             "few of each to learn from."
         )
     if task is None and distinct > 20 and 4 * distinct > len(cells):
@@ -73,8 +73,8 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
         )
     if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and len(set(cells)) > 2:
         raise BrodmannError(
-            f"Line 1 is no header, since it holds numbers, and its '{cells[0]}' is found nowhere else in {where}: "
-            "write names that are no numbers, or leave that line out."
+            f"Line 1 is not taken as a header, since it holds numbers, but its '{cells[0]}' occurs nowhere else in "
+            f"{where}: use names that are not numbers, or leave that line out."
         )
     # 0123 is a code, and another one than 123; int64 surely holds 18 digits.
     if not whole or any(len(cell) > 18 or re.fullmatch(r"[+-]?0\d+", cell) for cell in cells):

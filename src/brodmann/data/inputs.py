@@ -81,7 +81,7 @@ def _numbers(samples: ArrayLike) -> Array:
         try:
             return array.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise BrodmannError(f"Expected samples that are numbers alone: {error}.") from None
+            raise BrodmannError(f"Expected samples that hold only numbers: {error}.") from None
     return array
 
 
@@ -150,11 +150,11 @@ def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where:
     for column in columns:
         if column not in names:
             raise BrodmannError(
-                f"{where} has no column '{column}', which the training data has, among {', '.join(names)}: add it, or "
-                "leave the names out where all columns stand in the order of training."
+                f"{where} has no column '{column}', which the training data has, only {', '.join(names)}: add it, or "
+                "leave the names out if all columns are in the order of the training data."
             )
         if names.count(column) > 1:
-            raise BrodmannError(f"{where} has the column '{column}' {names.count(column)} times: leave the others out.")
+            raise BrodmannError(f"{where} has the column '{column}' {names.count(column)} times: keep only one.")
     return [names.index(column) for column in columns]
 
 
@@ -167,7 +167,7 @@ def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array
         places = range(width)
         if width == features + 1:
             raise BrodmannError(
-                f"{path} has {width} columns where {features} were learned from: leave the targets out."
+                f"{path} has {width} columns, but the network learned from {features}: leave the targets out."
             )
     return numbers(lines, path, width, places)
 

@@ -68,7 +68,7 @@ def open_archive(path: Path) -> np.lib.npyio.NpzFile:
 
 def why_unreadable(error: Exception) -> str:
     """Says why NumPy cannot read a file: it takes every file that is none of its own for pickled objects."""
-    return "it holds objects, or is no file of NumPy's" if "pickle" in str(error) else first_line(error)
+    return "it holds objects, or is not a NumPy file" if "pickle" in str(error) else first_line(error)
 
 
 def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[Any]:
@@ -83,5 +83,5 @@ def read_array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray[A
             ) from error
         raise BrodmannError(f"{key} in {path} cannot be read ({first_line(error)}). Save the file again.") from error
     if not isinstance(array, np.ndarray):
-        raise BrodmannError(f"{key} in {path} is no array. Save the file with numpy.savez.")
+        raise BrodmannError(f"{key} in {path} is not an array. Save the file with numpy.savez.")
     return array

@@ -96,8 +96,8 @@ class Preprocessing:
             place.copy_((_wide(block, self.grey) - mean) / scale)
         if bad := rows_not_finite(result):
             raise BrodmannError(
-                f"Inputs lie too far from those of the training part for float32, those of sample {bad[0]}, counted "
-                "from 0, for one. Look for a mistake in them."
+                "Inputs are too far from those of the training part for float32, for example those of sample "
+                f"{bad[0]}, counted from 0. Look for a mistake in them."
             )
         return result.reshape(len(x), *self.output_shape)
 
@@ -122,7 +122,7 @@ class Preprocessing:
         if not isinstance(parts, Mapping) or set(parts) != known:
             came = sorted(map(str, parts)) if isinstance(parts, Mapping) else parts
             raise BrodmannError(
-                f"A stored preprocessing has the parts {sorted(known)}, got {came}. Save the run again."
+                f"A stored preprocessing must have the parts {sorted(known)}, got {came}. Save the run again."
             )
         try:
             mean, scale = (tuple(float(value) for value in parts[key]) for key in ("mean", "scale"))

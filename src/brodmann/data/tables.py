@@ -29,7 +29,7 @@ class _DownloadRefusedError(Exception):
 
 class _NoNetwork(urllib.request.OpenerDirector):
     def open(self, fullurl: Any, data: Any = None, timeout: Any = None) -> NoReturn:
-        raise _DownloadRefusedError("a file of it is not in the cache")
+        raise _DownloadRefusedError("one of its files is not in the cache")
 
 
 def table_place(name: str, directory: Path) -> Path:
@@ -112,8 +112,8 @@ def _key(name: str) -> str:
     # The key becomes a part of a path and of an address.
     if not re.fullmatch(r"[\w.()+-]*\w[\w.()+-]*", key):
         raise BrodmannError(
-            f"A table is openml:NAME or openml:ID, such as openml:iris or openml:61, got '{name}'. "
-            "Use the number for a name with other signs."
+            f"Expected a table as openml:NAME or openml:ID, such as openml:iris or openml:61, got '{name}'. Use the "
+            "number if the name has other characters."
         )
     return key
 

@@ -57,8 +57,8 @@ class TargetScale:
             mean, scale = (), ()
         if not mean or len(mean) != len(scale) or not all(map(math.isfinite, (*mean, *scale))) or min(scale) <= 0:
             raise BrodmannError(
-                f"Stored scales of targets have a finite mean and a scale above 0 for each of them, got {record!r}: "
-                "the file is damaged. Train again."
+                "Stored scales of targets must have a finite mean and a scale above 0 for each target, got "
+                f"{record!r}: the file is damaged. Train again."
             )
         return TargetScale(mean, scale)
 
