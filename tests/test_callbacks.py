@@ -119,12 +119,12 @@ def test_alignment_leaves_out_layers_beside_the_path_and_what_autograd_cannot_fo
     network = Network(Sequential(Greedy(), AreaLinear(5, 3, areas=1)))
     assert list(rows_of(network, AlignmentRecord(X, Y))[-1]["alignment"]) == ["layers.0.map", "layers.1"]
     network = Network(Sequential(AreaLinear(5, 3, areas=1), Unfollowed(nn.Tanh())))
-    with pytest.warns(UserWarning, match="The alignment of this network is not recorded") as found:
+    with pytest.warns(UserWarning, match="The alignment of this network cannot be recorded") as found:
         assert "alignment" not in rows_of(network, AlignmentRecord(X, Y))[-1]
     assert len(found) == 1
     network = Network(Sequential(AreaLinear(5, 3, areas=1), Local(nn.Identity())))
     network.body.layers[1].lock = threading.Lock()  # which cannot be copied
-    with pytest.warns(UserWarning, match="is not recorded: cannot pickle"):
+    with pytest.warns(UserWarning, match="cannot be recorded: cannot pickle"):
         rows_of(network, AlignmentRecord(X, Y))
 
 

@@ -93,7 +93,7 @@ def test_patches_and_a_map_are_a_convolution_and_errors_go_down_its_transpose(
 def test_a_window_prints_and_names_what_it_is() -> None:
     assert str(Patches((1, 3), stride=2, padding=(0, 1))) == "Patches((1, 3), stride=2, padding=(0, 1))"
     assert str(Patches(3, dilation=2)) == "Patches(3, stride=1, padding=0, dilation=2)"
-    with pytest.raises(BrodmannError, match=r"at least 3 x 5 pixels, their padding of \(0, 1\) included, got"):
+    with pytest.raises(BrodmannError, match=r"at least 3 x 5 pixels, including their padding of \(0, 1\), got"):
         Patches((3, 3), padding=(0, 1), dilation=(1, 2))(torch.zeros(1, 2, 5, 1))
     with pytest.raises(BrodmannError, match="Expected stride to be a whole number of at least 1, got 0"):
         Patches(3, stride=(1, 0))
@@ -183,7 +183,10 @@ def test_the_command_line_trains_convolutions_beside_their_twin(
     assert (Path(patchwise) / "figures" / "classes.png").is_file()
     for wrong, message in (
         (["--resume", out, "--channels", "4"], "there --channels is (4, 6): leave (4,) out"),
-        (["digits", "--channels", "4", "--residual"], "--residual does not go with --channels: leave one of them out."),
+        (
+            ["digits", "--channels", "4", "--residual"],
+            "--residual cannot be combined with --channels: leave one of them out.",
+        ),
         ([str(write_blobs(tmp_path / "blobs.npz", 40, 9, 4)), "--channels", "4"], "has the shape (9,): leave it out."),
     ):
         with pytest.raises(SystemExit, match="2"):
@@ -336,7 +339,9 @@ def test_what_describes_networks_describes_convolutional_ones() -> None:
     assert [sum(line.counts) for line in area_usage(network, x)] == [20]
     for routing in ("network", "layer"):
         network = Network(convnet((1, 4, 4), 3, channels=(4,), areas=4, routing=routing))
-        with pytest.raises(BrodmannError, match="known of layers with one row per sample, not of convolutions"):
+        with pytest.raises(
+            BrodmannError, match="can be measured only for layers with one row per sample, not for convolutions"
+        ):
             class_conflict(network, x, y)
 
 
@@ -376,7 +381,7 @@ def test_samples_of_another_size_are_refused(areas: int) -> None:
         network.learn(torch.randn(3, 1, 4, 5), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(BrodmannError, match="Expected x to be a tensor, got ndarray"):
         network(torch.randn(3, 16).numpy())
-    with pytest.raises(BrodmannError, match=r"of at least 3 x 3 pixels, their padding of 0 included, got \(2, 8, 8\)"):
+    with pytest.raises(BrodmannError, match=r"of at least 3 x 3 pixels, including their padding of 0, got \(2, 8, 8\)"):
         Patches(3)(torch.randn(2, 8, 8))
 
 

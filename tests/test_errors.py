@@ -82,14 +82,15 @@ OTHER_NUMBERS = (
     "the network with .to(...)."
 )
 WITH_BATCH_NORM = (
-    "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: use "
+    "Local takes operations that treat each sample by itself, but a batch norm mixes the samples of a batch: use "
     "brodmann.BatchNorm(features), a layer of its own, or brodmann.RMSNorm()."
 )
 NO_NETWORK = "Expected a Network, got Routed: put the body into one."
 NO_CLASSES = "Expected targets of shape (3,), torch.int64, from 0 to 1, got "
 WITHOUT_FEEDBACK = (
-    "Layer {} sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let a layer of "
-    "your own return the error from `learn`. One whose parameters stay as they are says so: learns = False."
+    "Layer {} sends no error down, but layers below it learn: give an AreaLinear a feedback path, and let a layer of "
+    "your own return the error from `learn`. A layer of your own whose parameters never change should set learns = "
+    "False."
 )
 NO_ROUTER = "This AreaLinear has no router of its own: put it into a Routed, or give it one."
 CASES: list[tuple[Callable[[], object], str]] = [
@@ -196,7 +197,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: AreaLinear(4, 2, shared="on"), "Expected shared to be one of learned, frozen, off, got 'on'."),
     (
         lambda: AreaLinear(4, 2, storage=torch.float16),
-        "Expected a storage of None or torch.bfloat16, got torch.float16.",
+        "Expected storage to be None or torch.bfloat16, got torch.float16.",
     ),
     (
         lambda: mlp(4, 2, storage="float16"),
@@ -204,29 +205,30 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: RunOptions(storage="bfloat16", dtype="float64").check(),
-        "A storage of its own goes with dtype float32: leave one of them out.",
+        "A separate storage works only with dtype float32: leave one of them out.",
     ),
     (
         lambda: RunOptions(rule="backprop", gated=True).check(),
-        "--gated does not go with the baseline 'backprop', which has no areas: leave one of them out.",
+        "--gated cannot be combined with the baseline 'backprop', which has no areas: leave one of them out.",
     ),
     (
         lambda: RunOptions(rule="last-layer", lr_areas=0.5).check(),
-        "--lr-areas does not go with the baseline 'last-layer', which has no areas: leave one of them out.",
+        "--lr-areas cannot be combined with the baseline 'last-layer', which has no areas: leave one of them out.",
     ),
     (
         lambda: RunOptions(rule="backprop", learn_projection=False).check(),
-        "--no-learn-projection does not go with the baseline 'backprop', which has no areas: leave one of them out.",
+        "--no-learn-projection cannot be combined with the baseline 'backprop', which has no areas: leave one of them "
+        "out.",
     ),
     (
         lambda: RunOptions(channels=(4,), width=64).check(),
-        "--width does not go with --channels: leave one of them out.",
+        "--width cannot be combined with --channels: leave one of them out.",
     ),
     (lambda: AreaLinear(4, 2, pooling=-1.0), "Expected pooling to be a number of at least 0, got -1.0."),
     (lambda: AreaLinear(4, 2, start_scale=-1.0), "Expected start_scale to be a number of at least 0, got -1.0."),
     (
         lambda: KolenPollack(Shape(4, 2, 1, True, None, SGD()), start="same"),
-        "Expected a start of 'independent', 'mirrored' or 'equal', got 'same'.",
+        "Expected start to be 'independent', 'mirrored' or 'equal', got 'same'.",
     ),
     (lambda: AreaLinear(4, 2)(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
     (lambda: AreaLinear(4, 2).trace(torch.zeros(5), Context()), "Expected an input of shape (..., 4), got (5,)."),
@@ -246,25 +248,26 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: AreaLinear(4, 2, router=None).trace(torch.zeros(3, 4), Context()), NO_ROUTER),
     (
         lambda: AreaLinear(4, 2, router=None).split(0),
-        "This layer has no router of its own: split or merge on the Routed that holds it.",
+        "This layer has no router of its own: call split or merge on the Routed that holds it.",
     ),
     (
         lambda: AreaLinear(4, 2, router=None).merge(0, 1),
-        "This layer has no router of its own: split or merge on the Routed that holds it.",
+        "This layer has no router of its own: call split or merge on the Routed that holds it.",
     ),
     (
         route_of_other_rows,
-        "The shared route has 5 rows, this layer got 3: keep rows apart inside a Routed, or give the layer (samples, "
-        "..., in).",
+        "The shared route has 5 rows, but this layer got 3: keep the number of rows inside a Routed, or give the "
+        "layer an input of shape (samples, ..., in).",
     ),
     (
         lambda: learn_with_output_error(0),
-        "Direct feedback needs the error of one output: train through Network.learn, or set it in the context.",
+        "Direct feedback needs the error of one output: train through Network.learn, or set output_error in the "
+        "Context.",
     ),
     (
         lambda: learn_with_output_error(2),
-        "Direct feedback was built for a layer of 1 rows for each output, got 3 rows and 2 output errors: build it by "
-        "partial(Direct, outputs=2, rows=...).",
+        "Direct feedback was built for a layer of 1 rows for each output, got 3 rows and 2 output errors: build it "
+        "with partial(Direct, outputs=2, rows=...).",
     ),
     (
         lambda: Local(nn.LayerNorm(4)),
@@ -277,7 +280,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Local(nn.Sequential(nn.LeakyReLU(inplace=True))),
-        "Local takes operations that leave their input alone, and Sequential overwrites it: leave inplace=True out.",
+        "Local takes operations that leave their input unchanged, but Sequential overwrites it: leave inplace=True "
+        "out.",
     ),
     (
         lambda: Router(4, 2, cells=4, learned=False, novelty=0.5),
@@ -295,12 +299,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Product(torch.mul, torch.ones(3, 2), storage=torch.int8),
-        "Expected a storage of None or torch.bfloat16, got torch.int8.",
+        "Expected storage to be None or torch.bfloat16, got torch.int8.",
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), nn.ReLU()),  # type: ignore[arg-type]
         "Layer 1 of Sequential is a ReLU, which cannot learn: wrap parameter-free operations in Local, use "
-        "AreaLinear for linear maps, or convert a whole network by from_torch.",
+        "AreaLinear for linear maps, or convert a whole network with from_torch.",
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), AreaLinear(4, 2, feedback=None)),
@@ -312,12 +316,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Residual(AreaLinear(4, 2)).trace(torch.zeros(3, 4), Context()),
-        "Expected a residual body to return the shape of its shortcut, (3, 4), got (3, 2): make one fit the other, by "
-        "a shortcut where there is none.",
+        "Expected a residual body to return the shape of its shortcut, (3, 4), got (3, 2): make one fit the other, "
+        "with a shortcut layer if there is none.",
     ),
     (
         lambda: Routed(Router(4, 3), AreaLinear(4, 2, areas=2, router=None)),
-        "The router has 3 areas, a layer of its body 2: make them equal.",
+        "The router has 3 areas, but a layer of its body has 2: make them equal.",
     ),
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)),
@@ -329,17 +333,19 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: learn_from(torch.zeros(3)),
         NO_CLASSES
-        + "torch.float32: convert class numbers with .long(), give probabilities nn.CrossEntropyLoss(), and real "
-        "targets a MeanSquaredError.",
+        + (
+            "torch.float32: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, and "
+            "MeanSquaredError for real targets."
+        ),
     ),
     (lambda: learn_from(torch.tensor([0, 1, 5]), SumOfSquares()), NO_CLASSES + "0 to 5."),
     (
         lambda: learn_from(torch.zeros(3), SumOfSquares()),
-        "Expected targets of shape (3, 2), as the output, got (3,).",
+        "Expected targets of shape (3, 2), like the output, got (3,).",
     ),
     (
         lambda: learn_from(torch.zeros(3, 1), MeanSquaredError()),
-        "Expected targets of shape (3, 2), as the output, got (3, 1).",
+        "Expected targets of shape (3, 2), like the output, got (3, 1).",
     ),
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.long), torch.ones(2)),
@@ -363,7 +369,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: mlp(4, 2, feedback=3),  # type: ignore[arg-type]
         "Unknown feedback '3'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, kolen-pollack-mirrored, "
-        "kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose. One of your own: register it in "
+        "kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose. To use one of your own, register it in "
         "brodmann.builders.FEEDBACKS, in a file that `brodmann --import FILE` loads.",
     ),
     (
@@ -445,7 +451,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: load(5), "Expected the name of a data set, or the path of a file, got 5."),  # type: ignore[arg-type]
     (
         lambda: CrossEntropy(class_weights=torch.tensor([-1.0, 1.0])),
-        "Expected class_weights that are finite and at least 0: below it they would climb.",
+        "Expected class_weights that are finite and at least 0: with negative ones, training would increase the loss.",
     ),
     (
         lambda: Network(mlp(4, 2))(torch.zeros(3, 4).to_sparse()),
@@ -457,18 +463,18 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Routed(nn.Linear(4, 2), mlp(4, 2, areas=1)),  # type: ignore[arg-type]
-        "Expected the router of Routed as a Router, got Linear.",
+        "Expected the router of Routed to be a Router, got Linear.",
     ),
     (lambda: Residual(mlp(4, 4), alpha=float("nan")), "Expected alpha to be a finite number, got nan."),
     (
         lambda: area_usage(Network(mlp(4, 2)), torch.zeros(0, 4)),
-        "Expected samples to count areas by, got none.",
+        "Expected at least one sample to count areas with, got none.",
     ),
     (lambda: Network(mlp(4, 2))([1, 2]), "Expected x to be a tensor, got list: convert it with torch.as_tensor(...)."),
     (lambda: Rates(layers={0: 0.5}), "Expected layers to be a dictionary of names and rates, got {0: 0.5}."),  # type: ignore[dict-item]
     (
         lambda: setattr(Network(mlp(4, 2)).merged(), "rates", Rates(layers={"body": 0.5})),
-        "No layer of this network learns, as none does after merged(): leave out rates.",
+        "No layer of this network learns (after merged(), none does): leave rates out.",
     ),
     (
         lambda: Router(4, 2, learned=False, novelty="a"),  # type: ignore[arg-type]
@@ -495,7 +501,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Network(nn.Linear(4, 2)),  # type: ignore[arg-type]
         "The body of a Network is a Linear, which cannot learn: wrap parameter-free operations in Local, use "
-        "AreaLinear for linear maps, or convert a whole network by from_torch.",
+        "AreaLinear for linear maps, or convert a whole network with from_torch.",
     ),
     (
         lambda: Network(mlp(4, 2), 0.1),  # type: ignore[arg-type]
@@ -505,16 +511,16 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2), nn.CrossEntropyLoss()).learn(
             torch.zeros(3, 4), torch.tensor([0, 1, 1]), torch.ones(3)
         ),
-        "CrossEntropyLoss takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of "
+        "CrossEntropyLoss takes no sample weights: use CrossEntropy, MeanSquaredError, or a callable that takes "
         "(output, target, weight).",
     ),
     (
         lambda: learn_from(torch.tensor([0, 1, 1]), nn.CrossEntropyLoss(reduction="none")),
-        "Expected a loss that returns one number, a tensor, got shape (3,).",
+        "Expected a loss that returns a tensor with one number, got shape (3,).",
     ),
     (
         lambda: learn_from(torch.tensor([0, 1, 1]), lambda *given: 0.5),  # type: ignore[arg-type,return-value]
-        "Expected a loss that returns one number, a tensor, got 0.5.",
+        "Expected a loss that returns a tensor with one number, got 0.5.",
     ),
     (
         lambda: CrossEntropy(class_weights=[1.0, 2.0]),  # type: ignore[arg-type]
@@ -609,14 +615,14 @@ def test_loading_says_what_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     Network(mlp(4, 2, width=3)).save(path)
     Network(Sequential(mlp(4, 2, width=3, routing="layer"))).save(tmp_path / "own.safetensors")
-    with pytest.raises(BrodmannError, match="does not say how its body was built: pass the body, built by the code"):
+    with pytest.raises(BrodmannError, match="does not say how its body was built: pass a body built by the same code"):
         Network.load(tmp_path / "own.safetensors")
     own = tmp_path / "own.safetensors"
     with pytest.raises(BrodmannError, match="does not fit this body: size mismatch for layers.0.layers.0.shared"):
         Network.load(own, body=Sequential(mlp(4, 2, width=5, routing="layer")))
     with pytest.raises(BrodmannError, match="does not fit this body: Missing key"):
         Network.load(own, body=Sequential(mlp(4, 2, depth=3, width=3, routing="layer")))
-    with pytest.raises(BrodmannError, match="of another design: its width is 3, that of the body 5"):
+    with pytest.raises(BrodmannError, match="of another design: its width is 3, but that of the body is 5"):
         Network.load(path, body=mlp(4, 2, width=5))
 
 
@@ -629,7 +635,11 @@ def test_a_body_that_computes_otherwise_is_not_given_the_weights(tmp_path: Path)
     )
     x = torch.randn(5, 4)
     torch.testing.assert_close(same(x), Network.load(path)(x))
-    with pytest.raises(BrodmannError, match="of another design: its activation is 'tanh', that of the body 'relu'"):
+    with pytest.raises(
+        BrodmannError, match="of another design: its activation is 'tanh', but that of the body is 'relu'"
+    ):
         Network.load(path, body=mlp(**built, router={"temperature": 0.5}))
-    with pytest.raises(BrodmannError, match="of another design: its router is {'temperature': 0.5}, that of the body "):
+    with pytest.raises(
+        BrodmannError, match="of another design: its router is {'temperature': 0.5}, but that of the body is "
+    ):
         Network.load(path, body=mlp(**built, activation="tanh"))

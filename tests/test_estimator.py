@@ -195,7 +195,7 @@ def test_a_regressor_passes_samples_without_weight_over() -> None:
         one = getattr(SALRegressor(**settings), act)(x, other, sample_weight=weight)
         two = getattr(SALRegressor(**settings), act)(x[kept], y[kept], sample_weight=weight[kept])
         np.testing.assert_array_equal(one.predict(x), two.predict(x))
-    with pytest.warns(UserWarning, match="here one is the same for all"):
+    with pytest.warns(UserWarning, match="in this one a target is the same for all"):
         SALRegressor(**settings).partial_fit(x[:3], [1.0, 1.0, 2.0], sample_weight=[1.0, 1.0, 0.0])
 
 
@@ -250,7 +250,7 @@ def test_a_stream_of_new_classes_is_learned_by_partial_fit_without_settings() ->
 
 def test_recursive_least_squares_refuses_what_it_does_not_combine_with() -> None:
     x, y = load_digits(return_X_y=True)
-    with pytest.raises(BrodmannError, match="optimiser='rls' does not combine with"):
+    with pytest.raises(BrodmannError, match="optimiser='rls' cannot be combined with"):
         SALClassifier(optimiser="rls", early_stopping=True).fit(x, y)
 
 
@@ -285,7 +285,7 @@ def test_a_call_of_partial_fit_that_is_refused_changes_nothing() -> None:
     np.testing.assert_array_equal(model.predict_proba(x), before)
     regressor = SALRegressor(random_state=0).partial_fit(x, y)
     before = regressor.predict(x)
-    with pytest.raises(BrodmannError, match="Expected 1 targets a sample, as at the first call, got 2"):
+    with pytest.raises(BrodmannError, match="Expected 1 targets per sample, as in the first call, got 2"):
         regressor.partial_fit(x * 100, np.stack([y, y], 1))
     np.testing.assert_array_equal(regressor.predict(x), before)
 
@@ -304,7 +304,7 @@ def test_dropout_and_activation_reach_the_network() -> None:
         SALClassifier(dropout=1.0).fit(x, y)
     with pytest.raises(BrodmannError, match="Unknown activation 'rely'. Did you mean 'relu'"):
         SALClassifier(activation="rely").fit(x, y)
-    with pytest.raises(BrodmannError, match="does not combine with"):
+    with pytest.raises(BrodmannError, match="cannot be combined with"):
         SALClassifier(optimiser="rls", dropout=0.1).fit(x, y)
 
 
@@ -322,7 +322,7 @@ def test_parts_and_routers_are_settings_too() -> None:
             SALClassifier(router=given).fit(x, y)
     with pytest.raises(BrodmannError, match="Expected shared to be"):
         SALClassifier(shared="on").fit(x, y)
-    with pytest.raises(BrodmannError, match="optimiser='rls' does not combine with shared, router: leave that out."):
+    with pytest.raises(BrodmannError, match="optimiser='rls' cannot be combined with shared, router: leave that out."):
         SALClassifier(optimiser="rls", shared="off", router=router).fit(x, y)
 
 
@@ -410,9 +410,9 @@ def test_estimators_compute_in_float32_whatever_torchs_default(optimiser: str) -
 @pytest.mark.parametrize(
     ("optimiser", "weight", "message"),
     [
-        ("adam", 1e160, "Expected sample weights of 0, or of 1e-150 to 1e+150: bring them nearer to 1."),
-        ("adam", 5e-324, "Expected sample weights of 0, or of 1e-150 to 1e+150: bring them nearer to 1."),
-        ("rls", 1e-40, "Expected sample weights of 0, or of 1e-30 to 1e+30: bring them nearer to 1."),
+        ("adam", 1e160, "Expected sample weights of 0, or from 1e-150 to 1e+150: rescale them to be closer to 1."),
+        ("adam", 5e-324, "Expected sample weights of 0, or from 1e-150 to 1e+150: rescale them to be closer to 1."),
+        ("rls", 1e-40, "Expected sample weights of 0, or from 1e-30 to 1e+30: rescale them to be closer to 1."),
     ],
 )
 def test_weights_that_no_number_holds_are_refused(optimiser: str, weight: float, message: str) -> None:
@@ -474,7 +474,7 @@ def test_weights_count_from_call_to_call() -> None:
         (
             {"early_stopping": True},
             "partial_fit",
-            "partial_fit goes on as long as it is called: leave early_stopping out",
+            "partial_fit learns whenever it is called, and cannot stop early: leave early_stopping out",
         ),
     ],
 )
@@ -504,14 +504,16 @@ def test_what_diverged_predicts_nothing() -> None:
     model = SALClassifier(epochs=2, random_state=0).fit(x, y)
     with pytest.raises(BrodmannError):
         model.set_params(learning_rate=1e30).partial_fit(x, y)
-    with pytest.raises(BrodmannError, match="The outputs are not finite, as after a call that diverged: fit again"):
+    with pytest.raises(
+        BrodmannError, match="The outputs are not finite, probably because an earlier call diverged: fit again"
+    ):
         model.predict(x)
     model.set_params(learning_rate=None).fit(x, y)
     np.testing.assert_allclose(np.exp(model.predict_log_proba(x)), model.predict_proba(x))
 
 
 def test_a_scale_that_one_sample_cannot_give_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="takes the scale of targets from its first call, and here one is"):
+    with pytest.warns(UserWarning, match="takes the scale of targets from its first call, but in this one a target is"):
         SALRegressor().partial_fit([[1.0, 2.0]], [3.0])
 
 
@@ -541,6 +543,6 @@ def test_columns_and_targets_that_vary_little_beside_their_mean_are_no_constants
 
 def test_a_first_call_in_which_one_target_of_several_is_constant_is_told() -> None:
     x = np.random.default_rng(0).normal(size=(40, 3))
-    with pytest.warns(UserWarning, match="here one is the same for all samples"):
+    with pytest.warns(UserWarning, match="in this one a target is the same for all samples"):
         SALRegressor(width=8, areas=1).partial_fit(x, np.c_[x[:, 0], np.zeros(40)])
     assert get_tags(SALRegressor()).target_tags.multi_output

@@ -185,7 +185,10 @@ def test_a_path_whose_error_is_no_number_is_pointed_at() -> None:
     upper = AreaLinear(4, 3, areas=1, feedback=lambda shape: Flawed(shape, lambda signal: signal.x * torch.nan))
     network = Network(Sequential(AreaLinear(6, 4, areas=1, feedback=None), Local(nn.Tanh()), upper))
     network.learn(X, Y)
-    with pytest.raises(DivergenceError, match="first in layer 'body.layers.0', whose weights an earlier step left so"):
+    with pytest.raises(
+        DivergenceError,
+        match="first appear in layer 'body.layers.0', whose weights have held them since an earlier step",
+    ):
         network.learn(X, Y)
 
 
@@ -285,24 +288,24 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: learn_from(torch.zeros(20, 4)),
-        "Expected an error of shape (20, 3) and torch.float32, as the output, got (20, 4) torch.float32.",
+        "Expected an error of shape (20, 3) and torch.float32, like the output, got (20, 4) torch.float32.",
     ),
     (
         lambda: learn_from(torch.zeros(19, 3)),
-        "Expected an error of shape (20, 3) and torch.float32, as the output, got (19, 3) torch.float32.",
+        "Expected an error of shape (20, 3) and torch.float32, like the output, got (19, 3) torch.float32.",
     ),
     (
         lambda: learn_from(torch.zeros(20, 3).double()),
-        "Expected an error of shape (20, 3) and torch.float32, as the output, got (20, 3) torch.float64.",
+        "Expected an error of shape (20, 3) and torch.float32, like the output, got (20, 3) torch.float64.",
     ),
     (
         lambda: AreaLinear(6, 3, feedback=Direct),
-        "Direct cannot be built from the layer's shape alone (missing a required argument: 'outputs'): give the rest "
-        "by functools.partial, as in partial(Direct, outputs=10).",
+        "Direct cannot be built from the layer's shape alone (missing a required argument: 'outputs'): give the "
+        "other arguments with functools.partial, as in partial(Direct, outputs=10).",
     ),
     (
         lambda: Network(mlp(6, 3, areas=1, update=Elsewhere())).learn(X, Y),
-        "Elsewhere.apply should move the weight in place and return nothing.",
+        "Elsewhere.apply should change the weight in place and return nothing.",
     ),
     (
         lambda: design("mlp", Elsewhere(), in_features=6, outputs=3),
@@ -317,9 +320,9 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(Sequential(body(), Silent())).learn(X, Y),
-        "Layer 1 (Silent) sends no error down, and layers below it learn: give an AreaLinear a feedback path, and let "
-        "a layer of your own return the error from `learn`. One whose parameters stay as they are says so: learns = "
-        "False.",
+        "Layer 1 (Silent) sends no error down, but layers below it learn: give an AreaLinear a feedback path, and "
+        "let a layer of your own return the error from `learn`. A layer of your own whose parameters never change "
+        "should set learns = False.",
     ),
     (
         lambda: merged_once().learn(X, Y),
@@ -328,26 +331,27 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Network(body()).bfloat16(),
         "A network computes in float32 or float64, not in torch.bfloat16: leave that out, or build it with "
-        "storage='bfloat16', which stores its weights so.",
+        "storage='bfloat16', which stores its weights in bfloat16.",
     ),
     (
         lambda: Network(body()).half(),
         "A network computes in float32 or float64, not in torch.float16: leave that out, or build it with "
-        "storage='bfloat16', which stores its weights so.",
+        "storage='bfloat16', which stores its weights in bfloat16.",
     ),
     (
         lambda: Network(body(), Trained()),
-        "Trained holds parameters, which nothing would train: make them buffers, or freeze them by "
+        "Trained holds parameters, which nothing would train: make them buffers, or freeze them with "
         "requires_grad_(False).",
     ),
     (
         lambda: Network(body(), lambda output, target: functional.cross_entropy(output, target).detach()).learn(X, Y),
-        "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy.",
+        "Expected a loss that PyTorch can differentiate with respect to the output: leave out .item(), .detach() and "
+        "NumPy.",
     ),
     (
         lambda: Network(body(), functional.cross_entropy).learn(X, Y, torch.ones(20)),
-        "cross_entropy takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
-        "target, weight).",
+        "cross_entropy takes no sample weights: use CrossEntropy, MeanSquaredError, or a callable that takes "
+        "(output, target, weight).",
     ),
     (lambda: Network(body()).learn(X[0], Y[0]), "Expected as many targets as samples, got a single number for 6."),
     (
@@ -360,21 +364,21 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(body(), Floating()).learn(X, Y),
-        "Expected a loss that returns one number, a tensor, got 3.0.",
+        "Expected a loss that returns a tensor with one number, got 3.0.",
     ),
     (
         lambda: Trainer(Network(body()), torch.utils.data.DataLoader([0])),  # type: ignore[arg-type]
-        "Expected samples and targets, tensors in memory, or a data set with a length and numbered items, got "
+        "Expected samples and targets as tensors in memory, or a data set with a length and numbered items, got "
         "DataLoader: give its data set, loader.dataset.",
     ),
     (
         lambda: Trainer(Network(body()), iter([0])),  # type: ignore[arg-type]
-        "Expected samples and targets, tensors in memory, or a data set with a length and numbered items, got "
+        "Expected samples and targets as tensors in memory, or a data set with a length and numbered items, got "
         "list_iterator: give batches to network.learn(*batch).",
     ),
     (
         lambda: Trainer(Network(body()), (X, Y), (X, Y, Y, Y)),  # type: ignore[arg-type]
-        "Expected samples and targets, perhaps weights, got 4 tensors.",
+        "Expected samples and targets, and optionally weights, got 4 tensors.",
     ),
     (
         lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]
@@ -395,7 +399,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Network(body(), lr=-1.0), "Expected lr to be a number of at least 0, got -1.0."),
     (
         lambda: Trainer(Incomplete(), (X, Y)),  # type: ignore[arg-type]
-        "Expected a learner, which has all that brodmann.training.Learner names; Incomplete lacks learning_state, "
+        "Expected a learner with everything that brodmann.training.Learner names, but Incomplete lacks learning_state, "
         "load_learning_state, lr, loss, recursive.",
     ),
 ]
@@ -409,7 +413,7 @@ def test_what_users_may_get_wrong(act: Callable[[], object], message: str) -> No
 
 
 def test_a_loss_that_takes_two_arguments_nothing() -> None:
-    with pytest.raises(BrodmannError, match="Expected a loss of \\(output, target\\) or of"):
+    with pytest.raises(BrodmannError, match="Expected a loss that takes \\(output, target\\) or"):
         Network(body(), lambda output: output.sum())
 
 
@@ -446,7 +450,7 @@ def test_losses_of_ones_own_without_weights(loss: Any, double: None) -> None:
     error, _ = network.output_error(network(x), Y)
     assert torch.equal(found, expected.detach())
     assert torch.equal(error, torch.autograd.grad(expected, leaf)[0])
-    with pytest.raises(BrodmannError, match="takes no weights of samples"):
+    with pytest.raises(BrodmannError, match="takes no sample weights"):
         network.learn(x, Y, torch.ones(20))
 
 
@@ -473,7 +477,7 @@ def test_losses_of_ones_own_with_weights(loss: Any) -> None:
 def test_a_loss_of_pytorch_with_options() -> None:
     loss = partial(functional.cross_entropy, label_smoothing=0.1)
     assert torch.allclose(Network(body(), loss).loss(X[:, :3], Y), CrossEntropy(0.1)(X[:, :3], Y))
-    with pytest.raises(BrodmannError, match="takes no weights of samples"):
+    with pytest.raises(BrodmannError, match="takes no sample weights"):
         Network(body(), loss).learn(X, Y, torch.ones(20))
 
 
@@ -643,7 +647,9 @@ def test_a_body_that_drops_rows_of_its_route_is_refused_by_inference_too() -> No
     )
     network = Network(Routed(Router(6, 4), layers))
     for act in (lambda: network(X), lambda: network.learn(X, Y[::2].repeat(2))):
-        with pytest.raises(BrodmannError, match="The shared route has 20 rows, this layer got 10: keep rows apart"):
+        with pytest.raises(
+            BrodmannError, match="The shared route has 20 rows, but this layer got 10: keep the number of rows"
+        ):
             act()
     with torch.enable_grad(), pytest.raises(BrodmannError, match="The shared route has 20 rows"):
         network(X.clone().requires_grad_())
@@ -669,7 +675,7 @@ class Scale(Layer):
 
 
 def test_a_learning_layer_of_ones_own_counts() -> None:
-    with pytest.raises(BrodmannError, match=r"Layer 1 \(AreaLinear\) sends no error down, and layers below it learn"):
+    with pytest.raises(BrodmannError, match=r"Layer 1 \(AreaLinear\) sends no error down, but layers below it learn"):
         Sequential(Scale(6), AreaLinear(6, 3, feedback=None))
     below = Scale(6)
     network = Network(Sequential(below, AreaLinear(6, 3, areas=1)))
@@ -773,7 +779,7 @@ def test_parts_that_return_several_things_do_not_hide_a_divergence() -> None:
 
     network = Network(Sequential(AreaLinear(6, 5, areas=1, feedback=None), Local(First()), AreaLinear(5, 3, areas=1)))
     network.area_layers()[0][1].shared.value.fill_(torch.nan)
-    with pytest.raises(DivergenceError, match="first in layer 'body.layers.0'"):
+    with pytest.raises(DivergenceError, match="NaN or infinite values first appear in layer 'body.layers.0'"):
         network.learn(X, Y)
 
 
@@ -781,7 +787,7 @@ def test_parts_that_share_their_weights_cannot_be_saved(tmp_path: Path) -> None:
     first, second = AreaLinear(6, 6, areas=1, feedback=None), AreaLinear(6, 6, areas=1)
     second.shared = first.shared
     network = Network(Sequential(first, Local(nn.ReLU()), second))
-    with pytest.raises(BrodmannError, match="parts that share their weights cannot be saved, give each its own"):
+    with pytest.raises(BrodmannError, match="parts that share their weights cannot be saved, so give each its own"):
         network.save(tmp_path / "n.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -798,7 +804,7 @@ def test_settings_of_conflict_reach_it() -> None:
     network = Network(mlp(6, 3, router={"partition": "growing", "conflict": {"evidence": 64, "certainty": 9.0}}))
     conflict = network.body.router.conflict
     assert (conflict.evidence, conflict.certainty, conflict.opposition) == (64, 9.0, 0.03)
-    with pytest.raises(BrodmannError, match="go with partition='growing', got partition='fixed'"):
+    with pytest.raises(BrodmannError, match="work only with partition='growing', got partition='fixed'"):
         Router(6, 4, conflict={"evidence": 64})
     with pytest.raises(BrodmannError, match="Expected evidence to be a whole number of at least 1, got 0"):
         Router(6, 4, partition="growing", conflict={"evidence": 0})
@@ -877,8 +883,11 @@ def test_builtin_functions_may_be_activations(function: Any, monkeypatch: pytest
     ("options", "message"),
     [
         ({"builder": "mpl"}, r"Unknown builder 'mpl'. Did you mean 'mlp'\? Choose one of: lone, mlp, residual_mlp."),
-        ({"builder": "convnet"}, "The builder 'convnet' is none for --builder: --channels 32 64 builds it."),
-        ({"builder": "stream_mlp"}, "The builder 'stream_mlp' is none for --builder: it learns streams, in one pass"),
+        ({"builder": "convnet"}, "The builder 'convnet' cannot be used with --builder: --channels 32 64 builds it."),
+        (
+            {"builder": "stream_mlp"},
+            "The builder 'stream_mlp' cannot be used with --builder: it learns streams, in one pass",
+        ),
         (
             {"builder": "lone"},
             "The builder 'lone' does not take areas, update, routing, shared, gated, pooling, router",
@@ -929,7 +938,9 @@ class Rebinding(UpdateRule):
 
 def test_a_rule_that_replaces_its_state_is_told_and_its_own_options_come_first() -> None:
     assert Rebinding(0.5).share == 0.5
-    with pytest.raises(BrodmannError, match=r"Rebinding.apply should move its state in place, as by state\['m'\].mul_"):
+    with pytest.raises(
+        BrodmannError, match=r"Rebinding.apply should change its state in place, as in state\['m'\].mul_"
+    ):
         Network(mlp(6, 3, areas=1, update=Rebinding())).learn(X, Y)
 
 

@@ -80,10 +80,10 @@ def test_a_run_with_rules_from_a_file(mine: Path) -> None:
     without = command(folder, "evaluate", "run")
     assert without.returncode == 2
     assert without.stderr.startswith(
-        "error: Unknown update rule 'downhill'. Choose one of: adam, muon, rls, sgd. One of your"
+        "error: Unknown update rule 'downhill'. Choose one of: adam, muon, rls, sgd. To use one of your"
     )
     assert "register it in brodmann.updates.UPDATES, in a file that `brodmann --import FILE` loads." in without.stderr
-    assert f"This run imported its own: `brodmann --import {mine} ...`." in without.stderr
+    assert f"This run imported files of its own: use `brodmann --import {mine} ...`." in without.stderr
 
 
 def test_a_run_goes_on_with_its_own_files_and_is_told_where_they_changed(mine: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_run_goes_on_with_its_own_files_and_is_told_where_they_changed(mine: P
     (mine.parent / "run" / "result.json").unlink()
     other = command(mine.parent, *resume.split()[1:], "--no-figures")
     assert other.returncode == 0, other.stderr
-    assert f"{mine} has changed since this run began: it goes on by other code than it began with." in other.stderr
+    assert f"{mine} has changed since this run began: it goes on with other code than it began with." in other.stderr
 
 
 def test_a_run_with_a_loss_from_a_file(mine: Path) -> None:
@@ -161,9 +161,9 @@ def test_a_network_of_ones_own_goes_through_the_command_line(tmp_path: Path) -> 
     unknown = command(tmp_path, "evaluate", "random")
     assert unknown.stderr.startswith("error: Unknown builder 'reader'.")
     for given, wording in (
-        (["--width", "8"], "--width does not go with --builder: leave one of them out."),
-        (["--dropout", "0.1"], "--dropout does not go with --builder: leave one of them out."),
-        (["--rule", "backprop"], "--builder does not go with the baseline 'backprop'"),
+        (["--width", "8"], "--width cannot be combined with --builder: leave one of them out."),
+        (["--dropout", "0.1"], "--dropout cannot be combined with --builder: leave one of them out."),
+        (["--rule", "backprop"], "--builder cannot be combined with the baseline 'backprop'"),
         (["--compare"], "compare with --rule transpose --areas 1, which learns as backpropagation does."),
     ):
         refused = command(tmp_path, *own, "train", "digits", "--builder", "reader", *given)
@@ -190,7 +190,7 @@ def test_what_cannot_be_imported_says_why(tmp_path: Path, mine: Path) -> None:
             r"fails.py failed: ZeroDivisionError: division by zero \(.*brodmann_fails.py, line 2\)\.",
         ),
         ("brodmann_broken.py", r"broken.py failed: SyntaxError: invalid syntax \(brodmann_broken.py, line 1\)\."),
-        ("json.py", "has the name of another module, json: rename it"),
+        ("json.py", "has the same name as another module, json: rename it"),
         ("brodmann_absent.py", "expected a Python file that exists, or the name of a module"),
         ("notes.txt", "expected a Python file that exists, or the name of a module"),
     ):

@@ -64,6 +64,6 @@ def test_a_link_stays_one_and_what_is_no_file_is_left_alone(tmp_path: Path) -> N
     assert torch.equal(read_tensors(file)[0]["x"], torch.ones(1))
     os.mkfifo(pipe)
     for place in (pipe, tmp_path):
-        with pytest.raises(BrodmannError, match="what lies there is no file"):
+        with pytest.raises(BrodmannError, match="what is there is not a file"):
             write_tensors(place, {"x": torch.zeros(1)}, {})
     assert pipe.is_fifo()

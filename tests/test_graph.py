@@ -198,7 +198,7 @@ def test_a_graph_sends_down_only_a_whole_error() -> None:
     assert partly.learn(trace, torch.ones_like(y), Context(lr=0.1)) is None
     whole = Graph({"map": (layer(4, 4), "input"), "sum": (torch.add, "map", "input")})
     assert whole.sends_down
-    with pytest.raises(BrodmannError, match="sends no error down, and layers below it learn"):
+    with pytest.raises(BrodmannError, match="sends no error down, but layers below it learn"):
         Sequential(layer(4, 4), partly)
 
 
@@ -221,36 +221,39 @@ class Quiet(Layer):
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ({}, "Expected nodes of a Graph as a dictionary with at least one, got {}."),
-        ([], "Expected nodes of a Graph as a dictionary with at least one, got []."),
+        ({}, "Expected nodes of a Graph to be a dictionary with at least one node, got {}."),
+        ([], "Expected nodes of a Graph to be a dictionary with at least one node, got []."),
         (
             {"a": nn.ReLU()},
-            "Expected node 'a' as a tuple of a layer or operation and the names that it reads, got ReLU().",
+            "Expected node 'a' to be a tuple of a layer or operation and the names that it reads, got ReLU().",
         ),
-        ({"a": ()}, "Expected node 'a' as a tuple of a layer or operation and the names that it reads, got ()."),
+        ({"a": ()}, "Expected node 'a' to be a tuple of a layer or operation and the names that it reads, got ()."),
         ({"input": (nn.ReLU(), "input")}, "A node of a Graph cannot be called 'input': choose another name."),
         ({"a.b": (nn.ReLU(), "input")}, "A node of a Graph cannot be called 'a.b': choose another name."),
         ({"keys": (nn.ReLU(), "input")}, "A node of a Graph cannot be called 'keys': choose another name."),
         (
             {"a": (nn.ReLU(), "b"), "b": (nn.ReLU(), "a")},
-            "Node 'a' reads 'b', which is none of those before it: input.",
+            "Node 'a' reads 'b', which is not an input or an earlier node: choose among input.",
         ),
-        ({"a": (nn.ReLU(), "input"), "b": (nn.ReLU(), "input")}, "Nobody reads a of this Graph"),
-        ({"a": (nn.ReLU(),)}, "Node 'a' names nothing to read: name it behind the layer, such as 'input'."),
-        ({"a": (AreaLinear(4, 4),)}, "Node 'a' names nothing to read: name it behind the layer, such as 'input'."),
-        ({"a": (nn.ReLU(), ["input"])}, "Node 'a' reads '['input']', which is none of those before it: input."),
+        ({"a": (nn.ReLU(), "input"), "b": (nn.ReLU(), "input")}, "Nothing reads a in this Graph"),
+        ({"a": (nn.ReLU(),)}, "Node 'a' names nothing to read: add a name after the layer, such as 'input'."),
+        ({"a": (AreaLinear(4, 4),)}, "Node 'a' names nothing to read: add a name after the layer, such as 'input'."),
+        (
+            {"a": (nn.ReLU(), ["input"])},
+            "Node 'a' reads '['input']', which is not an input or an earlier node: choose among input.",
+        ),
         (
             {"a": (TWICE, "input"), "b": (nn.ReLU(), "a"), "c": (TWICE, "b")},
-            "The layer of node 'c' stands in another one too, and would move twice: put that node's name",
+            "The layer of node 'c' is in another node too, and would be updated twice: put that node's name",
         ),
         (
             {"a": (AreaLinear(4, 4), "input", "input")},
-            "Node 'a' is a layer, which reads one value, and names 2: let an operation such as torch.add join them",
+            "Node 'a' is a layer, which reads one value, but it names 2: join them first with an operation",
         ),
         ({"a": (nn.Linear(4, 4), "input")}, "Local takes operations without parameters or buffers; Linear holds 2."),
         (
             {"a": (AreaLinear(4, 4), "input"), "b": (AreaLinear(4, 4, feedback=None), "a")},
-            "Node 'b' (AreaLinear) is without an error, or sends none down, and learning nodes need it",
+            "Node 'b' (AreaLinear) receives no error, or sends none down, but nodes that learn need it",
         ),
     ],
 )
@@ -262,17 +265,17 @@ def test_what_is_no_graph_is_named(nodes: Any, message: str) -> None:
 
 def test_a_layer_of_ones_own_that_keeps_the_error_is_named() -> None:
     network = Network(Graph({"low": (layer(4, 4), "input"), "quiet": (Quiet(), "low")}))
-    with pytest.raises(BrodmannError, match=r"Node 'low' \(AreaLinear\) is without an error"):
+    with pytest.raises(BrodmannError, match=r"Node 'low' \(AreaLinear\) receives no error"):
         network.learn(torch.randn(3, 4), torch.tensor([0, 1, 2]))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (partial(Constant, 1.0), "Expected the value of a Constant as a tensor, got float."),
+        (partial(Constant, 1.0), "Expected the value of a Constant to be a tensor, got float."),
         (
             partial(Constant, torch.tensor([1]), SGD()),
-            "Expected float32 or float64 where a Constant is to learn, got torch.int64.",
+            "Expected a Constant that learns to be float32 or float64, got torch.int64.",
         ),
         (partial(Constant, torch.ones(2), "adam"), "Expected update to be a rule such as Adam(), got 'adam'."),
     ],
@@ -284,7 +287,9 @@ def test_what_is_no_constant_is_named(make: Any, message: str) -> None:
 
 
 def test_a_layer_stands_once_in_a_sequence() -> None:
-    with pytest.raises(BrodmannError, match="Layer 2 of Sequential stands there twice, and would move twice a step."):
+    with pytest.raises(
+        BrodmannError, match="Layer 2 of Sequential is in it twice, and would be updated twice per step."
+    ):
         Sequential(TWICE, Local(nn.ReLU()), TWICE)
 
 

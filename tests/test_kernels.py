@@ -415,7 +415,7 @@ def test_a_compiler_that_fails_is_quoted_where_it_says_why(tmp_path: Path, monke
     build.cache_clear()
     try:
         assert (
-            build().why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++, and room on the disk."
+            build().why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++, and space on the disk."
         )
     finally:
         build.cache_clear()
@@ -429,10 +429,11 @@ def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> 
     fails = train_elsewhere(CXX=str(broken), BRODMANN_CACHE=str(tmp_path))
     off = train_elsewhere(BRODMANN_KERNELS="off")
     assert none["why"] == (
-        "The compiler that CXX names was not found: no-such-compiler. Install g++ or clang++, or name one in CXX."
+        "The compiler that CXX names was not found: no-such-compiler. Install g++ or clang++, or set CXX to one."
     )
     assert (
-        fails["why"] == f"{broken} failed: no such processor The kernels need g++ 12, or clang++, and room on the disk."
+        fails["why"]
+        == f"{broken} failed: no such processor The kernels need g++ 12, or clang++, and space on the disk."
     )
     assert off["why"] == "Switched off by BRODMANN_KERNELS=off."
     for run in (none, fails):
@@ -584,7 +585,7 @@ def test_a_compiler_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path, mon
     finally:
         build.cache_clear()
     assert found.library is None
-    assert found.why == 'CXX cannot be read: g++ " (No closing quotation). Name one compiler in it, or leave it out.'
+    assert found.why == 'CXX cannot be read: g++ " (No closing quotation). Name one compiler in it, or unset it.'
 
 
 @pytest.mark.parametrize("script", ["", "printf 'caf\\351\\n' >&2; exit 1", "printf 'caf\\351\\n'"])
@@ -637,4 +638,4 @@ def test_the_switch_of_the_kernels_is_read_in_any_case_and_says_what_it_does_not
     assert train_elsewhere(BRODMANN_KERNELS="OFF")["why"] == "Switched off by BRODMANN_KERNELS=off."
     command = [sys.executable, "-c", "from brodmann.kernels.build import build; build()"]
     told = subprocess.run(command, env={**os.environ, "BRODMANN_KERNELS": "0"}, capture_output=True, text=True)
-    assert "Expected BRODMANN_KERNELS to be auto or off, got '0', taken for auto." in told.stderr
+    assert "Expected BRODMANN_KERNELS to be auto or off, got '0', which counts as auto." in told.stderr

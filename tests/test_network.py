@@ -449,7 +449,9 @@ def test_a_buffer_of_float64_leaves_the_network_as_it_was(tmp_path: Path) -> Non
         network.save(tmp_path / "n.safetensors")
         assert Network.load(tmp_path / "n.safetensors", body()).dtype == number
     write_tensors(tmp_path / "other.safetensors", {"weight": torch.zeros(1)}, {"backpropagation": {}})
-    with pytest.raises(CheckpointError, match="holds no Network: `Backpropagation.load` reads"):
+    with pytest.raises(
+        CheckpointError, match="does not hold a Network: load files of the baseline with `Backpropagation.load`"
+    ):
         Network.load(tmp_path / "other.safetensors")
     with pytest.raises(
         CheckpointError,
@@ -460,7 +462,7 @@ def test_a_buffer_of_float64_leaves_the_network_as_it_was(tmp_path: Path) -> Non
 
 def test_recursive_least_squares_warns_of_losses_that_hardly_move_it() -> None:
     body = stream_mlp(5, 3, width=6, areas=2)
-    with pytest.warns(UserWarning, match="Recursive least squares asks for SumOfSquares"):
+    with pytest.warns(UserWarning, match="Recursive least squares needs SumOfSquares"):
         Network(body, MeanSquaredError())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -510,7 +512,9 @@ def test_what_a_builder_built_is_loaded_without_it(body: Callable[[], Layer], tm
 def test_a_body_that_is_no_data_must_be_given_to_load(tmp_path: Path) -> None:
     network = Network(mlp(5, 3, width=6, activation=nn.SiLU()))
     network.save(tmp_path / "n.safetensors")
-    with pytest.raises(CheckpointError, match="does not say how its body was built: pass the body, built by the code"):
+    with pytest.raises(
+        CheckpointError, match="does not say how its body was built: pass a body built by the same code"
+    ):
         Network.load(tmp_path / "n.safetensors")
     x = torch.randn(9, 5)
     assert torch.equal(
@@ -682,7 +686,7 @@ def weights_of(network: Network) -> list[torch.Tensor]:
 def test_a_finite_loss_whose_derivative_is_none_moves_nothing(loss: Any, target: torch.Tensor) -> None:
     network = Network(mlp(5, 3, width=6, areas=2), loss)
     before = weights_of(network)
-    with pytest.raises(DivergenceError, match="its derivative by the output is not finite"):
+    with pytest.raises(DivergenceError, match="its derivative with respect to the output is not finite"):
         network.learn(torch.randn(4, 5), target)
     assert all(map(torch.equal, weights_of(network), before))
 
@@ -690,7 +694,7 @@ def test_a_finite_loss_whose_derivative_is_none_moves_nothing(loss: Any, target:
 def test_direct_feedback_of_another_width_is_refused() -> None:
     layers = (AreaLinear(5, 5, areas=1, feedback=None), AreaLinear(5, 5, areas=1, feedback=partial(Direct, outputs=7)))
     network = Network(Sequential(*layers, AreaLinear(5, 3, areas=1)))
-    with pytest.raises(BrodmannError, match="was built for 7 outputs, and the output error has 3"):
+    with pytest.raises(BrodmannError, match="was built for 7 outputs, but the output error has 3"):
         network.learn(torch.randn(4, 5), torch.arange(4) % 3)
 
 
@@ -719,7 +723,7 @@ def test_forward_weights_of_a_seed_are_the_same_under_all_feedback_paths(routing
 
 def test_rules_that_ask_for_different_rates_are_told() -> None:
     layers = AreaLinear(5, 6, areas=1, update=Adam()), AreaLinear(6, 3, areas=1)
-    with pytest.warns(UserWarning, match="learning rates of 0.003, 0.3: the smallest is taken"):
+    with pytest.warns(UserWarning, match="different learning rates, 0.003, 0.3: the smallest is taken"):
         assert Network(Sequential(*layers)).lr == 0.003
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -816,7 +820,7 @@ def test_class_weights_of_a_loss_are_no_weights_of_samples() -> None:
         return nn.functional.cross_entropy(output, target, weight=class_weights)
 
     learner = Network(mlp(8, 4, width=8, areas=1), focal)
-    with pytest.raises(BrodmannError, match="focal takes no weights of samples"):
+    with pytest.raises(BrodmannError, match="focal takes no sample weights"):
         learner.output_error(torch.zeros(4, 4), torch.tensor([3, 2, 1, 0]), torch.tensor([1.0, 0.0, 0.0, 0.0]))
 
 
@@ -861,7 +865,7 @@ def test_weights_that_no_row_can_be_counted_by_are_refused_before_anything_moves
         )
     )
     before = copy.deepcopy(learner.state_dict())
-    with pytest.raises(BrodmannError, match="Expected a weight of at least 0 for each row.*6 for 15 rows"):
+    with pytest.raises(BrodmannError, match="Expected a weight of at least 0 for each row.*6 weights for 15 rows"):
         learner.learn(torch.randn(3, 5, 4), torch.randint(0, 3, (3, 2)), torch.ones(3, 2))
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
 
@@ -876,7 +880,7 @@ def test_weights_that_no_row_can_be_counted_by_are_refused_before_anything_moves
     ],
 )
 def test_a_layer_that_stands_twice_is_found_wherever_it_stands(build: Callable[[Layer], Layer]) -> None:
-    with pytest.raises(BrodmannError, match="are one AreaLinear, which would move twice a step"):
+    with pytest.raises(BrodmannError, match="are the same AreaLinear, which would be updated twice per step"):
         Network(build(AreaLinear(4, 4, areas=1)))
     Network(Sequential(*(Residual(AreaLinear(4, 4, areas=1)) for _ in range(2))))
 

@@ -114,7 +114,7 @@ def test_a_run_has_its_folder_to_itself(table: Path, tmp_path: Path) -> None:
 
     def begin() -> None:
         for other in others:
-            with pytest.raises(BrodmannError, match=f"Another process runs in {run}: wait for it"):
+            with pytest.raises(BrodmannError, match=f"Another process is working in {run}: wait for it"):
                 other()
             refused.append(other)
 
@@ -507,7 +507,7 @@ def test_homes_are_found_and_a_missing_one_is_said(
     for command in (["train", "~nobody-at-all/t.csv"], ["data", "list", "--data-dir=~nobody-at-all"]):
         with pytest.raises(SystemExit, match="2"):
             main(command)
-        assert "begins with a home folder that is not there: write the path in full" in capsys.readouterr().err
+        assert "begins with a home folder that does not exist: write the path in full" in capsys.readouterr().err
 
 
 def test_a_file_of_another_folder_is_not_taken_for_one_that_is_missing(
@@ -551,7 +551,7 @@ def test_output_that_cannot_be_written_is_said(table: Path, tmp_path: Path) -> N
         (["digits", "--batch-size", "0"], "at least 1"),
         (["digits", "--lr", "-1"], "above 0"),
         (["digits", "--decay", "-1"], "at least 0"),
-        (["digits", "--momentum", "0.9"], "goes with --optimiser sgd"),
+        (["digits", "--momentum", "0.9"], "works only with --optimiser sgd"),
         (["digits", "--areas", "999999999999"], "GB of memory"),
         (["digits", "--cells", "999999999999"], "GB of memory"),
         (["digits", "--batch-size", "100000000000000000000"], "batch_size to be a whole number"),
@@ -798,7 +798,7 @@ def test_divergence_names_the_layer(table: Path, tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit, match="2"):
         main(["train", str(table), *SMALL, "--optimiser", "sgd", "--lr", "1e30", "--out", str(tmp_path / "run")])
     message = capsys.readouterr().err.splitlines()[-1]
-    assert re.search(r"Step \d+: The loss is (nan|inf): first in layer 'body\.", message)
+    assert re.search(r"Step \d+: The loss is (nan|inf): NaN or infinite values first appear in layer 'body\.", message)
 
 
 @pytest.mark.parametrize(
@@ -808,7 +808,7 @@ def test_divergence_names_the_layer(table: Path, tmp_path: Path, capsys: pytest.
             ["--rule", "backprop", "--activation", "swish"],
             "Unknown activation 'swish'. Choose one of: gelu, relu, tanh",
         ),
-        (["--rule", "backprop", "--clip", "1"], "--clip does not go with the baseline 'backprop'"),
+        (["--rule", "backprop", "--clip", "1"], "--clip cannot be combined with the baseline 'backprop'"),
     ],
 )
 def test_what_the_baseline_cannot_do_leaves_no_folder(

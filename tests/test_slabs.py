@@ -155,7 +155,7 @@ def test_float_leaves_weights_stored_as_bfloat16_and_double_is_refused() -> None
     network.float()
     assert {name: tensor.dtype for name, tensor in network.state_dict().items()} == kinds
     torch.testing.assert_close(network(torch.ones(2, 8)), before, rtol=0, atol=0)
-    with pytest.raises(BrodmannError, match="bfloat16 go with float32 alone"):
+    with pytest.raises(BrodmannError, match="bfloat16 work only with float32"):
         network.double()
 
 

@@ -124,23 +124,26 @@ def test_a_mixture_is_one_task_of_several_parts() -> None:
     ("tasks", "message"),
     [
         ([], "Expected at least one task."),
-        ([task(0, parts=0)], "Expected parts in every task, a list of pairs of samples and classes to be scored by."),
-        ([Task(torch.zeros(3, 5), torch.zeros(2), [])], "Expected parts in every task"),
+        (
+            [task(0, parts=0)],
+            "Expected every task to have parts, a list of pairs of samples and classes on which to score.",
+        ),
+        ([Task(torch.zeros(3, 5), torch.zeros(2), [])], "Expected every task to have parts"),
         (
             [Task(torch.zeros(3, 5), torch.zeros(3, dtype=torch.int64), task(0).parts[0])],
-            "Expected parts in every task",
+            "Expected every task to have parts",
         ),
         ([(torch.zeros(3, 5), torch.zeros(3))], "Expected tasks of the class Task, got tuple."),
         (
             [Task(torch.zeros(3, 5), torch.zeros(3), task(0).parts)],
-            r"Expected classes \(n,\), whole numbers, got \(3,\)",
+            r"Expected classes of shape \(n,\) as whole numbers, got \(3,\)",
         ),
         ([Task(torch.zeros(3, 5), torch.zeros(2), task(0).parts)], "got 3 samples and 2 targets"),
         ([Task(torch.zeros(0, 5), torch.zeros(0), task(0).parts)], "got 0 samples and 0 targets"),
         ([replace(task(0), x=torch.full((20, 5), math.nan))], "Sample 0 of a task, counted from 0, is not finite"),
         ([replace(task(0), parts=[(torch.full((1, 5), math.inf), torch.tensor([0]))])], "Sample 0 of a task"),
-        ([replace(task(0), parts=(part for part in task(0).parts))], "Expected parts in every task"),
-        ([replace(task(0), parts=torch.zeros(2, 2))], "Expected parts in every task"),
+        ([replace(task(0), parts=(part for part in task(0).parts))], "Expected every task to have parts"),
+        ([replace(task(0), parts=torch.zeros(2, 2))], "Expected every task to have parts"),
         (task(0), "Expected a list of tasks, got Task"),
         (None, "Expected a list of tasks, got NoneType"),
     ],
@@ -202,7 +205,7 @@ def test_streaming_means_take_few_samples_of_any_kind_and_name_what_does_not_fit
     for bad, y, message in (
         (x, torch.tensor([0, 3]), "Expected classes from 0 to 2, got 0 to 3"),
         (x, torch.tensor([-1, 0]), "Expected classes from 0 to 2, got -1 to 0"),
-        (x, torch.zeros(2), r"Expected classes \(2,\), whole numbers, got \(2,\) torch.float32"),
+        (x, torch.zeros(2), r"Expected classes of shape \(2,\) as whole numbers, got \(2,\) torch.float32"),
         (x[:, :4], torch.tensor([0, 0]), r"Expected samples of shape \(n, 5\), got \(2, 4\)"),
     ):
         with pytest.raises(BrodmannError, match=message):
@@ -262,7 +265,9 @@ def test_consolidation_holds_weights_that_mattered() -> None:
 
 def test_baselines_of_streams_say_what_they_need() -> None:
     network = Network(mlp(5, 3, areas=1))
-    with pytest.raises(BrodmannError, match=r"Expected a network under autograd, .*, got Network: consolidation reads"):
+    with pytest.raises(
+        BrodmannError, match=r"Expected a network trained by autograd, .*, got Network: consolidation reads"
+    ):
         ElasticConsolidation(network, 1.0)  # type: ignore[arg-type]
     with pytest.raises(BrodmannError, match="Expected memory to be a whole number of at least 1, got 0"):
         Replay(network, 0)

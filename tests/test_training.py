@@ -217,7 +217,7 @@ def test_real_targets_of_images_are_not_read_in_another_order() -> None:
         with pytest.raises(BrodmannError, match=r"got \(5, 3, 8, 8\): channels come last, give target.movedim"):
             learner.learn(images, images.movedim(-1, 1))
         with pytest.raises(
-            BrodmannError, match=r"Expected targets of shape \(5, 8, 8, 3\), as the output, got \(5, 192"
+            BrodmannError, match=r"Expected targets of shape \(5, 8, 8, 3\), like the output, got \(5, 192"
         ):
             learner.learn(images, images.flatten(1))
     flat = Network(Sequential(Local(torch.nn.Flatten())), MeanSquaredError(), lr=0.1)
@@ -294,7 +294,10 @@ def test_going_back_to_a_checkpoint_gives_the_same_end_and_drops_what_came_after
 
 def test_an_exploding_rate_stops_with_the_layer() -> None:
     x, y = blobs()
-    with pytest.raises(DivergenceError, match=r"Step 2: The loss is nan: first in layer 'body\.body\.layers\.2'\."):
+    with pytest.raises(
+        DivergenceError,
+        match=r"Step 2: The loss is nan: NaN or infinite values first appear in layer 'body\.body\.layers\.2'\.",
+    ):
         Trainer(network(), (x * 1e18, y), None, Schedule(epochs=3, batch_size=8, lr=1e15)).run()
 
 
@@ -308,7 +311,10 @@ def test_an_exploding_rate_stops_with_the_layer() -> None:
 def test_the_layer_named_is_the_first_whose_output_is_not_finite(slab: Callable[[Network], Slab], layer: str) -> None:
     learner, (x, y) = network(), blobs()
     slab(learner).value.fill_(math.nan)
-    message = rf"The loss is nan: first in layer '{layer}', whose weights an earlier step left so: look at the error"
+    message = (
+        rf"The loss is nan: NaN or infinite values first appear in layer '{layer}', whose weights have held them since "
+        "an earlier step: look at the error"
+    )
     with pytest.raises(DivergenceError, match=message):
         learner.learn(x, y)
 
@@ -366,7 +372,7 @@ def test_a_new_training_refuses_a_folder_that_holds_checkpoints(tmp_path: Path) 
     Trainer(network(), blobs(), None, Schedule(epochs=1), folder=tmp_path).run()
     names = checkpoint_names(tmp_path)
     other = Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.1), folder=tmp_path)
-    with pytest.raises(BrodmannError, match=r"holds checkpoints of an earlier run: go on with it by resume\(\)"):
+    with pytest.raises(BrodmannError, match=r"holds checkpoints of an earlier run: continue it with resume\(\)"):
         other.run()
     assert checkpoint_names(tmp_path) == names
     other.resume()
@@ -519,7 +525,7 @@ def test_early_stopping_follows_the_loss_of_ones_own_or_a_metric_that_is_named()
         assert named.run().epoch == epochs
     assert Trainer(network(), part, None, replace(schedule, metric="spread"), callbacks=Spread()).run().epoch == 3
     with pytest.raises(
-        BrodmannError, match=r"Expected a number 'f1' in the row of an epoch.*It has: epoch, train_loss"
+        BrodmannError, match=r"Expected a number 'f1' for early stopping to follow.* The row has: epoch, train_loss"
     ):
         Trainer(network(), part, part, replace(schedule, metric="f1")).run()
 
@@ -546,7 +552,7 @@ def test_an_interruption_goes_from_process_to_process() -> None:
 def test_a_network_whose_units_are_all_silent_is_warned_of() -> None:
     dead = network()
     dead.area_layers()[0][1].shared.bias.value.fill_(-1e3)  # type: ignore[union-attr]
-    with pytest.warns(UserWarning, match="No error has reached the layers below the uppermost for two epochs"):
+    with pytest.warns(UserWarning, match="No error has reached the layers below the top one for two epochs"):
         Trainer(dead, blobs(), None, Schedule(epochs=3)).run()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -728,8 +734,8 @@ def test_losses_of_logits_have_no_r2(loss: torch.nn.Module) -> None:
             {"validation": (torch.full((4, 5), math.nan), torch.zeros(4).long())},
             "The validation samples hold NaN or inf",
         ),
-        ({"callbacks": None}, "Expected callbacks to be a list of objects of `Callback`, got None."),
-        ({"callbacks": [Callback]}, "Expected callbacks to be a list of objects of `Callback`, got <class"),
+        ({"callbacks": None}, "Expected callbacks to be a list of `Callback` objects, got None."),
+        ({"callbacks": [Callback]}, "Expected callbacks to be a list of `Callback` objects, got <class"),
     ],
 )
 def test_what_a_trainer_cannot_take(change: dict[str, Any], message: str) -> None:
@@ -748,7 +754,7 @@ def test_a_row_takes_numbers_of_every_kind_and_nothing_else(tmp_path: Path) -> N
     for place, value in enumerate((torch.tensor(1.5), np.float32(1.5), 1.5)):
         trainer = Trainer(network(), blobs(), None, Schedule(1), folder=tmp_path / str(place), callbacks=Adds(value))
         assert trainer.run().history[-1]["own"] == 1.5
-    with pytest.raises(BrodmannError, match="A callback put Tensor into the row as 'own': expected numbers, texts"):
+    with pytest.raises(BrodmannError, match="A callback put Tensor into the row as 'own': expected numbers, strings"):
         Trainer(network(), blobs(), None, Schedule(1), callbacks=[Adds(torch.zeros(2))]).run()
 
 
@@ -781,7 +787,7 @@ def test_checkpoints_of_another_version_are_refused(tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     del record["progress"]["scored"]
     path.write_text(json.dumps(record))
-    with pytest.raises(BrodmannError, match="holds checkpoints of another version of this package: begin anew"):
+    with pytest.raises(BrodmannError, match="holds checkpoints of another version of this package: start again"):
         Trainer(network(), blobs(), None, Schedule(epochs=2), folder=tmp_path).resume()
 
 
@@ -852,7 +858,7 @@ def test_a_trainer_is_given_a_folder_and_a_function(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     for folder in (file, file / "inside"):
-        with pytest.raises(BrodmannError, match="Checkpoints need a folder, and .*file.* is a file, or lies in one"):
+        with pytest.raises(BrodmannError, match="Checkpoints need a folder, but .*file.* is a file, or is inside one"):
             Trainer(network(), blobs(), folder=folder)
     with pytest.raises(BrodmannError, match="Expected transform to be a function of the samples of a batch, got 5"):
         Trainer(network(), blobs(), transform=5)  # type: ignore[arg-type]
@@ -987,7 +993,7 @@ def test_a_signal_to_all_processes_is_the_trainings(tmp_path: Path, name: str, s
 
 
 def test_samples_in_memory_take_no_workers() -> None:
-    with pytest.raises(BrodmannError, match="Samples in memory need no workers: leave that out, or give a data set"):
+    with pytest.raises(BrodmannError, match="Samples in memory need no workers: leave workers out, or give a data set"):
         Trainer(network(), blobs(), workers=2)
     with pytest.raises(BrodmannError, match="Expected workers to be a whole number of at least 0, got -1"):
         Trainer(network(), Shifted(*blobs()), workers=-1)
@@ -1001,12 +1007,13 @@ def test_samples_in_memory_take_no_workers() -> None:
         (torch.ones(3, 5), "in memory, or a data set with a length and numbered items, got Tensor"),
         ({0: 1}, "in memory, or a data set with a length and numbered items, got dict"),
         ([1, 2], "Expected items of the data set to be (sample, target) or (sample, target, weight), got int."),
-        ([(torch.ones(2), 0), (torch.ones(3), 1)], "Items of the data set cannot be put together to tensors"),
+        ([(torch.ones(2), 0), (torch.ones(3), 1)], "Items of the data set cannot be put together into tensors"),
         (
             [("a", 0), ("b", 1)],
-            "to tensors: they hold something else. Let it return tensors of one shape, as by torchvision's ToTensor.",
+            "into tensors: they hold something other than tensors. Let it return tensors of one shape, for example "
+            "with torchvision's ToTensor.",
         ),
-        ({0: 1}.items(), "Expected samples and targets, tensors in memory, or a data set with a length"),
+        ({0: 1}.items(), "Expected samples and targets as tensors in memory, or a data set with a length"),
     ],
 )
 def test_what_is_no_data_set_is_named(dataset: Any, message: str, workers: int) -> None:
@@ -1111,9 +1118,9 @@ def test_a_baseline_that_failed_is_at_inference_as_before() -> None:
     [
         ({"x": 2}, "the digest of the data was"),
         ({"y": 1}, "the digest of the data was"),
-        ({"rows": 60}, "samples was 90, is 60"),
-        ({"schedule": {"lr": 0.1}}, "lr was 0.02, is 0.1"),
-        ({"schedule": {"epochs": 4, "seed": 7}}, "epochs was 3, is 4, seed was 0, is 7"),
+        ({"rows": 60}, "samples was 90, is now 60"),
+        ({"schedule": {"lr": 0.1}}, "lr was 0.02, is now 0.1"),
+        ({"schedule": {"epochs": 4, "seed": 7}}, "epochs was 3, is now 4, seed was 0, is now 7"),
         ({}, None),
     ],
 )
@@ -1132,7 +1139,9 @@ def test_what_goes_on_otherwise_than_it_began_is_told(tmp_path: Path, change: di
             warnings.simplefilter("error")
             again.resume(checkpoint_names(tmp_path)[0])
     else:
-        with pytest.warns(UserWarning, match=f"This training goes on otherwise than it began: .*{told}"):
+        with pytest.warns(
+            UserWarning, match=f"This training continues with other settings than it began with: .*{told}"
+        ):
             again.resume(checkpoint_names(tmp_path)[0])
 
 
@@ -1147,7 +1156,7 @@ def test_what_goes_on_otherwise_than_it_began_is_told(tmp_path: Path, change: di
 def test_other_rules_and_losses_are_told(tmp_path: Path, options: dict[str, Any], told: str) -> None:
     Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.02), folder=tmp_path).run()
     again = Trainer(network(**options), blobs(), None, Schedule(epochs=1, lr=0.02), folder=tmp_path)
-    with pytest.warns(UserWarning, match=f"goes on otherwise than it began: .*{told}"):
+    with pytest.warns(UserWarning, match=f"continues with other settings than it began with: .*{told}"):
         again.resume()
 
 

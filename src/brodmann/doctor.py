@@ -19,7 +19,7 @@ def _triton() -> str:
     if importlib.util.find_spec("triton") is None:
         return "not active: triton is not installed"
     state = "active" if torch.cuda.is_available() else "not active: no accelerator"
-    return f"{state}. Tested in Triton's interpreter, not yet run on hardware: `make gpu-check` does"
+    return f"{state}. Tested in Triton's interpreter, not yet run on a GPU: `make gpu-check` does that"
 
 
 def _data_folder() -> str:

@@ -43,7 +43,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
     if any("," in option for option in options):
         options = [f"'{option}'" for option in options]
-    own = f" One of your own: register it in {registry}, in a file that `brodmann --import FILE` loads."
+    own = f" To use one of your own, register it in {registry}, in a file that `brodmann --import FILE` loads."
     return UnknownNameError(
         f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}."
         + (own if registry and not near else "")

@@ -47,7 +47,7 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise BrodmannError(
-            f"{path} begins with a home folder that is not there: write the path in full, or name folders by "
+            f"{path} begins with a home folder that does not exist: write the path in full, or set the folders with "
             "BRODMANN_DATA and BRODMANN_CACHE."
         ) from None
 
@@ -64,7 +64,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
-        raise BrodmannError(f"Cannot write {path}: what lies there is no file. Choose another name.")
+        raise BrodmannError(f"Cannot write {path}: what is there is not a file. Choose another name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -103,7 +103,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BrodmannError(f"Another process runs in {folder}: wait for it, or choose another folder.") from None
+            raise BrodmannError(
+                f"Another process is working in {folder}: wait for it, or choose another folder."
+            ) from None
         except OSError:  # no locks there
             pass
         yield  # the system lets go of it with the file, however the process ends
@@ -127,7 +129,8 @@ def staying(folder: Path) -> Iterator[Callable[[], None]]:
     def check() -> None:
         if not folder.is_dir() or not os.path.samestat(os.fstat(held), folder.stat()):
             raise BrodmannError(
-                f"{folder} was deleted, moved or replaced while the training ran: if it was moved, go on with it there."
+                f"{folder} was deleted, moved or replaced while the training ran: if it was moved, continue it in its "
+                "new place."
             )
 
     try:
@@ -226,7 +229,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> None:
             raise BrodmannError(f"Cannot write {path}: {error}. Is there room on the disk?") from None
         except RuntimeError as error:  # tensors that lie in the same memory
             raise BrodmannError(
-                f"Cannot write {path}: parts that share their weights cannot be saved, give each its own ({error})."
+                f"Cannot write {path}: parts that share their weights cannot be saved, so give each its own ({error})."
             ) from None
 
 

@@ -147,7 +147,7 @@ def check_layer(part: Any, place: str) -> None:
     if not isinstance(part, Layer):
         raise BrodmannError(
             f"{place} is a {type(part).__name__}, which cannot learn: wrap parameter-free operations in Local, use "
-            "AreaLinear for linear maps, or convert a whole network by from_torch."
+            "AreaLinear for linear maps, or convert a whole network with from_torch."
         )
 
 

@@ -51,6 +51,6 @@ def check_once(body: Layer) -> None:
         learns = part.learns if isinstance(part, Layer) else isinstance(part, Router)
         if learns and places.setdefault(part, name) != name:
             raise BrodmannError(
-                f"'{name}' and '{places[part]}' are one {type(part).__name__}, which would move twice a step: give "
-                "each place its own, by copy.deepcopy."
+                f"'{name}' and '{places[part]}' are the same {type(part).__name__}, which would be updated twice per "
+                "step: give each place its own, with copy.deepcopy."
             )

@@ -40,7 +40,7 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     paths = [(part, _innermost(part.feedback)) for part in parts if isinstance(part, AreaLinear | Weights)]
     pairs = [(layer, path) for layer, path in paths if isinstance(path, KolenPollack)]
     if not pairs:
-        raise BrodmannError("Expected a network with Kolen-Pollack feedback, which alone has weights to be set.")
+        raise BrodmannError("Expected a network with Kolen-Pollack feedback, the only kind whose weights can be set.")
     for layer, path in pairs:
         _mirror(layer, path, samples)
 

@@ -78,15 +78,15 @@ class Network(HoldsLoss):
         self.loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
         if self.recursive and not isinstance(self.loss, SumOfSquares):
             warnings.warn(
-                "Recursive least squares asks for SumOfSquares: other losses, such as a mean over the batch, make its "
+                "Recursive least squares needs SumOfSquares: other losses, such as a mean over the batch, make its "
                 "steps too small to learn from one pass.",
                 stacklevel=2,
             )
         suited = {rule.default_lr for rule in rules} or {LEARNING_RATE}
         if lr is None and len(suited) > 1:
             warnings.warn(
-                f"Layers follow rules that ask for learning rates of {', '.join(map(str, sorted(suited)))}: the "
-                "smallest is taken. Name one by lr=..., or let all layers follow one rule, update=...",
+                f"The layers' rules ask for different learning rates, {', '.join(map(str, sorted(suited)))}: the "
+                "smallest is taken. Choose one with lr=..., or give all layers the same rule with update=...",
                 stacklevel=2,
             )
         self.lr = min(suited) if lr is None else lr
@@ -108,7 +108,7 @@ class Network(HoldsLoss):
             raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
         layers = dict(self.learning_layers())
         if rates.layers and not layers:
-            raise BrodmannError("No layer of this network learns, as none does after merged(): leave out rates.")
+            raise BrodmannError("No layer of this network learns (after merged(), none does): leave rates out.")
         check_names(rates.layers, layers)
         self._rates = rates
         self._layer_rates = {layer: rates.of_layer(name) for name, layer in layers.items()} if rates.layers else None
@@ -228,8 +228,8 @@ class Network(HoldsLoss):
             except RuntimeError:
                 if any(parameter.is_inference() for parameter in self.parameters()):
                     raise BrodmannError(
-                        "A network that was built or copied under torch.inference_mode cannot learn: build it outside, "
-                        "or copy it outside by copy.deepcopy."
+                        "A network that was built or copied under torch.inference_mode cannot learn: build it outside "
+                        "that mode, or copy it there with copy.deepcopy."
                     ) from None
                 raise
         return loss, output
@@ -273,11 +273,12 @@ class Network(HoldsLoss):
         if number not in (torch.float32, torch.float64):
             raise BrodmannError(
                 f"A network computes in float32 or float64, not in {number}: leave that out, or build it with "
-                "storage='bfloat16', which stores its weights so."
+                "storage='bfloat16', which stores its weights in bfloat16."
             )
         if number == torch.float64 and any(parameter.dtype == torch.bfloat16 for parameter in self.parameters()):
             raise BrodmannError(
-                "Weights stored as bfloat16 go with float32 alone: leave .double() out, or build it without a storage."
+                "Weights stored as bfloat16 work only with float32: leave .double() out, or build the network without "
+                "storage."
             )
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -41,14 +41,14 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
     """
     tensors, options = read_tensors(path)
     if not {"lr", "rates", "clip", "dtype"} <= set(options):
-        raise CheckpointError(f"{path} holds no Network: `Backpropagation.load` reads the baseline's.")
+        raise CheckpointError(
+            f"{path} does not hold a Network: load files of the baseline with `Backpropagation.load`."
+        )
     if not {"design", "loss"} <= set(options):
         raise CheckpointError(f"{path} was written by another version of this package: save the network again.")
     if body is None:
         if options["design"] is None:
-            raise CheckpointError(
-                f"{path} does not say how its body was built: pass the body, built by the code that built it first."
-            )
+            raise CheckpointError(f"{path} does not say how its body was built: pass a body built by the same code.")
         body = build(options["design"])
     elif options["design"] is not None and (own := built_from(body)) and (apart := _difference(options["design"], own)):
         raise CheckpointError(f"{path} holds a network of another design: {apart}.")
@@ -100,7 +100,7 @@ def _difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:
     one, other = _every_argument(saved), _every_argument(given)
     for name in [*one, *other]:
         if name not in LEARNING_ALONE and one.get(name) != other.get(name):
-            return f"its {name} is {one.get(name)!r}, that of the body {other.get(name)!r}"
+            return f"its {name} is {one.get(name)!r}, but that of the body is {other.get(name)!r}"
     return None
 
 

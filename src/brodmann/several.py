@@ -86,7 +86,7 @@ def sample_count(values: Several) -> int:
     counts = {part.shape[0] if part.ndim else 0 for part in parts_in(values)}
     if len(counts) > 1:
         raise BrodmannError(
-            f"Expected as many samples in each of several tensors, got {', '.join(map(str, sorted(counts)))}."
+            f"Expected the same number of samples in all tensors, got {', '.join(map(str, sorted(counts)))}."
         )
     return counts.pop()
 

@@ -216,7 +216,7 @@ def test_figures_stay_in_their_folder_whatever_sets_are_called() -> None:
 
 
 def test_two_processes_do_not_run_in_one_folder(tmp_path: Path) -> None:
-    with alone_in(tmp_path / "a"), pytest.raises(BrodmannError, match="Another process runs in"):
+    with alone_in(tmp_path / "a"), pytest.raises(BrodmannError, match="Another process is working in"):
         run_recipes(["ten"], Plan(quick=True, sets=("digits",)), tmp_path / "a")
     with alone_in(tmp_path / "a"):
         pass

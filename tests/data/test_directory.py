@@ -17,7 +17,7 @@ def test_a_file_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     Path("~nobody.csv").write_text("0.5,1.5,a\n1,2,b\n" * 5)
     assert load("./~nobody.csv").shape == (2,)
-    with pytest.raises(BrodmannError, match="begins with a home folder that is not there"):
+    with pytest.raises(BrodmannError, match="begins with a home folder that does not exist"):
         load("~nobody.csv")
 
 
@@ -43,10 +43,10 @@ def test_what_needs_no_folder_loads_without_a_home(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "expanduser", no_home)
     for name in ("BRODMANN_DATA", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(BrodmannError, match="begins with a home folder that is not there"):
+    with pytest.raises(BrodmannError, match="begins with a home folder that does not exist"):
         data_directory()
     assert len(load("digits").x_train) == 1437
-    assert diagnose()["data folder"].startswith("none: ~/.cache begins with a home folder that is not there")
+    assert diagnose()["data folder"].startswith("none: ~/.cache begins with a home folder that does not exist")
 
 
 def test_available_lists_what_is_there_and_what_could_be(tmp_path: Path) -> None:

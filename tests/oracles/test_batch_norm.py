@@ -154,7 +154,7 @@ def test_a_norm_of_what_comes_to_the_network_gets_its_error() -> None:
     (norm,) = norms(network)
     assert int(norm.batches) == 1
     assert not torch.equal(norm.shift.value, torch.zeros(4))
-    with pytest.raises(BrodmannError, match="sends no error down, and layers below it learn"):
+    with pytest.raises(BrodmannError, match="sends no error down, but layers below it learn"):
         Sequential(BatchNorm(4), AreaLinear(4, 3, feedback=None))
 
 
@@ -424,7 +424,7 @@ def test_norms_that_cannot_be_converted_are_named(function: Callable[[Any, Tenso
     ("make", "message"),
     [
         (partial(BatchNorm, 0), "Expected features to be a whole number of at least 1, got 0."),
-        (partial(BatchNorm, 4, momentum=1.5), "Expected momentum to be a share of at most 1, got 1.5."),
+        (partial(BatchNorm, 4, momentum=1.5), "Expected momentum to be at most 1, got 1.5."),
         (partial(BatchNorm, 4, momentum=-0.5), "Expected momentum to be a number of at least 0, got -0.5."),
         (partial(BatchNorm, 4, fixed=1), "Expected fixed to be True or False, got 1."),
         (partial(BatchNorm, 4, eps=0.0), "Expected eps to be a number above 0, got 0.0."),

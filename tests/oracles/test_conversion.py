@@ -1396,7 +1396,7 @@ class Stateful(nn.Module):
         (
             nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()),
             {"shape": (2, 8, 8), "feedback": "kolen-pollack-noisy"},
-            "KolenPollack has no way down through a Product, such as a convolution of several groups",
+            "KolenPollack cannot send errors down through a Product, such as a convolution of several groups",
         ),
         (with_one_norm(), {}, "got weights that are in the model twice."),
         (sharing_with_a_gru(), {"shape": (3, 4)}, "got weights that are in the model twice."),
@@ -1437,7 +1437,7 @@ class Stateful(nn.Module):
             {"gated": True, "shared": "off"},
             "A gate without a shared part would scale the start: leave",
         ),
-        (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A storage of its own goes with float32"),
+        (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A separate storage dtype works only with float32"),
         (nn.Linear(4, 4), {"routing": "none"}, "Unknown routing 'none'"),
         (nn.Linear(4, 4), {"batch_norms": "none"}, "Unknown batch_norms 'none'. Choose one of: batch, running."),
     ],
@@ -1457,7 +1457,11 @@ def test_a_start_must_fit() -> None:
         (Scaled(4, 3), {}, "an nn.Linear, got Scaled"),
         (nn.Linear(4, 3, device="meta"), {}, "not on the meta device, got torch.float32 on meta"),
         (halves, {"gated": True, "shared": "off"}, "A gate without a shared part would scale the start"),
-        (copy.deepcopy(halves).double(), {"storage": torch.bfloat16}, "A storage of its own goes with float32"),
+        (
+            copy.deepcopy(halves).double(),
+            {"storage": torch.bfloat16},
+            "A separate storage dtype works only with float32",
+        ),
     ):
         with pytest.raises(BrodmannError, match=message):
             AreaLinear(4, 3, start=start, **options)

@@ -77,5 +77,5 @@ def test_a_path_of_ones_own_is_asked_for_its_errors_where_it_says_no_matrix_anew
     below = [body.learn(body.trace(x, Context())[1], error, Context()) for body in bodies]
     torch.testing.assert_close(*below)
     assert len(asked) == 2
-    with pytest.raises(BrodmannError, match="Doubling has no way down through a Product"):
+    with pytest.raises(BrodmannError, match="Doubling cannot send errors down through a Product"):
         Product(torch.mul, torch.randn(3, 4), feedback=Doubling)

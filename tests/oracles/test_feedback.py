@@ -202,7 +202,7 @@ def test_noise_multiplies_every_change_of_the_feedback_and_nothing_else() -> Non
     factor = (noisy.shared.value - before) / (-0.1 * (0.1 * before + delta.T @ x))
     assert float(factor.mean()) == pytest.approx(1.0, abs=0.02)
     assert float(factor.std()) == pytest.approx(0.1, rel=0.15)
-    with pytest.raises(BrodmannError, match="Expected no noise with a map per area"):
+    with pytest.raises(BrodmannError, match="Expected noise to be 0 with a map per area"):
         KolenPollack(shape, noise=0.1, per_area=True)
 
 
@@ -310,7 +310,7 @@ def test_direct_feedback_finds_its_way_through_converted_networks(name: str) -> 
 def test_direct_feedback_names_rows_that_do_not_come_out_even() -> None:
     for model, shape in ((Uneven(), (5, 8)), (MODELS["shifted windows"][0](), (2, 4, 4))):
         with pytest.raises(
-            BrodmannError, match="no path to a layer whose rows are no multiple of the output's, or the"
+            BrodmannError, match="cannot reach a layer whose number of rows is not a multiple of the output's, or"
         ):
             from_torch(model, shape, feedback="direct")
     layer = AreaLinear(4, 4, areas=1, feedback=partial(Direct, outputs=3, rows=5))

@@ -178,20 +178,20 @@ class Twice(Feedback):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"operation": None}, "Expected the operation of a Product as a function of inputs and weights"),
+        ({"operation": None}, "Expected the operation of a Product to be a function of inputs and weights"),
         ({"operation": nn.Linear(2, 2)}, "without parameters of its own, got Linear"),
         ({"weight": [1.0]}, "Expected weights (out, ...) of float32 or float64, got list."),
         ({"weight": torch.ones(3)}, "Expected weights (out, ...) of float32 or float64, got (3,) torch.float32."),
         ({"weight": torch.ones(3, 2, dtype=torch.float16)}, "got (3, 2) torch.float16."),
         (
             {"weight": torch.ones(3, 2, dtype=torch.float64), "storage": torch.bfloat16},
-            "A storage of its own goes with float32, and the weights are float64",
+            "A separate storage dtype works only with float32, but the weights are float64",
         ),
         ({"update": "adam"}, "Expected update to be a rule such as Adam(), got 'adam'."),
-        ({"feedback": partial(Direct, outputs=2)}, "Direct has no way down through a Product"),
-        ({"feedback": LeastChange}, "LeastChange has no way down through a Product"),
+        ({"feedback": partial(Direct, outputs=2)}, "Direct cannot send errors down through a Product"),
+        ({"feedback": LeastChange}, "LeastChange cannot send errors down through a Product"),
         ({"feedback": partial(KolenPollack, noise=0.1)}, "such as KolenPollack without noise."),
-        ({"feedback": Twice}, "Twice has no way down through a Product"),
+        ({"feedback": Twice}, "Twice cannot send errors down through a Product"),
     ],
 )
 def test_what_is_no_product_is_named(options: dict[str, Any], message: str) -> None:

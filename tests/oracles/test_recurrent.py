@@ -228,7 +228,7 @@ def levels_of_one() -> nn.Module:
         ),
         (
             lambda: recurrent(Transpose, Holding()),
-            "Expected a cell without parameters or buffers, which would not move",
+            "Expected a cell without parameters or buffers, which would not learn",
         ),
         (lambda: from_torch(levels_of_one(), (STEPS, 5)), "got weights that are in the model twice."),
         (lambda: recurrent(None, LSTM()), "errors go back in time, got none."),
@@ -238,7 +238,7 @@ def levels_of_one() -> nn.Module:
         ),
         (
             lambda: Recurrent(AreaLinear(5, 4, areas=1), AreaLinear(4, 8, areas=1), GRU()),
-            "Expected maps to 12 numbers, 3 for each of 4 units of GRU(), got 4 and 8.",
+            "Expected maps with 12 outputs, 3 for each of 4 units of GRU(), got 4 and 8.",
         ),
         (
             lambda: Recurrent(nn.Linear(5, 4), AreaLinear(4, 4), torch.tanh),

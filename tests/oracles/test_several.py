@@ -466,7 +466,7 @@ NETWORK = (
     "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary of such tensors, each of "
     "them with a name, as in `a, b = x.chunk(2)`; got {} among them."
 )
-IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dictionary by these names, got "
+IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dictionary with these names, got "
 
 
 @pytest.mark.parametrize(
@@ -489,7 +489,7 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         ),
         (
             lambda: convert(samples=(torch.randn(5, 4), torch.randn(6, 3))),
-            "Expected as many samples in each of several tensors, got 5, 6.",
+            "Expected the same number of samples in all tensors, got 5, 6.",
         ),
         (
             lambda: convert(areas=4),
@@ -513,7 +513,7 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         ),
         (
             lambda: learner().learn((pairs()[0][0], pairs()[0][1][:3]), pairs()[1]),
-            "Expected as many samples in each of several tensors, got 3, 30.",
+            "Expected the same number of samples in all tensors, got 3, 30.",
         ),
         (
             lambda: Network(learner().body).learn(*pairs()),
@@ -526,9 +526,12 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         ),
         (
             lambda: halves(SGD(), inputs=("left", "left")),
-            "Expected inputs of a Graph as a tuple of different names",
+            "Expected inputs of a Graph to be a tuple of different names",
         ),
-        (lambda: halves(SGD(), inputs="left"), "Expected inputs of a Graph as a tuple of different names, got 'left'."),
+        (
+            lambda: halves(SGD(), inputs="left"),
+            "Expected inputs of a Graph to be a tuple of different names, got 'left'.",
+        ),
         (
             lambda: halves(SGD(), inputs=("left", "right"), outputs=("top", "left")),
             "Expected outputs of this Graph among low, beside, sum, middle, bent, top, got top, left.",
@@ -536,16 +539,16 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         (lambda: halves(SGD(), inputs=("left", "right"), outputs=()), "middle, bent, top, got none."),
         (
             lambda: halves(SGD(), inputs=("left", "right"), outputs="middle"),
-            "Nobody reads top of this Graph: leave out what leads nowhere.",
+            "Nothing reads top in this Graph: leave out nodes that nothing reads.",
         ),
         (
             lambda: halves(SGD(), inputs=("left", "right", "low")),
             "A node of a Graph cannot be called 'low': choose another name.",
         ),
-        (lambda: Graph({"a": (nn.Tanh(), "x")}, inputs=None), "as a tuple of different names, got None."),  # type: ignore[arg-type]
+        (lambda: Graph({"a": (nn.Tanh(), "x")}, inputs=None), "to be a tuple of different names, got None."),  # type: ignore[arg-type]
         (
             lambda: Graph({"inside": (twofold(), "input"), "out": (nn.Tanh(), "inside")})(pairs()[0][0]),
-            "Node 'inside' returns 2 values, and others read one of it: make a node of each",
+            "Node 'inside' returns 2 values, but other nodes read it as one: make a node for each",
         ),
         (
             lambda: Network(Residual(learner().body)).learn(*pairs()),
@@ -556,7 +559,7 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
             "one or more tensors of real numbers, got one that returns none.",
         ),
         (lambda: convert(lambda x, y: x.chunk(2, 1)), NETWORK.format("a tuple")),
-        (lambda: learner()((pairs()[0][0], pairs()[0][1][:1])), "Expected as many samples in each of several tensors"),
+        (lambda: learner()((pairs()[0][0], pairs()[0][1][:1])), "Expected the same number of samples in all tensors"),
         (lambda: learner()(tuple(part.numpy() for part in pairs()[0])), "Expected x[0] to be a tensor, got ndarray"),
         (
             lambda: convert(samples=((4,), numpy.zeros((3, 3)))),

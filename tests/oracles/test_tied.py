@@ -231,10 +231,10 @@ class Own(Layer):
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ({"a": (nn.ReLU(), "input"), "b": ("c", "a")}, "Node 'b' takes the layer of 'c', which is none of those"),
-        ({"a": ("a", "input")}, "which is none of those before it that have one: there are none."),
-        ({"a": (BatchNorm(5), "input"), "b": ("a", "a")}, "Node 'b' takes a layer again in which a BatchNorm learns"),
-        ({"a": (Own(), "input"), "b": ("a", "a")}, "Node 'b' takes a layer again in which a Own learns"),
+        ({"a": (nn.ReLU(), "input"), "b": ("c", "a")}, "Node 'b' takes the layer of 'c', which is not an earlier node"),
+        ({"a": ("a", "input")}, "which is not an earlier node that has a layer: there are none."),
+        ({"a": (BatchNorm(5), "input"), "b": ("a", "a")}, "Node 'b' reuses a layer in which a BatchNorm learns"),
+        ({"a": (Own(), "input"), "b": ("a", "a")}, "Node 'b' reuses a layer in which a Own learns"),
         ({"a": (nn.ReLU(), "input"), "b": ("a",)}, "Node 'b' names nothing to read"),
     ],
 )
@@ -342,15 +342,18 @@ def test_tied_weights_are_held_once_in_copies_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda w: TiedProduct(torch.matmul, nn.Linear(2, 2)), "as a TiedWeights layer, got Linear."),
+        (lambda w: TiedProduct(torch.matmul, nn.Linear(2, 2)), "to be a TiedWeights layer, got Linear."),
         (lambda w: TiedProduct(nn.Linear(2, 2), w), "without parameters of its own"),
         (lambda w: TiedWeights(torch.ones(3)), "Expected weights (out, ...) of float32 or float64, got (3,)"),
-        (lambda w: TiedWeights(torch.ones(3, 3), feedback=partial(KolenPollack, noise=0.1)), "no way down through a"),
+        (
+            lambda w: TiedWeights(torch.ones(3, 3), feedback=partial(KolenPollack, noise=0.1)),
+            "cannot send errors down through a",
+        ),
         (
             lambda w: Network(Sequential(TiedProduct(torch.matmul, w), AreaLinear(2, 2))).learn(
                 torch.ones(1, 2), torch.zeros(1, dtype=torch.int64)
             ),
-            "let it be a node of the Graph in which those are one, and read both.",
+            "make it a node of the Graph in which those weights are a node, and let it read both.",
         ),
         (
             lambda w: Graph({"y": (TiedProduct(torch.matmul, w), "input")}),
@@ -370,7 +373,7 @@ def test_tied_weights_are_held_once_in_copies_and_files(tmp_path: Path) -> None:
                     "y": (TiedProduct(torch.matmul, w, lowest=True), "low", "w"),
                 }
             ),
-            "Node 'y' (TiedProduct) is without an error, or sends none down",
+            "Node 'y' (TiedProduct) receives no error, or sends none down",
         ),
     ],
 )

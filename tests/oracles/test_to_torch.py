@@ -236,7 +236,7 @@ def test_the_map_of_an_area_is_what_its_samples_see(shared: str, bias: bool) -> 
         torch.testing.assert_close(layer.as_linear(chosen)(row).detach(), network(row[None])[0])
     assert len(area.unique()) > 1
     assert (layer.as_linear(0).bias is None) is not bias
-    with pytest.raises(BrodmannError, match="A layer of 3 areas is one map for each of them: name an area"):
+    with pytest.raises(BrodmannError, match="A layer of 3 areas has one map for each of them: name an area"):
         layer.as_linear()
     with pytest.raises(BrodmannError, match="Expected an area from 0 to 2, got 3"):
         layer.as_linear(3)

@@ -224,8 +224,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         further = {} if self.router is None else self.router
         if not isinstance(further, Mapping) or "partition" in further:
             raise BrodmannError(
-                "Expected router to be None or a dictionary of settings, such as {'temperature': 0.5}, the partition "
-                f"being a setting of its own, got {self.router!r}."
+                "Expected router to be None or a dictionary of settings, such as {'temperature': 0.5}, but without the "
+                f"partition, which is a parameter of its own, got {self.router!r}."
             )
         return {"partition": self.partition, **further}
 
@@ -251,7 +251,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             settings = signature(SALEstimator).parameters
             given = [name for name in NOT_RECURSIVE if getattr(self, name) != settings[name].default]
             if given:
-                raise BrodmannError(f"optimiser='rls' does not combine with {', '.join(given)}: leave that out.")
+                raise BrodmannError(f"optimiser='rls' cannot be combined with {', '.join(given)}: leave that out.")
             return Schedule(batch_size=batch)
         if self.early_stopping:
             check_whole(patience=self.patience)
@@ -324,7 +324,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         x = validate_data(self, X, reset=False, dtype=np.float64)
         outputs: Array = outputs_of(self.network_, self._scaled(x), PART).numpy().astype(np.float64)
         if not np.isfinite(outputs).all():
-            raise BrodmannError("The outputs are not finite, as after a call that diverged: fit again.")
+            raise BrodmannError("The outputs are not finite, probably because an earlier call diverged: fit again.")
         return outputs
 
     def _relative(self, weight: Array | None, samples: int) -> torch.Tensor | None:
@@ -340,7 +340,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_partial(self) -> None:
         if self.early_stopping:
-            raise BrodmannError("partial_fit goes on as long as it is called: leave early_stopping out.")
+            raise BrodmannError(
+                "partial_fit learns whenever it is called, and cannot stop early: leave early_stopping out."
+            )
 
     def _weights(self, sample_weight: ArrayLike | None, x: Array) -> Array | None:
         if sample_weight is None:
@@ -350,7 +352,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             raise BrodmannError("All sample weights are zero: expected at least one above 0.")
         least, most = COUNTS if self._recursive else WEIGHTS
         if weight.max() > most or weight[weight > 0].min() < least:
-            raise BrodmannError(f"Expected sample weights of 0, or of {least:g} to {most:g}: bring them nearer to 1.")
+            raise BrodmannError(
+                f"Expected sample weights of 0, or from {least:g} to {most:g}: rescale them to be closer to 1."
+            )
         return weight
 
 

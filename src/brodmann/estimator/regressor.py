@@ -67,13 +67,15 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
             self._target_scaler.fit(targets, sample_weight=weight)
             if (targets == targets[:1]).all(axis=0).any():
                 warnings.warn(
-                    "partial_fit takes the scale of targets from its first call, and here one is the same for all "
-                    "samples: begin with more of them, or scale targets yourself.",
+                    "partial_fit takes the scale of targets from its first call, but in this one a target is the same "
+                    "for all samples: begin with more samples, or scale the targets yourself.",
                     stacklevel=3,
                 )
         elif targets.shape[1] != self._target_scaler.n_features_in_:
             expected = self._target_scaler.n_features_in_
-            raise BrodmannError(f"Expected {expected} targets a sample, as at the first call, got {targets.shape[1]}.")
+            raise BrodmannError(
+                f"Expected {expected} targets per sample, as in the first call, got {targets.shape[1]}."
+            )
         self._train_on(x, self._target_tensor(targets), weight, schedule)
         return self
 

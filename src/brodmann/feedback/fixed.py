@@ -62,8 +62,8 @@ class Direct(Feedback):
         super().__init__()
         if rows is None and shape.rows < 1:
             raise BrodmannError(
-                "Direct feedback has no path to a layer whose rows are no multiple of the output's, or the same "
-                "whatever comes: choose another."
+                "Direct feedback cannot reach a layer whose number of rows is not a multiple of the output's, or does "
+                "not depend on the input: choose another feedback path."
             )
         self.rows = shape.rows if rows is None else rows
         check_whole(outputs=outputs, rows=self.rows)
@@ -74,17 +74,18 @@ class Direct(Feedback):
         """See `Feedback.error`."""
         if signal.output_error is None:
             raise BrodmannError(
-                "Direct feedback needs the error of one output: train through Network.learn, or set it in the context."
+                "Direct feedback needs the error of one output: train through Network.learn, or set output_error in "
+                "the Context."
             )
         count, outputs = signal.output_error.shape
         if outputs != len(self.matrix):
             raise BrodmannError(
-                f"Direct feedback was built for {len(self.matrix)} outputs, and the output error has {outputs}: build "
-                f"it by partial(Direct, outputs={outputs})."
+                f"Direct feedback was built for {len(self.matrix)} outputs, but the output error has {outputs}: build "
+                f"it with partial(Direct, outputs={outputs})."
             )
         if count * self.rows != len(signal.x):
             raise BrodmannError(
                 f"Direct feedback was built for a layer of {self.rows} rows for each output, got {len(signal.x)} rows "
-                f"and {count} output errors: build it by partial(Direct, outputs={outputs}, rows=...)."
+                f"and {count} output errors: build it with partial(Direct, outputs={outputs}, rows=...)."
             )
         return (signal.output_error @ self.matrix).reshape(signal.x.shape)

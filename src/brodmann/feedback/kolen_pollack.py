@@ -48,10 +48,10 @@ class KolenPollack(Feedback):
         super().__init__()
         check_real(noise=noise)
         if noise and per_area:
-            raise BrodmannError(f"Expected no noise with a map per area, got {noise}.")
+            raise BrodmannError(f"Expected noise to be 0 with a map per area, got {noise}.")
         self.noise = noise
         if start not in ("independent", "mirrored", "equal"):
-            raise BrodmannError(f"Expected a start of 'independent', 'mirrored' or 'equal', got '{start}'.")
+            raise BrodmannError(f"Expected start to be 'independent', 'mirrored' or 'equal', got '{start}'.")
         if start == "independent":
             matrix = shape.draw().mul_(shape.scale)
         elif start == "mirrored":

@@ -105,9 +105,11 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.storage not in (None, torch.bfloat16):
-            raise BrodmannError(f"Expected a storage of None or torch.bfloat16, got {self.storage}.")
+            raise BrodmannError(f"Expected storage to be None or torch.bfloat16, got {self.storage}.")
         if self.storage is not None and self.equal_start.dtype == torch.float64:
-            raise BrodmannError("A storage of its own goes with float32, and the weights are float64: leave it out.")
+            raise BrodmannError(
+                "A separate storage dtype works only with float32, but the weights are float64: leave storage out."
+            )
 
     def draw(self) -> Tensor:
         """Draws a matrix (out, in), normal with variance ``1 / in``, independent of the forward weights."""
@@ -178,13 +180,13 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     except (TypeError, ValueError) as error:
         name = getattr(feedback, "__name__", repr(feedback))
         raise BrodmannError(
-            f"{name} cannot be built from the layer's shape alone ({error}): give the rest by functools.partial, as in "
-            "partial(Direct, outputs=10)."
+            f"{name} cannot be built from the layer's shape alone ({error}): give the other arguments with "
+            "functools.partial, as in partial(Direct, outputs=10)."
         ) from None
     with Draws(int(torch.randint(2**62, (), device="cpu"))).going_on():
         path = feedback(shape)
     if isinstance(path, Feedback) and not hasattr(path, "_modules"):
-        raise BrodmannError(f"{type(path).__name__}.__init__ must begin with super().__init__(), as of any nn.Module.")
+        raise BrodmannError(f"{type(path).__name__}.__init__ must begin with super().__init__(), as for any nn.Module.")
     if not isinstance(path, Feedback):
         raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
     return path

@@ -58,7 +58,7 @@ def areas_by_class(
     check_tensors(target=target)
     if target.numel() == 0 or target.is_floating_point():
         raise BrodmannError(
-            f"Expected the class of every sample, whole numbers, got {target.dtype} of shape {tuple(target.shape)}."
+            f"Expected the class of every sample as a whole number, got {target.dtype} of shape {tuple(target.shape)}."
         )
     classes = [str(number) for number in range(int(target.max()) + 1)] if classes is None else classes
     shown = evenly(len(names), max(1, panels))
@@ -75,7 +75,7 @@ def areas_by_class(
         image = panel.imshow(shares.numpy(), cmap=MAP, vmin=0.0, vmax=100.0, aspect="auto", interpolation="nearest")
         told, entropy = _information(counts)
         label = layer_label(names[index], index, len(names))
-        title(panel, f"{label}: {told:.2f} of {entropy:.2f} bits of class")
+        title(panel, f"{label}: {told:.2f} of {entropy:.2f} bits about the class")
         last = position + columns >= len(shown)
         tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)
         name_ticks(panel.xaxis, [str(area) for area in order], 20)

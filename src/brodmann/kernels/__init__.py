@@ -34,7 +34,7 @@ def _on_cuda() -> Operations:
         from .cuda import Cuda
     except ImportError as error:
         warnings.warn(
-            f"Brodmann computes in pure PyTorch on this accelerator, area by area: {error}. Install triton.",
+            f"Brodmann computes in pure PyTorch on this GPU, area by area: {error}. Install triton.",
             RuntimeWarning,
             stacklevel=2,
         )

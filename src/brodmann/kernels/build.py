@@ -54,7 +54,9 @@ def build() -> Build:
     """
     switch = os.environ.get(SWITCH_VARIABLE, "auto")
     if switch.lower() not in ("auto", "off"):
-        warnings.warn(f"Expected {SWITCH_VARIABLE} to be auto or off, got '{switch}', taken for auto.", stacklevel=2)
+        warnings.warn(
+            f"Expected {SWITCH_VARIABLE} to be auto or off, got '{switch}', which counts as auto.", stacklevel=2
+        )
     if switch.lower() == "off":
         return Build(None, None, f"Switched off by {SWITCH_VARIABLE}=off.", intended=True)
     try:
@@ -70,8 +72,8 @@ def build() -> Build:
         return Build(
             None,
             None,
-            f"The kernels could not be loaded: {error}. Remove that file to compile them anew, or, where its folder "
-            f"forbids to run what lies there, set {CACHE_VARIABLE} to another.",
+            f"The kernels could not be loaded: {error}. Remove that file to compile them again, or, if its folder "
+            f"forbids executing what is in it, set {CACHE_VARIABLE} to another.",
         )
 
 
@@ -81,17 +83,18 @@ def _found() -> tuple[Path | None, str]:
     try:
         compiler = find_compiler()
     except ValueError as error:
-        why = f"CXX cannot be read: {named} ({error}). Name one compiler in it, or leave it out."
+        why = f"CXX cannot be read: {named} ({error}). Name one compiler in it, or unset it."
     else:
         if compiler is None:
             missing = f"The compiler that CXX names was not found: {named}." if named else "No C++ compiler was found."
-            why = f"{missing} Install g++ or clang++, or name one in CXX."
+            why = f"{missing} Install g++ or clang++, or set CXX to one."
         else:
             try:
                 return compiled(SOURCE, compiler), f"Compiled by {compiler} for this processor."
             except subprocess.SubprocessError as error:
                 why = (
-                    f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++, and room on the disk."
+                    f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++, and space on the "
+                    "disk."
                 )
     path = _whole(f"{_stem(SOURCE)}-*")
     return path, why if path is None else f"Compiled for this processor by an earlier compiler. {why}"

@@ -55,8 +55,8 @@ def functions() -> dict[str, Callable[..., Any]]:
     if built.library is None:
         if not built.intended:
             warnings.warn(
-                f"Brodmann computes in pure PyTorch, several times slower with many areas. {built.why} "
-                "`brodmann doctor` tells more.",
+                f"Brodmann computes in pure PyTorch, several times slower with many areas. {built.why} `brodmann "
+                "doctor` says more.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -72,11 +72,11 @@ def move_slot(rule: UpdateRule, target: Target, index: int, factors: Factors) ->
     moved = stored if as_stored else stored.to(factors.delta.dtype)
     returned: object = rule.apply(moved, state, factors, target.lr, target.decay)
     if returned is not None and returned is not moved:
-        raise BrodmannError(f"{type(rule).__name__}.apply should move the weight in place and return nothing.")
+        raise BrodmannError(f"{type(rule).__name__}.apply should change the weight in place and return nothing.")
     if len(state) != len(given) or any(now is not before for now, before in zip(state.values(), given, strict=True)):
         raise BrodmannError(
-            f"{type(rule).__name__}.apply should move its state in place, as by state['m'].mul_(0.9).add_(g): what "
-            "state['m'] = ... puts there is lost."
+            f"{type(rule).__name__}.apply should change its state in place, as in state['m'].mul_(0.9).add_(g): what "
+            "is assigned by state['m'] = ... is lost."
         )
     if not as_stored:
         stored.copy_(round_stochastically(moved))

@@ -135,7 +135,9 @@ class AreaLinear(Gathering):
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
         self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
         if start is not None and gated and shared == "off" and areas > 1:
-            raise BrodmannError("A gate without a shared part would scale the start: leave one of them out.")
+            raise BrodmannError(
+                "A gate without a shared part would scale the weights given as start: leave gated or start out."
+            )
         weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
         shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
         self.shared: Slab | None = None
@@ -309,8 +311,8 @@ class AreaLinear(Gathering):
         """Checks that an error is one of the output; raises a `BrodmannError`."""
         if error.shape != (*trace.leading, self.out_features) or error.dtype != trace.x.dtype:
             raise BrodmannError(
-                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, as the output, "
-                f"got {tuple(error.shape)} {error.dtype}."
+                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, like the "
+                f"output, got {tuple(error.shape)} {error.dtype}."
             )
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
@@ -338,13 +340,13 @@ class AreaLinear(Gathering):
                 part.
         """
         if area is None and self.budget > 1:
-            raise BrodmannError(f"A layer of {self.budget} areas is one map for each of them: name an area.")
+            raise BrodmannError(f"A layer of {self.budget} areas has one map for each of them: name an area.")
         if area is not None:
             check_whole(0, area=area)
             if area >= self.budget:
                 raise BrodmannError(f"Expected an area from 0 to {self.budget - 1}, got {area}.")
         if self.gated and self.budget > 1:
-            raise BrodmannError("A gate scales the areas' part of each sample by itself: there is no one map.")
+            raise BrodmannError("A gate scales the areas' part separately for each sample, so there is no single map.")
         found = [] if self.shared is None else [(self.shared, 0)]
         if self.areas is not None:
             found.append((self.areas.weight, int(self.areas.slot[area or 0])))
@@ -403,7 +405,7 @@ class AreaLinear(Gathering):
 
     def _own_router(self) -> Router:
         if self.router is None:
-            raise BrodmannError("This layer has no router of its own: split or merge on the Routed that holds it.")
+            raise BrodmannError("This layer has no router of its own: call split or merge on the Routed that holds it.")
         return self.router
 
     def _route(self, x: Tensor, rows: Tensor, context: Context) -> Route | None:

@@ -102,7 +102,7 @@ class BatchNorm(Layer):
         if momentum is not None:
             check_real(momentum=momentum)
             if momentum > 1:
-                raise BrodmannError(f"Expected momentum to be a share of at most 1, got {momentum}.")
+                raise BrodmannError(f"Expected momentum to be at most 1, got {momentum}.")
         check_positive(eps=eps)
         check_switch(fixed=fixed)
         self.features, self.momentum, self.eps, self.fixed = features, momentum, eps, fixed

@@ -35,7 +35,7 @@ class Constant(Gathering):
         """
         super().__init__()
         if not isinstance(value, Tensor):
-            raise BrodmannError(f"Expected the value of a Constant as a tensor, got {type(value).__name__}.")
+            raise BrodmannError(f"Expected the value of a Constant to be a tensor, got {type(value).__name__}.")
         self.slab: Slab | None = None
         self.update_rule = update
         with torch.inference_mode(False):
@@ -45,7 +45,7 @@ class Constant(Gathering):
             return
         check_rule(update)
         if own.dtype not in (torch.float32, torch.float64):
-            raise BrodmannError(f"Expected float32 or float64 where a Constant is to learn, got {value.dtype}.")
+            raise BrodmannError(f"Expected a Constant that learns to be float32 or float64, got {value.dtype}.")
         self.slab = Slab(own[None], update)
 
     @property

@@ -32,7 +32,7 @@ class Sequential(Container):
         for index, layer in enumerate(layers):
             check_layer(layer, f"Layer {index} of Sequential")
             if layer.learns and any(layer is other for other in layers[:index]):
-                raise BrodmannError(f"Layer {index} of Sequential stands there twice, and would move twice a step.")
+                raise BrodmannError(f"Layer {index} of Sequential is in it twice, and would be updated twice per step.")
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)
@@ -70,9 +70,9 @@ class Sequential(Container):
 
 def _without_feedback(layer: Any, index: int) -> BrodmannError:
     return BrodmannError(
-        f"Layer {index} ({type(layer).__name__}) sends no error down, and layers below it learn: give an AreaLinear a "
-        "feedback path, and let a layer of your own return the error from `learn`. One whose parameters stay as they "
-        "are says so: learns = False."
+        f"Layer {index} ({type(layer).__name__}) sends no error down, but layers below it learn: give an AreaLinear a "
+        "feedback path, and let a layer of your own return the error from `learn`. A layer of your own whose "
+        "parameters never change should set learns = False."
     )
 
 
@@ -120,8 +120,8 @@ class Residual(Container):
         if not isinstance(around, Tensor) or not isinstance(y, Tensor) or y.shape != around.shape:
             sizes = (tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (around, y))
             raise BrodmannError(
-                "Expected a residual body to return the shape of its shortcut, {}, got {}: make one fit the other, by "
-                "a shortcut where there is none.".format(*sizes)
+                "Expected a residual body to return the shape of its shortcut, {}, got {}: make one fit the other, "
+                "with a shortcut layer if there is none.".format(*sizes)
             )
         return torch.add(around, y, alpha=self.alpha)
 
@@ -206,7 +206,7 @@ class Routed(Container):
         super().__init__()
         check_layer(body, "The body of Routed")
         if not isinstance(router, Router):
-            raise BrodmannError(f"Expected the router of Routed as a Router, got {type(router).__name__}.")
+            raise BrodmannError(f"Expected the router of Routed to be a Router, got {type(router).__name__}.")
         maps = [(name, part) for name, part in body.named_modules() if isinstance(part, AreaLinear)]
         alone = [name for name, part in maps if part.router is not None]
         if alone and not any(part.routed for part in followers(body, AreaLinear)):
@@ -217,7 +217,7 @@ class Routed(Container):
         for place, part in enumerate(part for part in followers(body, AreaLinear) if part.routed):
             if part.budget != router.areas:
                 raise BrodmannError(
-                    f"The router has {router.areas} areas, a layer of its body {part.budget}: make them equal."
+                    f"The router has {router.areas} areas, but a layer of its body has {part.budget}: make them equal."
                 )
             part.place = place
         self.router, self.body = router, body

@@ -64,7 +64,7 @@ class Graph(Container):
         """
         super().__init__()
         if not isinstance(nodes, Mapping) or not nodes:
-            raise BrodmannError(f"Expected nodes of a Graph as a dictionary with at least one, got {nodes!r}.")
+            raise BrodmannError(f"Expected nodes of a Graph to be a dictionary with at least one node, got {nodes!r}.")
         self.inputs = _names("inputs", inputs)
         self.nodes = nn.ModuleDict()
         self.sources: dict[str, tuple[str, ...]] = {}
@@ -72,7 +72,7 @@ class Graph(Container):
         for name, node in nodes.items():
             if not isinstance(node, tuple) or not node:
                 raise BrodmannError(
-                    f"Expected node '{name}' as a tuple of a layer or operation and the names that it reads, got "
+                    f"Expected node '{name}' to be a tuple of a layer or operation and the names that it reads, got "
                     f"{node!r}."
                 )
             self._add(name, node[0], node[1:])
@@ -80,11 +80,11 @@ class Graph(Container):
         returned = set(parts_in(self.outputs))
         if not returned or not returned.issubset(self.sources):
             came = ", ".join(map(str, parts_in(self.outputs))) or "none"
-            raise BrodmannError(f"Expected outputs of this Graph among {', '.join(self.sources)}, got {came}.")
+            raise BrodmannError(f"Expected outputs of this Graph to be among {', '.join(self.sources)}, got {came}.")
         unread = self.sources.keys() - {source for read in self.sources.values() for source in read} - returned
         if unread:
             raise BrodmannError(
-                f"Nobody reads {', '.join(sorted(unread))} of this Graph: leave out what leads nowhere."
+                f"Nothing reads {', '.join(sorted(unread))} in this Graph: leave out nodes that nothing reads."
             )
         readers = {source: name for name, read in self.sources.items() for source in read}
         self._last_reader = {source: name for source, name in readers.items() if source not in returned}
@@ -102,13 +102,15 @@ class Graph(Container):
         for source in sources:
             if not isinstance(source, str) or source not in (*self.inputs, *self.sources):
                 known = ", ".join([*self.inputs, *self.sources])
-                raise BrodmannError(f"Node '{name}' reads '{source}', which is none of those before it: {known}.")
+                raise BrodmannError(
+                    f"Node '{name}' reads '{source}', which is not an input or an earlier node: choose among {known}."
+                )
         owner = self.again.get(part, part) if isinstance(part, str) else None
         if owner is not None:
             if owner not in self.nodes:
                 before = ", ".join(self.nodes) or "there are none"
                 raise BrodmannError(
-                    f"Node '{name}' takes the layer of '{owner}', which is none of those before it that have one: "
+                    f"Node '{name}' takes the layer of '{owner}', which is not an earlier node that has a layer: "
                     f"{before}."
                 )
             part = self.nodes[owner]
@@ -117,19 +119,19 @@ class Graph(Container):
             part = Local(part)
         if part.reads and not sources:
             raise BrodmannError(
-                f"Node '{name}' names nothing to read: name it behind the layer, such as '{self.inputs[0]}'."
+                f"Node '{name}' names nothing to read: add a name after the layer, such as '{self.inputs[0]}'."
             )
         if owner is None and part.learns and any(part is other for other in self.nodes.values()):
             raise BrodmannError(
-                f"The layer of node '{name}' stands in another one too, and would move twice: put that node's name in "
-                "the layer's place."
+                f"The layer of node '{name}' is in another node too, and would be updated twice: put that node's name "
+                "in the layer's place."
             )
         if isinstance(part, TiedProduct):
             self._check_tied(name, part, sources)
         elif len(sources) > 1 and not isinstance(part, Local | Product):
             raise BrodmannError(
-                f"Node '{name}' is a layer, which reads one value, and names {len(sources)}: let an operation such as "
-                "torch.add join them first."
+                f"Node '{name}' is a layer, which reads one value, but it names {len(sources)}: join them first with "
+                "an operation such as torch.add."
             )
         self.sources[name] = sources
         if owner is None:
@@ -206,15 +208,15 @@ class Graph(Container):
         came = f"{', '.join(map(str, x))}" if isinstance(x, Mapping) else f"{len(parts_in(x))}"
         raise BrodmannError(
             f"Expected a tuple of {len(self.inputs)} tensors for this Graph, {', '.join(self.inputs)}, or a dictionary "
-            f"by these names, got {came}."
+            f"with these names, got {came}."
         )
 
     def _single(self, name: str, value: Any) -> Any:
         """Returns what a node returned, which other nodes take for one value."""
         if isinstance(value, tuple | list | Mapping):
             raise BrodmannError(
-                f"Node '{name}' returns {len(value)} values, and others read one of it: make a node of each, as those "
-                "of a Graph inside of this one may be written into it."
+                f"Node '{name}' returns {len(value)} values, but other nodes read it as one: make a node for each "
+                "value. The nodes of a Graph inside this one can be written directly into this one."
             )
         return value
 
@@ -268,9 +270,8 @@ class Graph(Container):
     def _without_feedback(self, name: str) -> BrodmannError:
         kind = type(self.layer_of(name)).__name__
         return BrodmannError(
-            f"Node '{name}' ({kind}) is without an error, or sends none down, and learning "
-            "nodes need it: give an AreaLinear a feedback path, and let a layer of your own return the error from "
-            "`learn`."
+            f"Node '{name}' ({kind}) receives no error, or sends none down, but nodes that learn need it: give an "
+            "AreaLinear a feedback path, and let a layer of your own return the error from `learn`."
         )
 
 
@@ -279,9 +280,9 @@ def _check_gathers(name: str, layer: nn.Module) -> None:
     for part in layer.modules():
         if isinstance(part, Layer) and part.learns and not isinstance(part, Container | Gathering):
             raise BrodmannError(
-                f"Node '{name}' takes a layer again in which a {type(part).__name__} learns, which would move twice a "
-                "step: of those that learn, AreaLinear, Product, Constant, TiedWeights and what is made of them may "
-                "stand in several nodes, and a layer of your own that is a brodmann.layer.Gathering."
+                f"Node '{name}' reuses a layer in which a {type(part).__name__} learns, which would be updated twice "
+                "per step: of the layers that learn, only AreaLinear, Product, Constant, TiedWeights and what is made "
+                "of them may be in several nodes, and layers of your own that are a brodmann.layer.Gathering."
             )
 
 
@@ -293,5 +294,5 @@ def _names(kind: str, names: Any) -> tuple[str, ...]:
     """
     found = tuple(names) if isinstance(names, tuple | list) else ()
     if not found or not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):
-        raise BrodmannError(f"Expected {kind} of a Graph as a tuple of different names, got {names!r}.")
+        raise BrodmannError(f"Expected {kind} of a Graph to be a tuple of different names, got {names!r}.")
     return found

@@ -45,8 +45,8 @@ class Local(Layer):
         if isinstance(operation, nn.Module):
             if any(isinstance(part, _BatchNorm) for part in operation.modules()):
                 raise BrodmannError(
-                    "Local takes operations that treat every sample alone, and a batch norm mixes those of a batch: "
-                    "use brodmann.BatchNorm(features), a layer of its own, or brodmann.RMSNorm()."
+                    "Local takes operations that treat each sample by itself, but a batch norm mixes the samples of a "
+                    "batch: use brodmann.BatchNorm(features), a layer of its own, or brodmann.RMSNorm()."
                 )
             # Functions of a network that was converted hold buffers, which nothing changes.
             parts = [part for part in operation.modules() if not isinstance(part, fx.GraphModule)]
@@ -59,8 +59,8 @@ class Local(Layer):
                 )
             if any(getattr(part, "inplace", False) for part in operation.modules()):
                 raise BrodmannError(
-                    f"Local takes operations that leave their input alone, and {type(operation).__name__} overwrites "
-                    "it: leave inplace=True out."
+                    f"Local takes operations that leave their input unchanged, but {type(operation).__name__} "
+                    "overwrites it: leave inplace=True out."
                 )
             operation.eval()
         self.operation, self.draws = operation, True

@@ -61,8 +61,8 @@ class Patches(Layer):
         if x.ndim != 4 or min(self._spare(*x.shape[1:3])) < 0:
             high, wide = (d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
             raise BrodmannError(
-                f"Expected images (samples, height, width, channels) of at least {high} x {wide} pixels, their padding "
-                f"of {_said(self.padding)} included, got {tuple(x.shape)}."
+                f"Expected images (samples, height, width, channels) of at least {high} x {wide} pixels, including "
+                f"their padding of {_said(self.padding)}, got {tuple(x.shape)}."
             )
         windows = functional.pad(x, (0, 0, self.padding[1], self.padding[1], self.padding[0], self.padding[0]))
         for axis, (size, stride, dilation) in enumerate(zip(self.size, self.stride, self.dilation, strict=True), 1):

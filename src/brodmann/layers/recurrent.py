@@ -59,15 +59,15 @@ class Recurrent(Container):
         kinds = isinstance(inputs, AreaLinear), isinstance(states, AreaLinear), isinstance(cell, Cell)
         if not all(kinds):
             raise BrodmannError(
-                "Expected two AreaLinear and a cell such as LSTM(), got "
+                "Expected two AreaLinear layers and a cell such as LSTM(), got "
                 f"{', '.join(type(part).__name__ for part in (inputs, states, cell))}."
             )
         if isinstance(cell, nn.Module) and [*cell.parameters(), *cell.buffers()]:
-            raise BrodmannError(f"Expected a cell without parameters or buffers, which would not move, got {cell}.")
+            raise BrodmannError(f"Expected a cell without parameters or buffers, which would not learn, got {cell}.")
         self.units, sizes = states.in_features, (inputs.out_features, states.out_features)
         if sizes != (cell.gates * self.units,) * 2:
             raise BrodmannError(
-                f"Expected maps to {cell.gates * self.units} numbers, {cell.gates} for each of {self.units} units of "
+                f"Expected maps with {cell.gates * self.units} outputs, {cell.gates} for each of {self.units} units of "
                 f"{cell}, got {sizes[0]} and {sizes[1]}."
             )
         if states.feedback is None or states.feedback.from_output:

@@ -104,7 +104,7 @@ class TiedProduct(Layer):
         check_operation(operation, "TiedProduct")
         if not isinstance(weights, TiedWeights):
             raise BrodmannError(
-                f"Expected the weights of a TiedProduct as a TiedWeights layer, got {type(weights).__name__}."
+                f"Expected the weights of a TiedProduct to be a TiedWeights layer, got {type(weights).__name__}."
             )
         self.operation, self.lowest = operation, lowest
         self._held = (weights,)  # in a tuple, which keeps it from being a part of this module
@@ -150,8 +150,8 @@ class TiedProduct(Layer):
     def _pair(x: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(x, tuple):
             raise BrodmannError(
-                "A TiedProduct takes a value and the weights that it shares: let it be a node of the Graph in which "
-                "those are one, and read both."
+                "A TiedProduct takes a value and the weights that it shares: make it a node of the Graph in which "
+                "those weights are a node, and let it read both."
             )
         return x
 

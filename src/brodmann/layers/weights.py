@@ -126,8 +126,8 @@ def check_operation(operation: Operation, owner: str) -> None:
     held = any(True for _ in operation.parameters()) if isinstance(operation, nn.Module) else False
     if not callable(operation) or held:
         raise BrodmannError(
-            f"Expected the operation of a {owner} as a function of inputs and weights, without parameters of its own, "
-            f"got {operation!r}."
+            f"Expected the operation of a {owner} to be a function of inputs and weights, without parameters of its "
+            f"own, got {operation!r}."
         )
 
 
@@ -136,7 +136,7 @@ def _check_path(path: Feedback, matrix: Tensor) -> None:
     by_rows = type(path).learn is not Feedback.learn and path.follower is None
     if one_matrix_of(path, matrix) is None or by_rows:
         raise BrodmannError(
-            f"{type(path).__name__} has no way down through a Product, such as a convolution of several groups, or "
-            "through tied weights: choose a path of one matrix, which stays or moves as the weights do, such as "
-            "KolenPollack without noise."
+            f"{type(path).__name__} cannot send errors down through a Product, such as a convolution of several "
+            "groups, or through tied weights: choose a path with one matrix that stays fixed or moves as the weights "
+            "do, such as KolenPollack without noise."
         )

@@ -130,8 +130,8 @@ def as_loss(loss: Any) -> Loss:
         raise BrodmannError(f"Expected a loss such as CrossEntropy() or MeanSquaredError(), got {loss!r}.")
     if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
         raise BrodmannError(
-            f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers, or freeze them by "
-            "requires_grad_(False)."
+            f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers, or freeze them "
+            "with requires_grad_(False)."
         )
     function = loss.func if isinstance(loss, partial) else loss
     if isinstance(loss, _Loss) or getattr(function, "__module__", None) == functional.__name__:
@@ -140,7 +140,7 @@ def as_loss(loss: Any) -> Loss:
         return loss  # type: ignore[no-any-return]
     two, weighted = _arguments(loss)
     if not two and not weighted:
-        raise BrodmannError(f"Expected a loss of (output, target) or of (output, target, weight), got {loss!r}.")
+        raise BrodmannError(f"Expected a loss that takes (output, target) or (output, target, weight), got {loss!r}.")
     return OwnLoss(loss, alone=two, weighted=weighted)
 
 
@@ -255,8 +255,8 @@ def _name_of(loss: Any) -> str:
 
 def _takes_no_weights(loss: Any) -> BrodmannError:
     return BrodmannError(
-        f"{_name_of(loss)} takes no weights of samples: use CrossEntropy, MeanSquaredError, or a callable of (output, "
-        "target, weight)."
+        f"{_name_of(loss)} takes no sample weights: use CrossEntropy, MeanSquaredError, or a callable that takes "
+        "(output, target, weight)."
     )
 
 

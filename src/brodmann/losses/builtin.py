@@ -65,7 +65,10 @@ class CrossEntropy:
         if class_weights is not None:
             check_tensors(class_weights=class_weights)
             if not bool(((class_weights >= 0) & (class_weights < torch.inf)).all()):
-                raise BrodmannError("Expected class_weights that are finite and at least 0: below it they would climb.")
+                raise BrodmannError(
+                    "Expected class_weights that are finite and at least 0: with negative ones, training would "
+                    "increase the loss."
+                )
         self.label_smoothing, self.class_weights, self.normalised = label_smoothing, class_weights, normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -196,7 +199,7 @@ def one_number(loss: Any) -> Tensor:
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-        raise BrodmannError(f"Expected a loss that returns one number, a tensor, got {came}.")
+        raise BrodmannError(f"Expected a loss that returns a tensor with one number, got {came}.")
     return loss.reshape(())
 
 
@@ -209,7 +212,7 @@ def like_output(target: Tensor, output: Tensor) -> Tensor:
     shapes = [[size for size in tensor.shape if size > 1] for tensor in (target, output)]
     flattened = target.ndim != output.ndim and output.ndim < 4
     if target.numel() != output.numel() or not (shapes[0] == shapes[1] or flattened):
-        came = f"Expected targets of shape {tuple(output.shape)}, as the output, got {tuple(target.shape)}"
+        came = f"Expected targets of shape {tuple(output.shape)}, like the output, got {tuple(target.shape)}"
         moved = target.ndim > 2 and target.movedim(1, -1).shape == output.shape
         raise BrodmannError(f"{came}{': channels come last, give target.movedim(1, -1)' if moved else ''}.")
     return target.reshape(output.shape).to(output.dtype)
@@ -220,15 +223,15 @@ def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
     *leading, classes = output.shape
     if target.dtype != torch.int64:
         problem = (
-            f"{target.dtype}: convert class numbers with .long(), give probabilities nn.CrossEntropyLoss(), and real "
-            "targets a MeanSquaredError"
+            f"{target.dtype}: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, and "
+            "MeanSquaredError for real targets"
         )
     elif target.numel() != output.numel() // classes:
         problem = f"shape {tuple(target.shape)}{hint_of_place(output, target)}"
     else:
         problem = f"{int(target.min())} to {int(target.max())}"
         if int(target.min()) == -100:
-            problem += "; nn.CrossEntropyLoss() leaves out those of -100"
+            problem += "; nn.CrossEntropyLoss() leaves out targets of -100"
     return BrodmannError(
         f"Expected targets of shape {tuple(leading)}, torch.int64, from 0 to {classes - 1}, got {problem}."
     )

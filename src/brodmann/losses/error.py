@@ -38,13 +38,14 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
         value = one_number(loss(leaf, of_each(ordinary, target), given))
         if not value.requires_grad:
             raise BrodmannError(
-                "Expected a loss that PyTorch can follow down to the output: leave out .item(), .detach(), NumPy."
+                "Expected a loss that PyTorch can differentiate with respect to the output: leave out .item(), "
+                ".detach() and NumPy."
             )
         errors = torch.autograd.grad(value, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
         value = value.detach()
         if value.is_cpu and math.isfinite(value) and not all(map(all_finite, errors)):
             raise DivergenceError(
-                f"The loss is {float(value)}, and its derivative by the output is not finite: look for what the loss "
-                "computes and leaves out, such as targets of NaN, and for roots of 0."
+                f"The loss is {float(value)}, but its derivative with respect to the output is not finite: look for "
+                "values that the loss computes and then masks out, such as targets of NaN, and for square roots of 0."
             )
         return in_form_of(leaf, errors), value

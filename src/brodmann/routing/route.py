@@ -147,8 +147,8 @@ def checked_route(route: AnyRoute | None, x: Tensor, rows: Tensor) -> AnyRoute:
     routed, there = route.area.shape[0], rows.shape[0]
     if routed != there and (x.ndim == 2 or routed != x.shape[0]):
         raise BrodmannError(
-            f"The shared route has {routed} rows, this layer got {there}: keep rows apart inside a Routed, or give the "
-            "layer (samples, ..., in)."
+            f"The shared route has {routed} rows, but this layer got {there}: keep the number of rows inside a Routed, "
+            "or give the layer an input of shape (samples, ..., in)."
         )
     return route
 

@@ -104,10 +104,12 @@ class Router(nn.Module):
             raise BrodmannError(f"Expected balance_rate to be at most 2, the range of a cosine, got {balance_rate}.")
         check_switch(learned=learned)
         if novelty is not None and balance_rate:
-            raise BrodmannError("A router that recruits keeps no balance: leave balance_rate or novelty out.")
+            raise BrodmannError("A router that recruits does not balance its areas: leave balance_rate or novelty out.")
         areas = int(areas)  # NumPy's numbers overflow
         if conflict is not None and partition != "growing":
-            raise BrodmannError(f"Settings of conflict go with partition='growing', got partition='{partition}'.")
+            raise BrodmannError(
+                f"Settings of conflict work only with partition='growing', got partition='{partition}'."
+            )
         if conflict is not None:
             check_settings("conflict", conflict, Conflict, without=("cells",))
         if novelty is not None and (partition != "fixed" or count != areas):

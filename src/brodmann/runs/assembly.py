@@ -124,7 +124,7 @@ def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] 
         return None
     if len(shape) != 3:
         raise BrodmannError(
-            f"--channels asks for images, and a sample of '{options.dataset}' has the shape {shape}: leave it out."
+            f"--channels needs images, but a sample of '{options.dataset}' has the shape {shape}: leave it out."
         )
     return (1, *shape[1:]) if options.grey else shape
 
@@ -152,8 +152,10 @@ def loss_of(options: RunOptions, classification: bool) -> Loss:
         raise unknown_name("loss", name, LOSSES, "brodmann.losses.LOSSES")
     if name == "cross-entropy":
         if not classification:
-            raise BrodmannError("Cross-entropy goes with classes, and these targets are real numbers: leave it out.")
+            raise BrodmannError(
+                "Cross-entropy works only with classes, but these targets are real numbers: leave it out."
+            )
         return CrossEntropy(options.label_smoothing)
     if options.label_smoothing:
-        raise BrodmannError(f"A label smoothing goes with cross-entropy of classes, not with {name}: leave it out.")
+        raise BrodmannError(f"Label smoothing works only with cross-entropy on classes, not with {name}: leave it out.")
     return as_loss(LOSSES[name]())

@@ -49,12 +49,12 @@ def start_run(
     options.check()
     if compare and options.rule in BASELINES:
         raise BrodmannError(
-            f"--compare trains backpropagation beside areas, and '{options.rule}' has none: leave it out."
+            f"--compare trains backpropagation beside areas, but '{options.rule}' has none: leave it out."
         )
     if compare and options.builder is not None:
         raise BrodmannError(
-            f"--compare trains a twin of dense layers or convolutions, and the builder '{options.builder}' has none: "
-            "leave it out, and compare with --rule transpose --areas 1, which learns as backpropagation does."
+            f"--compare trains a twin of dense layers or convolutions, but the builder '{options.builder}' has no such "
+            "twin: leave it out, and compare with --rule transpose --areas 1, which learns as backpropagation does."
         )
     folder, data_dir = expanded(folder), data_dir and str(expanded(data_dir))
     check_utf8(folder)
@@ -108,7 +108,7 @@ def _check_place(folder: Path, overwrite: bool) -> None:
         Run.read(folder)
     except BrodmannError:
         raise BrodmannError(
-            f"{folder} is no run folder (it has no config.json of a run): choose another --out."
+            f"{folder} is not a run folder (it has no config.json of a run): choose another --out."
         ) from None
 
 

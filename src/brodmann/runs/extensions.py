@@ -65,7 +65,7 @@ def _of_file(path: Path) -> ModuleType:
     if known is not None:
         if getattr(known, "__file__", None) == str(path):
             return known
-        raise BrodmannError(f"{path} has the name of another module, {path.stem}: rename it.")
+        raise BrodmannError(f"{path} has the same name as another module, {path.stem}: rename it.")
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.suffix == ".py" else None
     if spec is None or spec.loader is None or not path.is_file():
         raise BrodmannError(f"Cannot import {path}: expected a Python file that exists, or the name of a module.")

@@ -177,7 +177,7 @@ class RunOptions:
         if self.storage is not None and self.storage not in STORAGES:
             raise unknown_name("storage", self.storage, STORAGES)
         if self.storage is not None and self.dtype != "float32":
-            raise BrodmannError("A storage of its own goes with dtype float32: leave one of them out.")
+            raise BrodmannError("A separate storage works only with dtype float32: leave one of them out.")
         if self.threads is not None:
             check_whole(threads=self.threads)
             if self.threads > 4096:
@@ -197,7 +197,7 @@ class RunOptions:
         for name in names:
             if getattr(self, name) != getattr(RunOptions, name):
                 option = "no-learn-projection" if name == "learn_projection" else name.replace("_", "-")
-                raise BrodmannError(f"--{option} does not go with {what}: leave one of them out.")
+                raise BrodmannError(f"--{option} cannot be combined with {what}: leave one of them out.")
 
     def training_schedule(self) -> Schedule:
         """Returns the loop's part of the options."""
@@ -228,7 +228,7 @@ class RunOptions:
         if self.optimiser == "sgd":
             return SGD(momentum=self.momentum, decay=self.weight_decay)
         if self.momentum:
-            raise BrodmannError("A momentum goes with --optimiser sgd: leave one of them out.")
+            raise BrodmannError("Momentum works only with --optimiser sgd: leave one of them out.")
         rule = update_rule(self.optimiser, decay=self.weight_decay)
         if rule.recursive:  # it needs a loss of its own
             raise BrodmannError(
@@ -245,7 +245,7 @@ def check_builder(name: str) -> None:
         BrodmannError: The builder is unknown, or does not take them.
     """
     if name in INSTEAD_OF_BUILDERS:
-        raise BrodmannError(f"The builder '{name}' is none for --builder: {INSTEAD_OF_BUILDERS[name]}.")
+        raise BrodmannError(f"The builder '{name}' cannot be used with --builder: {INSTEAD_OF_BUILDERS[name]}.")
     if name not in BUILDERS:
         known = [known for known in BUILDERS if known not in INSTEAD_OF_BUILDERS]
         raise unknown_name("builder", name, known, "brodmann.builders.BUILDERS")
@@ -257,5 +257,5 @@ def check_builder(name: str) -> None:
     if missing and not any(part.kind is part.VAR_KEYWORD for part in taken.values()):
         raise BrodmannError(
             f"The builder '{name}' does not take {', '.join(missing)}, which a run gives every builder: let its "
-            "arguments end by **common, and hand them on."
+            "arguments end with **common, and pass them on."
         )

@@ -71,13 +71,13 @@ class Run:
         folder = expanded(folder)
         path = folder / "config.json"
         if not path.is_file():
-            raise BrodmannError(f"{folder} is no run folder: expected {path}.")
+            raise BrodmannError(f"{folder} is not a run folder: expected {path}.")
         config = read_json(path)
         known = {field.name for field in fields(RunOptions)}
         keys = {"options", "data_dir", "compare", "digest", "classes"}
         options = config.get("options") if isinstance(config, dict) else None
         if not isinstance(options, dict) or not keys <= set(config) or not set(options) <= known:
-            raise BrodmannError(f"{path} is damaged, or not that of a run by this version.")
+            raise BrodmannError(f"{path} is damaged, or was not written by this version.")
         classes, columns = config["classes"], config.get("columns")
         if not all(names is None or isinstance(names, list) for names in (classes, columns)):
             raise CheckpointError(f"{path} is damaged: expected lists of the names of classes and columns.")
@@ -180,7 +180,7 @@ class Run:
             if not absent:
                 raise
             asked = " ".join(f"--import {shlex.quote(name)}" for name in sorted(absent))
-            raise BrodmannError(f"{error} This run imported its own: `brodmann {asked} ...`.") from None
+            raise BrodmannError(f"{error} This run imported files of its own: use `brodmann {asked} ...`.") from None
 
     def warn_of_other_code(self) -> None:
         """Warns where the user's own files have changed since it began: it does not go on as it would have."""
@@ -188,7 +188,7 @@ class Run:
         for name, digest in self.imported().items():
             if now.get(name, digest) != digest:
                 warnings.warn(
-                    f"{name} has changed since this run began: it goes on by other code than it began with.",
+                    f"{name} has changed since this run began: it goes on with other code than it began with.",
                     stacklevel=3,
                 )
 

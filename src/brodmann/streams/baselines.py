@@ -76,8 +76,9 @@ class ElasticConsolidation(NetworkLearner):
         super().__init__(network, lr)
         if not isinstance(network, Backpropagation):
             raise BrodmannError(
-                f"Expected a network under autograd, brodmann.baselines.Backpropagation, got {type(network).__name__}: "
-                "consolidation reads gradients and adds to the loss of the weights."
+                "Expected a network trained by autograd, brodmann.baselines.Backpropagation, got "
+                f"{type(network).__name__}: consolidation reads gradients, and adds a penalty on the weights to the "
+                "loss."
             )
         check_real(strength=strength)
         self.strength = float(strength)
@@ -215,7 +216,7 @@ def _checked_classes(y: Tensor, samples: int, outputs: int) -> Tensor:
     """Returns a class for each sample, (n,) int64; raises a `BrodmannError` where they are none."""
     check_tensors(y=y)
     if y.shape != (samples,) or y.is_floating_point():
-        raise BrodmannError(f"Expected classes ({samples},), whole numbers, got {tuple(y.shape)} {y.dtype}.")
+        raise BrodmannError(f"Expected classes of shape ({samples},) as whole numbers, got {tuple(y.shape)} {y.dtype}.")
     if samples and not 0 <= int(y.min()) <= int(y.max()) < outputs:
         raise BrodmannError(f"Expected classes from 0 to {outputs - 1}, got {int(y.min())} to {int(y.max())}.")
     return y.long()

@@ -145,12 +145,14 @@ def _check_task(task: Any) -> None:
         raise BrodmannError(f"Expected tasks of the class Task, got {type(task).__name__}.")
     several = isinstance(task.parts, Sequence) and len(task.parts)
     if not several or not all(isinstance(part, tuple | list) and len(part) == 2 for part in task.parts):
-        raise BrodmannError("Expected parts in every task, a list of pairs of samples and classes to be scored by.")
+        raise BrodmannError(
+            "Expected every task to have parts, a list of pairs of samples and classes on which to score."
+        )
     for x, y in ((task.x, task.y), *task.parts):
         check_tensors(x=x, y=y)
         check_pairs(x, y)
         if y.ndim != 1 or y.is_floating_point():
-            raise BrodmannError(f"Expected classes (n,), whole numbers, got {tuple(y.shape)} {y.dtype}.")
+            raise BrodmannError(f"Expected classes of shape (n,) as whole numbers, got {tuple(y.shape)} {y.dtype}.")
         if bad := rows_not_finite(x):
             raise BrodmannError(f"Sample {bad[0]} of a task, counted from 0, is not finite: remove or fill it first.")
 

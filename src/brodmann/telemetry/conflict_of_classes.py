@@ -62,8 +62,8 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
     check_tensors(x=x, target=target)
     if x.ndim != 2 or target.shape != x.shape[:1] or target.is_floating_point():
         raise BrodmannError(
-            f"Expected samples (n, in) and their classes (n,), whole numbers, got {tuple(x.shape)} and "
-            f"{tuple(target.shape)} {target.dtype}."
+            f"Expected samples of shape (n, in) and their classes of shape (n,) as whole numbers, got {tuple(x.shape)} "
+            f"and {tuple(target.shape)} {target.dtype}."
         )
     with quiet_copy(network) as twin:
         # Lists: a layer may stand in several places, whose rows count as rows of one batch.
@@ -74,8 +74,8 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             assert isinstance(layer, AreaLinear)
             if arguments[0].ndim != 2:
                 raise BrodmannError(
-                    "The conflict of classes is known of layers with one row per sample, not of convolutions or "
-                    "sequences."
+                    "The conflict of classes can be measured only for layers with one row per sample, not for "
+                    "convolutions or sequences."
                 )
             inputs[layer].append(arguments[0])
             choice = arguments[1] if len(arguments) > 1 else None
@@ -98,7 +98,10 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
         delta, h = torch.cat(errors[layer][::-1]).double(), torch.cat(inputs[layer]).double()
         classes = target.repeat(len(inputs[layer]))
         if len(h) != len(classes):
-            raise BrodmannError(f"The conflict of classes is known of rows of samples, and '{name}' maps others.")
+            raise BrodmannError(
+                f"The conflict of classes can be measured only for layers with one row per sample, but '{name}' has "
+                "other rows."
+            )
         products = (delta @ delta.t()) * (h @ h.t() + float(layer.biased))
         area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
         pooled, opposed_pooled = _cancelled(products, area, classes)

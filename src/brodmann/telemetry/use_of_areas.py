@@ -72,7 +72,7 @@ def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
     check_network(network)
     check_several(x=x)
     if not sample_count(x):
-        raise BrodmannError("Expected samples to count areas by, got none.")
+        raise BrodmannError("Expected at least one sample to count areas with, got none.")
     choices: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))  # of each call in a pass
     calls = Counter[str]()
 

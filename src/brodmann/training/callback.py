@@ -38,11 +38,11 @@ class Callback:
 def in_turn(callbacks: Any) -> list[Callback]:
     """Returns callbacks in the order in which they are called."""
     if not isinstance(callbacks, Callback | Iterable):
-        raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callbacks!r}.")
+        raise BrodmannError(f"Expected callbacks to be a list of `Callback` objects, got {callbacks!r}.")
     found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):
-            raise BrodmannError(f"Expected callbacks to be a list of objects of `Callback`, got {callback!r} in it.")
+            raise BrodmannError(f"Expected callbacks to be a list of `Callback` objects, got {callback!r} in it.")
     return sorted(found, key=lambda callback: callback.last)
 
 
@@ -53,6 +53,6 @@ def plain(name: str, value: Any) -> Any:
         return json.loads(json.dumps(number))  # as a checkpoint will give it back
     except (TypeError, ValueError):
         raise BrodmannError(
-            f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, texts, lists or "
+            f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, strings, or lists or "
             "dictionaries of them, so that they can be written."
         ) from None

@@ -84,9 +84,9 @@ def read_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
     except CheckpointError as error:
         good = next((other for other in reversed(names) if other != chosen and _is_good(folder, other)), None)
         offer = (
-            f"The previous good one is '{good}': resume from it by its name, or --checkpoint {good}."
+            f"The previous good one is '{good}': resume from it by name, or with --checkpoint {good}."
             if good
-            else "No other one is good."
+            else "No other checkpoint is good."
         )
         raise CheckpointError(f"{error} {offer}") from None
 

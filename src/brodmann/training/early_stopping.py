@@ -36,7 +36,7 @@ def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
         name = "validation_accuracy" if classes else "validation_loss"
     if not isinstance(row.get(name), int | float):
         raise BrodmannError(
-            f"Expected a number '{name}' in the row of an epoch, which early stopping follows. It has: "
+            f"Expected a number '{name}' for early stopping to follow in the row of an epoch. The row has: "
             f"{', '.join(row)}."
         )
     if not math.isfinite(row[name]):

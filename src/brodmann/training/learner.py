@@ -53,6 +53,6 @@ def check_learner(network: Any) -> None:
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
     if missing:
         raise BrodmannError(
-            f"Expected a learner, which has all that brodmann.training.Learner names; {type(network).__name__} lacks "
-            f"{', '.join(missing)}."
+            f"Expected a learner with everything that brodmann.training.Learner names, but {type(network).__name__} "
+            f"lacks {', '.join(missing)}."
         )

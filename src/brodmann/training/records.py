@@ -99,7 +99,7 @@ class AlignmentRecord(Callback):
                 found = alignment(trainer.network, self.x, self.y)
             except Exception as error:  # from a user's own parts; a training does not end for want of a figure
                 self.possible = False
-                warnings.warn(f"The alignment of this network is not recorded: {error}", stacklevel=2)
+                warnings.warn(f"The alignment of this network cannot be recorded: {error}", stacklevel=2)
                 return
             cosines = {layer.layer: layer.cosine for layer in found}
             row["alignment"] = {name: None if isnan(value) else round(value, 4) for name, value in cosines.items()}

@@ -108,8 +108,8 @@ class OfDataset(Samples):
             if isinstance(dataset, Tensor | numpy.ndarray):
                 hint = "tensors as a pair, (x, y)"
             raise BrodmannError(
-                "Expected samples and targets, tensors in memory, or a data set with a length and numbered items, got "
-                f"{type(dataset).__name__}: give {hint}."
+                "Expected samples and targets as tensors in memory, or a data set with a length and numbered items, "
+                f"got {type(dataset).__name__}: give {hint}."
             )
         if len(dataset) == 0:
             raise BrodmannError("Expected a data set with samples, got an empty one.")
@@ -170,13 +170,13 @@ class _Made(Dataset[Any]):
         try:
             parts = default_collate(items)
             tensors = all(isinstance(part, Tensor) for several in parts for part in parts_in(several))
-            failure = "" if tensors else "they hold something else"
+            failure = "" if tensors else "they hold something other than tensors"
         except (TypeError, RuntimeError, KeyError) as error:
             failure = str(error)
         if failure:
             raise BrodmannError(
-                f"Items of the data set cannot be put together to tensors: {failure}. Let it return tensors of one "
-                "shape, as by torchvision's ToTensor."
+                f"Items of the data set cannot be put together into tensors: {failure}. Let it return tensors of one "
+                "shape, for example with torchvision's ToTensor."
             )
         return parts
 
@@ -196,9 +196,11 @@ def as_samples(part: Any, name: str, device: torch.device, workers: int = 0) -> 
     if not isinstance(part, tuple | list):
         return OfDataset(part, device, workers)
     if workers:
-        raise BrodmannError("Samples in memory need no workers: leave that out, or give a data set that makes them.")
+        raise BrodmannError(
+            "Samples in memory need no workers: leave workers out, or give a data set that loads its samples."
+        )
     if len(part) not in (2, 3):
-        raise BrodmannError(f"Expected samples and targets, perhaps weights, got {len(part)} tensors.")
+        raise BrodmannError(f"Expected samples and targets, and optionally weights, got {len(part)} tensors.")
     return InMemory(name, *part)
 
 

@@ -106,7 +106,7 @@ class Trainer:
             self.validation = in_memory(validation, "validation", device)
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None and any(place.is_file() for place in (self.folder, *self.folder.parents)):
-            raise BrodmannError(f"Checkpoints need a folder, and {self.folder} is a file, or lies in one.")
+            raise BrodmannError(f"Checkpoints need a folder, but {self.folder} is a file, or is inside one.")
         if transform is not None and not callable(transform):
             raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
         self.callbacks = in_turn(callbacks)
@@ -160,7 +160,7 @@ class Trainer:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
         checkpoint = read_checkpoint(self.folder, name)
         if set(checkpoint.progress) != set(vars(self.progress)):
-            raise CheckpointError(f"{self.folder} holds checkpoints of another version of this package: begin anew.")
+            raise CheckpointError(f"{self.folder} holds checkpoints of another version of this package: start again.")
         tensors = dict(checkpoint.tensors)
         states = [tensors.pop(name) for name in GENERATORS if name in tensors]
         try:
@@ -173,9 +173,13 @@ class Trainer:
             if "frozen" in before:
                 self.network.frozen_layers = before.pop("frozen")
         now = self._settings()
-        changed = [f"{name} was {old!r}, is {now.get(name)!r}" for name, old in before.items() if old != now.get(name)]
+        changed = [
+            f"{name} was {old!r}, is now {now.get(name)!r}" for name, old in before.items() if old != now.get(name)
+        ]
         if changed:
-            warnings.warn(f"This training goes on otherwise than it began: {', '.join(changed)}.", stacklevel=2)
+            warnings.warn(
+                f"This training continues with other settings than it began with: {', '.join(changed)}.", stacklevel=2
+            )
         self._draws.states = states
         self.progress = Progress(**checkpoint.progress)
         self._best.go_back(self.progress.best_epoch)
@@ -225,7 +229,7 @@ class Trainer:
         progress, self._stopping, self.failure = self.progress, False, None
         if progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
             raise BrodmannError(
-                f"{self.folder} holds checkpoints of an earlier run: go on with it by resume(), or choose another "
+                f"{self.folder} holds checkpoints of an earlier run: continue it with resume(), or choose another "
                 "folder."
             )
         library.active()  # compiles at a machine's first use: seconds that no step took
@@ -313,7 +317,7 @@ class Trainer:
         self._silent = self._silent + 1 if silent else 0
         if self._silent == 2:
             warnings.warn(
-                "No error has reached the layers below the uppermost for two epochs: their units are silent for all "
+                "No error has reached the layers below the top one for two epochs: their units are silent for all "
                 "samples, and learn nothing. Lower the learning rate.",
                 stacklevel=5,  # where `run` was called
             )

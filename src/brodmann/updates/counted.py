@@ -26,6 +26,6 @@ def check_counts(weight: Tensor, rows: int) -> None:
     """
     if rows % weight.numel() or bool((weight < 0).any()):
         raise BrodmannError(
-            "Expected a weight of at least 0 for each row of the layers, which count a sample so many times, got "
-            f"{weight.numel()} for {rows} rows, the smallest {float(weight.min())}."
+            "Expected a weight of at least 0 for each row of the layers, by which the rule counts a sample that many "
+            f"times, got {weight.numel()} weights for {rows} rows, the smallest {float(weight.min())}."
         )
