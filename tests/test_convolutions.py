@@ -182,7 +182,7 @@ def test_the_command_line_trains_convolutions_beside_their_twin(
     )
     assert (Path(patchwise) / "figures" / "classes.png").is_file()
     for wrong, message in (
-        (["--resume", out, "--channels", "4"], "there --channels is (4, 6): leave (4,) out"),
+        (["--resume", out, "--channels", "4"], "in which --channels is (4, 6): leave (4,) out"),
         (
             ["digits", "--channels", "4", "--residual"],
             "--residual cannot be combined with --channels: leave one of them out.",
@@ -300,7 +300,7 @@ def test_all_patches_of_an_image_follow_its_area_and_no_other_area_moves() -> No
 def test_a_route_of_samples_serves_rows_of_samples_alone() -> None:
     inner = AreaLinear(3, 2, areas=2, router=None, feedback=None)
     route = Router(4, 2).route(torch.randn(5, 4))
-    with pytest.raises(BrodmannError, match=r"has 5 rows, this layer got 10: .*, or give the layer \(samples, \.\.\."):
+    with pytest.raises(BrodmannError, match=r"has 5 rows, but this layer got 10: .* shape \(samples, \.\.\."):
         inner.trace(torch.randn(10, 3), Context(route=route))
     out, _ = inner.trace(torch.randn(5, 2, 3), Context(route=route))
     assert out.shape == (5, 2, 2)

@@ -338,12 +338,12 @@ def test_a_data_file_is_found_from_any_folder_and_where_it_has_moved(
 @pytest.mark.parametrize(
     ("extra", "wording"),
     [
-        (["--epochs", "5"], "there --epochs is 3: leave 5 out"),
-        (["--lr-areas", "0.5"], "there --lr-areas is None: leave 0.5 out"),
-        (["--areas", "16"], "there --areas is 4: leave 16 out"),  # 16 is the default elsewhere
-        (["digits"], "there the data set is .*blobs.npz: leave digits out"),
+        (["--epochs", "5"], "in which --epochs is 3: leave 5 out"),
+        (["--lr-areas", "0.5"], "in which --lr-areas is None: leave 0.5 out"),
+        (["--areas", "16"], "in which --areas is 4: leave 16 out"),  # 16 is the default elsewhere
+        (["digits"], "in which the data set is .*blobs.npz: leave digits out"),
         (["--figures"], None),  # of the command, not of the run
-        (["mnist"], "there the data set is .*blobs.npz: leave mnist out"),
+        (["mnist"], "in which the data set is .*blobs.npz: leave mnist out"),
         (["--compare"], "leave out --out, --overwrite and --compare"),
         (["--out", "other"], "leave out --out, --overwrite and --compare"),
     ],
@@ -425,7 +425,9 @@ def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pyt
         with pytest.raises(SystemExit, match="2"):
             main(["predict", str(run), str(path)])
         said = capsys.readouterr().err
-        assert f"Cannot read {scales}" in said if damage is None else "Stored scales of targets have a finite" in said
+        assert (
+            f"Cannot read {scales}" in said if damage is None else "Stored scales of targets must have a finite" in said
+        )
     scales.write_text(kept)
     far = np.full((1, 4), 3e38)
     np.save(tmp_path / "far.npy", far)
@@ -541,7 +543,7 @@ def test_output_that_cannot_be_written_is_said(table: Path, tmp_path: Path) -> N
         (["digits", "--optimiser", "adm"], "Did you mean 'adam'"),
         (["digits", "--schedule", "cosin"], "Did you mean 'cosine'"),
         (["digits", "--loss", "cross_entropy"], "Did you mean 'cross-entropy'"),
-        (["digits", "--loss", "sum-of-squares", "--label-smoothing", "0.1"], "with cross-entropy of classes, not with"),
+        (["digits", "--loss", "sum-of-squares", "--label-smoothing", "0.1"], "with cross-entropy on classes, not with"),
         (["digits", "--activation", "rellu"], "Did you mean 'relu'"),
         (["digits", "--width", "-4"], "at least 1"),
         (["digits", "--areas", "0"], "at least 1"),

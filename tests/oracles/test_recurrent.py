@@ -242,7 +242,7 @@ def levels_of_one() -> nn.Module:
         ),
         (
             lambda: Recurrent(nn.Linear(5, 4), AreaLinear(4, 4), torch.tanh),
-            "Expected two AreaLinear and a cell such as LSTM(), got Linear, AreaLinear, builtin_function_or_method.",
+            "Expected two AreaLinear layers and a cell such as LSTM(), got Linear, AreaLinear, builtin_function_or_me",
         ),
         (
             lambda: recurrent(Transpose, Elman())(torch.randn(3, 5)),

@@ -534,7 +534,7 @@ IN_ORDER = "Expected a tuple of 2 tensors for this Graph, left, right, or a dict
         ),
         (
             lambda: halves(SGD(), inputs=("left", "right"), outputs=("top", "left")),
-            "Expected outputs of this Graph among low, beside, sum, middle, bent, top, got top, left.",
+            "Expected outputs of this Graph to be among low, beside, sum, middle, bent, top, got top, left.",
         ),
         (lambda: halves(SGD(), inputs=("left", "right"), outputs=()), "middle, bent, top, got none."),
         (
