@@ -195,6 +195,7 @@ def test_a_score_of_a_stream_is_that_of_its_matrix() -> None:
         "paper",
         "scale",
         "ten",
+        "ten-wide",
     ],
 )
 def test_the_rows_of_the_documentation_pass_the_audit(name: str) -> None:

@@ -28,6 +28,7 @@ from brodmann.bench.tuner import (
     stored_choices,
     trials_of,
 )
+from brodmann.builders.sizes import dense_size
 from brodmann.errors import BrodmannError
 from brodmann.runs import RunOptions
 
@@ -143,6 +144,7 @@ def test_searches_that_end_at_an_edge_are_named() -> None:
 SEARCHES = (
     "optimisers",
     "ten",
+    "ten-wide",
     "convergence",
     "interference",
     "interference-mnist",
@@ -194,3 +196,12 @@ def test_muon_is_compared_with_adam_and_with_backpropagation_by_muon(blobs: str,
     text = report.markdown.read_text()
     assert "| SAL, 1 area, Muon minus SAL, 1 area |" in text
     assert "| SAL, 1 area, Muon minus backpropagation, equal active, Muon |" in text
+
+
+def test_wide_areas_take_a_quarter_of_the_computation_of_the_net_of_their_total_size() -> None:
+    cases = ten(Plan(seeds=1, protocols=("tuned",), sets=("digits",)))
+    options = {case.method: case.options for case in cases}
+    areas, dense = options["SAL, growing to 4 areas, equal total"], options["backpropagation, equal total"]
+    assert (areas.areas, areas.shared, areas.layers) == (4, "off", dense.layers)
+    one, whole = (dense_size(64, 10, of.layers, of.width) for of in (areas, dense))
+    assert 4 * one == pytest.approx(whole, rel=1e-3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from brodmann.bench.packing import pack, unpack
-from brodmann.bench.reporting.sections.comparisons import TWIN, against_twin, baseline_is_sound
+from brodmann.bench.reporting.sections.comparisons import TWIN, against_rival, baseline_is_sound
 from brodmann.bench.reporting.statistics import (
     average_ranks,
     critical_difference,
@@ -98,5 +98,5 @@ def test_equal_gaps_are_judged_by_their_number() -> None:
 
 def test_methods_without_a_common_seed_are_not_compared() -> None:
     rows = [{"dataset": "a", "method": "ours", "seed": 0}, {"dataset": "a", "method": TWIN, "seed": 1}]
-    table, said = against_twin(rows, "ours")
+    table, said = against_rival(rows, "ours")
     assert (table.rows, said) == ([], [])

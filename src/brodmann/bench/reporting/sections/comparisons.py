@@ -19,9 +19,9 @@ TOLERANCE = 0.3
 """Points of accuracy: a loss whose 95 % bound stays within this, or within one test sample, counts as not worse."""
 
 
-def against_twin(rows: list[Row], ours: str) -> tuple[Table, list[str]]:
+def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table, list[str]]:
     """Returns the table of a method against backpropagation, and in words where it loses or nothing is decided."""
-    found = differences(rows, ours, TWIN)
+    found = differences(rows, ours, rival)
     corrected = dict(zip(found, holm([entry.p for entry in found.values()]), strict=True))
     lines, lost, unknown = [], [], []
     for dataset, entry in found.items():
@@ -42,11 +42,11 @@ def against_twin(rows: list[Row], ours: str) -> tuple[Table, list[str]]:
         if verdict == "undecided":
             unknown.append(dataset)
     if not found:
-        return Table(f"{ours} against {TWIN}", ["set"], [], "The two methods have no seed in common."), []
-    pairs = pairs_of(rows, ours, TWIN)
+        return Table(f"{ours} against {rival}", ["set"], [], "The two methods have no seed in common."), []
+    pairs = pairs_of(rows, ours, rival)
     ratio, low, high = error_ratio(pairs)
     table = Table(
-        f"{ours} against {TWIN}",
+        f"{ours} against {rival}",
         ["set", "difference (points)", "95 % interval", "p (Holm)", "seeds", "verdict"],
         lines,
         f"Geometric mean of (error + 0.5) ratios: {ratio:.3f} [{low:.3f}, {high:.3f}]; below 1, SAL makes fewer "
