@@ -80,7 +80,7 @@ def test_fetch_of_what_cannot_be_fetched(tmp_path: Path, name: str, message: str
 def test_a_file_of_another_kind_is_no_unknown_name(tmp_path: Path) -> None:
     path = tmp_path / "table.xls"
     path.write_text("1,2")
-    with pytest.raises(BrodmannError, match=r"table\.xls is no data set: Put a \.npz file with .* at .*table\.npz"):
+    with pytest.raises(BrodmannError, match=r"table\.xls is not a data set: Put a \.npz file with .* at .*table\.npz"):
         load(str(path))
 
 

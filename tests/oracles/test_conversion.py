@@ -1435,7 +1435,7 @@ class Stateful(nn.Module):
         (
             nn.Linear(4, 4),
             {"gated": True, "shared": "off"},
-            "A gate without a shared part would scale the start: leave",
+            "A gate without a shared part would scale the weights given as start: leave",
         ),
         (nn.Linear(4, 4).double(), {"storage": "bfloat16"}, "A separate storage dtype works only with float32"),
         (nn.Linear(4, 4), {"routing": "none"}, "Unknown routing 'none'"),
@@ -1456,7 +1456,11 @@ def test_a_start_must_fit() -> None:
         (torch.zeros(3, 4), {}, "an nn.Linear, got Tensor"),
         (Scaled(4, 3), {}, "an nn.Linear, got Scaled"),
         (nn.Linear(4, 3, device="meta"), {}, "not on the meta device, got torch.float32 on meta"),
-        (halves, {"gated": True, "shared": "off"}, "A gate without a shared part would scale the start"),
+        (
+            halves,
+            {"gated": True, "shared": "off"},
+            "A gate without a shared part would scale the weights given as start",
+        ),
         (
             copy.deepcopy(halves).double(),
             {"storage": torch.bfloat16},
