@@ -119,7 +119,7 @@ MUTANTS = [
     ("conversion/questions.py", "return is_followed()", "return True", "networks that do something else while they are followed"),
     ("conversion/questions.py", "behind_jump = following[1:2]", "behind_jump = following", "decisions by numbers that pass for assertions"),
     ("conversion/tracing.py", "return not of_its_own and (stops", "return (stops", "forwards of maps of their own"),
-    ("conversion/in_place.py", "not in numbers | whole:", "not in numbers:", "whole numbers that nobody may write into"),
+    ("conversion/in_place.py", "not in silent:", "not in numbers:", "whole numbers that nobody may write into"),
     ("conversion/lengths.py", "if (ours is None) != (theirs is None) or", "if", "networks that take other lengths than their bodies"),
     ("conversion/counterparts.py", "if step.each > 1 and parts.routed:", "if False:", "rows of several samples under one route"),
     ("layers/containers.py", "        yield from self.body.freezable()\n", "", "layers under a router that no container freezes"),

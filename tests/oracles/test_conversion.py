@@ -829,8 +829,21 @@ def test_whole_numbers_may_be_written_into_without_gradients() -> None:
                 places += 2
             return self.map(x + self.table[places])
 
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spectrum = torch.fft.rfft(self.map(x))
+            with torch.no_grad():
+                spectrum.mul_(2)
+            return torch.fft.irfft(spectrum, n=4)
+
     model, x = Offset(), torch.randn(3, 5, 4)
     torch.testing.assert_close(from_torch(model, (5, 4), areas=1)(x), model(x).detach())
+    with pytest.raises(BrodmannError, match=r"writes under torch.no_grad\(\) into a value that errors go down through"):
+        from_torch(Spectral(), (4,), areas=1)  # complex numbers carry errors
 
 
 def test_what_only_learning_or_other_samples_would_show_is_refused() -> None:

@@ -222,7 +222,7 @@ class Parts:
         """The update rule of all layers. Default `Adam`."""
         return self.update or Adam()
 
-    @property
+    @functools.cached_property  # a path is built to ask it
     def from_output(self) -> bool:
         """Whether the feedback brings errors from the network's output, see `Feedback`."""
         shape = Shape(1, 1, 1, True, torch.zeros(1, 1), SGD())

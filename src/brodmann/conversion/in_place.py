@@ -13,6 +13,7 @@ from ..errors import BrodmannError
 from ..several import Several, of_each, rows_of
 from .derivatives import WITHOUT_ERROR
 from .followed import IN_PLACE, in_one_memory, name_of, reads_numbers
+from .provenance import is_complex, is_real
 
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}
 """Functions, and a method, that `nn.ReLU` stands for."""
@@ -42,8 +43,8 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
         _check_views(graph, found, writing)
     # Nothing is written into numbers: `n += 1` makes another one.
     numbers = {node for node, value in values.items() if not isinstance(value, Tensor)}
-    # No error goes down through these.
-    whole = {node for node, value in values.items() if isinstance(value, Tensor) and not value.is_floating_point()}
+    # No error goes down through these, such as whole numbers.
+    silent = {node for node, value in values.items() if not (is_real(value) or is_complex(value))}
     order = {node: place for place, node in enumerate(graph.nodes)}
     for part in root.modules():
         if getattr(part, "inplace", False):
@@ -51,7 +52,7 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
     for node in writing:
         returns = _make_functional(node) or node.op == "call_module"
         written = node.all_input_nodes[0]
-        if WITHOUT_ERROR in node.meta and WITHOUT_ERROR not in written.meta and written not in numbers | whole:
+        if WITHOUT_ERROR in node.meta and WITHOUT_ERROR not in written.meta and written not in silent:
             raise BrodmannError(
                 f"{name_of(node)} cannot be converted: it writes under torch.no_grad() into a value that errors go "
                 "down through. Write x + (f(x) - x).detach() instead."
