@@ -20,12 +20,13 @@ __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight
   UNROLLED for (int r = 0; r < R; ++r) {
     UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(below[r] + i + v * lanes, here);
   }
-  for (int64_t o = 0; o < outputs; ++o) {
+  const W* ahead = weight + kAhead / int64_t(V * lanes * sizeof(W)) * inputs;
+  for (int64_t o = 0; o < outputs; ++o, ahead += inputs) {
     Vector<C> w[V];
     UNROLLED for (int v = 0; v < V; ++v) {
       w[v] = load(weight + o * inputs + v * lanes, here);
       pin(w[v]);
-      __builtin_prefetch(weight + (o + 8) * inputs + v * lanes);
+      fetch(ahead + v * lanes);
     }
     UNROLLED for (int r = 0; r < R; ++r) {
       auto value = everywhere(delta[r][o]);
@@ -46,7 +47,10 @@ void error_many(const Groups& groups, int64_t group, int64_t i, int64_t inputs, 
   const auto copy = [&](int64_t o, int64_t here, C* block) {
     for (int64_t k = 0; k < here; ++k) block = lay_out<V>(weight + (o + k) * inputs + i, width, block);
   };
-  add_product<V>(groups, group, outputs, deltas, copy, belows + i, inputs);
+  const auto next = [&](int64_t o) {
+    return Block<width, W>{o < outputs ? weight + o * inputs + i : weight + i + width, kDepth, inputs};
+  };
+  add_product<V>(groups, group, outputs, deltas, copy, next, belows + i, inputs);
 }
 
 template <class C, class W>

@@ -38,7 +38,7 @@ __attribute__((noinline)) void dot_tile(const X* const* x, const W* weight, int6
     UNROLLED for (int o = 0; o < O; ++o) {
       w[o] = load(weight + o * inputs + i);
       pin(w[o]);
-      __builtin_prefetch(weight + (o + O) * inputs + i, 0, 2);  // the next tile's weights
+      fetch(weight + o * inputs + i + kAhead / sizeof(W));
     }
     UNROLLED for (int r = 0; r < R; ++r) {
       auto value = load(x[r] + i);
@@ -96,7 +96,6 @@ inline void pack(const W* weight, int64_t inputs, int64_t depth, X* packed, int6
     decltype(load(weight)) block[lanes];
     for (int64_t o = 0; o < lanes; ++o) {
       block[o] = load(weight + o * inputs + i);
-      __builtin_prefetch(weight + o * inputs + i + depth, 0, 2);  // the next block of inputs
     }
     transpose<lanes / 2>(block);
     for (int64_t k = 0; k < lanes; ++k) std::memcpy(packed + (i + k) * stride, &block[k], sizeof block[k]);
@@ -118,7 +117,10 @@ void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs
   const auto turn = [&](int64_t i, int64_t here, X* block) {
     for (int v = 0; v < V; ++v) pack(weight + (o + v * lanes) * inputs + i, inputs, here, block + v * lanes, V * lanes);
   };
-  add_product<V>(groups, group, inputs, x, turn, out + o, outputs);
+  const auto next = [&](int64_t i) {
+    return Block<kDepth, W>{i < inputs ? weight + o * inputs + i : weight + (o + V * lanes) * inputs, V * lanes, inputs};
+  };
+  add_product<V>(groups, group, inputs, x, turn, next, out + o, outputs);
 }
 
 template <class C, class X, class W>

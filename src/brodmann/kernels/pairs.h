@@ -89,14 +89,15 @@ __attribute__((noinline)) void error_tile_in_pairs(const Pair* const* delta, con
                                                    int64_t outputs, int64_t width, float* const* below) {
   Vector<float> sums[R][2 * V] = {};
   const __mmask32 here = width < 32 ? (1u << width) - 1 : ~0u;
+  const int64_t ahead = kAhead / int64_t(32 * V * sizeof(BFloat16)) * inputs;
   for (int64_t o = 0; o < outputs; o += 2) {
     Words w[2 * V];
     for (int v = 0; v < V; ++v) {
       const BFloat16* from = weight + o * inputs + 32 * v;
       const __m512i first = _mm512_maskz_loadu_epi16(here, from);
       const __m512i second = o + 1 < outputs ? _mm512_maskz_loadu_epi16(here, from + inputs) : __m512i{};
-      __builtin_prefetch(from + 8 * inputs);
-      __builtin_prefetch(from + 9 * inputs);
+      fetch(from + ahead);
+      fetch(from + ahead + inputs);
       w[2 * v] = (Words)_mm512_unpacklo_epi16(first, second);
       w[2 * v + 1] = (Words)_mm512_unpackhi_epi16(first, second);
     }

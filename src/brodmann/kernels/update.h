@@ -9,6 +9,7 @@
 #include "groups.h"
 #include "moves.h"
 #include "numbers.h"
+#include "prefetch.h"
 #include "shares.h"
 
 namespace {
@@ -120,13 +121,16 @@ const X* in_tiles(const Groups& groups, const Item& item, int64_t outputs, const
 }
 
 // gradient[r * stride + i] = sum over k of delta[k][r] block[k][i], for the outputs r of a tile and the inputs i of a
-// block. On its own: see dot_tile.
-template <class C, class X>
-__attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int64_t rows, C* gradient,
-                                             int64_t stride) {
+// block, while the weights set out that this gradient moves. On its own: see dot_tile.
+template <class C, class X, class W>
+__attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int64_t rows, C* gradient, int64_t stride,
+                                             const W* moved, int64_t inputs) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[kRows][kVectors] = {};
   for (int64_t k = 0; k < rows; ++k) {
+    for (int64_t i = 0; k < kRows && i < kWidth<C>; i += kLine / sizeof(W)) {
+      __builtin_prefetch(moved + k * inputs + i, 1);
+    }
     decltype(load(block)) x[kVectors];
     UNROLLED for (int v = 0; v < kVectors; ++v) x[v] = load(block + (k * kVectors + v) * lanes);
     UNROLLED for (int r = 0; r < kRows; ++r) {
@@ -151,8 +155,8 @@ void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& it
     const int64_t end = std::min(begin + stretch, inputs);
     for (int64_t o = 0; o < height; o += kRows) {
       for (int64_t i = begin; i < end; i += width) {
-        for (int64_t r = 0; r < kRows; ++r) __builtin_prefetch(moves.weight() + at + (o + r) * inputs + i, 1);
-        gradient_tile(tiles + o * rows, blocks + i * rows, rows, gradient + i - begin, stretch);
+        const W* moved = moves.weight() + at + o * inputs + i;
+        gradient_tile(tiles + o * rows, blocks + i * rows, rows, gradient + i - begin, stretch, moved, inputs);
       }
       const int64_t here = std::min(kRows, height - o);
       moves(item.group, at + o * inputs + begin, {gradient, here, stretch, inputs, end - begin});
