@@ -14,8 +14,8 @@
 
 namespace {
 
-// Rows of an area (or pairs of them) from which on laying them out pays.
-constexpr int64_t kFew = 4;
+// Rows of an area (or pairs of them) from which on laying them out pays: later where registers hold many sums.
+constexpr int64_t kFew = kRegisters == 32 ? 7 : 4;
 constexpr int64_t kNear = 1 << 17;  // bytes of rows that one output after the other finds in a core's own cache
 constexpr int64_t kStretch = 3 << 10;  // bytes of an output's weights that move in one go, as memory likes it
 
