@@ -118,7 +118,8 @@ void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs
     for (int v = 0; v < V; ++v) pack(weight + (o + v * lanes) * inputs + i, inputs, here, block + v * lanes, V * lanes);
   };
   const auto next = [&](int64_t i) {
-    return Block<kDepth, W>{i < inputs ? weight + o * inputs + i : weight + (o + V * lanes) * inputs, V * lanes, inputs};
+    const W* begin = i < inputs ? weight + o * inputs + i : weight + (o + V * lanes) * inputs;
+    return Block<kDepth, W>{begin, V * lanes, inputs};
   };
   add_product<V>(groups, group, inputs, x, turn, next, out + o, outputs);
 }

@@ -8,6 +8,7 @@
 
 #include "groups.h"
 #include "numbers.h"
+#include "prefetch.h"
 
 namespace {
 
@@ -99,6 +100,7 @@ struct Part {
 // The targets that move together, one Mover for each group.
 template <class C, class W>
 struct Moves {
+  const int64_t kind;
   std::vector<Mover<C, W>> movers[2];
 
   Moves(const Rule& rule, const Target<C, W>& first, const Target<C, W>& second, const Groups& groups)
@@ -116,20 +118,28 @@ struct Moves {
 
   const W* weight() const { return movers[0][0].target.weight; }
 
+  // Calls for the line of every target's weights in which a place lies.
+  void fetch_weights(int64_t place) const {
+    for (int64_t k = 0; k < count; ++k) fetch(movers[k][0].target.weight + place);
+  }
+
   // Calls body(move) for every target of a group; move(place, gradient, here) moves `here` weights from a place on.
   template <class Body>
   __attribute__((always_inline)) void each(int64_t group, const Body& body) const {
-    const auto as = [&](auto kind) __attribute__((always_inline)) {
-      for (int64_t k = 0; k < count; ++k) {
-        const Mover<C, W> by = movers[k][group];  // a copy, which no store can change: it stays in registers
-        body([&by](int64_t place, const Vector<C>& g, auto here) __attribute__((always_inline)) {
-          by.template move<decltype(kind)::value>(place, g, here);
-        });
-      }
-    };
-    if (kind == kDescent) return as(std::integral_constant<Kind, kDescent>{});
-    if (kind == kMomentum) return as(std::integral_constant<Kind, kMomentum>{});
-    as(std::integral_constant<Kind, kAdam>{});
+    if (kind == kDescent) return each_by<kDescent>(group, body);
+    if (kind == kMomentum) return each_by<kMomentum>(group, body);
+    each_by<kAdam>(group, body);
+  }
+
+  // The same where the rule is known.
+  template <Kind rule, class Body>
+  __attribute__((always_inline)) void each_by(int64_t group, const Body& body) const {
+    for (int64_t k = 0; k < count; ++k) {
+      const Mover<C, W> by = movers[k][group];  // a copy, which no store can change: it stays in registers
+      body([&by](int64_t place, const Vector<C>& g, auto here) __attribute__((always_inline)) {
+        by.template move<rule>(place, g, here);
+      });
+    }
   }
 
   // Moves the weights of a group by a part of their gradient that lies in memory.
@@ -138,7 +148,7 @@ struct Moves {
   }
 
  private:
-  int64_t count = 0, kind;
+  int64_t count = 0;
 };
 
 }  // namespace

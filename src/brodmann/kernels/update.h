@@ -120,17 +120,17 @@ const X* in_tiles(const Groups& groups, const Item& item, int64_t outputs, const
   return kept.data();
 }
 
-// gradient[r * stride + i] = sum over k of delta[k][r] block[k][i], for the outputs r of a tile and the inputs i of a
-// block, while the weights set out that this gradient moves. On its own: see dot_tile.
-template <class C, class X, class W>
-__attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int64_t rows, C* gradient, int64_t stride,
-                                             const W* moved, int64_t inputs) {
+template <class C>
+using Tile = Vector<C>[kRows][kVectors];
+
+// sums[r][v] += sum over k of delta[k][r] block[k][v], for the outputs r of a tile and the vectors v of a block, while
+// call(r, i) is to make the weights from input i of output r on set out.
+template <class C, class W, class X, class Call>
+__attribute__((always_inline)) inline void add_gradient(const X* delta, const X* block, int64_t rows, Tile<C>& sums,
+                                                        const Call& call) {
   constexpr int64_t lanes = Lanes<C>::count;
-  Vector<C> sums[kRows][kVectors] = {};
   for (int64_t k = 0; k < rows; ++k) {
-    for (int64_t i = 0; k < kRows && i < kWidth<C>; i += kLine / sizeof(W)) {
-      __builtin_prefetch(moved + k * inputs + i, 1);
-    }
+    for (int64_t i = 0; k < kRows && i < kWidth<C>; i += kLine / sizeof(W)) call(k, i);
     decltype(load(block)) x[kVectors];
     UNROLLED for (int v = 0; v < kVectors; ++v) x[v] = load(block + (k * kVectors + v) * lanes);
     UNROLLED for (int r = 0; r < kRows; ++r) {
@@ -138,12 +138,41 @@ __attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int
       UNROLLED for (int v = 0; v < kVectors; ++v) multiply_add(sums[r][v], value, x[v]);
     }
   }
+}
+
+// Writes a tile's gradient, its outputs `stride` apart, while the weights that it moves set out. On its own: see
+// dot_tile.
+template <class C, class X, class W>
+__attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int64_t rows, const W* moved,
+                                             int64_t inputs, C* gradient, int64_t stride) {
+  constexpr int64_t lanes = Lanes<C>::count;
+  Tile<C> sums = {};
+  add_gradient<C, W>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
+    __builtin_prefetch(moved + r * inputs + i, 1);
+  });
   UNROLLED for (int r = 0; r < kRows; ++r) {
     UNROLLED for (int v = 0; v < kVectors; ++v) store(sums[r][v], gradient + r * stride + v * lanes, lanes);
   }
 }
 
-// More rows: moves long stretches of a tile's outputs, whose weights are on their way while the gradient is computed.
+// Moves a tile's weights by a gradient that never leaves the registers: many of them have room for plain descent
+// beside it. The next tile's weights set out: its own would come too late. On its own: see dot_tile.
+template <class C, class X, class W>
+__attribute__((noinline)) void descend_tile(const Moves<C, W>& moves, int64_t group, int64_t at, int64_t inputs,
+                                            const X* delta, const X* block, int64_t rows) {
+  constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
+  Tile<C> sums = {};
+  add_gradient<C, W>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
+    moves.fetch_weights(at + (kRows + r) * inputs + i);
+  });
+  moves.template each_by<kDescent>(group, [&](const auto& move) __attribute__((always_inline)) {
+    UNROLLED for (int r = 0; r < kRows; ++r) {
+      UNROLLED for (int v = 0; v < kVectors; ++v) move(at + r * inputs + v * lanes, sums[r][v], lanes);
+    }
+  });
+}
+
+// More rows: moves long stretches of a tile's outputs, as memory likes it.
 template <class C, class X, class W>
 void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t at, int64_t inputs,
                   const X* tiles, const X* blocks) {
@@ -154,12 +183,20 @@ void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& it
   for (int64_t begin = 0; begin < inputs; begin += stretch) {
     const int64_t end = std::min(begin + stretch, inputs);
     for (int64_t o = 0; o < height; o += kRows) {
-      for (int64_t i = begin; i < end; i += width) {
-        const W* moved = moves.weight() + at + o * inputs + i;
-        gradient_tile(tiles + o * rows, blocks + i * rows, rows, gradient + i - begin, stretch, moved, inputs);
+      const int64_t here = std::min(kRows, height - o), first = at + o * inputs;
+      const X* const delta = tiles + o * rows;
+      const W* const moved = moves.weight() + first;
+      int64_t i = begin;
+      if constexpr (kRegisters == 32 && std::is_same_v<C, W>) {
+        for (; moves.kind == kDescent && here == kRows && i + width <= end; i += width) {
+          descend_tile(moves, item.group, first + i, inputs, delta, blocks + i * rows, rows);
+        }
       }
-      const int64_t here = std::min(kRows, height - o);
-      moves(item.group, at + o * inputs + begin, {gradient, here, stretch, inputs, end - begin});
+      const int64_t rest = i;
+      for (; i < end; i += width) {
+        gradient_tile(delta, blocks + i * rows, rows, moved + i, inputs, gradient + i - rest, stretch);
+      }
+      if (rest < end) moves(item.group, first + rest, {gradient, here, stretch, inputs, end - rest});
     }
   }
 }
