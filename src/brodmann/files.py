@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -149,12 +148,12 @@ def as_json(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a NumPy number as one of Python's, for JSON, which knows no others.
+    """Returns a number of NumPy's or PyTorch's as one of Python's, for JSON, which knows no others.
 
     Raises:
         TypeError: It is anything else, as `json.dumps` expects of what it calls.
     """
-    if not isinstance(value, numpy.generic):
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
         raise TypeError(f"expected data that JSON can hold, got {type(value).__name__}")
     return value.item()
 

@@ -28,7 +28,7 @@ def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> i
     """
     rows = _rows(learner, sample)
     if isinstance(learner, Backpropagation):
-        return _of_dense(learner, rows)
+        return _of_dense(rows)
     total = sum(rows[layer] * _of_areas(layer) for _, layer in learner.area_layers())
     for _, router in routers(learner):
         numbers = router.projection.value.numel() + router.prototypes.numel()
@@ -54,7 +54,7 @@ def _rows(learner: nn.Module, sample: Tensor) -> dict[nn.Module, int]:
     return rows
 
 
-def _of_dense(learner: Backpropagation, rows: dict[nn.Module, int]) -> int:
+def _of_dense(rows: dict[nn.Module, int]) -> int:
     total = 0
     below_learns = False
     for part, count in rows.items():

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +30,6 @@ from .tuner import (
     TRIAL_SEEDS,
     TRIALS,
     Choices,
-    Tried,
     choose,
     next_settings,
     scores_of,
@@ -101,16 +99,13 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
     """
     wanted, choices = searches(cases, known)
     rounds = 0
-    scores: dict[tuple[str, str], Tried]
     while True:
-        scores = defaultdict(dict)
-        for name, tried in scores_of(journal.rows()).items():
-            scores[name] = {entry: values for entry, values in tried.items() if len(values) == len(TRIAL_SEEDS)}
-        more = {
-            trial.key: trial
-            for name, case in wanted.items()
-            for trial in trials_of(case, next_settings(scores[name], trials, stream="stream" in case.detail))
-        }
+        scores = scores_of(journal.rows())
+        more: dict[str, Case] = {}
+        for name, case in wanted.items():
+            tried = {entry: values for entry, values in scores.get(name, {}).items() if len(values) == len(TRIAL_SEEDS)}
+            settings = next_settings(tried, trials, stream="stream" in case.detail)
+            more |= {trial.key: trial for trial in trials_of(case, settings)}
         if not more:
             break
         rounds += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import statistics
 from collections import defaultdict
@@ -12,7 +13,6 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from ..files import read_json
 from .case import Case, Row
 
 TRIALS = 12
@@ -154,9 +154,8 @@ def _order() -> dict[Settings, int]:
 
 def stored_choices() -> Choices:
     """Returns the settings that come with the package, from the search behind docs/results.md."""
-    path = resources.files("brodmann.bench") / "choices.json"
-    with resources.as_file(path) as file:
-        return read_json(file) if file.is_file() else {}
+    choices: Choices = json.loads((resources.files(__package__) / "choices.json").read_text())
+    return choices
 
 
 def settled(case: Case, choices: Choices) -> Case:

@@ -14,12 +14,14 @@ from ..runs import Run, inspect_run
 from ..training import evaluate
 from .output import OUT, say, say_json
 
+RunFolder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+
 
 @dataclass(frozen=True)
 class Evaluate:
     """Scores a finished run on its test part."""
 
-    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    run_folder: RunFolder
     """Run folder."""
     data_dir: str | None = None
     """Folder of the data, if not where it was."""
@@ -41,7 +43,7 @@ class Evaluate:
 class Predict:
     """Predicts for every sample of a file (.npz with x or x_test, .npy, .csv)."""
 
-    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    run_folder: RunFolder
     """Run folder."""
     file: tyro.conf.Positional[Path]
     """Samples, raw as in the data set."""
@@ -63,7 +65,7 @@ class Predict:
 class Inspect:
     """Shows areas, alignment of errors and curves of a finished run, as tables and figures."""
 
-    run_folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    run_folder: RunFolder
     """Run folder."""
     data_dir: str | None = None
     """Folder of the data, if not where it was."""

@@ -50,6 +50,11 @@ def parts_of(arguments: Any) -> list[Any]:
     return found
 
 
+def is_unknown(*args: Any, **kwargs: Any) -> bool:
+    """Whether an argument, or a part of one, is not known while a network is followed."""
+    return any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
+
+
 def asks_metadata(node: fx.Node) -> bool:
     """Whether a node asks a tensor for something other than its numbers."""
     asked = node.args[1] if node.target is getattr else node.target

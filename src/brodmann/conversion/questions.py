@@ -24,7 +24,7 @@ from torch.fx.proxy import Attribute
 
 from ..errors import BrodmannError
 from ..several import Several
-from .followed import STANDS_FOR, Followed, parts_of, reads_numbers
+from .followed import STANDS_FOR, Followed, is_unknown, reads_numbers
 from .values import Walks
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
@@ -113,8 +113,7 @@ class Answering(fx.Tracer):
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
-            if unknown or (self.constants and not self._computes):
+            if is_unknown(*args, **kwargs) or (self.constants and not self._computes):
                 return self.whole(made, (name, *args), kwargs)
             return function(*args, **kwargs)
 
@@ -312,14 +311,14 @@ def _is_asserted(frame: FrameType) -> bool:
 def _as_written(compiled: Any, *args: Any, **kwargs: Any) -> Any:
     """Calls the Python that a `torch.jit` function was made from, where an argument is not known yet."""
     written = getattr(compiled, "_torchdynamo_inline", None)
-    unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
-    return written(*args, **kwargs) if unknown and written is not None else _compiled(compiled, *args, **kwargs)
+    if written is not None and is_unknown(*args, **kwargs):
+        return written(*args, **kwargs)
+    return _compiled(compiled, *args, **kwargs)
 
 
 def _autocast(*args: Any, **kwargs: Any) -> Any:
     """Returns autocast, nothing for a kind of device that is not known yet: it is off while a network is followed."""
-    unknown = any(isinstance(part, fx.Proxy) for part in parts_of((args, kwargs)))
-    return nullcontext() if unknown else autocast(*args, **kwargs)
+    return nullcontext() if is_unknown(*args, **kwargs) else autocast(*args, **kwargs)
 
 
 @fx.wrap

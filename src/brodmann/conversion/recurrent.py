@@ -15,9 +15,15 @@ from .questions import made
 
 ASKED = ("mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size")
 """Attributes that networks ask their recurrent layers for."""
-CELLS: dict[type[nn.Module], type[Cell]] = {nn.RNN: Elman, nn.GRU: GRU, nn.LSTM: LSTM}
-CELLS_OF: dict[type[nn.Module], type[Cell]] = {nn.RNNCell: Elman, nn.GRUCell: GRU, nn.LSTMCell: LSTM}
-"""Cell of each of PyTorch's single steps, as `CELLS` has them for its layers."""
+LAYERS, STEPS = (nn.RNN, nn.GRU, nn.LSTM), (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+"""PyTorch's recurrent layers, and its single steps."""
+
+
+def cell_of(plain: Any) -> Cell:
+    """Returns the cell of a layer or a step: what makes the next state of what both maps return."""
+    if isinstance(plain, nn.RNN | nn.RNNCell):
+        return Elman(getattr(torch, plain.nonlinearity))
+    return GRU() if isinstance(plain, nn.GRU | nn.GRUCell) else LSTM()
 
 
 class Recurrence(nn.Module):
@@ -42,9 +48,7 @@ class Recurrence(nn.Module):
     @property
     def cell(self) -> Cell:
         """The cell, which makes the next state of what both maps return."""
-        if isinstance(self.plain, nn.RNN):
-            return Elman(torch.tanh if self.plain.nonlinearity == "tanh" else torch.relu)
-        return CELLS[type(self.plain)]()
+        return cell_of(self.plain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the outputs of all steps, (samples, steps, units)."""
@@ -146,9 +150,7 @@ class RecurrentCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = plain.input_size, plain.hidden_size
         self.inputs, self.states = (_map_of(plain, f"{which}{behind}") for which in ("ih", "hh"))
-        kind: Any = type(plain)
-        is_elman = isinstance(plain, nn.RNN | nn.RNNCell)
-        self.cell = Elman(getattr(torch, plain.nonlinearity)) if is_elman else (CELLS.get(kind) or CELLS_OF[kind])()
+        self.cell = cell_of(plain)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Takes (samples, in), and the state before, (samples, units), or for an `nn.LSTMCell` both."""

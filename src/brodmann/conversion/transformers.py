@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..errors import BrodmannError
 from .followed import STANDS_FOR
-from .recurrent import CELLS, CELLS_OF, RecurrentCell, RecurrentLayer
+from .recurrent import LAYERS, STEPS, RecurrentCell, RecurrentLayer
 
 
 def written_out(module: nn.Module) -> nn.Module:
@@ -329,8 +329,8 @@ TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.TransformerDecoderLayer: DecoderLayer,
     nn.TransformerDecoder: Decoder,
     nn.Transformer: Transformer,
-    **dict.fromkeys(CELLS, RecurrentLayer),
-    **dict.fromkeys(CELLS_OF, RecurrentCell),
+    **dict.fromkeys(LAYERS, RecurrentLayer),
+    **dict.fromkeys(STEPS, RecurrentCell),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,8 +157,9 @@ def is_own_file(name: str) -> bool:
 
 
 def _load_digits() -> Dataset:
-    datasets: Any = importlib.import_module("sklearn.datasets")
-    bunch = datasets.load_digits()
+    from sklearn.datasets import load_digits  # which takes a second
+
+    bunch = load_digits()
     classes = tuple(str(label) for label in bunch.target_names)
     return with_fixed_test_part(BUNDLED, np.asarray(bunch.images), np.asarray(bunch.target), classes)
 

@@ -47,19 +47,19 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
             "all as words, or name the task."
         )
     whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
-    few = 2 * len(set(cells)) <= len(cells)
-    if task is None and not words and not whole and few and all(float(cell).is_integer() for cell in cells):
+    distinct = len(set(cells))
+    numbers = task is None and not words and not whole
+    if numbers and 2 * distinct <= len(cells) and all(float(cell).is_integer() for cell in cells):
         raise BrodmannError(
             f"The targets in {where} are whole numbers written with a point, such as {cells[0]}, and may be classes or "
             "real numbers: name the task, classification or regression."
         )
-    if task == "regression" or (task is None and not words and not whole):
+    if task == "regression" or numbers:
         values = np.array([float(cell) for cell in cells])
         if (np.abs(values) > LARGEST).any():
             line, cell = lines[int(np.argmax(np.abs(values) > LARGEST))]
             raise BrodmannError(f"Expected a target of at most 3.4e38 in line {line} of {where}, got '{cell}'.")
         return values
-    distinct = len(set(cells))
     if task == "classification" and 2 * distinct > len(cells):
         raise BrodmannError(
             f"The targets in {where} are to be classes, but there are {distinct} of them in {len(cells)} examples: too "
@@ -71,7 +71,7 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
             f"{distinct} of them in {len(cells)} examples: name the task, classification"
             f"{'' if words else ' or regression'}."
         )
-    if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and len(set(cells)) > 2:
+    if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and distinct > 2:
         raise BrodmannError(
             f"Line 1 is not taken as a header, since it holds numbers, but its '{cells[0]}' occurs nowhere else in "
             f"{where}: use names that are not numbers, or leave that line out."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib
 import re
 import urllib.request
 import warnings
@@ -123,18 +122,17 @@ def _cache(directory: Path) -> Path:
 
 
 def _fetch(name: str, directory: Path) -> Any:
+    from sklearn.datasets import fetch_openml  # which takes a second
+
     key = _key(name)
     which: dict[str, Any] = {"data_id": int(key)} if key.isdigit() else {"name": key}
-    datasets: Any = importlib.import_module("sklearn.datasets")
     try:
         with warnings.catch_warnings():
             # Warnings about retries and several versions; what matters about them is in our errors.
             warnings.simplefilter("ignore")
             # The pure Python parser: slower, but it does without pandas, and with or without pandas the arrays and so
             # the digest are the same.
-            return datasets.fetch_openml(
-                **which, data_home=str(directory / "openml"), as_frame=False, parser="liac-arff"
-            )
+            return fetch_openml(**which, data_home=str(directory / "openml"), as_frame=False, parser="liac-arff")
     except (ValueError, KeyError, TypeError) as error:
         raise BrodmannError(
             f"Data set '{name}' cannot be used ({first_line(error)}). "

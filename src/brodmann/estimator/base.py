@@ -27,7 +27,7 @@ from ..losses import Loss
 from ..network import Network
 from ..routing import check_partition
 from ..training import Callback, Interrupted, Schedule, Trainer, outputs_of
-from ..updates import default_decay, update_rule
+from ..updates import update_rule, usual_rule
 from .scaling import Scaler
 
 Array = NDArray[Any]
@@ -189,9 +189,10 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         check_whole(layers=self.layers, width=self.width, areas=self.areas)
         check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise, verbose=self.verbose)
         check_partition(self.partition)
-        rate, decay = self._rates
+        check_real(pooling=self.pooling, decay=0.0 if self.decay is None else self.decay)
+        rule = usual_rule(self.optimiser, self.decay)
+        rate = rule.default_lr if self.learning_rate is None else self.learning_rate
         check_positive(learning_rate=rate)
-        check_real(decay=decay, pooling=self.pooling)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         sizes: dict[str, Any] = {
             "in_features": features,
@@ -203,14 +204,12 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             "activation": self.activation,
         }
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
-            rule = update_rule(self.optimiser)
             if rule.recursive:
-                self.network_ = Network(stream_mlp(**sizes, update=rule))
+                self.network_ = Network(stream_mlp(**sizes, update=update_rule(self.optimiser)))
             else:
                 builder = residual_mlp if self.residual else mlp
-                update = update_rule(self.optimiser, decay=decay)
                 own = {name: getattr(self, name) for name in ("shared", "gated", "dropout", "pooling", "routing")}
-                body = builder(**sizes, **own, router=self._router(), update=update)
+                body = builder(**sizes, **own, router=self._router(), update=rule)
                 self.network_ = Network(body, loss, lr=rate)
         self.network_.float()  # as the inputs, whatever PyTorch's default
         self._weights_seen = (0.0, 0)
@@ -228,13 +227,6 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 f"partition, which is a parameter of its own, got {self.router!r}."
             )
         return {"partition": self.partition, **further}
-
-    @property
-    def _rates(self) -> tuple[float, float]:
-        """Learning rate and decay."""
-        decay = default_decay(self.optimiser) if self.decay is None else self.decay
-        rate = update_rule(self.optimiser).default_lr if self.learning_rate is None else self.learning_rate
-        return rate, decay
 
     @property
     def _recursive(self) -> bool:
@@ -305,9 +297,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         schedule: Schedule,
         held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
-        x, y, weight = part
-        train = (x, y) if weight is None else (x, y, weight)
-        trainer = Trainer(self.network_, train, held_out, schedule, callbacks=_Epochs(self))
+        trainer = Trainer(self.network_, part, held_out, schedule, callbacks=_Epochs(self))
         while True:
             try:
                 trainer.run()
@@ -360,7 +350,5 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
 def without_weightless(weight: Array | None, *arrays: Any) -> Any:
     """Returns the rows of arrays whose weight is not 0 in float32: what counts for nothing is left out."""
-    rows = None if weight is None else np.flatnonzero((weight / weight.mean()).astype(np.float32))
-    if rows is None or len(rows) == len(arrays[0]):
-        return arrays
-    return tuple(None if array is None else array[rows] for array in arrays)
+    counts = None if weight is None else (weight / weight.mean()).astype(np.float32) != 0
+    return arrays if counts is None or counts.all() else tuple(array[counts] for array in arrays)

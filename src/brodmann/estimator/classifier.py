@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ..errors import BrodmannError
 from ..losses import CrossEntropy
@@ -115,10 +114,6 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> Array:
         """Returns the most probable label of each sample, (samples,)."""
-        check_is_fitted(self, "network_")
-        labels: Array = self.classes_[self._outputs(X).argmax(axis=1)]
+        best = self._outputs(X).argmax(axis=1)
+        labels: Array = self.classes_[best]
         return labels
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Returns the accuracy."""
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ..errors import BrodmannError
 from ..losses import MeanSquaredError
@@ -86,13 +85,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> Array:
         """Returns the predicted target of each sample, (samples,) or (samples, targets)."""
-        check_is_fitted(self, "network_")
-        values: Array = self._target_scaler.inverse_transform(self._outputs(X))
+        outputs = self._outputs(X)
+        values: Array = self._target_scaler.inverse_transform(outputs)
         return values[:, 0] if self._one_target else values
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Returns the coefficient of determination, R^2."""
-        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
 
     def _begin(self, x: Array, y: Any) -> Array:
         targets: Array = np.asarray(y, dtype=np.float64)

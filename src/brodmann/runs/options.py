@@ -14,7 +14,7 @@ from ..checks import check_positive, check_real, check_share, check_switch, chec
 from ..errors import BrodmannError, unknown_name
 from ..routing import check_partition
 from ..training.schedule import Pace, Schedule
-from ..updates import SGD, UpdateRule, default_decay, update_rule
+from ..updates import UpdateRule, usual_rule
 
 BASELINES = ("backprop", "last-layer")
 OF_AREAS = (
@@ -217,7 +217,7 @@ class RunOptions:
     @property
     def weight_decay(self) -> float:
         """``decay``, or its default."""
-        return default_decay(self.optimiser) if self.decay is None else self.decay
+        return self.update().decay
 
     def update(self) -> UpdateRule:
         """Returns the update rule.
@@ -225,11 +225,10 @@ class RunOptions:
         Raises:
             BrodmannError: It is unknown, or its settings are out of range.
         """
-        if self.optimiser == "sgd":
-            return SGD(momentum=self.momentum, decay=self.weight_decay)
-        if self.momentum:
+        sgd = self.optimiser == "sgd"
+        if self.momentum and not sgd:
             raise BrodmannError("Momentum works only with --optimiser sgd: leave one of them out.")
-        rule = update_rule(self.optimiser, decay=self.weight_decay)
+        rule = usual_rule(self.optimiser, self.decay, **({"momentum": self.momentum} if sgd else {}))
         if rule.recursive:  # it needs a loss of its own
             raise BrodmannError(
                 f"The rule '{self.optimiser}' learns streams in one pass, not by epochs: use "

@@ -92,9 +92,9 @@ class Run:
         )
 
     @property
-    def regression(self) -> bool:
-        """Whether targets are real numbers."""
-        return self.classes is None
+    def is_classification(self) -> bool:
+        """Whether targets are classes."""
+        return self.classes is not None
 
     def config(self) -> dict[str, Any]:
         """Returns what ``config.json`` holds."""
@@ -153,7 +153,7 @@ class Run:
         if not path.is_file():
             raise BrodmannError(f"{self.folder} is not finished: resume it with `{self.resume_command()}`.")
         with self.naming_imports():
-            loss = loss_of(self.options, not self.regression)
+            loss = loss_of(self.options, self.is_classification)
             if self.options.rule in BASELINES:
                 return Backpropagation.load(path, loss)
             return Network.load(path, loss=loss)
@@ -198,7 +198,7 @@ class Run:
 
     @property
     def _scales_targets(self) -> bool:
-        return self.regression and self.options.normalise != "none"
+        return not self.is_classification and self.options.normalise != "none"
 
     def targets(self) -> TargetScale | None:
         """Returns what the targets were scaled by, None where they were not.
@@ -226,16 +226,15 @@ class Run:
                 f"The network has no finite answer for sample {bad[0]}, counted from 0: its values lie far beyond "
                 "those of the training part. Look for a mistake in them."
             )
-        if self.regression:
+        if self.classes is None:
             scale = self.targets()
             values: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
             return values
-        classes = self.classes or ()
-        if len(classes) != outputs.shape[1]:
+        if len(self.classes) != outputs.shape[1]:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} is damaged: expected the names of {outputs.shape[1]} classes."
             )
-        return [classes[index] for index in outputs.argmax(1).tolist()]
+        return [self.classes[index] for index in outputs.argmax(1).tolist()]
 
     def result(self) -> dict[str, Any] | None:
         """Returns the outcome, None before the end and where a file is damaged: the last checkpoint makes it again."""

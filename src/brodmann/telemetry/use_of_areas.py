@@ -36,7 +36,6 @@ class AreaUsage:
     dead: int
 
 
-@torch.no_grad()
 def area_usage(network: Network, x: Several) -> list[AreaUsage]:
     """Counts the areas that the samples x (batch, ..., in) choose, one entry per router, from input to output."""
     return usage_of(network, area_choices(network, x))
@@ -52,7 +51,6 @@ def usage_of(network: Network, choices: dict[str, Tensor]) -> list[AreaUsage]:
     return rows
 
 
-@torch.no_grad()
 def area_counts(network: Network, x: Several) -> dict[str, Tensor]:
     """Returns for each router's layer the number of samples in each area, (areas,)."""
     return _counts(network, area_choices(network, x))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import BrodmannError
+from ..files import as_json
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -48,9 +48,8 @@ def in_turn(callbacks: Any) -> list[Callback]:
 
 def plain(name: str, value: Any) -> Any:
     """Returns a value as a file holds it, PyTorch's numbers as Python's; refuses what a file cannot hold."""
-    number = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
     try:
-        return json.loads(json.dumps(number))  # as a checkpoint will give it back
+        return as_json(value)  # as a checkpoint will give it back
     except (TypeError, ValueError):
         raise BrodmannError(
             f"A callback put {type(value).__name__} into the row as '{name}': expected numbers, strings, or lists or "

@@ -54,7 +54,7 @@ class Trainer:
     def __init__(
         self,
         network: Learner,
-        train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any],
+        train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None] | Dataset[Any],
         validation: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any] | None = None,
         schedule: Schedule | None = None,
         *,

@@ -3,7 +3,7 @@
 from .adam import Adam
 from .counted import check_counts, counted
 from .muon import Muon
-from .named import UPDATES, check_rule, default_decay, update_rule
+from .named import UPDATES, check_rule, update_rule, usual_rule
 from .optimizer import RuleOptimizer
 from .rls import RLS
 from .rule import LEARNING_RATE, Factors, UpdateRule
@@ -22,6 +22,6 @@ __all__ = [
     "check_counts",
     "check_rule",
     "counted",
-    "default_decay",
     "update_rule",
+    "usual_rule",
 ]

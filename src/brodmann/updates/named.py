@@ -30,7 +30,9 @@ def update_rule(name: str, **options: float) -> UpdateRule:
     return UPDATES[name](**options)
 
 
-def default_decay(name: str) -> float:
-    """Returns the decay of a rule where none is given: its own, or else what is usual for it."""
-    rule = update_rule(name)
-    return rule.decay or rule.usual_decay
+def usual_rule(name: str, decay: float | None = None, **options: float) -> UpdateRule:
+    """Builds a rule as the command line and the estimators do: where no decay is given, its own, or else the usual."""
+    if decay is None:
+        rule = update_rule(name, **options)
+        decay = rule.decay or rule.usual_decay
+    return update_rule(name, decay=decay, **options)

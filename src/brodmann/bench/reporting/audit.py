@@ -5,7 +5,7 @@ An altered accuracy goes unnoticed if the answers to the samples, from which it 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -79,7 +79,7 @@ def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]
 
 def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
     """Every method has the same trials: one that has fewer than others on its set was not searched to the end."""
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in trials:
         dataset, method = search_name(row["dataset"], row["method"], row["detail"])
         counts[dataset][method] += 1
@@ -120,16 +120,12 @@ def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
         for row in trials
         if row["test_reads"] or any(name in row for name in TEST_FIELDS)
     ]
-    seen: dict[str, int] = defaultdict(int)
-    for row in rows:
-        seen[row["key"]] += 1
     names = {row["key"]: _name(row) for row in rows}
-    found += [
+    return found + [
         f"{names[key]}: there are {count} rows of the same case, so its test part was read {count} times."
-        for key, count in seen.items()
+        for key, count in Counter(row["key"] for row in rows).items()
         if count > 1
     ]
-    return found
 
 
 def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
@@ -148,7 +144,7 @@ def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
                 f"{_name(row)}: this row is among the trials, but is not a trial or has a seed that trials do not use."
             )
     known = {field.name for field in fields(RunOptions)}
-    older: dict[tuple[str, str], int] = defaultdict(int)
+    older = Counter[tuple[str, str]]()
     for row in (*rows, *trials):
         if not known - set(LATER) <= set(row["options"]) <= known:
             older[row["recipe"], row["dataset"]] += 1
@@ -166,16 +162,15 @@ def _is_of_its_key(row: Row) -> bool:
 
 
 def _other_data(rows: Sequence[Row]) -> list[str]:
-    digests: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    digests: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         digests["+".join([row["dataset"], *row["detail"].get("others", [])])][row["digest"]] += 1
-    found = []
-    for dataset, counts in digests.items():
-        if len(counts) > 1:
-            usual = max(counts, key=lambda digest: counts[digest])
-            other = sum(counts.values()) - counts[usual]
-            found.append(f"{dataset}: {other} rows come from different data than the rest (the digests differ).")
-    return found
+    return [
+        f"{dataset}: {counts.total() - max(counts.values())} rows come from different data than the rest (the digests "
+        "differ)."
+        for dataset, counts in digests.items()
+        if len(counts) > 1
+    ]
 
 
 def _gaps(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:

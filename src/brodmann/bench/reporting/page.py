@@ -106,7 +106,7 @@ def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
 
 def _are_choices(content: Any) -> bool:
     chosen = [chosen for methods in content.values() for chosen in methods.values()]
-    return all(isinstance(one[name], int | float) if name in one else False for one in chosen for name in SEARCHED)
+    return all(isinstance(one.get(name), int | float) for one in chosen for name in SEARCHED)
 
 
 def _is_plan(content: Any) -> bool:

@@ -7,13 +7,14 @@ import statistics
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...case import Row
-from ...packing import unpack
+from ...packing import Correct, unpack
 from ..statistics import Difference, difference, error_ratio, holm
 from ..tables import Table, grouped
 
+Pairs = dict[str, tuple[Correct, Correct]]
+"""Data set -> which test samples either method got right, (seeds, samples) each."""
 TWIN = "backpropagation, equal active"
 TOLERANCE = 0.3
 """Points of accuracy: a loss whose 95 % bound stays within this, or within one test sample, counts as not worse."""
@@ -21,7 +22,8 @@ TOLERANCE = 0.3
 
 def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table, list[str]]:
     """Returns the table of a method against backpropagation, and in words where it loses or nothing is decided."""
-    found = differences(rows, ours, rival)
+    pairs = pairs_of(rows, ours, rival)
+    found = differences(pairs)
     corrected = dict(zip(found, holm([entry.p for entry in found.values()]), strict=True))
     lines, lost, unknown = [], [], []
     for dataset, entry in found.items():
@@ -43,13 +45,11 @@ def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table,
             unknown.append(dataset)
     if not found:
         return Table(f"{ours} against {rival}", ["set"], [], "The two methods have no seed in common."), []
-    pairs = pairs_of(rows, ours, rival)
-    ratio, low, high = error_ratio(pairs)
     table = Table(
         f"{ours} against {rival}",
         ["set", "difference (points)", "95 % interval", "p (Holm)", "seeds", "verdict"],
         lines,
-        f"Geometric mean of (error + 0.5) ratios: {ratio:.3f} [{low:.3f}, {high:.3f}]; below 1, SAL makes fewer "
+        f"Geometric mean of (error + 0.5) ratios: {_ratio(pairs)}; below 1, SAL makes fewer "
         "errors. Not worse: the 95 % bound of the loss is within 0.3 points or one test sample.",
     )
     text = [
@@ -66,20 +66,20 @@ def against_all(rows: list[Row], ours: str, others: list[str]) -> Table:
     """Returns the table of a method against each of the others."""
     lines = []
     for other in others:
-        found = differences(rows, ours, other)
-        if not found:
+        pairs = pairs_of(rows, ours, other)
+        if not pairs:
             continue
+        found = differences(pairs)
         corrected = holm([entry.p for entry in found.values()])
         better = sum(entry.mean > 0 and p < 0.05 for entry, p in zip(found.values(), corrected, strict=True))
         worse = sum(entry.mean < 0 and p < 0.05 for entry, p in zip(found.values(), corrected, strict=True))
-        ratio, low, high = error_ratio(pairs_of(rows, ours, other))
         mean = statistics.mean(entry.mean for entry in found.values())
         lines.append(
             [
                 other,
                 f"{better} / {len(found) - better - worse} / {worse}",
                 f"{mean:+.2f}",
-                f"{ratio:.3f} [{low:.3f}, {high:.3f}]",
+                _ratio(pairs),
             ]
         )
     return Table(
@@ -90,19 +90,19 @@ def against_all(rows: list[Row], ours: str, others: list[str]) -> Table:
     )
 
 
-def pair_by_pair(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> Table:
+def pair_by_pair(rows: Sequence[Row], methods: Sequence[tuple[str, str]]) -> Table:
     """Returns the table of differences between the methods of each pair, set by set."""
     sets = list(dict.fromkeys(row["dataset"] for row in rows))
     lines = []
-    for ours, theirs in pairs:
-        found = differences(rows, ours, theirs)
-        if found:
+    for ours, theirs in methods:
+        pairs = pairs_of(rows, ours, theirs)
+        if pairs:
+            found = differences(pairs)
             cells = (
                 f"{found[name].mean:+.2f} [{found[name].low:+.2f}, {found[name].high:+.2f}]" if name in found else ""
                 for name in sets
             )
-            ratio, low, high = error_ratio(pairs_of(rows, ours, theirs))
-            lines.append([f"{ours} minus {theirs}", *cells, f"{ratio:.3f} [{low:.3f}, {high:.3f}]"])
+            lines.append([f"{ours} minus {theirs}", *cells, _ratio(pairs)])
     return Table(
         "Differences in points of test accuracy, with 95 % intervals",
         ["methods", *sets, "error ratio [95 %]"],
@@ -115,7 +115,7 @@ def pair_by_pair(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> Table
 def baseline_is_sound(rows: list[Row]) -> Table:
     """Returns the table of our backpropagation against scikit-learn's."""
     lines = []
-    for dataset, entry in differences(rows, TWIN, "scikit-learn MLP").items():
+    for dataset, entry in differences(pairs_of(rows, TWIN, "scikit-learn MLP")).items():
         sound = "yes" if entry.high >= 0 else "no: the baseline is worse"
         lines.append([dataset, f"{entry.mean:+.2f}", f"[{entry.low:+.2f}, {entry.high:+.2f}]", sound])
     return Table(
@@ -125,12 +125,12 @@ def baseline_is_sound(rows: list[Row]) -> Table:
     )
 
 
-def differences(rows: Sequence[Row], ours: str, theirs: str) -> dict[str, Difference]:
-    """Returns, for each data set, how far one method's test accuracy lies above another's."""
-    return {dataset: difference(*pair) for dataset, pair in pairs_of(rows, ours, theirs).items()}
+def differences(pairs: Pairs) -> dict[str, Difference]:
+    """Returns, for each data set, how far the first method's test accuracy lies above the second's."""
+    return {dataset: difference(*pair) for dataset, pair in pairs.items()}
 
 
-def pairs_of(rows: Sequence[Row], ours: str, theirs: str) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+def pairs_of(rows: Sequence[Row], ours: str, theirs: str) -> Pairs:
     """Returns, for each data set, which test samples either got right in the seeds that both have."""
     pairs = {}
     for dataset, group in grouped(rows, "dataset").items():
@@ -151,6 +151,11 @@ def _verdict(entry: Difference, p: float, tested: int) -> str:
     if -entry.low <= max(TOLERANCE, 100.0 / tested):
         return "not worse"
     return "undecided"
+
+
+def _ratio(pairs: Pairs) -> str:
+    ratio, low, high = error_ratio(pairs)
+    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _p(value: float) -> str:

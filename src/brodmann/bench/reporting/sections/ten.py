@@ -19,6 +19,7 @@ from .comparisons import (
     against_rival,
     baseline_is_sound,
     differences,
+    pairs_of,
 )
 from .published import add_published
 from .scores import accuracies
@@ -59,7 +60,7 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
             table, losses = against_rival(rows, ours, rival)
             result.tables.append(table)
             result.text.extend(losses)
-            found = differences(rows, ours, rival)
+            found = differences(pairs_of(rows, ours, rival))
             caption = (
                 f"{ours} minus {rival}: points of test accuracy, 95 % intervals; grey where they contain zero. The "
                 "verdicts, which also use the paired test, are in the table"
