@@ -94,6 +94,8 @@ MUTANTS = [
     ("estimator/scaling.py", "np.where(self._lowest < self._highest, deviation, 1.0)", "np.where(self.var_ > 1e-4, deviation, 1.0)", "columns that vary little taken for constants"),
     ("conversion/in_place.py", "if later and other is not written and in_one_memory(", "if False and in_one_memory(", "writes through views"),
     ("conversion/questions.py", "if node in walks.ragged or (node in walks.numbers and ask is not len):", "if node in walks.numbers and ask is not len:", "sizes that depend on numbers"),
+    ("conversion/steps.py", "self.provenance.moved.issuperset(read)", "True", "weights beside values in a module"),
+    ("conversion/training_mode.py", "if name not in others]", "]", "modules of tensors that the network holds, kept whole"),
     ("conversion/questions.py", "if walks.counts(node) if ask is not len else", "if False if ask is not len else", "decisions by the number of samples"),
     ("conversion/counterparts.py", 'parts = replace(parts, areas=1, routing="network")', "pass", "a route where there is no sample"),
     ("layers/weights.py", "matrix = self.feedback.one_matrix(self.slab.value[0])", "matrix = self.slab.value[0]", "forward weights in the place of feedback"),
