@@ -15,6 +15,7 @@ from brodmann import (
     SGD,
     Adam,
     AreaLinear,
+    BinaryCrossEntropy,
     BrodmannError,
     Context,
     CrossEntropy,
@@ -334,8 +335,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: learn_from(torch.zeros(3)),
         NO_CLASSES
         + (
-            "torch.float32: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, and "
-            "MeanSquaredError for real targets."
+            "torch.float32: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, "
+            "BinaryCrossEntropy for samples of several labels, and MeanSquaredError for real targets."
         ),
     ),
     (lambda: learn_from(torch.tensor([0, 1, 5]), SumOfSquares()), NO_CLASSES + "0 to 5."),
@@ -511,8 +512,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2), nn.CrossEntropyLoss()).learn(
             torch.zeros(3, 4), torch.tensor([0, 1, 1]), torch.ones(3)
         ),
-        "CrossEntropyLoss takes no sample weights: use CrossEntropy, MeanSquaredError, or a callable that takes "
-        "(output, target, weight).",
+        "CrossEntropyLoss takes no sample weights: use CrossEntropy, BinaryCrossEntropy, MeanSquaredError, or a "
+        "callable that takes (output, target, weight).",
     ),
     (
         lambda: learn_from(torch.tensor([0, 1, 1]), nn.CrossEntropyLoss(reduction="none")),
@@ -521,6 +522,32 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: learn_from(torch.tensor([0, 1, 1]), lambda *given: 0.5),  # type: ignore[arg-type,return-value]
         "Expected a loss that returns a tensor with one number, got 0.5.",
+    ),
+    (
+        lambda: BinaryCrossEntropy(torch.tensor([-1.0, 1.0])),
+        "Expected pos_weight that are finite and at least 0: with negative ones, training would increase the loss.",
+    ),
+    (
+        lambda: BinaryCrossEntropy(2.0),  # type: ignore[arg-type]
+        "Expected pos_weight to be a tensor, got float: convert it with torch.as_tensor(...).",
+    ),
+    (
+        lambda: learn_from(torch.ones(3, 2), BinaryCrossEntropy(torch.ones(3))),
+        "Expected pos_weight of shape (2,), one for each label, got (3,).",
+    ),
+    (
+        lambda: learn_from(torch.tensor([[0, 1], [1, 2], [0, 0]]), BinaryCrossEntropy()),
+        "Expected targets in [0, 1], 1 for each label that a sample has and 0 for all others, got some from 0 to 2: "
+        "use CrossEntropy for numbers of classes, and MeanSquaredError for real targets.",
+    ),
+    (
+        lambda: learn_from(torch.full((3, 2), math.nan), BinaryCrossEntropy()),
+        "Expected targets in [0, 1], 1 for each label that a sample has and 0 for all others, got some from nan to "
+        "nan: use CrossEntropy for numbers of classes, and MeanSquaredError for real targets.",
+    ),
+    (
+        lambda: learn_from(torch.tensor([0, 1, 1]), BinaryCrossEntropy()),
+        "Expected targets of shape (3, 2), like the output, got (3,).",
     ),
     (
         lambda: CrossEntropy(class_weights=[1.0, 2.0]),  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
@@ -204,6 +205,52 @@ def test_early_stopping_keeps_the_best() -> None:
     model = SALClassifier(random_state=0, epochs=200, early_stopping=True, patience=3, learning_rate=0.02).fit(x, y)
     assert model.n_iter_ < 200
     assert model.score(x, y) > 0.95
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 10}, {"optimiser": "rls", "batch_size": 8}])
+def test_a_classifier_takes_an_indicator_matrix(settings: dict[str, Any]) -> None:
+    x, y = load_wine(return_X_y=True)
+    labels = np.stack([y == 0, y != 1, x[:, 0] > 13], 1).astype(int)
+    weight = np.arange(len(x)) % 3 + 0.5
+    model = SALClassifier(random_state=0, **settings).fit(x, labels, weight)
+    probabilities, found = model.predict_proba(x), model.predict(x)
+    assert model.multilabel_
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert found.shape == probabilities.shape == labels.shape
+    np.testing.assert_array_equal(found, probabilities > 0.5)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    assert (found == labels).mean() > 0.9
+    assert model.score(x, labels) == (found == labels).all(1).mean()
+    for same in (labels.astype(bool), csr_array(labels), labels.astype(float).tolist()):
+        again = SALClassifier(random_state=0, **settings).fit(x, same, weight)
+        np.testing.assert_array_equal(again.predict_proba(x), probabilities)
+    assert not model.fit(x, y).multilabel_
+    np.testing.assert_allclose(model.predict_proba(x).sum(1), 1.0)
+
+
+def test_indicator_matrices_stop_early_and_come_in_parts() -> None:
+    x, y = load_wine(return_X_y=True)
+    labels = np.stack([y == 0, y != 1], 1).astype(int)
+    model = SALClassifier(random_state=0, early_stopping=True, patience=2).fit(x, labels)
+    assert model.best_validation_score_ > 0.8
+    model = SALClassifier(random_state=0, batch_size=8)
+    for _ in range(20):
+        model.partial_fit(x[::2], labels[::2]).partial_fit(x[1::2], labels[1::2], classes=[0, 1])
+    assert (model.predict(x) == labels).mean() > 0.95
+    with pytest.raises(BrodmannError, match=r"Expected y of shape \(samples, 2\), as in the first call, got \(178,\)"):
+        model.partial_fit(x, y)
+    with pytest.raises(
+        BrodmannError, match=r"Expected y of shape \(samples, 2\), as in the first call, got \(178, 4\)"
+    ):
+        model.partial_fit(x, np.hstack([labels, labels]))
+    with pytest.raises(BrodmannError, match=r"Expected one class for each column, \[0, 1\]: leave classes out"):
+        SALClassifier().partial_fit(x, labels, classes=[0, 1, 2])
+    with pytest.raises(BrodmannError, match=r"Expected y of shape \(samples,\), as in the first call, got \(178, 2\)"):
+        SALClassifier(epochs=1).partial_fit(x, y).partial_fit(x, labels)
+    with pytest.raises(BrodmannError, match="Expected an indicator matrix y of 0 and 1"):
+        SALClassifier().fit(x, 2 * labels)
+    with pytest.raises(BrodmannError, match="Expected an indicator matrix y of 0 and 1"):
+        SALClassifier().fit(x, np.stack([y, y], 1))
 
 
 @pytest.mark.parametrize(

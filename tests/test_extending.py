@@ -350,8 +350,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(body(), functional.cross_entropy).learn(X, Y, torch.ones(20)),
-        "cross_entropy takes no sample weights: use CrossEntropy, MeanSquaredError, or a callable that takes "
-        "(output, target, weight).",
+        "cross_entropy takes no sample weights: use CrossEntropy, BinaryCrossEntropy, MeanSquaredError, or a "
+        "callable that takes (output, target, weight).",
     ),
     (lambda: Network(body()).learn(X[0], Y[0]), "Expected as many targets as samples, got a single number for 6."),
     (

@@ -115,7 +115,9 @@ def test_a_run_with_a_loss_from_a_file(mine: Path) -> None:
     assert command(folder, "--import", mine.name, "evaluate", "run").returncode == 0
     without = command(folder, "evaluate", "run")
     assert without.returncode == 2
-    assert without.stderr.startswith("error: Unknown loss 'margin'. Choose one of: cross-entropy, mean-squared-error")
+    assert without.stderr.startswith(
+        "error: Unknown loss 'margin'. Choose one of: binary-cross-entropy, cross-entropy, mean-squared-error"
+    )
 
 
 OWN = """

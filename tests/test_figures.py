@@ -81,6 +81,7 @@ CASES: dict[str, Draw] = {
     "curves": lambda p: figures.learning_curves(p, history(20)),
     "curves, one epoch": lambda p: figures.learning_curves(p, history(1)),
     "curves, r2": lambda p: figures.learning_curves(p, history(50, "r2")),
+    "curves, labels": lambda p: figures.learning_curves(p, history(9, "label_accuracy")),
     "curves, loss alone": lambda p: figures.learning_curves(p, [{"epoch": 1, "train_loss": 0.0}]),
     "curves beside": lambda p: figures.learning_curves(p, history(9), beside={"backpropagation": history(12)}),
     "curves, loss beside": lambda p: figures.learning_curves(

@@ -23,6 +23,7 @@ from brodmann import (
     SGD,
     Adam,
     AreaLinear,
+    BinaryCrossEntropy,
     BrodmannError,
     CheckpointError,
     Constant,
@@ -160,6 +161,26 @@ def test_sample_weights_enter_the_step() -> None:
     torch.testing.assert_close(*outputs)
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("pos_weight", [None, torch.tensor([1.0, 2.0, 0.5])])
+def test_binary_cross_entropy_is_pytorchs_and_weights_samples(pos_weight: torch.Tensor | None) -> None:
+    torch.manual_seed(0)
+    theirs, ours = nn.BCEWithLogitsLoss(pos_weight=pos_weight), BinaryCrossEntropy(pos_weight)
+    x, w = torch.randn(7, 5), torch.rand(7)
+    for y in (torch.randint(0, 2, (7, 3)), torch.rand(7, 3), torch.rand(7, 3) > 0.5):
+        out = 30 * torch.randn(7, 3)
+        torch.testing.assert_close(ours(out, y), theirs(out, y.double()), rtol=1e-14, atol=0)
+        each = functional.binary_cross_entropy_with_logits(out, y.double(), pos_weight=pos_weight, reduction="none")
+        torch.testing.assert_close(ours(out, y, w), (each.mean(1) * w).sum() / w.sum())
+        loss = BinaryCrossEntropy(pos_weight, normalised=False)
+        torch.testing.assert_close(loss(out, y, w), (each.mean(1) * w).sum() / 7)
+        networks = [Network(mlp(5, 3, width=6), given).double() for given in (theirs, ours)]
+        networks[0].load_state_dict(networks[1].state_dict())
+        for _ in range(3):
+            torch.testing.assert_close(*[network.learn(x, y) for network in networks])
+        torch.testing.assert_close(networks[0](x), networks[1](x))
+
+
 def test_cross_entropy_weights_classes_and_samples() -> None:
     torch.manual_seed(0)
     out, y, w = torch.randn(7, 3), torch.randint(0, 3, (7,)), torch.rand(7)
@@ -184,12 +205,17 @@ def test_cross_entropy_weights_classes_and_samples() -> None:
         CrossEntropy(0.2, torch.tensor([1.0, 0.5, 3.0]), normalised=False),
         MeanSquaredError(),
         MeanSquaredError(normalised=False),
+        BinaryCrossEntropy(),
+        BinaryCrossEntropy(torch.tensor([1.0, 0.5, 3.0])),
+        BinaryCrossEntropy(torch.tensor([1.0, 0.5, 3.0]), normalised=False),
     ],
 )
-def test_losses_know_their_own_derivative(loss: CrossEntropy | MeanSquaredError, weighted: bool) -> None:
+def test_losses_know_their_own_derivative(
+    loss: CrossEntropy | MeanSquaredError | BinaryCrossEntropy, weighted: bool
+) -> None:
     torch.manual_seed(0)
     output = torch.randn(4, 2, 3, requires_grad=True)
-    target = torch.randn(4, 2, 3) if isinstance(loss, MeanSquaredError) else torch.randint(0, 3, (4, 2))
+    target = torch.randint(0, 3, (4, 2)) if isinstance(loss, CrossEntropy) else torch.rand(4, 2, 3)
     weight = torch.rand(4, 2) if weighted else None
     value, error = loss.value_and_error(output.detach(), target, weight)
     expected = loss(output, target, weight)
@@ -246,7 +272,15 @@ def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) 
 
 def test_a_file_knows_the_loss_that_is_one_of_ours(tmp_path: Path) -> None:
     path, description = tmp_path / "n.safetensors", design("mlp", Adam(), in_features=4, outputs=3)
-    for loss in (CrossEntropy(0.1, torch.tensor([1.0, 2.0, 3.0])), CrossEntropy(), MeanSquaredError(), SumOfSquares()):
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    for loss in (
+        CrossEntropy(0.1, weights),
+        CrossEntropy(),
+        BinaryCrossEntropy(),
+        BinaryCrossEntropy(weights, normalised=False),
+        MeanSquaredError(),
+        SumOfSquares(),
+    ):
         Network.from_design(description, loss).save(path)
         again = Network.load(path).loss
         assert type(again) is type(loss)
@@ -566,8 +600,10 @@ def test_a_registered_builder_needs_no_rule(monkeypatch: pytest.MonkeyPatch, tmp
     assert torch.equal(Network.load(tmp_path / "n.safetensors")(x), network(x))
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), MeanSquaredError(), SumOfSquares()])
-def test_fewer_targets_than_rows_are_refused(loss: CrossEntropy | MeanSquaredError | SumOfSquares) -> None:
+@pytest.mark.parametrize("loss", [CrossEntropy(), BinaryCrossEntropy(), MeanSquaredError(), SumOfSquares()])
+def test_fewer_targets_than_rows_are_refused(
+    loss: CrossEntropy | BinaryCrossEntropy | MeanSquaredError | SumOfSquares,
+) -> None:
     output = torch.randn(8, 5, 3)
     for target in (torch.zeros(8, dtype=torch.int64), torch.zeros(8, 6, dtype=torch.int64)):
         with pytest.raises(BrodmannError, match=r"Expected targets of shape \(8, 5"):

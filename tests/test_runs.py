@@ -436,6 +436,24 @@ def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pyt
     assert "sample 0, counted from 0" in capsys.readouterr().err
 
 
+def test_labels_run_from_training_to_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    y = np.stack([x[:, 0] > 0, x[:, 1] > x[:, 2], x[:, 3] > 1], 1).astype(np.float32)
+    path, run = tmp_path / "labels.npz", tmp_path / "run"
+    np.savez(path, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+    sizes = ["--width", "32", "--epochs", "20", "--lr", "0.01", "--out", str(run)]
+    main(["train", str(path), "--loss", "binary-cross-entropy", *sizes])
+    assert "label_accuracy on the test and validation parts" in capsys.readouterr().out
+    main(["evaluate", str(run), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    main(["predict", str(run), str(path)])
+    probabilities = np.array([line.split() for line in capsys.readouterr().out.splitlines()], dtype=float)
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    assert 0.85 < found["test_label_accuracy"] == pytest.approx(((probabilities > 0.5) == y[200:]).mean())
+    assert found["test_label_accuracy"] == json.loads((run / "result.json").read_text())["test_label_accuracy"]
+    assert not (run / "targets.json").exists()
+
+
 class Frame:
     """As much of a data frame as names its columns."""
 
@@ -544,6 +562,7 @@ def test_output_that_cannot_be_written_is_said(table: Path, tmp_path: Path) -> N
         (["digits", "--schedule", "cosin"], "Did you mean 'cosine'"),
         (["digits", "--loss", "cross_entropy"], "Did you mean 'cross-entropy'"),
         (["digits", "--loss", "sum-of-squares", "--label-smoothing", "0.1"], "with cross-entropy on classes, not with"),
+        (["digits", "--loss", "binary-cross-entropy"], "but these targets are classes"),
         (["digits", "--activation", "rellu"], "Did you mean 'relu'"),
         (["digits", "--width", "-4"], "at least 1"),
         (["digits", "--areas", "0"], "at least 1"),

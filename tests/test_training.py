@@ -31,6 +31,7 @@ from torch import Tensor
 from brodmann import (
     SGD,
     Adam,
+    BinaryCrossEntropy,
     BrodmannError,
     CheckpointError,
     DivergenceError,
@@ -710,6 +711,34 @@ def test_whole_numbers_that_are_no_classes_are_real_targets() -> None:
     own = Network(mlp(5, 1, width=8, areas=1), lambda output, target: ((output[:, 0] - target) ** 2).mean())
     row = Trainer(own, (x, y), (x, y), Schedule(epochs=1)).run().history[-1]
     assert {name for name in row if "accuracy" in name or "r2" in name} == set()
+
+
+def test_labels_are_trained_scored_stopped_early_and_resumed(tmp_path: Path) -> None:
+    x, y = blobs()
+    labels = torch.stack([y == 0, y != 1, x[:, 0] > 1], 1)
+    weight = (torch.arange(len(x)) % 4 > 0).float()
+    parts = (x, labels.long(), weight), (x, labels)
+    learner = network(BinaryCrossEntropy(torch.tensor([1.0, 2.0, 1.0])), lr=0.02)
+    schedule = Schedule(epochs=30, batch_size=16, patience=3)
+    history = Trainer(learner, *parts, schedule, folder=tmp_path).run().history
+    assert {"train_label_accuracy", "validation_label_accuracy"} <= set(history[-1])
+    assert not {"validation_accuracy", "validation_r2"} & set(history[-1])
+    found = evaluate(learner, x, labels)
+    assert found["loss"] == pytest.approx(min(row["validation_loss"] for row in history))
+    right = ((learner(x) > 0) == labels).float()
+    assert 0.9 < found["label_accuracy"] == pytest.approx(float(right.mean()))
+    weighted = evaluate(learner, x, labels.float(), weight)
+    assert weighted["label_accuracy"] == pytest.approx(float(right[weight > 0].mean()))
+    again = Trainer(network(learner.loss, lr=0.02), *parts, schedule, folder=tmp_path)
+    again.resume()
+    assert again.run().history == history
+    named = Schedule(epochs=4, patience=1, metric="validation_label_accuracy")
+    assert Trainer(network(BinaryCrossEntropy()), *parts, named).run().best > 0.5
+    steps = network(BinaryCrossEntropy())
+    several = x.reshape(18, 5, 5), labels.reshape(18, 5, 3), weight.reshape(18, 5)
+    right = ((steps(several[0]) > 0) == several[1]).float()[several[2] > 0]
+    assert evaluate(steps, *several)["label_accuracy"] == pytest.approx(float(right.mean()))
+    assert set(evaluate(steps, *several[:2], torch.zeros(18, 5))) == {"loss"}
 
 
 @pytest.mark.parametrize("loss", [torch.nn.BCEWithLogitsLoss(), torch.nn.CrossEntropyLoss()])

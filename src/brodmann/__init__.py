@@ -25,7 +25,7 @@ from .layers import (
     TiedWeights,
     affine,
 )
-from .losses import CrossEntropy, MeanSquaredError, SumOfSquares
+from .losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Network
 from .routing import Route, Router
 from .updates import RLS, SGD, Adam, Muon, UpdateRule
@@ -38,6 +38,7 @@ __all__ = [
     "Adam",
     "AreaLinear",
     "BatchNorm",
+    "BinaryCrossEntropy",
     "BrodmannError",
     "ChannelsLast",
     "CheckpointError",

@@ -98,6 +98,14 @@ def all_finite(values: Tensor) -> bool:
     return math.isfinite(low) and math.isfinite(high)
 
 
+def all_in(values: Tensor, least: float, most: float) -> bool:
+    """Whether all values lie from ``least`` to ``most``: NaN does not."""
+    if values.numel() == 0:
+        return True
+    low, high = values.detach().aminmax()
+    return bool(low >= least) and bool(high <= most)
+
+
 def rows_not_finite(values: Tensor) -> list[int]:
     """Returns the rows of values (rows, ...), counted from 0, in which one is NaN or infinite."""
     if all_finite(values):

@@ -350,8 +350,89 @@ class Decaying(Between):
         return self.above(self.below(x) / self.factor)
 
 
-@pytest.mark.parametrize("model", [Summing(), Auxiliary(torch.tanh)])
-def test_what_cannot_be_kept_of_training_is_told_of_and_inference_is_the_same(model: nn.Module) -> None:
+class Reparametrised(nn.Module):
+    """Draws around a mean, or lies one spread above it, while training."""
+
+    def __init__(self, *, draws: bool) -> None:
+        super().__init__()
+        self.draws = draws
+
+    def forward(self, mean: Tensor, spread: Tensor) -> Tensor:
+        noise = torch.randn_like(mean) if self.draws else torch.ones_like(mean)
+        return mean + noise * spread.exp() if self.training else mean
+
+
+class Variational(nn.Module):
+    """An autoencoder with such a draw in the middle."""
+
+    def __init__(self, call: Callable[..., Tensor], *, draws: bool) -> None:
+        super().__init__()
+        self.below, self.mean = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.spread, self.above = nn.Linear(8, 3), nn.Linear(3, 3)
+        self.call, self.draw = call, Reparametrised(draws=draws)
+        self.held = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.below(x))
+        return self.above(self.call(self, self.mean(h), self.spread(h)))
+
+
+def test_modules_of_several_tensors_draw_while_learning(recwarn: pytest.WarningsRecorder) -> None:
+    for model in (Summing(), Variational(lambda self, mean, spread: self.draw(mean, spread), draws=True)):
+        network, x = Network(from_torch(model, (6,))), torch.randn(40, 6)
+        torch.testing.assert_close(network(x), model.eval()(x).detach())
+        y = torch.randint(0, 3, (40,))
+        assert len({float(network.learn(x, y, lr=0.0)) for _ in range(3)}) == 3
+    assert not recwarn.list
+
+
+@pytest.mark.usefixtures("double")
+def test_errors_go_down_through_what_a_module_of_several_tensors_does_while_learning() -> None:
+    torch.manual_seed(0)
+    model = Variational(lambda self, mean, spread: self.draw(mean, spread), draws=False)
+    body = from_torch(model, (6,), areas=1, feedback="transpose", update=SGD())
+    check_learns_alike(model.train(), Network(body, lr=0.1), torch.randn(32, 6), torch.randint(0, 3, (32,)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda self, mean, spread: self.draw(mean, mean),
+        lambda self, mean, spread: self.draw(mean, spread=spread),
+        lambda self, mean, spread: self.draw(mean, self.held),
+        lambda self, mean, spread: self.draw(mean, spread.flatten()[:1]),
+        lambda self, mean, spread: self.draw(mean, self.held.expand(mean.shape[0], 3) * 1.0),
+    ],
+)
+def test_what_a_module_of_several_tensors_does_otherwise_is_told_of(call: Callable[..., Tensor]) -> None:
+    model, x = Variational(call, draws=True), torch.randn(5, 6)
+    with pytest.warns(UserWarning, match="^What Reparametrised does only in training mode is left out"):
+        body = from_torch(model, (6,))
+    torch.testing.assert_close(body(x), model.eval()(x).detach())
+
+
+@pytest.mark.usefixtures("double")
+def test_modules_without_parameters_take_several_values_but_no_weights() -> None:
+    class Similar(nn.Module):
+        def __init__(self, *, held: bool) -> None:
+            super().__init__()
+            self.one, self.other, self.similarity = nn.Linear(6, 8), nn.Linear(6, 8), nn.CosineSimilarity()
+            self.held = nn.Parameter(torch.randn(1, 8)) if held else None
+
+        def forward(self, x: Tensor) -> Tensor:
+            near = self.similarity(self.one(x), self.other(x) if self.held is None else self.held)
+            return torch.stack([near, -near, 2 * near], 1)
+
+    torch.manual_seed(0)
+    model = Similar(held=False)
+    body = from_torch(model, (6,), areas=1, feedback="transpose", update=SGD())
+    check_learns_alike(model, Network(body, lr=0.1), torch.randn(32, 6), torch.randint(0, 3, (32,)))
+    with pytest.raises(BrodmannError, match=r"^CosineSimilarity\(\) cannot be converted: expected it to take one"):
+        from_torch(Similar(held=True), (6,))
+
+
+def test_what_cannot_be_kept_of_training_is_told_of_and_inference_is_the_same() -> None:
+    model = Auxiliary(torch.tanh)
     with pytest.warns(UserWarning, match="does only in training mode is left out"):
         body = from_torch(model, (6,))
     x = torch.randn(5, 6)

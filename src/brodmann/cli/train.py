@@ -127,7 +127,7 @@ def _draw(folder: Path, data_dir: str | None) -> None:
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
-    metric = "test_accuracy" if "test_accuracy" in results[0] else "test_r2"
+    metric = next(name for name in results[0] if name.startswith("test_") and name != "test_loss")
     held_out = metric.replace("test", "validation")
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("rule", overflow="fold")

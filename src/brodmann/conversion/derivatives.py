@@ -40,9 +40,9 @@ class WithoutError(nn.Module):
         super().__init__()
         self.operation = operation
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *x: Tensor) -> Tensor:
         """Applies the operation."""
-        return self.operation(x).detach()  # type: ignore[no-any-return]
+        return self.operation(*x).detach()  # type: ignore[no-any-return]
 
 
 @contextmanager

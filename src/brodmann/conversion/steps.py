@@ -175,8 +175,8 @@ class _Walk(fx.Interpreter):
     def _step(self, node: fx.Node) -> Step | None:
         """Returns the step that a node is, or None where it is part of those that read it.
 
-        A tensor that the network holds is a step, and so is a module, which takes one value. A function is none where
-        its value is no tensor of real numbers, or the same whatever comes, or where one other function alone reads it.
+        A tensor that the network holds is a step, and so is a module. A function is none where its value is no tensor
+        of real numbers, or the same whatever comes, or where one other function alone reads it.
         """
         if node.op == "get_attr":
             return self._held(node, self.env[node])
@@ -194,13 +194,27 @@ class _Walk(fx.Interpreter):
         given = [*node.args, *node.kwargs.values()]
         if not isinstance(self.env[node], Tensor):
             raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
-        if len(given) != 1 or given[0] not in self.names:
-            raise BrodmannError(f"{said(module)} cannot be converted: expected it to take just one tensor.")
+        if not self._takes_values(node, module) or any(part not in self.names for part in given):
+            raise BrodmannError(
+                f"{said(module)} cannot be converted: expected it to take one tensor, or, without "
+                "parameters, several that depend on the input."
+            )
         applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
         step = self._of(node, applied, node.all_input_nodes)
         if self._is_turned(node, module):
             return replace(step, turned=True)
         return replace(step, each=self._rows_of_each(node, module))
+
+    def _takes_values(self, node: fx.Node, module: nn.Module) -> bool:
+        """Whether a module takes one thing, or has no parameters and takes several that depend on the input alone.
+
+        Errors would go down through parameters of the network that it takes beside them.
+        """
+        if len(node.args) + len(node.kwargs) == 1:
+            return True
+        held = any(True for _ in module.parameters())
+        read = node.all_input_nodes
+        return not held and not node.kwargs and list(node.args) == read and self.provenance.moved.issuperset(read)
 
     def _is_part(self, node: fx.Node) -> bool:
         """Whether a function becomes part of the only other one that reads it.

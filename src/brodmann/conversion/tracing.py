@@ -30,7 +30,14 @@ from .provenance import reached
 from .questions import Answering, asking_for_kinds, place_of
 from .recurrent import Cells, NeedsUnrollingError, Recurrence
 from .ties import write_out_tied
-from .training_mode import TRAINING, keep_from_training, leave_out_dropouts, modules_that_differ, taking_one_tensor
+from .training_mode import (
+    TRAINING,
+    joining_values,
+    keep_from_training,
+    leave_out_dropouts,
+    modules_that_differ,
+    taking_tensors,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,13 +105,18 @@ def traced(root: Root, sample: Several) -> fx.GraphModule:
     twin = deepcopy(root).train()  # what is written into buffers in training mode must not be found at inference
     graph, training = _graph(root, sample, whole), _graph(twin, sample, whole)
     if differ := modules_that_differ(graph, training):
-        whole = [name for name in taking_one_tensor(root, sample) if name in differ]
-        graph, training = _graph(root, sample, whole), _graph(twin, sample, whole)
+        whole = [name for name in taking_tensors(root, sample) if name in differ]
+        graph = _graph(root, sample, whole)
+        if (kept := joining_values(graph, whole)) != whole:
+            whole = kept
+            graph = _graph(root, sample, whole)
+        training = _graph(twin, sample, whole)
         if left := modules_that_differ(graph, training):
             kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left)
             warnings.warn(
                 f"What {', '.join(kinds)} does only in training mode is left out. To keep random draws made there, "
-                "put them into a separate module that holds no parameters.",
+                "put them into a separate module that holds no parameters, takes one tensor, or several by place that "
+                "are real and depend on the input, and returns one. Or make the noise an input of the network.",
                 stacklevel=6,
             )
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)

@@ -16,7 +16,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..errors import BrodmannError
 from ..several import Several, of_each
 from .batch_norms import KeptNorm
-from .followed import arguments_of, name_of
+from .followed import arguments_of, name_of, reads_numbers
+from .provenance import is_real, reached
 
 DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
@@ -57,14 +58,20 @@ def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
 
 
 @torch.no_grad()
-def taking_one_tensor(root: nn.Module, sample: Several) -> list[str]:
-    """Returns the names of the modules without parameters and buffers that take one tensor and return one."""
+def taking_tensors(root: nn.Module, sample: Several) -> list[str]:
+    """Returns the names of the modules without parameters and buffers that take tensors alone and return one.
+
+    Several tensors have to be of real numbers, and different ones, with as many rows as what is returned.
+    """
     names = {part: name for name, part in root.named_modules() if not [*part.parameters(), *part.buffers()]}
     found: dict[str, bool] = {}
 
     def look(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and isinstance(output, Tensor)
-        found[names[part]] = single and found.get(names[part], True)
+        fits = len(args) == 1 and isinstance(args[0], Tensor)
+        if len(args) > 1 and all(map(is_real, (*args, output))):
+            rows = {part.shape[:1] for part in (*args, output)}
+            fits = len(set(map(id, args))) == len(args) and len(rows) == 1 and rows != {()}
+        found[names[part]] = fits and not kwargs and isinstance(output, Tensor) and found.get(names[part], True)
 
     with ExitStack() as hooks:
         for part in names:
@@ -73,7 +80,22 @@ def taking_one_tensor(root: nn.Module, sample: Several) -> list[str]:
             root(of_each(Tensor.clone, sample))
         except Exception:  # from samples of a shape that the network is not made for, which is reported later
             return []
-    return [name for name, single in found.items() if single]
+    return [name for name, fits in found.items() if fits]
+
+
+def joining_values(graph: fx.Graph, names: Collection[str]) -> list[str]:
+    """Returns those of the modules that are called with one value, or with several that all depend on the input.
+
+    Others take tensors that the network holds, through which no error may go down to their neighbours.
+    """
+    given = next(iter(graph.nodes))
+    moved = reached(graph, lambda node: node is given, reads_numbers)
+    others = {
+        str(node.target)
+        for node in graph.nodes
+        if node.op == "call_module" and len(node.args) > 1 and not all(part in moved for part in node.args)
+    }
+    return [name for name in names if name not in others]
 
 
 def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[str], network: str) -> None:

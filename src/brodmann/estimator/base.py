@@ -152,7 +152,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 (docs/log.md).
             standardise: Whether inputs are brought to mean 0 and variance 1 first. Default True: raw tables work.
             early_stopping: Whether to hold out a part and keep the weights of the best accuracy on it (ties go to the
-                lower loss), or of the least squared error. Default False.
+                lower loss), or of the least loss where targets are labels or real. Default False.
             validation_fraction: Share held out for it. Default 0.1.
             patience: Epochs without a better score before stopping early. Default 10.
             random_state: Integer, `numpy.random.RandomState` or None.
@@ -307,7 +307,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             signal.raise_signal(came)  # what it does is the caller's decision; if nothing, we go on
         if schedule.patience is not None:
             row = trainer.progress.history[trainer.progress.best_epoch]
-            self.best_validation_score_ = row.get("validation_accuracy", row.get("validation_r2", math.nan))
+            scores = [row.get(f"validation_{name}") for name in ("accuracy", "label_accuracy", "r2")]
+            self.best_validation_score_ = next((score for score in scores if score is not None), math.nan)
 
     def _outputs(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "network_")

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from ..errors import BrodmannError
-from ..losses import CrossEntropy
+from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from .base import Array, SALEstimator, all_or_nothing, without_weightless
 
 
 class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
     """Classifier of areas, trained without backpropagation. See `SALEstimator` for the settings.
 
+    Samples have one class each, or any number of labels at once: those of an indicator matrix.
+
     Attributes:
-        classes_: Class labels.
+        classes_: Class labels; the columns' indices where targets are an indicator matrix.
+        multilabel_: Whether they are.
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch.
         n_iter_: Number of epochs.
-        best_validation_score_: With early stopping, the accuracy on the held-out part where the weights were kept.
+        best_validation_score_: With early stopping, the accuracy on the held-out part where the weights were kept; for
+            an indicator matrix that of single labels.
         n_features_in_: Number of features.
     """
 
@@ -35,22 +40,23 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
 
         Args:
             X: (samples, features).
-            y: (samples,) labels of any kind.
+            y: (samples,) labels of any kind, or an indicator matrix (samples, labels) of 0 and 1, dense or sparse.
             sample_weight: (samples,), not negative, or None. Weights count within a batch and from batch to batch; with
                 ``"rls"`` a sample of weight w counts as w samples.
 
         Raises:
-            BrodmannError: A setting is out of range or unknown, or there is one class alone.
+            BrodmannError: A setting is out of range or unknown, there is one class alone, or a matrix holds other
+                numbers than 0 and 1.
         """
-        x, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        self.classes_, indices = np.unique(labels, return_inverse=True)
+        x, targets = validate_data(self, X, y, dtype=np.float64, multi_output=True)
+        targets = _classes_or_indicators(targets)
+        self._know(targets, None)
         if len(self.classes_) < 2:
             raise BrodmannError(f"Expected at least 2 classes, got one class: {self.classes_[0]}.")
         weight = self._weights(sample_weight, x)
-        x, indices, weight = without_weightless(weight, x, indices, weight)
-        self._start(x.shape[1], len(self.classes_), CrossEntropy(normalised=False))
-        self._train(x, torch.from_numpy(indices.astype(np.int64)), weight, indices)
+        x, targets, weight = without_weightless(weight, x, targets, weight)
+        self._start(x.shape[1], len(self.classes_), self._loss())
+        self._train(x, self._as_tensor(targets), weight, None if self.multilabel_ else targets)
         return self
 
     @all_or_nothing
@@ -65,41 +71,51 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
 
         Args:
             X: (samples, features).
-            y: (samples,) labels.
-            classes: All labels that will ever come; needed at the first call unless ``y`` holds them all.
+            y: (samples,) labels, or an indicator matrix, as for `fit`.
+            classes: All labels that will ever come; needed at the first call unless ``y`` holds them all, as an
+                indicator matrix does.
             sample_weight: As for `fit`; weighed against those of all calls so far.
 
         Raises:
-            BrodmannError: A label is not among the classes of the first call. Nothing has changed then.
+            BrodmannError: A label is not among the classes of the first call, or there is an indicator matrix in one of
+                both calls only, or one of other columns. Nothing has changed then.
         """
         self._check_partial()
         first = not hasattr(self, "network_")
-        x, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
-        check_classification_targets(labels)
+        x, targets = validate_data(self, X, y, dtype=np.float64, reset=first, multi_output=True)
+        targets = _classes_or_indicators(targets)
         weight = self._weights(sample_weight, x)
         schedule = self._schedule()
-        known = unique_labels(labels if classes is None else classes) if first else self.classes_
+        if first:
+            self._know(targets, classes)
+        known = self.classes_
         if len(known) < 2:
             raise BrodmannError("Expected at least 2 classes: name all of them with classes=... at the first call.")
         if classes is not None and not np.array_equal(unique_labels(classes), known):
-            raise BrodmannError(f"Expected the classes of the first call, {known.tolist()}: leave classes out.")
-        unknown = np.setdiff1d(labels, known)
-        if len(unknown):
+            expected = "one class for each column" if first else "the classes of the first call"
+            raise BrodmannError(f"Expected {expected}, {known.tolist()}: leave classes out.")
+        if (targets.ndim == 2) != self.multilabel_ or targets.shape[1:] not in ((), (len(known),)):
+            form = f"(samples, {len(known)})" if self.multilabel_ else "(samples,)"
+            raise BrodmannError(f"Expected y of shape {form}, as in the first call, got {targets.shape}.")
+        unknown = np.setdiff1d(targets, known)
+        if len(unknown) and not self.multilabel_:
             raise BrodmannError(f"Unknown class {unknown[0]}: name all classes with classes=... at the first call.")
         if first:
-            self._start(x.shape[1], len(known), CrossEntropy(normalised=False))
-            self.classes_ = known
-        x, labels, weight = without_weightless(weight, x, labels, weight)
-        indices = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
-        self._train_on(x, indices, weight, schedule)
+            self._start(x.shape[1], len(known), self._loss())
+        x, targets, weight = without_weightless(weight, x, targets, weight)
+        self._train_on(x, self._as_tensor(targets), weight, schedule)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Returns the probability of each class, (samples, classes); every row sums to one.
+        """Returns the probability of each class, (samples, classes); every row sums to one, but for labels.
 
-        The softmax of the outputs; with ``"rls"``, whose outputs estimate probabilities, their positive part.
+        The softmax of the outputs; with ``"rls"``, whose outputs estimate probabilities, their positive part. For the
+        labels of an indicator matrix the sigmoid of each output; with ``"rls"`` the output, cut to (0, 1).
         """
         outputs = self._outputs(X)
+        if self.multilabel_:
+            each: Array = np.clip(outputs, 1e-6, 1.0 - 1e-6) if self._recursive else _sigmoid(outputs)
+            return each
         if self._recursive:
             positive = np.clip(outputs, 1e-6, None)
             shares: Array = positive / positive.sum(axis=1, keepdims=True)
@@ -113,7 +129,54 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         return logarithms
 
     def predict(self, X: ArrayLike) -> Array:
-        """Returns the most probable label of each sample, (samples,)."""
-        best = self._outputs(X).argmax(axis=1)
-        labels: Array = self.classes_[best]
+        """Returns the most probable label of each sample, (samples,); or an indicator matrix, (samples, labels).
+
+        That has a 1 for each label of a probability above one half.
+        """
+        outputs = self._outputs(X)
+        if self.multilabel_:
+            indicators: Array = (outputs > (0.5 if self._recursive else 0.0)).astype(np.int64)
+            return indicators
+        labels: Array = self.classes_[outputs.argmax(axis=1)]
         return labels
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _know(self, targets: Array, classes: ArrayLike | None) -> None:
+        """Notes of which kind targets are, and their classes."""
+        self.multilabel_ = targets.ndim == 2
+        if self.multilabel_:
+            self.classes_ = np.arange(targets.shape[1])
+        else:
+            self.classes_ = unique_labels(targets if classes is None else classes)
+
+    def _loss(self) -> Loss:
+        return BinaryCrossEntropy(normalised=False) if self.multilabel_ else CrossEntropy(normalised=False)
+
+    def _as_tensor(self, targets: Array) -> torch.Tensor:
+        """Returns targets as the loss takes them: float32 for labels, else the classes' indices."""
+        if self.multilabel_:
+            return torch.from_numpy(targets.astype(np.float32))
+        return torch.from_numpy(np.searchsorted(self.classes_, targets).astype(np.int64))
+
+
+def _sigmoid(outputs: Array) -> Array:
+    values: Array = torch.from_numpy(outputs).sigmoid().numpy()
+    return values
+
+
+def _classes_or_indicators(y: Any) -> Array:
+    """Returns classes (samples,), or an indicator matrix (samples, labels); a single column is one of classes."""
+    if y.ndim == 2 and y.shape[1] == 1 and not hasattr(y, "toarray"):
+        y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    targets: Array = y.toarray() if hasattr(y, "toarray") else y
+    if targets.ndim == 2 and not np.isin(targets, (0, 1)).all():
+        raise BrodmannError(
+            "Expected an indicator matrix y of 0 and 1, a column for each label, got other numbers: for several "
+            "choices among classes, fit a classifier for each column."
+        )
+    return targets

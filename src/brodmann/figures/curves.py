@@ -11,7 +11,7 @@ from .drawing import COLOURS, legend_below, new_figure, plain_decades, require, 
 
 Row = Mapping[str, Any]
 _PARTS = {"train": "--", "validation": "-"}
-_AXES = {"loss": "loss", "accuracy": "accuracy (%)", "r2": "R²"}
+_AXES = {"loss": "loss", "r2": "R²", "label_accuracy": "accuracy of labels (%)", "accuracy": "accuracy (%)"}
 
 
 def learning_curves(
@@ -26,7 +26,7 @@ def learning_curves(
     Args:
         path: PNG file to write.
         history: A row per epoch with ``epoch``, ``train_loss`` and, where there are any, ``train_accuracy``,
-            ``validation_loss``, ``validation_accuracy`` or ``validation_r2``.
+            ``validation_loss``, ``validation_accuracy`` or ``validation_r2``; ``label_accuracy`` likewise.
         beside: Rows of further runs by name, such as a baseline's. Default none.
         name: Name of this run in the legend, if there are others.
 
@@ -35,14 +35,15 @@ def learning_curves(
     """
     runs = {name: history, **(beside or {})}
     require(history, "an epoch")
-    score = "r2" if any("validation_r2" in row for rows in runs.values() for row in rows) else "accuracy"
-    scored = any(f"{part}_{score}" in row for rows in runs.values() for row in rows for part in _PARTS)
+    known = {name for rows in runs.values() for row in rows for name in row}
+    scores = [kind for kind in _AXES if kind != "loss" and any(f"{part}_{kind}" in known for part in _PARTS)]
+    score, scored = scores[0] if scores else "accuracy", bool(scores)
     figure = new_figure(6.6 if scored else 3.8, 2.9)
     panels = [figure.add_subplot(1, 1 + scored, 1 + index) for index in range(1 + scored)]
     handles: dict[str, Any] = {}
     values: list[float] = []
     for panel, kind in zip(panels, ("loss", score), strict=False):
-        factor = 100.0 if kind == "accuracy" else 1.0
+        factor = 100.0 if kind.endswith("accuracy") else 1.0
         for index, (run, rows) in enumerate(runs.items()):
             for part, style in _PARTS.items():
                 points = [(row["epoch"], factor * _number(row.get(f"{part}_{kind}"))) for row in rows]

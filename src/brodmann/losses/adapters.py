@@ -14,7 +14,7 @@ from torch.nn.modules.loss import _Loss
 
 from ..errors import BrodmannError
 from ..several import of_each, parts_in
-from .builtin import CrossEntropy, Loss, MeanSquaredError, SumOfSquares, hint_of_place, like_output
+from .builtin import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares, hint_of_place, like_output
 
 _OF_LOGITS = (
     nn.CrossEntropyLoss,
@@ -38,7 +38,7 @@ _FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
     functional.multilabel_margin_loss,
     functional.multilabel_soft_margin_loss,
 )
-OURS: tuple[type, ...] = (CrossEntropy, MeanSquaredError, SumOfSquares)
+OURS: tuple[type, ...] = (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, SumOfSquares)
 """Losses that a network's file can restore."""
 
 
@@ -147,7 +147,7 @@ def as_loss(loss: Any) -> Loss:
 def takes_logits(loss: Loss) -> bool:
     """Whether a loss is known to take outputs as logits, or the like: then R2 says nothing about them."""
     if not isinstance(loss, PyTorchLoss):
-        return isinstance(loss, CrossEntropy)
+        return isinstance(loss, CrossEntropy | BinaryCrossEntropy)
     inner = loss.loss.func if isinstance(loss.loss, partial) else loss.loss
     return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
 
@@ -255,8 +255,8 @@ def _name_of(loss: Any) -> str:
 
 def _takes_no_weights(loss: Any) -> BrodmannError:
     return BrodmannError(
-        f"{_name_of(loss)} takes no sample weights: use CrossEntropy, MeanSquaredError, or a callable that takes "
-        "(output, target, weight)."
+        f"{_name_of(loss)} takes no sample weights: use CrossEntropy, BinaryCrossEntropy, MeanSquaredError, or a "
+        "callable that takes (output, target, weight)."
     )
 
 

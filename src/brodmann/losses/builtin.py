@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ..checks import check_share, check_switch, check_tensors
+from ..checks import all_in, check_share, check_switch, check_tensors
 from ..errors import BrodmannError
 from ..kernels import per_row
 
@@ -63,12 +64,7 @@ class CrossEntropy:
         check_share(label_smoothing=label_smoothing)
         check_switch(normalised=normalised)
         if class_weights is not None:
-            check_tensors(class_weights=class_weights)
-            if not bool(((class_weights >= 0) & (class_weights < torch.inf)).all()):
-                raise BrodmannError(
-                    "Expected class_weights that are finite and at least 0: with negative ones, training would "
-                    "increase the loss."
-                )
+            _check_factors(class_weights=class_weights)
         self.label_smoothing, self.class_weights, self.normalised = label_smoothing, class_weights, normalised
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -113,6 +109,69 @@ class CrossEntropy:
             values = values - log_probabilities @ spread[:, None]
         share = _share(values, weight, self.normalised, of_target)
         return _Parts(log_probabilities, own, spread, values, share)
+
+
+class BinaryCrossEntropy:
+    """``sum_i w_i * mean_k -(p_k t_ik log s_ik + (1 - t_ik) log(1 - s_ik)) / sum_i w_i``, ``s = sigmoid(output)``.
+
+    For samples that have any number of labels at once: an output of each label, as a logit, and a target of each label,
+    1 where the sample has it and 0 where not, or a probability. A mean over labels and over samples: without sample
+    weights it is `torch.nn.BCEWithLogitsLoss`. ``p`` is the weight of a label's ones, 1 where there is none.
+    """
+
+    def __init__(self, pos_weight: Tensor | None = None, *, normalised: bool = True) -> None:
+        """Stores the options.
+
+        Args:
+            pos_weight: (labels,), how much more a one of each label counts than a zero, as in PyTorch: such as zeros
+                over ones for rare labels. Default None: all alike.
+            normalised: Whether ``sum_i w_i`` divides, see `CrossEntropy`. Default True.
+
+        Raises:
+            BrodmannError: A weight of a label is negative or not finite. When called: targets are not as many numbers
+                as the output, or not in [0, 1], or there is not a weight for each sample or for each label.
+        """
+        check_switch(normalised=normalised)
+        if pos_weight is not None:
+            _check_factors(pos_weight=pos_weight)
+        self.pos_weight, self.normalised = pos_weight, normalised
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Takes output and target (batch, ..., labels), weight (batch, ...); returns a scalar."""
+        return self._value_and_share(output, self._labels(output, target), weight)[0]
+
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the loss and ``dL/d output = w_i (s (1 + (p - 1) t) - p t) / (labels sum w)``, as the output."""
+        labels = self._labels(output, target)
+        value, share = self._value_and_share(output, labels, weight)
+        ones = labels if self.pos_weight is None else labels * self.pos_weight.to(labels)
+        zeros = 1 - labels
+        return value, (output.sigmoid() * (ones + zeros) - ones) * (share / output.shape[-1])
+
+    def _labels(self, output: Tensor, target: Tensor) -> Tensor:
+        """Returns the targets like the output, after a check of them and of the weights of labels."""
+        _check_place(output, target)
+        labels = like_output(target, output)
+        if not all_in(labels, 0.0, 1.0):
+            raise BrodmannError(
+                "Expected targets in [0, 1], 1 for each label that a sample has and 0 for all others, got some from "
+                f"{float(target.min()):g} to {float(target.max()):g}: use CrossEntropy for numbers of classes, and "
+                "MeanSquaredError for real targets."
+            )
+        count = output.shape[-1]
+        if self.pos_weight is not None and self.pos_weight.shape != (count,):
+            raise BrodmannError(
+                f"Expected pos_weight of shape ({count},), one for each label, got {tuple(self.pos_weight.shape)}."
+            )
+        return labels
+
+    def _value_and_share(self, output: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | float]:
+        """Returns the loss and each sample's share of the mean."""
+        pos_weight = None if self.pos_weight is None else self.pos_weight.to(output)
+        each = functional.binary_cross_entropy_with_logits(output, labels, reduction="none", pos_weight=pos_weight)
+        values = each.mean(-1, keepdim=True)
+        share = _share(values, weight, self.normalised)
+        return (values * share).sum(), share
 
 
 class MeanSquaredError:
@@ -161,6 +220,7 @@ class SumOfSquares:
 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "cross-entropy": CrossEntropy,
+    "binary-cross-entropy": BinaryCrossEntropy,
     "mean-squared-error": MeanSquaredError,
     "sum-of-squares": SumOfSquares,
 }
@@ -184,6 +244,15 @@ def _difference(output: Tensor, target: Tensor) -> Tensor:
         return rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
     except RuntimeError:
         raise _no_classes(output, target) from None
+
+
+def _check_factors(**factors: Tensor) -> None:
+    check_tensors(**factors)
+    for name, values in factors.items():
+        if not bool(((values >= 0) & (values < torch.inf)).all()):
+            raise BrodmannError(
+                f"Expected {name} that are finite and at least 0: with negative ones, training would increase the loss."
+            )
 
 
 def _check_place(output: Tensor, target: Tensor) -> None:
@@ -223,8 +292,8 @@ def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
     *leading, classes = output.shape
     if target.dtype != torch.int64:
         problem = (
-            f"{target.dtype}: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, and "
-            "MeanSquaredError for real targets"
+            f"{target.dtype}: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, "
+            "BinaryCrossEntropy for samples of several labels, and MeanSquaredError for real targets"
         )
     elif target.numel() != output.numel() // classes:
         problem = f"shape {tuple(target.shape)}{hint_of_place(output, target)}"

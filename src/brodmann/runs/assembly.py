@@ -21,7 +21,7 @@ from .options import BASELINES, DTYPES, OF_AREAS, RunOptions
 def split_data(options: RunOptions, data: Dataset) -> Split:
     """Returns the parts of a data set as the options ask for them; where inputs are normalised, so are real targets."""
     split = data.split(options.validation, options.seed, normalise=options.normalise, grey=options.grey)
-    return split if data.is_classification or options.normalise == "none" else split.standardised()
+    return split.standardised() if options.scales_targets and not data.is_classification else split
 
 
 def build_learner(
@@ -156,6 +156,11 @@ def loss_of(options: RunOptions, classification: bool) -> Loss:
                 "Cross-entropy works only with classes, but these targets are real numbers: leave it out."
             )
         return CrossEntropy(options.label_smoothing)
+    if options.learns_labels and classification:
+        raise BrodmannError(
+            "Binary cross-entropy works only with labels of 0 and 1 as floats, one for each output, but these targets "
+            "are classes: leave it out."
+        )
     if options.label_smoothing:
         raise BrodmannError(f"Label smoothing works only with cross-entropy on classes, not with {name}: leave it out.")
     return as_loss(LOSSES[name]())

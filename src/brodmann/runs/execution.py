@@ -23,6 +23,7 @@ from ..files import alone_in, check_utf8, contents, empty, expanded, plain, writ
 from ..network import Network
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
+from ..training.scoring import name_of_score
 from .assembly import in_numbers_of, learner_for, split_data, twin_of
 from .options import BASELINES, DTYPES, RunOptions
 from .run import Run
@@ -204,7 +205,7 @@ def _train(
     learner.save(folder / "model.safetensors")
     test = evaluate(learner, *place(split.x_test, split.y_test))
     held_out = evaluate(learner, *validation) if len(validation[0]) else {}
-    metric = "accuracy" if split.is_classification else "r2"
+    metric = name_of_score(learner.loss) if split.is_classification or options.learns_labels else "r2"
     return learner, {
         "dataset": options.dataset,
         "rule": options.rule,

@@ -114,8 +114,9 @@ class RunOptions:
     clip: float | None = None
     """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
     loss: str | None = None
-    """cross-entropy, mean-squared-error or sum-of-squares, which take a class for its one-hot vector, or one registered
-    in `brodmann.losses.LOSSES` (default: cross-entropy for classes, else mean-squared-error)."""
+    """cross-entropy, mean-squared-error or sum-of-squares, which take a class for its one-hot vector,
+    binary-cross-entropy for float targets of 0 and 1, or one registered in `brodmann.losses.LOSSES` (default:
+    cross-entropy for classes, else mean-squared-error)."""
     label_smoothing: float = 0.0
     """Share of the target that cross-entropy spreads over all classes."""
     epochs: int | None = None
@@ -131,7 +132,8 @@ class RunOptions:
     validation: float = 0.1
     """Share of the training part held out for validation."""
     normalise: str = "standard"
-    """Normalisation of inputs: standard, unit or none; real targets are standardised too unless none."""
+    """Normalisation of inputs: standard, unit or none; real targets are standardised too unless none, or
+    labels under binary-cross-entropy."""
     grey: bool = False
     """Turn colour images to grey."""
     target: str | None = None
@@ -213,6 +215,16 @@ class RunOptions:
     def learning_rate(self) -> float:
         """``lr``, or its default."""
         return self.update().default_lr if self.lr is None else self.lr
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether real targets are labels of 0 and 1, which are never scaled, and outputs their logits."""
+        return self.loss == "binary-cross-entropy"
+
+    @property
+    def scales_targets(self) -> bool:
+        """Whether real targets are standardised."""
+        return self.normalise != "none" and not self.learns_labels
 
     @property
     def weight_decay(self) -> float:

@@ -198,7 +198,7 @@ class Run:
 
     @property
     def _scales_targets(self) -> bool:
-        return not self.is_classification and self.options.normalise != "none"
+        return not self.is_classification and self.options.scales_targets
 
     def targets(self) -> TargetScale | None:
         """Returns what the targets were scaled by, None where they were not.
@@ -209,7 +209,9 @@ class Run:
         return TargetScale.from_dict(read_json(self.folder / "targets.json")) if self._scales_targets else None
 
     def predict(self, samples: str | Path | ArrayLike) -> list[Any]:
-        """Returns what the trained learner says of samples: names of classes, or target values in their own units.
+        """Returns what the trained learner says of samples.
+
+        That is names of classes, target values in their own units, or probabilities of labels.
 
         Args:
             samples: Raw ones, as in the data set: a file, see `brodmann.data.load_inputs`, or numbers ``(n, ...)``.
@@ -226,6 +228,9 @@ class Run:
                 f"The network has no finite answer for sample {bad[0]}, counted from 0: its values lie far beyond "
                 "those of the training part. Look for a mistake in them."
             )
+        if self.options.learns_labels:
+            probabilities: list[Any] = outputs.sigmoid().tolist()
+            return probabilities
         if self.classes is None:
             scale = self.targets()
             values: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()

@@ -17,7 +17,7 @@ class Progress:
         step: Steps done in all.
         loss_sum: Sum of losses over the samples of the running epoch.
         score_sum: Targets in it that were right.
-        scored: Targets in it that count: classes that the loss does not leave out, of a weight above 0.
+        scored: Targets in it that count: classes that the loss does not leave out, or labels, of a weight above 0.
         samples: Samples in it.
         seconds: Training time so far, evaluation left out.
         best: Best score so far, see `Schedule`; negated if lower is better.

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from .callback import Callback
 from .trainer import Trainer
 
-_SHOWN = ("validation_accuracy", "validation_r2")
+_SHOWN = ("validation_accuracy", "validation_label_accuracy", "validation_r2")
 
 
 class ProgressBar(Callback):

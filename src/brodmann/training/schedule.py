@@ -55,7 +55,8 @@ class Schedule:
             train to the end, keep the last weights.
         metric: Entry of an epoch's row to maximise, or to minimise if its name ends in ``loss``; a `Callback` may have
             put it there. Ties go to the lower validation loss. Default None:
-            ``validation_accuracy`` for classes under a loss of this package or of PyTorch, else ``validation_loss``.
+            ``validation_accuracy`` for classes under a loss of this package or of PyTorch, else ``validation_loss``,
+            also for labels, of which most may be 0 in all samples.
         checkpoint_seconds: Time between checkpoints inside an epoch; every epoch ends with one anyway, unless the last
             is less than a second old. Default 60; infinite for none inside.
     """

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..checks import check_weights
 from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
-from ..losses.builtin import are_classes, like_output, one_number
+from ..losses.builtin import BinaryCrossEntropy, Loss, are_classes, like_output, one_number
 from ..routing import weights_of_rows
 from ..several import ROWS, Several, check_pairs, check_several, outputs_of, sample_count
 from .learner import Learner, check_learner
@@ -19,10 +19,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Returns the loss, and the `score` where targets are classes or real values like the outputs; x (n, ...).
 
+    Under `BinaryCrossEntropy` the score is ``label_accuracy``, the share of single labels that are right: an output
+    above 0 stands for a target above one half.
+
     For a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size can be
     compared. There is no score where outputs or targets are several, and no ``r2`` where the loss takes outputs as
-    logits, such as a binary cross-entropy, or where whole numbers may be anything: a loss of your own. Accuracy is over
-    those targets that the loss counts, see `right_and_counted`.
+    logits, such as a binary cross-entropy of PyTorch, or where whole numbers may be anything: a loss of your own.
+    Accuracy is over those targets that the loss counts, see `right_and_counted`.
 
     Args:
         network: What is scored.
@@ -47,9 +50,9 @@ def evaluate(
     loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), count)
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return {"loss": loss}
-    if are_classes(outputs, target):
-        right, counted = right_and_counted(outputs, target, weight, left_out(network.loss))
-        return {"loss": loss, **({"accuracy": right / counted} if counted else {})}
+    if (found := right_and_counted(network.loss, outputs, target, weight)) is not None:
+        right, counted = found
+        return {"loss": loss, **({name_of_score(network.loss): right / counted} if counted else {})}
     values = target.numel() == outputs.numel() and not takes_logits(network.loss)
     if not values or not (target.is_floating_point() or is_known(network.loss)):
         return {"loss": loss}
@@ -79,19 +82,32 @@ def correct(outputs: Tensor, target: Tensor) -> Tensor:
     return outputs.argmax(-1) == target.reshape(outputs.shape[:-1])
 
 
-def right_and_counted(outputs: Tensor, target: Tensor, weight: Tensor | None, left_out: int | None) -> tuple[int, int]:
-    """Returns how many classes are right, and how many count: those of weight 0 and those left out do not.
+def name_of_score(loss: Loss) -> str:
+    """Returns what the share of right targets is called."""
+    return "label_accuracy" if isinstance(loss, BinaryCrossEntropy) else "accuracy"
+
+
+def right_and_counted(loss: Loss, outputs: Tensor, target: Tensor, weight: Tensor | None) -> tuple[int, int] | None:
+    """Returns how many classes or labels are right, and how many count: those of weight 0 and those left out do not.
 
     Args:
-        outputs: (n, ..., classes).
-        target: As many classes.
+        loss: Says whether targets are labels, and which target it leaves out, such as -100 for padding.
+        outputs: (n, ..., classes or labels).
+        target: As many classes, or as many labels as outputs; for real values nothing is returned.
         weight: Weight of each sample or target, (n, ...), or None.
-        left_out: The target that the loss leaves out, such as -100 for padding, or None.
     """
-    right = correct(outputs, target)
-    if weight is None and left_out is None:
+    ignored = left_out(loss)
+    if isinstance(loss, BinaryCrossEntropy):
+        right = (outputs > 0) == (like_output(target, outputs) > 0.5)
+    elif are_classes(outputs, target):
+        right = correct(outputs, target)
+    else:
+        return None
+    if weight is None and ignored is None:
         return int(right.sum()), right.numel()
-    counts = torch.ones_like(right) if left_out is None else target.reshape(right.shape) != left_out
+    counts = torch.ones_like(right) if ignored is None else target.reshape(right.shape) != ignored
     if weight is not None:
-        counts &= weights_of_rows(weight, right.numel()).reshape(right.shape) != 0
+        rows = outputs.shape[:-1]
+        heavy = weights_of_rows(weight, rows.numel()).reshape(rows) != 0
+        counts &= heavy if counts.ndim == heavy.ndim else heavy[..., None]
     return int((right & counts).sum()), int(counts.sum())

@@ -21,8 +21,7 @@ from ..files import as_json, staying
 from ..generators import Draws
 from ..kernels import library
 from ..layer import Rates
-from ..losses.adapters import describe_loss, left_out, per_sample
-from ..losses.builtin import are_classes
+from ..losses.adapters import describe_loss, per_sample
 from ..network import Network
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, in_turn, plain
@@ -39,7 +38,7 @@ from .learner import Learner, check_learner
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
-from .scoring import evaluate, right_and_counted
+from .scoring import evaluate, name_of_score, right_and_counted
 from .signals import Waiting, waiting_signals
 
 BRIEF = 1.0
@@ -291,8 +290,8 @@ class Trainer:
         progress.step += 1
         progress.samples += rows
         progress.loss_sum += loss * rows
-        if isinstance(output, Tensor) and isinstance(wanted, Tensor) and are_classes(output, wanted):
-            right, counted = right_and_counted(output, wanted, weight, left_out(self.network.loss))
+        if isinstance(output, Tensor) and isinstance(wanted, Tensor):
+            right, counted = right_and_counted(self.network.loss, output, wanted, weight) or (0, 0)
             progress.score_sum += right
             progress.scored += counted
         if watch is not None:
@@ -327,7 +326,7 @@ class Trainer:
         self._check_folder()  # before callbacks write there
         row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.samples}
         if progress.scored:
-            row["train_accuracy"] = progress.score_sum / progress.scored
+            row[f"train_{name_of_score(self.network.loss)}"] = progress.score_sum / progress.scored
         if self.validation is not None:
             row |= {f"validation_{name}": value for name, value in evaluate(self.network, *self.validation).items()}
         row["seconds"] = progress.seconds
