@@ -10,7 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from brodmann import AreaLinear, Local, Network, Recurrent, Sequential, Transpose, figures, mlp, residual_mlp
+from brodmann import (
+    AreaLinear,
+    Local,
+    Network,
+    Recurrent,
+    Sequential,
+    Transpose,
+    figures,
+    mlp,
+    residual_mlp,
+    stream_mlp,
+)
 from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.several import batches_of
@@ -150,3 +161,15 @@ def test_samples_go_through_in_parts_and_choices_come_in_the_same_order(
     assert seen == [16, 16, 16, 2]
     assert whole.keys() == parts_of.keys()
     assert all(torch.equal(whole[name], parts_of[name]) for name in whole)
+
+
+def test_conflict_of_classes_is_measured_where_areas_are_still_vacant() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 8), torch.arange(60) % 3
+    network = Network(stream_mlp(8, 3, width=16, areas=6))
+    network.learn(x[:3], y[:3])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    rows = class_conflict(network, x, y)
+    assert rows and all(0 <= row.inside_areas <= 1 for row in rows)
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())

@@ -43,7 +43,7 @@ ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", 
 
 
 def run_recipes(
-    names: Iterable[str], plan: Plan, folder: Path, *, jobs: int = 1, trials: int = TRIALS, search: bool = False
+    names: Iterable[str], plan: Plan, folder: str | Path, *, jobs: int = 1, trials: int = TRIALS, search: bool = False
 ) -> None:
     """Runs recipes into a folder; rows that are there already are not run again.
 
@@ -61,6 +61,7 @@ def run_recipes(
             folder.
         Interrupted: Stopped by a signal; a later call goes on.
     """
+    folder = Path(folder)
     cases = cases_of(names, plan)
     with alone_in(folder):
         journal = Journal(folder / TRIAL_ROWS)

@@ -85,10 +85,11 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
             elif routed and choice is not None:
                 choices[layer].append(choice)
 
-        for _, layer in twin.area_layers():  # the copy goes, and its hooks with it
-            layer.register_forward_pre_hook(keep)
+        hooks = [layer.register_forward_pre_hook(keep) for _, layer in twin.area_layers()]
         with torch.no_grad():
             twin(x)
+        for hook in hooks:  # a step of a network that may recruit begins with inference
+            hook.remove()
         errors: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place to the first
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: errors[layer].append(error))
     rows = []

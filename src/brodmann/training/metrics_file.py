@@ -17,9 +17,9 @@ class MetricsFile(Callback):
 
     last = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Writes to this path."""
-        self.path = path
+        self.path = Path(path)
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -35,12 +35,13 @@ class MetricsFile(Callback):
         write_bytes(self.path, "".join(json.dumps(one) + "\n" for one in rows).encode(), durable=durable)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Returns what a `MetricsFile` holds, a row per epoch; one that is not there holds none.
 
     Raises:
         BrodmannError: A line is no row of an epoch.
     """
+    path = Path(path)
     if not path.is_file():
         return []
     try:

@@ -231,6 +231,12 @@ class Trainer:
                 f"{self.folder} holds checkpoints of an earlier run: continue it with resume(), or choose another "
                 "folder."
             )
+        if progress.step == 0 and self.schedule.warmup > self.steps:
+            warnings.warn(
+                f"The learning rate rises for {self.schedule.warmup} steps, but the training has {self.steps}: it never "
+                "reaches its full size. Shorten the warm-up, or train longer.",
+                stacklevel=2,
+            )
         library.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
         folder = nullcontext(_nothing) if self.folder is None else staying(self.folder)

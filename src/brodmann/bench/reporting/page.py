@@ -51,12 +51,13 @@ class Report:
     problems: list[str]
 
 
-def write_report(folder: Path) -> Report:
+def write_report(folder: str | Path) -> Report:
     """Writes ``report.html``, ``report.md`` and ``figures/`` into the folder of a benchmark.
 
     Raises:
         BrodmannError: The folder holds no rows, or cannot be written; matplotlib is missing.
     """
+    folder = Path(folder)
     rows, trials = _rows(folder, ROWS, {}), _rows(folder, TRIAL_ROWS, {"validation": (int, float)})
     if not rows:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
@@ -79,11 +80,11 @@ def write_report(folder: Path) -> Report:
 
 
 def _rows(folder: Path, name: str, more: dict[str, Any]) -> list[Row]:
+    needed = NEEDED | more
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             rows = read_journal(path)
             for line, row in enumerate(rows, start=1):
-                needed = NEEDED | more
                 if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
                     raise BrodmannError(f"{path} line {line} is not a row of a benchmark: remove that line.")
             return rows
