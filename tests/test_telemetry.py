@@ -170,6 +170,7 @@ def test_conflict_of_classes_is_measured_where_areas_are_still_vacant() -> None:
     network.learn(x[:3], y[:3])
     before = {name: value.clone() for name, value in network.state_dict().items()}
     rows = class_conflict(network, x, y)
-    assert rows and all(0 <= row.inside_areas <= 1 for row in rows)
+    assert rows
+    assert all(0 <= row.inside_areas <= 1 for row in rows)
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())

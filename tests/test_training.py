@@ -1261,3 +1261,14 @@ def test_the_baseline_tells_of_another_decay_and_refuses_what_another_optimiser_
     assert all(torch.equal(value, state[name]) for name, value in before.network.learning_state().items())
     with pytest.warns(UserWarning, match="rules was"):
         trainer(decay=0.1).resume()
+
+
+def test_a_warm_up_longer_than_the_training_is_told() -> None:
+    with pytest.warns(UserWarning, match="rises for 1000 steps, but the training has [0-9]+: it never reaches"):
+        Trainer(network(), blobs(), None, Schedule(epochs=1, warmup=1000)).run()
+
+
+def test_a_file_of_metrics_may_be_named_by_text(tmp_path: Path) -> None:
+    name = str(tmp_path / "metrics.jsonl")
+    Trainer(network(), blobs(), None, Schedule(epochs=1), callbacks=[MetricsFile(name)]).run()
+    assert [row["epoch"] for row in read_metrics(name)] == [1]

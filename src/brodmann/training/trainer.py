@@ -233,8 +233,8 @@ class Trainer:
             )
         if progress.step == 0 and self.schedule.warmup > self.steps:
             warnings.warn(
-                f"The learning rate rises for {self.schedule.warmup} steps, but the training has {self.steps}: it never "
-                "reaches its full size. Shorten the warm-up, or train longer.",
+                f"The learning rate rises for {self.schedule.warmup} steps, but the training has {self.steps}: it "
+                "never reaches its full size. Shorten the warm-up, or train longer.",
                 stacklevel=2,
             )
         library.active()  # compiles at a machine's first use: seconds that no step took
