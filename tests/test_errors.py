@@ -492,6 +492,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Unknown layer 'layers.9'. Did you mean 'layers.2'? Choose one of: layers.0, layers.2.",
     ),
     (lambda: Network(mlp(4, 2), clip=math.nan), "Expected clip to be a number above 0, got nan."),
+    (lambda: setattr(Network(mlp(4, 2)), "clip", -1.0), "Expected clip to be a number above 0, got -1.0."),
+    (
+        lambda: evaluate(Network(mlp(4, 2)), torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64), rows=0),
+        "Expected rows to be a whole number of at least 1, got 0.",
+    ),
     (
         lambda: Router(4, 2, balance_rate=1e300),
         "Expected balance_rate to be at most 2, the range of a cosine, got 1e+300.",

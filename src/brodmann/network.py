@@ -69,8 +69,6 @@ class Network(HoldsLoss):
         check_once(body)
         if lr is not None:
             check_real(lr=lr)
-        if clip is not None:
-            check_positive(clip=clip)
         learning = [part for part in body.modules() if isinstance(part, Layer) and part.learns]
         rules = [part.update_rule for part in learning if part.update_rule is not None]
         self.recursive = any(rule.recursive for rule in rules)
@@ -112,6 +110,21 @@ class Network(HoldsLoss):
         check_names(rates.layers, layers)
         self._rates = rates
         self._layer_rates = {layer: rates.of_layer(name) for name, layer in layers.items()} if rates.layers else None
+
+    @property
+    def clip(self) -> float | None:
+        """Largest norm of an error, or None. May be replaced between steps.
+
+        Raises:
+            BrodmannError: It is not above 0.
+        """
+        return self._clip
+
+    @clip.setter
+    def clip(self, clip: float | None) -> None:
+        if clip is not None:
+            check_positive(clip=clip)
+        self._clip = clip
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import check_weights
+from ..checks import check_weights, check_whole
 from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import BinaryCrossEntropy, Loss, are_classes, like_output, one_number
 from ..routing import weights_of_rows
@@ -42,6 +42,7 @@ def evaluate(
     check_learner(network)
     check_several(x=x, target=target)
     check_pairs(x, target)
+    check_whole(1, rows=rows)
     count = sample_count(x)
     if weight is not None:
         check_weights(weight, count)
