@@ -50,6 +50,11 @@ def learn(layer: Sequential | Routed | AreaLinear | Residual, x: torch.Tensor, o
     layer.learn(trace, torch.zeros(*y.shape[:-1], outputs), Context(lr=0.1))
 
 
+def misfit(areas: int = 1, shared: str = "learned") -> Network:
+    layers = AreaLinear(4, 5, areas=1), AreaLinear(6, 2, areas=areas, shared=shared)
+    return Network(Sequential(*layers))
+
+
 def learn_with_output_error(rows: int) -> None:
     layer = AreaLinear(4, 2, areas=1, feedback=lambda shape: Direct(shape, outputs=2))
     _, trace = layer.trace(torch.zeros(3, 4), Context())
@@ -244,7 +249,19 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64), lr=-1.0),
         "Expected lr to be a number of at least 0, got -1.0.",
     ),
-    (lambda: Network(mlp(4, 2))(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
+    (
+        lambda: Network(mlp(4, 2))(torch.zeros(3, 5)),
+        "Expected an input of shape (..., 4), got (3, 5) at layer 'body.router'.",
+    ),
+    (lambda: misfit()(torch.zeros(3, 4)), "Expected an input of shape (..., 6), got (3, 5) at layer 'body.layers.1'."),
+    (
+        lambda: misfit(areas=2, shared="off").learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)),
+        "Expected an input of shape (..., 6), got (3, 5) at layer 'body.layers.1'.",
+    ),
+    (
+        lambda: misfit(shared="off").learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)),
+        "Expected an input of shape (..., 6), got (3, 5) at layer 'body.layers.1'.",
+    ),
     (lambda: AreaLinear(4, 2, router=None)(torch.zeros(3, 4)), NO_ROUTER),
     (lambda: AreaLinear(4, 2, router=None).trace(torch.zeros(3, 4), Context()), NO_ROUTER),
     (

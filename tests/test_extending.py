@@ -181,14 +181,34 @@ def learn_from(error: Tensor) -> None:
     layer.learn(trace, error, Context(lr=0.1))
 
 
-def test_a_path_whose_error_is_no_number_is_pointed_at() -> None:
-    upper = AreaLinear(4, 3, areas=1, feedback=lambda shape: Flawed(shape, lambda signal: signal.x * torch.nan))
-    network = Network(Sequential(AreaLinear(6, 4, areas=1, feedback=None), Local(nn.Tanh()), upper))
+@pytest.mark.parametrize("areas", [1, 4])
+def test_a_path_whose_error_is_no_number_is_pointed_at(areas: int) -> None:
+    def flawed(shape: Shape) -> Feedback:
+        return Flawed(shape, lambda signal: signal.x * torch.nan)
+
+    options: dict[str, Any] = {"areas": areas, "router": None}
+    lower, tanh = AreaLinear(6, 4, feedback=None, **options), Local(nn.Tanh())
+    middle = [AreaLinear(4, 4, **options), Local(nn.Tanh()), AreaLinear(4, 4, feedback=flawed, **options)]
+    body: Layer = Sequential(lower, tanh, *middle, Local(nn.Tanh()), AreaLinear(4, 3, **options))
+    network = Network(body if areas == 1 else Routed(Router(6, areas), body))
+    prefix, first = ("body.layers", "body.layers.0") if areas == 1 else ("body.body.layers", "body.router")
     network.learn(X, Y)
+    state = torch.get_rng_state()
     with pytest.raises(
         DivergenceError,
-        match="first appear in layer 'body.layers.0', whose weights have held them since an earlier step",
+        match=f"first appear in layer '{first}', whose weights have held them since an earlier step: the feedback path "
+        f"of layer '{prefix}.4' returns such values for a finite error, look at its `error`.",
     ):
+        network.learn(X, Y)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_path_that_fails_where_it_is_asked_again_hides_no_divergence() -> None:
+    calls = iter([torch.nan])
+    upper = AreaLinear(4, 3, areas=1, feedback=lambda shape: Flawed(shape, lambda signal: signal.x * next(calls)))
+    network = Network(Sequential(AreaLinear(6, 4, areas=1, feedback=None), upper))
+    network.learn(X, Y)
+    with pytest.raises(DivergenceError, match="since an earlier step: look at the error that comes down to it, too"):
         network.learn(X, Y)
 
 
@@ -201,6 +221,27 @@ class Elsewhere(UpdateRule):
 
     def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> Any:
         return weight - lr * factors.dense()
+
+
+class Listing(Elsewhere):
+    """A rule that names its buffers in a list."""
+
+    def state_shapes(self, shape: tuple[int, ...]) -> Any:
+        return ["mean"]
+
+
+class Forgetful(FixedRandom):
+    """A path that forgets some of what it is told."""
+
+    def learn(self, signal: Signal, lr: float) -> None:  # type: ignore[override]
+        pass
+
+
+class Demanding(FixedRandom):
+    """A path that wants to be told more."""
+
+    def error(self, signal: Signal, context: Context) -> Tensor:  # type: ignore[override]
+        return signal.x
 
 
 class Silent(Layer):
@@ -379,6 +420,29 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Trainer(Network(body()), (X, Y), (X, Y, Y, Y)),  # type: ignore[arg-type]
         "Expected samples and targets, and optionally weights, got 4 tensors.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, update=Listing()),
+        "Listing.state_shapes should return a dictionary of buffers' names and shapes, such as {'velocity': shape}, "
+        "got list.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, feedback=Forgetful),
+        "Forgetful.learn must take (self, signal, lr, decay, area_lr, area_decay), as that of Feedback: too many "
+        "positional arguments.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, feedback=Demanding),
+        "Demanding.error must take (self, signal), as that of Feedback: missing a required argument: 'context'.",
+    ),
+    (
+        lambda: Trainer(Network(body()), (X, Y), (X[:0], Y[:0])),
+        "Expected a validation part with samples, got an empty one: give None for none.",
+    ),
+    (
+        lambda: Trainer(Network(body()), list(zip(X, Y, strict=True))),  # type: ignore[arg-type]
+        "Expected samples and targets as two tensors, (x, y), got a list of 20 pairs: stack the samples, and the "
+        "targets, with torch.stack, or give a torch.utils.data.Dataset of the pairs.",
     ),
     (
         lambda: AreaLinear(6, 3, feedback=lambda shape: 3),  # type: ignore[arg-type,return-value]
@@ -922,6 +986,9 @@ def test_a_builder_that_fails_says_where_it_does(monkeypatch: pytest.MonkeyPatch
         build({"builder": "own", "outputs": "two"})
     with pytest.raises(BrodmannError, match="The builder 'own' cannot use this design: missing a required argument"):
         build({"builder": "own"})
+    monkeypatch.setitem(BUILDERS, "short", lambda i, o, **common: mlp(i, o, **common))
+    with pytest.raises(BrodmannError, match="Call its arguments for the two sizes in_features and outputs."):
+        build({"builder": "short", "in_features": 6, "outputs": 3})
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from brodmann import (
 )
 from brodmann.layer import Layer
 from brodmann.layers import Elman
+from brodmann.network import routers
 from brodmann.several import batches_of
 from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
 from brodmann.training import AlignmentRecord, Schedule, Trainer
@@ -113,6 +114,26 @@ def test_measuring_recruits_nothing() -> None:
     network.learn(torch.randn(4, 6), torch.randint(0, 3, (4,)))
     for row in alignment(network, torch.randn(40, 6), torch.randint(0, 3, (40,))):
         assert row.cosine == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_conflict_where_cells_are_vacant_is_that_of_a_router_that_recruits_no_more(steps: int) -> None:
+    torch.manual_seed(0)
+    network = Network(stream_mlp(6, 3, width=8, areas=8))
+    for _ in range(steps):
+        network.learn(torch.randn(2, 6), torch.randint(0, 3, (2,)))
+    x, y = torch.randn(40, 6), torch.randint(0, 3, (40,))
+    kept, choices = copy.deepcopy(network.state_dict()), area_choices(network, x)
+    rows = class_conflict(network, x, y)
+    assert rows
+    assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
+    assert any(router.recruits for _, router in routers(network))
+    for _, router in routers(network):
+        router.novelty = None
+    network._recruiting = []
+    assert class_conflict(network, x, y) == rows
+    in_use = {name: len(area.unique()) for name, area in choices.items()}
+    assert all((count > 1) == (steps > 0) for count in in_use.values()), in_use
 
 
 def test_where_no_error_arrives_there_is_no_alignment(tmp_path: Path) -> None:

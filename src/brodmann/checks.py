@@ -151,6 +151,16 @@ def check_memory(needed: int) -> None:
         )
 
 
+class MisfitError(BrodmannError):
+    """An input that does not fit a map, by its size.
+
+    Attributes:
+        weight: Weight of the map, by which a network finds the layer's name; None where the message holds it.
+    """
+
+    weight: Tensor | None = None
+
+
 def check_input(x: Tensor, weight: Tensor) -> None:
     """Checks that a map can be applied to an input: x (..., in), weight (..., out, in).
 
@@ -159,7 +169,9 @@ def check_input(x: Tensor, weight: Tensor) -> None:
     """
     if not isinstance(x, Tensor) or x.layout is not torch.strided or x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
         check_tensors(x=x)
-        raise BrodmannError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
+        error = MisfitError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
+        error.weight = weight
+        raise error
     expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype
     if x.dtype != expected:
         raise BrodmannError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from .areas import AreaMap
 from .builders import build
 from .builders.designs import built_from, forget
-from .checks import check_positive, check_real, check_real_weights, check_values_of_weights
+from .checks import MisfitError, check_positive, check_real, check_real_weights, check_values_of_weights
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError
@@ -29,6 +30,27 @@ from .recording import autocast_off, unrecorded
 from .routing import Router
 from .several import Several, check_several, parts_in, sample_count
 from .updates import LEARNING_RATE
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _naming_misfits(method: Callable[Concatenate[Network, P], R]) -> Callable[Concatenate[Network, P], R]:
+    """Lets a method name the layer whose size does not fit what comes to it."""
+
+    @wraps(method)
+    def call(self: Network, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except MisfitError as error:
+            parts = [(name, part) for name, part in self.named_modules() if isinstance(part, Layer | Router)]
+            holders = [name for name, part in parts if any(own is error.weight for own in part.parameters())]
+            if holders:  # the innermost comes last
+                error.args = (f"{str(error).removesuffix('.')} at layer '{holders[-1]}'.",)
+                error.weight = None
+            raise
+
+    return call
 
 
 class Network(HoldsLoss):
@@ -145,6 +167,7 @@ class Network(HoldsLoss):
         """
         return built_from(self.body)
 
+    @_naming_misfits
     def forward(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier.
 
@@ -193,6 +216,7 @@ class Network(HoldsLoss):
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
 
+    @_naming_misfits
     @unrecorded
     def learn_with_output(
         self,
@@ -250,7 +274,7 @@ class Network(HoldsLoss):
     def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
         error, loss = self.output_error(output, target, weight)
         if loss.device.type == "cpu":
-            check_loss(self, loss, x)
+            check_loss(self, loss, x, target)
         return error, loss
 
     @unrecorded

@@ -23,6 +23,7 @@ from brodmann.bench import write_report
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import PAPER_METHODS, cases_of, ten
+from brodmann.bench.reporting.sections.ten import ten_section
 from brodmann.bench.reporting.tables import Table
 from brodmann.bench.runner import carry_out, run_recipes
 from brodmann.cli import main
@@ -51,6 +52,14 @@ def test_the_report_holds_tables_figures_and_nothing_from_the_network(
     assert page.count("<figure") == text.count("![")
     assert {path.suffix for path in (small_bench / "figures").iterdir()} == {".png", ".svg", ".pdf"}
     assert str(small_bench / "report.html") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_report_of_methods_without_areas_has_no_table_of_them(small_bench: Path) -> None:
+    rows = read_journal(small_bench / "rows.jsonl")
+    for kept, there in ((rows, True), ([row for row in rows if not row.get("effective_areas")], False)):
+        assert kept
+        titles = [table.title for table in ten_section(kept).tables]
+        assert any(title.startswith("Effective areas") for title in titles) == there
 
 
 def test_a_recipe_of_ones_own_is_compared_with_its_first_method_whoever_ended_first(

@@ -34,7 +34,13 @@ class Slab(nn.Module):
         self._rooms: dict[str, Tensor] = {}  # what the value and the buffers grow in, by name
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
-        for name, shape in update.state_shapes(tuple(value.shape[1:])).items():
+        shapes = update.state_shapes(tuple(value.shape[1:]))
+        if not isinstance(shapes, dict):
+            raise BrodmannError(
+                f"{type(update).__name__}.state_shapes should return a dictionary of buffers' names and shapes, such "
+                f"as {{'velocity': shape}}, got {type(shapes).__name__}."
+            )
+        for name, shape in shapes.items():
             if not name.isidentifier() or hasattr(self, name):
                 raise BrodmannError(
                     f"{type(update).__name__} names a buffer '{name}', which is reserved or not a Python identifier: "

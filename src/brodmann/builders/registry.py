@@ -43,7 +43,9 @@ def build(description: dict[str, Any]) -> Layer:
     try:
         inspect.signature(builder).bind(**arguments)
     except TypeError as error:
-        raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.") from None
+        unnamed = {"in_features", "outputs"} & set(arguments) - set(inspect.signature(builder).parameters)
+        hint = " Call its arguments for the two sizes in_features and outputs." if unnamed else ""
+        raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.{hint}") from None
     body = builder(**arguments)
     if not isinstance(body, Layer):
         raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}.")

@@ -281,7 +281,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
         inputs, weights = self._scaled(x), self._relative(weight, len(x))
         part = (inputs[training], y[training], None if weights is None else weights[training])
-        self._learn(part, schedule, (inputs[held_out], y[held_out]))
+        self._learn(part, schedule, (inputs[held_out], y[held_out]) if len(held_out) else None)
 
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""

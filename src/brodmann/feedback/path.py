@@ -173,7 +173,7 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
     the path, so that paths can be compared seed by seed.
 
     Raises:
-        BrodmannError: The shape alone is not enough, or what is built is no path.
+        BrodmannError: The shape alone is not enough, what is built is no path, or its methods take other arguments.
     """
     try:
         inspect.signature(feedback).bind(shape)
@@ -189,6 +189,13 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
         raise BrodmannError(f"{type(path).__name__}.__init__ must begin with super().__init__(), as for any nn.Module.")
     if not isinstance(path, Feedback):
         raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
+    for name, given in (("error", ("signal",)), ("learn", ("signal", "lr", "decay", "area_lr", "area_decay"))):
+        try:
+            inspect.signature(getattr(path, name)).bind(*given)
+        except TypeError as error:
+            raise BrodmannError(
+                f"{type(path).__name__}.{name} must take (self, {', '.join(given)}), as that of Feedback: {error}."
+            ) from None
     return path
 
 

@@ -192,7 +192,8 @@ def _train(
     train, validation = place(split.x_train, split.y_train), place(split.x_validation, split.y_validation)
     watchers = [*_watchers(learner, train), *(callbacks(folder, options) if callbacks else [])]
     watchers.append(MetricsFile(folder / "metrics.jsonl"))
-    trainer = Trainer(learner, train, validation, options.training_schedule(), folder=folder, callbacks=watchers)
+    held_out = validation if len(validation[0]) else None
+    trainer = Trainer(learner, train, held_out, options.training_schedule(), folder=folder, callbacks=watchers)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
     if split.targets is not None:
         write_json(folder / "targets.json", split.targets.as_dict())
@@ -204,7 +205,7 @@ def _train(
     progress = trainer.run()
     learner.save(folder / "model.safetensors")
     test = evaluate(learner, *place(split.x_test, split.y_test))
-    held_out = evaluate(learner, *validation) if len(validation[0]) else {}
+    validated = {} if held_out is None else evaluate(learner, *held_out)
     metric = name_of_score(learner.loss) if split.is_classification or options.learns_labels else "r2"
     return learner, {
         "dataset": options.dataset,
@@ -212,7 +213,7 @@ def _train(
         **_sizes(options),
         f"test_{metric}": test.get(metric),
         "test_loss": test["loss"],
-        f"validation_{metric}": held_out.get(metric),
+        f"validation_{metric}": validated.get(metric),
         "train_seconds": round(progress.seconds, 3),
         "epochs": progress.epoch,
         "effective_areas": progress.history[-1].get("effective_areas", []) if progress.history else [],

@@ -200,6 +200,11 @@ def as_samples(part: Any, name: str, device: torch.device, workers: int = 0) -> 
             "Samples in memory need no workers: leave workers out, or give a data set that loads its samples."
         )
     if len(part) not in (2, 3):
+        if part and all(isinstance(item, tuple | list) for item in part):
+            raise BrodmannError(
+                f"Expected samples and targets as two tensors, (x, y), got a list of {len(part)} pairs: stack the "
+                "samples, and the targets, with torch.stack, or give a torch.utils.data.Dataset of the pairs."
+            )
         raise BrodmannError(f"Expected samples and targets, and optionally weights, got {len(part)} tensors.")
     return InMemory(name, *part)
 

@@ -88,8 +88,8 @@ class Trainer:
             failure: The exception that ended the last call of `run`, or None.
 
         Raises:
-            BrodmannError: There is nothing to train on, sizes differ, values are not finite, or early stopping lacks
-                a validation part.
+            BrodmannError: There is nothing to train on, the validation part is empty, sizes differ, values are not
+                finite, or early stopping lacks a validation part.
         """
         check_learner(network)
         if isinstance(validation, Schedule) or not (schedule is None or isinstance(schedule, Schedule)):
@@ -101,7 +101,9 @@ class Trainer:
         device = _device(network)
         self.samples = as_samples(train, "training", device, workers)
         self.validation: tuple[Any, ...] | None = None
-        if validation is not None and not _is_empty(validation):
+        if validation is not None:
+            if _is_empty(validation):
+                raise BrodmannError("Expected a validation part with samples, got an empty one: give None for none.")
             self.validation = in_memory(validation, "validation", device)
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None and any(place.is_file() for place in (self.folder, *self.folder.parents)):
@@ -224,6 +226,9 @@ class Trainer:
             BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
+
+        Warns:
+            UserWarning: The warm-up is longer than the training that begins; or the units of a network are silent.
         """
         progress, self._stopping, self.failure = self.progress, False, None
         if progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
@@ -287,7 +292,7 @@ class Trainer:
         observe = None if watch is None else watch.observe
         try:
             tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=lr, observe=observe)
-            check_loss(self.network, tensor, samples)
+            check_loss(self.network, tensor, samples, wanted)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
         loss = per_sample(self.network.loss, float(tensor), rows)

@@ -79,16 +79,19 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
                 lambda path: plots.critical_difference(path, names, ranks, apart),
             )
         )
-    result.tables.append(
-        crossed(
-            "Effective areas per layer, mean over seeds",
-            [row for row in rows if row.get("effective_areas")],
-            "method",
-            "dataset",
-            _effective,
-            "Where fewer than half of the areas are effective, a row stands for that number rather than for its name.",
+    routed = [row for row in rows if row.get("effective_areas")]
+    if routed:
+        result.tables.append(
+            crossed(
+                "Effective areas per layer, mean over seeds",
+                routed,
+                "method",
+                "dataset",
+                _effective,
+                "Where fewer than half of the areas are effective, a row stands for that number rather than for its "
+                "name.",
+            )
         )
-    )
     if "scikit-learn MLP" in names and TWIN in names:
         result.tables.append(baseline_is_sound(rows))
     result.tables.append(
