@@ -25,7 +25,7 @@ from brodmann import (
 from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.network import routers
-from brodmann.several import batches_of
+from brodmann.portions import batches_of
 from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
 from brodmann.training import AlignmentRecord, Schedule, Trainer
 

@@ -95,10 +95,11 @@ class Backpropagation(HoldsLoss):
             raise BrodmannError(f"Momentum works only with the optimiser 'sgd', got {momentum} for '{optimiser}'.")
         if residual:
             check_residual_depth(depth)
-        maps = None if channels is None else convolution_sizes(shape or (), channels, outputs)
-        if maps is not None and math.prod(shape or ()) != in_features:
+        image = shape or ()
+        maps = [] if channels is None else convolution_sizes(image, channels, outputs)
+        if maps and math.prod(image) != in_features:
             raise BrodmannError(f"Expected images of {in_features} numbers, got images of shape {shape}.")
-        check_memory(4 * (dense_size(in_features, outputs, depth, width) if maps is None else weights_of(maps)))
+        check_memory(4 * (weights_of(maps) if maps else dense_size(in_features, outputs, depth, width)))
         self.design = {
             "in_features": in_features,
             "outputs": outputs,
@@ -114,8 +115,8 @@ class Backpropagation(HoldsLoss):
             "shape": shape and [int(count) for count in shape],
             "channels": channels and [int(count) for count in channels],
         }
-        if channels is not None and maps is not None:
-            layers = _convolutions(shape or (), channels, maps[-1], activation, dropout)
+        if channels is not None:
+            layers = _convolutions(image, channels, maps[-1], activation, dropout)
         elif residual:
             layers = _residual(in_features, outputs, depth, width, activation, dropout)
         else:

@@ -142,6 +142,11 @@ def as_before(rows: Tensor, leading: tuple[int, ...]) -> Tensor:
     return rows if len(leading) == 1 else rows.reshape(*leading, rows.shape[-1])
 
 
+def has_parameters(part: Any) -> bool:
+    """Whether something is a module with parameters, its own or those of modules in it."""
+    return isinstance(part, nn.Module) and next(part.parameters(), None) is not None
+
+
 def check_layer(part: Any, place: str) -> None:
     """Checks that a part of a network can learn; raises a `BrodmannError` that names its place."""
     if not isinstance(part, Layer):
@@ -203,7 +208,7 @@ class Layer(nn.Module, ABC):
 
         A layer of your own whose parameters stay as they are returns False.
         """
-        return not self.frozen and next(self.parameters(), None) is not None
+        return not self.frozen and has_parameters(self)
 
     def freezable(self) -> Iterator[Layer]:
         """Yields the layers in it that are frozen individually. Default: itself."""
@@ -258,7 +263,7 @@ class Container(Layer):
     @property
     def frozen(self) -> bool:
         """Whether every layer in it that has parameters is frozen."""
-        held = [layer for layer in self.freezable() if next(layer.parameters(), None) is not None]
+        held = [layer for layer in self.freezable() if has_parameters(layer)]
         return bool(held) and all(layer.frozen for layer in held)
 
     @frozen.setter

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy
-import torch
 from torch import Tensor
 
 from .checks import check_tensors
@@ -14,8 +13,6 @@ from .errors import BrodmannError
 
 Several = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
 """One tensor, or several as a tuple, a list, or a dictionary by name."""
-ROWS = 1024
-"""Samples that go through a network at a time: enough for efficient products, in little memory."""
 
 
 def parts_in(values: Any) -> tuple[Any, ...]:
@@ -43,19 +40,6 @@ def in_form_of(values: Any, parts: Iterable[Any]) -> Any:
 def rows_of(values: Any, rows: Tensor | slice) -> Any:
     """Returns some of the samples of tensors (samples, ...)."""
     return of_each(lambda part: part[rows], values)
-
-
-def batches_of(x: Several, rows: int = ROWS) -> Iterator[Any]:
-    """Yields all samples, x (n, ...), or several such tensors, at most ``rows`` at a time; one empty batch if none."""
-    for begin in range(0, max(1, sample_count(x)), rows):
-        yield rows_of(x, slice(begin, begin + rows))
-
-
-@torch.no_grad()
-def outputs_of(network: Callable[[Any], Any], x: Several, rows: int = ROWS) -> Any:
-    """Returns the outputs of a network for all samples, see `batches_of`."""
-    made = list(map(network, batches_of(x, rows)))
-    return in_form_of(made[0], map(torch.cat, zip(*map(parts_in, made), strict=True)))
 
 
 def called_with(function: Callable[..., Any], values: Any) -> Any:

@@ -29,6 +29,7 @@ from .case import Case, Row
 from .cost import learning_operations
 from .held_back import without_test_part
 from .packing import pack
+from .rounding import significant
 from .streams import stream
 
 LAYER_SAMPLES = 256
@@ -82,10 +83,10 @@ def train_deep(case: Case) -> Row:
     except DivergenceError:  # a network that broke down has no error to send down, and is a result too
         return row
     row["layers"] = [
-        {"cosine": _rounded(line.cosine), "norm_ratio": _rounded(line.norm_ratio), "error": _rounded(line.error_norm)}
+        {"cosine": _in_row(line.cosine), "norm_ratio": _in_row(line.norm_ratio), "error": _in_row(line.error_norm)}
         for line in lines
     ]
-    row["silent"] = [_rounded(share) for share in silent_units(learner, x)]
+    row["silent"] = [_in_row(share) for share in silent_units(learner, x)]
     return row
 
 
@@ -225,5 +226,6 @@ def _test_scores(right: Tensor) -> Row:
     return {"test": float(right.double().mean()), "tested": len(right), "correct": pack(right.numpy())}
 
 
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.4g}")
+def _in_row(value: float) -> float | None:
+    """Returns a number as a row holds it: four significant digits, and None for what is no number."""
+    return None if math.isnan(value) else significant(value, 4)

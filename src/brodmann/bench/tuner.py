@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from .case import Case, Row
+from .rounding import significant
 
 TRIALS = 12
 """Settings that each method may try on each data set."""
@@ -53,7 +54,7 @@ def candidates(count: int, *, stream: bool = False) -> list[Settings]:
     draw, lowest = random.Random(0), 2e-5 if stream else 5e-4
     found = [Settings(3e-3, 0.2, 0.0)]
     while len(found) < count:
-        rate = _rounded(lowest * (2e-2 / lowest) ** draw.random(), 2)
+        rate = significant(lowest * (2e-2 / lowest) ** draw.random(), 2)
         found.append(Settings(rate, draw.choice((0.0, 0.1, 0.3, 1.0)), draw.choice((0.0, 0.2, 0.4))))
     return found[:count]
 
@@ -75,16 +76,11 @@ def next_settings(tried: Tried, count: int, *, stream: bool = False) -> list[Set
 
 def _neighbours(best: Settings) -> Iterator[Settings]:
     """Yields settings one step from the best: twice and half its rate, less decay, another dropout, more decay."""
-    yield best._replace(lr=_rounded(2.0 * best.lr, 2))
-    yield best._replace(lr=_rounded(0.5 * best.lr, 2))
-    yield best._replace(decay=_rounded(best.decay / 3.0, 1))
+    yield best._replace(lr=significant(2.0 * best.lr, 2))
+    yield best._replace(lr=significant(0.5 * best.lr, 2))
+    yield best._replace(decay=significant(best.decay / 3.0, 1))
     yield best._replace(dropout=round(abs(best.dropout - 0.1), 1))
-    yield best._replace(decay=_rounded(3.0 * best.decay, 1))
-
-
-def _rounded(value: float, digits: int) -> float:
-    """Rounds to ``digits`` significant digits."""
-    return float(f"{value:.{digits}g}")
+    yield best._replace(decay=significant(3.0 * best.decay, 1))
 
 
 def trials_of(case: Case, settings: Iterable[Settings]) -> list[Case]:

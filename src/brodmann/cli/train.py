@@ -61,12 +61,12 @@ class Train(RunOptions):
                         folder.rmdir()  # claimed in vain
                 raise
 
-        def watchers(place: Path, options: RunOptions) -> list[Callback]:
+        def callbacks(place: Path, options: RunOptions) -> list[Callback]:
             extra: list[Callback] = [TensorBoard(place / "tensorboard")] if self.tensorboard else []
             return [ProgressBar(f"{options.dataset} {options.rule}"), *extra]
 
         try:
-            result = continue_run(folder, checkpoint=self.checkpoint, callbacks=watchers, data_dir=self.data_dir)
+            result = continue_run(folder, checkpoint=self.checkpoint, callbacks=callbacks, data_dir=self.data_dir)
         except Interrupted as stop:
             print(
                 f"{stop} after a whole step; go on with `{Run.read(folder).resume_command()}`.",

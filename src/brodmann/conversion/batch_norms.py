@@ -60,11 +60,11 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
     """
     partners: dict[str, list[fx.Node]] = defaultdict(list)
     for other in _norms(training):
-        partners[_said(arguments_of(other)["running_mean"])].append(other)
+        partners[_identifier(arguments_of(other)["running_mean"])].append(other)
     alone = []
     for number, node in enumerate(_norms(graph)):
         given = arguments_of(node)
-        queue = partners[_said(given["running_mean"])]
+        queue = partners[_identifier(given["running_mean"])]
         if not queue:
             alone.append(node)
             continue
@@ -73,7 +73,7 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
             continue
         held = {name: held_by(root, given[name]) for name in NAMES}
         known = all((held[name] is None) == (given[name] is None) for name in NAMES)
-        alike = all(_said(given[name]) == _said(learning[name]) for name in (*NAMES, "eps"))
+        alike = all(_identifier(given[name]) == _identifier(learning[name]) for name in (*NAMES, "eps"))
         whole = held["running_mean"] is not None and (held["weight"] is None) == (held["bias"] is None)
         if not (known and alike and whole and isinstance(learning["momentum"], int | float)):
             raise _not_followed()
@@ -102,7 +102,7 @@ def _not_followed() -> BrodmannError:
     )
 
 
-def _said(given: Any) -> str:
+def _identifier(given: Any) -> str:
     """Returns a text that identifies an argument in both graphs, whose nodes may be numbered differently."""
     return str(given.target if isinstance(given, fx.Node) and given.op == "get_attr" else given)
 

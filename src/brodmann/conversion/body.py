@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..builders import Parts
 from ..errors import BrodmannError
-from ..layer import Layer
+from ..layer import Layer, has_parameters
 from ..layers import Images, Local, Sequential, TiedWeights
 from ..layers.graph import INPUT, Graph
 from .computation import Computation, Step, Tied, Weighted, free_name
@@ -66,7 +66,7 @@ class _Building:
             value, weights = step.sources
             product = tied_product(step, self.tied[weights], lowest=value not in self.learning)
             self._put(step, product, learns=not self.learning.isdisjoint(step.sources))
-        elif len(self.places[id(step.operation)]) > 1 and _holds_parameters(step.operation):
+        elif len(self.places[id(step.operation)]) > 1 and has_parameters(step.operation):
             self._add_again(step)
         else:
             below = step.sources[:1] if isinstance(step.operation, Weighted) else step.sources
@@ -120,10 +120,6 @@ def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]
     if any(step.after.ndim == 4 and step.name in others for step in held):
         raise tied_error()
     return {step.name: tied_weights(step, parts) for step in held}
-
-
-def _holds_parameters(operation: nn.Module | Tensor) -> bool:
-    return isinstance(operation, nn.Module) and any(True for _ in operation.parameters())
 
 
 def check_untied(steps: Sequence[Step]) -> None:

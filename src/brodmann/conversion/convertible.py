@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import BrodmannError
 from .computation import Step
-from .followed import said
+from .followed import module_text
 from .maps import MAPS
 from .norms import NORMS
 
@@ -75,15 +75,17 @@ def check_convertible(model: Any) -> None:
         raise tied_error()
     for layer in (part for part in model.modules() if isinstance(part, MAPS)):
         if not layer.weight.is_floating_point():
-            raise BrodmannError(f"{said(layer)} cannot be converted: its weights are not floating-point numbers.")
+            raise BrodmannError(
+                f"{module_text(layer)} cannot be converted: its weights are not floating-point numbers."
+            )
     for part in model.modules():
         of_gradients = (part._backward_hooks, part._backward_pre_hooks)
         of_weights = (held._backward_hooks for held in part._parameters.values() if held is not None)
         of_values = (part._forward_hooks, part._forward_pre_hooks) if _loses_hooks(part) else ()
         if any(of_gradients) or any(of_weights) or any(of_values):
             raise BrodmannError(
-                f"{said(part)} cannot be converted: {type(part).__name__} has hooks, which would be lost. Remove them "
-                "first."
+                f"{module_text(part)} cannot be converted: {type(part).__name__} has hooks, which would be lost. "
+                "Remove them first."
             )
 
 

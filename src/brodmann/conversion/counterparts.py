@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ..builders import Parts
 from ..errors import BrodmannError
-from ..layer import Gathering, Layer
+from ..layer import Gathering, Layer, has_parameters
 from ..layers import (
     BatchNorm,
     ChannelsLast,
@@ -31,7 +31,7 @@ from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
 from .batch_norms import FixedNorm, KeptNorm
 from .computation import Step, Tied, Weighted
-from .followed import said
+from .followed import module_text
 from .norms import NORMS, ImageNorm, ScaledNorm
 from .products import function_of
 from .recurrent import Recurrence
@@ -105,9 +105,9 @@ def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) ->
         return _with_parameters(norm, operation, parts)
     if of_images is not None:
         return Local(of_images)
-    if any(True for _ in operation.parameters()):
+    if has_parameters(operation):
         raise BrodmannError(
-            f"{said(operation)} cannot be converted: of layers with parameters, only maps and norms can be."
+            f"{module_text(operation)} cannot be converted: of layers with parameters, only maps and norms can be."
         )
     return _local(operation, step)
 
@@ -193,7 +193,7 @@ def _local(operation: nn.Module, step: Step) -> Local:
     try:
         return Local(ChannelsLast(operation) if moved else operation)
     except BrodmannError as error:
-        raise BrodmannError(f"{said(operation)} cannot be converted: {error}") from None
+        raise BrodmannError(f"{module_text(operation)} cannot be converted: {error}") from None
 
 
 def _laid(of_channels: Tensor, ndim: int) -> Tensor:

@@ -30,7 +30,7 @@ _METADATA = (
 )
 METADATA = frozenset(_METADATA.split())
 """Properties and methods of a tensor that ask for none of its numbers."""
-FOLLOWED = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
+FOLLOWED_PACKAGES = {"torch", "operator", "_operator", "math", "builtins", "brodmann"}
 """Packages whose functions do no more than their names say."""
 
 
@@ -70,7 +70,7 @@ def reads_numbers(node: fx.Node, read: fx.Node) -> bool:
     return not asks_metadata(node) and (node.target not in LIKE or node.args[:1] == (read,))
 
 
-def said(module: nn.Module) -> str:
+def module_text(module: nn.Module) -> str:
     """Returns a module as it prints itself, or its class where that takes several lines."""
     text = str(module)
     return type(module).__name__ if "\n" in text else text

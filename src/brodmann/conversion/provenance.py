@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
-from .followed import FOLLOWED, held_by, name_of, package_of, parts_of, reads_numbers
+from ..layer import has_parameters
+from .followed import FOLLOWED_PACKAGES, held_by, name_of, package_of, parts_of, reads_numbers
 
 _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
@@ -64,12 +65,12 @@ class Provenance:
                 self.weights.add(node)
             return
         read = [part for part in node.all_input_nodes if reads_numbers(node, part) and _carries_numbers(values[part])]
-        maps = module is not None and any(True for _ in module.parameters())  # what it makes of weights is a value
+        maps = has_parameters(module)  # what it makes of weights is a value
         if maps or not self.live.isdisjoint(read):
             self.live.add(node)
         if maps or self.weights.isdisjoint(read):
             return
-        opaque = module is None and callable(node.target) and package_of(node.target) not in FOLLOWED
+        opaque = module is None and callable(node.target) and package_of(node.target) not in FOLLOWED_PACKAGES
         # A factor for frequencies is a convolution of what they were made of.
         spectral = node in self.live and is_complex(values[node])
         product = is_product(node)

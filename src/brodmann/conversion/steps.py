@@ -16,12 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..errors import BrodmannError
+from ..layer import has_parameters
 from ..layers.graph import INPUT
 from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, sample_count
 from .computation import Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
-from .followed import name_of, said
+from .followed import module_text, name_of
 from .in_place import RELUS
 from .lengths import same_for_other_lengths
 from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, turns_alone
@@ -147,7 +148,7 @@ class _Walk(fx.Interpreter):
         tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
         before = [tensor._version for tensor in tensors]
         module = self._module(node)
-        called = name_of(node) if module is None else said(module)
+        called = name_of(node) if module is None else module_text(module)
         try:
             result = self.run_node(node)
         except Exception as error:  # from whatever the network does with samples of a shape that it is not made for
@@ -193,10 +194,10 @@ class _Walk(fx.Interpreter):
         """Returns the step of a module."""
         given = [*node.args, *node.kwargs.values()]
         if not isinstance(self.env[node], Tensor):
-            raise BrodmannError(f"{said(module)} cannot be converted: it does not return one tensor of samples.")
+            raise BrodmannError(f"{module_text(module)} cannot be converted: it does not return one tensor of samples.")
         if not self._takes_values(node, module) or any(part not in self.names for part in given):
             raise BrodmannError(
-                f"{said(module)} cannot be converted: expected it to take one tensor, or, without "
+                f"{module_text(module)} cannot be converted: expected it to take one tensor, or, without "
                 "parameters, several that depend on the input."
             )
         applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
@@ -212,9 +213,10 @@ class _Walk(fx.Interpreter):
         """
         if len(node.args) + len(node.kwargs) == 1:
             return True
-        held = any(True for _ in module.parameters())
+        if has_parameters(module) or node.kwargs:
+            return False
         read = node.all_input_nodes
-        return not held and not node.kwargs and list(node.args) == read and self.provenance.moved.issuperset(read)
+        return list(node.args) == read and self.provenance.moved.issuperset(read)
 
     def _is_part(self, node: fx.Node) -> bool:
         """Whether a function becomes part of the only other one that reads it.
@@ -262,18 +264,20 @@ class _Walk(fx.Interpreter):
         lie_by_samples = self.rows.lie_by_samples(read, self.env[read])
         if each == 1 and not more and not lie_by_samples:
             raise BrodmannError(
-                f"{said(module)} cannot be converted: its input for a sample changes when the sample comes alone. The "
-                "network draws random numbers at inference, as F.dropout does without training=self.training, mixes "
-                "the samples of a batch, or keeps them in a dimension other than the first."
+                f"{module_text(module)} cannot be converted: its input for a sample changes when the sample comes "
+                "alone. The network draws random numbers at inference, as F.dropout does without "
+                "training=self.training, mixes the samples of a batch, or keeps them in a dimension other than the "
+                "first."
             )
         if more or not each or not lie_by_samples:
             raise BrodmannError(
-                f"{said(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} samples, does "
-                "not hold one row for each sample, or equally many rows for each, one sample after the other."
+                f"{module_text(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} "
+                "samples, does not hold one row for each sample, or equally many rows for each, one sample after the "
+                "other."
             )
         if each > 1 and isinstance(module, _ConvNd):
             raise BrodmannError(
-                f"{said(module)} cannot be converted: it does not take one image or sequence per sample."
+                f"{module_text(module)} cannot be converted: it does not take one image or sequence per sample."
             )
         return each
 

@@ -23,7 +23,7 @@ from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
-from .followed import FOLLOWED, Followed, asks_metadata, held_by, package_of, parts_of, reads_numbers
+from .followed import FOLLOWED_PACKAGES, Followed, asks_metadata, held_by, package_of, parts_of, reads_numbers
 from .in_place import leave_out_writing
 from .maps import MAPS, maps_alike
 from .provenance import reached
@@ -168,7 +168,7 @@ class _StopsAtMaps(fx.Tracer):
         try:
             self.path_of_module(m)
         except NameError:  # one that is no part of the network, such as an activation that a package holds
-            held = any(True for _ in (*m.parameters(), *m.buffers()))
+            held = [*m.parameters(), *m.buffers()]
             if not held and not any(isinstance(part, _BatchNorm) for part in m.modules()):
                 return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
@@ -186,7 +186,7 @@ class _StopsAtMaps(fx.Tracer):
         self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *others: Any, **more: Any
     ) -> Any:
         function = kind == "call_function" and not isinstance(target, OwnDerivative)
-        hides = function and package_of(target) not in FOLLOWED
+        hides = function and package_of(target) not in FOLLOWED_PACKAGES
         if hides and any(map(self._is_parameter, parts_of((args, kwargs)))):
             return target(*args, **kwargs)
         made = super().create_proxy(kind, target, args, kwargs, *others, **more)

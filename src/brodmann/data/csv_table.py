@@ -87,7 +87,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
         learned, where = _column(target, names, path), f"column '{target}' of {path}"
     places = [place for place in range(width) if place != learned]
     try:
-        x = numbers(lines, path, width, places)
+        x = numbers_of(lines, path, width, places)
     except BrodmannError as error:
         hint = " If the target is not the last column, name it by --target." if names and target is None else ""
         raise BrodmannError(f"{error}{hint}") from None
@@ -150,7 +150,7 @@ def _cells(path: Path, *, strict: bool = True) -> list[Line]:
 
 
 @_uncollected()
-def numbers(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]) -> Array:
+def numbers_of(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]) -> Array:
     """Returns the cells of lines at some places as numbers, (lines, places) float64.
 
     Raises:
@@ -158,7 +158,7 @@ def numbers(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]
     """
     table = np.empty((len(lines), len(places)))  # a list of lists takes four times the memory
     for row, line in zip(table, lines, strict=True):
-        row[:] = _numbers(line, path, width, places)
+        row[:] = _numbers_of_line(line, path, width, places)
     fits = np.abs(table) <= LARGEST  # False for NaN
     if not fits.all():
         row, place = np.argwhere(~fits)[0]
@@ -166,7 +166,7 @@ def numbers(lines: Sequence[Line], path: Path, width: int, places: Sequence[int]
     return table
 
 
-def _numbers(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:
+def _numbers_of_line(line: Line, path: Path, width: int, places: Sequence[int]) -> list[float]:
     number, cells = line
     if len(cells) != width:
         raise BrodmannError(
@@ -211,7 +211,7 @@ def _is_header(cells: list[str]) -> bool:
     Columns without names are counted from 0, as pandas writes them.
     """
     named = cells if cells[0].strip() else cells[1:]
-    if len(named) > 2 and counts(named):
+    if len(named) > 2 and is_enumeration(named):
         return True
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
     return not any(is_number(part) for part in parts) and len({cell.strip() for cell in cells}) == len(cells)
@@ -232,7 +232,7 @@ def _is_index(cells: Sequence[str]) -> bool:
     return all(re.fullmatch(r"\d+", cell) for cell in cells) and len(set(cells)) == len(cells)
 
 
-def counts(cells: Sequence[str]) -> bool:
+def is_enumeration(cells: Sequence[str]) -> bool:
     """Whether cells are 0, 1, 2 and so on."""
     return _stripped(cells) == [str(number) for number in range(len(cells))]
 

@@ -15,7 +15,7 @@ from ..checks import check_tensors
 from ..errors import BrodmannError, unknown_name
 from ..files import expanded
 from .arrays import Array, check_numeric, finite_tensor
-from .csv_table import counts, numbers, read_lines
+from .csv_table import is_enumeration, numbers_of, read_lines
 from .npz import open_archive, read_array, why_unreadable
 from .preprocessing import Preprocessing
 
@@ -145,7 +145,7 @@ def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where:
     Raises:
         BrodmannError: One is absent, or is there twice.
     """
-    if not columns or not names or counts(columns) or counts(names):
+    if not columns or not names or is_enumeration(columns) or is_enumeration(names):
         return None
     for column in columns:
         if column not in names:
@@ -169,7 +169,7 @@ def _read_csv(path: Path, columns: Sequence[str] | None, features: int) -> Array
             raise BrodmannError(
                 f"{path} has {width} columns, but the network learned from {features}: leave the targets out."
             )
-    return numbers(lines, path, width, places)
+    return numbers_of(lines, path, width, places)
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str] | None, int], Array]] = {

@@ -24,13 +24,13 @@ class TargetScale:
     mean: tuple[float, ...]
     scale: tuple[float, ...]
 
-    @staticmethod
-    def fit(y: Tensor) -> TargetScale:
+    @classmethod
+    def fit(cls, y: Tensor) -> TargetScale:
         """Takes mean and standard deviation of the targets of a training part, (n, targets)."""
         wide = y.double()
         deviation = wide.std(0, correction=0)
         varies = (wide.amin(0) < wide.amax(0)) & (deviation > 0)  # rounding leaves a constant a deviation of 1e-17
-        return TargetScale(tuple(wide.mean(0).tolist()), tuple(torch.where(varies, deviation, 1.0).tolist()))
+        return cls(tuple(wide.mean(0).tolist()), tuple(torch.where(varies, deviation, 1.0).tolist()))
 
     def __call__(self, y: Tensor) -> Tensor:
         """Scales targets, (n, targets); returns float32."""
@@ -44,8 +44,8 @@ class TargetScale:
         """Returns JSON-safe data."""
         return asdict(self)
 
-    @staticmethod
-    def from_dict(record: dict[str, Any]) -> TargetScale:
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> TargetScale:
         """Takes back what `as_dict` returned.
 
         Raises:
@@ -60,7 +60,7 @@ class TargetScale:
                 "Stored scales of targets must have a finite mean and a scale above 0 for each target, got "
                 f"{record!r}: the file is damaged. Train again."
             )
-        return TargetScale(mean, scale)
+        return cls(mean, scale)
 
     @staticmethod
     def _as(values: tuple[float, ...]) -> Tensor:

@@ -62,7 +62,7 @@ class Patches(Layer):
             high, wide = (d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
             raise BrodmannError(
                 f"Expected images (samples, height, width, channels) of at least {high} x {wide} pixels, including "
-                f"their padding of {_said(self.padding)}, got {tuple(x.shape)}."
+                f"their padding of {_as_text(self.padding)}, got {tuple(x.shape)}."
             )
         windows = functional.pad(x, (0, 0, self.padding[1], self.padding[1], self.padding[0], self.padding[0]))
         for axis, (size, stride, dilation) in enumerate(zip(self.size, self.stride, self.dilation, strict=True), 1):
@@ -105,8 +105,8 @@ class Patches(Layer):
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
-        dilated = "" if self.dilation == (1, 1) else f", dilation={_said(self.dilation)}"
-        return f"{_said(self.size)}, stride={_said(self.stride)}, padding={_said(self.padding)}{dilated}"
+        dilated = "" if self.dilation == (1, 1) else f", dilation={_as_text(self.dilation)}"
+        return f"{_as_text(self.size)}, stride={_as_text(self.stride)}, padding={_as_text(self.padding)}{dilated}"
 
 
 def _pair(name: str, value: Any, *, least: int) -> tuple[int, int]:
@@ -117,5 +117,6 @@ def _pair(name: str, value: Any, *, least: int) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def _said(pair: tuple[int, int]) -> str:
+def _as_text(pair: tuple[int, int]) -> str:
+    """Returns a pair as messages show it: one number where both are equal."""
     return str(pair[0]) if pair[0] == pair[1] else str(pair)

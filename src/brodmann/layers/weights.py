@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..areas import Slab
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, one_matrix_of
-from ..layer import Context, Gathering
+from ..layer import Context, Gathering, has_parameters
 from ..recording import ordinary, unrecorded
 from ..updates import SGD, UpdateRule, check_rule
 
@@ -123,8 +123,7 @@ def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Ten
 
 def check_operation(operation: Operation, owner: str) -> None:
     """Raises where something is no function of inputs and weights; the owner is the layer that takes it."""
-    held = any(True for _ in operation.parameters()) if isinstance(operation, nn.Module) else False
-    if not callable(operation) or held:
+    if not callable(operation) or has_parameters(operation):
         raise BrodmannError(
             f"Expected the operation of a {owner} to be a function of inputs and weights, without parameters of its "
             f"own, got {operation!r}."

@@ -30,7 +30,8 @@ from .run import Run
 
 SMALL = 5_000_000
 """Parameters up to which a run records its alignment at every epoch: it takes a copy of the network."""
-Watchers = Callable[[Path, RunOptions], list[Callback]]
+CallbackFactory = Callable[[Path, RunOptions], list[Callback]]
+"""Makes callbacks of a training from its folder and options."""
 
 
 def start_run(
@@ -122,7 +123,11 @@ def _check_outside(folder: Path, dataset: str, data_dir: str | None) -> None:
 
 
 def continue_run(
-    folder: str | Path, *, checkpoint: str | None = None, callbacks: Watchers | None = None, data_dir: str | None = None
+    folder: str | Path,
+    *,
+    checkpoint: str | None = None,
+    callbacks: CallbackFactory | None = None,
+    data_dir: str | None = None,
 ) -> dict[str, Any]:
     """Trains a prepared run from where it stands to its end; a finished one returns its result.
 
@@ -176,7 +181,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def _train(
-    folder: Path, options: RunOptions, split: Split, checkpoint: str | None, callbacks: Watchers | None
+    folder: Path, options: RunOptions, split: Split, checkpoint: str | None, callbacks: CallbackFactory | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         learner = learner_for(options, split)
@@ -190,10 +195,10 @@ def _train(
         return x.to(device), y.to(device)
 
     train, validation = place(split.x_train, split.y_train), place(split.x_validation, split.y_validation)
-    watchers = [*_watchers(learner, train), *(callbacks(folder, options) if callbacks else [])]
-    watchers.append(MetricsFile(folder / "metrics.jsonl"))
+    all_callbacks = [*_own_callbacks(learner, train), *(callbacks(folder, options) if callbacks else [])]
+    all_callbacks.append(MetricsFile(folder / "metrics.jsonl"))
     held_out = validation if len(validation[0]) else None
-    trainer = Trainer(learner, train, held_out, options.training_schedule(), folder=folder, callbacks=watchers)
+    trainer = Trainer(learner, train, held_out, options.training_schedule(), folder=folder, callbacks=all_callbacks)
     write_json(folder / "preprocessing.json", split.preprocessing.as_dict())
     if split.targets is not None:
         write_json(folder / "targets.json", split.targets.as_dict())
@@ -225,13 +230,13 @@ def _train(
     }
 
 
-def _watchers(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
+def _own_callbacks(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
     """Returns what every run records of its network: the use of areas, and alignment where a copy is cheap."""
     x, y = train
-    watchers: list[Callback] = [AreaRecord(x[:1024])]
+    callbacks: list[Callback] = [AreaRecord(x[:1024])]
     if learner.total_parameters() <= SMALL:
-        watchers.append(AlignmentRecord(x[:256], y[:256]))
-    return watchers
+        callbacks.append(AlignmentRecord(x[:256], y[:256]))
+    return callbacks
 
 
 def _sizes(options: RunOptions) -> dict[str, Any]:

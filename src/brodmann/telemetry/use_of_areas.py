@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..errors import BrodmannError
 from ..network import Network, check_network, routers
+from ..portions import batches_of
 from ..routing import Choice, Route
-from ..several import Several, batches_of, check_several, sample_count
+from ..several import Several, check_several, sample_count
 from ..watching import watched
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from ..checks import check_weights, check_whole
 from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import BinaryCrossEntropy, Loss, are_classes, like_output, one_number
+from ..portions import ROWS, outputs_of
 from ..routing import weights_of_rows
-from ..several import ROWS, Several, check_pairs, check_several, outputs_of, sample_count
+from ..several import Several, check_pairs, check_several, sample_count
 from .learner import Learner, check_learner
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from ...case import Row
 from .. import plots
 from ..tables import Table, grouped
+from .scores import mean_in_percent
 from .section import Plot, Section
 
 CONFLICT = {
@@ -63,16 +64,16 @@ def _conflicts(rows: list[Row]) -> Table:
 def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
     """Returns the table of one stream, the best method first."""
     lines = []
-    for method, own in sorted(grouped(rows, "method").items(), key=lambda entry: -_mean(entry[1], "test")):
+    for method, own in sorted(grouped(rows, "method").items(), key=lambda entry: -mean_in_percent(entry[1])):
         scores = [100 * row["test"] for row in own]
         between = f"[{min(scores):.2f}, {max(scores):.2f}]" if len(own) > 1 else "(one seed)"
         parts = (100 * statistics.mean(last) for last in zip(*(row["matrix"][-1] for row in own), strict=True))
         lines.append(
             [
                 method,
-                f"{_mean(own, 'test'):.2f} {between}",
-                f"{_mean(own, 'forgetting'):+.2f}",
-                f"{_mean(own, 'backward_transfer'):+.2f}",
+                f"{mean_in_percent(own):.2f} {between}",
+                f"{mean_in_percent(own, 'forgetting'):+.2f}",
+                f"{mean_in_percent(own, 'backward_transfer'):+.2f}",
                 ", ".join(f"{part:.1f}" for part in parts),
                 f"{own[0]['total']:,}",
             ]
@@ -96,13 +97,8 @@ def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
     )
 
 
-def _mean(rows: list[Row], name: str) -> float:
-    """Returns the mean of a field over rows, in %."""
-    return 100 * statistics.mean(float(row[name]) for row in rows)
-
-
 def _hidden_layers_verdict(dataset: str, stream: str, rows: list[Row]) -> list[str]:
-    means = {method: _mean(own, "test") for method, own in grouped(rows, "method").items()}
+    means = {method: mean_in_percent(own) for method, own in grouped(rows, "method").items()}
     # A frozen hidden layer is a control, not a way to win this comparison.
     ours = {name: value for name, value in means.items() if name.startswith("SAL") and "frozen" not in name}
     equal = ("nearest class mean", "random features, streaming LDA")

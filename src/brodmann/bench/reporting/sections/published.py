@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 
 from ...case import Row
 from ...recipes import PUBLISHED
 from ..tables import Table, grouped
-from .scores import accuracies
+from .scores import accuracies, mean_in_percent
 from .section import Section
 
 
@@ -25,9 +24,7 @@ def add_published(result: Section, rows: list[Row]) -> None:
     )
     lines = []
     for dataset, group in grouped(rows, "dataset").items():
-        means = {
-            name: 100 * statistics.mean(row["test"] for row in own) for name, own in grouped(group, "method").items()
-        }
+        means = {name: mean_in_percent(own) for name, own in grouped(group, "method").items()}
         if "backpropagation" not in means:
             continue
         base = means["backpropagation"]

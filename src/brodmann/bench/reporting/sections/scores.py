@@ -1,4 +1,4 @@
-"""Scores over seeds, as the cells of tables."""
+"""Scores over seeds: their means, and the cells of tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Sequence
 
 from ...case import Row
 from ..tables import Table, crossed
+
+
+def mean_in_percent(rows: Sequence[Row], name: str = "test") -> float:
+    """Returns the mean of a field over rows, by default of the test accuracy, in %."""
+    return 100 * statistics.mean(float(row[name]) for row in rows)
 
 
 def accuracies(rows: Sequence[Row], title: str, note: str = "") -> Table:
