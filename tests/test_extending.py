@@ -363,7 +363,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: Network(Sequential(body(), Silent())).learn(X, Y),
         "Layer 1 (Silent) sends no error down, but layers below it learn: give an AreaLinear a feedback path, and "
         "let a layer of your own return the error from `learn`. A layer of your own whose parameters never change "
-        "should set learns = False.",
+        "should set moves = False.",
     ),
     (
         lambda: merged_once().learn(X, Y),
@@ -757,7 +757,7 @@ def test_a_learning_layer_of_ones_own_counts() -> None:
     Sequential(Local(torch.tanh), AreaLinear(6, 3, feedback=None))  # nothing below it learns
 
     class Frozen(Scale):
-        learns = False
+        moves = False
 
     Sequential(Frozen(6), AreaLinear(6, 3, feedback=None))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .checks import check_real
+from .checks import check_real, check_switch
 from .errors import BrodmannError
 from .routing import Choice, Route
 from .updates import UpdateRule
@@ -113,7 +113,7 @@ class Context(NamedTuple):
 
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""
-        if layer.frozen:
+        if layer.frozen_itself:
             return 0.0
         return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
 
@@ -188,9 +188,8 @@ class Layer(nn.Module, ABC):
     """Design that a builder built it from, and how it then looked; see `brodmann.builders.designs.built_from`."""
     update_rule: UpdateRule | None = None
     """Rule that its parameters follow, if one does: a `Network` takes that rule's learning rate where none is given."""
-    frozen: bool = False
-    """Whether it stays as it is, whatever the rates are. Errors pass through it. A `Container` sets it in all that it
-    holds, at any depth; a `Routed` is a container whose own flag is that of its router."""
+    frozen_itself: bool = False
+    """Whether what it holds itself, besides the layers inside it, stays as it is; see `frozen`."""
 
     @property
     def sends_down(self) -> bool:
@@ -203,16 +202,37 @@ class Layer(nn.Module, ABC):
         return True
 
     @property
-    def learns(self) -> bool:
-        """Whether `learn` moves anything in it, so that an error must come down. Default: whether it has parameters.
+    def moves(self) -> bool:
+        """Whether `learn` moves anything that it holds itself, unless it is frozen. Default: whether it has parameters.
 
-        A layer of your own whose parameters stay as they are returns False.
+        Those of layers inside it count as theirs; those of other modules, such as an `nn.Linear`, as its own. A layer
+        of your own whose parameters stay as they are returns False.
         """
-        return not self.frozen and has_parameters(self)
+        return _holds_parameters(self)
 
-    def freezable(self) -> Iterator[Layer]:
-        """Yields the layers in it that are frozen individually. Default: itself."""
-        yield self
+    @property
+    def learns(self) -> bool:
+        """Whether `learn` moves anything in it, so that an error must come down: whether not all of it is frozen."""
+        return any(part.moves and not part.frozen_itself for part in self._layers())
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it stays as it is, whatever the rates are; errors pass through it. It may be set between steps.
+
+        Setting it reaches all layers inside, at any depth. It reads True where nothing in it moves any more.
+        """
+        moving = [part for part in self._layers() if part.moves]
+        return all(part.frozen_itself for part in moving) if moving else self.frozen_itself
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        check_switch(frozen=frozen)
+        for part in self._layers():
+            part.frozen_itself = frozen
+
+    def _layers(self) -> Iterator[Layer]:
+        """Yields itself, and the layers inside it at any depth."""
+        return (part for part in self.modules() if isinstance(part, Layer))
 
     @abstractmethod
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
@@ -250,26 +270,12 @@ class Container(Layer):
         """Whether all of its layers do: else the error below would lack a part."""
         return all(layer.sends_down for layer in _inside(self))
 
-    @property
-    def learns(self) -> bool:
-        """Whether one of its layers does."""
-        return any(layer.learns for layer in _inside(self))
 
-    def freezable(self) -> Iterator[Layer]:
-        """Yields the freezable layers of all its layers."""
-        for layer in _inside(self):
-            yield from layer.freezable()
-
-    @property
-    def frozen(self) -> bool:
-        """Whether every layer in it that has parameters is frozen."""
-        held = [layer for layer in self.freezable() if has_parameters(layer)]
-        return bool(held) and all(layer.frozen for layer in held)
-
-    @frozen.setter
-    def frozen(self, frozen: bool) -> None:
-        for layer in self.freezable():
-            layer.frozen = frozen
+def _holds_parameters(module: nn.Module) -> bool:
+    """Whether a module has parameters besides those of layers inside it."""
+    if any(True for _ in module.parameters(recurse=False)):
+        return True
+    return any(_holds_parameters(child) for child in module.children() if not isinstance(child, Layer))
 
 
 def _inside(module: nn.Module) -> Iterator[Layer]:

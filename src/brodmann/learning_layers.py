@@ -8,7 +8,7 @@ from torch import nn
 
 from .errors import BrodmannError, unknown_name
 from .layer import Layer, is_within
-from .layers import BatchNorm, Routed
+from .layers import Routed
 from .routing import Router
 
 
@@ -16,25 +16,10 @@ def learning_layers(body: Layer) -> list[tuple[str, Layer]]:
     """Returns name and layer of all that moves at a rate of its own, see `Network.learning_layers`."""
     found: list[tuple[str, Layer]] = []
     for name, part in body.named_modules():
-        if isinstance(part, Routed):
-            if part.router.learned and (part.body.learns or part.body.frozen):
-                found.append((f"{name}.router".removeprefix("."), part))
-        elif isinstance(part, Layer) and _has_rate(part):
-            found.append((name, part))
+        if isinstance(part, Layer) and part.moves:
+            own = f"{name}.router".removeprefix(".") if isinstance(part, Routed) else name
+            found.append((own, part))
     return found
-
-
-def _has_rate(layer: Layer) -> bool:
-    """Whether a layer moves at a rate of its own: one of the package's that learn, or one that holds parameters.
-
-    Parameters of layers inside it belong to these; those of other modules inside it, such as an `nn.Linear`, are its
-    own.
-    """
-    if not layer.learns and (not layer.frozen or getattr(layer, "merged", False)):
-        return False
-    inside = [part for part in layer.modules() if isinstance(part, Layer) and part is not layer]
-    theirs = {parameter for part in inside for parameter in part.parameters()}
-    return layer.update_rule is not None or isinstance(layer, BatchNorm) or not theirs.issuperset(layer.parameters())
 
 
 def check_names(parts: Iterable[str], layers: Mapping[str, Layer]) -> None:

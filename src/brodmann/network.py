@@ -333,8 +333,8 @@ class Network(HoldsLoss):
         """Returns name and layer of all that moves at a rate of its own, by the names that `Rates` takes.
 
         These are `AreaLinear`, `Product`, `TiedWeights`, `Constant` and `BatchNorm` that learn, and layers of your own
-        that hold parameters; frozen ones, too, whose rates count once they are not. A `Routed` whose router learns goes
-        by the router's name, such as ``"router"``.
+        that hold parameters; frozen ones, too, whose rates count once they are not. A `Routed` whose router learns,
+        balances, recruits or splits goes by the router's name, such as ``"router"``.
         """
         return learning_layers(self.body)
 
@@ -348,7 +348,7 @@ class Network(HoldsLoss):
         Raises:
             BrodmannError: There is no such layer.
         """
-        return [name for name, layer in self.learning_layers() if layer.frozen]
+        return [name for name, layer in self.learning_layers() if layer.frozen_itself]
 
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
@@ -357,7 +357,7 @@ class Network(HoldsLoss):
         layers = dict(self.learning_layers())
         check_names(names, layers)
         for name, layer in layers.items():
-            layer.frozen = any(is_within(name, part) for part in names)
+            layer.frozen_itself = any(is_within(name, part) for part in names)
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""

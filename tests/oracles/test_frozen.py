@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from brodmann import (
     Routed,
     Router,
     Sequential,
+    Transpose,
     from_torch,
     mlp,
     to_torch,
 )
+from brodmann.layer import Context, Layer
+from brodmann.telemetry import alignment
 from brodmann.training import Schedule, Trainer
 
 from .models import CLASSES, MODELS, batches, described, learn_beside, samples
@@ -180,7 +184,8 @@ def test_a_layer_of_layers_passes_it_on_and_rates_name_what_is_frozen() -> None:
     inner = network.body.layers[1]
     inner.frozen = True
     assert moved(network) == {"0", "3"}
-    assert network.frozen_layers == ["layers.1.layers.0", "layers.1.layers.1"]
+    inside = [f"layers.1.{name}" for name in ("layers.0", "layers.1", "layers.1.gain", "layers.1.shift")]
+    assert network.frozen_layers == inside
     network.rates = Rates(layers={"*": 0.0, "layers.3": 1.0})
     inner.frozen = False
     assert moved(network) == {"3"}
@@ -189,8 +194,7 @@ def test_a_layer_of_layers_passes_it_on_and_rates_name_what_is_frozen() -> None:
     with pytest.raises(BrodmannError, match="Expected frozen_layers to be a list of names, got 'layers.3'"):
         network.frozen_layers = "layers.3"
     network.frozen_layers = ["body.layers.1.*"]
-    inside = ("layers.0", "layers.1", "layers.1.gain", "layers.1.shift")
-    assert network.frozen_layers == [f"layers.1.{name}" for name in inside]
+    assert network.frozen_layers == inside
 
 
 def test_the_router_of_one_route_is_frozen_by_its_name_alone() -> None:
@@ -236,7 +240,7 @@ def test_a_container_freezes_what_lies_under_a_router_too() -> None:
     network.learn(torch.randn(9, 4), torch.randint(0, 3, (9,)))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     layer.frozen = False
-    assert routed.frozen
+    assert not routed.frozen
     assert not body.frozen
     assert body.learns
     routed.frozen, layer.frozen = False, True
@@ -245,4 +249,132 @@ def test_a_container_freezes_what_lies_under_a_router_too() -> None:
     assert not layer.frozen
     fixed = Sequential(Routed(Router(4, 2, learned=False), AreaLinear(4, 3, areas=2, router=None)))
     fixed.layers[0].body.frozen = True
-    assert fixed.frozen  # its router never learns
+    assert fixed.frozen  # its router never changes
+
+
+CHANGING: dict[str, dict[str, Any]] = {
+    "learned": {},
+    "balancing": {"learned": False, "balance_rate": 0.1},
+    "recruiting": {"learned": False, "novelty": 0.9},
+    "growing": {
+        "learned": False,
+        "partition": "growing",
+        "conflict": {"evidence": 8, "opposition": 1e-6, "certainty": 1e-6},
+    },
+}
+"""Routers that change in ways of their own."""
+
+
+def routed_norms(**router: Any) -> Network:
+    """A network of one route, with a norm that learns, one without gain, and one of fixed statistics."""
+    torch.manual_seed(0)
+    norms = BatchNorm(6, update=SGD()), BatchNorm(6), BatchNorm(6, update=SGD(), fixed=True)
+    low, high = AreaLinear(4, 6, areas=4, router=None, feedback=None), AreaLinear(6, 3, areas=4, router=None)
+    return Network(Routed(Router(4, 4, **router), Sequential(low, *norms, high)), lr=0.3)
+
+
+def freeze_all(network: Network, way: str) -> None:
+    """Freezes a whole network."""
+    if way == "names":
+        network.frozen_layers = ["*"]
+    elif way == "all names":
+        network.frozen_layers = [name for name, _ in network.learning_layers()]
+    elif way == "rates":
+        network.rates = Rates(layers={"*": 0.0})
+    else:
+        network.body.frozen = True
+
+
+@pytest.mark.parametrize("way", ["names", "all names", "rates", "body"])
+@pytest.mark.parametrize("router", CHANGING)
+def test_a_whole_network_is_frozen_in_any_way_and_stays_so_in_files(router: str, way: str, tmp_path: Path) -> None:
+    network, x, y = routed_norms(**CHANGING[router]), torch.randn(64, 4), torch.randint(0, 3, (64,))
+    state = copy.deepcopy(network.state_dict())
+    for _ in range(3):
+        network.learn(x, y)
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, state[name])}
+    assert any("router" in name for name in changed)  # else there would be nothing to freeze
+    freeze_all(network, way)
+    network.save(tmp_path / "network.safetensors")
+    again = Network.load(tmp_path / "network.safetensors", body=routed_norms(**CHANGING[router]).body)
+    for learner in (network, again):
+        before = copy.deepcopy(learner.state_dict())
+        learner.learn(x, y)
+        assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+        assert learner.body.frozen is not (way == "rates")
+        assert learner.body.learns is (way == "rates")
+    assert again.frozen_layers == network.frozen_layers
+
+
+def test_a_norm_reads_as_it_was_set_and_so_do_its_parts() -> None:
+    for update, fixed in itertools.product((SGD(), None), (True, False)):
+        norm = BatchNorm(6, update=update, fixed=fixed)
+        body = Sequential(norm)
+        for flag in (True, False):
+            body.frozen = flag
+            assert norm.frozen is body.frozen is flag
+            assert all(part.frozen is flag for part in (norm.gain, norm.shift) if part is not None)
+
+
+@pytest.mark.parametrize("way", ["frozen", "rate 0"])
+def test_a_frozen_norm_is_that_of_inference_while_others_learn(way: str) -> None:
+    torch.manual_seed(0)
+    norm = BatchNorm(6, update=SGD())
+    network = Network(
+        Sequential(AreaLinear(4, 6, areas=1), norm, AreaLinear(6, 3, areas=1, feedback=Transpose)), lr=0.1
+    )
+    x, y = torch.randn(32, 4), torch.randint(0, 3, (32,))
+    network.learn(x, y)
+    if way == "frozen":
+        norm.frozen = True
+    else:
+        network.rates = Rates(layers={"layers.1": 0.0})
+    before = copy.deepcopy(norm.state_dict())
+    expected = network.loss(network(x), y, None)
+    torch.testing.assert_close(network.learn(x, y), expected)
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    for line in alignment(network, x, y):  # autograd goes by the same statistics
+        assert line.cosine == pytest.approx(1.0, abs=1e-5)
+
+
+class Composite(Layer):
+    """A layer of one's own that holds parameters, a layer, and modules of PyTorch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(4))
+        self.inner = nn.ModuleList([AreaLinear(4, 5, areas=1, feedback=Transpose), nn.Identity()])
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return self.inner[0](self.gain * x, choice)  # type: ignore[no-any-return]
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        y, trace = self.inner[0].trace(self.gain * x, context)
+        return y, (x, trace)
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor:
+        x, inner = trace
+        below = self.inner[0].learn(inner, error, context)
+        down = below * self.gain
+        with torch.no_grad():
+            self.gain -= context.lr_of(self) * (below * x).sum(0)
+        return down  # type: ignore[no-any-return]
+
+
+def test_a_layer_of_ones_own_is_frozen_with_all_that_it_holds() -> None:
+    torch.manual_seed(0)
+    own = Composite()
+    network = Network(Sequential(own, AreaLinear(5, 3, areas=1)), lr=0.1)
+    x, y = torch.randn(20, 4), torch.randint(0, 3, (20,))
+    own.frozen = True
+    before = copy.deepcopy(own.state_dict())
+    network.learn(x, y)
+    assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
+    assert network.frozen_layers == ["layers.0", "layers.0.inner.0"]
+    network.frozen_layers = ["layers.0.inner"]
+    assert not own.frozen
+    network.learn(x, y)
+    changed = {name for name, value in own.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"gain"}
+    with pytest.raises(BrodmannError, match="Expected frozen to be True or False, got 'yes'"):
+        own.frozen = "yes"  # type: ignore[assignment]

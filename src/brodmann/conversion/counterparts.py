@@ -61,7 +61,7 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
         layer = _counterpart(step, replace(parts, areas=1, routing="network"), output_rows, lowest=lowest)
         for part in layer.modules():
             if isinstance(part, Gathering):  # not a batch norm, whose statistics go on
-                part.frozen = True
+                part.frozen_itself = True
         return layer
     return _counterpart(step, parts, output_rows, lowest=lowest)
 

@@ -164,9 +164,9 @@ class AreaLinear(Gathering):
         return self.feedback is not None
 
     @property
-    def learns(self) -> bool:
-        """Whether it still learns: not once it was merged, nor where it is frozen."""
-        return not (self.merged or self.frozen)
+    def moves(self) -> bool:
+        """Whether it still learns: not once it was merged."""
+        return not self.merged
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., in); returns (..., out)."""

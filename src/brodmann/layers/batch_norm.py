@@ -48,7 +48,8 @@ class BatchNorm(Layer):
 
     While learning, it is the only layer in which what a sample does depends on the others, those of other areas too;
     weights of samples do not count. Features that come with a single value have no variance: they are normalised by
-    ``M`` and ``V``, which then stay as they are, as they do at a learning rate of 0.
+    ``M`` and ``V``, which then stay as they are. So they do in a step at a learning rate of 0. A norm that is frozen,
+    or has a rate of 0, is that of inference: it goes by ``M`` and ``V`` while learning, too.
 
     Source: Ioffe and Szegedy (2015), with the constants of PyTorch's norms, which have features second; here they are
     last.
@@ -121,9 +122,9 @@ class BatchNorm(Layer):
                 self.register_buffer(name, value.detach().clone())  # type: ignore[union-attr]
 
     @property
-    def learns(self) -> bool:
-        """Whether statistics follow what comes, or gain and shift learn; not where it is frozen."""
-        return not self.frozen and (not self.fixed or super().learns)
+    def moves(self) -> bool:
+        """Whether statistics follow what comes, or gain and shift learn."""
+        return not self.fixed or (self.gain is not None and self.gain.moves)
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (..., features); returns the same shape."""
@@ -136,18 +137,18 @@ class BatchNorm(Layer):
             shift = shift + self.shift.value
         return torch.addcmul(shift, x, scale)
 
-    def by_batch(self, x: Tensor) -> Tensor:
-        """Returns what `trace` does, by operations that autograd knows: x (..., features)."""
-        rows, several = x.reshape(-1, self.features), self._goes_by_batch(x)
+    def by_batch(self, x: Tensor, rate: float = 1.0) -> Tensor:
+        """Returns what `trace` does at a rate of the layer, by operations that autograd knows: x (..., features)."""
+        rows, several = x.reshape(-1, self.features), self._goes_by_batch(x, rate)
         mean, variance = (None, None) if several else (self.mean, self.variance)
         return functional.batch_norm(rows, mean, variance, *self._weights, several, eps=self.eps).reshape(x.shape)
 
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, BatchNormTrace]:
-        """Learning forward pass: by the statistics of the batch."""
+        """Learning forward pass: by the statistics of the batch, unless it is fixed or frozen."""
         self._check(x)
         rows, (mean, variance) = _as_image(x), (self.mean.clone(), self.variance.clone())
-        several = self._goes_by_batch(x)
+        several = self._goes_by_batch(x, context.rate_of(self))
         momentum = 1.0 / (1 + int(self.batches)) if self.momentum is None else self.momentum
         gain, shift = self._weights
         y, of_batch, root = torch.native_batch_norm(rows, gain, shift, mean, variance, several, momentum, self.eps)
@@ -169,7 +170,7 @@ class BatchNorm(Layer):
             self.eps,
             [True, gain is not None, gain is not None],
         )
-        if self.gain is not None and self.shift is not None and not self.frozen:
+        if self.gain is not None and self.shift is not None:
             self.gain.learn(None, of_gain, context)
             self.shift.learn(None, of_shift, context)
         if context.lr_of(self) and trace.several:
@@ -178,8 +179,8 @@ class BatchNorm(Layer):
             self.batches += 1
         return _as_it_came(below, error.shape)
 
-    def _goes_by_batch(self, x: Tensor) -> bool:
-        return x.numel() > self.features and not self.fixed
+    def _goes_by_batch(self, x: Tensor, rate: float) -> bool:
+        return x.numel() > self.features and rate > 0 and not self.fixed
 
     @property
     def _weights(self) -> tuple[Tensor | None, Tensor | None]:

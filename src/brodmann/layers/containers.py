@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def _without_feedback(layer: Any, index: int) -> BrodmannError:
     return BrodmannError(
         f"Layer {index} ({type(layer).__name__}) sends no error down, but layers below it learn: give an AreaLinear a "
         "feedback path, and let a layer of your own return the error from `learn`. A layer of your own whose "
-        "parameters never change should set learns = False."
+        "parameters never change should set moves = False."
     )
 
 
@@ -222,19 +222,10 @@ class Routed(Container):
             part.place = place
         self.router, self.body = router, body
 
-    frozen: bool = False
-    """Whether its router stays as it is; layers of its body have flags of their own."""
-
-    def freezable(self) -> Iterator[Layer]:
-        """Yields itself, where its router learns, and the layers of its body."""
-        if self.router.learned:
-            yield self
-        yield from self.body.freezable()
-
     @property
-    def learns(self) -> bool:
-        """Whether its body or its router does."""
-        return super().learns or (self.router.learned and not self.frozen)
+    def moves(self) -> bool:
+        """Whether its router changes, for a body in which something moves."""
+        return self.router.changes and any(part.moves for part in self.body.modules() if isinstance(part, Layer))
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (batch, ..., in); returns what the body does, which follows this router, not an outer one."""

@@ -140,6 +140,11 @@ class Router(nn.Module):
         """Number of cells, M."""
         return len(self.prototypes)
 
+    @property
+    def changes(self) -> bool:
+        """Whether learning changes it: its projection or balance, or by recruiting or splitting."""
+        return self.learned or self.balance_rate > 0 or self.novelty is not None or self.conflict is not None
+
     def _project(self, x: Tensor) -> Tensor:
         check_input(x, self.projection.value)
         return x @ self.projection.value[0].t()

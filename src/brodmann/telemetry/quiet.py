@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..layers import BatchNorm, Local
@@ -18,7 +20,7 @@ from ..watching import watched
 def quiet_copy(network: Network) -> Iterator[Network]:
     """Yields a copy for steps at rate 0, whose inference computes as learning does; generators stay as they were.
 
-    It draws nothing, has no clip, and normalises by the batch at inference too.
+    It draws nothing, has no clip, and norms that learn normalise by the batch at inference too.
     """
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
@@ -29,6 +31,10 @@ def quiet_copy(network: Network) -> Iterator[Network]:
                 part.p = 0.0
             if isinstance(part, Local):
                 part.draws = False
-        norms = [(name, part) for name, part in twin.named_modules() if isinstance(part, BatchNorm)]
-        with watched(norms, lambda _, norm, x, __: norm.by_batch(x)):
+        norms = [(name, part) for name, part in twin.body.named_modules() if isinstance(part, BatchNorm)]
+
+        def as_learning(name: str, norm: BatchNorm, x: Tensor, _: Any) -> Tensor:
+            return norm.by_batch(x, 0.0 if norm.frozen_itself else twin.rates.of_layer(name))
+
+        with watched(norms, as_learning):
             yield twin
