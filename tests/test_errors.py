@@ -145,8 +145,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: learn_from(torch.zeros(3, dtype=torch.int64), nn.BCEWithLogitsLoss()),
-        "BCEWithLogitsLoss does not take an output of shape (3, 2) with targets of shape (3,), torch.int64: Target "
-        "size (torch.Size([3])) must be the same as input size (torch.Size([3, 2]))",
+        "BCEWithLogitsLoss takes a number for each of the outputs (3, 2), got classes of shape (3,): use CrossEntropy, "
+        "or MeanSquaredError, which takes classes as their one-hot vectors.",
+    ),
+    (
+        lambda: learn_from(torch.zeros(3, 5, dtype=torch.int64), nn.HuberLoss()),
+        "Expected targets of shape (3, 2), like the output, got (3, 5).",
     ),
     (
         lambda: alignment(Network(mlp(4, 2)), torch.ones(0, 4), torch.zeros(0)),

@@ -631,6 +631,76 @@ def test_losses_of_pytorch_take_whole_targets_as_real_ones(loss: Callable[..., t
         torch.testing.assert_close(value, errors[0][1])
 
 
+@pytest.mark.parametrize(
+    "loss", [nn.MSELoss(), nn.HuberLoss(), nn.PoissonNLLLoss(), nn.SoftMarginLoss(), partial(functional.mse_loss)]
+)
+@pytest.mark.parametrize("samples", [1, 4, 6])
+def test_losses_of_pytorch_that_take_no_classes_refuse_them(loss: Callable[..., torch.Tensor], samples: int) -> None:
+    """PyTorch itself would stretch classes (n,) over outputs (n, 4) where n is 1 or 4."""
+    network, x, classes = Network(mlp(3, 4, width=5), loss), torch.randn(samples, 3), torch.arange(samples) % 4
+    for target in (classes, classes[:, None]):
+        with pytest.raises(BrodmannError, match=rf"a number for each of the outputs \({samples}, 4\), got classes"):
+            network.learn(x, target)
+    network.learn(x, functional.one_hot(classes, 4))
+
+
+class Own(nn.modules.loss._Loss):
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return -output.log_softmax(1)[torch.arange(len(target)), target].mean()
+
+
+def test_a_loss_of_ones_own_in_pytorchs_manner_takes_classes() -> None:
+    network, x, y = Network(mlp(3, 4, width=5), Own()), torch.randn(4, 3), torch.arange(4)
+    torch.testing.assert_close(network.learn(x, y), functional.cross_entropy(network(x), y), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda output, target: (output - target).square().mean(),
+        lambda output, target: (target.float() - output.sigmoid()).abs().mean(),
+        lambda output, target: functional.mse_loss(output, target),
+        lambda output, target: functional.huber_loss(output, target),
+        lambda output, target: torch.where(target > 0, output, -output).mean(),
+        lambda output, target, weight=None: ((output - target[:, None]) ** 2 * target).mean(),
+    ],
+)
+def test_a_loss_of_ones_own_that_pairs_every_output_with_every_target_is_refused(loss: Any) -> None:
+    network, x, y = Network(mlp(4, 1), loss), torch.randn(6, 4), torch.randn(6)
+    before = weights_of(network)
+    with pytest.raises(BrodmannError, match=r"outputs \(6, 1\) and .* \(6,\) together as \(6, 6\).*output\[..., 0\]"):
+        network.learn(x, y)
+    assert all(map(torch.equal, before, weights_of(network)))
+    network.learn(x, y[:, None])
+
+
+def test_the_outputs_of_several_are_not_paired_with_targets_either() -> None:
+    body = Graph({"a": (AreaLinear(4, 1), "input"), "b": (AreaLinear(4, 1), "input")}, outputs=("a", "b"))
+    loss = functional.mse_loss
+    network = Network(body, lambda output, target: loss(output[0][:, 0], target[0]) + loss(output[1], target[1]))
+    with pytest.raises(BrodmannError, match=r"outputs \(6, 1\) and targets"):
+        network.learn(torch.randn(6, 4), (torch.randn(6), torch.randn(6)))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda output, target: (output[:, 0] - target).square().mean(),
+        lambda output, target: functional.mse_loss(output, target.view_as(output)),
+        lambda output, target: functional.mse_loss(output.squeeze(1), target.to(output)),
+        lambda output, target: (output - target[None]).abs().amin(1).mean(),  # each with the nearest
+        lambda output, target: torch.outer(output[:, 0], target).mean(),
+        lambda output, target: ((output - output.T) * (target[:, None] - target)).mean(),
+        lambda output, target: (output - torch.linspace(0, 1, 6)).sigmoid().mean(),  # six thresholds for six samples
+        torch.compile(lambda output, target: (output[:, 0] - target).square().mean(), backend="eager"),
+    ],
+)
+def test_a_loss_of_ones_own_decides_by_itself_what_shapes_it_takes(loss: Any) -> None:
+    network, x, y = Network(mlp(4, 1), loss), torch.randn(6, 4), torch.randn(6)
+    for _ in range(3):
+        torch.testing.assert_close(network.learn(x, y, lr=0.0), loss(network(x), y))
+
+
 def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:
     rates = Rates(areas=np.float32(0.5))  # type: ignore[arg-type]
     loss = CrossEntropy(np.float64(0.1), normalised=np.bool_(True))  # type: ignore[arg-type]

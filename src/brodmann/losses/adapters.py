@@ -14,7 +14,17 @@ from torch.nn.modules.loss import _Loss
 
 from ..errors import BrodmannError
 from ..several import of_each, parts_in
-from .builtin import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares, hint_of_place, like_output
+from .builtin import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Loss,
+    MeanSquaredError,
+    SumOfSquares,
+    are_classes,
+    hint_of_place,
+    like_output,
+)
+from .pairing import NoPairing
 
 _OF_LOGITS = (
     nn.CrossEntropyLoss,
@@ -38,6 +48,13 @@ _FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
     functional.multilabel_margin_loss,
     functional.multilabel_soft_margin_loss,
 )
+_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
+_FUNCTIONS_OF_CLASSES: tuple[Callable[..., Tensor], ...] = (
+    functional.cross_entropy,
+    functional.nll_loss,
+    functional.multi_margin_loss,
+    functional.multilabel_margin_loss,
+)
 OURS: tuple[type, ...] = (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, SumOfSquares)
 """Losses that a network's file can restore."""
 
@@ -57,23 +74,34 @@ class PyTorchLoss:
         """
         self.loss = loss
         self.left_out = _left_out(loss)
+        inner = _inner(loss)
+        # A subclass of your own may take what it likes.
+        own = isinstance(inner, _Loss) and type(inner).__module__ != _Loss.__module__
+        self.takes_classes = own or isinstance(inner, _OF_CLASSES) or inner in _FUNCTIONS_OF_CLASSES
+        self.names_classes = isinstance(inner, nn.MultiLabelMarginLoss) or inner is functional.multilabel_margin_loss
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
 
         Raises:
-            BrodmannError: There are weights of samples, which PyTorch's losses do not take.
+            BrodmannError: There are weights of samples, which PyTorch's losses do not take, or targets of another shape
+                than the loss takes: as many numbers as the output, unless it takes classes.
         """
         if weight is not None:
             raise _takes_no_weights(self.loss)
         _follow(self.loss, output)
         shape, hint = tuple(target.shape), hint_of_place(output, target)
+        if not self.takes_classes and are_classes(output, target):
+            raise BrodmannError(
+                f"{_name_of(self.loss)} takes a number for each of the outputs {tuple(output.shape)}, got classes of "
+                f"shape {shape}: use CrossEntropy, or MeanSquaredError, which takes classes as their one-hot vectors."
+            )
         # PyTorch would stretch a target of another shape over the output, and wants classes second.
-        names_classes = isinstance(self.loss, nn.MultiLabelMarginLoss) or self.loss is functional.multilabel_margin_loss
-        if target.is_floating_point() or (target.numel() == output.numel() and not names_classes):
+        numbers = not self.takes_classes or (target.numel() == output.numel() and not self.names_classes)
+        if target.is_floating_point() or numbers:
             target = like_output(target, output).reshape(-1, output.shape[-1])
         elif output.ndim > 2:
-            target = target.reshape(-1, output.shape[-1]) if names_classes else target.reshape(-1)
+            target = target.reshape(-1, output.shape[-1]) if self.names_classes else target.reshape(-1)
         try:
             return self.loss(output.reshape(-1, output.shape[-1]), target)
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
@@ -98,6 +126,7 @@ class OwnLoss:
             weighted: Whether its third argument is the weight.
         """
         self.loss, self.alone, self.weighted = loss, alone, weighted
+        self._seen = False
 
     def __call__(self, output: Any, target: Any, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., outputs), the loss's target, weight (batch, ...) or None; returns a scalar.
@@ -105,16 +134,21 @@ class OwnLoss:
         Outputs and targets may be several tensors.
 
         Raises:
-            BrodmannError: There are weights of samples, and the loss takes none.
+            BrodmannError: There are weights of samples, and the loss takes none; or it compares every output with every
+                target, see `NoPairing`.
         """
         _follow(self.loss, output)
         # Several come in new tuples and dictionaries, into which a loss may put what it likes.
         output, target = of_each(_itself, output), of_each(_itself, target)
-        if weight is None and self.alone:
-            return self.loss(output, target)
-        if not self.weighted:
+        given = (output, target) if weight is None and self.alone else (output, target, weight)
+        if len(given) == 3 and not self.weighted:
             raise _takes_no_weights(self.loss)
-        return self.loss(output, target, weight)
+        if self._seen:
+            return self.loss(*given)
+        with NoPairing(*given):
+            value = self.loss(*given)
+        self._seen = len(parts_in(output)[0]) > 1  # looking takes longer than the loss, so once must do
+        return value
 
 
 def as_loss(loss: Any) -> Loss:
@@ -133,8 +167,7 @@ def as_loss(loss: Any) -> Loss:
             f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers, or freeze them "
             "with requires_grad_(False)."
         )
-    function = loss.func if isinstance(loss, partial) else loss
-    if isinstance(loss, _Loss) or getattr(function, "__module__", None) == functional.__name__:
+    if isinstance(loss, _Loss) or getattr(_inner(loss), "__module__", None) == functional.__name__:
         return PyTorchLoss(loss)
     if isinstance(loss, PyTorchLoss | OwnLoss) or hasattr(loss, "value_and_error"):
         return loss  # type: ignore[no-any-return]
@@ -148,7 +181,7 @@ def takes_logits(loss: Loss) -> bool:
     """Whether a loss is known to take outputs as logits, or the like: then R2 says nothing about them."""
     if not isinstance(loss, PyTorchLoss):
         return isinstance(loss, CrossEntropy | BinaryCrossEntropy)
-    inner = loss.loss.func if isinstance(loss.loss, partial) else loss.loss
+    inner = _inner(loss.loss)
     return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
 
 
@@ -249,8 +282,14 @@ def _binds(signature: inspect.Signature, arguments: int) -> bool:
     return True
 
 
+def _inner(loss: Any) -> Any:
+    """Returns the loss to which a `functools.partial` gives options, or the loss itself."""
+    return loss.func if isinstance(loss, partial) else loss
+
+
 def _name_of(loss: Any) -> str:
-    return str(getattr(loss, "__name__", type(loss).__name__))
+    inner = _inner(loss)
+    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def _takes_no_weights(loss: Any) -> BrodmannError:
