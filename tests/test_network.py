@@ -642,6 +642,9 @@ def test_losses_of_pytorch_that_take_no_classes_refuse_them(loss: Callable[..., 
         with pytest.raises(BrodmannError, match=rf"a number for each of the outputs \({samples}, 4\), got classes"):
             network.learn(x, target)
     network.learn(x, functional.one_hot(classes, 4))
+    network.loss = nn.CrossEntropyLoss()
+    with pytest.raises(BrodmannError, match=rf"CrossEntropyLoss does not take an output of shape \({samples}, 4\) with"):
+        network.learn(x, torch.zeros(samples, 5, dtype=torch.int64))
 
 
 class Own(nn.modules.loss._Loss):

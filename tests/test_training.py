@@ -34,6 +34,7 @@ from brodmann import (
     BinaryCrossEntropy,
     BrodmannError,
     CheckpointError,
+    CrossEntropy,
     DivergenceError,
     Local,
     MeanSquaredError,
@@ -689,6 +690,62 @@ def test_losses_that_sum_are_reported_per_sample(loss: Any) -> None:
     assert whole == pytest.approx(evaluate(learner, x[:30].repeat(3, 1), target[:30].repeat(3))["loss"], rel=0.5)
     row = Trainer(learner, (x, target), (x, target), Schedule(1, 7)).run().history[-1]
     assert row["train_loss"] == pytest.approx(row["validation_loss"], rel=1e-5)
+
+
+def weighed(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return (torch.nn.functional.cross_entropy(output, target, reduction="none") * weight).sum() / weight.sum()
+
+
+OF_CLASSES = torch.tensor([1.0, 20.0, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        (CrossEntropy(), "weights"),
+        (CrossEntropy(normalised=False), "weights"),
+        (CrossEntropy(0.1, OF_CLASSES), "weights"),
+        (CrossEntropy(0.1, OF_CLASSES), None),
+        (MeanSquaredError(), "weights"),
+        (SumOfSquares(), "weights"),
+        (BinaryCrossEntropy(), "weights"),
+        (BinaryCrossEntropy(normalised=False), "weights"),
+        (weighed, "weights"),
+        (torch.nn.CrossEntropyLoss(weight=OF_CLASSES), None),
+        (torch.nn.CrossEntropyLoss(weight=OF_CLASSES, label_smoothing=0.1), "left out"),
+        (torch.nn.CrossEntropyLoss(weight=OF_CLASSES, reduction="sum"), "left out"),
+        (functools.partial(torch.nn.functional.cross_entropy, weight=OF_CLASSES, ignore_index=2), None),
+        (torch.nn.MultiMarginLoss(weight=OF_CLASSES), None),
+    ],
+)
+def test_the_training_loss_is_that_of_all_samples_at_once(loss: Any, kind: str | None) -> None:
+    x, y = blobs(50)
+    learner = network(loss, lr=0.05)
+    if isinstance(loss, BinaryCrossEntropy):
+        y = torch.nn.functional.one_hot(y, 3)
+    if kind == "left out":
+        y = y.where(torch.arange(50) % 7 < 3, -100)
+    weight = torch.where(torch.arange(50) % 3 == 0, 100.0, torch.rand(50)) * (torch.arange(50) % 5 > 0)
+    part = (x, y, weight) if kind == "weights" else (x, y)
+    Trainer(learner, part, None, Schedule(epochs=2, batch_size=8)).run()
+    learner.frozen_layers = ["*"]
+    row = Trainer(learner, part, part, Schedule(epochs=1, batch_size=4)).run().history[-1]
+    assert row["train_loss"] == pytest.approx(row["validation_loss"], rel=1e-5)
+    assert row["validation_loss"] == pytest.approx(evaluate(learner, *part)["loss"])
+
+
+@pytest.mark.parametrize("loss", [torch.nn.CrossEntropyLoss(), torch.nn.NLLLoss(), torch.nn.functional.cross_entropy])
+def test_a_batch_whose_targets_are_all_left_out_teaches_nothing(loss: Any) -> None:
+    x, y = blobs(12)
+    learner, none = network(loss, update=SGD()), torch.full_like(y, -100)
+    before = learner(x)
+    assert learner.learn(x, none, lr=1.0) == 0
+    assert torch.equal(learner(x), before)
+    few = y.where(torch.arange(12) < 2, none)
+    row = Trainer(learner, (x, few), (x, few), Schedule(epochs=1, batch_size=2, lr=1e-9)).run().history[-1]
+    assert row["train_loss"] == pytest.approx(row["validation_loss"], rel=1e-5)
+    with pytest.raises(BrodmannError, match=r"No target of epoch 1 counted: .* such as -100. Leave such samples out"):
+        Trainer(learner, (x, none), None, Schedule(epochs=1)).run()
 
 
 def test_recursive_least_squares_keeps_its_rate() -> None:

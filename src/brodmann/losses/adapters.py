@@ -80,8 +80,19 @@ class PyTorchLoss:
         self.takes_classes = own or isinstance(inner, _OF_CLASSES) or inner in _FUNCTIONS_OF_CLASSES
         self.names_classes = isinstance(inner, nn.MultiLabelMarginLoss) or inner is functional.multilabel_margin_loss
 
+    def option(self, name: str) -> Any:
+        """Returns an option that the loss was given, such as its ``reduction``, or None."""
+        return self.loss.keywords.get(name) if isinstance(self.loss, partial) else getattr(self.loss, name, None)
+
+    def of_classes(self, target: Tensor) -> float:
+        """Returns what a mean over classes, (batch, ...), is divided by: their weights, without those left out."""
+        classes, weights = target[target != self.left_out], self.option("weight")
+        return float(len(classes) if weights is None else weights.to(target.device)[classes].sum())
+
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
+
+        Where all targets are left out, such as padding, it is 0, as where all have weight 0; PyTorch's is NaN.
 
         Raises:
             BrodmannError: There are weights of samples, which PyTorch's losses do not take, or targets of another shape
@@ -103,7 +114,10 @@ class PyTorchLoss:
         elif output.ndim > 2:
             target = target.reshape(-1, output.shape[-1]) if self.names_classes else target.reshape(-1)
         try:
-            return self.loss(output.reshape(-1, output.shape[-1]), target)
+            value = self.loss(output.reshape(-1, output.shape[-1]), target)
+            if self.left_out is None or target.is_floating_point():
+                return value
+            return torch.where((target != self.left_out).any(), value, torch.zeros_like(value))
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             raise BrodmannError(
                 f"{_name_of(self.loss)} does not take an output of shape {tuple(output.shape)} with targets of shape "
@@ -223,9 +237,33 @@ def is_known(loss: Loss) -> bool:
 
 def per_sample(loss: Loss, value: float, samples: int) -> float:
     """Returns the value of a loss as reports give it: a sum over samples becomes their mean."""
-    inner = loss.loss if isinstance(loss, PyTorchLoss) else None
-    reduction = inner.keywords.get("reduction") if isinstance(inner, partial) else getattr(inner, "reduction", "mean")
-    return value / samples if isinstance(loss, SumOfSquares) or reduction == "sum" else value
+    return value / samples if _sums(loss) else value
+
+
+def counted(loss: Loss, target: Any, weight: Tensor | None, samples: int) -> float:
+    """Returns what a batch counts for in the mean over several, so that this is the loss of all their samples at once.
+
+    It is what the loss of a batch is divided by, or proportional to it: the weights of samples and of their classes,
+    or the number of samples where neither counts. A loss of your own is taken to divide by its weights.
+
+    Args:
+        loss: Whose value is to be averaged, as `per_sample` gives it.
+        target: Targets of the batch, (samples, ...), or several.
+        weight: Weights, (samples, ...), or None.
+        samples: Number of samples.
+    """
+    if _sums(loss) or not getattr(loss, "normalised", True):
+        return samples
+    if isinstance(loss, PyTorchLoss):
+        return samples if loss.left_out is None or target.is_floating_point() else loss.of_classes(target)
+    if isinstance(loss, CrossEntropy) and loss.class_weights is not None:
+        of_target = loss.class_weights.to(target.device)[target].reshape(-1)
+        return float(of_target.sum() if weight is None else of_target @ weight.reshape(-1).to(of_target))
+    return samples if weight is None else float(weight.sum())
+
+
+def _sums(loss: Loss) -> bool:
+    return isinstance(loss, SumOfSquares) or (isinstance(loss, PyTorchLoss) and loss.option("reduction") == "sum")
 
 
 def describe_loss(loss: Loss) -> dict[str, Any]:

@@ -15,10 +15,10 @@ class Progress:
         epoch: Epochs done.
         batch: Batches done in the running epoch.
         step: Steps done in all.
-        loss_sum: Sum of losses over the samples of the running epoch.
+        loss_sum: Sum of losses over the running epoch, each times what its batch counts for.
+        counted: Sum of what batches count for: their samples, or the weights of these.
         score_sum: Targets in it that were right.
         scored: Targets in it that count: classes that the loss does not leave out, or labels, of a weight above 0.
-        samples: Samples in it.
         seconds: Training time so far, evaluation left out.
         best: Best score so far, see `Schedule`; negated if lower is better.
         best_loss: Validation loss there.
@@ -30,9 +30,9 @@ class Progress:
     batch: int = 0
     step: int = 0
     loss_sum: float = 0.0
+    counted: float = 0.0
     score_sum: float = 0.0
     scored: int = 0
-    samples: int = 0
     seconds: float = 0.0
     best: float = -math.inf
     best_loss: float = math.inf

@@ -21,7 +21,7 @@ from ..files import as_json, staying
 from ..generators import Draws
 from ..kernels import library
 from ..layer import Rates
-from ..losses.adapters import describe_loss, per_sample
+from ..losses.adapters import counted, describe_loss, per_sample
 from ..network import Network
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, in_turn, plain
@@ -223,7 +223,8 @@ class Trainer:
         share that generator, so one training waits for another.
 
         Raises:
-            BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile.
+            BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile; or no target
+                of an epoch counts.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
 
@@ -299,12 +300,13 @@ class Trainer:
         progress.seconds += time.perf_counter() - began
         progress.batch += 1
         progress.step += 1
-        progress.samples += rows
-        progress.loss_sum += loss * rows
+        share = counted(self.network.loss, wanted, weight, rows)
+        progress.loss_sum += loss * share
+        progress.counted += share
         if isinstance(output, Tensor) and isinstance(wanted, Tensor):
-            right, counted = right_and_counted(self.network.loss, output, wanted, weight) or (0, 0)
+            right, scored = right_and_counted(self.network.loss, output, wanted, weight) or (0, 0)
             progress.score_sum += right
-            progress.scored += counted
+            progress.scored += scored
         if watch is not None:
             watch.check(self.network, output)
             self._tell_of_silence(watch.silent(output))
@@ -335,7 +337,12 @@ class Trainer:
     def _end_epoch(self) -> None:
         progress = self.progress
         self._check_folder()  # before callbacks write there
-        row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.samples}
+        if not progress.counted:
+            raise BrodmannError(
+                f"No target of epoch {progress.epoch + 1} counted: all have weight 0, or are what the loss leaves out, "
+                "such as -100. Leave such samples out, and look at how targets and weights are made."
+            )
+        row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.counted}
         if progress.scored:
             row[f"train_{name_of_score(self.network.loss)}"] = progress.score_sum / progress.scored
         if self.validation is not None:
@@ -347,8 +354,8 @@ class Trainer:
         self._compare(row)
         progress.history.append(row)
         progress.epoch += 1
-        progress.batch = progress.samples = progress.scored = 0
-        progress.loss_sum = progress.score_sum = 0.0
+        progress.batch = progress.scored = 0
+        progress.loss_sum = progress.counted = progress.score_sum = 0.0
         if self._is_over() or time.monotonic() - self._written >= min(BRIEF, self.schedule.checkpoint_seconds):
             self._checkpoint()
 
