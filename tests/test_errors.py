@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +291,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: learn_with_output_error(2),
         "Direct feedback was built for a layer of 1 rows for each output, got 3 rows and 2 output errors: build it "
         "with partial(Direct, outputs=2, rows=...).",
+    ),
+    (
+        lambda: Local(partial(nn.functional.dropout, p=0.3)),
+        "Local calls a function as it is, at inference too, but dropout is in training mode unless told otherwise: use "
+        "a module such as nn.Dropout(0.5), which Local switches.",
     ),
     (
         lambda: Local(nn.LayerNorm(4)),

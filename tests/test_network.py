@@ -447,6 +447,11 @@ def test_a_local_operation_trains_and_evaluates_as_modules_do() -> None:
     assert local.eval().training is False
     assert local.train().training is True
     assert local.operation.training is False  # only `trace` draws masks
+    for function in (functional.dropout, functional.dropout2d, partial(functional.dropout, p=0.1)):
+        with pytest.raises(BrodmannError, match=r"use a module such as nn.Dropout\(0.5\)"):
+            Local(function)  # would draw at inference too
+    Local(partial(functional.dropout, training=False))
+    Local(functional.rrelu)
 
 
 def test_real_targets_may_be_float64_as_numpys_are() -> None:
@@ -643,7 +648,7 @@ def test_losses_of_pytorch_that_take_no_classes_refuse_them(loss: Callable[..., 
             network.learn(x, target)
     network.learn(x, functional.one_hot(classes, 4))
     network.loss = nn.CrossEntropyLoss()
-    with pytest.raises(BrodmannError, match=rf"CrossEntropyLoss does not take an output of shape \({samples}, 4\) with"):
+    with pytest.raises(BrodmannError, match=rf"does not take an output of shape \({samples}, 4\) with"):
         network.learn(x, torch.zeros(samples, 5, dtype=torch.int64))
 
 
@@ -893,6 +898,26 @@ def test_names_of_layers_are_taken_as_they_are_but_for_the_star() -> None:
     learner.rates = Rates(layers={"nodes.w*": 0.5})
     with pytest.raises(BrodmannError, match="Unknown layer"):
         learner.rates = Rates(layers={"nodes.w?0?": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("keys", "name", "winner"),
+    [
+        (("layers.2", "layers.*"), "layers.2", "layers.2"),
+        (("layers.*", "*.map"), "layers.2.map", "layers.*"),
+        (("layers.2*", "layers.2"), "layers.2", "layers.2"),
+        (("*rs.2", "laye*"), "layers.2", "*rs.2"),
+        (("lay*2", "la*.2"), "layers.2", "la*.2"),
+        (("body.layers.2", "layers.2"), "body.layers.2", "body.layers.2"),
+        (("l*a*y*e*r*s*2", "layers.2"), "layers.2", "layers.2"),
+        (("body.layers.*", "layers.2"), "body.layers.2", "layers.2"),
+    ],
+)
+def test_the_key_of_a_rate_that_wins_says_most_wherever_it_stands(
+    keys: tuple[str, ...], name: str, winner: str
+) -> None:
+    for order in (keys, keys[::-1]):
+        assert Rates(layers={key: float(key == winner) for key in order}).of_layer(name) == 1.0
 
 
 def test_rates_of_layers_go_through_files(tmp_path: Path) -> None:

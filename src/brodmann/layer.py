@@ -36,8 +36,9 @@ class Rates:
         layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
             are names as `Network.learning_layers` gives them, or what those begin with, such as ``"layers.0"``, with or
             without the ``"body."`` of a routed body; ``*`` stands for any text, as in ``"nodes.stage_1_*"``. If several
-            keys match, the longest wins. Default: no keys; every layer has rate 1. An error passes through a frozen
-            layer as through any other.
+            keys match, the one with the most characters beside ``*`` wins; of equals, one without ``*``, then the first
+            in the alphabet. Default: no keys; every layer has rate 1. An error passes through a frozen layer as through
+            any other.
     """
 
     shared: float = 1.0
@@ -59,10 +60,15 @@ class Rates:
     def of_layer(self, name: str) -> float:
         """Returns the rate of a layer, by its name."""
         fitting = [part for part in self.layers if is_within(name, part)]
-        return self.layers[max(fitting, key=lambda part: len(part.removeprefix(_ROUTED)))] if fitting else 1.0
+        return self.layers[min(fitting, key=_rank)] if fitting else 1.0
 
 
 _ROUTED = "body."
+
+
+def _rank(part: str) -> tuple[int, bool, str]:
+    """Returns by what the keys of rates are put in order, the one that wins first."""
+    return -len(part.removeprefix(_ROUTED).replace("*", "")), "*" in part, part
 
 
 def is_within(name: str, part: str) -> bool:

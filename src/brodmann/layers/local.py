@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,7 +38,8 @@ class Local(Layer):
 
         Raises:
             BrodmannError: It is a class, or a module that has parameters or buffers, overwrites its input, or mixes the
-                samples of a batch.
+                samples of a batch; or a function in training mode by default, such as ``functional.dropout``, which
+                would draw at inference too.
         """
         super().__init__()
         if not callable(operation) or isinstance(operation, type):
@@ -63,6 +65,11 @@ class Local(Layer):
                     "overwrites it: leave inplace=True out."
                 )
             operation.eval()
+        elif _in_training_mode(operation):
+            raise BrodmannError(
+                f"Local calls a function as it is, at inference too, but {_name_of(operation)} is in training mode "
+                "unless told otherwise: use a module such as nn.Dropout(0.5), which Local switches."
+            )
         self.operation, self.draws = operation, True
         self._known = type(operation) is nn.ReLU or isinstance(operation, WithPullBack)  # derivatives written out
 
@@ -103,19 +110,15 @@ class Local(Layer):
             raise self._cannot_follow(f"it returned {y.dtype}")
         return y.detach(), partial(_pull_back, y, leaves)
 
-    @property
-    def _name(self) -> str:
-        return getattr(self.operation, "__name__", type(self.operation).__name__)
-
     def _cannot_follow(self, reason: str) -> BrodmannError:
         return BrodmannError(
-            f"Local cannot carry errors through {self._name}: {reason.rstrip('.')}. Expected an operation that takes "
-            "one tensor, leaves it as it was, and returns another that PyTorch can follow."
+            f"Local cannot carry errors through {_name_of(self.operation)}: {reason.rstrip('.')}. Expected an "
+            "operation that takes one tensor, leaves it as it was, and returns another that PyTorch can follow."
         )
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
-        return "" if isinstance(self.operation, nn.Module) else self._name
+        return "" if isinstance(self.operation, nn.Module) else _name_of(self.operation)
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Any:
@@ -126,6 +129,20 @@ class Local(Layer):
             raise
         except RuntimeError as failure:  # from an operation that PyTorch knows no derivative of
             raise self._cannot_follow(str(failure)) from None
+
+
+def _name_of(operation: Any) -> str:
+    inner = operation.func if isinstance(operation, partial) else operation
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _in_training_mode(function: Callable[..., Tensor]) -> bool:
+    """Whether a function of PyTorch's kind, with an argument ``training``, has it on unless it is told otherwise."""
+    try:
+        known = inspect.signature(function).parameters.get("training")
+    except ValueError:  # some built-in functions do not say
+        return False
+    return known is not None and known.default is True
 
 
 def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:
