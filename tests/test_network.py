@@ -1139,6 +1139,25 @@ def test_a_damaged_file_of_the_baseline_is_refused_as_such(tmp_path: Path) -> No
             Backpropagation.load(path)
 
 
+def test_the_baseline_is_checked_as_a_network_is_and_keeps_its_rate(tmp_path: Path) -> None:
+    x, y = torch.randn(6, 5), torch.arange(6) % 3
+    baseline = Backpropagation(5, 3, width=4, lr=0.25)
+    baseline.save(tmp_path / "network.safetensors")
+    assert Backpropagation.load(tmp_path / "network.safetensors").lr == 0.25
+    before = baseline(x)
+    for refused, message in (
+        (lambda: Backpropagation(5, 3, lr=-1.0), "Expected lr to be a number of at least 0, got -1.0"),
+        (lambda: Backpropagation(5, 3, decay=-1.0), "Expected decay to be a number of at least 0, got -1.0"),
+        (lambda: Backpropagation(5, 3, dropout=1.5), r"Expected dropout to be a number in \[0, 1\), got 1.5"),
+        (lambda: baseline.learn_with_output(x, y, lr=-1.0), "Expected lr to be a number of at least 0, got -1.0"),
+        (lambda: baseline.learn_with_output(x, y, -torch.ones(6)), "Expected sample weights that are finite and at"),
+        (lambda: baseline.learn_with_output(x, y, torch.ones(5)), "Expected a weight for each of the 6 targets"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            refused()
+    assert torch.equal(baseline(x), before)
+
+
 def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(UPDATES, "slow", partial(RLS, ridge=3.0))  # type: ignore[call-arg]
     monkeypatch.setitem(UPDATES, "fast", partial(Adam, beta1=0.8))  # type: ignore[call-arg]

@@ -1130,6 +1130,23 @@ def test_validation_data_sets_are_checked_as_tensors_are() -> None:
         Trainer(network(), (x, y), broken)
 
 
+def test_a_data_set_is_evaluated_as_its_tensors_are() -> None:
+    x, y = blobs()
+    learner, weight = network(), torch.linspace(0.0, 1.5, len(x))
+    for part in ((x, y), (x, y, weight)):
+        expected = evaluate(learner, *part)
+        assert evaluate(learner, torch.utils.data.TensorDataset(*part)) == expected
+        assert evaluate(learner, part) == expected
+    assert evaluate(learner, torch.utils.data.TensorDataset(x, y), weight=weight) == expected
+    for wrong, message in (
+        (x, r"got Tensor: give tensors as a pair, \(x, y\)"),
+        (torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y)), r"give its data set, loader.dataset"),
+        (torch.utils.data.TensorDataset(x * torch.nan, y), "The evaluated samples hold NaN or infinite values"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            evaluate(learner, wrong)
+
+
 class Rising(Callback):
     """A score that every epoch betters."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .builders.parts import activation_named
 from .builders.sizes import MapSize, check_residual_depth, convolution_sizes, dense_size, weights_of
-from .checks import check_memory, check_whole
+from .checks import check_memory, check_real, check_real_weights, check_share, check_values_of_weights, check_whole
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .layer import Observer
@@ -61,6 +61,7 @@ class Backpropagation(HoldsLoss):
         shape: Sequence[int] | None = None,
         channels: Sequence[int] | None = None,
         loss: Loss | None = None,
+        lr: float | None = None,
     ) -> None:
         """Draws the weights from torch's global generator: normal with variance ``1 / in``, biases zero.
 
@@ -81,12 +82,17 @@ class Backpropagation(HoldsLoss):
             channels: Channels of the 3 x 3 convolutions of a twin of `convnet`; depth and width are then ignored.
                 Default None: linear layers only.
             loss: As for a `Network`. Default cross-entropy.
+            lr: Learning rate where none is given. Default that which suits the optimiser, as for a `Network`.
 
         Raises:
             BrodmannError: A size is not a positive whole number, the machine's memory is too small, the activation or
-                the optimiser is unknown, the optimiser is recursive, or a momentum is given without SGD.
+                the optimiser is unknown, the optimiser is recursive, a momentum is given without SGD, the dropout is
+                not in [0, 1), or the decay or ``lr`` is negative.
         """
         super().__init__()
+        check_share(dropout=dropout)
+        if lr is not None:
+            check_real(lr=lr)
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
         rule = SGD(momentum=momentum, decay=decay) if optimiser == "sgd" else update_rule(optimiser, decay=decay)
         if rule.recursive:
@@ -129,7 +135,7 @@ class Backpropagation(HoldsLoss):
                 nn.init.zeros_(module.bias)
         self.eval()
         self.loss = loss  # type: ignore[assignment]
-        self.lr, self.update_rule = rule.default_lr, rule
+        self.lr, self.update_rule = rule.default_lr if lr is None else lr, rule
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
@@ -157,8 +163,14 @@ class Backpropagation(HoldsLoss):
         observe: Observer | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; as `Network.learn_with_output`, and nothing is observed."""
+        rate = self.lr if lr is None else lr
+        check_real(lr=rate)
+        if weight is not None:
+            check_real_weights(weight)
+            if weight.is_cpu:  # elsewhere it would make every step wait for the device
+                check_values_of_weights(weight)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.lr if lr is None else lr
+            group["lr"] = rate
         self.train()
         try:
             output = self(x)
@@ -220,8 +232,8 @@ class Backpropagation(HoldsLoss):
         return self.active_parameters()
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights and the design to one safetensors file, atomically."""
-        write_tensors(Path(path), self.state_dict(), {"backpropagation": self.design})
+        """Writes the weights, the design and the learning rate to one safetensors file, atomically."""
+        write_tensors(Path(path), self.state_dict(), {"backpropagation": self.design, "lr": self.lr})
 
     @staticmethod
     def load(path: str | Path, loss: Loss | None = None) -> Backpropagation:
@@ -236,7 +248,7 @@ class Backpropagation(HoldsLoss):
                 f"{path} does not hold a network trained by backpropagation: load other networks with `Network.load`."
             )
         try:
-            network = Backpropagation(**options["backpropagation"], loss=loss)
+            network = Backpropagation(**options["backpropagation"], loss=loss, lr=options.get("lr"))
             if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
                 network.double()
             load_whole(network, tensors)

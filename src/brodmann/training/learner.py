@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
@@ -56,3 +57,10 @@ def check_learner(network: Any) -> None:
             f"Expected a learner with everything that brodmann.training.Learner names, but {type(network).__name__} "
             f"lacks {', '.join(missing)}."
         )
+
+
+def device_of(network: Learner) -> torch.device:
+    """Returns where a learner computes, by its first parameter."""
+    held = (parameter for _, part in network.named_modules() for parameter in part.parameters())
+    first = next(held, None)
+    return torch.device("cpu") if first is None else first.device

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ..checks import check_weights, check_whole
 from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
@@ -11,12 +14,18 @@ from ..losses.builtin import BinaryCrossEntropy, Loss, are_classes, like_output,
 from ..portions import ROWS, outputs_of
 from ..routing import weights_of_rows
 from ..several import Several, check_pairs, check_several, sample_count
-from .learner import Learner, check_learner
+from .learner import Learner, check_learner, device_of
+from .samples import in_memory
 
 
 @torch.no_grad()
 def evaluate(
-    network: Learner, x: Several, target: Several, weight: Tensor | None = None, *, rows: int = ROWS
+    network: Learner,
+    x: Several | Dataset[Any],
+    target: Several | None = None,
+    weight: Tensor | None = None,
+    *,
+    rows: int = ROWS,
 ) -> dict[str, float]:
     """Returns the loss, and the `score` where targets are classes or real values like the outputs; x (n, ...).
 
@@ -30,7 +39,9 @@ def evaluate(
 
     Args:
         network: What is scored.
-        x: Samples, (n, ...), or several such tensors, as the network takes them.
+        x: Samples, (n, ...), or several such tensors, as the network takes them. Without ``target`` a validation part
+            as a `Trainer` takes it: a data set, all of whose items are made at once, or samples, targets and perhaps
+            weights in a tuple.
         target: Target of each sample, (n, ...), or several such tensors.
         weight: Weight of each sample, or of each of its targets, (n, ...): in the loss as in learning; in the score a
             sample of weight 0 does not count, and all others count alike. Default None: all count.
@@ -41,13 +52,15 @@ def evaluate(
             finite, or it is no network.
     """
     check_learner(network)
-    check_several(x=x, target=target)
-    check_pairs(x, target)
+    part = (x, target) if target is not None else in_memory(x, "evaluated", device_of(network))
+    samples, target, weight = (*part, weight)[:3]
+    check_several(x=samples, target=target)
+    check_pairs(samples, target)
     check_whole(1, rows=rows)
-    count = sample_count(x)
+    count = sample_count(samples)
     if weight is not None:
         check_weights(weight, count)
-    outputs = outputs_of(network, x, rows)
+    outputs = outputs_of(network, samples, rows)
     check_single(network.loss, outputs, target)
     loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), count)
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -34,7 +33,7 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .early_stopping import BestWeights, standing
-from .learner import Learner, check_learner
+from .learner import Learner, check_learner, device_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
@@ -98,7 +97,7 @@ class Trainer:
                 f"{type(validation).__name__} and {type(schedule).__name__} for the last two."
             )
         self.network, self.schedule = network, schedule or Schedule()
-        device = _device(network)
+        device = device_of(network)
         self.samples = as_samples(train, "training", device, workers)
         self.validation: tuple[Any, ...] | None = None
         if validation is not None:
@@ -403,13 +402,6 @@ class Trainer:
 
 def _nothing() -> None:
     """Checks nothing: there is no folder."""
-
-
-def _device(network: Learner) -> torch.device:
-    """Returns where a learner computes, by its first parameter."""
-    held = (parameter for _, part in network.named_modules() for parameter in part.parameters())
-    first = next(held, None)
-    return torch.device("cpu") if first is None else first.device
 
 
 def _is_empty(part: Any) -> bool:
