@@ -1147,6 +1147,70 @@ def test_a_data_set_is_evaluated_as_its_tensors_are() -> None:
             evaluate(learner, wrong)
 
 
+class Failing(Callback):
+    """Fails once, after a step or at the end of an epoch."""
+
+    def __init__(self, place: str, step: int) -> None:
+        self.place, self.step = place, step
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        self.fail("step", trainer)
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        self.fail("epoch", trainer)
+
+    def fail(self, place: str, trainer: Trainer) -> None:
+        if (place, trainer.progress.step) == (self.place, self.step):
+            raise OSError("no space left")
+
+
+class Unreadable(Items):
+    """A data set one of whose items cannot be read."""
+
+    def __getitem__(self, row: int) -> Any:
+        if row == 17:
+            raise OSError("no space left")
+        return super().__getitem__(row)
+
+
+@pytest.mark.parametrize("patience", [None, 3])
+@pytest.mark.parametrize(("place", "step"), [("step", 1), ("step", 8), ("epoch", 6), ("epoch", 18), ("item", 0)])
+def test_what_fails_between_two_steps_loses_none(place: str, step: int, patience: int | None, tmp_path: Path) -> None:
+    items, schedule = list(zip(*blobs(), strict=True)), Schedule(epochs=3, batch_size=15, patience=patience)
+
+    def trainer(data: Any, callbacks: Any = ()) -> Trainer:
+        return Trainer(network(dropout=0.5), data, blobs(30, 1), schedule, folder=tmp_path, callbacks=callbacks)
+
+    failing = trainer(Unreadable(items) if place == "item" else Items(items), [Failing(place, step)])
+    with pytest.raises(OSError, match="no space left"):
+        failing.run()
+    assert isinstance(failing.failure, OSError)
+    resumed = trainer(Items(items))
+    resumed.resume()
+    assert 0 < resumed.progress.step == failing.progress.step == (step or failing.progress.step)
+    history = resumed.run().history
+    straight = Trainer(network(dropout=0.5), Items(items), blobs(30, 1), schedule)
+    assert [row | {"seconds": 0} for row in history] == [row | {"seconds": 0} for row in straight.run().history]
+    states = resumed.network.learning_state(), straight.network.learning_state()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_checkpoint_that_cannot_be_written_hides_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise RuntimeError("read-only file system")
+
+    monkeypatch.setattr("brodmann.training.trainer.write_checkpoint", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        Trainer(network(), blobs(), None, Schedule(), folder=tmp_path, callbacks=[Failing("step", 1)]).run()
+
+
+def test_data_that_cannot_be_read_at_all_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
+    for data in (Unreadable(list(zip(*blobs(), strict=True))), Items(["nothing"] * 90)):
+        with pytest.raises((OSError, BrodmannError)):
+            Trainer(network(), data, None, Schedule(batch_size=90), folder=tmp_path).run()
+        assert not checkpoint_names(tmp_path)
+
+
 class Rising(Callback):
     """A score that every epoch betters."""
 

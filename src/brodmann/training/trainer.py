@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -218,6 +218,8 @@ class Trainer:
     def run(self) -> Progress:
         """Trains to the end of the schedule, or until it is stopped.
 
+        What a callback, a data set or the scoring of an epoch raises comes out of here, once a checkpoint is written.
+
         The schedule's seed decides what is drawn, such as dropout; PyTorch's own generator stays as it was. Threads
         share that generator, so one training waits for another.
 
@@ -276,17 +278,31 @@ class Trainer:
             for number in left:
                 self.rate = learning_rate(largest, progress.step, steps, shape, self.schedule.warmup)
                 loss = self._step(made, self.rate, Watch() if number == watched else None)
-                for callback in self.callbacks:
-                    callback.on_step(self, loss)
+                with self._saving():
+                    for callback in self.callbacks:
+                        callback.on_step(self, loss)
                 self._stop_if_asked()
                 if time.monotonic() - self._written > self.schedule.checkpoint_seconds:
                     self._checkpoint()
-        self._end_epoch()
+        with self._saving():
+            self._end_epoch()
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Writes a checkpoint where something fails between two steps, so that what was learned is not lost."""
+        try:
+            yield
+        except BaseException:
+            if self.progress.step:
+                with suppress(Exception):  # what failed first is what must be told
+                    self._checkpoint()
+            raise
 
     def _step(self, made: Iterator[Batch], lr: float, watch: Watch | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
-        samples, wanted, weight = self._next(made)
+        with self._saving():
+            samples, wanted, weight = self._next(made)
         rows = sample_count(wanted)
         samples = self._transformed(samples)
         observe = None if watch is None else watch.observe
@@ -362,9 +378,9 @@ class Trainer:
         """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
         progress, found = self.progress, standing(self.schedule, row, self.network.loss)
         if found is not None and found > (progress.best, -progress.best_loss):
-            progress.best, progress.best_loss, progress.best_epoch = found[0], -found[1], progress.epoch
             if self.schedule.patience is not None:
                 self._best.keep(progress.epoch)
+            progress.best, progress.best_loss, progress.best_epoch = found[0], -found[1], progress.epoch
 
     def _transformed(self, samples: Several) -> Any:
         if self.transform is None:
