@@ -23,6 +23,7 @@ COMMANDS = [
     "depth.py --depth 3 --seeds 1 --epochs 1",
     "convolutions.py --channels 2 --seeds 1 --epochs 1",
     "conversions.py --models encoder --seeds 1 --epochs 1",
+    "starts.py --depths 3 --seeds 1 --epochs 1",
     "language.py --steps 2 --seeds 1 --width 8 --depth 1 --characters 20000",
 ]
 

@@ -239,7 +239,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: AreaLinear(4, 2, start_scale=-1.0), "Expected start_scale to be a number of at least 0, got -1.0."),
     (
         lambda: KolenPollack(Shape(4, 2, 1, True, None, SGD()), start="same"),
-        "Expected start to be 'independent', 'mirrored' or 'equal', got 'same'.",
+        "Unknown start 'same'. Choose one of: equal, independent, mirrored.",
     ),
     (lambda: AreaLinear(4, 2)(torch.zeros(3, 5)), "Expected an input of shape (..., 4), got (3, 5)."),
     (lambda: AreaLinear(4, 2).trace(torch.zeros(5), Context()), "Expected an input of shape (..., 4), got (5,)."),

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..areas import AreaMap, Slab
 from ..areas.starts import mirrored
 from ..checks import check_real
-from ..errors import BrodmannError
+from ..errors import BrodmannError, unknown_name
 from .path import Feedback, Shape, Signal
+
+STARTS: dict[str, Callable[[Shape], Tensor]] = {
+    "independent": lambda shape: shape.draw().mul_(shape.scale),
+    "mirrored": lambda shape: mirrored(lambda x: x @ shape.equal_start.t(), shape.equal_start),
+    "equal": lambda shape: shape.equal_start.clone(),
+}
+"""What ``B0`` starts as."""
 
 
 class KolenPollack(Feedback):
@@ -30,7 +39,7 @@ class KolenPollack(Feedback):
     """
 
     def __init__(self, shape: Shape, *, per_area: bool = False, start: str = "independent", noise: float = 0.0) -> None:
-        """Draws ``B0``, with the standard deviation of the forward weights.
+        """Starts ``B0``, by default drawn with the standard deviation of the forward weights.
 
         Args:
             shape: What is known of the layer.
@@ -50,15 +59,9 @@ class KolenPollack(Feedback):
         if noise and per_area:
             raise BrodmannError(f"Expected noise to be 0 with a map per area, got {noise}.")
         self.noise = noise
-        if start not in ("independent", "mirrored", "equal"):
-            raise BrodmannError(f"Expected start to be 'independent', 'mirrored' or 'equal', got '{start}'.")
-        if start == "independent":
-            matrix = shape.draw().mul_(shape.scale)
-        elif start == "mirrored":
-            matrix = mirrored(lambda x: x @ shape.equal_start.t(), shape.equal_start)
-        else:
-            matrix = shape.equal_start.clone()
-        matrix = shape.stored(matrix)
+        if start not in STARTS:
+            raise unknown_name("start", start, STARTS)
+        matrix = shape.stored(STARTS[start](shape))
         per_area = per_area and (shape.areas > 1 or not shape.shared)  # else the shared part is all there is
         own_only = per_area and not shape.shared
         self.shared = None if own_only else Slab(matrix[None], shape.update)
