@@ -1172,3 +1172,35 @@ def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyP
     with pytest.raises(BrodmannError, match="Momentum works only with the optimiser 'sgd', got 0.5 for 'muon'"):
         Backpropagation(5, 3, optimiser="muon", momentum=0.5)
     assert RunOptions(optimiser="fast").weight_decay == RunOptions(optimiser="adam").weight_decay
+
+
+def test_a_gradient_that_autograd_waits_for_is_never_dropped_in_silence() -> None:
+    network, y = Network(mlp(5, 3, width=4, areas=2, lowest=False)), torch.randint(0, 3, (8,))
+    hidden = nn.Linear(6, 5)(torch.randn(8, 6))
+    before = copy.deepcopy(network.state_dict())
+    for learn in (network.learn, network.learn_with_output):
+        with pytest.raises(BrodmannError, match=r"`loss, error = network\.learn_with_error.*x\.detach\(\)"):
+            learn(hidden, y)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with torch.no_grad():
+        network.learn(hidden, y)
+    network.learn(hidden.detach(), y)
+
+
+def test_the_error_of_an_input_comes_with_the_step_that_learn_makes() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=4, areas=2, lowest=False))
+    twin, x, y, weight = copy.deepcopy(network), torch.randn(2, 4, 5), torch.randint(0, 3, (2, 4)), torch.rand(2, 4)
+    (loss, error), plain = network.learn_with_error(x, y, weight, lr=0.1), twin.learn(x, y, weight, lr=0.1)
+    assert error.shape == x.shape
+    assert error.any()
+    assert loss == plain
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_a_body_without_an_error_for_its_input_says_how_to_get_one() -> None:
+    network, x, y = Network(mlp(5, 3, width=4, areas=2)), torch.randn(8, 5), torch.randint(0, 3, (8,))
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(BrodmannError, match="build it with lowest=False, or give its lowest layer a feedback path"):
+        network.learn_with_error(x, y)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -207,7 +207,8 @@ class Network(HoldsLoss):
             The loss before the step, a scalar tensor without a graph.
 
         Raises:
-            BrodmannError: The batch is empty, a shape or a target does not fit, or the learning rate is negative.
+            BrodmannError: The batch is empty, a shape or a target does not fit, the learning rate is negative, or
+                autograd waits for an error of x, which `learn_with_error` returns.
             DivergenceError: The loss or its derivative is not finite, as where a sample holds NaN. Nothing has moved
                 then. This is checked only on the CPU: elsewhere it would make every step wait for the device. Inputs
                 that the loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` it is also
@@ -216,8 +217,6 @@ class Network(HoldsLoss):
         loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
         return loss
 
-    @_naming_misfits
-    @unrecorded
     def learn_with_output(
         self,
         x: Several,
@@ -228,6 +227,46 @@ class Network(HoldsLoss):
         observe: Observer | None = None,
     ) -> tuple[Tensor, Any]:
         """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
+        if torch.is_grad_enabled() and any(getattr(part, "requires_grad", False) for part in parts_in(x)):
+            raise BrodmannError(
+                "x requires a gradient, which this call would not compute: to train what x comes from, write "
+                "`loss, error = network.learn_with_error(x, target)` and `x.backward(error)`; otherwise give it "
+                "x.detach()."
+            )
+        loss, output, _ = self._step(x, target, weight, lr, observe)
+        return loss, output
+
+    def learn_with_error(
+        self,
+        x: Tensor,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `learn`; returns the loss and ``dL/dx`` as the feedback sees it, shaped like x, from before the step.
+
+        ``x.backward(error)`` hands it on to autograd, which then trains what x comes from. Routes send no error down.
+
+        Raises:
+            BrodmannError: As `learn`, or the body computes no error of its input, as where its lowest layer has no
+                feedback. Nothing has moved then.
+        """
+        if not self.body.sends_down:
+            raise BrodmannError(
+                "This body sends no error down to its input: build it with lowest=False, or give its lowest layer a "
+                "feedback path. A Graph of several inputs sends none."
+            )
+        loss, _, error = self._step(x, target, weight, lr, observe)
+        return loss, error
+
+    @_naming_misfits
+    @unrecorded
+    def _step(
+        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
+    ) -> tuple[Tensor, Any, Any]:
+        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down."""
         check_several(x=x, target=target)
         if weight is not None:
             check_real_weights(weight)
@@ -261,7 +300,8 @@ class Network(HoldsLoss):
             error, loss = self._checked_error(output, x, target, weight)
             try:
                 errors = parts_in(error)
-                self.body.learn(trace, error, context._replace(output_error=errors[0] if len(errors) == 1 else None))
+                context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
+                below = self.body.learn(trace, error, context)
             except RuntimeError:
                 if any(parameter.is_inference() for parameter in self.parameters()):
                     raise BrodmannError(
@@ -269,7 +309,7 @@ class Network(HoldsLoss):
                         "that mode, or copy it there with copy.deepcopy."
                     ) from None
                 raise
-        return loss, output
+        return loss, output, below
 
     def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
         error, loss = self.output_error(output, target, weight)

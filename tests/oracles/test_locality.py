@@ -52,8 +52,9 @@ def test_no_tensor_that_leaves_a_method_has_a_graph(path: str, layer: str) -> No
     context = Context(lr=0.1, output_error=torch.randn(8, 3))
     x = torch.randn(8, 5, requires_grad=True)
     output, trace = network.body.trace(x, context)
-    loss, learned = network.learn_with_output(x, torch.zeros(8, dtype=torch.long))
-    errors = []
+    loss, learned = network.learn_with_output(x.detach(), torch.zeros(8, dtype=torch.long))
+    upper = Network(residual_mlp(5, 3, depth=4, width=6, feedback=path, lowest=False, **LAYERS[layer]))
+    errors = [*upper.learn_with_error(x, torch.zeros(8, dtype=torch.long))]
     if not isinstance(network.body, Routed):
         block = network.body.layers[1]
         _, inner = block.trace(torch.randn(8, 6), context)

@@ -37,6 +37,7 @@ def mlp(
     router: dict[str, Any] | None = None,
     storage: str | None = None,
     readout_scale: float = 0.1,
+    lowest: bool = True,
 ) -> Sequential | Routed:
     """Builds a plain network: ``depth`` layers of areas with an activation between them.
 
@@ -64,6 +65,8 @@ def mlp(
             soon consist of what they have learned, which is common to both, and not of where each began. That narrows
             the gap to transpose feedback, to 0 to 0.5 points depending on the seeds (docs/log.md); backpropagation
             gains nothing.
+        lowest: Whether nothing below learns, so that the lowest layer needs no feedback. Default True. False for a body
+            that stands on one that learns, or on an encoder of autograd, see `Network.learn_with_error`.
 
     Returns:
         A body that takes (batch, ..., in_features) and returns (batch, ..., outputs), logits for classes: a `Routed`,
@@ -73,6 +76,7 @@ def mlp(
     Raises:
         BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
     """
+    check_switch(lowest=lowest)
     parts = Parts(
         in_features,
         outputs,
@@ -91,7 +95,7 @@ def mlp(
     layers: list[Layer] = []
     for index in range(depth):
         scale = readout_scale if index == depth - 1 else 1.0
-        layers.append(parts.layer(sizes[index], sizes[index + 1], lowest=index == 0, start_scale=scale))
+        layers.append(parts.layer(sizes[index], sizes[index + 1], lowest=lowest and index == 0, start_scale=scale))
         if index < depth - 1:
             layers.append(activation_of(activation))
             layers += dropout_of(dropout)
@@ -118,6 +122,7 @@ def residual_mlp(
     storage: str | None = None,
     readout_scale: float = 0.1,
     recompute: bool = False,
+    lowest: bool = True,
 ) -> Sequential | Routed:
     """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
 
@@ -146,13 +151,14 @@ def residual_mlp(
         recompute: Whether blocks remember only their input and compute their traces again when the error comes down,
             see `Recomputed`: half the memory of very deep networks for a tenth more time (docs/results.md). Default
             False.
+        lowest: As in `mlp`.
 
     Raises:
         BrodmannError: The depth is below 3, a size is not a positive whole number, the machine's memory is too small,
             or a name is unknown.
     """
     check_residual_depth(depth)
-    check_switch(recompute=recompute)
+    check_switch(recompute=recompute, lowest=lowest)
     parts = Parts(
         in_features,
         outputs,
@@ -168,7 +174,7 @@ def residual_mlp(
     )
     parts.check(depth, dense_size(in_features, outputs, depth, width))
     blocks = depth - 2
-    layers: list[Layer] = [parts.layer(in_features, width, lowest=True)]
+    layers: list[Layer] = [parts.layer(in_features, width, lowest=lowest)]
     for _ in range(blocks):
         body: list[Layer] = [Local(RMSNorm()), activation_of(activation)]
         body += dropout_of(dropout)
@@ -253,6 +259,7 @@ def convnet(
     router: dict[str, Any] | None = None,
     storage: str | None = None,
     readout_scale: float = 0.1,
+    lowest: bool = True,
 ) -> Sequential | Routed:
     """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
 
@@ -279,11 +286,13 @@ def convnet(
         router: As in `mlp`.
         storage: As in `mlp`.
         readout_scale: As in `mlp`.
+        lowest: As in `mlp`.
 
     Raises:
         BrodmannError: A size is not a positive whole number, images are too small for that many poolings, the machine's
             memory is too small, or a name is unknown.
     """
+    check_switch(lowest=lowest)
     *maps, readout = sizes = convolution_sizes(shape, channels, outputs, size, pool)
     parts = Parts(
         shape[0] * shape[1] * shape[2],
@@ -302,7 +311,7 @@ def convnet(
     layers: list[Layer] = [Local(Images(*shape))]
     for index, map in enumerate(maps):
         patches = Patches(size, padding=size // 2)
-        layers.append(parts.convolution(patches, map.inputs, map.outputs, rows=map.rows, lowest=index == 0))
+        layers.append(parts.convolution(patches, map.inputs, map.outputs, rows=map.rows, lowest=lowest and index == 0))
         layers.append(activation_of(activation))
         layers += [Local(ChannelsLast(nn.MaxPool2d(pool)))] if pool > 1 else []
     layers += [Local(nn.Flatten()), *dropout_of(dropout)]
