@@ -44,6 +44,7 @@ from brodmann import (
     Sequential,
     SumOfSquares,
     affine,
+    convnet,
     mlp,
     residual_mlp,
     stream_mlp,
@@ -1203,4 +1204,33 @@ def test_a_body_without_an_error_for_its_input_says_how_to_get_one() -> None:
     before = copy.deepcopy(network.state_dict())
     with pytest.raises(BrodmannError, match="build it with lowest=False, or give its lowest layer a feedback path"):
         network.learn_with_error(x, y)
+    with pytest.raises(BrodmannError, match="Whole numbers have none"):
+        Network(mlp(5, 3, areas=1, lowest=False)).learn_with_error(torch.ones(8, 5, dtype=torch.int64), y)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        mlp,
+        residual_mlp,
+        lambda inputs, outputs, **options: convnet((1, 4, inputs // 4), outputs, channels=(2,), **options),
+    ],
+)
+def test_builders_stand_on_top_of_each_other(make: Any, tmp_path: Path) -> None:
+    """Below, everything moves as well; the design says where the body may stand."""
+    torch.manual_seed(0)
+    lower, options = mlp(5, 16, width=4, areas=2), {"areas": 2}
+    with pytest.raises(BrodmannError, match=r"Layer 2 .* sends no error down.*give a builder lowest=False"):
+        Sequential(lower, Local(nn.Tanh()), make(16, 3, **options))
+    upper = make(16, 3, lowest=False, **options)
+    network = Network(Sequential(lower, Local(nn.Tanh()), upper))
+    before = copy.deepcopy(lower.state_dict())
+    network.learn(torch.randn(16, 5), torch.randint(0, 3, (16,)))
+    weights = [f"body.layers.{index}.shared.value" for index in (0, 2)]
+    assert not any(torch.equal(before[name], lower.state_dict()[name]) for name in weights)
+    Network(upper).save(tmp_path / "upper.safetensors")
+    again = Network.load(tmp_path / "upper.safetensors")
+    assert again.body.sends_down
+    with pytest.raises(CheckpointError, match="its lowest is False, but that of the body is True"):
+        Network.load(tmp_path / "upper.safetensors", body=make(16, 3, **options))

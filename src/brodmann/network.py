@@ -253,10 +253,10 @@ class Network(HoldsLoss):
             BrodmannError: As `learn`, or the body computes no error of its input, as where its lowest layer has no
                 feedback. Nothing has moved then.
         """
-        if not self.body.sends_down:
+        if not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
             raise BrodmannError(
                 "This body sends no error down to its input: build it with lowest=False, or give its lowest layer a "
-                "feedback path. A Graph of several inputs sends none."
+                "feedback path. Whole numbers have none, and neither do several inputs."
             )
         loss, _, error = self._step(x, target, weight, lr, observe)
         return loss, error

@@ -90,6 +90,18 @@ def test_with_one_area_and_transpose_feedback_it_learns_as_under_autograd(name: 
 
 
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in OF_TOKENS])
+def test_the_error_of_its_input_is_that_of_autograd(name: str) -> None:
+    torch.manual_seed(1)
+    model = MODELS[name][0]()
+    network = Network(from_torch(model, described(name), areas=1, feedback="transpose", lowest=False))
+    ((x, y),) = batches(name, 1)
+    functional.cross_entropy(model(x.requires_grad_()), y).backward()
+    _, error = network.learn_with_error(x, y)
+    torch.testing.assert_close(error, x.grad, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.usefixtures("double")
 def test_batch_norms_may_stay_what_they_are_at_inference_and_learn_as_such() -> None:
     torch.manual_seed(2)
     model = batched().eval()

@@ -21,9 +21,15 @@ from .counterparts import counterpart, tied_product, tied_weights
 from .lengths import OfShape
 
 
-def body_of(computation: Computation, parts: Parts) -> Sequential | Graph:
-    """Returns the steps as layers: one after the other, or as a graph where values branch."""
-    building = _Building(computation, parts)
+def body_of(computation: Computation, parts: Parts, *, lowest: bool = True) -> Sequential | Graph:
+    """Returns the steps as layers: one after the other, or as a graph where values branch.
+
+    Args:
+        computation: The steps.
+        parts: What layers have in common.
+        lowest: Whether nothing below the body learns. Default True.
+    """
+    building = _Building(computation, parts, lowest=lowest)
     for step in computation.steps:
         building.add(step)
     return building.body()
@@ -35,11 +41,11 @@ class _Building:
     Attributes:
         nodes: The nodes so far, as a `Graph` takes them; the node of a step has the step's name.
         checked: By input, the node that hands it on once it is checked.
-        learning: Steps at or below which something learns.
+        learning: Steps and inputs at or below which something learns.
         owners: The first step of each operation with parameters that stands in several places, by the operation.
     """
 
-    def __init__(self, computation: Computation, parts: Parts) -> None:
+    def __init__(self, computation: Computation, parts: Parts, *, lowest: bool) -> None:
         self.computation, self.parts = computation, parts
         self.inputs = tuple(computation.inputs)
         self.output_rows = computation.returned[0].rows_of(parts.outputs)
@@ -49,7 +55,7 @@ class _Building:
             self.places[id(step.operation)].append(step)
         self.nodes: dict[str, tuple[Any, ...]] = {}
         self.checked: dict[str, str] = {}
-        self.learning: set[str] = set()
+        self.learning: set[str] = set() if lowest else set(self.inputs)
         self.owners: dict[int, Step] = {}
         read = {source for step in computation.steps for source in step.sources}
         for name, came in computation.inputs.items():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..builders import Parts
+from ..checks import check_switch
 from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
@@ -43,6 +44,7 @@ def from_torch(
     router: dict[str, Any] | None = None,
     storage: str | None = None,
     batch_norms: str = "batch",
+    lowest: bool = True,
 ) -> Layer:
     """Builds a body of areas that computes what a PyTorch network does, and goes on learning without backpropagation.
 
@@ -98,6 +100,7 @@ def from_torch(
             ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.
             Every sample is then independent of the others, and there are fewer layers: for trained models and small
             batches. Norms that a model keeps out of training mode use running statistics in both cases.
+        lowest: As in `brodmann.mlp`.
 
     Returns:
         A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
@@ -111,6 +114,7 @@ def from_torch(
     """
     if batch_norms not in BATCH_NORMS:
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)
+    check_switch(lowest=lowest)
     model, sample, kind, device = shown(model, shape)
     if batch_norms == "running":
         warn_of_new_norms(model)
@@ -146,7 +150,7 @@ def from_torch(
         )
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
-    body = parts.wrap(body_of(computation, parts))
+    body = parts.wrap(body_of(computation, parts, lowest=lowest))
     if kind == torch.float64:
         body.double()  # its routers
     outputs = answers_of(plain, sample)

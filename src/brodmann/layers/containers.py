@@ -71,8 +71,8 @@ class Sequential(Container):
 def _without_feedback(layer: Any, index: int) -> BrodmannError:
     return BrodmannError(
         f"Layer {index} ({type(layer).__name__}) sends no error down, but layers below it learn: give an AreaLinear a "
-        "feedback path, and let a layer of your own return the error from `learn`. A layer of your own whose "
-        "parameters never change should set moves = False."
+        "feedback path, give a builder lowest=False, and let a layer of your own return the error from `learn`. A "
+        "layer of your own whose parameters never change should set moves = False."
     )
 
 

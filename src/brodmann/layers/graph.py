@@ -177,8 +177,12 @@ class Graph(Container):
 
     @property
     def sends_down(self) -> bool:
-        """Whether all of its nodes do, else its input's error would lack a part; never with several inputs."""
-        return len(self.inputs) == 1 and not self._silent()
+        """Whether all nodes above its input do, else that one's error would lack a part; never with several inputs."""
+        return len(self.inputs) == 1 and not any(self._is_above_input(name) for name in self._silent())
+
+    def _is_above_input(self, name: str) -> bool:
+        """Whether what comes to the graph comes to a node, directly or not: to some only a `Constant` does."""
+        return any(not set(self.inputs).isdisjoint(self.sources[below]) for below in (name, *self._below(name)))
 
     def forward(self, x: Several, choice: Route | Choice | None = None) -> Any:
         """Inference: x (batch, ...), or several as ``inputs`` names them; returns what ``outputs`` names."""
@@ -271,7 +275,8 @@ class Graph(Container):
         kind = type(self.layer_of(name)).__name__
         return BrodmannError(
             f"Node '{name}' ({kind}) receives no error, or sends none down, but nodes that learn need it: give an "
-            "AreaLinear a feedback path, and let a layer of your own return the error from `learn`."
+            "AreaLinear a feedback path, give a builder lowest=False, and let a layer of your own return the error "
+            "from `learn`."
         )
 
 
