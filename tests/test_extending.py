@@ -21,6 +21,7 @@ from brodmann import (
     Adam,
     AreaLinear,
     BrodmannError,
+    CheckpointError,
     Constant,
     Context,
     CrossEntropy,
@@ -50,6 +51,7 @@ from brodmann.kernels import Groups
 from brodmann.kernels.library import switched_off
 from brodmann.layer import Layer, Rates
 from brodmann.layers import Elman
+from brodmann.network import routers
 from brodmann.routing import Route
 from brodmann.runs import RunOptions, start_run
 from brodmann.telemetry import area_choices
@@ -96,6 +98,24 @@ def test_a_choice_of_ones_own_serves_inference_and_learning(learned: bool) -> No
     assert existing == {1}  # nobody chose area 0
     own = AreaLinear(6, 3, areas=4, router=picking(by_sign))
     assert own(X).shape == (20, 3)
+
+
+@pytest.mark.parametrize("routing", ["network", "layer"])
+@pytest.mark.parametrize("make", [mlp, lambda *sizes, **options: from_torch(nn.Linear(*sizes), **options)])
+def test_builders_take_a_router_of_ones_own(make: Any, routing: str, tmp_path: Path) -> None:
+    build = partial(make, 6, 3, areas=2, routing=routing, router=partial(picking(by_sign), learned=False))
+    network = Network(build())
+    network.learn(X, Y)
+    assert all(torch.equal(area, by_sign(X)) for area in list(area_choices(network, X).values())[:1])
+    assert not any(router.learned for _, router in routers(network))
+    network.save(tmp_path / "own.safetensors")  # like any body that is no data
+    with pytest.raises(CheckpointError, match="pass a body built by the same code"):
+        Network.load(tmp_path / "own.safetensors")
+    assert torch.equal(Network.load(tmp_path / "own.safetensors", build())(X), network(X))
+    with pytest.raises(BrodmannError, match="Expected router to build a Router, got Linear"):
+        make(6, 3, areas=2, routing=routing, router=lambda size, areas, update: nn.Linear(size, areas))
+    with pytest.raises(BrodmannError, match="Expected router to be a dictionary of settings, got Router"):
+        make(6, 3, areas=2, routing=routing, router=Router(6, 2))
 
 
 def test_the_nearest_prototype_as_a_choice_of_ones_own_changes_nothing() -> None:
@@ -357,13 +377,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: design("mlp", Adam(), in_features=6, outputs=3, feedback=FixedRandom),
         "A design holds only numbers, strings, lists and dictionaries, got feedback=<class "
         "'brodmann.feedback.fixed.FixedRandom'>. Register a feedback path or an activation of your own in "
-        "brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its name.",
+        "brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its name; or register a builder that uses what you give "
+        "here, in BUILDERS.",
     ),
     (
         lambda: Network(Sequential(body(), Silent())).learn(X, Y),
-        "Layer 1 (Silent) sends no error down, but layers below it learn: give an AreaLinear a feedback path, and "
-        "let a layer of your own return the error from `learn`. A layer of your own whose parameters never change "
-        "should set moves = False.",
+        "Layer 1 (Silent) sends no error down, but layers below it learn: give an AreaLinear a feedback path, give "
+        "a builder lowest=False, and let a layer of your own return the error from `learn`. A layer of your own whose "
+        "parameters never change should set moves = False.",
     ),
     (
         lambda: merged_once().learn(X, Y),

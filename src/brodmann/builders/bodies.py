@@ -12,6 +12,7 @@ from ..checks import check_switch
 from ..feedback import Feedback, LeastChange, Shape
 from ..layer import Layer
 from ..layers import ChannelsLast, Images, Local, Patches, Recomputed, Residual, RMSNorm, Routed, Sequential
+from ..routing import Router
 from ..updates import RLS, UpdateRule
 from .designs import described
 from .parts import Parts, activation_of, dropout_of, feedback_path
@@ -34,7 +35,7 @@ def mlp(
     shared: str = "learned",
     gated: bool = False,
     pooling: float = 0.0,
-    router: dict[str, Any] | None = None,
+    router: dict[str, Any] | Callable[..., Router] | None = None,
     storage: str | None = None,
     readout_scale: float = 0.1,
     lowest: bool = True,
@@ -58,7 +59,7 @@ def mlp(
         shared: See `AreaLinear`.
         gated: See `AreaLinear`.
         pooling: See `AreaLinear`.
-        router: Further arguments of every `Router`.
+        router: Further arguments of every `Router`; or what builds one of your own, as `AreaLinear` takes it.
         storage: Dtype in which weights are stored: ``"bfloat16"`` halves a step's bytes. Default None: that of the
             computation. See `AreaLinear`.
         readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
@@ -118,7 +119,7 @@ def residual_mlp(
     shared: str = "learned",
     gated: bool = False,
     pooling: float = 0.0,
-    router: dict[str, Any] | None = None,
+    router: dict[str, Any] | Callable[..., Router] | None = None,
     storage: str | None = None,
     readout_scale: float = 0.1,
     recompute: bool = False,
@@ -256,7 +257,7 @@ def convnet(
     shared: str = "learned",
     gated: bool = False,
     pooling: float = 0.0,
-    router: dict[str, Any] | None = None,
+    router: dict[str, Any] | Callable[..., Router] | None = None,
     storage: str | None = None,
     readout_scale: float = 0.1,
     lowest: bool = True,

@@ -41,7 +41,7 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
         raise BrodmannError(
             f"A design holds only numbers, strings, lists and dictionaries, got {', '.join(other)}. Register a "
             "feedback path or an activation of your own in brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its "
-            "name."
+            "name; or register a builder that uses what you give here, in BUILDERS."
         )
     description: dict[str, Any] = as_json({"builder": builder, **given})
     return description

@@ -17,6 +17,7 @@ from ..errors import unknown_name
 from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose, build_feedback
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
+from ..routing import build_router
 from ..routing.router import DIMENSION, Router, cell_count
 from ..updates import SGD, Adam, UpdateRule
 
@@ -113,7 +114,7 @@ class Parts:
     shared: str = "learned"
     gated: bool = False
     pooling: float = 0.0
-    router: dict[str, Any] | None = None
+    router: dict[str, Any] | Callable[..., Router] | None = None
     storage: str | None = None
 
     def check(self, depth: int, weights: int) -> None:
@@ -127,7 +128,7 @@ class Parts:
             BrodmannError: A size is no whole number, a name is unknown, or the machine's memory is too small.
         """
         check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
-        settings = {} if self.router is None else self.router
+        settings: Any = {} if self.router is None or self._has_own_router else self.router
         check_settings("router", settings, Router, without=("in_features", "areas", "update"))
         dimension = settings.get("dimension", DIMENSION)
         cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
@@ -206,7 +207,7 @@ class Parts:
         """Puts the body under a common route, where there is one."""
         if not self.routed:
             return body
-        return Routed(self._new_router(self.in_features, self.areas, update=self.update_rule), body)
+        return Routed(build_router(self._new_router, self.in_features, self.areas, self.update_rule), body)
 
     @property
     def routed(self) -> bool:
@@ -236,7 +237,14 @@ class Parts:
 
     @property
     def _new_router(self) -> Callable[..., Router]:
-        return functools.partial(Router, **self.router or {})
+        if self._has_own_router:
+            return self.router  # type: ignore[return-value]
+        return functools.partial(Router, **self.router or {})  # type: ignore[arg-type]
+
+    @property
+    def _has_own_router(self) -> bool:
+        """Whether what builds routers is given, not settings."""
+        return callable(self.router) and not isinstance(self.router, nn.Module)
 
 
 def dropout_of(share: float) -> list[Layer]:

@@ -14,6 +14,7 @@ from ..checks import check_switch
 from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
+from ..routing import Router
 from ..several import Several, parts_in
 from ..updates import UpdateRule
 from .body import body_of, check_untied
@@ -41,7 +42,7 @@ def from_torch(
     shared: str = "learned",
     gated: bool = False,
     pooling: float = 0.0,
-    router: dict[str, Any] | None = None,
+    router: dict[str, Any] | Callable[..., Router] | None = None,
     storage: str | None = None,
     batch_norms: str = "batch",
     lowest: bool = True,
