@@ -247,10 +247,14 @@ def test_every_rule_trains_evaluates_and_predicts(
     main(["evaluate", str(run), "--json"])
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["test_accuracy"] == result["test_accuracy"]
+    main(["predict", str(run), str(table), "--json", "--probabilities"])
+    likely = json.loads(capsys.readouterr().out.splitlines()[-1])
     main(["predict", str(run), str(table), "--json"])
     predictions = json.loads(capsys.readouterr().out.splitlines()[-1])["predictions"]
     truth = np.load(table)["y_test"]
     assert np.mean([int(p) == t for p, t in zip(predictions, truth, strict=True)]) == result["test_accuracy"]
+    np.testing.assert_allclose(np.sum(likely["predictions"], 1), 1.0, rtol=1e-5)
+    assert predictions == [likely["classes"][index] for index in np.argmax(likely["predictions"], 1)]
 
 
 def test_what_is_no_number_is_null_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -417,6 +421,8 @@ def test_regression_runs_from_training_to_prediction(tmp_path: Path, capsys: pyt
     found = np.array([line.split() for line in capsys.readouterr().out.splitlines()], dtype=float)
     rest = ((found - y[200:]) ** 2).sum(0) / ((y[200:] - y[200:].mean(0)) ** 2).sum(0)
     assert rest.max() < 0.1  # predictions are in the targets' own units
+    with pytest.raises(BrodmannError, match="learned by mean-squared-error, whose outputs are no probabilities"):
+        Run.read(run).predict_proba(x)
 
     scales = run / "targets.json"
     kept = scales.read_text()
@@ -474,6 +480,25 @@ class Row:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
         return self.values
+
+
+def test_answers_are_what_the_targets_were(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From Python whole numbers as such, names as names, and one real target without a list; printed as ever."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    for name, y, kind, shown in (
+        ("whole", np.where(x[:, 0] > 0, 7, -3), int, str),
+        ("named", np.where(x[:, 0] > 0, "7", "seven"), str, str),
+        ("filled", np.where(x[:, 0] > 0, "007", "008"), str, str),
+        ("real", x[:, 0], float, lambda value: [value]),
+        ("two", x[:, :2], list, list),
+    ):
+        np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+        options = RunOptions(str(tmp_path / f"{name}.npz"), width=8, areas=2, epochs=2)
+        run = Run.read(continue_run(start_run(options, tmp_path / name))["run"])
+        found = run.predict(x)
+        assert {type(value) for value in found} == {kind}
+        main(["predict", str(run.folder), str(tmp_path / f"{name}.npz"), "--json"])
+        assert json.loads(capsys.readouterr().out)["predictions"] == list(map(shown, found))
 
 
 def test_a_frame_is_read_by_its_names(tmp_path: Path) -> None:
@@ -906,7 +931,7 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
     np.save(tmp_path / "x.npy", data["x_test"])
     named = run.predict(tmp_path / "x.npy")
     assert named == run.predict(data["x_test"]) == run.predict(torch.from_numpy(data["x_test"]))
-    right = np.mean([name == run.classes[label] for name, label in zip(named, data["y_test"], strict=True)])
+    right = np.mean(named == data["y_test"])  # whole numbers, as the labels are
     assert right == pytest.approx(run.result()["test_accuracy"])
     assert torch.equal(run.split().x_test, run.preprocessing()(torch.from_numpy(data["x_test"])))
     halves = torch.from_numpy(data["x_test"]).bfloat16().requires_grad_()

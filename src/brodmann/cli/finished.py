@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
@@ -47,15 +47,20 @@ class Predict:
     """Run folder."""
     file: tyro.conf.Positional[Path]
     """Samples, raw as in the data set."""
+    probabilities: bool = False
+    """Give the probability of each class, in the order in which --json names the classes."""
     json: bool = False
     """Print one JSON object instead of a line per sample."""
 
     def run(self) -> None:
-        """Prints a class name (or the target values) per sample."""
+        """Prints a class name (or the target values, or probabilities) per sample."""
         run = Run.read(self.run_folder)
-        predictions = run.predict(self.file)
+        found: list[Any] = run.predict_proba(self.file) if self.probabilities else run.predict(self.file)
+        # One form whatever the data: classes by name, and numbers in a list.
+        predictions = [part if isinstance(part, list) else str(part) if run.classes else [part] for part in found]
         if self.json:
-            say_json({"run": str(run.folder), "predictions": predictions})
+            classes = {"classes": run.classes} if self.probabilities and run.classes else {}
+            say_json({"run": str(run.folder), **classes, "predictions": predictions})
             return
         for prediction in predictions:
             print(" ".join(map(str, prediction)) if isinstance(prediction, list) else prediction)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import warnings
 from collections.abc import Iterator
@@ -209,9 +210,10 @@ class Run:
         return TargetScale.from_dict(read_json(self.folder / "targets.json")) if self._scales_targets else None
 
     def predict(self, samples: str | Path | ArrayLike) -> list[Any]:
-        """Returns what the trained learner says of samples.
+        """Returns what the trained learner says of samples, as many as there are.
 
-        That is names of classes, target values in their own units, or probabilities of labels.
+        That is the class: a whole number where all classes are named by one, else a name. Of real targets it is the
+        value in its own units, and of labels the probability: a number, or a list where a sample has several.
 
         Args:
             samples: Raw ones, as in the data set: a file, see `brodmann.data.load_inputs`, or numbers ``(n, ...)``.
@@ -219,27 +221,50 @@ class Run:
         Raises:
             BrodmannError: The run is not finished or damaged, or the samples are not such as it was trained on.
         """
+        outputs = self._outputs(samples)
+        if self.classes is None:
+            if self.options.learns_labels:
+                values = outputs.sigmoid()
+            else:
+                scale = self.targets()
+                values = outputs if scale is None else scale.undo(outputs)
+            return (values[:, 0] if values.shape[1] == 1 else values).tolist()
+        whole = all(re.fullmatch("0|-?[1-9][0-9]*", name) for name in self.classes)
+        classes = [int(name) for name in self.classes] if whole else self.classes
+        return [classes[index] for index in outputs.argmax(1).tolist()]
+
+    def predict_proba(self, samples: str | Path | ArrayLike) -> list[list[float]]:
+        """Returns the probability of each class of ``classes``, or of each label, for every sample, see `predict`.
+
+        Raises:
+            BrodmannError: As `predict`, or outputs are no logarithms of probabilities, as under a squared error.
+        """
+        likely = self.is_classification and self.options.loss in (None, "cross-entropy")
+        if not likely and not self.options.learns_labels:
+            loss = self.options.loss or "mean-squared-error"
+            raise BrodmannError(
+                f"This run learned by {loss}, whose outputs are no probabilities: ask for predictions alone."
+            )
+        outputs = self._outputs(samples)
+        found: list[list[float]] = (outputs.sigmoid() if self.options.learns_labels else outputs.softmax(1)).tolist()
+        return found
+
+    def _outputs(self, samples: str | Path | ArrayLike) -> Tensor:
+        """Returns what the learner makes of raw samples, (n, outputs)."""
         network, preprocessing = self.learner(), self.preprocessing()
         read = load_inputs if isinstance(samples, str | Path) else process_samples
         x = read(samples, preprocessing, self.columns)  # type: ignore[arg-type]
-        outputs = outputs_of(network, x.to(network.dtype))
+        outputs: Tensor = outputs_of(network, x.to(network.dtype))
         if bad := rows_not_finite(outputs):
             raise BrodmannError(
                 f"The network has no finite answer for sample {bad[0]}, counted from 0: its values lie far beyond "
                 "those of the training part. Look for a mistake in them."
             )
-        if self.options.learns_labels:
-            probabilities: list[Any] = outputs.sigmoid().tolist()
-            return probabilities
-        if self.classes is None:
-            scale = self.targets()
-            values: list[Any] = (outputs if scale is None else scale.undo(outputs)).tolist()
-            return values
-        if len(self.classes) != outputs.shape[1]:
+        if self.classes is not None and len(self.classes) != outputs.shape[1]:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} is damaged: expected the names of {outputs.shape[1]} classes."
             )
-        return [self.classes[index] for index in outputs.argmax(1).tolist()]
+        return outputs
 
     def result(self) -> dict[str, Any] | None:
         """Returns the outcome, None before the end and where a file is damaged: the last checkpoint makes it again."""
