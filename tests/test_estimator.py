@@ -13,14 +13,14 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from brodmann import BrodmannError
+from brodmann import RLS, Adam, BrodmannError
 from brodmann.estimator import SALClassifier, SALRegressor
 from brodmann.training import Trainer
 
@@ -593,3 +593,16 @@ def test_a_first_call_in_which_one_target_of_several_is_constant_is_told() -> No
     with pytest.warns(UserWarning, match="in this one a target is the same for all samples"):
         SALRegressor(width=8, areas=1).partial_fit(x, np.c_[x[:, 0], np.zeros(40)])
     assert get_tags(SALRegressor()).target_tags.multi_output
+
+
+def test_a_rule_may_be_given_in_place_of_its_name() -> None:
+    x, y = load_iris(return_X_y=True)
+    fitted = [
+        SALClassifier(epochs=3, random_state=0, **settings).fit(x, y)
+        for settings in ({"optimiser": "adam"}, {"optimiser": Adam(decay=0.2)}, {"optimiser": Adam(), "decay": 0.2})
+    ]
+    assert len({tuple(model.loss_curve_) for model in fitted}) == 1
+    own = clone(SALClassifier(epochs=3, optimiser=Adam(beta1=0.8))).fit(x, y)
+    assert own.network_.area_layers()[0][1].update_rule == Adam(beta1=0.8)
+    stream = SALRegressor(optimiser=RLS(ridge=2.0)).fit(x, y)
+    assert stream.network_.recursive

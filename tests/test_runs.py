@@ -482,6 +482,19 @@ class Row:
         return self.values
 
 
+def test_an_unknown_rule_hints_at_imports_unless_it_is_a_slip(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, hint in (("lion", True), ("adm", False)):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", "digits", "--optimiser", name])
+        assert ("in a file that `brodmann --import FILE` loads" in capsys.readouterr().err) is hint
+
+
+def test_arguments_without_names_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", "--help"])
+    assert "brodmann predict [-h] RUN FILE" in capsys.readouterr().out
+
+
 def test_answers_are_what_the_targets_were(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From Python whole numbers as such, names as names, and one real target without a list; printed as ever."""
     x = np.random.default_rng(0).normal(size=(60, 3))

@@ -33,18 +33,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
         kind: What the name stands for, such as ``"feedback"``.
         name: The unknown name.
         known: The names that exist.
-        registry: Where users register their own, if they can: mentioned where no known name is near.
+        registry: Where users register their own, if they can: mentioned unless it looks like a slip of the pen.
 
     Returns:
         An error to raise; its message lists every known name.
     """
     options = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=0.5)
+    near, slip = (difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=cutoff) for cutoff in (0.5, 0.6))
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
     if any("," in option for option in options):
         options = [f"'{option}'" for option in options]
     own = f" To use one of your own, register it in {registry}, in a file that `brodmann --import FILE` loads."
     return UnknownNameError(
         f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}."
-        + (own if registry and not near else "")
+        + (own if registry and not slip else "")
     )

@@ -14,7 +14,7 @@ from ..runs import Run, inspect_run
 from ..training import evaluate
 from .output import OUT, say, say_json
 
-RunFolder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+RunFolder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run", metavar="RUN")]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Predict:
 
     run_folder: RunFolder
     """Run folder."""
-    file: tyro.conf.Positional[Path]
+    file: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FILE")]]
     """Samples, raw as in the data set."""
     probabilities: bool = False
     """Give the probability of each class, in the order in which --json names the classes."""

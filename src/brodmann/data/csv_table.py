@@ -78,7 +78,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     if width < 2 or len(lines) < 5:
         raise BrodmannError(
             f"{path} must hold at least five examples of two columns, the last of them the target, separated by "
-            f"commas, got {len(lines)} examples of {width} columns. Add what is missing, or: "
+            f"commas, got {len(lines)} of {width}. Add what is missing, or divide the examples into parts yourself: "
             f"{put_there(path.with_suffix('.npz'))}"
         )
     if target is None:

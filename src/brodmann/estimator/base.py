@@ -27,7 +27,7 @@ from ..losses import Loss
 from ..network import Network
 from ..routing import check_partition
 from ..training import Callback, Interrupted, Schedule, Trainer, outputs_of
-from ..updates import update_rule, usual_rule
+from ..updates import UpdateRule, usual_rule
 from .scaling import Scaler
 
 Array = NDArray[Any]
@@ -105,7 +105,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         partition: str = "fixed",
         routing: str = "network",
         router: dict[str, Any] | None = None,
-        optimiser: str = "adam",
+        optimiser: str | UpdateRule = "adam",
         learning_rate: float | None = None,
         schedule: str = "cosine",
         decay: float | None = None,
@@ -141,7 +141,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 longer), ``"sgd"``, or ``"rls"`` for streams that change: see `brodmann.stream_mlp`. That learns in one
                 pass, whatever ``epochs`` says, has no learning rate, schedule or decay, keeps the scale of inputs of
                 its first call, and does not combine with ``residual``, ``shared``, ``gated``, ``dropout``,
-                ``pooling``, ``partition``, ``routing``, ``router`` or ``early_stopping``.
+                ``pooling``, ``partition``, ``routing``, ``router`` or ``early_stopping``. Or a rule, such as
+                ``brodmann.Adam(beta1=0.8)``, which keeps its own decay where none is given here.
             learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam and Muon, 0.3 with SGD.
             schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
                 constant.
@@ -205,7 +206,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         }
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
             if rule.recursive:
-                self.network_ = Network(stream_mlp(**sizes, update=update_rule(self.optimiser)))
+                self.network_ = Network(stream_mlp(**sizes, update=usual_rule(self.optimiser)))
             else:
                 builder = residual_mlp if self.residual else mlp
                 own = {name: getattr(self, name) for name in ("shared", "gated", "dropout", "pooling", "routing")}
@@ -231,7 +232,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     @property
     def _recursive(self) -> bool:
         """Whether the fitted network learns by recursive least squares; before there is one, whether it will."""
-        return self.network_.recursive if hasattr(self, "network_") else update_rule(self.optimiser).recursive
+        return self.network_.recursive if hasattr(self, "network_") else usual_rule(self.optimiser).recursive
 
     def _schedule(self) -> Schedule:
         """Checks the settings of the loop and returns it."""
@@ -243,7 +244,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             settings = signature(SALEstimator).parameters
             given = [name for name in NOT_RECURSIVE if getattr(self, name) != settings[name].default]
             if given:
-                raise BrodmannError(f"optimiser='rls' cannot be combined with {', '.join(given)}: leave that out.")
+                raise BrodmannError(
+                    f"optimiser={self.optimiser!r} cannot be combined with {', '.join(given)}: leave that out."
+                )
             return Schedule(batch_size=batch)
         if self.early_stopping:
             check_whole(patience=self.patience)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..checks import check_settings
@@ -30,8 +31,13 @@ def update_rule(name: str, **options: float) -> UpdateRule:
     return UPDATES[name](**options)
 
 
-def usual_rule(name: str, decay: float | None = None, **options: float) -> UpdateRule:
-    """Builds a rule as the command line and the estimators do: where no decay is given, its own, or else the usual."""
+def usual_rule(name: str | UpdateRule, decay: float | None = None, **options: float) -> UpdateRule:
+    """Builds a rule as the command line and the estimators do: where no decay is given, its own, or else the usual.
+
+    A rule that is built already keeps its own decay unless one is given.
+    """
+    if isinstance(name, UpdateRule):
+        return name if decay is None else replace(name, decay=decay)
     if decay is None:
         rule = update_rule(name, **options)
         decay = rule.decay or rule.usual_decay
