@@ -212,13 +212,18 @@ class Layer(nn.Module, ABC):
         """Whether `learn` moves anything that it holds itself, unless it is frozen. Default: whether it has parameters.
 
         Those of layers inside it count as theirs; those of other modules, such as an `nn.Linear`, as its own. A layer
-        of your own whose parameters stay as they are returns False.
+        of your own whose parameters stay as they are returns False, one that moves buffers alone True.
         """
         return _holds_parameters(self)
 
     @property
+    def can_learn(self) -> bool:
+        """Whether `learn` moves anything in it, unless it is frozen."""
+        return any(part.moves for part in self._layers())
+
+    @property
     def learns(self) -> bool:
-        """Whether `learn` moves anything in it, so that an error must come down: whether not all of it is frozen."""
+        """Whether `learn` moves anything in it as it is now, so that an error must come down."""
         return any(part.moves and not part.frozen_itself for part in self._layers())
 
     @property

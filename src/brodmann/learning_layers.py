@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -29,12 +30,20 @@ def check_names(parts: Iterable[str], layers: Mapping[str, Layer]) -> None:
             raise unknown_name("layer", part, layers)
 
 
+def names_in(names: Any) -> list[str]:
+    """Returns names of layers as a list; raises where they are anything else."""
+    found = None if isinstance(names, str | Mapping) or not isinstance(names, Iterable) else list(names)
+    if found is None or not all(isinstance(name, str) for name in found):
+        raise BrodmannError(f"Expected frozen_layers to be a list of names, got {names!r}.")
+    return found
+
+
 def check_once(body: Layer) -> None:
     """Raises where a part that learns stands in two places of a body: it would move twice a step."""
     places: dict[nn.Module, str] = {}
     for name, part in body.named_modules(remove_duplicate=False):
-        learns = part.learns if isinstance(part, Layer) else isinstance(part, Router)
-        if learns and places.setdefault(part, name) != name:
+        moves = part.can_learn if isinstance(part, Layer) else isinstance(part, Router)
+        if moves and places.setdefault(part, name) != name:
             raise BrodmannError(
                 f"'{name}' and '{places[part]}' are the same {type(part).__name__}, which would be updated twice per "
                 "step: give each place its own, with copy.deepcopy."

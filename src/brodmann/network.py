@@ -21,7 +21,7 @@ from .divergence import check_loss
 from .errors import BrodmannError
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
 from .layers import AreaLinear
-from .learning_layers import check_names, check_once, learning_layers
+from .learning_layers import check_names, check_once, learning_layers, names_in
 from .losses.builtin import Loss, SumOfSquares
 from .losses.error import error_and_loss
 from .losses.holder import HoldsLoss
@@ -91,8 +91,8 @@ class Network(HoldsLoss):
         check_once(body)
         if lr is not None:
             check_real(lr=lr)
-        learning = [part for part in body.modules() if isinstance(part, Layer) and part.learns]
-        rules = [part.update_rule for part in learning if part.update_rule is not None]
+        moving = [part for part in body.modules() if isinstance(part, Layer) and part.moves]
+        rules = [part.update_rule for part in moving if part.update_rule is not None]
         self.recursive = any(rule.recursive for rule in rules)
         self.body = body
         self.loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
@@ -116,6 +116,8 @@ class Network(HoldsLoss):
     @property
     def rates(self) -> Rates:
         """Multiples of the learning rate. May be replaced between steps, for example to freeze a layer.
+
+        A layer that is put in another's place moves at a rate of 1 until they are assigned again.
 
         Raises:
             BrodmannError: It names a layer that does not exist.
@@ -382,22 +384,31 @@ class Network(HoldsLoss):
     def frozen_layers(self) -> list[str]:
         """Names of all layers that are frozen, as `learning_layers` gives them. May be replaced between steps.
 
-        What is set are names as `Rates` takes them, such as ``"body.layers.0"`` or ``"nodes.stage_1_*"``; all other
-        layers are no longer frozen.
+        What is set are names as `Rates` takes them, such as ``"body.layers.0"`` or ``"nodes.stage_1_*"``, each for all
+        that it holds; all other layers are no longer frozen.
 
         Raises:
-            BrodmannError: There is no such layer.
+            BrodmannError: These are no names, or there is no such layer.
         """
         return [name for name, layer in self.learning_layers() if layer.frozen_itself]
 
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise BrodmannError(f"Expected frozen_layers to be a list of names, got {names!r}.")
-        layers = dict(self.learning_layers())
+        names, layers = names_in(names), dict(self.learning_layers())
         check_names(names, layers)
         for name, layer in layers.items():
             layer.frozen_itself = any(is_within(name, part) for part in names)
+
+    def freeze_exactly(self, names: Sequence[str]) -> None:
+        """Freezes what `frozen_layers` once returned: layers of these names, and none inside them that is not named.
+
+        Raises:
+            BrodmannError: There is no such layer.
+        """
+        layers = dict(self.learning_layers())
+        check_names(names, layers)
+        for name, layer in layers.items():
+            layer.frozen_itself = name in names
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
@@ -457,7 +468,7 @@ class Network(HoldsLoss):
         rates = Rates(**settings["rates"])
         network = Network(body, loss, lr=settings["lr"], rates=rates, clip=settings["clip"])
         if "frozen" in settings:  # else a file of an earlier version
-            network.frozen_layers = settings["frozen"]
+            network.freeze_exactly(settings["frozen"])
         return network
 
 

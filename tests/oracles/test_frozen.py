@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from brodmann import (
+    RLS,
     SGD,
     Adam,
     AreaLinear,
@@ -30,6 +31,7 @@ from brodmann import (
     to_torch,
 )
 from brodmann.layer import Context, Layer
+from brodmann.layers import Graph
 from brodmann.telemetry import alignment
 from brodmann.training import Schedule, Trainer
 
@@ -304,6 +306,83 @@ def test_a_whole_network_is_frozen_in_any_way_and_stays_so_in_files(router: str,
         assert learner.body.frozen is not (way == "rates")
         assert learner.body.learns is (way == "rates")
     assert again.frozen_layers == network.frozen_layers
+
+
+def test_files_and_checkpoints_freeze_no_more_than_was_frozen(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = torch.randn(40, 4), torch.randint(0, 3, (40,))
+
+    def made() -> Network:
+        return Network(Sequential(AreaLinear(4, 6, areas=1), BatchNorm(6, update=SGD()), AreaLinear(6, 3, areas=1)))
+
+    network = made()
+    norm = network.body.layers[1]
+    norm.frozen = True
+    norm.gain.frozen = False  # its statistics stay, and its gain learns
+    assert network.frozen_layers == ["layers.1", "layers.1.shift"]
+    network.save(tmp_path / "network.safetensors")
+    assert Network.load(tmp_path / "network.safetensors", made().body).frozen_layers == network.frozen_layers
+    Trainer(network, data, schedule=Schedule(epochs=1), folder=tmp_path / "run").run()
+    other = Trainer(made(), data, schedule=Schedule(epochs=1), folder=tmp_path / "run")
+    other.resume()
+    assert other.network.frozen_layers == network.frozen_layers
+
+
+def test_names_of_frozen_layers_may_come_from_anything_but_a_text_or_a_dictionary() -> None:
+    network = small()
+    network.frozen_layers = (name for name in ("layers.0", "layers.3"))
+    assert network.frozen_layers == ["layers.0", "layers.3"]
+    for wrong in (None, {"layers.0": False}, [0]):
+        with pytest.raises(BrodmannError, match="Expected frozen_layers to be a list of names, got"):
+            network.frozen_layers = wrong  # type: ignore[assignment]
+    assert network.frozen_layers == ["layers.0", "layers.3"]
+
+
+def test_what_is_frozen_when_it_is_built_counts_as_it_will_once_it_learns() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(4, 4, areas=1, update=SGD())
+    layer.frozen = True
+    with pytest.raises(BrodmannError, match="would be updated twice per step"):
+        Sequential(layer, layer)
+    with pytest.raises(BrodmannError, match="would be updated twice: put that node"):
+        Graph({"one": (layer, "input"), "two": (layer, "one")})
+    assert Network(Sequential(layer)).lr == 0.3
+    body = mlp(4, 3, width=6, areas=1, update=RLS())
+    body.frozen = True
+    network = Network(body)
+    assert network.recursive
+    assert (network.lr, type(network.loss).__name__) == (1.0, "SumOfSquares")
+
+
+class Counting(Layer):
+    """A layer of one's own that moves a buffer alone."""
+
+    moves = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
+        return x, None
+
+    def learn(self, trace: None, error: Tensor, context: Context) -> Tensor:
+        if context.lr_of(self):
+            self.count += 1
+        return error
+
+
+def test_a_layer_that_moves_a_buffer_is_frozen_by_its_name() -> None:
+    torch.manual_seed(0)
+    network = Network(Sequential(AreaLinear(4, 4, areas=1), Counting(), AreaLinear(4, 3, areas=1)), lr=0.1)
+    x, y = torch.randn(8, 4), torch.randint(0, 3, (8,))
+    network.learn(x, y)
+    network.frozen_layers = ["layers.1"]
+    network.learn(x, y)
+    assert network.body.layers[1].count == 1
 
 
 def test_a_norm_reads_as_it_was_set_and_so_do_its_parts() -> None:

@@ -31,7 +31,7 @@ class Sequential(Container):
         super().__init__()
         for index, layer in enumerate(layers):
             check_layer(layer, f"Layer {index} of Sequential")
-            if layer.learns and any(layer is other for other in layers[:index]):
+            if layer.can_learn and any(layer is other for other in layers[:index]):
                 raise BrodmannError(f"Layer {index} of Sequential is in it twice, and would be updated twice per step.")
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
@@ -225,7 +225,7 @@ class Routed(Container):
     @property
     def moves(self) -> bool:
         """Whether its router changes, for a body in which something moves."""
-        return self.router.changes and any(part.moves for part in self.body.modules() if isinstance(part, Layer))
+        return self.router.changes and self.body.can_learn
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (batch, ..., in); returns what the body does, which follows this router, not an outer one."""

@@ -121,7 +121,7 @@ class Graph(Container):
             raise BrodmannError(
                 f"Node '{name}' names nothing to read: add a name after the layer, such as '{self.inputs[0]}'."
             )
-        if owner is None and part.learns and any(part is other for other in self.nodes.values()):
+        if owner is None and part.can_learn and any(part is other for other in self.nodes.values()):
             raise BrodmannError(
                 f"The layer of node '{name}' is in another node too, and would be updated twice: put that node's name "
                 "in the layer's place."
@@ -283,7 +283,7 @@ class Graph(Container):
 def _check_gathers(name: str, layer: nn.Module) -> None:
     """Raises where a layer, or one in it, moves at every error that it receives."""
     for part in layer.modules():
-        if isinstance(part, Layer) and part.learns and not isinstance(part, Container | Gathering):
+        if isinstance(part, Layer) and part.moves and not isinstance(part, Container | Gathering):
             raise BrodmannError(
                 f"Node '{name}' reuses a layer in which a {type(part).__name__} learns, which would be updated twice "
                 "per step: of the layers that learn, only AreaLinear, Product, Constant, TiedWeights and what is made "

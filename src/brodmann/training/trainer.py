@@ -171,7 +171,7 @@ class Trainer:
         if isinstance(self.network, Network) and "rates" in before:
             self.network.rates, self.network.clip = Rates(**before.pop("rates")), before.pop("clip")
             if "frozen" in before:
-                self.network.frozen_layers = before.pop("frozen")
+                self.network.freeze_exactly(before.pop("frozen"))
         now = self._settings()
         changed = [
             f"{name} was {old!r}, is now {now.get(name)!r}" for name, old in before.items() if old != now.get(name)
