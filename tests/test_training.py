@@ -748,6 +748,29 @@ def test_a_batch_whose_targets_are_all_left_out_teaches_nothing(loss: Any) -> No
         Trainer(learner, (x, none), None, Schedule(epochs=1)).run()
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        torch.nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0, 2.0])),
+        torch.nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0, 2.0]), label_smoothing=0.1),
+        torch.nn.NLLLoss(weight=torch.tensor([0.0, 1.0, 2.0])),
+        functools.partial(torch.nn.functional.cross_entropy, weight=torch.tensor([0.0, 1.0, 2.0]), ignore_index=2),
+        CrossEntropy(class_weights=torch.tensor([0.0, 1.0, 2.0])),
+    ],
+)
+def test_a_batch_of_nothing_but_classes_of_weight_0_teaches_nothing(loss: Any) -> None:
+    x, y = blobs(60)
+    learner, first = network(loss, update=SGD()), y == 0
+    before = learner(x)
+    assert learner.learn(x[first], y[first], lr=1.0) == evaluate(learner, x[first], y[first])["loss"] == 0
+    assert torch.equal(learner(x), before)
+    if isinstance(loss, torch.nn.Module):  # PyTorch takes bytes, too
+        assert learner.learn(x[first], y[first].byte(), lr=1.0) == 0
+    torch.testing.assert_close(learner.learn(x, y, lr=1.0), loss(before, y))
+    row = Trainer(learner, (x, y), None, Schedule(epochs=1, batch_size=1, lr=1e-9)).run().history[-1]
+    assert math.isfinite(row["train_loss"])
+
+
 def test_recursive_least_squares_keeps_its_rate() -> None:
     torch.manual_seed(0)
     trainer = Trainer(Network(stream_mlp(5, 3, width=40, areas=1)), blobs(), None, Schedule(epochs=1))

@@ -84,15 +84,19 @@ class PyTorchLoss:
         """Returns an option that the loss was given, such as its ``reduction``, or None."""
         return self.loss.keywords.get(name) if isinstance(self.loss, partial) else getattr(self.loss, name, None)
 
-    def of_classes(self, target: Tensor) -> float:
+    def of_classes(self, target: Tensor) -> Tensor:
         """Returns what a mean over classes, (batch, ...), is divided by: their weights, without those left out."""
-        classes, weights = target[target != self.left_out], self.option("weight")
-        return float(len(classes) if weights is None else weights.to(target.device)[classes].sum())
+        assert self.left_out is not None
+        counts, weights = target.ne(self.left_out), self.option("weight")
+        if not isinstance(weights, Tensor):
+            return counts.sum()
+        # What is left out is no class, such as -100, and has no weight to look up.
+        return (counts * weights.to(target.device)[target.where(counts, 0).long()]).sum()
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., classes or outputs) and target as our own losses take them; returns its value.
 
-        Where all targets are left out, such as padding, it is 0, as where all have weight 0; PyTorch's is NaN.
+        Where no target counts, as all are padding or of a class of weight 0, a mean is 0; PyTorch's is NaN.
 
         Raises:
             BrodmannError: There are weights of samples, which PyTorch's losses do not take, or targets of another shape
@@ -114,10 +118,15 @@ class PyTorchLoss:
         elif output.ndim > 2:
             target = target.reshape(-1, output.shape[-1]) if self.names_classes else target.reshape(-1)
         try:
-            value = self.loss(output.reshape(-1, output.shape[-1]), target)
-            if self.left_out is None or target.is_floating_point():
-                return value
-            return torch.where((target != self.left_out).any(), value, torch.zeros_like(value))
+            rows = output.reshape(-1, output.shape[-1])
+            if self.left_out is None or target.is_floating_point() or _sums(self):
+                return self.loss(rows, target)
+            some = self.of_classes(target) != 0
+            if target.dtype == torch.uint8:  # it holds no -100
+                target = target.long()
+            # PyTorch divides 0 by 0 otherwise: the error of a class of weight 0 is NaN then, that of one left out is 0.
+            value = self.loss(rows, torch.where(some, target, self.left_out).to(target.dtype))
+            return torch.where(some, value, torch.zeros_like(value))
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             raise BrodmannError(
                 f"{_name_of(self.loss)} does not take an output of shape {tuple(output.shape)} with targets of shape "
@@ -255,7 +264,7 @@ def counted(loss: Loss, target: Any, weight: Tensor | None, samples: int) -> flo
     if _sums(loss) or not getattr(loss, "normalised", True):
         return samples
     if isinstance(loss, PyTorchLoss):
-        return samples if loss.left_out is None or target.is_floating_point() else loss.of_classes(target)
+        return samples if loss.left_out is None or target.is_floating_point() else float(loss.of_classes(target))
     if isinstance(loss, CrossEntropy) and loss.class_weights is not None:
         of_target = loss.class_weights.to(target.device)[target].reshape(-1)
         return float(of_target.sum() if weight is None else of_target @ weight.reshape(-1).to(of_target))
