@@ -1187,6 +1187,13 @@ class Failing(Callback):
             raise OSError("no space left")
 
 
+class Drawing(Callback):
+    """Puts a random number into every row."""
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        row["drawn"] = float(torch.rand(()))
+
+
 class Unreadable(Items):
     """A data set one of whose items cannot be read."""
 
@@ -1197,22 +1204,41 @@ class Unreadable(Items):
 
 
 @pytest.mark.parametrize("patience", [None, 3])
-@pytest.mark.parametrize(("place", "step"), [("step", 1), ("step", 8), ("epoch", 6), ("epoch", 18), ("item", 0)])
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [("step", 1), ("step", 8), ("epoch", 6), ("epoch", 18), ("item", 0), ("transform", 8), ("shape", 8)],
+)
 def test_what_fails_between_two_steps_loses_none(place: str, step: int, patience: int | None, tmp_path: Path) -> None:
-    items, schedule = list(zip(*blobs(), strict=True)), Schedule(epochs=3, batch_size=15, patience=patience)
+    items = list(zip(*blobs(), strict=True))
 
-    def trainer(data: Any, callbacks: Any = ()) -> Trainer:
-        return Trainer(network(dropout=0.5), data, blobs(30, 1), schedule, folder=tmp_path, callbacks=callbacks)
+    def trainer(folder: Path | None = tmp_path, failing: str = "", data: Any = Items) -> Trainer:
+        calls = iter(range(100))
 
-    failing = trainer(Unreadable(items) if place == "item" else Items(items), [Failing(place, step)])
+        def noisy(samples: Tensor) -> Tensor:
+            samples = samples + 0.1 * torch.randn_like(samples)
+            if failing == "transform" and next(calls) == step:
+                raise OSError("no space left")
+            return samples
+
+        def falling(done: float) -> float:
+            if failing == "shape" and done == step / 18:
+                raise OSError("no space left")
+            return 1.0 - done
+
+        schedule = Schedule(epochs=3, batch_size=15, patience=patience, shape=falling)
+        callbacks = [Drawing(), Failing(failing, step)]
+        learner, score = network(dropout=0.5), blobs(30, 1)
+        return Trainer(learner, data(items), score, schedule, folder=folder, callbacks=callbacks, transform=noisy)
+
+    failing = trainer(failing=place, data=Unreadable if place == "item" else Items)
     with pytest.raises(OSError, match="no space left"):
         failing.run()
     assert isinstance(failing.failure, OSError)
-    resumed = trainer(Items(items))
+    resumed = trainer()
     resumed.resume()
     assert 0 < resumed.progress.step == failing.progress.step == (step or failing.progress.step)
     history = resumed.run().history
-    straight = Trainer(network(dropout=0.5), Items(items), blobs(30, 1), schedule)
+    straight = trainer(folder=None)
     assert [row | {"seconds": 0} for row in history] == [row | {"seconds": 0} for row in straight.run().history]
     states = resumed.network.learning_state(), straight.network.learning_state()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -61,7 +61,7 @@ class Draws:
         with _alone:
             outside = self.now()
             if self.states is not None:
-                self._set(self.states)
+                self.go_to(self.states)
             else:
                 for generator in self._generators():
                     generator.manual_seed(self.seed)
@@ -69,9 +69,10 @@ class Draws:
                 yield
             finally:
                 self.states = self.now()
-                self._set(outside)
+                self.go_to(outside)
 
-    def _set(self, states: list[Tensor]) -> None:
+    def go_to(self, states: list[Tensor]) -> None:
+        """Puts the generators to where they stood when `now` returned these states."""
         for generator, state in zip(self._generators(), states, strict=False):  # some lack the state of a device
             generator.set_state(state)
 

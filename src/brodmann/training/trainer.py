@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,9 @@ class Trainer:
     def run(self) -> Progress:
         """Trains to the end of the schedule, or until it is stopped.
 
-        What a callback, a data set or the scoring of an epoch raises comes out of here, once a checkpoint is written.
+        What fails between two steps comes out of here once a checkpoint is written: a callback, a data set, the
+        transform, the schedule's shape, or the scoring of an epoch. Where a step fails none is written, because a part
+        of the network may have moved: such a training goes on from its last checkpoint.
 
         The schedule's seed decides what is drawn, such as dropout; PyTorch's own generator stays as it was. Threads
         share that generator, so one training waits for another.
@@ -267,8 +269,8 @@ class Trainer:
         return progress
 
     def _epoch(self) -> None:
-        progress, (_, batch_size, shape) = self.progress, self.pace
-        largest, steps, count = self.lr, self.steps, len(self.samples)
+        progress, (_, batch_size, shape), count = self.progress, self.pace, len(self.samples)
+        rate_of = partial(learning_rate, self.lr, steps=self.steps, shape=shape, warmup=self.schedule.warmup)
         order = rows_of_batches(count, batch_size, self.schedule.seed, progress.epoch)
         # The last full batch: for a few samples all units may be off.
         watched = max(0, count // batch_size - 1)
@@ -276,38 +278,47 @@ class Trainer:
         seeds = (batch_seed(self.schedule.seed, progress.epoch, number) for number in left)
         with closing(self.samples.batches(order[progress.batch :], seeds)) as made:  # an interrupt ends its workers
             for number in left:
-                self.rate = learning_rate(largest, progress.step, steps, shape, self.schedule.warmup)
-                loss = self._step(made, self.rate, Watch() if number == watched else None)
-                with self._saving():
+                loss = self._step(made, rate_of, Watch() if number == watched else None)
+                with self._saving(again=False):
                     for callback in self.callbacks:
                         callback.on_step(self, loss)
                 self._stop_if_asked()
                 if time.monotonic() - self._written > self.schedule.checkpoint_seconds:
                     self._checkpoint()
-        with self._saving():
+        with self._saving(again=True):
             self._end_epoch()
+        if self._is_over() or time.monotonic() - self._written >= min(BRIEF, self.schedule.checkpoint_seconds):
+            self._checkpoint()
 
     @contextmanager
-    def _saving(self) -> Iterator[None]:
-        """Writes a checkpoint where something fails between two steps, so that what was learned is not lost."""
+    def _saving(self, *, again: bool) -> Iterator[None]:
+        """Writes a checkpoint where something fails between two steps, so that what was learned is not lost.
+
+        Args:
+            again: Whether a training that goes on does all of it again, and so must draw the same again.
+        """
+        before = self._draws.now() if again else None
         try:
             yield
         except BaseException:
+            if before is not None:
+                self._draws.go_to(before)
             if self.progress.step:
                 with suppress(Exception):  # what failed first is what must be told
                     self._checkpoint()
             raise
 
-    def _step(self, made: Iterator[Batch], lr: float, watch: Watch | None) -> float:
+    def _step(self, made: Iterator[Batch], rate_of: Callable[[int], float], watch: Watch | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
-        with self._saving():
+        with self._saving(again=True):
+            self.rate = rate_of(progress.step)
             samples, wanted, weight = self._next(made)
-        rows = sample_count(wanted)
-        samples = self._transformed(samples)
+            rows = sample_count(wanted)
+            samples = self._transformed(samples)
         observe = None if watch is None else watch.observe
         try:
-            tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=lr, observe=observe)
+            tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=self.rate, observe=observe)
             check_loss(self.network, tensor, samples, wanted)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
@@ -371,8 +382,6 @@ class Trainer:
         progress.epoch += 1
         progress.batch = progress.scored = 0
         progress.loss_sum = progress.counted = progress.score_sum = 0.0
-        if self._is_over() or time.monotonic() - self._written >= min(BRIEF, self.schedule.checkpoint_seconds):
-            self._checkpoint()
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
