@@ -1168,6 +1168,9 @@ def test_a_data_set_is_evaluated_as_its_tensors_are() -> None:
     ):
         with pytest.raises(BrodmannError, match=message):
             evaluate(learner, wrong)
+    for twice in ((x, y, weight), torch.utils.data.TensorDataset(x, y, weight)):
+        with pytest.raises(BrodmannError, match="Expected weights once"):
+            evaluate(learner, twice, weight=weight)
 
 
 class Failing(Callback):

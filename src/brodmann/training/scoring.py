@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..checks import check_weights, check_whole
+from ..errors import BrodmannError
 from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
 from ..losses.builtin import BinaryCrossEntropy, Loss, are_classes, like_output, one_number
 from ..portions import ROWS, outputs_of
@@ -49,10 +50,12 @@ def evaluate(
 
     Raises:
         BrodmannError: There is nothing to score, the numbers of samples and targets differ, weights are below 0 or not
-            finite, or it is no network.
+            finite, or come twice, or it is no network.
     """
     check_learner(network)
     part = (x, target) if target is not None else in_memory(x, "evaluated", device_of(network))
+    if len(part) > 2 and weight is not None:
+        raise BrodmannError("Expected weights once, got some with the samples and others as weight: leave one out.")
     samples, target, weight = (*part, weight)[:3]
     check_several(x=samples, target=target)
     check_pairs(samples, target)
