@@ -1152,11 +1152,45 @@ def test_the_baseline_is_checked_as_a_network_is_and_keeps_its_rate(tmp_path: Pa
         (lambda: Backpropagation(5, 3, dropout=1.5), r"Expected dropout to be a number in \[0, 1\), got 1.5"),
         (lambda: baseline.learn_with_output(x, y, lr=-1.0), "Expected lr to be a number of at least 0, got -1.0"),
         (lambda: baseline.learn_with_output(x, y, -torch.ones(6)), "Expected sample weights that are finite and at"),
-        (lambda: baseline.learn_with_output(x, y, torch.ones(5)), "Expected a weight for each of the 6 targets"),
+        (lambda: baseline.learn_with_output(x, y, torch.ones(5)), "Expected as many weights as samples, got 5 for 6"),
+        (lambda: baseline.learn_with_output(x, y[:5]), "Expected as many targets as samples, got 5 for 6"),
+        (lambda: baseline.learn_with_output(x[:0], y[:0]), "Cannot learn from an empty batch"),
+        (lambda: baseline.learn_with_output(x * math.nan, y), "The loss is nan: samples hold NaN or infinite values"),
     ):
         with pytest.raises(BrodmannError, match=message):
             refused()
     assert torch.equal(baseline(x), before)
+    nn.init.constant_(baseline.body[-1].bias, math.inf)
+    with pytest.raises(DivergenceError, match=r"first appear in layer 'body.3', whose weights have held them since"):
+        baseline.learn_with_output(x, y)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd", "muon"])
+def test_the_baseline_learns_where_gradients_are_off_and_after_a_change_of_dtype(optimiser: str) -> None:
+    x, y = torch.randn(6, 5), torch.arange(6) % 3
+    baseline = Backpropagation(5, 3, width=4, optimiser=optimiser, momentum=0.9 if optimiser == "sgd" else 0.0)
+    baseline.learn_with_output(x, y)
+    twin = copy.deepcopy(baseline)
+    expected = [twin.learn_with_output(x, y)[0] for _ in range(3)]
+    with torch.no_grad():
+        found = [baseline.learn_with_output(x, y)[0]]
+    with torch.inference_mode():
+        found.append(baseline.learn_with_output(x.clone(), y.clone())[0])
+    baseline.double()
+    found.append(baseline.learn_with_output(x.double(), y)[0])
+    assert found[:2] == expected[:2]
+    torch.testing.assert_close(found[2], expected[2].double(), atol=1e-5, rtol=1e-5)
+    assert baseline.learn_with_output(x.double(), y)[0] < found[2]
+
+
+def test_a_file_of_the_baseline_holds_its_loss(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    Backpropagation(5, 3, width=4, loss=CrossEntropy(label_smoothing=0.3)).save(path)
+    assert vars(Backpropagation.load(path).loss) == vars(CrossEntropy(label_smoothing=0.3))
+    Backpropagation(5, 3, width=4, loss=nn.CrossEntropyLoss(label_smoothing=0.3)).save(path)
+    with pytest.raises(CheckpointError, match="was trained with CrossEntropyLoss: pass that as loss"):
+        Backpropagation.load(path)
+    assert isinstance(Backpropagation.load(path, MeanSquaredError()).loss, MeanSquaredError)
 
 
 def test_a_recursive_rule_is_one_under_whatever_name(monkeypatch: pytest.MonkeyPatch) -> None:

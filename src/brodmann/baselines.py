@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 from .builders.parts import activation_named
 from .builders.sizes import MapSize, check_residual_depth, convolution_sizes, dense_size, weights_of
-from .checks import check_memory, check_real, check_real_weights, check_share, check_values_of_weights, check_whole
+from .checks import check_memory, check_real, check_share, check_whole
+from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .layer import Observer
 from .layers import RMSNorm
+from .losses.adapters import describe_loss
 from .losses.builtin import Loss, one_number
 from .losses.holder import HoldsLoss
-from .network_files import load_whole
+from .network_files import load_whole, named_loss
+from .recording import ordinary
+from .several import check_batch
 from .updates import SGD, RuleOptimizer, update_rule
 
 
@@ -162,25 +166,41 @@ class Backpropagation(HoldsLoss):
         lr: float | None = None,
         observe: Observer | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser; as `Network.learn_with_output`, and nothing is observed."""
+        """One step of the optimiser; as `Network.learn_with_output`, and nothing is observed.
+
+        Raises:
+            BrodmannError: The batch is empty, there is not a target and a weight for each sample, or the learning rate
+                or a weight is negative.
+            DivergenceError: The loss is not finite; nothing has moved then. This is checked only on the CPU.
+        """
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
-        if weight is not None:
-            check_real_weights(weight)
-            if weight.is_cpu:  # elsewhere it would make every step wait for the device
-                check_values_of_weights(weight)
+        check_batch(x, target, weight)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.train()
-        try:
-            output = self(x)
-        finally:
-            self.eval()
-        loss = one_number(self.loss(output, target, weight))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        with torch.inference_mode(False), torch.enable_grad():
+            x, target, weight = ordinary(x), ordinary(target), None if weight is None else ordinary(weight)
+            self.train()
+            try:
+                output = self(x)
+            finally:
+                self.eval()
+            loss = one_number(self.loss(output, target, weight))
+            if loss.is_cpu:
+                check_loss(self, loss.detach(), x, target)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
         return loss.detach(), output.detach()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backpropagation:
+        """Takes along what the optimiser keeps, except for PyTorch's counts of steps, which stay where they are."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for kept in self.optimiser.state.values():
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and name != "step":
+                    kept[name] = fn(value)
+        return self
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights and the optimiser's buffers."""
@@ -232,21 +252,32 @@ class Backpropagation(HoldsLoss):
         return self.active_parameters()
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights, the design and the learning rate to one safetensors file, atomically."""
-        write_tensors(Path(path), self.state_dict(), {"backpropagation": self.design, "lr": self.lr})
+        """Writes the weights, the design, the learning rate and the loss to one safetensors file, atomically.
+
+        For a loss that is not one of this package's, only the name is written: pass it to `load` again.
+        """
+        settings = {"backpropagation": self.design, "lr": self.lr, "loss": describe_loss(self.loss)}
+        write_tensors(Path(path), self.state_dict(), settings)
 
     @staticmethod
+    @torch.inference_mode(False)
     def load(path: str | Path, loss: Loss | None = None) -> Backpropagation:
         """Reads what `save` wrote.
 
+        Args:
+            path: The file.
+            loss: Its loss. Default the saved one, if it is one of this package's.
+
         Raises:
-            CheckpointError: The file is missing, damaged, of another version, or holds something else.
+            CheckpointError: The file is missing, damaged, of another version, needs a loss, or holds something else.
         """
         tensors, options = read_tensors(Path(path))
         if "backpropagation" not in options:
             raise CheckpointError(
                 f"{path} does not hold a network trained by backpropagation: load other networks with `Network.load`."
             )
+        if loss is None and "loss" in options:  # else a file of an earlier version
+            loss = named_loss(Path(path), options["loss"])
         try:
             network = Backpropagation(**options["backpropagation"], loss=loss, lr=options.get("lr"))
             if any(tensor.dtype == torch.float64 for tensor in tensors.values()):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import DivergenceError
 from .feedback import Feedback, Signal
@@ -113,8 +113,9 @@ def _first_not_finite(network: Any, x: Several) -> str | None:
         if isinstance(numbers, Tensor) and not torch.isfinite(numbers).all():  # a user's own parts may return anything
             found.append(name)
 
-    parts = network.named_modules()
-    with watched([(name, part) for name, part in parts if isinstance(part, Layer | Router)], look):
+    # A baseline is made of PyTorch's own.
+    kinds = Layer | Router if isinstance(getattr(network, "body", None), Layer) else nn.Module
+    with watched([(name, part) for name, part in network.named_modules() if isinstance(part, kinds)], look):
         network(x)
     return found[0] if found else None
 

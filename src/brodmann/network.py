@@ -15,7 +15,7 @@ from torch import Tensor
 from .areas import AreaMap
 from .builders import build
 from .builders.designs import built_from, forget
-from .checks import MisfitError, check_positive, check_real, check_real_weights, check_values_of_weights
+from .checks import MisfitError, check_positive, check_real
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError
@@ -28,7 +28,7 @@ from .losses.holder import HoldsLoss
 from .network_files import load_whole, read_network, write_network
 from .recording import autocast_off, unrecorded
 from .routing import Router
-from .several import Several, check_several, parts_in, sample_count
+from .several import Several, check_batch, check_several, parts_in, sample_count
 from .updates import LEARNING_RATE
 
 P = ParamSpec("P")
@@ -269,21 +269,7 @@ class Network(HoldsLoss):
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Any, Any]:
         """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down."""
-        check_several(x=x, target=target)
-        if weight is not None:
-            check_real_weights(weight)
-        targets, weights = parts_in(target), () if weight is None else (weight,)
-        samples = sample_count(x)
-        if samples == 0 or not all(values.numel() for values in (*parts_in(x), *targets, *weights)):
-            raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
-        for name, several in (("targets", targets), ("weights", weights)):
-            for values in several:
-                if values.shape[:1] != (samples,):
-                    came = len(values) if values.ndim else "a single number"
-                    raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
-        # Where the loss is looked at, see `_checked_error`, so are the weights: below 0 they would climb the loss.
-        if weight is not None and weight.is_cpu:
-            check_values_of_weights(weight)
+        check_batch(x, target, weight)
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
         context = Context(

@@ -58,14 +58,22 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
     except RuntimeError as error:
         first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
         raise CheckpointError(f"{path} does not fit this body: {first}") from None
+    return body, named_loss(path, options["loss"]) if loss is None else loss, options
+
+
+def named_loss(path: Path, description: dict[str, Any]) -> Loss:
+    """Returns the loss that a file describes, see `describe_loss`.
+
+    Raises:
+        CheckpointError: It is not one of this package's, or one of another version.
+    """
+    try:
+        loss = described_loss(description)
+    except TypeError as error:
+        raise CheckpointError(f"{path} names a loss of another version of this package: {error}") from None
     if loss is None:
-        try:
-            loss = described_loss(options["loss"])
-        except TypeError as error:
-            raise CheckpointError(f"{path} names a loss of another version of this package: {error}") from None
-        if loss is None:
-            raise CheckpointError(f"{path} was trained with {options['loss']['other']}: pass that as loss.")
-    return body, loss, options
+        raise CheckpointError(f"{path} was trained with {description['other']}: pass that as loss.")
+    return loss
 
 
 def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 from torch import Tensor
 
-from .checks import check_tensors
+from .checks import check_real_weights, check_tensors, check_values_of_weights
 from .errors import BrodmannError
 
 Several = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
@@ -80,3 +80,27 @@ def check_pairs(samples: Several, targets: Several) -> None:
     count, wanted = sample_count(samples), sample_count(targets)
     if not count or count != wanted:
         raise BrodmannError(f"Expected samples with one target each, got {count} samples and {wanted} targets.")
+
+
+def check_batch(x: Several, target: Several, weight: Tensor | None) -> None:
+    """Checks what a learner is given for a step: samples, targets and perhaps weights, each (batch, ...).
+
+    Raises:
+        BrodmannError: These are no tensors, they are empty, there is not a target and a weight for each sample, or
+            weights are below 0 or not finite. The last is looked at on the CPU alone: elsewhere every step would wait
+            for the device.
+    """
+    check_several(x=x, target=target)
+    if weight is not None:
+        check_real_weights(weight)
+    targets, weights = parts_in(target), () if weight is None else (weight,)
+    samples = sample_count(x)
+    if samples == 0 or not all(values.numel() for values in (*parts_in(x), *targets, *weights)):
+        raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
+    for name, several in (("targets", targets), ("weights", weights)):
+        for values in several:
+            if values.shape[:1] != (samples,):
+                came = len(values) if values.ndim else "a single number"
+                raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
+    if weight is not None and weight.is_cpu:
+        check_values_of_weights(weight)  # below 0 they would climb the loss
