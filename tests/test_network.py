@@ -683,6 +683,22 @@ def test_a_loss_of_ones_own_that_pairs_every_output_with_every_target_is_refused
     network.learn(x, y[:, None])
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda output, target: ((output[:, :1] - target) ** 2 * output[:, 1:].exp()).mean(),
+        lambda output, target: functional.gaussian_nll_loss(output[:, :1], target, output[:, 1:].exp()),
+        lambda output, target: functional.mse_loss(output[:, :1], target),
+        lambda output, target: (output.sum(1, keepdim=True) - target).square().mean(),
+        lambda output, target: -(output.log_softmax(1).gather(1, (target[:, None] > 0).long()) * target).mean(),
+    ],
+)
+def test_one_number_made_of_each_output_is_not_paired_with_every_target(loss: Any) -> None:
+    network = Network(mlp(4, 2), loss)
+    with pytest.raises(BrodmannError, match=r"outputs \(6, 1\) and .* \(6,\) together as \(6, 6\)"):
+        network.learn(torch.randn(6, 4), torch.randn(6))
+
+
 def test_the_outputs_of_several_are_not_paired_with_targets_either() -> None:
     body = Graph({"a": (AreaLinear(4, 1), "input"), "b": (AreaLinear(4, 1), "input")}, outputs=("a", "b"))
     loss = functional.mse_loss
@@ -700,6 +716,8 @@ def test_the_outputs_of_several_are_not_paired_with_targets_either() -> None:
         lambda output, target: (output - target[None]).abs().amin(1).mean(),  # each with the nearest
         lambda output, target: torch.outer(output[:, 0], target).mean(),
         lambda output, target: ((output - output.T) * (target[:, None] - target)).mean(),
+        lambda output, target: ((output - output.T) * (target.expand(6, 6) < target[:, None])).mean(),
+        lambda output, target: ((output.expand(6, 6) - output.T) * (target[:, None] - target)).mean(),
         lambda output, target: (output - torch.linspace(0, 1, 6)).sigmoid().mean(),  # six thresholds for six samples
         torch.compile(lambda output, target: (output[:, 0] - target).square().mean(), backend="eager"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from ..several import parts_in
 class NoPairing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses, in what a loss computes, operations on outputs (n, 1) and targets (n,): they make (n, n).
 
-    It knows the outputs and the targets, and what was made of either, number by number. Pairs that are asked for, as by
-    ``target[None]``, thus go through, and so do outputs that were brought into another shape, as by ``output[:, 0]``.
+    It knows the outputs and the targets, and what was made of either, number by number, or as one number for each
+    output, such as ``output[:, :1]``. Pairs that are asked for, as by ``target[None]``, thus go through, and so do
+    outputs that were brought into another shape, as by ``output[:, 0]``.
     """
 
     def __init__(self, outputs: Any, *targets: Any) -> None:
@@ -25,6 +27,7 @@ class NoPairing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.outputs = {id(part): part for part in parts_in(outputs)}
         self.targets = {id(part): part for several in targets for part in parts_in(several)}
+        self.expanded: dict[int, tuple[Tensor, Tensor]] = {}  # expansions of either, and what they are of
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -34,30 +37,33 @@ class NoPairing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not isinstance(made, Tensor):
             return made
         taken = [part for part in args if isinstance(part, Tensor)]
-        outputs, targets = ([part for part in taken if id(part) in known] for known in (self.outputs, self.targets))
-        # `functional.mse_loss`, and others like it, expand first the one and then the other.
-        others = list(self.outputs.values()) if func is torch.ops.aten.expand.default else outputs
-        for output in others:
-            for target in targets:
-                if _are_paired(output, target, made):
-                    raise BrodmannError(
-                        f"Expected a loss that compares each output with its own target, but {_name_of(func)} puts "
-                        f"outputs {tuple(output.shape)} and targets or weights {tuple(target.shape)} together as "
-                        f"{tuple(made.shape)}, each with every other: write output[..., 0] for outputs of one number, "
-                        "or target[None] where all pairs are meant."
-                    )
-        for parts, known in ((outputs, self.outputs), (targets, self.targets)):
-            if any(part.shape == made.shape for part in parts):
-                known[id(made)] = made
-                break
+        # `functional.mse_loss`, and others like it, first expand both; either alone may be what is meant.
+        expansions = [self.expanded[id(part)] for part in taken if id(part) in self.expanded]
+        sources = [source for _, source in expansions] or taken
+        shape = expansions[0][0].shape if expansions else made.shape
+        outputs, targets = ([part for part in sources if id(part) in known] for known in (self.outputs, self.targets))
+        for output, target in product(outputs, targets):
+            if _are_paired(output, target, shape):
+                raise BrodmannError(
+                    f"Expected a loss that compares each output with its own target, but {_name_of(func)} puts "
+                    f"outputs {tuple(output.shape)} and targets or weights {tuple(target.shape)} together as "
+                    f"{tuple(shape)}, each with every other: write output[..., 0] for outputs of one number, "
+                    "or target[None] where all pairs are meant."
+                )
+        if any(made.shape in (part.shape, (*part.shape[:-1], 1)) for part in outputs):
+            self.outputs[id(made)] = made
+        elif any(made.shape == part.shape for part in targets):
+            self.targets[id(made)] = made
+        elif func is torch.ops.aten.expand.default and (outputs or targets):
+            self.expanded[id(made)] = made, taken[0]
         return made
 
 
-def _are_paired(output: Tensor, target: Tensor, made: Tensor) -> bool:
+def _are_paired(output: Tensor, target: Tensor, together: torch.Size) -> bool:
     shorter, longer = sorted((output.shape, target.shape), key=len)
-    if longer != (*shorter, 1) or made.shape in (shorter, longer):
+    if longer != (*shorter, 1) or together in (shorter, longer):
         return False
-    return made.shape == tuple(map(max, longer, (1, *shorter)))  # as PyTorch stretches both
+    return together == tuple(map(max, longer, (1, *shorter)))  # as PyTorch stretches both
 
 
 def _name_of(func: Callable[..., Any]) -> str:
