@@ -738,6 +738,34 @@ def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("builder", "sizes"),
+    [
+        (mlp, {"in_features": 127, "depth": 3, "width": 64, "router": {"dimension": 64, "cells": 64}}),
+        (residual_mlp, {"in_features": 20, "depth": 4, "width": 64}),
+        (stream_mlp, {"in_features": 127, "width": 127, "dimension": 64}),
+        (convnet, {"shape": (3, 16, 16), "channels": [16, 64], "size": 3, "pool": 2}),
+        (Backpropagation, {"in_features": 20, "depth": 3, "width": 64}),
+    ],
+)
+def test_sizes_may_be_small_numbers_of_numpy(builder: Any, sizes: dict[str, Any]) -> None:
+    def small(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: small(part) for name, part in value.items()}
+        return np.int8(value) if isinstance(value, int) else type(value)(map(small, value))
+
+    sizes = {"outputs": 10, **sizes} if builder is Backpropagation else {"outputs": 10, "areas": 64, **sizes}
+    with warnings.catch_warnings(action="error"):
+        torch.manual_seed(0)
+        one = builder(**sizes)
+        torch.manual_seed(0)
+        other = builder(**small(sizes))
+    assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    if builder is not Backpropagation:
+        assert Network(other).design == Network(one).design
+        assert repr(other) == repr(one)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda layers: setattr(layers, "2", AreaLinear(6, 3, areas=4, update=SGD(), start_scale=0.1)),

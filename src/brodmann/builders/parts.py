@@ -133,7 +133,7 @@ class Parts:
         dimension = settings.get("dimension", DIMENSION)
         cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
         check_whole(dimension=dimension, cells=cells)
-        tables = 8 * int(self.areas) * depth + 4 * cells * dimension  # slots of areas, prototypes
+        tables = 8 * int(self.areas) * depth + 4 * int(cells) * int(dimension)  # slots of areas, prototypes
         check_memory(weights * (2 if self.storage else 4) + tables)
         if self.routing not in ROUTING:
             raise unknown_name("routing", self.routing, ROUTING)

@@ -23,6 +23,7 @@ def check_residual_depth(depth: int) -> None:
 def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
     """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
     check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
+    in_features, outputs, depth, width = map(int, (in_features, outputs, depth, width))  # NumPy's may overflow
     if depth == 1:
         return (in_features + 1) * outputs
     return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs

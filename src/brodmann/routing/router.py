@@ -97,6 +97,7 @@ class Router(nn.Module):
         check_whole(in_features=in_features, areas=areas, dimension=dimension)
         count = cell_count(areas, partition, cells)
         check_whole(areas, cells=count)
+        areas, dimension, count = int(areas), int(dimension), int(count)  # NumPy's small numbers overflow
         check_memory(4 * count * dimension)
         check_positive(temperature=temperature)
         check_real(balance_rate=balance_rate)
@@ -105,7 +106,6 @@ class Router(nn.Module):
         check_switch(learned=learned)
         if novelty is not None and balance_rate:
             raise BrodmannError("A router that recruits does not balance its areas: leave balance_rate or novelty out.")
-        areas = int(areas)  # NumPy's numbers overflow
         if conflict is not None and partition != "growing":
             raise BrodmannError(
                 f"Settings of conflict work only with partition='growing', got partition='{partition}'."
