@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -56,6 +57,7 @@ from brodmann.files import read_tensors, write_tensors
 from brodmann.layers.local import Sum
 from brodmann.routing import Conflict
 from brodmann.runs import RunOptions
+from brodmann.telemetry import alignment
 from brodmann.training import Trainer, evaluate
 from brodmann.updates import UPDATES, UpdateRule
 
@@ -705,6 +707,42 @@ def test_the_outputs_of_several_are_not_paired_with_targets_either() -> None:
     network = Network(body, lambda output, target: loss(output[0][:, 0], target[0]) + loss(output[1], target[1]))
     with pytest.raises(BrodmannError, match=r"outputs \(6, 1\) and targets"):
         network.learn(torch.randn(6, 4), (torch.randn(6), torch.randn(6)))
+
+
+def test_a_network_whose_loss_cannot_be_copied_can_be_merged_and_looked_into() -> None:
+    class Locked:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            with self.lock:
+                return functional.cross_entropy(output, target)
+
+    network, x, y = Network(mlp(4, 3, areas=2), Locked()), torch.randn(6, 4), torch.arange(6) % 3
+    network.learn(x, y)
+    torch.testing.assert_close(network.merged()(x), network(x))
+    before = weights_of(network)
+    assert len(alignment(network, x, y)) == 2
+    assert all(map(torch.equal, before, weights_of(network)))
+
+
+@pytest.mark.parametrize("recruiting", [False, True])
+def test_direct_feedback_below_several_outputs_is_refused_before_anything_moves(recruiting: bool) -> None:
+    path = partial(Direct, outputs=4)
+    below = stream_mlp(4, 4, feedback=path) if recruiting else mlp(4, 4, feedback=path)
+    heads = {name: (AreaLinear(4, 1, areas=1, update=RLS() if recruiting else Adam()), "below") for name in "ab"}
+    network = Network(
+        Graph({"below": (below, "input"), **heads}, outputs=("a", "b")),
+        lambda output, target: sum((one - target[:, None]).square().sum() for one in output),
+    )
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(
+        BrodmannError, match=r"needs one output, but the network has 2: .* layer 'body.nodes.below\.body"
+    ):
+        network.learn(torch.randn(6, 4), torch.randn(6))
+    after = network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from .checks import MisfitError, check_positive, check_real
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError
+from .feedback import Feedback
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
 from .layers import AreaLinear
 from .learning_layers import check_names, check_once, learning_layers, names_in
@@ -301,6 +302,14 @@ class Network(HoldsLoss):
 
     def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
         error, loss = self.output_error(output, target, weight)
+        count = len(parts_in(output))
+        if count > 1:
+            for name, part in self.named_modules():
+                if isinstance(part, Feedback) and part.from_output:
+                    raise BrodmannError(
+                        f"Direct feedback needs one output, but the network has {count}: choose another feedback path "
+                        f"for the layer '{name.rpartition('.')[0]}'."
+                    )
         if loss.device.type == "cpu":
             check_loss(self, loss, x, target)
         return error, loss
@@ -318,7 +327,7 @@ class Network(HoldsLoss):
 
     def merged(self) -> Network:
         """Returns a copy for inference in which every layer is one map per area, see `AreaLinear.merge_parts`."""
-        copy = deepcopy(self)
+        copy = copy_of(self)
         forget(copy.body)
         copy.rates = Rates()
         for _, layer in copy.area_layers():
@@ -462,6 +471,14 @@ def check_network(network: Any) -> None:
     """Checks that something is a `Network`, not its body, nor a baseline; raises a `BrodmannError`."""
     if not isinstance(network, Network):
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
+
+
+def copy_of(network: Network) -> Network:
+    """Returns a copy; where the loss holds what cannot be copied, such as a lock, both share the loss."""
+    try:
+        return deepcopy(network)
+    except Exception:  # whatever the loss raises; what fails elsewhere is raised again
+        return deepcopy(network, {id(network.loss): network.loss})
 
 
 def routers(network: Network) -> list[tuple[str, Router]]:

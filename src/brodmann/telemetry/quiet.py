@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..layers import BatchNorm, Local
-from ..network import Network
+from ..network import Network, copy_of
 from ..watching import watched
 
 
@@ -24,7 +23,7 @@ def quiet_copy(network: Network) -> Iterator[Network]:
     """
     devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
-        twin = copy.deepcopy(network)
+        twin = copy_of(network)
         twin.clip = None
         for part in twin.modules():
             if isinstance(part, _DropoutNd):  # also those of a user's own layers
