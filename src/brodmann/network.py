@@ -112,6 +112,8 @@ class Network(HoldsLoss):
             )
         self.lr = min(suited) if lr is None else lr
         self.rates, self.clip = Rates() if rates is None else rates, clip
+        paths = [(name.rpartition(".")[0], part) for name, part in self.named_modules() if isinstance(part, Feedback)]
+        self._direct = [name for name, path in paths if path.from_output]
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
     @property
@@ -303,13 +305,11 @@ class Network(HoldsLoss):
     def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
         error, loss = self.output_error(output, target, weight)
         count = len(parts_in(output))
-        if count > 1:
-            for name, part in self.named_modules():
-                if isinstance(part, Feedback) and part.from_output:
-                    raise BrodmannError(
-                        f"Direct feedback needs one output, but the network has {count}: choose another feedback path "
-                        f"for the layer '{name.rpartition('.')[0]}'."
-                    )
+        if count > 1 and self._direct:
+            raise BrodmannError(
+                f"Direct feedback needs one output, but the network has {count}: choose another feedback path for the "
+                f"layer '{self._direct[0]}'."
+            )
         if loss.device.type == "cpu":
             check_loss(self, loss, x, target)
         return error, loss
