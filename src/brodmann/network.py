@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -389,10 +390,7 @@ class Network(HoldsLoss):
 
     @frozen_layers.setter
     def frozen_layers(self, names: Sequence[str]) -> None:
-        names, layers = names_in(names), dict(self.learning_layers())
-        check_names(names, layers)
-        for name, layer in layers.items():
-            layer.frozen_itself = any(is_within(name, part) for part in names)
+        self._freeze(names_in(names), is_within)
 
     def freeze_exactly(self, names: Sequence[str]) -> None:
         """Freezes what `frozen_layers` once returned: layers of these names, and none inside them that is not named.
@@ -400,10 +398,14 @@ class Network(HoldsLoss):
         Raises:
             BrodmannError: There is no such layer.
         """
+        self._freeze(names, operator.eq)
+
+    def _freeze(self, names: Sequence[str], covers: Callable[[str, str], bool]) -> None:
+        """Freezes the layers whose name one of these covers, and no others."""
         layers = dict(self.learning_layers())
         check_names(names, layers)
         for name, layer in layers.items():
-            layer.frozen_itself = name in names
+            layer.frozen_itself = any(covers(name, part) for part in names)
 
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
