@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .errors import DivergenceError
 from .feedback import Feedback, Signal
 from .generators import Draws
-from .layer import Context, Layer, trace_of
+from .layer import Context, Layer, step_through
 from .routing import Choice, Route, Router
 from .several import Several, parts_in
 from .watching import watched
@@ -149,12 +149,8 @@ def _sender_of_no_number(network: Any, x: Several, target: Several) -> str | Non
                 path.error = watching(name, path.error)  # type: ignore[assignment]
         for weight in forward:
             weight.nan_to_num_(0.0, 0.0, 0.0)
-        context = Context(target=target)
         with Draws.from_here(parts_in(x)[0].device).going_on():
-            output, trace = trace_of(twin.body, x, context)
-            error, _ = twin.output_error(output, target)
-            errors = parts_in(error)
-            twin.body.learn(trace, error, context._replace(output_error=errors[0] if len(errors) == 1 else None))
+            step_through(twin.body, x, Context(target=target), lambda output: twin.output_error(output, target))
     except Exception:  # whatever fails in parts of a user's own, the divergence is what must be told
         return None
     return found[0] if found else None

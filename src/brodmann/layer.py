@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .checks import check_real, check_switch
 from .errors import BrodmannError
 from .routing import Choice, Route
+from .several import parts_in
 from .updates import UpdateRule
 
 Observer = Callable[["Layer", Tensor], None]
@@ -171,6 +172,20 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
             f"{type(found).__name__}."
         )
     return found
+
+
+def step_through(
+    body: Any, x: Any, context: Context, error_of: Callable[[Any], tuple[Any, Tensor]]
+) -> tuple[Tensor, Any, Any]:
+    """Makes the two passes of a step through a body; ``error_of`` makes the output's error and the loss of an output.
+
+    Returns loss, output, and the error of x, None where nothing sends one down.
+    """
+    output, trace = trace_of(body, x, context)
+    error, loss = error_of(output)
+    errors = parts_in(error)
+    below = body.learn(trace, error, context._replace(output_error=errors[0] if len(errors) == 1 else None))
+    return loss, output, below
 
 
 class Layer(nn.Module, ABC):

@@ -21,7 +21,7 @@ from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError
 from .feedback import Feedback
-from .layer import Context, Layer, Observer, Rates, check_layer, is_within, trace_of
+from .layer import Context, Layer, Observer, Rates, check_layer, is_within, step_through
 from .layers import AreaLinear
 from .learning_layers import check_names, check_once, learning_layers, names_in
 from .losses.builtin import Loss, SumOfSquares
@@ -274,9 +274,40 @@ class Network(HoldsLoss):
     ) -> tuple[Tensor, Any, Any]:
         """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down."""
         check_batch(x, target, weight)
+        context = self.context(target, weight, lr=lr, observe=observe)
+
+        def error_of(output: Several) -> tuple[Any, Tensor]:
+            return self._checked_error(output, x, target, weight)
+
+        with autocast_off(parts_in(x)[0]):
+            if any(router.recruits for router in self._recruiting):
+                error_of(self.body(x))  # a step that is refused must recruit nothing
+            try:
+                return step_through(self.body, x, context, error_of)
+            except RuntimeError:
+                if any(parameter.is_inference() for parameter in self.parameters()):
+                    raise BrodmannError(
+                        "A network that was built or copied under torch.inference_mode cannot learn: build it outside "
+                        "that mode, or copy it there with copy.deepcopy."
+                    ) from None
+                raise
+
+    def context(
+        self,
+        target: Several | None = None,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> Context:
+        """Returns what layers are told in a step of this network; arguments as of `learn`.
+
+        Raises:
+            BrodmannError: The learning rate is negative.
+        """
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
-        context = Context(
+        return Context(
             lr=rate,
             rates=self._rates,
             weight=weight,
@@ -285,23 +316,6 @@ class Network(HoldsLoss):
             target=target,
             layer_rates=self._layer_rates,
         )
-        with autocast_off(parts_in(x)[0]):
-            if any(router.recruits for router in self._recruiting):
-                self._checked_error(self.body(x), x, target, weight)  # a step that is refused must recruit nothing
-            output, trace = trace_of(self.body, x, context)
-            error, loss = self._checked_error(output, x, target, weight)
-            try:
-                errors = parts_in(error)
-                context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
-                below = self.body.learn(trace, error, context)
-            except RuntimeError:
-                if any(parameter.is_inference() for parameter in self.parameters()):
-                    raise BrodmannError(
-                        "A network that was built or copied under torch.inference_mode cannot learn: build it outside "
-                        "that mode, or copy it there with copy.deepcopy."
-                    ) from None
-                raise
-        return loss, output, below
 
     def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
         error, loss = self.output_error(output, target, weight)

@@ -31,9 +31,10 @@ def quiet_copy(network: Network) -> Iterator[Network]:
             if isinstance(part, Local):
                 part.draws = False
         norms = [(name, part) for name, part in twin.body.named_modules() if isinstance(part, BatchNorm)]
+        context = twin.context()
 
-        def as_learning(name: str, norm: BatchNorm, x: Tensor, _: Any) -> Tensor:
-            return norm.by_batch(x, 0.0 if norm.frozen_itself else twin.rates.of_layer(name))
+        def as_learning(_: str, norm: BatchNorm, x: Tensor, __: Any) -> Tensor:
+            return norm.by_batch(x, context.rate_of(norm))
 
         with watched(norms, as_learning):
             yield twin
