@@ -60,7 +60,7 @@ METHODS: dict[str, Build] = {
     "Kolen-Pollack, 16 areas, one for a patch": areas("kolen-pollack", 16, "layer"),
     "Kolen-Pollack, 64 areas, one for a patch": areas("kolen-pollack", 64, "layer"),
     "Kolen-Pollack, 16 areas for a patch, readout of 1": with_plain_readout(areas("kolen-pollack", 16, "layer")),
-    "the same, 64 areas": with_plain_readout(areas("kolen-pollack", 64, "layer")),
+    "Kolen-Pollack, 64 areas for a patch, readout of 1": with_plain_readout(areas("kolen-pollack", 64, "layer")),
     "fixed random feedback, 1 area": areas("random", 1),
     "direct feedback, 1 area": areas("direct", 1),
     "sign-symmetric, 1 area": areas("sign", 1),

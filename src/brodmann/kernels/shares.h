@@ -24,7 +24,8 @@ struct Shares {
 };
 
 // Cuts every group's `extent` into one piece a thread, or fewer where it is short, and those into tiles of about equal
-// work, multiples of `step(rows)`. Its thread depends on the slot, the extent and the number of threads alone.
+// work, multiples of `step(rows)`, 0 for groups that are left out. Its thread depends on the slot, the extent and the
+// number of threads alone.
 template <class Step>
 Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step, int threads) {
   constexpr int64_t kTouch = 4;  // reading a weight once costs about as much as multiplying it by this many rows
@@ -40,7 +41,9 @@ Shares cut(const Groups& groups, int64_t extent, int64_t other, const Step& step
       const int64_t piece = (thread - first + threads) % threads;
       if (piece >= pieces) continue;
       const int64_t wanted = share / ((groups.rows(group) + kTouch) * other) + 1;
-      const int64_t unit = step(groups.rows(group)), size = (wanted + unit - 1) / unit * unit;
+      const int64_t unit = step(groups.rows(group));
+      if (unit == 0) continue;
+      const int64_t size = (wanted + unit - 1) / unit * unit;
       const int64_t end = std::min(blocks * (piece + 1) / pieces * kPiece, extent);
       for (int64_t begin = blocks * piece / pieces * kPiece; begin < end; begin += size) {
         shares.items.push_back({group, begin, std::min(begin + size, end)});
@@ -63,6 +66,7 @@ void deal(int64_t count, int64_t work, int threads, const Body& body) {
 // Calls body(item) for all items: every thread its own, then what others have left.
 template <class Body>
 void work_off(const Shares& shares, int64_t work, int threads, const Body& body) {
+  if (shares.items.empty()) return;
   std::vector<std::atomic<int64_t>> next(threads);
   for (int thread = 0; thread < threads; ++thread) next[thread] = shares.bounds[thread];
   team(work, threads, [&](int me) {

@@ -10,6 +10,7 @@
 #include "moves.h"
 #include "numbers.h"
 #include "prefetch.h"
+#include "products.h"
 #include "shares.h"
 
 namespace {
@@ -18,6 +19,11 @@ namespace {
 constexpr int64_t kFew = kRegisters == 32 ? 7 : 4;
 constexpr int64_t kNear = 1 << 17;  // bytes of rows that one output after the other finds in a core's own cache
 constexpr int64_t kStretch = 3 << 10;  // bytes of an output's weights that move in one go, as memory likes it
+
+// Rows of an area (or pairs of them) from which on it takes panel after panel of kDepth rows, and for each one tile of the
+// gradient after the other: all of its rows would have to come from a more distant cache for every tile.
+constexpr int64_t kPanels = 4 * kDepth;
+constexpr int64_t kSums = 1 << 17;  // bytes of gradient that are summed at a time
 
 // Few rows: moves V vectors of the weights of one output, `here` numbers of each. factors[r] and from[r] are what row r
 // has of the output's delta and of x.
@@ -67,9 +73,9 @@ inline int64_t blocks_before(const Groups& groups, int64_t group, int64_t inputs
   return groups.bounds[group] * ((inputs + kWidth<X> - 1) / kWidth<X>) * kWidth<X>;
 }
 
-// Lays out the rows of the groups that have more than a few as blocks of inputs, (blocks, rows, kWidth): once for all
-// outputs, and so that a block lies in one piece, where rows of x may lie in the same few places of a cache. The
-// last block is padded with zeros.
+// Lays out the rows of the groups that have more than a few, but no panels, as blocks of inputs, (blocks, rows, kWidth):
+// once for all outputs, and so that a block lies in one piece, where rows of x may lie in the same few places of a cache.
+// The last block is padded with zeros.
 template <class X>
 const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x) {
   static thread_local std::vector<X> kept;
@@ -77,7 +83,7 @@ const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x
   std::vector<Item> strips;
   for (int64_t group = 0; group < groups.count; ++group) {
     const int64_t rows = groups.rows(group);
-    for (int64_t k = 0; rows >= kFew && k < rows; k += together) {
+    for (int64_t k = 0; rows >= kFew && rows < kPanels && k < rows; k += together) {
       strips.push_back({group, k, std::min(k + together, rows)});
     }
   }
@@ -99,15 +105,16 @@ const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x
   return blocks;
 }
 
-// Lays out the deltas of an item's outputs as tiles, (tiles, rows, kRows). The last tile is padded with zeros.
+// Lays out the deltas that some rows, from place `first` on, have at outputs begin .. end as tiles, (tiles, rows, kRows).
+// The last tile is padded with zeros.
 template <class X>
-const X* in_tiles(const Groups& groups, const Item& item, int64_t outputs, const X* delta) {
+const X* in_tiles(const Groups& groups, int64_t first, int64_t rows, int64_t begin, int64_t end, int64_t outputs,
+                  const X* delta) {
   static thread_local std::vector<X> kept;
-  const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
-  kept.resize((item.end - item.begin + kRows - 1) / kRows * kRows * rows);
+  kept.resize((end - begin + kRows - 1) / kRows * kRows * rows);
   X* to = kept.data();
-  for (int64_t o = item.begin; o < item.end; o += kRows) {
-    const int64_t here = std::min(kRows, item.end - o);
+  for (int64_t o = begin; o < end; o += kRows) {
+    const int64_t here = std::min(kRows, end - o);
     for (int64_t k = 0; k < rows; ++k, to += kRows) {
       const X* from = delta + groups.row(first + k) * outputs + o;
       if (here == kRows) {
@@ -120,22 +127,22 @@ const X* in_tiles(const Groups& groups, const Item& item, int64_t outputs, const
   return kept.data();
 }
 
-template <class C>
-using Tile = Vector<C>[kRows][kVectors];
+template <class C, int V = kVectors>
+using Tile = Vector<C>[kRows][V];
 
-// sums[r][v] += sum over k of delta[k][r] block[k][v], for the outputs r of a tile and the vectors v of a block, while
+// sums[r][v] += sum over k of delta[k][r] block[k][v], for the outputs r of a tile and the V vectors v of a block, while
 // call(r, i) is to make the weights from input i of output r on set out.
-template <class C, class W, class X, class Call>
-__attribute__((always_inline)) inline void add_gradient(const X* delta, const X* block, int64_t rows, Tile<C>& sums,
-                                                        const Call& call) {
+template <class C, class W, int V, class X, class Call>
+__attribute__((always_inline)) inline void add_gradient(const X* delta, const X* block, int64_t rows,
+                                                        Tile<C, V>& sums, const Call& call) {
   constexpr int64_t lanes = Lanes<C>::count;
   for (int64_t k = 0; k < rows; ++k) {
     for (int64_t i = 0; k < kRows && i < kWidth<C>; i += kLine / sizeof(W)) call(k, i);
-    decltype(load(block)) x[kVectors];
-    UNROLLED for (int v = 0; v < kVectors; ++v) x[v] = load(block + (k * kVectors + v) * lanes);
+    decltype(load(block)) x[V];
+    UNROLLED for (int v = 0; v < V; ++v) x[v] = load(block + (k * V + v) * lanes);
     UNROLLED for (int r = 0; r < kRows; ++r) {
       const auto value = everywhere(delta[k * kRows + r]);
-      UNROLLED for (int v = 0; v < kVectors; ++v) multiply_add(sums[r][v], value, x[v]);
+      UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, x[v]);
     }
   }
 }
@@ -147,7 +154,7 @@ __attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int
                                              int64_t inputs, C* gradient, int64_t stride) {
   constexpr int64_t lanes = Lanes<C>::count;
   Tile<C> sums = {};
-  add_gradient<C, W>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
+  add_gradient<C, W, kVectors>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
     __builtin_prefetch(moved + r * inputs + i, 1);
   });
   UNROLLED for (int r = 0; r < kRows; ++r) {
@@ -162,7 +169,7 @@ __attribute__((noinline)) void descend_tile(const Moves<C, W>& moves, int64_t gr
                                             const X* delta, const X* block, int64_t rows) {
   constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
   Tile<C> sums = {};
-  add_gradient<C, W>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
+  add_gradient<C, W, kVectors>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
     moves.fetch_weights(at + (kRows + r) * inputs + i);
   });
   moves.template each_by<kDescent>(group, [&](const auto& move) __attribute__((always_inline)) {
@@ -201,10 +208,61 @@ void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& it
   }
 }
 
+// Adds a panel's part of a tile's gradient, whose outputs lie `stride` apart. On its own: see dot_tile.
+template <int V, class C, class X>
+__attribute__((noinline)) void add_panel(const X* delta, const X* block, int64_t rows, C* gradient, int64_t stride) {
+  constexpr int64_t lanes = Lanes<C>::count;
+  Tile<C, V> sums;
+  UNROLLED for (int r = 0; r < kRows; ++r) {
+    UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(gradient + r * stride + v * lanes);
+  }
+  add_gradient<C, C, V>(delta, block, rows, sums, [](int64_t, int64_t) {});
+  UNROLLED for (int r = 0; r < kRows; ++r) {
+    UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], gradient + r * stride + v * lanes, lanes);
+  }
+}
+
+// Many rows: moves the weights of an item's inputs, for as many outputs at a time as their sums have room.
+template <class C, class X, class W>
+void update_panels(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t inputs, int64_t outputs,
+                   const X* delta, const X* x) {
+  static thread_local std::vector<C> gradient;
+  constexpr int64_t lanes = Lanes<C>::count;
+  const int64_t stride = (item.end - item.begin + lanes - 1) / lanes * lanes;
+  const int64_t most = std::max<int64_t>(kSums / int64_t(sizeof(C)) / stride / kRows, 1) * kRows;
+  const int64_t rows_end = groups.bounds[item.group + 1];
+  alignas(64) X block[kDepth * kWidth<X>];
+  for (int64_t begin = 0; begin < outputs; begin += most) {
+    const int64_t end = std::min(begin + most, outputs), height = end - begin;
+    gradient.assign((height + kRows - 1) / kRows * kRows * stride, C(0));
+    for (int64_t first = groups.bounds[item.group]; first < rows_end; first += kDepth) {
+      const int64_t rows = std::min(kDepth, rows_end - first);
+      const X* const tiles = in_tiles(groups, first, rows, begin, end, outputs, delta);
+      for (int64_t i = item.begin; i < item.end; i += kWidth<X>) {
+        const int64_t here = std::min(kWidth<X>, item.end - i);
+        as_constant<kVectors>((here + lanes - 1) / lanes, [&](auto vectors) {
+          X* to = block;
+          for (int64_t k = 0; k < rows; ++k) to = lay_out<vectors>(x + groups.row(first + k) * inputs + i, here, to);
+          for (int64_t o = 0; o < height; o += kRows) {
+            add_panel<vectors>(tiles + o * rows, block, rows, gradient.data() + o * stride + i - item.begin, stride);
+          }
+        });
+      }
+    }
+    const int64_t at = (groups.slot(item.group) * outputs + begin) * inputs + item.begin;
+    moves(item.group, at, {gradient.data(), height, stride, inputs, item.end - item.begin});
+  }
+}
+
 template <class C, class X, class W>
 void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
             const Moves<C, W>& moves) {
-  const auto step = [](int64_t rows) { return rows < kFew ? 1 : kRows; };
+  const auto of_panels = [](int64_t rows) { return rows < kPanels ? 0 : kWidth<X>; };
+  const auto panels = cut(groups, inputs, outputs, of_panels, threads);
+  work_off(panels, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
+    update_panels(moves, groups, item, inputs, outputs, delta, x);
+  });
+  const auto step = [](int64_t rows) { return rows < kFew ? 1 : rows < kPanels ? kRows : 0; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
   const X* blocks = in_blocks(threads, groups, inputs, x);
   work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
@@ -212,7 +270,8 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
     if (groups.rows(item.group) < kFew) {
       return update_few<C>(moves, groups, item, at, inputs, outputs, delta, x);
     }
-    const X* tiles = in_tiles(groups, item, outputs, delta);
+    const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
+    const X* tiles = in_tiles(groups, first, rows, item.begin, item.end, outputs, delta);
     update_tiles(moves, groups, item, at, inputs, tiles, blocks + blocks_before<X>(groups, item.group, inputs));
   });
 }
