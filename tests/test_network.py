@@ -783,6 +783,7 @@ def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:
         (stream_mlp, {"in_features": 127, "width": 127, "dimension": 64}),
         (convnet, {"shape": (3, 16, 16), "channels": [16, 64], "size": 3, "pool": 2}),
         (Backpropagation, {"in_features": 20, "depth": 3, "width": 64}),
+        (Backpropagation, {"in_features": 64, "shape": [1, 8, 8], "channels": [64, 100]}),
     ],
 )
 def test_sizes_may_be_small_numbers_of_numpy(builder: Any, sizes: dict[str, Any]) -> None:

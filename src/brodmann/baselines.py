@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .builders.parts import activation_named
-from .builders.sizes import MapSize, check_residual_depth, convolution_sizes, dense_size, weights_of
+from .builders.sizes import MapSize, as_ints, check_residual_depth, convolution_sizes, dense_size, weights_of
 from .checks import check_memory, check_real, check_share, check_whole
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
@@ -98,6 +98,8 @@ class Backpropagation(HoldsLoss):
         if lr is not None:
             check_real(lr=lr)
         check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
+        in_features, outputs, depth, width = as_ints((in_features, outputs, depth, width))
+        shape, channels = as_ints(shape), as_ints(channels)
         rule = SGD(momentum=momentum, decay=decay) if optimiser == "sgd" else update_rule(optimiser, decay=decay)
         if rule.recursive:
             raise BrodmannError(f"The optimiser '{optimiser}' needs more than gradients: choose another one.")
@@ -122,8 +124,8 @@ class Backpropagation(HoldsLoss):
             "momentum": momentum,
             "decay": decay,
             "readout_only": readout_only,
-            "shape": shape and [int(count) for count in shape],
-            "channels": channels and [int(count) for count in channels],
+            "shape": shape and list(shape),
+            "channels": channels and list(channels),
         }
         if channels is not None:
             layers = _convolutions(image, channels, maps[-1], activation, dropout)

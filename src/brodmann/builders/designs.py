@@ -9,12 +9,11 @@ from copy import deepcopy
 from dataclasses import asdict
 from typing import Any, ParamSpec, TypeVar
 
-import numpy
-
 from ..errors import BrodmannError
 from ..files import as_json
 from ..layer import Layer
 from ..updates import UPDATES, UpdateRule, check_rule
+from .sizes import as_ints
 
 P = ParamSpec("P")
 B = TypeVar("B", bound=Layer)
@@ -65,20 +64,11 @@ def described(builder: Callable[P, B]) -> Callable[P, B]:
 
     @functools.wraps(builder)
     def call(*args: P.args, **kwargs: P.kwargs) -> B:
-        body = builder(*_as_ints(args), **_as_ints(kwargs))
+        body = builder(*as_ints(args), **as_ints(kwargs))
         note(body, builder.__name__, inspect.signature(builder).bind(*args, **kwargs).arguments)
         return body
 
     return call
-
-
-def _as_ints(value: Any) -> Any:
-    """Returns whole numbers of NumPy's as Python's, in lists and dictionaries too: small ones overflow in products."""
-    if isinstance(value, numpy.integer):
-        return int(value)
-    if type(value) in (tuple, list):
-        return type(value)(map(_as_ints, value))
-    return {name: _as_ints(part) for name, part in value.items()} if type(value) is dict else value
 
 
 def note(body: Layer, builder: str, arguments: dict[str, Any]) -> None:

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy
+
 from ..checks import check_whole
 from ..errors import BrodmannError
+
+
+def as_ints(value: Any) -> Any:
+    """Returns whole numbers of NumPy's as Python's, in lists and dictionaries too: small ones overflow in products."""
+    if isinstance(value, numpy.integer):
+        return int(value)
+    if type(value) in (tuple, list):
+        return type(value)(map(as_ints, value))
+    return {name: as_ints(part) for name, part in value.items()} if type(value) is dict else value
 
 
 def check_residual_depth(depth: int) -> None:
@@ -23,7 +34,7 @@ def check_residual_depth(depth: int) -> None:
 def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
     """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
     check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
-    in_features, outputs, depth, width = map(int, (in_features, outputs, depth, width))  # NumPy's may overflow
+    in_features, outputs, depth, width = as_ints((in_features, outputs, depth, width))
     if depth == 1:
         return (in_features + 1) * outputs
     return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs
