@@ -406,6 +406,21 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "dimension, learned, novelty, partition, temperature.",
     ),
     (lambda: mlp(4, 2, width="8"), "Expected width to be a whole number of at least 1, got '8'."),  # type: ignore[arg-type]
+    (lambda: mlp(4, 2, width=(8, 0)), "Expected width to be a whole number of at least 1, got 0."),
+    (lambda: mlp(4, 2, width=()), "Expected width to be a list, one number for each hidden layer, got ()."),
+    (
+        lambda: mlp(4, 2, depth=4, width=(8, 6)),
+        "Expected 3 linear layers, one for each width of (8, 6) and the readout, got a depth of 4: leave the depth "
+        "out.",
+    ),
+    (
+        lambda: residual_mlp(4, 2, width=(8, 8)),  # type: ignore[arg-type]
+        "Expected width to be a whole number of at least 1, got (8, 8).",
+    ),
+    (
+        lambda: Backpropagation(4, 2, depth=3, width=(8, 8), residual=True),
+        "Expected width to be a whole number of at least 1, got (8, 8).",
+    ),
     (
         lambda: mlp(4, 2, activation="rely"),
         "Unknown activation 'rely'. Did you mean 'relu'? Choose one of: gelu, relu, tanh.",
@@ -653,6 +668,7 @@ def test_errors_say_what_was_expected_what_came_and_what_to_do(act: Callable[[],
     [
         lambda: mlp(4, 2, areas=10**12),
         lambda: mlp(4, 2, width=10**12),
+        lambda: mlp(4, 2, width=(10**6, 10**6)),
         lambda: residual_mlp(4, 2, depth=10**12),
         lambda: Backpropagation(4, 2, depth=3, width=10**8),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +90,21 @@ def test_pipelines_grids_clones_and_pickles() -> None:
     joblib.dump(search.best_estimator_, file)
     file.seek(0)
     np.testing.assert_array_equal(joblib.load(file).predict_proba(x), search.best_estimator_.predict_proba(x))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rls"])
+def test_every_hidden_layer_may_have_a_width_of_its_own(optimiser: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    model = SALClassifier(width=[16, 8], areas=2, epochs=2, optimiser=optimiser, random_state=0).fit(x, y)
+    assert [layer.out_features for _, layer in model.network_.area_layers()] == [16, 8, 3]
+    assert model.get_params()["width"] == [16, 8]
+    for again in (clone(model).fit(x, y), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(again.predict_proba(x), model.predict_proba(x))
+    grid = {"width": [16, (16, 8)]}
+    found = GridSearchCV(SALClassifier(epochs=1, areas=2, random_state=0), grid, cv=2).fit(x, y)
+    assert found.best_params_["width"] in grid["width"]
+    with pytest.raises(BrodmannError, match="Expected 3 linear layers, one for each width"):
+        SALClassifier(width=(8, 8), layers=4).fit(x, y)
 
 
 def test_partial_fit_learns_from_a_stream() -> None:

@@ -273,6 +273,33 @@ def test_saving_keeps_the_options_and_learning_goes_on_the_same(tmp_path: Path) 
     assert by_hand.lr == 0.02
 
 
+@pytest.mark.parametrize("builder", [mlp, stream_mlp])
+def test_every_hidden_layer_may_have_a_width_of_its_own(builder: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Network(builder(5, 3, width=(7, 4), areas=2))
+    assert [layer.out_features for _, layer in network.area_layers()] == [7, 4, 3]
+    x, y = torch.randn(16, 5), torch.randint(0, 3, (16,))
+    network.learn(x, y)
+    network.save(tmp_path / "n.safetensors")
+    for again in (
+        Network.load(tmp_path / "n.safetensors"),
+        Network.load(tmp_path / "n.safetensors", body=builder(5, 3, width=[np.int8(7), 4], areas=2)),
+    ):
+        assert again.design == network.design
+        assert torch.equal(network(x), again(x))
+    with pytest.raises(CheckpointError, match=r"its width is \[7, 4\], but that of the body is \[7, 5\]"):
+        Network.load(tmp_path / "n.safetensors", body=builder(5, 3, width=(7, 5), areas=2))
+
+
+@pytest.mark.parametrize("make", [mlp, stream_mlp, Backpropagation])
+def test_equal_widths_are_one_width(make: Any) -> None:
+    torch.manual_seed(0)
+    one = make(5, 3, depth=3, width=6).state_dict()
+    for depth in ({}, {"depth": 3}):
+        torch.manual_seed(0)
+        assert all(map(torch.equal, one.values(), make(5, 3, width=[6, 6], **depth).state_dict().values()))
+
+
 def test_a_file_knows_the_loss_that_is_one_of_ours(tmp_path: Path) -> None:
     path, description = tmp_path / "n.safetensors", design("mlp", Adam(), in_features=4, outputs=3)
     weights = torch.tensor([1.0, 2.0, 3.0])
@@ -782,7 +809,9 @@ def test_settings_may_be_numbers_of_numpy(tmp_path: Path) -> None:
         (residual_mlp, {"in_features": 20, "depth": 4, "width": 64}),
         (stream_mlp, {"in_features": 127, "width": 127, "dimension": 64}),
         (convnet, {"shape": (3, 16, 16), "channels": [16, 64], "size": 3, "pool": 2}),
+        (mlp, {"in_features": 127, "width": (127, 64)}),
         (Backpropagation, {"in_features": 20, "depth": 3, "width": 64}),
+        (Backpropagation, {"in_features": 127, "width": [127, 64]}),
         (Backpropagation, {"in_features": 64, "shape": [1, 8, 8], "channels": [64, 100]}),
     ],
 )

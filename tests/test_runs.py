@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 import brodmann
 from brodmann import BrodmannError, Network
+from brodmann.baselines import in_proportion
 from brodmann.builders import mlp
 from brodmann.cli import main
 from brodmann.cli.train import free_folder
@@ -911,10 +912,11 @@ def test_lines_are_whole_and_every_terminal_can_show_them(table: Path, tmp_path:
 def test_settings_may_be_numbers_of_numpy(table: Path, tmp_path: Path) -> None:
     """They lost an old run: it was emptied before the new one turned out not to be writable."""
     folder = tmp_path / "run"
-    options = RunOptions(dataset=str(table), epochs=1, width=np.int64(8), areas=2)  # type: ignore[arg-type]
-    first = continue_run(start_run(options, folder))
-    again = continue_run(start_run(options, folder, overwrite=True))
-    assert again["test_loss"] == first["test_loss"]
+    for width in (np.int64(8), [np.int8(8), np.int8(100)]):
+        options = RunOptions(dataset=str(table), epochs=1, width=width, areas=2)  # type: ignore[arg-type]
+        first = continue_run(start_run(options, folder, compare=True, overwrite=True))
+        again = continue_run(start_run(options, folder, compare=True, overwrite=True))
+        assert again["test_loss"] == first["test_loss"]
 
 
 def test_what_callbacks_put_into_a_row_is_written(table: Path, tmp_path: Path) -> None:
@@ -960,6 +962,41 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
     ):
         with pytest.raises(BrodmannError, match=message):
             run.predict(samples)
+
+
+def test_a_width_for_each_hidden_layer_goes_through_the_command_line(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    sizes = ["--width", "12", "6", "--areas", "3"]
+    main(["train", str(table), *sizes, "--epochs", "2", "--compare", "--no-figures", "--out", str(run), "--json"])
+    printed = capsys.readouterr().out
+    result = json.loads(printed.splitlines()[-1])
+    twin = result["backpropagation"]
+    assert "12, 6" in printed
+    assert ", ".join(map(str, twin["width"])) in printed
+    assert (result["layers"], result["width"], twin["layers"]) == (3, [12, 6], 3)
+    assert twin["width"] == list(in_proportion([12, 6], twin["width"][0]))
+    assert abs(twin["active_parameters"] - result["active_parameters"]) <= 20
+    for place in (run, run / "backpropagation"):
+        assert Run.read(place).options.width == tuple(result["width"] if place == run else twin["width"])
+        main(["evaluate", str(place), "--json"])
+        expected = result if place == run else twin
+        assert json.loads(capsys.readouterr().out)["test_accuracy"] == expected["test_accuracy"]
+    before = weights(run)
+    (run / "result.json").unlink()
+    main(["train", "--resume", str(run), *sizes, "--no-figures"])  # from its checkpoint
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(run).items())
+    for wrong, message in (
+        (["--resume", str(run), "--width", "12", "7"], r"in which --width is \(12, 6\): leave \(12, 7\) out"),
+        ([str(table), "--width", "8", "6", "--layers", "4"], "Expected 3 linear layers, one for each width"),
+        ([str(table), "--width", "8", "6", "--residual"], r"width to be a whole number of at least 1, got \[8, 6\]"),
+        ([str(table), "--width", "8", "6", "--channels", "4"], "--width cannot be combined with --channels"),
+        ([str(table), "--width"], "Expected width to be a list, one number for each hidden layer"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", *wrong])
+        assert re.search(message, capsys.readouterr().err)
 
 
 def test_the_twin_is_a_run_like_any_other(table: Path, tmp_path: Path) -> None:

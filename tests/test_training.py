@@ -46,7 +46,7 @@ from brodmann import (
     stream_mlp,
 )
 from brodmann.areas import Slab
-from brodmann.baselines import Backpropagation, matching_width
+from brodmann.baselines import Backpropagation, in_proportion, matching_width
 from brodmann.generators import Draws
 from brodmann.runs import RunOptions
 from brodmann.training import (
@@ -410,11 +410,11 @@ def test_data_that_cannot_be_trained_on_is_refused_at_once(x: torch.Tensor, y: t
         Trainer(network(), blobs(), None, Schedule(patience=2))
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_the_baseline_is_autograd_with_torch_optim(residual: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("residual", "width"), [(False, 6), (True, 6), (False, (6, 4))])
+def test_the_baseline_is_autograd_with_torch_optim(residual: bool, width: Any, tmp_path: Path) -> None:
     x, y = blobs()
     torch.manual_seed(0)
-    twin = Backpropagation(5, 3, depth=3, width=6, residual=residual, decay=0.1)
+    twin = Backpropagation(5, 3, depth=3, width=width, residual=residual, decay=0.1)
     parameters = {name: p.detach().clone().requires_grad_() for name, p in twin.named_parameters()}
     optimiser = torch.optim.AdamW(
         [{"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0.0} for p in parameters.values()]
@@ -438,16 +438,28 @@ def test_the_baseline_is_autograd_with_torch_optim(residual: bool, tmp_path: Pat
     assert torch.equal(Backpropagation.load(tmp_path / "twin.safetensors")(x.double()), twin(x.double()))
 
 
-@given(active=st.integers(50, 40_000), depth=st.integers(2, 6))
-def test_the_twin_is_as_near_to_the_wanted_size_as_can_be(active: int, depth: int) -> None:
-    def size(width: int) -> int:
-        return Backpropagation(7, 3, depth=depth, width=width).active_parameters()
+@given(
+    active=st.integers(50, 40_000),
+    depth=st.integers(2, 6),
+    widths=st.just(1) | st.lists(st.integers(1, 500), min_size=1, max_size=5),
+)
+def test_the_twin_is_as_near_to_the_wanted_size_as_can_be(active: int, depth: int, widths: int | list[int]) -> None:
+    depth = len(widths) + 1 if isinstance(widths, list) else depth
 
-    width = matching_width(active, 7, 3, depth)
+    def size(width: int) -> int:
+        return Backpropagation(7, 3, depth=depth, width=in_proportion(widths, width)).active_parameters()
+
+    width = matching_width(active, 7, 3, depth, widths)
     assert width >= 1
     best = abs(size(width) - active)
     assert best <= abs(size(width + 1) - active)
     assert width == 1 or best <= abs(size(width - 1) - active)
+
+
+def test_a_twin_keeps_the_proportions_of_widths() -> None:
+    assert in_proportion((512, 16, 128), 64) == (64, 2, 16)
+    assert in_proportion([100, 1], 50) == (50, 1)  # no layer without units
+    assert in_proportion(512, 64) == 64
 
 
 def test_the_progress_bars_last_line_tells_of_the_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from .builders.parts import activation_named
-from .builders.sizes import MapSize, as_ints, check_residual_depth, convolution_sizes, dense_size, weights_of
+from .builders.sizes import (
+    DEPTH,
+    MapSize,
+    as_ints,
+    check_residual,
+    convolution_sizes,
+    dense_size,
+    dense_sizes,
+    depth_of,
+    weights_of,
+)
 from .checks import check_memory, check_real, check_share, check_whole
 from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
@@ -53,8 +63,8 @@ class Backpropagation(HoldsLoss):
         in_features: int,
         outputs: int,
         *,
-        depth: int = 2,
-        width: int = 256,
+        depth: int = DEPTH,
+        width: int | Sequence[int] = 256,
         residual: bool = False,
         activation: str = "relu",
         dropout: float = 0.0,
@@ -72,8 +82,8 @@ class Backpropagation(HoldsLoss):
         Args:
             in_features: Size of a sample (flat).
             outputs: Classes, or targets.
-            depth: Number of linear layers.
-            width: Hidden units.
+            depth: Number of linear layers, as for `mlp`.
+            width: Hidden units, as for `mlp`.
             residual: Whether it is the twin of `residual_mlp`.
             activation: A name in `brodmann.builders.ACTIVATIONS`.
             dropout: Share of hidden units switched off while learning.
@@ -89,24 +99,26 @@ class Backpropagation(HoldsLoss):
             lr: Learning rate where none is given. Default that which suits the optimiser, as for a `Network`.
 
         Raises:
-            BrodmannError: A size is not a positive whole number, the machine's memory is too small, the activation or
-                the optimiser is unknown, the optimiser is recursive, a momentum is given without SGD, the dropout is
-                not in [0, 1), or the decay or ``lr`` is negative.
+            BrodmannError: A size is not a positive whole number, the depth is another than that of a list of widths,
+                the machine's memory is too small, the activation or the optimiser is unknown, the optimiser is
+                recursive, a momentum is given without SGD, the dropout is not in [0, 1), or the decay or ``lr`` is
+                negative.
         """
         super().__init__()
         check_share(dropout=dropout)
         if lr is not None:
             check_real(lr=lr)
-        check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
+        check_whole(in_features=in_features, outputs=outputs)
         in_features, outputs, depth, width = as_ints((in_features, outputs, depth, width))
         shape, channels = as_ints(shape), as_ints(channels)
+        if residual:
+            check_residual(depth, width)
+        depth = depth_of(depth, width)
         rule = SGD(momentum=momentum, decay=decay) if optimiser == "sgd" else update_rule(optimiser, decay=decay)
         if rule.recursive:
             raise BrodmannError(f"The optimiser '{optimiser}' needs more than gradients: choose another one.")
         if momentum and optimiser != "sgd":
             raise BrodmannError(f"Momentum works only with the optimiser 'sgd', got {momentum} for '{optimiser}'.")
-        if residual:
-            check_residual_depth(depth)
         image = shape or ()
         maps = [] if channels is None else convolution_sizes(image, channels, outputs)
         if maps and math.prod(image) != in_features:
@@ -116,7 +128,7 @@ class Backpropagation(HoldsLoss):
             "in_features": in_features,
             "outputs": outputs,
             "depth": depth,
-            "width": width,
+            "width": list(width) if isinstance(width, Sequence) else width,
             "residual": residual,
             "activation": activation,
             "dropout": dropout,
@@ -130,9 +142,9 @@ class Backpropagation(HoldsLoss):
         if channels is not None:
             layers = _convolutions(image, channels, maps[-1], activation, dropout)
         elif residual:
-            layers = _residual(in_features, outputs, depth, width, activation, dropout)
+            layers = _residual(dense_sizes(in_features, outputs, depth, width), activation, dropout)
         else:
-            layers = _plain([in_features, *[width] * (depth - 1), outputs], activation, dropout)
+            layers = _plain(dense_sizes(in_features, outputs, depth, width), activation, dropout)
         self.body = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -300,11 +312,10 @@ def _plain(sizes: Sequence[int], activation: str, dropout: float) -> list[nn.Mod
     return layers[:-2]  # nothing behind the readout
 
 
-def _residual(
-    in_features: int, outputs: int, depth: int, width: int, activation: str, dropout: float
-) -> list[nn.Module]:
-    """Returns what `residual_mlp` computes."""
-    blocks = depth - 2
+def _residual(sizes: Sequence[int], activation: str, dropout: float) -> list[nn.Module]:
+    """Returns what `residual_mlp` computes, from the sizes between its maps."""
+    in_features, width, *_, outputs = sizes
+    blocks = len(sizes) - 3
     inside = [_Block(width, activation, dropout, blocks**-0.5) for _ in range(blocks)]
     return [nn.Linear(in_features, width), *inside, RMSNorm(), nn.Linear(width, outputs)]
 
@@ -319,13 +330,28 @@ def _convolutions(
     return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(readout.inputs, readout.outputs)]
 
 
-def matching_width(active: int, in_features: int, outputs: int, depth: int) -> int:
-    """Returns the width at which the dense twin, plain or residual, has the number of parameters nearest ``active``."""
+def matching_width(active: int, in_features: int, outputs: int, depth: int, width: int | Sequence[int] = 1) -> int:
+    """Returns the width at which the dense twin, plain or residual, has the number of parameters nearest ``active``.
 
-    def size(width: int) -> int:
-        return dense_size(in_features, outputs, depth, width)
+    Args:
+        active: The number of parameters.
+        in_features: Size of a sample (flat).
+        outputs: Classes, or targets.
+        depth: Number of linear layers, see `Backpropagation`.
+        width: Widths of the network whose twin it is: of a list, the largest one is returned, see `in_proportion`.
+    """
+
+    def size(widest: int) -> int:
+        return dense_size(in_features, outputs, depth, in_proportion(width, widest))
 
     if depth == 1:
         return 1
-    width = max(1, bisect.bisect_right(range(1, active + 1), active, key=size))  # the largest that is not above
-    return min(width, width + 1, key=lambda candidate: abs(size(candidate) - active))
+    widest = max(1, bisect.bisect_right(range(1, active + 1), active, key=size))  # the largest that is not above
+    return min(widest, widest + 1, key=lambda candidate: abs(size(candidate) - active))
+
+
+def in_proportion(width: int | Sequence[int], widest: int) -> int | tuple[int, ...]:
+    """Returns a list of widths scaled so that the largest is ``widest``; in place of one width, ``widest`` itself."""
+    if not isinstance(width, Sequence):
+        return widest
+    return tuple(max(1, round(widest * units / max(width))) for units in width)

@@ -16,7 +16,7 @@ from ..routing import Router
 from ..updates import RLS, UpdateRule
 from .designs import described
 from .parts import Parts, activation_of, dropout_of, feedback_path
-from .sizes import check_residual_depth, convolution_sizes, dense_size, weights_of
+from .sizes import DEPTH, check_residual, convolution_sizes, dense_size, dense_sizes, depth_of, weights_of
 
 
 @described
@@ -24,8 +24,8 @@ def mlp(
     in_features: int,
     outputs: int,
     *,
-    depth: int = 2,
-    width: int = 256,
+    depth: int = DEPTH,
+    width: int | Sequence[int] = 256,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
     update: UpdateRule | None = None,
@@ -45,8 +45,9 @@ def mlp(
     Args:
         in_features: Size of a sample (flat).
         outputs: Classes, or targets of a regression.
-        depth: Number of linear layers, readout included. Default 2: one hidden layer.
-        width: Units of a hidden layer. Default 256, the size named for the paper (docs/method.md says by whom).
+        depth: Number of linear layers, readout included. Default 2: one hidden layer; or what a list of widths says.
+        width: Units of every hidden layer, or a list of those of each, from below: ``(512, 256)``. Default 256, the
+            size named for the paper (docs/method.md says by whom).
         areas: Budget of areas of every layer. Default 16, likewise.
         feedback: A name in `FEEDBACKS`, or a path as `AreaLinear` takes it. The lowest layer sends nothing down and has
             none.
@@ -75,7 +76,8 @@ def mlp(
         `Sequential`, with names such as ``layers.0``.
 
     Raises:
-        BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
+        BrodmannError: A size is not a positive whole number, the depth is another than that of a list of widths, the
+            machine's memory is too small, or a name is unknown.
     """
     check_switch(lowest=lowest)
     parts = Parts(
@@ -91,8 +93,9 @@ def mlp(
         router=router,
         storage=storage,
     )
+    depth = depth_of(depth, width)
     parts.check(depth, dense_size(in_features, outputs, depth, width))
-    sizes = [in_features, *[width] * (depth - 1), outputs]
+    sizes = dense_sizes(in_features, outputs, depth, width)
     layers: list[Layer] = []
     for index in range(depth):
         scale = readout_scale if index == depth - 1 else 1.0
@@ -136,7 +139,7 @@ def residual_mlp(
         in_features: Size of a sample (flat).
         outputs: Classes, or targets of a regression.
         depth: Number of linear layers in all, at least 3. Default 8.
-        width: Units of every layer. Default 256.
+        width: Units of every layer but the readout, one number: blocks add to their input. Default 256.
         areas: As in `mlp`.
         feedback: As in `mlp`.
         update: As in `mlp`.
@@ -158,7 +161,7 @@ def residual_mlp(
         BrodmannError: The depth is below 3, a size is not a positive whole number, the machine's memory is too small,
             or a name is unknown.
     """
-    check_residual_depth(depth)
+    check_residual(depth, width)
     check_switch(recompute=recompute, lowest=lowest)
     parts = Parts(
         in_features,
@@ -191,8 +194,8 @@ def stream_mlp(
     in_features: int,
     outputs: int,
     *,
-    depth: int = 2,
-    width: int = 256,
+    depth: int = DEPTH,
+    width: int | Sequence[int] = 256,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
     update: UpdateRule | None = None,
@@ -212,8 +215,8 @@ def stream_mlp(
     Args:
         in_features: Size of a sample (flat).
         outputs: Classes, or targets of a regression.
-        depth: Number of linear layers, readout included. Default 2.
-        width: Units of a hidden layer. Default 256.
+        depth: As in `mlp`.
+        width: As in `mlp`.
         areas: Budget of areas. Default 16.
         feedback: A name in `FEEDBACKS`, or a path; its errors are scaled by `LeastChange`.
         update: Rule of every weight. Default `RLS`.
@@ -223,13 +226,14 @@ def stream_mlp(
             preserves it to about ``1 / sqrt(dimension)``.
 
     Raises:
-        BrodmannError: A size is not a positive whole number, the machine's memory is too small, or a name is unknown.
+        BrodmannError: As in `mlp`.
     """
     path: Callable[[Shape], Feedback] = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
     router = {"learned": False, "novelty": novelty, "dimension": dimension}
     parts = Parts(in_features, outputs, areas, path, update=update or RLS(), shared="off", router=router)
+    depth = depth_of(depth, width)
     parts.check(depth, dense_size(in_features, outputs, depth, width))
-    sizes = [in_features, *[width] * (depth - 1), outputs]
+    sizes = dense_sizes(in_features, outputs, depth, width)
     layers: list[Layer] = []
     for index in range(depth):
         last = index == depth - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ import numpy
 
 from ..checks import check_whole
 from ..errors import BrodmannError
+
+DEPTH = 2
+"""Linear layers where no depth is given; beside a list of widths, which says the depth, it counts as not given."""
 
 
 def as_ints(value: Any) -> Any:
@@ -20,22 +24,55 @@ def as_ints(value: Any) -> Any:
     return {name: as_ints(part) for name, part in value.items()} if type(value) is dict else value
 
 
-def check_residual_depth(depth: int) -> None:
-    """Checks that there is room for a stem, a block and a readout.
+def check_residual(depth: Any, width: Any) -> None:
+    """Checks that there is room for a stem, a block and a readout, and one width for all: blocks add to their input.
 
     Raises:
-        BrodmannError: There is none.
+        BrodmannError: There is none, or the width is no positive whole number.
     """
-    check_whole(depth=depth)
+    check_whole(depth=depth, width=width)
     if depth < 3:
         raise BrodmannError(f"A residual network needs a depth of at least 3 (stem, block, readout), got {depth}.")
 
 
-def dense_size(in_features: int, outputs: int, depth: int, width: int) -> int:
-    """Counts the parameters of a dense network, plain or residual: input to width, width to width, width to output."""
-    check_whole(in_features=in_features, outputs=outputs, depth=depth, width=width)
-    in_features, outputs, depth, width = as_ints((in_features, outputs, depth, width))
-    if depth == 1:
+def depth_of(depth: int, width: int | Sequence[int]) -> int:
+    """Returns the number of linear layers of a dense network, readout included: the depth, or what widths say.
+
+    Args:
+        depth: The depth that was given, or `DEPTH`.
+        width: Units of every hidden layer, or a list: those of each.
+
+    Raises:
+        BrodmannError: A size is no positive whole number, the list is empty, or the depth is another than the list's.
+    """
+    check_whole(depth=depth)
+    if not isinstance(width, Sequence) or isinstance(width, str):
+        check_whole(width=width)
+        return depth
+    check_counts("hidden layer", width=width)
+    layers = len(width) + 1
+    if depth not in (DEPTH, layers):
+        raise BrodmannError(
+            f"Expected {layers} linear layers, one for each width of {width!r} and the readout, got a depth of "
+            f"{depth}: leave the depth out."
+        )
+    return layers
+
+
+def dense_sizes(in_features: int, outputs: int, depth: int, width: int | Sequence[int]) -> list[int]:
+    """Returns the sizes between the layers of a dense network, input and output included; see `depth_of`."""
+    hidden = width if isinstance(width, Sequence) else [width] * (depth - 1)
+    return [in_features, *hidden, outputs]
+
+
+def dense_size(in_features: int, outputs: int, depth: int, width: int | Sequence[int]) -> int:
+    """Counts the parameters of a dense network, plain or residual; see `depth_of`."""
+    check_whole(in_features=in_features, outputs=outputs)
+    in_features, outputs, width, depth = as_ints((in_features, outputs, width, depth_of(depth, width)))
+    if isinstance(width, Sequence):
+        sizes = dense_sizes(in_features, outputs, depth, width)
+        return weights_of(itertools.starmap(MapSize, itertools.pairwise(sizes)))
+    if depth == 1:  # from here on by formula: a list of all widths might not fit into memory
         return (in_features + 1) * outputs
     return (in_features + 1) * width + (depth - 2) * (width + 1) * width + (width + 1) * outputs
 
@@ -67,7 +104,7 @@ def convolution_sizes(
         raise BrodmannError(f"Expected the shape of an image, (channels, height, width), got {shape!r}.")
     for count in shape:
         check_whole(shape=count)
-    check_channels(channels)
+    check_counts("convolution", channels=channels)
     check_whole(size=size, pool=pool)
     before, height, width = shape
     maps = []
@@ -84,12 +121,13 @@ def convolution_sizes(
     return [*maps, MapSize(before * height * width, outputs)]
 
 
-def check_channels(channels: Any) -> None:
-    """Checks that there is a number of channels for each convolution; raises a `BrodmannError`."""
-    if not isinstance(channels, Sequence) or not channels:
-        raise BrodmannError(f"Expected channels to be a list, one number for each convolution, got {channels!r}.")
-    for count in channels:
-        check_whole(channels=count)
+def check_counts(part: str, **lists: Any) -> None:
+    """Checks that lists, given by name, hold a whole number for each part of a network; raises a `BrodmannError`."""
+    for name, counts in lists.items():
+        if not isinstance(counts, Sequence) or not counts:
+            raise BrodmannError(f"Expected {name} to be a list, one number for each {part}, got {counts!r}.")
+        for count in counts:
+            check_whole(**{name: count})
 
 
 def weights_of(maps: Iterable[MapSize]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,11 @@ def _print_results(results: list[dict[str, Any]]) -> None:
     for name in ("areas", "width", "test", "validation", "active", "total", "seconds"):
         table.add_column(name, no_wrap=True)
     for row in results:
+        sizes = row.get("channels") or row["width"]
         table.add_row(
             row["rule"],
             str(row["areas"]),
-            row.get("builder") or ", ".join(map(str, row.get("channels") or [row["width"]])),
+            row.get("builder") or ", ".join(map(str, sizes if isinstance(sizes, Sequence) else [sizes])),
             "-" if row[metric] is None else f"{row[metric]:.4f}",
             "-" if row[held_out] is None else f"{row[held_out]:.4f}",
             f"{row['active_parameters']:,}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..builders import mlp, residual_mlp, stream_mlp
+from ..builders.sizes import DEPTH
 from ..checks import all_finite, check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..generators import Draws
@@ -92,8 +93,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        layers: int = 2,
-        width: int = 128,
+        layers: int = DEPTH,
+        width: int | Sequence[int] = 128,
         areas: int = 16,
         residual: bool = False,
         feedback: str = "kolen-pollack",
@@ -121,8 +122,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         """Stores the settings; they are checked by `fit`.
 
         Args:
-            layers: Linear layers, readout included. Default 2.
-            width: Units of a hidden layer. Default 128: tables are small.
+            layers: Linear layers, readout included. Default 2; or what a list of widths says.
+            width: Units of every hidden layer, or a list of those of each, from below: ``(128, 64)``. Default 128:
+                tables are small.
             areas: Budget of areas of every layer. Default 16, the number named for the paper (docs/method.md says by
                 whom).
             residual: Residual blocks (at least 3 layers). Default False.
@@ -187,7 +189,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""
-        check_whole(layers=self.layers, width=self.width, areas=self.areas)
+        check_whole(layers=self.layers, areas=self.areas)
         check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise, verbose=self.verbose)
         check_partition(self.partition)
         check_real(pooling=self.pooling, decay=0.0 if self.decay is None else self.decay)

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..baselines import Backpropagation, matching_width
+from ..baselines import Backpropagation, in_proportion, matching_width
+from ..builders.sizes import depth_of
 from ..data import Dataset, Split, data_directory, load
 from ..data.catalogue import is_own_file
 from ..errors import BrodmannError
@@ -157,9 +158,9 @@ def continue_run(
         if run.compare:
             twin = twin_of(options)
             if options.channels is None:
-                active = learner.active_parameters()
-                width = matching_width(active, split.x_train.shape[1], split.outputs, options.layers)
-                twin = replace(twin, width=width)
+                active, features = learner.active_parameters(), split.x_train.shape[1]
+                widest = matching_width(active, features, split.outputs, options.layers, options.width)
+                twin = replace(twin, width=in_proportion(options.width, widest))
             place = folder / "backpropagation"  # a run folder too
             replace(run, folder=place, options=twin, compare=False).write()
             _, result["backpropagation"] = _train(place, twin, split, None, callbacks)
@@ -245,7 +246,7 @@ def _sizes(options: RunOptions) -> dict[str, Any]:
     convolutions = None if options.channels is None else len(options.channels) + 1
     return {
         "areas": 1 if options.rule in BASELINES else options.areas,
-        "layers": options.layers if dense else convolutions,
+        "layers": depth_of(options.layers, options.width) if dense else convolutions,
         "width": options.width if dense else None,
         "channels": options.channels,
         "builder": options.builder,

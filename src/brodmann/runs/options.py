@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
 
 from ..builders import BUILDERS, FEEDBACKS, Parts
 from ..builders.parts import STORAGES
-from ..builders.sizes import check_channels
+from ..builders.sizes import DEPTH, as_ints, check_counts, depth_of
 from ..checks import check_positive, check_real, check_share, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
 from ..routing import check_partition
@@ -60,10 +61,10 @@ class RunOptions:
     baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they were drawn."""
     areas: int = 16
     """Budget of areas of every layer; baselines ignore it and have one."""
-    layers: int = 2
-    """Linear layers, readout included."""
-    width: int = 256
-    """Units of a hidden layer."""
+    layers: int = DEPTH
+    """Linear layers, readout included; several widths say it themselves."""
+    width: int | tuple[int, ...] = 256
+    """Units of a hidden layer, or of each hidden layer, from below, such as 512 256."""
     residual: bool = False
     """Residual blocks instead of plain layers (at least 3 layers)."""
     channels: tuple[int, ...] | None = None
@@ -152,8 +153,10 @@ class RunOptions:
     """Threads of PyTorch (default: its own choice)."""
 
     def __post_init__(self) -> None:
-        if self.channels is not None and not isinstance(self.channels, int):
-            object.__setattr__(self, "channels", tuple(self.channels))  # a configuration's are a list
+        for name in ("width", "channels"):
+            value = getattr(self, name)
+            if isinstance(value, Iterable) and not isinstance(value, str):
+                object.__setattr__(self, name, as_ints(tuple(value)))  # a configuration's is a list
 
     def check(self) -> None:
         """Checks the settings that no part of the network checks itself; the constructor only stores.
@@ -163,11 +166,12 @@ class RunOptions:
         """
         if self.rule not in (*FEEDBACKS, *BASELINES):
             raise unknown_name("rule", self.rule, (*FEEDBACKS, *BASELINES), "brodmann.builders.FEEDBACKS")
-        check_whole(layers=self.layers, width=self.width, areas=self.areas)
+        check_whole(layers=self.layers, areas=self.areas)
+        depth_of(self.layers, self.width)
         switches = ("residual", "gated", "learn_projection", "grey")
         check_switch(**{name: getattr(self, name) for name in switches})
         if self.channels is not None:
-            check_channels(self.channels)
+            check_counts("convolution", channels=self.channels)
             self._refuse(OF_DENSE, "--channels")
         if self.builder is not None:
             check_builder(self.builder)
