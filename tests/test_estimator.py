@@ -6,6 +6,7 @@ import io
 import pickle
 import signal
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import joblib
@@ -20,8 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
 
-from brodmann import RLS, Adam, BrodmannError
+from brodmann import RLS, SGD, Adam, BrodmannError, Direct, Layer, Local, Sequential
+from brodmann.builders import BUILDERS, Parts
 from brodmann.estimator import SALClassifier, SALRegressor
 from brodmann.training import Trainer
 
@@ -105,6 +108,94 @@ def test_every_hidden_layer_may_have_a_width_of_its_own(optimiser: str) -> None:
     assert found.best_params_["width"] in grid["width"]
     with pytest.raises(BrodmannError, match="Expected 3 linear layers, one for each width"):
         SALClassifier(width=(8, 8), layers=4).fit(x, y)
+
+
+IMAGES = {"builder": "convnet", "options": {"shape": (1, 8, 8), "channels": (16,)}, "areas": 2, "random_state": 0}
+
+
+def test_images_are_learned_by_convolutions_flat_or_in_their_shape() -> None:
+    x, y = load_digits(return_X_y=True)
+    images = x.reshape(-1, 1, 8, 8)
+    model = SALClassifier(**IMAGES, epochs=5).fit(x[:1000], y[:1000])
+    assert [layer.out_features for _, layer in model.network_.area_layers()] == [16, 10]
+    assert model.score(x[1000:], y[1000:]) > 0.85
+    expected = model.predict_proba(x)
+    again = clone(model).fit(images[:1000], y[:1000])
+    assert again.n_features_in_ == 64
+    for samples in (x, images, torch.from_numpy(images)):
+        np.testing.assert_array_equal(again.predict_proba(samples), expected)
+    again.set_params(options=None)  # has no effect on what was fitted
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).predict_proba(images), expected)
+    with pytest.raises(ValueError, match="Found array with dim 4"):
+        again.predict(images.transpose(0, 2, 3, 1))
+    streamed = [SALClassifier(**IMAGES) for _ in range(2)]
+    for rows in np.array_split(np.arange(200), 4):
+        for learner, samples in zip(streamed, (x, images), strict=True):
+            learner.partial_fit(samples[rows], y[rows], classes=range(10))
+    np.testing.assert_array_equal(*(learner.predict_proba(x) for learner in streamed))
+
+
+def test_options_of_a_builder_are_searched_and_scale_with_a_pipeline() -> None:
+    x, y = load_digits(return_X_y=True)
+    pipeline = make_pipeline(MinMaxScaler(), SALClassifier(**IMAGES, epochs=1, standardise=False))
+    grid = {"salclassifier__options": [{"shape": [1, 8, 8], "channels": [4]}, {"shape": [1, 8, 8], "channels": [6]}]}
+    found = GridSearchCV(pipeline, grid, cv=2).fit(x[:200], y[:200])
+    layers = found.best_estimator_[-1].network_.area_layers()
+    assert [layers[0][1].out_features] == found.best_params_["salclassifier__options"]["channels"]
+
+
+def two_rows(in_features: int, outputs: int, *, hidden: int = 4, **common: Any) -> Layer:
+    parts = Parts(in_features, outputs, **common)
+    layers = (parts.layer(in_features, hidden, lowest=True), Local(nn.Tanh()), parts.layer(hidden, outputs))
+    return parts.wrap(Sequential(*layers))
+
+
+def test_a_builder_of_ones_own_is_given_itself_or_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    settings = {"areas": 3, "shared": "off", "feedback": "direct", "optimiser": "sgd", "decay": 0.125, "epochs": 2}
+    model = SALRegressor(builder=two_rows, options={"hidden": 5}, **settings, random_state=0).fit(x, y)
+    layers = [layer for _, layer in model.network_.area_layers()]
+    assert [layer.out_features for layer in layers] == [5, 1]
+    assert all((layer.budget, layer.shared, layer.update_rule) == (3, None, SGD(decay=0.125)) for layer in layers)
+    assert isinstance(layers[1].feedback, Direct)
+    monkeypatch.setitem(BUILDERS, "two rows", two_rows)
+    named = clone(model).set_params(builder="two rows").fit(x, y)
+    np.testing.assert_array_equal(named.predict(x), model.predict(x))
+    assert named.network_.design["builder"] == "two rows"
+    with pytest.raises(BrodmannError, match="The body of a Network is a int, which cannot learn"):
+        SALRegressor(builder=lambda **_: 3).fit(x, y)
+
+
+def test_dense_networks_take_further_options_too() -> None:
+    x, y = load_wine(return_X_y=True)
+    for settings in (
+        {"options": MappingProxyType({"storage": "bfloat16"})},
+        {"options": {"dimension": 16}, "optimiser": "rls"},
+    ):
+        design = SALClassifier(width=8, areas=2, epochs=1, **settings).fit(x, y).network_.design
+        assert design.items() >= settings["options"].items()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"builder": "convnt"}, "Unknown builder 'convnt'. Did you mean 'convnet'"),
+        ({"builder": "convnet"}, "The builder 'convnet' cannot use this design: missing a required argument: 'shape'"),
+        ({"options": {"shape": (1, 4, 4)}}, r"Expected an input of shape \(..., 16\), got \(11, 13\)"),
+        ({"options": {"shape": (1, 13, 1), "kernel": 3}}, "got an unexpected keyword argument 'kernel'"),
+        ({"options": {"shape": (13,)}}, r"Expected the shape of an image, \(channels, height, width\), got \(13,\)"),
+        ({"width": 8}, "builder='convnet' cannot be combined with width: leave that out, or put what this"),
+        ({"dropout": 0.5, "layers": 3}, "builder='convnet' cannot be combined with layers, dropout"),
+        ({"optimiser": "rls", "options": {"shape": (1, 13, 1), "pool": 1}}, "cannot be combined with builder"),
+        ({"options": 3}, "Expected options to be None or a dictionary of further arguments of the builder"),
+        ({"options": {"areas": 3, "builder": "mlp"}}, "but the estimator itself gives areas, builder: leave that out"),
+        ({"builder": None, "options": {"width": 3}}, "but the estimator itself gives width"),
+    ],
+)
+def test_what_a_builder_does_not_take_is_refused(settings: dict[str, Any], message: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    with pytest.raises(BrodmannError, match=message):
+        SALClassifier(**{"builder": "convnet"} | settings).fit(x, y)
 
 
 def test_partial_fit_learns_from_a_stream() -> None:

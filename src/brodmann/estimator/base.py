@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
@@ -19,11 +19,12 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..builders import mlp, residual_mlp, stream_mlp
+from ..builders import build
 from ..builders.sizes import DEPTH
 from ..checks import all_finite, check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..generators import Draws
+from ..layer import Layer
 from ..losses import Loss
 from ..network import Network
 from ..routing import check_partition
@@ -35,6 +36,7 @@ Array = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 NOT_RECURSIVE = (
+    "builder",
     "residual",
     "shared",
     "gated",
@@ -46,6 +48,8 @@ NOT_RECURSIVE = (
     "early_stopping",
 )
 """Settings that networks for streams do not have."""
+OF_DENSE = ("layers", "width", "residual", "activation", "dropout")
+"""Settings that are not handed to a builder of another kind of network."""
 PART = 4096
 """Samples that are predicted at a time."""
 WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e30)
@@ -97,6 +101,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         width: int | Sequence[int] = 128,
         areas: int = 16,
         residual: bool = False,
+        builder: str | Callable[..., Layer] | None = None,
+        options: Mapping[str, Any] | None = None,
         feedback: str = "kolen-pollack",
         shared: str = "learned",
         gated: bool = False,
@@ -128,6 +134,13 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             areas: Budget of areas of every layer. Default 16, the number named for the paper (docs/method.md says by
                 whom).
             residual: Residual blocks (at least 3 layers). Default False.
+            builder: What builds another kind of network, in place of ``layers``, ``width``, ``residual``,
+                ``activation`` and ``dropout``: a name of `brodmann.builders.BUILDERS`, such as ``"convnet"``, or a
+                function of ``in_features``, ``outputs`` and what layers have in common, see `brodmann.builders.Parts`.
+                It returns a body. Default None: a dense network.
+            options: Further arguments of the builder, for a dense network too, such as ``{"readout_scale": 1.0}``. For
+                ``"convnet"`` they are ``{"shape": (1, 28, 28), "channels": (16, 32)}`` or the like: a ``shape`` stands
+                in for ``in_features``, and samples may then come in it, (samples, 1, 28, 28), or flat. Default None.
             feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
             shared: Part beside the areas that computes for every sample: ``"learned"`` (default: areas alone over-fit
                 small tables), ``"frozen"`` or ``"off"``, see `brodmann.AreaLinear`.
@@ -142,7 +155,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"muon"`` (fewer steps, which take
                 longer), ``"sgd"``, or ``"rls"`` for streams that change: see `brodmann.stream_mlp`. That learns in one
                 pass, whatever ``epochs`` says, has no learning rate, schedule or decay, keeps the scale of inputs of
-                its first call, and does not combine with ``residual``, ``shared``, ``gated``, ``dropout``,
+                its first call, and does not combine with ``builder``, ``residual``, ``shared``, ``gated``, ``dropout``,
                 ``pooling``, ``partition``, ``routing``, ``router`` or ``early_stopping``. Or a rule, such as
                 ``brodmann.Adam(beta1=0.8)``, which keeps its own decay where none is given here.
             learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam and Muon, 0.3 with SGD.
@@ -165,6 +178,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.width = width
         self.areas = areas
         self.residual = residual
+        self.builder = builder
+        self.options = options
         self.feedback = feedback
         self.shared = shared
         self.gated = gated
@@ -197,29 +212,54 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         rate = rule.default_lr if self.learning_rate is None else self.learning_rate
         check_positive(learning_rate=rate)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        sizes: dict[str, Any] = {
-            "in_features": features,
-            "outputs": outputs,
-            "depth": self.layers,
-            "width": self.width,
-            "areas": self.areas,
-            "feedback": self.feedback,
-            "activation": self.activation,
-        }
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
             if rule.recursive:
-                self.network_ = Network(stream_mlp(**sizes, update=usual_rule(self.optimiser)))
+                self.network_ = Network(self._body(features, outputs, usual_rule(self.optimiser)))
             else:
-                builder = residual_mlp if self.residual else mlp
-                own = {name: getattr(self, name) for name in ("shared", "gated", "dropout", "pooling", "routing")}
-                body = builder(**sizes, **own, router=self._router(), update=rule)
-                self.network_ = Network(body, loss, lr=rate)
+                self.network_ = Network(self._body(features, outputs, rule), loss, lr=rate)
         self.network_.float()  # as the inputs, whatever PyTorch's default
         self._weights_seen = (0.0, 0)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = Scaler() if self.standardise else None
         self.__dict__.pop("best_validation_score_", None)
+
+    def _body(self, features: int, outputs: int, rule: UpdateRule) -> Layer:
+        """Builds the body that the settings describe."""
+        further = {} if self.options is None else self.options
+        if not isinstance(further, Mapping):
+            raise BrodmannError(
+                "Expected options to be None or a dictionary of further arguments of the builder, such as "
+                f"{{'readout_scale': 1.0}}, got {further!r}."
+            )
+        arguments: dict[str, Any] = {"outputs": outputs, "update": rule, "areas": self.areas, "feedback": self.feedback}
+        if "shape" not in further:
+            arguments["in_features"] = features
+        if not rule.recursive:
+            arguments |= {name: getattr(self, name) for name in ("shared", "gated", "pooling", "routing")}
+            arguments["router"] = self._router()
+        builder = self.builder
+        if builder is None:
+            arguments |= {"depth": self.layers, "width": self.width, "activation": self.activation}
+            arguments |= {} if rule.recursive else {"dropout": self.dropout}
+            builder = "stream_mlp" if rule.recursive else "residual_mlp" if self.residual else "mlp"
+        elif given := self._given(OF_DENSE):
+            raise BrodmannError(
+                f"builder={builder!r} cannot be combined with {', '.join(given)}: leave that out, or put what this "
+                "builder takes into options."
+            )
+        if twice := sorted(further.keys() & {*arguments, "builder"}):
+            raise BrodmannError(
+                f"Expected options to hold further arguments, but the estimator itself gives {', '.join(twice)}: leave "
+                "that out, and change its own setting."
+            )
+        arguments |= further
+        return builder(**arguments) if callable(builder) else build({"builder": builder, **arguments})
+
+    def _given(self, names: Iterable[str]) -> list[str]:
+        """Returns which of these settings are not the default."""
+        settings = signature(SALEstimator).parameters
+        return [name for name in names if getattr(self, name) != settings[name].default]
 
     def _router(self) -> dict[str, Any]:
         """Checks the settings of the routers and returns them."""
@@ -243,9 +283,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(batch, str):
             raise BrodmannError(f"Expected batch_size to be 'auto' or a whole number, got {batch!r}.")
         if self._recursive:
-            settings = signature(SALEstimator).parameters
-            given = [name for name in NOT_RECURSIVE if getattr(self, name) != settings[name].default]
-            if given:
+            if given := self._given(NOT_RECURSIVE):
                 raise BrodmannError(
                     f"optimiser={self.optimiser!r} cannot be combined with {', '.join(given)}: leave that out."
                 )
@@ -258,6 +296,15 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise BrodmannError(f"Expected a validation_fraction between 0 and 1, got {self.validation_fraction}.")
         return schedule
+
+    def _validated(self, X: ArrayLike, *y: Any, reset: bool = True, **settings: Any) -> Any:
+        """As scikit-learn's `validate_data`, in float64; samples that come in the shape of the options become flat."""
+        if reset:
+            shape = self.options.get("shape") if isinstance(self.options, Mapping) else None
+            self._shape = tuple(shape) if isinstance(shape, Sequence) else ()
+        if len(self._shape) > 1 and getattr(X, "shape", ())[1:] == self._shape:
+            X = np.reshape(X, (len(X), -1))  # type: ignore[arg-type]
+        return validate_data(self, X, *y, dtype=np.float64, reset=reset, **settings)
 
     def _scaled(self, x: Array) -> torch.Tensor:
         scaled = x if self._scaler is None else self._scaler.transform(x)
@@ -317,7 +364,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "network_")
-        x = validate_data(self, X, reset=False, dtype=np.float64)
+        x = self._validated(X, reset=False)
         outputs: Array = outputs_of(self.network_, self._scaled(x), PART).numpy().astype(np.float64)
         if not np.isfinite(outputs).all():
             raise BrodmannError("The outputs are not finite, probably because an earlier call diverged: fit again.")

@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
 from ..errors import BrodmannError
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
@@ -48,7 +48,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
             BrodmannError: A setting is out of range or unknown, there is one class alone, or a matrix holds other
                 numbers than 0 and 1.
         """
-        x, targets = validate_data(self, X, y, dtype=np.float64, multi_output=True)
+        x, targets = self._validated(X, y, multi_output=True)
         targets = _classes_or_indicators(targets)
         self._know(targets, None)
         if len(self.classes_) < 2:
@@ -82,7 +82,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         """
         self._check_partial()
         first = not hasattr(self, "network_")
-        x, targets = validate_data(self, X, y, dtype=np.float64, reset=first, multi_output=True)
+        x, targets = self._validated(X, y, reset=first, multi_output=True)
         targets = _classes_or_indicators(targets)
         weight = self._weights(sample_weight, x)
         schedule = self._schedule()

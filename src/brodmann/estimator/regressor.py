@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import validate_data
 
 from ..errors import BrodmannError
 from ..losses import MeanSquaredError
@@ -44,7 +43,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         Raises:
             BrodmannError: A setting is out of range or unknown.
         """
-        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        x, y = self._validated(X, y, multi_output=True, y_numeric=True)
         weight = self._weights(sample_weight, x)
         x, y, weight = without_weightless(weight, x, y, weight)
         targets = self._begin(x, y)
@@ -57,7 +56,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         """Makes one pass over the given samples at a constant rate; the targets' scale is that of the first call."""
         self._check_partial()
         first = not hasattr(self, "network_")
-        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=first)
+        x, y = self._validated(X, y, reset=first, multi_output=True, y_numeric=True)
         weight = self._weights(sample_weight, x)
         x, y, weight = without_weightless(weight, x, y, weight)
         schedule = self._schedule()
