@@ -14,7 +14,8 @@ from .interface import Operations, Target, known_rule, rounding_seed
 from .library import NUMBERS, functions
 from .pure import Pure
 
-_MANY, _WIDE, _WORK = 4096, 32, 50_000_000  # from there on a BLAS, see `_for_blas`: measured, docs/log.md
+_MANY, _WORK = 4096, 50_000_000  # rows and products from which on a BLAS is faster: measured, docs/log.md
+_WIDE = 32  # inputs and outputs likewise; in the forward product half of it
 _NOTHING = (None, None, None, None, 0.0, 0.0, 0)  # no target
 
 
@@ -26,7 +27,7 @@ class Native(Operations):
 
     def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See `Operations.forward`."""
-        if _for_blas(groups, weight, x):
+        if _for_blas(groups, weight, x, _WIDE // 2):
             return Pure().forward(x, groups, slot, weight, bias)
         x = x.contiguous()
         bias = None if bias is None else bias.to(x.dtype).contiguous()
@@ -83,12 +84,12 @@ class Native(Operations):
         )
 
 
-def _for_blas(groups: Groups, weight: Tensor, rows: Tensor) -> bool:
+def _for_blas(groups: Groups, weight: Tensor, rows: Tensor, least: int = _WIDE) -> bool:
     """Whether all rows, which are many, go through one weight that is not tiny: then a BLAS is up to twice as fast."""
     if groups.rows < _MANY or groups.order is not None or weight.dtype != rows.dtype:
         return False
     _, outputs, inputs = weight.shape
-    return min(outputs, inputs) >= _WIDE and groups.rows * outputs * inputs >= _WORK
+    return min(outputs, inputs) >= least and groups.rows * outputs * inputs >= _WORK
 
 
 def _given(target: Target) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ constexpr int64_t kStretch = 3 << 10;  // bytes of an output's weights that move
 // Rows of an area (or pairs of them) from which on it takes panel after panel of kDepth rows, and for each one tile of the
 // gradient after the other: all of its rows would have to come from a more distant cache for every tile.
 constexpr int64_t kPanels = 4 * kDepth;
-constexpr int64_t kSums = 1 << 17;  // bytes of gradient that are summed at a time
+constexpr int64_t kSums = 1 << 18;  // bytes of gradient that are summed at a time
 
 // Few rows: moves V vectors of the weights of one output, `here` numbers of each. factors[r] and from[r] are what row r
 // has of the output's delta and of x.
