@@ -147,6 +147,7 @@ MUTANTS = [
     ("kernels/forward.h", "+ (bias ? bias[o + k] : C(0))", "+ (bias ? bias[o] : C(0))", "the bias of another output"),
     ("kernels/forward.h", "to[k] = bias ? bias[o + k] : C(0)", "to[k] = C(0)", "no bias where rows are many"),
     ("kernels/error.h", "lay_out<V>(weight + (o + k) * inputs + i", "lay_out<V>(weight + k * inputs + i", "the weights of other outputs"),
+    ("layers/splitting.py", "part.put_back(areas, copies)", "pass", "protected areas that move"),
     ("kernels/update.h", "load(from[r] + i + v * lanes, here)", "load(from[r] + v * lanes, here)", "the inputs of the first tile"),
     ("kernels/update.h", "outputs + o;\n      if (here", "outputs + begin;\n      if (here", "the delta of another output"),
     ("kernels/update.h", "errors[r] = delta + groups.row(first + r) * outputs", "errors[r] = delta + (first + r) * outputs", "the deltas of other rows"),

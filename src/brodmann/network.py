@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import wraps
 from pathlib import Path
@@ -19,7 +19,7 @@ from .builders.designs import built_from, forget
 from .checks import MisfitError, check_positive, check_real
 from .counting import active_parameters, total_parameters
 from .divergence import check_loss
-from .errors import BrodmannError
+from .errors import BrodmannError, unknown_name
 from .feedback import Feedback
 from .layer import Context, Layer, Observer, Rates, check_layer, is_within, step_through
 from .layers import AreaLinear
@@ -421,6 +421,39 @@ class Network(HoldsLoss):
         for name, layer in layers.items():
             layer.frozen_itself = any(covers(name, part) for part in names)
 
+    @property
+    def protected_areas(self) -> dict[str, list[int]]:
+        """Areas that stay as they are, see `Router.protected`, by the name of the layer whose router chooses them.
+
+        Names are as `telemetry.area_choices` gives them: ``""`` for the one route of a routed body. May be replaced
+        between steps, by such a dictionary, or by a list of areas for every router; no others are then protected.
+
+        Raises:
+            BrodmannError: There is no such layer or area, or nothing here has areas.
+        """
+        return {name: sorted(router.protected) for name, router in routers(self) if router.protected}
+
+    @protected_areas.setter
+    def protected_areas(self, areas: Mapping[str, Iterable[int]] | Iterable[int]) -> None:
+        found = dict(routers(self))
+        if not isinstance(areas, Mapping):
+            areas = dict.fromkeys(found, list(areas) if isinstance(areas, Iterator) else areas)
+            if not found:
+                raise BrodmannError(
+                    "Every layer of this network has one area: freeze layers instead, see frozen_layers."
+                )
+        for name in areas:
+            if name not in found:
+                raise unknown_name("layer with a router", name, found)
+        before = {name: router.protected for name, router in found.items()}
+        try:
+            for name, router in found.items():
+                router.protected = areas.get(name, ())
+        except BrodmannError:
+            for name, router in found.items():
+                router.protected = before[name]
+            raise
+
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
         return self.state_dict()
@@ -458,6 +491,7 @@ class Network(HoldsLoss):
             "rates": vars(self.rates),
             "clip": self.clip,
             "frozen": self.frozen_layers,
+            "protected": self.protected_areas,
             "dtype": dtype,
         }
         write_network(Path(path), self.body, self.loss, settings)
@@ -480,6 +514,7 @@ class Network(HoldsLoss):
         network = Network(body, loss, lr=settings["lr"], rates=rates, clip=settings["clip"])
         if "frozen" in settings:  # else a file of an earlier version
             network.freeze_exactly(settings["frozen"])
+        network.protected_areas = settings.get("protected", {})
         return network
 
 

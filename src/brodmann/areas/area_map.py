@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -84,6 +85,20 @@ class AreaMap(nn.Module):
         for slab in self.weight.slabs():
             for tensor in slab.tensors().values():
                 tensor[target].copy_(tensor[source])
+
+    @unrecorded
+    def copied(self, areas: Sequence[int]) -> list[Tensor]:
+        """Returns a copy of all that these areas hold, optimiser state included, for `put_back`."""
+        slots = self._slots_of(*areas)
+        return [tensor[slots] for slab in self.weight.slabs() for tensor in slab.tensors().values()]
+
+    @unrecorded
+    def put_back(self, areas: Sequence[int], copies: list[Tensor]) -> None:
+        """Gives the areas what `copied` returned."""
+        slots = self._slots_of(*areas)
+        tensors = [tensor for slab in self.weight.slabs() for tensor in slab.tensors().values()]
+        for tensor, copy in zip(tensors, copies, strict=True):
+            tensor[slots] = copy
 
     @unrecorded
     def merge(self, kept: int, gone: int) -> float:

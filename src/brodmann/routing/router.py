@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from numbers import Real
+from operator import index
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class Router(nn.Module):
     prototypes: Tensor
     balance: Tensor
     vacant: Tensor | None
+    _protected: frozenset[int] = frozenset()
 
     def __init__(
         self,
@@ -144,6 +146,29 @@ class Router(nn.Module):
     def changes(self) -> bool:
         """Whether learning changes it: its projection or balance, or by recruiting or splitting."""
         return self.learned or self.balance_rate > 0 or self.novelty is not None or self.conflict is not None
+
+    @property
+    def protected(self) -> frozenset[int]:
+        """Areas whose maps, own feedback and optimiser state stay as they are, whatever their samples are.
+
+        They go on computing, their errors go down, and what is not theirs alone learns from their samples: a shared
+        part, the feedback that all share, the projection. They are not merged, and do not split by themselves. May be
+        replaced between steps, by any collection of areas; a state of tensors does not hold them. Default none.
+
+        Raises:
+            BrodmannError: There is no such area.
+        """
+        return self._protected
+
+    @protected.setter
+    def protected(self, areas: Iterable[int]) -> None:
+        try:
+            wanted = frozenset(map(index, areas))
+        except TypeError:  # no numbers, or none that are whole
+            wanted = frozenset((-1,))
+        if not all(0 <= area < self.areas for area in wanted):
+            raise BrodmannError(f"Expected areas from 0 to {self.areas - 1}, such as [0, 1], got {areas!r}.")
+        self._protected = wanted
 
     def _project(self, x: Tensor) -> Tensor:
         check_input(x, self.projection.value)
@@ -321,6 +346,8 @@ class Router(nn.Module):
         """Raises where `merge` would."""
         if kept == gone or not self._cells_of(kept) or not self._cells_of(gone):
             raise BrodmannError(f"Cannot merge areas {kept} and {gone}: expected two different areas that hold cells.")
+        if not self.protected.isdisjoint((kept, gone)):
+            raise BrodmannError(f"Cannot merge areas {kept} and {gone}: one of them is protected.")
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

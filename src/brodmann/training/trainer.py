@@ -148,7 +148,8 @@ class Trainer:
         """Goes back to a checkpoint in the folder, by default the newest.
 
         The network, the data and the schedule are those of this trainer: give it the same ones as before. The
-        network's ``rates`` and ``clip``, and which layers are frozen, become those of the checkpoint.
+        network's ``rates`` and ``clip``, and which layers are frozen and areas protected, become those of the
+        checkpoint.
 
         Raises:
             CheckpointError: There is none, it is damaged, or it is of another network.
@@ -172,6 +173,7 @@ class Trainer:
             self.network.rates, self.network.clip = Rates(**before.pop("rates")), before.pop("clip")
             if "frozen" in before:
                 self.network.freeze_exactly(before.pop("frozen"))
+            self.network.protected_areas = before.pop("protected", {})
         now = self._settings()
         changed = [
             f"{name} was {old!r}, is now {now.get(name)!r}" for name, old in before.items() if old != now.get(name)
@@ -209,6 +211,7 @@ class Trainer:
         }
         if isinstance(network, Network):  # its own may be replaced between steps
             settings |= {"rates": vars(network.rates), "clip": network.clip, "frozen": network.frozen_layers}
+            settings["protected"] = network.protected_areas
         return as_json(settings)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
