@@ -31,6 +31,7 @@ from brodmann.layer import Context, Layer
 from brodmann.network import routers
 from brodmann.telemetry import alignment
 from brodmann.training import AlignmentRecord, AreaRecord, Callback, Interrupted, ProgressBar, Schedule, Trainer
+from brodmann.training.checkpoints import checkpoint_names
 
 X, Y = torch.randn(90, 5, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
 
@@ -170,6 +171,31 @@ def test_splits_are_told_once_also_where_the_training_was_broken_off(tmp_path: P
     with pytest.raises(Interrupted):
         trained(tmp_path / "broken", AreaRecord(X.new_zeros(1, 10)), Stop())
     assert trained(tmp_path / "broken", AreaRecord(X.new_zeros(1, 10)), resume=True) == whole
+
+
+def test_splits_that_a_training_took_back_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went back to a checkpoint from before the split, in the same process."""
+    torch.manual_seed(0)
+    network = Network(mlp(4, 3, width=8, areas=3, router={"partition": "growing", "cells": 8}, update=Adam()))
+    data = torch.randn(40, 4), torch.randint(0, 3, (40,))
+
+    class Split(Callback):
+        """Splits by hand in the second epoch, the first time."""
+
+        def __init__(self) -> None:
+            self.done = False
+
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            if trainer.progress.history and not self.done:
+                self.done = True
+                network.body.split(0)
+
+    monkeypatch.setattr("brodmann.training.trainer.BRIEF", 0.0)
+    trainer = Trainer(network, data, None, Schedule(2, 40), folder=tmp_path, callbacks=[AreaRecord(data[0]), Split()])
+    assert len(trainer.run().history[1]["splits"]) == 1
+    trainer.resume(checkpoint_names(tmp_path)[0])
+    assert len(trainer.progress.history) == 1
+    assert trainer.run().history[1]["splits"] == []
 
 
 def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[str]) -> None:

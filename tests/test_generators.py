@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from brodmann.generators import Draws
+from brodmann.generators import Draws, undisturbed
 
 
 def test_a_fork_does_not_wait_for_a_thread_that_it_does_not_have() -> None:
@@ -52,3 +52,33 @@ def test_a_stream_goes_on_where_it_stood_and_leaves_the_others_alone() -> None:
         second = torch.rand(2)
     assert torch.equal(torch.cat([first, second]), whole)
     assert torch.equal(torch.cat([between, torch.rand(2)]), expected)
+
+
+def test_what_is_drawn_undisturbed_is_drawn_as_if_it_had_not_been() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = torch.rand(1)
+    with undisturbed():
+        torch.manual_seed(9)
+        torch.rand(2)
+    assert torch.equal(torch.cat([first, torch.rand(2)]), expected)
+
+
+def test_what_is_undisturbed_waits_for_a_stream_in_another_thread() -> None:
+    """Else it would put the generators back to where they stood in the middle of the stream."""
+    started, order = threading.Event(), list[str]()
+
+    def other() -> None:
+        started.set()
+        with undisturbed():
+            order.append("undisturbed")
+
+    thread = threading.Thread(target=other)
+    with Draws(7).going_on():
+        thread.start()
+        started.wait(60)
+        time.sleep(0.05)
+        order.append("stream")
+    thread.join()
+    assert order == ["stream", "undisturbed"]

@@ -263,6 +263,20 @@ def test_consolidation_holds_weights_that_mattered() -> None:
     assert moved(10.0) < 0.7 * moved(0.0)
 
 
+def test_a_copy_of_consolidation_holds_its_own_weights() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 9), torch.arange(40) % 4
+    learner = ElasticConsolidation(Backpropagation(9, 4, width=8, optimiser="sgd"), 10.0, 0.01)
+    learner.learn(x, y)
+    learner.end_task(x, y)
+    alone = copy.deepcopy(learner)
+    for weight in learner.weights:
+        weight.data.add_(100.0)  # what the original has become is none of the copy's business
+    expected = learner._plain(alone.network(x), y, None)
+    found = alone.network.loss(alone.network(x), y, None)
+    assert found.item() == pytest.approx(expected.item())
+
+
 def test_baselines_of_streams_say_what_they_need() -> None:
     network = Network(mlp(5, 3, areas=1))
     with pytest.raises(

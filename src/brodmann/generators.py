@@ -83,6 +83,18 @@ class Draws:
 
 
 @contextmanager
+def undisturbed(device: torch.device | None = None) -> Iterator[None]:
+    """Puts the generators back, after the block, to where they were; threads wait for each other, as in `Draws`."""
+    draws = Draws(0, device)
+    with _alone:
+        before = draws.now()
+        try:
+            yield
+        finally:
+            draws.go_to(before)
+
+
+@contextmanager
 def drawing_by(seed: int) -> Iterator[None]:
     """Seeds the generators of PyTorch, NumPy and Python inside the block, then puts them back to where they were."""
     of_numpy, of_python = numpy.random.get_state(), random.getstate()

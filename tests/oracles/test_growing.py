@@ -42,7 +42,7 @@ def window(conflict: Conflict, pulls: Tensor, noise: float, rows: int = 2048) ->
     """One window of samples spread over the cells, whose sketches scatter about those of their cell (cells, SIZE)."""
     cell = torch.arange(rows) % len(pulls)
     conflict.add(cell, (pulls[cell] + noise * torch.randn(rows, SIZE)) / rows)
-    return conflict.end_window(torch.zeros(len(pulls), dtype=torch.int64), areas=2)
+    return conflict.end_window(torch.zeros(len(pulls), dtype=torch.int64), room=1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -87,7 +87,7 @@ def test_tension_is_the_smaller_of_opposition_and_certainty_over_their_threshold
         pulls = torch.nn.functional.one_hot(torch.zeros(n + m, dtype=torch.int64), SIZE) * (1.0 - 2 * cell[:, None])
         for _ in range(2):
             conflict.add(cell, pulls / (n + m))
-            conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2)
+            conflict.end_window(torch.zeros(2, dtype=torch.int64), room=1)
         return float(conflict.tension)
 
     assert tension(30, 20, opposition=0.5, certainty=1.0) == pytest.approx(2.0)
@@ -104,7 +104,7 @@ def test_an_area_splits_above_a_tension_of_one(opposition: float, splits: bool) 
     pulls = torch.nn.functional.one_hot(torch.zeros(8, dtype=torch.int64), SIZE) * (1.0 - 2 * cell[:, None])
     for _ in range(2):
         conflict.add(cell, pulls / 8)
-        found = conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2)
+        found = conflict.end_window(torch.zeros(2, dtype=torch.int64), room=1)
     assert float(conflict.tension) == pytest.approx(1 / opposition)
     assert bool(found) == splits
 
@@ -126,7 +126,7 @@ def parted(counts: list[int], means: Tensor, areas: list[int]) -> list[set[int]]
     cell = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     conflict.add(cell, means[cell] / len(cell))
     partition = torch.tensor(areas)
-    conflict.end_window(partition, areas=8)
+    conflict.end_window(partition, room=7)
     sides = [
         {int(c) for c in ((partition == area) & (conflict.apart == leaving)).nonzero()[:, 0]}
         for area in sorted(set(areas))
@@ -160,7 +160,7 @@ def test_a_parting_whose_side_met_no_sample_is_left_and_the_others_judged() -> N
     for cells in ([0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 2, 2, 3, 3]):
         cell = torch.tensor(cells)
         conflict.add(cell, pulls[cell] / 8)
-        found = conflict.end_window(partition, areas=4)
+        found = conflict.end_window(partition, room=3)
     assert [area for area, _ in found] == [1]
 
 
@@ -189,7 +189,7 @@ def test_a_training_that_diverges_ends_a_window_without_a_split() -> None:
     conflict = Conflict(2, evidence=4)
     for _ in range(2):
         conflict.add(torch.tensor([0, 0, 1, 1]), torch.full((4, SIZE), torch.nan))
-        assert conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2) == []
+        assert conflict.end_window(torch.zeros(2, dtype=torch.int64), room=1) == []
 
 
 def test_a_window_closes_when_the_evidence_is_there_and_then_starts_afresh() -> None:
@@ -197,10 +197,10 @@ def test_a_window_closes_when_the_evidence_is_there_and_then_starts_afresh() -> 
     cell, pulls = torch.tensor([0, 0, 1]), torch.ones(3, SIZE)
     for count in (3, 6, 9):
         conflict.add(cell, pulls)
-        assert conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2) == []
+        assert conflict.end_window(torch.zeros(2, dtype=torch.int64), room=1) == []
         assert int(conflict.samples.sum()) == count
     conflict.add(cell, pulls)
-    conflict.end_window(torch.zeros(2, dtype=torch.int64), areas=2)
+    conflict.end_window(torch.zeros(2, dtype=torch.int64), room=1)
     assert int(conflict.samples.sum()) == 0
     assert not conflict.pull.any()
     assert not conflict.square.any()

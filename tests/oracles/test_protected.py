@@ -13,6 +13,8 @@ from torch import Tensor
 from brodmann import SGD, Adam, BrodmannError, Network, Rates, mlp, residual_mlp, stream_mlp
 from brodmann.areas import AreaMap
 from brodmann.network import routers
+from brodmann.routing import Conflict
+from brodmann.routing.conflict import SIZE
 from brodmann.telemetry import area_choices
 from brodmann.training import Schedule, Trainer
 
@@ -119,10 +121,31 @@ def test_protected_areas_do_not_split_by_themselves_and_are_not_merged() -> None
         split.append(len(network.body.router.partition.unique()) > 1)
     assert split == [True, False]
     manual = Network(mlp(5, 3, width=6, areas=4, router={"partition": "manual"}))
+    manual.protected_areas = [1]  # which has no cells, and is given none
     new = manual.body.split(0)
+    assert new == 2
     manual.protected_areas = [new]
     with pytest.raises(BrodmannError, match=f"Cannot merge areas 0 and {new}: one of them is protected."):
         manual.body.merge(0, new)
+
+
+def test_a_protected_area_takes_no_split_from_another() -> None:
+    """Both are in conflict, and there is room for one split."""
+    conflict = Conflict(4, evidence=8, opposition=0.5, certainty=1e-3)
+    cell = torch.arange(4).repeat_interleave(2)
+    pulls = torch.tensor([1.0, -1, 1, -1])[:, None] * torch.eye(SIZE)[0]
+    for _ in range(2):
+        conflict.add(cell, pulls[cell] / 8)
+        found = conflict.end_window(torch.tensor([0, 0, 1, 1]), room=1, unsplit={0})
+    assert [area for area, _ in found] == [1]
+
+
+def test_no_new_sample_recruits_a_protected_area() -> None:
+    torch.manual_seed(0)
+    network = Network(stream_mlp(5, 3, width=6, areas=4, novelty=0.9))
+    network.protected_areas = [2]
+    network.learn(X, Y)
+    assert network.body.router.prototypes.any(1).tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize(

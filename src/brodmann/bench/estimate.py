@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..data import Split, load
+from ..generators import undisturbed
 from ..runs import RunOptions
 from ..runs.assembly import learner_for, split_data
 from ..runs.execution import threads
@@ -43,7 +44,7 @@ def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> d
     tried = [trial for case in wanted.values() for trial in trials_of(case, candidates(trials))]
     total: dict[str, float] = defaultdict(float)
     paces: dict[str, tuple[float, float]] = {}
-    with threads(1), torch.random.fork_rng(devices=[]):
+    with threads(1), undisturbed():
         for case in [*tried, *cases]:
             seconds = _stream_seconds(case, paces) if case.task == "stream" else _seconds(case)
             total[case.recipe] += (START_SECONDS + seconds) / 3600.0

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-import torch
-
 from ..baselines import Backpropagation
 from ..builders import stream_mlp
 from ..errors import unknown_name
 from ..feedback import FixedRandom
+from ..generators import undisturbed
 from ..network import Network
 from ..runs.assembly import build_learner
 from ..streams import (
@@ -77,7 +76,7 @@ def replay(case: Case, features: int, outputs: int) -> Counted:
     network = build_learner(case.options, features, outputs)
     if "areas" in case.detail:
         options = replace(case.options, rule="kolen-pollack", areas=case.detail["areas"])
-        with torch.random.fork_rng(devices=[]):  # building the rival must not change later draws
+        with undisturbed():  # building the rival must not change later draws
             rival = Recursive(replace(case, options=options), features, outputs)
         rival.network.allocate()
         memory = (rival.total_parameters() - network.total_parameters()) // (features + 1)

@@ -103,13 +103,14 @@ def train_scikit_learn(case: Case) -> Row:
     options = case.options
     split, test = without_test_part(options)
     pace = options.pace(len(split.x_train))
+    size_of_batch = min(pace.batch_size, len(split.x_train))
     network: Any = importlib.import_module("sklearn.neural_network")
     model = network.MLPClassifier(
         (options.width,) * (options.layers - 1),
         solver="adam",
         learning_rate_init=options.learning_rate,
         alpha=options.weight_decay,
-        batch_size=min(pace.batch_size, len(split.x_train)),
+        batch_size=size_of_batch,
         max_iter=pace.epochs,
         n_iter_no_change=pace.epochs,
         random_state=options.seed,
@@ -125,7 +126,7 @@ def train_scikit_learn(case: Case) -> Row:
         "digest": split.digest,
         "validation": float(correct.double().mean()),
         "seconds": round(seconds, 4),
-        "steps": model.t_ // pace.batch_size,
+        "steps": model.n_iter_ * math.ceil(len(split.x_train) / size_of_batch),
         "active": size,
         "total": size,
         "curve": [],

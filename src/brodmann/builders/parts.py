@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..checks import check_memory, check_settings, check_share, check_whole
 from ..errors import unknown_name
 from ..feedback import Direct, Feedback, FixedRandom, KolenPollack, Shape, SignSymmetric, Transpose, build_feedback
+from ..generators import undisturbed
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
 from ..routing import build_router
@@ -227,7 +228,7 @@ class Parts:
     def from_output(self) -> bool:
         """Whether the feedback brings errors from the network's output, see `Feedback`."""
         shape = Shape(1, 1, 1, True, torch.zeros(1, 1), SGD())
-        with torch.random.fork_rng(devices=[]):  # this path is only inspected
+        with undisturbed():  # this path is only inspected
             return build_feedback(self._path(1), shape).from_output
 
     def _path(self, rows: int) -> Callable[[Shape], Feedback]:

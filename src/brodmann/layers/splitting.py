@@ -54,9 +54,8 @@ def learn_choice(
     router.learn(route, lr, weight)
     if router.conflict is not None:
         modules = list(modules)
-        for area, cells in router.conflict.end_window(router.partition, router.areas):
-            if area not in router.protected:
-                split_area(router, modules, area, cells)
+        for area, cells in router.conflict.end_window(router.partition, len(router.free_areas()), router.protected):
+            split_area(router, modules, area, cells)
 
 
 @contextmanager

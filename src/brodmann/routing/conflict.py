@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import lru_cache
 
 import torch
@@ -102,12 +102,13 @@ class Conflict(nn.Module):
         self.samples += torch.bincount(cell, minlength=len(self.samples))
         self.square.addmm_(own.t(), own)
 
-    def end_window(self, partition: Tensor, areas: int) -> list[tuple[int, list[int]]]:
+    def end_window(self, partition: Tensor, room: int, unsplit: Container[int] = ()) -> list[tuple[int, list[int]]]:
         """Once the window holds its evidence: judges the last partings, proposes new ones, and starts the next window.
 
         Args:
             partition: Area of each cell, (cells,) int64.
-            areas: Budget of areas: there are no more splits than it leaves room for.
+            room: How many splits there may be.
+            unsplit: Areas that are not split.
 
         Returns:
             The areas to split, each with the cells that leave it. The new partings are of the areas as they are after
@@ -120,11 +121,12 @@ class Conflict(nn.Module):
         if torch.isfinite(self.square).all():  # otherwise the training diverges, and will say so
             judged = list(self._judged(partition))
             self.tension.fill_(max((tension for _, _, tension in judged), default=0.0))
-            splits = [(area, leaving) for area, leaving, tension in judged if tension > 1]
-            splits = splits[: areas - len(torch.unique(partition))]
+            splits = [(area, leaving) for area, leaving, tension in judged if tension > 1 and area not in unsplit][
+                :room
+            ]
             divided = partition.clone()
             for number, (_, leaving) in enumerate(splits):
-                divided[leaving] = areas + number
+                divided[leaving] = int(partition.max()) + 1 + number
             self.apart.copy_(self._parted(divided))
         for window in (self.pull, self.samples, self.square):
             window.zero_()

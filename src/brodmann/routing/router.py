@@ -152,8 +152,9 @@ class Router(nn.Module):
         """Areas whose maps, own feedback and optimiser state stay as they are, whatever their samples are.
 
         They go on computing, their errors go down, and what is not theirs alone learns from their samples: a shared
-        part, the feedback that all share, the projection. They are not merged, and do not split by themselves. May be
-        replaced between steps, by any collection of areas; a state of tensors does not hold them. Default none.
+        part, the feedback that all share, the projection. They are not merged, do not split by themselves, and where
+        they have no cells, no split and no new sample gives them any. May be replaced between steps, by any collection
+        of areas; a state of tensors does not hold them. Default none.
 
         Raises:
             BrodmannError: There is no such area.
@@ -259,7 +260,7 @@ class Router(nn.Module):
         if self.novelty is None or self.vacant is None:
             return pairs
         taken = self.prototypes.any(1)
-        free = (~taken).nonzero()[:, 0].tolist()
+        free = [cell for cell in (~taken).nonzero()[:, 0].tolist() if int(self.partition[cell]) not in self.protected]
         if not free:
             return pairs
         directions = F.normalize(self._project(x), dim=1)
@@ -318,6 +319,11 @@ class Router(nn.Module):
         self.partition[taken] = new
         return new
 
+    def free_areas(self) -> list[int]:
+        """Returns the areas that have no cells, and are not protected, which a split may fill."""
+        used = self.protected.union(self.partition.tolist())
+        return [area for area in range(self.areas) if area not in used]
+
     def planned(self, area: int, cells: Iterable[int] | None = None) -> tuple[list[int], int]:
         """Returns the cells that `split` would move and the area that would take them; raises as it does."""
         own = self._cells_of(area)
@@ -327,8 +333,7 @@ class Router(nn.Module):
                 f"Cannot split area {area}, whose cells are {own}: the new area must take some of "
                 f"them and leave some, got {taken}."
             )
-        used = set(self.partition.tolist())
-        free = [index for index in range(self.areas) if index not in used]
+        free = self.free_areas()
         if not free:
             raise BrodmannError(f"All {self.areas} areas are in use: merge two first, or give the router more areas.")
         return taken, free[0]

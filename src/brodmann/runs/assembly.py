@@ -40,7 +40,7 @@ def build_learner(
         classification: Whether targets are classes. Default True.
         shape: Shape of an image, (channels, height, width): for convolutions only. Default None.
     """
-    torch.manual_seed(options.seed)
+    torch.default_generator.manual_seed(options.seed)  # the others stay where they are: it is built on the CPU
     loss = loss_of(options, classification)
     if options.rule in BASELINES:
         return _baseline(options, features, outputs, shape, loss)

@@ -21,6 +21,7 @@ from ..data import Dataset, Split, data_directory, load
 from ..data.catalogue import is_own_file
 from ..errors import BrodmannError
 from ..files import alone_in, check_utf8, contents, empty, expanded, plain, write_json
+from ..generators import undisturbed
 from ..network import Network
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
@@ -70,7 +71,7 @@ def start_run(
     _check_learnable(options, data, split)
     if options.patience is not None and not len(split.x_validation):
         raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
-    with torch.random.fork_rng(devices=[]):
+    with undisturbed():
         learner_for(options, split)  # fail on bad sizes before we replace a run
         if compare:
             learner_for(twin_of(options), split)  # and on what the twin cannot do
@@ -184,7 +185,7 @@ def threads(count: int | None) -> Iterator[None]:
 def _train(
     folder: Path, options: RunOptions, split: Split, checkpoint: str | None, callbacks: CallbackFactory | None
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
-    with torch.random.fork_rng(devices=[]):
+    with undisturbed():
         learner = learner_for(options, split)
     device = _device(options.device)
     learner.to(device)

@@ -85,16 +85,16 @@ class ElasticConsolidation(NetworkLearner):
         self.weights = [weight for weight in network.parameters() if weight.requires_grad]
         self.anchors: list[Tensor] = []
         self.fisher = [torch.zeros_like(weight) for weight in self.weights]
-        self._plain = plain = network.loss
+        self._plain = network.loss
+        network.loss = self._held  # a method, which a copy of all this follows
 
-        def held(output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-            loss = plain(output, target, weight)
-            if self.anchors:
-                parts = zip(self.weights, self.anchors, self.fisher, strict=True)
-                loss = loss + 0.5 * self.strength * sum((f * (w - a).square()).sum() for w, a, f in parts)
-            return loss
-
-        network.loss = held
+    def _held(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Computes the loss with the penalty."""
+        loss = self._plain(output, target, weight)
+        if self.anchors:
+            parts = zip(self.weights, self.anchors, self.fisher, strict=True)
+            loss = loss + 0.5 * self.strength * sum((f * (w - a).square()).sum() for w, a, f in parts)
+        return loss
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Remembers the weights and how much each matters."""

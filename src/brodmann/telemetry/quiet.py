@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..generators import undisturbed
 from ..layers import BatchNorm, Local
 from ..network import Network, copy_of
 from ..watching import watched
@@ -21,8 +22,8 @@ def quiet_copy(network: Network) -> Iterator[Network]:
 
     It draws nothing, has no clip, and norms that learn normalise by the batch at inference too.
     """
-    devices = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
-    with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
+    device = next((parameter.device for parameter in network.parameters()), None)
+    with torch.inference_mode(False), undisturbed(device):
         twin = copy_of(network)
         twin.clip = None
         for part in twin.modules():

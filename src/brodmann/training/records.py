@@ -33,10 +33,11 @@ class AreaRecord(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         """See `Callback`."""
-        if not isinstance(trainer.network, Network) or (self._trainer is trainer and trainer.progress.step):
+        history = trainer.progress.history
+        within_first = self._trainer is trainer and trainer.progress.step and not history  # no row tells how it began
+        if not isinstance(trainer.network, Network) or within_first:
             return
         self._trainer = trainer
-        history = trainer.progress.history
         for name, router in routers(trainer.network):
             # A training that goes on after a stop began as its first row says, and split as all of them do.
             known = router.partition.clone() if not trainer.progress.step else torch.zeros_like(router.partition)
