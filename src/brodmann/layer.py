@@ -192,8 +192,8 @@ class Layer(nn.Module, ABC):
     """Abstract: a part of a network that learns without autograd.
 
     A step calls ``trace`` on every layer from below, then ``learn`` on every layer from above, once for each place in
-    which it stands (in more than one: `Gathering`). All that
-    ``learn`` needs is in the trace: nothing is kept between calls. With x (batch, ..., in) and y (batch, ..., out),
+    which it stands (in more than one: `Gathering`). All that ``learn`` needs is in the trace: nothing is kept between
+    calls. With x (batch, ..., in) and y (batch, ..., out),
 
     - ``forward(x) -> y`` is inference;
     - ``trace(x, context) -> (y, trace)`` is the forward pass of a step, dropout included;
@@ -245,7 +245,7 @@ class Layer(nn.Module, ABC):
     def frozen(self) -> bool:
         """Whether it stays as it is, whatever the rates are; errors pass through it. It may be set between steps.
 
-        Setting it reaches all layers inside, at any depth. It reads True where nothing in it moves any more.
+        Setting it reaches all layers inside, at any depth. It reads True if nothing in it would move.
         """
         moving = [part for part in self._layers() if part.moves]
         return all(part.frozen_itself for part in moving) if moving else self.frozen_itself

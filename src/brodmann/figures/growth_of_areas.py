@@ -54,8 +54,9 @@ def growth(path: Path, history: Sequence[Mapping[str, Any]], *, panels: int = 3)
         above.tick_params(labelbottom=False)
         grown = int((counts[:, -1] > 0).sum())
         where = "" if count == 1 else f"router {index + 1} of {count}: "
-        start = "" if history[0].get("began") else "1 area grew to "  # else some had been split before
-        title(above, f"{where}{start}{grown} in use" if grown > 1 else f"{where}one area")
+        # Where it began with several areas, which of them were in use then is not known.
+        several = f"{grown} areas in use" if history[0].get("began") else f"1 area grew to {grown} in use"
+        title(above, where + (several if grown > 1 else "one area"))
         whole_numbers(below.xaxis)
         if len(epochs) > 1:
             above.set_xlim(epochs[0], epochs[-1])

@@ -34,9 +34,9 @@ class Router(nn.Module):
 
     The prototypes are random unit vectors and never move, or, with a ``novelty``, the directions of samples that were
     new when they came: a sample whose cosine with every prototype lies below it becomes the next prototype, until the
-    budget of cells is used up, see `recruit`. The projection ``P`` may learn. What it
-    learns from is the usefulness of the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which goes through the
-    softmax and the cosine into ``P``:
+    budget of cells is used up, see `recruit`. The projection ``P`` may learn. What it learns from is the usefulness of
+    the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which goes through the softmax and the cosine into
+    ``P``:
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
     Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition

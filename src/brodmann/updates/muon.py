@@ -14,7 +14,7 @@ from .adam import Adam
 from .rule import Factors, UpdateRule
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of ``p(s) = a s + b s^3 + c s^5``: five repetitions of it take 0.002 to 1 into 0.68 to 1.21."""
+"""Coefficients of ``p(s) = a s + b s^3 + c s^5``: five repetitions map [0.002, 1] into [0.68, 1.21]."""
 _REPETITIONS = 5
 _OF_BIASES = Adam()
 

@@ -50,7 +50,7 @@ def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table,
         ["set", "difference (points)", "95 % interval", "p (Holm)", "seeds", "verdict"],
         lines,
         f"Geometric mean of (error + 0.5) ratios: {_ratio(pairs)}; below 1, SAL makes fewer "
-        "errors. Not worse: the 95 % bound of the loss is within 0.3 points or one test sample.",
+        f"errors. Not worse: the 95 % bound of the loss is within {TOLERANCE} points or one test sample.",
     )
     text = [
         f"Where {ours} loses to tuned backpropagation: {'; '.join(lost)}."
