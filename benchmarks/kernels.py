@@ -40,6 +40,7 @@ SIZES = [
     Size(16, 64, 512, 512),
     Size(16, 128, 512, 512),
     Size(16, 128, 512, 512, torch.bfloat16),
+    Size(16, 2048, 288, 64),  # patches of images
     Size(4, 512, 1024, 1024),
     Size(4, 512, 1024, 1024, torch.bfloat16),
 ]
