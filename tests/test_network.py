@@ -901,7 +901,7 @@ def test_a_design_is_a_copy() -> None:
     assert network.design["width"] == 6
 
 
-def weights_of(network: Network) -> list[torch.Tensor]:
+def weights_of(network: nn.Module) -> list[torch.Tensor]:
     return [tensor.clone() for tensor in network.state_dict().values()]
 
 
@@ -913,11 +913,11 @@ def weights_of(network: Network) -> list[torch.Tensor]:
     ],
 )
 def test_a_finite_loss_whose_derivative_is_none_moves_nothing(loss: Any, target: torch.Tensor) -> None:
-    network = Network(mlp(5, 3, width=6, areas=2), loss)
-    before = weights_of(network)
-    with pytest.raises(DivergenceError, match="its derivative with respect to the output is not finite"):
-        network.learn(torch.randn(4, 5), target)
-    assert all(map(torch.equal, weights_of(network), before))
+    for network in (Network(mlp(5, 3, width=6, areas=2), loss), Backpropagation(5, 3, width=6, loss=loss)):
+        before = weights_of(network)
+        with pytest.raises(DivergenceError, match="its derivative with respect to the output is not finite"):
+            network.learn_with_output(torch.randn(4, 5), target)
+        assert all(map(torch.equal, weights_of(network), before))
 
 
 def test_direct_feedback_of_another_width_is_refused() -> None:

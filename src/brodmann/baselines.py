@@ -28,9 +28,10 @@ from .divergence import check_loss
 from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .layer import Observer
-from .layers import RMSNorm
+from .layers import Images, RMSNorm
 from .losses.adapters import describe_loss
 from .losses.builtin import Loss, one_number
+from .losses.error import check_derivative
 from .losses.holder import HoldsLoss
 from .network_files import load_whole, named_loss
 from .recording import ordinary
@@ -46,6 +47,13 @@ class _Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.alpha * self.linear(self.dropout(self.activation(self.norm(h))))  # type: ignore[no-any-return]
+
+
+class _ChannelsFirst(Images):
+    """Takes images as `convnet` does, for modules of PyTorch's: one module, so that names in files stay."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).movedim(-1, 1)
 
 
 class Backpropagation(HoldsLoss):
@@ -168,7 +176,7 @@ class Backpropagation(HoldsLoss):
             self.optimiser = RuleOptimizer(groups, rule)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inference: x (batch, in); returns (batch, outputs)."""
+        """Inference: x (batch, in), or images (batch, channels, height, width) for convolutions; (batch, outputs)."""
         return self.body(x)  # type: ignore[no-any-return]
 
     def learn_with_output(
@@ -185,7 +193,8 @@ class Backpropagation(HoldsLoss):
         Raises:
             BrodmannError: The batch is empty, there is not a target and a weight for each sample, or the learning rate
                 or a weight is negative.
-            DivergenceError: The loss is not finite; nothing has moved then. This is checked only on the CPU.
+            DivergenceError: The loss or its derivative is not finite; nothing has moved then. This is checked only on
+                the CPU.
         """
         rate = self.lr if lr is None else lr
         check_real(lr=rate)
@@ -203,7 +212,10 @@ class Backpropagation(HoldsLoss):
             if loss.is_cpu:
                 check_loss(self, loss.detach(), x, target)
             self.optimiser.zero_grad(set_to_none=True)
+            output.retain_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if output.grad is not None:  # else the loss does not depend on it
+                check_derivative(loss.detach(), [output.grad])
             self.optimiser.step()
         return loss.detach(), output.detach()
 
@@ -324,7 +336,7 @@ def _convolutions(
     shape: Sequence[int], channels: Sequence[int], readout: MapSize, activation: str, dropout: float
 ) -> list[nn.Module]:
     """Returns what `convnet` computes, in PyTorch's own modules."""
-    layers: list[nn.Module] = [nn.Unflatten(1, tuple(shape))]
+    layers: list[nn.Module] = [_ChannelsFirst(*shape)]
     for before, count in itertools.pairwise([shape[0], *channels]):
         layers += [nn.Conv2d(before, count, 3, padding=1), activation_named(activation), nn.MaxPool2d(2)]
     return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(readout.inputs, readout.outputs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -43,9 +44,14 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
             )
         errors = torch.autograd.grad(value, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
         value = value.detach()
-        if value.is_cpu and math.isfinite(value) and not all(map(all_finite, errors)):
-            raise DivergenceError(
-                f"The loss is {float(value)}, but its derivative with respect to the output is not finite: look for "
-                "values that the loss computes and then masks out, such as targets of NaN, and for square roots of 0."
-            )
+        check_derivative(value, errors)
         return in_form_of(leaf, errors), value
+
+
+def check_derivative(value: Tensor, errors: Iterable[Tensor]) -> None:
+    """Raises a `DivergenceError` where a loss is finite, and its derivative is not; only on the CPU."""
+    if value.is_cpu and math.isfinite(value) and not all(map(all_finite, errors)):
+        raise DivergenceError(
+            f"The loss is {float(value)}, but its derivative with respect to the output is not finite: look for "
+            "values that the loss computes and then masks out, such as targets of NaN, and for square roots of 0."
+        )
