@@ -196,6 +196,16 @@ def test_rows_of_classes_add_up_and_areas_are_ordered_by_main_class(tmp_path: Pa
     assert shares.tolist() == [[100, 0, 0], [0, 100, 0], [0, pytest.approx(100 / 3), pytest.approx(200 / 3)]]
 
 
+def test_rows_of_a_sample_have_its_class_or_one_each(tmp_path: Path, drawn: list[Any]) -> None:
+    area = torch.tensor([[0, 0], [1, 0]])  # two rows each
+    for of in ([0, 1], [[0, 0], [1, 1]], [[0, 1], [1, 0]]):
+        figures.areas_by_class(tmp_path / "a.png", {"layers.0": area}, torch.tensor(of), ["a", "b"])
+    shares = [figure.axes[0].images[0].get_array().tolist() for figure in drawn]
+    assert shares == [[[100, 0], [50, 50]], [[100, 0], [50, 50]], [[100, 0], [50, 50]]]
+    with pytest.raises(BrodmannError, match="got 4 x 1 classes for 2 x 2 rows: count areas and classes of the same"):
+        figures.areas_by_class(tmp_path / "a.png", {"layers.0": area}, torch.arange(4) % 2, ["a", "b"])
+
+
 def test_names_are_drawn_letter_by_letter(tmp_path: Path, drawn: list[Any]) -> None:
     figures.areas_by_class(tmp_path / "a.png", choices(1, 4), target(2), ["$10-$20", "$x$"])
     panel = drawn[0].axes[0]
@@ -224,6 +234,7 @@ def test_of_many_layers_the_first_the_last_and_some_between_are_drawn() -> None:
         lambda p: figures.area_usage(p, []),
         lambda p: figures.areas_by_class(p, {}, target(2), names(2)),
         lambda p: figures.areas_by_class(p, choices(1, 4, 30), target(2, 29), names(2)),
+        lambda p: figures.areas_by_class(p, choices(1, 4, 360), target(2, 5), names(2)),
         lambda p: figures.areas_by_class(p, choices(1, 4), target(3), names(2)),
         lambda p: figures.alignment(p, []),
     ],

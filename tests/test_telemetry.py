@@ -182,6 +182,10 @@ def test_samples_go_through_in_parts_and_choices_come_in_the_same_order(
     assert seen == [16, 16, 16, 2]
     assert whole.keys() == parts_of.keys()
     assert all(torch.equal(whole[name], parts_of[name]) for name in whole)
+    assert {area.shape for area in whole.values()} == {(50,) if steps is None else (50, 3)}
+    one = area_choices(network, x[7:8])  # the rows of a sample lie together, and those of a single one are such, too
+    assert all(torch.equal(one[name][0], whole[name][7]) for name in one)
+    area_usage(network, x)
 
 
 def test_conflict_of_classes_is_measured_where_areas_are_still_vacant() -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..checks import check_tensors
 from ..errors import BrodmannError
-from ..routing import spread
 from .drawing import (
     MAP,
     evenly,
@@ -43,9 +42,9 @@ def areas_by_class(
 
     Args:
         path: PNG file to write.
-        choices: Area of every row by layer, (rows,), from input to output, see `brodmann.telemetry.area_choices`:
-            a row for each sample, or equally many for each, those of a sample together.
-        target: Class of every sample, (samples,) int64.
+        choices: Area of every sample by layer, (samples,), or of its rows, (samples, rows), from input to output, see
+            `brodmann.telemetry.area_choices`.
+        target: Class of every sample, (samples,) int64, or of every row, (samples, rows).
         classes: Names of the classes. Default their numbers.
         panels: Largest number of layers to draw; of more, evenly spaced ones, the first and the last included. Default
             4.
@@ -90,11 +89,14 @@ def areas_by_class(
 
 def _class_table(area: Tensor, target: Tensor, classes: int) -> tuple[list[int], Tensor]:
     """Returns the areas in use, ordered by their main class, and samples by class and area, in that order."""
-    area, target = area.reshape(-1).cpu(), target.reshape(-1).cpu()
-    if len(area) % len(target) == 0:
-        target = spread(target, len(area))  # of samples with several rows, such as patches of an image
-    if len(area) != len(target) or len(area) == 0:
-        raise BrodmannError(f"Expected one class per sample, got {len(target)} classes for {len(area)} samples.")
+    area, target = (tensor.reshape(len(tensor), -1).cpu() for tensor in (area, target))
+    if len(area) != len(target) or target.shape[1] not in (1, area.shape[1]):
+        came, wanted = (" x ".join(map(str, tensor.shape)) for tensor in (target, area))
+        raise BrodmannError(
+            f"Expected a class for each sample, or for each of its rows, got {came} classes for {wanted} rows: count "
+            "areas and classes of the same samples."
+        )
+    target, area = target.expand_as(area).reshape(-1), area.reshape(-1)
     if int(target.min()) < 0 or int(target.max()) >= classes:
         raise BrodmannError(
             f"Expected classes from 0 to {classes - 1}, got {int(target.min())} to {int(target.max())}."

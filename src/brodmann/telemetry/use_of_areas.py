@@ -59,18 +59,20 @@ def area_counts(network: Network, x: Several) -> dict[str, Tensor]:
 
 def _counts(network: Network, choices: dict[str, Tensor]) -> dict[str, Tensor]:
     of_name = dict(routers(network))
-    return {name: torch.bincount(area, minlength=of_name[name].areas) for name, area in choices.items()}
+    return {name: torch.bincount(area.flatten(), minlength=of_name[name].areas) for name, area in choices.items()}
 
 
 @torch.no_grad()
 def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
-    """Returns for each router's layer the area of every row, (rows,).
+    """Returns for each router's layer the area of every sample, (samples,), or of all rows of each, (samples, rows).
 
-    For a layer that is called several times, as at every step of a sequence, the rows of later calls come last.
+    A layer sees several rows of a sample where these are patches of an image, say, or where it is called several times,
+    as at every step of a sequence. Where its rows are not those of samples, such as those of a table: (rows,).
     """
     check_network(network)
     check_several(x=x)
-    if not sample_count(x):
+    samples = sample_count(x)
+    if not samples:
         raise BrodmannError("Expected at least one sample to count areas with, got none.")
     choices: dict[str, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))  # of each call in a pass
     calls = Counter[str]()
@@ -83,6 +85,12 @@ def area_choices(network: Network, x: Several) -> dict[str, Tensor]:
         for batch in batches_of(x):
             calls.clear()
             network(batch)
-    return {
-        name: torch.cat([area for call in of_calls.values() for area in call]) for name, of_calls in choices.items()
-    }
+    return {name: _by_sample(list(map(torch.cat, of_calls.values())), samples) for name, of_calls in choices.items()}
+
+
+def _by_sample(calls: list[Tensor], samples: int) -> Tensor:
+    """Returns the areas of the rows of all calls, (rows,) each, by sample, where they are rows of samples."""
+    if any(len(area) % samples for area in calls):
+        return torch.cat(calls)
+    found = torch.cat([area.reshape(samples, -1) for area in calls], 1)
+    return found[:, 0] if found.shape[1] == 1 else found
