@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -56,7 +57,7 @@ from brodmann.routing import Route
 from brodmann.runs import RunOptions, start_run
 from brodmann.telemetry import area_choices
 from brodmann.training import Callback, Schedule, Trainer
-from brodmann.updates import UPDATES, Factors
+from brodmann.updates import UPDATES, Factors, RuleOptimizer
 
 X, Y = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
 
@@ -1030,6 +1031,33 @@ def test_a_rule_that_replaces_its_state_is_told_and_its_own_options_come_first()
         BrodmannError, match=r"Rebinding.apply should change its state in place, as in state\['m'\].mul_"
     ):
         Network(mlp(6, 3, areas=1, update=Rebinding())).learn(X, Y)
+
+
+@dataclass(frozen=True)
+class Unmoving(Elsewhere):
+    """A rule whose name for the weight comes to mean another tensor."""
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> None:
+        weight = weight - lr * factors.dense()
+
+
+def test_a_rule_that_moves_nothing_is_told() -> None:
+    model = nn.Linear(6, 3)
+    model(X).sum().backward()  # type: ignore[no-untyped-call]
+    optimiser = RuleOptimizer(model.parameters(), Unmoving())
+    network = Network(mlp(6, 3, areas=1, update=Unmoving()))
+    for act in (optimiser.step, lambda: network.learn(X, Y)):
+        with pytest.warns(UserWarning, match="Unmoving.apply changed neither the weight nor its state") as caught:
+            act()
+    assert {warning.filename for warning in caught} == {__file__}  # where the step is made, not inside the package
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network.learn(X, Y, lr=0.0)
+        Network(mlp(6, 3, areas=1, update=Adam())).learn(X, Y)
+        stored = Network(mlp(6, 3, areas=1, update=Downhill(), storage="bfloat16"))
+        stored.learn(X, Y)
+        with torch.inference_mode():
+            stored.learn(X, Y)
 
 
 def test_a_count_that_is_none_is_refused() -> None:

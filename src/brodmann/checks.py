@@ -16,6 +16,11 @@ from torch import Tensor
 from .errors import BrodmannError, unknown_name
 
 
+def is_own(part: object) -> bool:
+    """Whether the class of a part is a user's own: what parts of this package do need not be looked at every time."""
+    return not type(part).__module__.startswith("brodmann.")
+
+
 def check_whole(least: int = 1, **settings: Any) -> None:
     """Checks that settings are whole numbers of at least ``least``, given by name; raises a `BrodmannError`."""
     # No larger than what the system can count to, with some room to spare.

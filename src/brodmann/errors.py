@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -24,6 +25,14 @@ class CheckpointError(BrodmannError):
 
 class DivergenceError(BrodmannError):
     """Training cannot go on: the loss or an error is no longer finite, has vanished or has exploded."""
+
+
+def level_outside() -> int:
+    """Returns the ``stacklevel`` by which the caller's warning names the line outside this package that led there."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("brodmann."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "") -> UnknownNameError:

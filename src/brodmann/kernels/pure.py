@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import BrodmannError
-from ..updates import Factors, UpdateRule
+from ..updates import Factors, UpdateRule, apply_rule
 from .groups import Groups
 from .interface import Operations, Target
 
@@ -60,24 +59,12 @@ class Pure(Operations):
 
 
 def move_slot(rule: UpdateRule, target: Target, index: int, factors: Factors) -> None:
-    """Moves one slot of a target, in place.
-
-    Raises:
-        BrodmannError: The rule returns or replaces what it should have moved.
-    """
+    """Moves one slot of a target, in place, see `apply_rule`."""
     state = {name: tensor[index] for name, tensor in target.state.items()}
-    given = tuple(state.values())
     stored = target.weight[index]
     as_stored = stored.dtype == factors.delta.dtype
     moved = stored if as_stored else stored.to(factors.delta.dtype)
-    returned: object = rule.apply(moved, state, factors, target.lr, target.decay)
-    if returned is not None and returned is not moved:
-        raise BrodmannError(f"{type(rule).__name__}.apply should change the weight in place and return nothing.")
-    if len(state) != len(given) or any(now is not before for now, before in zip(state.values(), given, strict=True)):
-        raise BrodmannError(
-            f"{type(rule).__name__}.apply should change its state in place, as in state['m'].mul_(0.9).add_(g): what "
-            "is assigned by state['m'] = ... is lost."
-        )
+    apply_rule(rule, moved, state, factors, target.lr, target.decay)
     if not as_stored:
         stored.copy_(round_stochastically(moved))
 

@@ -1,6 +1,7 @@
 """Update rules: how a weight moves."""
 
 from .adam import Adam
+from .applied import apply_rule
 from .counted import check_counts, counted
 from .muon import Muon
 from .named import UPDATES, check_rule, update_rule, usual_rule
@@ -19,6 +20,7 @@ __all__ = [
     "Muon",
     "RuleOptimizer",
     "UpdateRule",
+    "apply_rule",
     "check_counts",
     "check_rule",
     "counted",

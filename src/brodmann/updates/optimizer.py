@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..checks import check_real
 from ..errors import BrodmannError
+from .applied import apply_rule
 from .named import check_rule
 from .rule import Factors, UpdateRule
 
@@ -78,7 +79,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     factors = Factors(parameter.grad[None])
-                    self.rule.apply(parameter, self._state(parameter), factors, group["lr"], group["weight_decay"])
+                    state = self._state(parameter)
+                    apply_rule(self.rule, parameter, state, factors, group["lr"], group["weight_decay"])
         return loss
 
     def _state(self, parameter: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,48 @@
+"""A rule applied: rules, of a user's own too, must move what they are given in place."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from ..checks import is_own
+from ..errors import BrodmannError, level_outside
+from .rule import Factors, UpdateRule
+
+
+def apply_rule(
+    rule: UpdateRule, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float
+) -> None:
+    """Moves a weight and its state in place; arguments as of `UpdateRule.apply`.
+
+    Raises:
+        BrodmannError: The rule returns or replaces what it should have moved.
+
+    Warns:
+        UserWarning: A rule of a user's own moved nothing, although there is a rate.
+    """
+    name, given = type(rule).__name__, tuple(state.values())
+    watched = (weight, *given) if lr > 0 and is_own(rule) and not weight.is_inference() else ()
+    before = _changes(watched)
+    returned: object = rule.apply(weight, state, factors, lr, decay)
+    if returned is not None and returned is not weight:
+        raise BrodmannError(f"{name}.apply should change the weight in place and return nothing.")
+    if len(state) != len(given) or any(now is not old for now, old in zip(state.values(), given, strict=True)):
+        raise BrodmannError(
+            f"{name}.apply should change its state in place, as in state['m'].mul_(0.9).add_(g): what is assigned by "
+            "state['m'] = ... is lost."
+        )
+    if watched and _changes(watched) == before:
+        warnings.warn(
+            f"{name}.apply changed neither the weight nor its state, so nothing is learned: change them in place, as "
+            "in weight.sub_(lr * g). `weight = weight - lr * g` makes another tensor, and PyTorch does not see what "
+            "changes through weight.data.",
+            stacklevel=level_outside(),
+        )
+
+
+def _changes(tensors: Iterable[Tensor]) -> list[int]:
+    """Returns how often each tensor was changed in place, as PyTorch counts."""
+    return [tensor._version for tensor in tensors]
