@@ -25,6 +25,7 @@ from brodmann import (
     CheckpointError,
     Constant,
     Context,
+    Convolution,
     CrossEntropy,
     Direct,
     DivergenceError,
@@ -34,6 +35,7 @@ from brodmann import (
     LeastChange,
     Local,
     Network,
+    Patches,
     Recomputed,
     Recurrent,
     Residual,
@@ -202,34 +204,62 @@ def learn_from(error: Tensor) -> None:
     layer.learn(trace, error, Context(lr=0.1))
 
 
-@pytest.mark.parametrize("areas", [1, 4])
-def test_a_path_whose_error_is_no_number_is_pointed_at(areas: int) -> None:
-    def flawed(shape: Shape) -> Feedback:
-        return Flawed(shape, lambda signal: signal.x * torch.nan)
+class Divided(Layer):
+    """A layer of one's own whose error is no number."""
 
-    options: dict[str, Any] = {"areas": areas, "router": None}
-    lower, tanh = AreaLinear(6, 4, feedback=None, **options), Local(nn.Tanh())
-    middle = [AreaLinear(4, 4, **options), Local(nn.Tanh()), AreaLinear(4, 4, feedback=flawed, **options)]
-    body: Layer = Sequential(lower, tanh, *middle, Local(nn.Tanh()), AreaLinear(4, 3, **options))
-    network = Network(body if areas == 1 else Routed(Router(6, areas), body))
-    prefix, first = ("body.layers", "body.layers.0") if areas == 1 else ("body.body.layers", "body.router")
-    network.learn(X, Y)
-    state = torch.get_rng_state()
-    with pytest.raises(
-        DivergenceError,
-        match=f"first appear in layer '{first}', whose weights have held them since an earlier step: the feedback path "
-        f"of layer '{prefix}.4' returns such values for a finite error, look at its `error`.",
-    ):
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+        return x, None
+
+    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor:
+        return error / 0.0
+
+
+def not_a_number(shape: Shape) -> Feedback:
+    return Flawed(shape, lambda signal: signal.x * torch.nan)
+
+
+class FlawedMatrix(FixedRandom):
+    """A path whose only matrix is no number."""
+
+    def one_matrix(self, weight: Tensor | None) -> Tensor:
+        return super().one_matrix(weight) * torch.nan
+
+
+def upper(feedback: Any) -> Layer:
+    return AreaLinear(4, 4, areas=1, feedback=feedback)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (lambda: upper(not_a_number), "Flawed.error"),
+        (lambda: upper(partial(LeastChange, path=not_a_number)), "Flawed.error"),
+        (Divided, "Divided.learn"),
+        (lambda: Residual(Divided()), "Divided.learn"),
+        (lambda: Residual(Local(nn.Tanh()), shortcut=Divided()), "Divided.learn"),
+        (lambda: Graph({"node": (Divided(), "input")}), "Divided.learn"),
+        (lambda: Recomputed(Divided()), "Divided.learn"),
+        (lambda: Routed(Router(4, 2), Sequential(Divided(), AreaLinear(4, 4, areas=2, router=None))), "Divided.learn"),
+    ],
+)
+def test_what_a_part_of_ones_own_sends_down_is_looked_at_before_anything_moves_by_it(part: Any, name: str) -> None:
+    lower = AreaLinear(6, 4, areas=1, feedback=None)
+    network = Network(Sequential(lower, part(), AreaLinear(4, 3, areas=1)))
+    before = [weight.clone() for weight in lower.parameters()]
+    with pytest.raises(DivergenceError, match=f"{name} returned NaN or infinite values, of shape .* Nothing below has"):
         network.learn(X, Y)
-    assert torch.equal(torch.get_rng_state(), state)
+    assert all(map(torch.equal, lower.parameters(), before))
 
 
-def test_a_path_that_fails_where_it_is_asked_again_hides_no_divergence() -> None:
-    calls = iter([torch.nan])
-    upper = AreaLinear(4, 3, areas=1, feedback=lambda shape: Flawed(shape, lambda signal: signal.x * next(calls)))
-    network = Network(Sequential(AreaLinear(6, 4, areas=1, feedback=None), upper))
-    network.learn(X, Y)
-    with pytest.raises(DivergenceError, match="since an earlier step: look at the error that comes down to it, too"):
+def test_a_matrix_of_ones_own_is_looked_at() -> None:
+    images = Convolution(Patches(2), AreaLinear(4, 3, areas=1, feedback=FlawedMatrix))
+    network = Network(
+        Sequential(Local(nn.Unflatten(1, (2, 3, 1))), images, Local(nn.Flatten()), AreaLinear(6, 3, areas=1))
+    )
+    with pytest.raises(DivergenceError, match="FlawedMatrix.one_matrix returned NaN"):
         network.learn(X, Y)
 
 

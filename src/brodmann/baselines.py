@@ -210,7 +210,7 @@ class Backpropagation(HoldsLoss):
                 self.eval()
             loss = one_number(self.loss(output, target, weight))
             if loss.is_cpu:
-                check_loss(self, loss.detach(), x, target)
+                check_loss(self, loss.detach(), x)
             self.optimiser.zero_grad(set_to_none=True)
             output.retain_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from .errors import BrodmannError, unknown_name
+from .errors import BrodmannError, DivergenceError, unknown_name
 
 
 def is_own(part: object) -> bool:
@@ -101,6 +101,20 @@ def all_finite(values: Tensor) -> bool:
         return True
     low, high = values.detach().aminmax()  # NaN where there is any
     return math.isfinite(low) and math.isfinite(high)
+
+
+def check_sent(method: str, sent: Iterable[Any], given: Iterable[Any]) -> None:
+    """Checks that what a method of a user's own returns for the error pass is finite, if what it got is; on the CPU.
+
+    Raises:
+        DivergenceError: It is not. Weights below would be lost by it.
+    """
+    lost = [part for part in sent if isinstance(part, Tensor) and part.is_cpu and not all_finite(part)]
+    if lost and all(all_finite(part) for part in given):
+        raise DivergenceError(
+            f"{method} returned NaN or infinite values, of shape {tuple(lost[0].shape)}, for a finite error: look for "
+            "divisions by 0 and for weights of its own that are not finite. Nothing below has moved."
+        )
 
 
 def all_in(values: Tensor, least: float, most: float) -> bool:

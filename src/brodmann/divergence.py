@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .errors import DivergenceError
-from .feedback import Feedback, Signal
-from .generators import Draws
-from .layer import Context, Layer, step_through
+from .layer import Layer
 from .routing import Choice, Route, Router
 from .several import Several, parts_in
 from .watching import watched
@@ -74,12 +70,8 @@ class Watch:
             )
 
 
-def check_loss(network: Any, loss: Tensor, x: Several, target: Several) -> None:
-    """Raises a `DivergenceError` that says where the loss of a batch, x and target (batch, ...), stopped being finite.
-
-    Where weights were lost in an earlier step, it names the layer whose feedback path sent what is not finite, if that
-    path does so again.
-    """
+def check_loss(network: Any, loss: Tensor, x: Several) -> None:
+    """Raises a `DivergenceError` that says where the loss of a batch, x (batch, ...), stopped being finite."""
     if math.isfinite(loss):
         return
     if not all(torch.isfinite(part).all() for part in parts_in(x)):
@@ -91,13 +83,7 @@ def check_loss(network: Any, loss: Tensor, x: Several, target: Several) -> None:
         else f"NaN or infinite values first appear in layer '{layer}'"
     )
     if layer is not None and not all(tensor.isfinite().all() for tensor in network.get_submodule(layer).parameters()):
-        where += ", whose weights have held them since an earlier step: "
-        sender = _sender_of_no_number(network, x, target)
-        where += (
-            "look at the error that comes down to it, too"
-            if sender is None
-            else f"the feedback path of layer '{sender}' returns such values for a finite error, look at its `error`"
-        )
+        where += ", whose weights have held them since an earlier step: look at the error that comes down to it, too"
     raise DivergenceError(
         f"The loss is {float(loss)}: {where}. Lower the learning rate, clip the error, or check the input's scale."
     )
@@ -117,40 +103,4 @@ def _first_not_finite(network: Any, x: Several) -> str | None:
     kinds = Layer | Router if isinstance(getattr(network, "body", None), Layer) else nn.Module
     with watched([(name, part) for name, part in network.named_modules() if isinstance(part, kinds)], look):
         network(x)
-    return found[0] if found else None
-
-
-@torch.no_grad()
-def _sender_of_no_number(network: Any, x: Several, target: Several) -> str | None:
-    """Returns the name of the first layer, from above, whose path makes something not finite of a finite error.
-
-    It looks at an error pass over a copy in which weights that were lost are 0. A layer whose own weights were lost is
-    not to blame: its feedback weights may have gone with them.
-    """
-    if not isinstance(getattr(network, "body", None), Layer):
-        return None
-    found: list[str] = []
-
-    def watching(name: str, error: Callable[[Signal], Any]) -> Callable[[Signal], Any]:
-        def watched_error(signal: Signal) -> Any:
-            below = error(signal)
-            if signal.delta.isfinite().all() and signal.x.isfinite().all() and not below.isfinite().all():
-                found.append(name)
-            return below
-
-        return watched_error
-
-    try:
-        twin = copy.deepcopy(network)
-        paths = [(name.rpartition(".")[0], part) for name, part in twin.named_modules() if isinstance(part, Feedback)]
-        forward = set(twin.parameters()) - {weight for _, path in paths for weight in path.parameters()}
-        for name, path in paths:
-            if all(weight.isfinite().all() for weight in forward & set(twin.get_submodule(name).parameters())):
-                path.error = watching(name, path.error)  # type: ignore[assignment]
-        for weight in forward:
-            weight.nan_to_num_(0.0, 0.0, 0.0)
-        with Draws.from_here(parts_in(x)[0].device).going_on():
-            step_through(twin.body, x, Context(target=target), lambda output: twin.output_error(output, target))
-    except Exception:  # whatever fails in parts of a user's own, the divergence is what must be told
-        return None
     return found[0] if found else None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .checks import check_real, check_switch
+from .checks import check_real, check_sent, check_switch, is_own
 from .errors import BrodmannError
 from .routing import Choice, Route
 from .several import parts_in
@@ -174,6 +174,14 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
     return found
 
 
+def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
+    """Returns what ``learn`` of a layer returns, once checked where the layer is a user's own: the error below it."""
+    below = layer.learn(trace, error, context)
+    if below is not None and is_own(layer):
+        check_sent(f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))
+    return below
+
+
 def step_through(
     body: Any, x: Any, context: Context, error_of: Callable[[Any], tuple[Any, Tensor]]
 ) -> tuple[Tensor, Any, Any]:
@@ -184,7 +192,8 @@ def step_through(
     output, trace = trace_of(body, x, context)
     error, loss = error_of(output)
     errors = parts_in(error)
-    below = body.learn(trace, error, context._replace(output_error=errors[0] if len(errors) == 1 else None))
+    context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
+    below = error_through(body, trace, error, context)
     return loss, output, below
 
 

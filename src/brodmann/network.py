@@ -326,7 +326,7 @@ class Network(HoldsLoss):
                 f"layer '{self._direct[0]}'."
             )
         if loss.device.type == "cpu":
-            check_loss(self, loss, x, target)
+            check_loss(self, loss, x)
         return error, loss
 
     @unrecorded

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..areas import Slab
 from .kolen_pollack import KolenPollack
-from .path import Feedback, Shape, Signal, build_feedback
+from .path import Feedback, Shape, Signal, build_feedback, error_below
 
 
 class LeastChange(Feedback):
@@ -30,7 +30,7 @@ class LeastChange(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        below = self.path.error(signal)
+        below = error_below(self.path, signal)
         size = below.square().sum(1, keepdim=True)
         wanted = signal.delta.square().sum(1, keepdim=True)
         return below * torch.where(size > 0, wanted / size, 0.0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..areas import AreaMap, Slab
+from ..checks import check_sent, is_own
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..kernels import Groups
@@ -204,7 +205,15 @@ def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
     errors, matrices = (
         next(kind for kind in type(path).__mro__ if name in vars(kind)) for name in ("error", "one_matrix")
     )
-    return None if errors is not matrices and issubclass(errors, matrices) else path.one_matrix(weight)
+    return None if errors is not matrices and issubclass(errors, matrices) else matrix_of(path, weight)
+
+
+def matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
+    """Returns `Feedback.one_matrix`, once checked where the path is a user's own."""
+    matrix = path.one_matrix(weight)
+    if matrix is not None and is_own(path):
+        check_sent(f"{type(path).__name__}.one_matrix", [matrix], [] if weight is None else [weight])
+    return matrix
 
 
 def error_below(feedback: Feedback, signal: Signal) -> Tensor:
@@ -221,4 +230,6 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
     if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
         came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
         raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
+    if is_own(feedback):
+        check_sent(f"{name}.error", [below], [x, signal.delta])
     return below

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_finite, check_tensors
 from ..errors import BrodmannError
 from ..generators import Draws
-from ..layer import Container, Context, Layer, as_rows, check_layer, trace_of
+from ..layer import Container, Context, Layer, as_rows, check_layer, error_through, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route, Router
 from ..several import parts_in
@@ -61,7 +61,7 @@ class Sequential(Container):
         below: Tensor | None = error
         layers = [*self.layers]  # a ModuleList itself goes backwards slowly
         while layers and below is not None:
-            below = layers.pop().learn(trace.pop(), below, context)
+            below = error_through(layers.pop(), trace.pop(), below, context)
         if below is None and any(lower.learns for lower in layers):  # the layer on top is one of the user's own
             raise _without_feedback(self.layers[len(layers)], len(layers))
         trace.clear()
@@ -136,11 +136,11 @@ class Residual(Container):
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Error pass, through the body and around it: error shaped as the output; returns that of x, or None."""
         trace, beside = trace
-        around = error if self.shortcut is None else self.shortcut.learn(beside, error, context)
+        around = error if self.shortcut is None else error_through(self.shortcut, beside, error, context)
         if context.output_error is not None:
             # Direct feedback inside the body stands for an error that came through `alpha` as well.
             context = context._replace(output_error=self.alpha * context.output_error)
-        through = self.body.learn(trace, self.alpha * error, context)
+        through = error_through(self.body, trace, self.alpha * error, context)
         return None if through is None or around is None else around + through
 
 
@@ -176,7 +176,7 @@ class Recomputed(Container):
         x, draws = trace
         with draws.going_on():
             _, inner = trace_of(self.body, x, context)
-        return self.body.learn(inner, error, context)
+        return error_through(self.body, inner, error, context)  # type: ignore[no-any-return]
 
 
 class Routed(Container):
@@ -259,7 +259,7 @@ class Routed(Container):
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error shaped as the output; returns that of x, or None."""
         route, inner = trace
-        below = self.body.learn(inner, error, context._replace(route=route))
+        below: Tensor | None = error_through(self.body, inner, error, context._replace(route=route))
         lr = context.lr_of(self)
         if lr:
             learn_choice(self.router, [self.body], route, lr * context.rates.projection, context.weight)

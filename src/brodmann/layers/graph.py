@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import BrodmannError
-from ..layer import Container, Context, Gathering, Layer, trace_of
+from ..layer import Container, Context, Gathering, Layer, error_through, trace_of
 from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..several import Several, of_each, parts_in
@@ -249,7 +249,7 @@ class Graph(Container):
                     raise self._without_feedback(name)
                 continue
             told = gathering if name in late else context
-            below: Any = self.layer_of(name).learn(remembered, errors.pop(name), told)
+            below = error_through(self.layer_of(name), remembered, errors.pop(name), told)
             sources = self.sources[name]
             if not sources:
                 continue

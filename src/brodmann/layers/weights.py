@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..areas import Slab
 from ..errors import BrodmannError
-from ..feedback import Feedback, KolenPollack, Shape, build_feedback, one_matrix_of
+from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
 from ..recording import ordinary, unrecorded
 from ..updates import SGD, UpdateRule, check_rule
@@ -89,7 +89,7 @@ class Weights(Gathering):
 
     def _error_through(self, operation: Operation, trace: ProductTrace, error: Tensor) -> Tensor:
         assert self.feedback is not None
-        matrix = self.feedback.one_matrix(self.slab.value[0])
+        matrix = matrix_of(self.feedback, self.slab.value[0])
         assert matrix is not None
         with torch.enable_grad():
             leaf = ordinary(trace.x).detach().requires_grad_()

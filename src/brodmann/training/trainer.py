@@ -322,7 +322,7 @@ class Trainer:
         observe = None if watch is None else watch.observe
         try:
             tensor, output = self.network.learn_with_output(samples, wanted, weight, lr=self.rate, observe=observe)
-            check_loss(self.network, tensor, samples, wanted)
+            check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
         loss = per_sample(self.network.loss, float(tensor), rows)
