@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from brodmann import BrodmannError
+from brodmann import BrodmannError, CheckpointError
 from brodmann.files import read_tensors, replacing, write_tensors
 
 
@@ -26,6 +27,31 @@ def test_tensors_and_options_come_back(tmp_path: Path) -> None:
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype for name in tensors)
     assert (tmp_path / "a" / "t.safetensors").stat().st_size < 1000 + 4 * 20
+
+
+@pytest.mark.parametrize("place", ["first", "last", "options", "name", "dtype"])
+def test_a_byte_that_changed_is_noticed(place: str, tmp_path: Path) -> None:
+    path, tensors = tmp_path / "t.safetensors", {"one": torch.arange(6.0), "two": torch.ones(2)}
+    digest = write_tensors(path, tensors, {"lr": 0.125})
+    assert read_tensors(path, digest)[1] == read_tensors(path)[1] == {"lr": 0.125}
+    content = bytearray(path.read_bytes())
+    begin = len(content) - 4 * 8
+    at = {"first": begin, "last": len(content) - 1, "options": content.index(b"125"), "name": content.index(b"two"),
+          "dtype": content.index(b"F32")}[place]  # fmt: skip
+    content[at] = ord("I") if place == "dtype" else content[at] ^ 2
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"is damaged"):
+        read_tensors(path)
+    write_tensors(path, {**tensors, "two": torch.zeros(2)}, {"lr": 0.125})
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read_tensors(path, digest)  # whole, but another one
+
+
+def test_a_file_of_an_earlier_version_says_no_digest(tmp_path: Path) -> None:
+    save_file({"x": torch.ones(2)}, tmp_path / "old.safetensors", metadata={"brodmann": '{"lr": 1}'})
+    found, options = read_tensors(tmp_path / "old.safetensors")
+    assert torch.equal(found["x"], torch.ones(2))
+    assert options == {"lr": 1}
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -213,30 +215,49 @@ def read_json(path: Path) -> Any:
         raise BrodmannError(f"{path} is not valid JSON: it is damaged, or was not written by brodmann.") from None
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> str:
     """Writes named tensors and JSON-safe options to a safetensors file, atomically, without a second copy in memory.
+
+    Returns:
+        The digest of both, which the file holds too.
 
     Raises:
         BrodmannError: It cannot be written, its path is not UTF-8, or tensors share their memory.
     """
     check_utf8(path)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(options, default=plain)
+    digest = _digest(contiguous, text)
     with replacing(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={"brodmann": json.dumps(options, default=plain)})
+            save_file(contiguous, temporary, metadata={"brodmann": text, "sha256": digest})
         except SafetensorError as error:
             raise BrodmannError(f"Cannot write {path}: {error}. Is there room on the disk?") from None
         except RuntimeError as error:  # tensors that lie in the same memory
             raise BrodmannError(
                 f"Cannot write {path}: parts that share their weights cannot be saved, so give each its own ({error})."
             ) from None
+    return digest
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Returns the SHA-256 of all that a file says: names, shapes, dtypes and bytes of tensors, and a text."""
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def read_tensors(path: Path, digest: str | None = None) -> tuple[dict[str, Tensor], Any]:
     """Reads what `write_tensors` wrote.
 
+    Args:
+        path: The file.
+        digest: What that returned. Default None: what the file says, if it is not one of an earlier version.
+
     Raises:
-        CheckpointError: The file is missing, unreadable, truncated or not ours.
+        CheckpointError: The file is missing, unreadable, truncated, altered or not ours.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder: expected a file written by brodmann.")
@@ -253,6 +274,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         options = json.loads(metadata["brodmann"])
         if not isinstance(options, dict):
             raise TypeError
-        return tensors, options
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or was not written by brodmann ({error!r}).") from None
+    digest = digest or metadata.get("sha256")
+    if digest is not None and digest != _digest(tensors, metadata["brodmann"]):
+        raise CheckpointError(f"{path} is damaged: what it holds is not what was written.")
+    return tensors, options
