@@ -1376,6 +1376,20 @@ def test_what_goes_on_otherwise_than_it_began_is_told(tmp_path: Path, change: di
             again.resume(checkpoint_names(tmp_path)[0])
 
 
+def test_another_network_of_the_same_tensors_or_no_validation_part_is_told(tmp_path: Path) -> None:
+    twins = [functools.partial(Backpropagation, 5, 3, width=8), network]
+    for index, make in enumerate(twins):
+        folder, schedule = tmp_path / str(index), Schedule(epochs=1, lr=0.02)
+        Trainer(make(activation="relu"), blobs(), blobs(30, 1), schedule, folder=folder).run()
+        with pytest.warns(
+            UserWarning, match="validation samples was 30, is now 0, the network's activation was 'relu', "
+        ):
+            Trainer(make(activation="tanh"), blobs(), None, schedule, folder=folder).resume()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Trainer(make(), blobs(), blobs(30, 1), schedule, folder=folder).resume()  # a default, left out
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

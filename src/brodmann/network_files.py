@@ -105,14 +105,14 @@ def _difference(saved: dict[str, Any], given: dict[str, Any]) -> str | None:
         saved: Design of a file's body.
         given: Design of another body.
     """
-    one, other = _every_argument(saved), _every_argument(given)
+    one, other = every_argument(saved), every_argument(given)
     for name in [*one, *other]:
         if name not in LEARNING_ALONE and one.get(name) != other.get(name):
             return f"its {name} is {one.get(name)!r}, but that of the body is {other.get(name)!r}"
     return None
 
 
-def _every_argument(description: dict[str, Any]) -> dict[str, Any]:
+def every_argument(description: dict[str, Any]) -> dict[str, Any]:
     """Returns a design with the arguments that it leaves to their defaults."""
     arguments = dict(description)
     name = arguments.pop("builder")

@@ -22,6 +22,7 @@ from ..kernels import library
 from ..layer import Rates
 from ..losses.adapters import counted, describe_loss, per_sample
 from ..network import Network
+from ..network_files import every_argument
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, in_turn, plain
 from .checkpoints import (
@@ -155,7 +156,7 @@ class Trainer:
             CheckpointError: There is none, it is damaged, or it is of another network.
 
         Warns:
-            UserWarning: Data, schedule, loss or rules are not the same.
+            UserWarning: Data, schedule, loss, rules or how the network was built are not the same.
         """
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
@@ -176,7 +177,9 @@ class Trainer:
             self.network.protected_areas = before.pop("protected", {})
         now = self._settings()
         changed = [
-            f"{name} was {old!r}, is now {now.get(name)!r}" for name, old in before.items() if old != now.get(name)
+            f"{name} was {old!r}, is now {now[name]!r}"
+            for name, old in before.items()
+            if name in now and old != now[name]  # a body changed by hand has no design to compare
         ]
         if changed:
             warnings.warn(
@@ -208,6 +211,8 @@ class Trainer:
             "lr": float(self.lr),
             "shape": pace.shape if isinstance(pace.shape, str) else getattr(pace.shape, "__name__", "one of its own"),
             **{name: getattr(schedule, name) for name in ("warmup", "seed", "patience", "metric")},
+            "validation samples": 0 if self.validation is None else sample_count(self.validation[0]),
+            **{f"the network's {name}": value for name, value in _design(network).items()},
         }
         if isinstance(network, Network):  # its own may be replaced between steps
             settings |= {"rates": vars(network.rates), "clip": network.clip, "frozen": network.frozen_layers}
@@ -426,6 +431,13 @@ class Trainer:
             )
             self._best.named(self.progress.best_epoch)
         self._written = time.monotonic()
+
+
+def _design(network: Learner) -> dict[str, Any]:
+    """Returns the arguments that a network was built with, if they are known, but for those that its rules tell."""
+    design = getattr(network, "design", None) or {}
+    whole = every_argument(design) if "builder" in design else design
+    return {name: value for name, value in whole.items() if name not in ("update", "optimiser", "momentum", "decay")}
 
 
 def _nothing() -> None:
