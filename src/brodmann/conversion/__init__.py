@@ -8,7 +8,8 @@ How a model goes through these files, from `from_torch` down:
 
    a. ``transformers`` and ``recurrent`` write out modules of PyTorch that would hide what they do.
    b. ``tracing`` makes a graph of torch.fx. Where the model asks about sizes, ``questions`` answers from ``values`` of
-      the samples, and ``alone`` checks that one sample is treated as several are. ``training_mode``, ``batch_norms``,
+      the samples, ``alone`` checks that one sample is treated as several are, and ``sizes`` asks again when samples of
+      other sizes come to the body. ``training_mode``, ``batch_norms``,
       ``in_place``, ``derivatives`` and ``ties`` rewrite the graph: dropout, norms by the batch, in-place writes,
       functions with a derivative of their own, and weights that several maps share.
    c. The steps are made from the graph: ``provenance`` tells which values are made of samples, of parameters, or of

@@ -18,7 +18,7 @@ from ..layers.graph import INPUT, Graph
 from .computation import Computation, Step, Tied, Weighted, free_name
 from .convertible import tied_error
 from .counterparts import counterpart, tied_product, tied_weights
-from .lengths import OfShape
+from .sizes import OfSizes
 
 
 def body_of(computation: Computation, parts: Parts, *, lowest: bool = True) -> Sequential | Graph:
@@ -60,9 +60,9 @@ class _Building:
         read = {source for step in computation.steps for source in step.sources}
         for name, came in computation.inputs.items():
             if name in read and came.ndim == 4:
-                self._check(name, "images", Images(*came.shape[1:]))
-            elif name in read and computation.is_of_one_shape:
-                self._check(name, "samples", OfShape(came.shape[1:]))
+                self._check(name, "images", Images(*came.shape[1:]), name)
+        if computation.is_of_one_shape or computation.asked is not None:
+            self._check_sizes(next(name for name in self.inputs if name in read))
 
     def add(self, step: Step) -> None:
         """Adds the nodes of a step."""
@@ -110,11 +110,21 @@ class _Building:
         if learns:
             self.learning.add(step.name)
 
-    def _check(self, name: str, kind: str, check: nn.Module) -> None:
-        """Adds a node that checks an input and hands it on."""
+    def _check_sizes(self, name: str) -> None:
+        """Adds a node that checks the sizes of all inputs, and hands on the one of that name."""
+        asked = None if self.computation.is_of_one_shape else self.computation.asked
+        images = [one in self.checked for one in self.inputs]
+        if all(images) and not (asked is not None and asked.count_samples):  # whose shape is checked already
+            return
+        sizes = OfSizes([*self.computation.inputs.values()], images, self.inputs.index(name), asked)
+        self._check(name, "samples", sizes, *self.inputs)
+
+    def _check(self, name: str, kind: str, check: nn.Module, *read: str) -> None:
+        """Adds a node that checks an input, or some of them, and hands on the one of that name."""
         taken = {*self.inputs, *self.nodes, *(step.name for step in self.computation.steps)}
+        below = [self.checked.get(one, one) for one in read]
         self.checked[name] = free_name(kind, taken)
-        self.nodes[self.checked[name]] = (Local(check), name)
+        self.nodes[self.checked[name]] = (Local(check), *below)
 
 
 def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]:

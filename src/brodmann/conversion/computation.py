@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..several import parts_in
+from .sizes import Questions
 
 Outputs = str | tuple[str, ...] | dict[str, str]
 """Name of the step that a network returns; or of several, as a tuple or a dictionary, as it returns them."""
@@ -87,6 +88,7 @@ class Computation:
             in part.
         is_of_one_shape: Whether it holds only for samples of this shape, as where a step is repeated for each step of a
             sequence.
+        asked: What the network asked about sizes: it holds where the answers are the same. None if it asked nothing.
     """
 
     inputs: dict[str, Tensor]
@@ -94,6 +96,7 @@ class Computation:
     outputs: Outputs
     held: dict[str, Tensor]
     is_of_one_shape: bool = False
+    asked: Questions | None = None
 
     @property
     def returned(self) -> tuple[Step, ...]:

@@ -109,6 +109,9 @@ def _places_of(value: Any) -> set[int]:
 class Followed(fx.Proxy):
     """A value that is not known while a network is followed; what writes into it, such as ``x += y``, says so."""
 
+    def __hash__(self) -> int:
+        raise fx.proxy.TraceError("a set, a dictionary or a cache looks up a value that is not known")
+
     def written(self, write: Callable[[Any, Any], Any], other: Any) -> fx.Proxy:
         """Returns what an operator leaves in its place."""
         return self.tracer.create_proxy("call_function", write, (self, other), {})

@@ -55,6 +55,9 @@ UFUNCS = {
     "power": operator.pow,
 }
 _compiled = torch.jit.ScriptFunction.__call__
+ASKED = "asked"
+"""Key in the metadata of a graph's output: what was asked about which nodes, with the answers, and whether they
+may depend on how many samples come."""
 
 
 class Answering(fx.Tracer):
@@ -72,6 +75,8 @@ class Answering(fx.Tracer):
 
     asks_whether_alone = False
     """Whether the network asked something whose answer differs between one sample and several."""
+    done = False
+    """Whether the network was followed to its end."""
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
     def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False) -> None:
@@ -87,6 +92,7 @@ class Answering(fx.Tracer):
         self.constants = constants
         self._computes = False  # whether values are being computed: factories then do what they always did
         self._walks = Walks(sample, alone=alone)
+        self._asked: dict[tuple[fx.Node, Callable[[Any], Any]], Any] = {}
         self._proxies: list[weakref.ref[_Proxy]] = []
         self._held: dict[str, Tensor] = {}
         # What was written, who else sees that memory, and what to raise where they are read later.
@@ -103,8 +109,10 @@ class Answering(fx.Tracer):
             try:
                 graph = super().trace(root, concrete_args)
             finally:
+                self.done = True
                 del self._walks  # which would otherwise stay until Python collects reference cycles
         self._check_overwritten(graph)
+        graph.output_node().meta[ASKED] = self._asked
         return graph
 
     def _symbolic(self, name: str) -> Callable[..., Any]:
@@ -134,7 +142,10 @@ class Answering(fx.Tracer):
         """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it only decides whether to go on."""
         if _is_asserted(sys._getframe(2)):  # the caller of `Proxy.__bool__`
             self._follow()
-            return bool(self._walks[obj.node])
+            holds = bool(self._walks[obj.node])
+            if obj.node not in self._walks.ragged | self._walks.numbers:
+                self._asked[obj.node, bool] = holds, self._walks.counts(obj.node)
+            return holds
         return bool(self.answer(obj.node, bool))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -163,7 +174,14 @@ class Answering(fx.Tracer):
                 "decides what to do by the number of samples",
                 "avoid that, for example with x.shape[0] in place of len(x), or a // b in place of int(a / b)",
             )
+        self._asked[node, ask] = answers[0], walks.counts(node)
         return answers[0]
+
+    def hash_of(self, proxy: _Proxy) -> int:
+        """Returns what a set or a dictionary looks a value up by: the number that a size is, else what is held."""
+        self._follow()
+        is_size = isinstance(self._walks[proxy.node], int | float | torch.Size)
+        return self.answer(proxy.node, hash) if is_size else id(proxy)
 
     def is_tensor(self, node: fx.Node) -> bool:
         """Answers `isinstance(x, Tensor)`."""
@@ -253,6 +271,15 @@ class _Proxy(Followed):
 
     def __len__(self) -> int:
         return self.tracer.answer(self.node, len)
+
+    def __hash__(self) -> int:
+        return self.tracer.hash_of(self)
+
+    def __eq__(self, other: object) -> Any:
+        ours = not isinstance(other, fx.Proxy) or other.tracer is self.tracer
+        if not ours or self.tracer.done:  # one is left in a cache by a network that was followed before
+            return NotImplemented
+        return self.tracer.create_proxy("call_function", operator.eq, (self, other), {})
 
 
 def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[Any]:

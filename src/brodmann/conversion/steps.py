@@ -61,10 +61,11 @@ def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computa
             parameter.requires_grad = parameter.is_floating_point()
     with torch.enable_grad():  # so that values made from parameters require gradients
         root = Root(written_out(copy), sample).eval()
-        graph = traced(root, sample)
+        graph, asked = traced(root, sample)
     with torch.no_grad():
         computation = _Walk(graph, sample).computation(held)
-        return replace(computation, is_of_one_shape=not same_for_other_lengths(graph, root, sample))
+        one_shape = not same_for_other_lengths(graph, root, sample, asked)
+        return replace(computation, is_of_one_shape=one_shape, asked=asked)
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -27,8 +27,9 @@ from .followed import FOLLOWED_PACKAGES, Followed, asks_metadata, held_by, packa
 from .in_place import leave_out_writing
 from .maps import MAPS, maps_alike
 from .provenance import reached
-from .questions import Answering, asking_for_kinds, place_of
+from .questions import ASKED, Answering, asking_for_kinds, place_of
 from .recurrent import Cells, NeedsUnrollingError, Recurrence
+from .sizes import Questions
 from .ties import write_out_tied
 from .training_mode import (
     TRAINING,
@@ -87,8 +88,10 @@ class Root(nn.Sequential):
         return called_with(self[0], parts if self.named else tuple(parts.values()))
 
 
-def traced(root: Root, sample: Several) -> fx.GraphModule:
+def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | None]:
     """Returns what a network computes, in which the modules of PyTorch and maps of other classes are single steps.
+
+    Beside it, what the network asked about sizes, if it did: it computes something else where the answers differ.
 
     Functions and modules that would write into their input return what they would write instead. Biases of functions
     are sums of their own. Modules without parameters that do more in training mode, such as stochastic depth, are
@@ -119,6 +122,7 @@ def traced(root: Root, sample: Several) -> fx.GraphModule:
                 "are real and depend on the input, and returns one. Or make the noise an input of the network.",
                 stacklevel=6,
             )
+    asked = Questions(graph, root, sample) if graph.output_node().meta.get(ASKED) else None
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
     leave_out_dropouts(graph, training, drawing, type(root[0]).__name__)
     keep_from_training(root, training)
@@ -132,7 +136,7 @@ def traced(root: Root, sample: Several) -> fx.GraphModule:
     _part_masks(graph, root)
     found = fx.GraphModule(root, graph)
     found.graph.eliminate_dead_code()
-    return found
+    return found, asked
 
 
 class _StopsAtMaps(fx.Tracer):
