@@ -18,7 +18,7 @@ How a model goes through these files, from `from_torch` down:
 
 3. ``folding`` puts batch norms into maps, where asked for.
 4. ``body`` makes layers of steps, each by ``counterparts``.
-5. ``equality`` checks that body and model return the same.
+5. ``equality`` checks that body and model return the same, and ``kept`` that the model keeps nothing from call to call.
 
 `to_torch` goes the same way with numbers that say where each belongs, and reads them from the layers.
 """

@@ -21,6 +21,7 @@ from .body import body_of, check_untied
 from .convertible import warn_of_frozen, warn_of_new_norms
 from .equality import answers_of, check_reached, check_steady, same_outputs
 from .folding import folded
+from .kept import check_keeps_nothing
 from .maps import MAPS
 from .samples import shown
 from .steps import computed_by
@@ -73,10 +74,10 @@ def from_torch(
             whatever the numbers in a sample and however many samples come. Several inputs are its arguments; several
             outputs are a tuple or a dictionary. It is followed as at inference: what it does only while training is
             left out, except for what modules without parameters and `F.dropout` draw. What it asks about sizes, such as
-            ``if x.dim() == 3`` or ``for step in range(x.shape[1])``, is answered for the ``shape``. Where answers do
-            not hold for sequences of other lengths, as in that loop, the body refuses those. What it asserts about
-            numbers is checked here, with the samples, and not again. What it stores outside of its modules meanwhile,
-            such as in a global dictionary, still holds values of `torch.fx` afterwards.
+            ``if x.dim() == 3`` or ``for step in range(x.shape[1])``, is answered for the ``shape``. Samples of
+            other sizes, for which an answer differs, as in that loop, are refused. What it asserts about numbers is
+            checked here, with the samples, and not again. What it stores outside of its modules meanwhile, such as in a
+            global dictionary, still holds values of `torch.fx` afterwards.
         shape: Shape of a sample, (features,), (steps, features), or (channels, height, width); or a few samples
             themselves, (samples, ...), where they are whole numbers, such as tokens: at least two, since a single one
             does not show how rows lie, so that a matrix outside of an `nn.Linear` would become a `Product`. For a
@@ -110,8 +111,9 @@ def from_torch(
 
     Raises:
         BrodmannError: The network cannot be followed, calls a map under ``torch.no_grad()``, has hooks on gradients,
-            holds a layer of a kind that cannot be converted, the shape does not fit, a choice is unknown, or a gate
-            without a shared part would change what the network computes.
+            holds a layer of a kind that cannot be converted, writes into its parameters, answers by what it keeps from
+            call to call, the shape does not fit, a choice is unknown, or a gate without a shared part would change
+            what the network computes.
     """
     if batch_norms not in BATCH_NORMS:
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)
@@ -156,6 +158,7 @@ def from_torch(
         body.double()  # its routers
     outputs = answers_of(plain, sample)
     check_steady(plain, sample, outputs)
+    check_keeps_nothing(plain, sample)
     if not same_outputs(body, sample, outputs):
         raise BrodmannError(
             "The converted network does not return what the model does: one of its layers changes samples in a way "
