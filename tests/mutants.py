@@ -126,6 +126,7 @@ MUTANTS = [
     ("conversion/kept.py", "if name not in after or not torch.equal(held, after[name]):", "if False:", "writes into parameters that are lost"),
     ("conversion/kept.py", "if not all(map(_same, near, far)):", "if False:", "what is kept from call to call and lost"),
     ("conversion/kept.py", "self.known.update(part.data_ptr() for part in held if part is not None)", "pass", "statistics of norms taken for memories"),
+    ("conversion/tracing.py", "if drawn := standing() != before:", "if drawn := False:", "layers that a draw leaves out, unless it does so here"),
     ("conversion/questions.py", "return is_followed()", "return True", "networks that do something else while they are followed"),
     ("conversion/questions.py", "behind_jump = following[1:2]", "behind_jump = following", "decisions by numbers that pass for assertions"),
     ("conversion/tracing.py", "return not of_its_own and (stops", "return (stops", "forwards of maps of their own"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -471,6 +473,30 @@ def test_what_else_is_done_only_while_training_is_told_of() -> None:
     with pytest.warns(UserWarning, match="^What Noisy does only in training mode is left out") as told:
         from_torch(Noisy(torch.tanh), (6,))
     assert told[0].filename == __file__
+
+
+@pytest.mark.parametrize("draw", [random.random, lambda: torch.rand([]), lambda: numpy.random.uniform()])
+def test_layers_left_out_by_a_draw_are_told_of_whatever_is_drawn(draw: Callable[[], Any]) -> None:
+    class Skipping(Between):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.below(x)
+            if not (self.training and draw() < 1e-6):
+                h = self.relu(h)
+            return self.above(h)
+
+    with pytest.warns(UserWarning, match="^What Skipping does only in training mode is left out"):
+        from_torch(Skipping(torch.tanh), (6,))
+
+
+def test_a_module_that_draws_by_itself_is_kept_whatever_is_drawn(recwarn: pytest.WarningsRecorder) -> None:
+    class LeftOut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 0.0 if self.training and random.random() < 0.5 else x
+
+    network = Network(from_torch(nn.Sequential(nn.Linear(6, 4), LeftOut(), nn.Linear(4, 3)), areas=1))
+    x, y = torch.randn(8, 6), torch.zeros(8, dtype=torch.int64)
+    assert len({float(network.learn(x, y, lr=0.0)) for _ in range(20)}) == 2
+    assert not recwarn.list
 
 
 def test_layers_that_are_frozen_in_part_are_told_of(recwarn: pytest.WarningsRecorder) -> None:

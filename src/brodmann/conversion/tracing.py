@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
+from ..generators import standing
 from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .batch_norms import make_norms
@@ -37,6 +38,7 @@ from .training_mode import (
     keep_from_training,
     leave_out_dropouts,
     modules_that_differ,
+    modules_that_draw,
     taking_tensors,
 )
 
@@ -106,16 +108,21 @@ def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | Non
     """
     whole: Collection[str] = ()
     twin = deepcopy(root).train()  # what is written into buffers in training mode must not be found at inference
-    graph, training = _graph(root, sample, whole), _graph(twin, sample, whole)
-    if differ := modules_that_differ(graph, training):
+    graph, before = _graph(root, sample, whole), standing()
+    training = _graph(twin, sample, whole)
+    differ = {*modules_that_differ(graph, training)}
+    if drawn := standing() != before:  # by the network itself: values of nodes move no generator
+        differ.update(modules_that_draw(deepcopy(twin), sample))
+    if differ or drawn:
         whole = [name for name in taking_tensors(root, sample) if name in differ]
         graph = _graph(root, sample, whole)
         if (kept := joining_values(graph, whole)) != whole:
             whole = kept
             graph = _graph(root, sample, whole)
+        before = standing()
         training = _graph(twin, sample, whole)
-        if left := modules_that_differ(graph, training):
-            kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left)
+        if (left := modules_that_differ(graph, training)) or standing() != before:
+            kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left or ["0"])
             warnings.warn(
                 f"What {', '.join(kinds)} does only in training mode is left out. To keep random draws made there, "
                 "put them into a separate module that holds no parameters, takes one tensor, or several by place that "

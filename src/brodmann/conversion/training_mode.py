@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
+from ..generators import drawing_by, standing
 from ..several import Several, of_each
 from .batch_norms import KeptNorm
 from .followed import arguments_of, name_of, reads_numbers
@@ -81,6 +82,29 @@ def taking_tensors(root: nn.Module, sample: Several) -> list[str]:
         except Exception:  # from samples of a shape that the network is not made for, which is reported later
             return []
     return [name for name, fits in found.items() if fits]
+
+
+@torch.no_grad()
+def modules_that_draw(twin: nn.Module, sample: Several) -> list[str]:
+    """Returns the names of the innermost modules that draw random numbers in a network in training mode."""
+    names = {part: name for name, part in twin.named_modules()}
+    began: dict[nn.Module, Any] = {}
+    found: list[str] = []
+
+    def begin(part: nn.Module, *_: Any) -> None:
+        began[part] = standing()
+
+    def end(part: nn.Module, *_: Any) -> None:
+        if standing() != began[part] and not any(name.startswith(f"{names[part]}.") for name in found):
+            found.append(names[part])
+
+    with ExitStack() as hooks, drawing_by(0):
+        for part in names:
+            hooks.enter_context(part.register_forward_pre_hook(begin))
+            hooks.enter_context(part.register_forward_hook(end))
+        with suppress(Exception):  # from samples of a shape that the network is not made for, which is reported later
+            twin(of_each(Tensor.clone, sample))
+    return found
 
 
 def joining_values(graph: fx.Graph, names: Collection[str]) -> list[str]:

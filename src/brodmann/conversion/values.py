@@ -68,12 +68,13 @@ class Walks:
         training = root.training
         root.eval()
         try:
-            for node in self._few.follow(nodes, last, in_use, root, held):
-                self._judge(node, held)
-            for walk in (self._two, self._many) if many else (self._two,):
-                deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
-            with suppress(Exception):  # what is done with several samples may fail with one
-                deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
+            with torch.random.fork_rng(devices=[]):  # what is drawn here is not drawn by the network
+                for node in self._few.follow(nodes, last, in_use, root, held):
+                    self._judge(node, held)
+                for walk in (self._two, self._many) if many else (self._two,):
+                    deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
+                with suppress(Exception):  # what is done with several samples may fail with one
+                    deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
         finally:
             root.train(training)
 
