@@ -1246,6 +1246,17 @@ class Halving(nn.Module):
         return self.readout(self.map(self.map(x).tanh()[:, :2]).mean(1))
 
 
+class Asking(nn.Module):
+    """Scores its input by a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.query = nn.Linear(4, 4), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.map(x) @ self.query)[:, None]
+
+
 class Stateful(nn.Module):
     """Adds what it made of the samples before."""
 
@@ -1323,6 +1334,12 @@ class Stateful(nn.Module):
             "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary",
         ),
         (Returning(lambda x: x.fill_(1.0)), {}, "fill_ cannot be converted: it overwrites its input."),
+        (
+            nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)),
+            {},
+            "got (11,) for 11 samples: keep the last dimension, of one output, as in x[:, None].",
+        ),
+        (Asking(), {}, "matmul cannot be converted: it multiplies by a parameter of shape (4,). Expected one of two"),
         (
             Multiplying(lambda x, w: x @ w.t().softmax(0)),
             {},

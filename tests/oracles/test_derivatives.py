@@ -433,6 +433,25 @@ def test_modules_without_parameters_take_several_values_but_no_weights() -> None
         from_torch(Similar(held=True), (6,))
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("average", [True, False])
+def test_weights_of_attention_are_values_like_others(average: bool) -> None:
+    class Weighing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.readout = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+            y, weights = self.attention(x, x, x, attn_mask=mask, average_attn_weights=average)
+            return self.readout((y * (weights if average else weights[:, 0]).amax(1)[..., None]).mean(1))
+
+    torch.manual_seed(0)
+    model = Weighing()
+    body = from_torch(model, (5, 4), areas=1, feedback="transpose", update=SGD())
+    check_learns_alike(model, Network(body, lr=0.1), torch.randn(32, 5, 4), torch.randint(0, 3, (32,)))
+
+
 def test_what_cannot_be_kept_of_training_is_told_of_and_inference_is_the_same() -> None:
     model = Auxiliary(torch.tanh)
     with pytest.warns(UserWarning, match="does only in training mode is left out"):

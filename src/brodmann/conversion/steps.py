@@ -135,7 +135,8 @@ class _Walk(fx.Interpreter):
         shape = tuple(self.env[node].shape)
         if len(shape) < 2 or shape[0] != self.count:
             raise BrodmannError(
-                f"Expected a network that returns (samples, ..., outputs), got {shape} for {self.count} samples."
+                f"Expected a network that returns (samples, ..., outputs), got {shape} for {self.count} samples"
+                f"{': keep the last dimension, of one output, as in x[:, None]' if shape == (self.count,) else ''}."
             )
         return name
 
@@ -309,7 +310,13 @@ class _Walk(fx.Interpreter):
         product = function if order == (0, 1) else partial(arranged, function, order)
         value, _, *others = (read[place] for place in order)
         came, weight, *besides = (given[place] for place in order)
-        if weight.ndim < 2 or not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):
+        if weight.ndim < 2:
+            raise BrodmannError(
+                f"{name_of(node)} cannot be converted: it multiplies by a parameter of shape {tuple(weight.shape)}. "
+                "Expected one of two or more dimensions: give it the shape (features, 1), as in (x @ self.query)[..., "
+                "0], or use an nn.Linear(features, 1)."
+            )
+        if not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):
             raise not_followed(node)
         if weight.requires_grad and not leads_to(function, given, order[1]):
             raise BrodmannError(

@@ -26,7 +26,7 @@ from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import FOLLOWED_PACKAGES, Followed, asks_metadata, held_by, package_of, parts_of, reads_numbers
 from .in_place import leave_out_writing
-from .maps import MAPS, maps_alike
+from .maps import MAPS, is_plain
 from .provenance import reached
 from .questions import ASKED, Answering, asking_for_kinds, place_of
 from .recurrent import Cells, NeedsUnrollingError, Recurrence
@@ -169,7 +169,7 @@ class _StopsAtMaps(fx.Tracer):
         raise fx.proxy.TraceError("isinstance(x, Tensor) asks what a value is")
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        of_its_own = isinstance(m, MAPS) and not maps_alike(m)
+        of_its_own = isinstance(m, MAPS) and not is_plain(m)
         stops = isinstance(m, (*MAPS, Recurrence)) or module_qualified_name in self.others
         return not of_its_own and (stops or super().is_leaf_module(m, module_qualified_name))
 

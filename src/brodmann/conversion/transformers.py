@@ -148,10 +148,10 @@ class Attention(nn.Module):
         attn_mask: Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Tensor, None]:
-        """Takes (samples, steps, size) and masks, (samples, keys) and (steps, keys); returns the shape of q, None.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Takes (samples, steps, size), masks (samples, keys) and (steps, keys); returns the shape of q, and weights.
 
-        Unless the batch comes first, the tensors are (steps, samples, size).
+        Unless the batch comes first, the tensors are (steps, samples, size). Weights that nobody reads are left out.
         """
         if not self.batch_first:
             query, key, value = (part.transpose(0, 1) for part in (query, key, value))
@@ -160,15 +160,19 @@ class Attention(nn.Module):
         if key_padding_mask is not None:
             padding = added(key_padding_mask, q)[:, None, None]
             mask = padding if mask is None else mask + padding
-        if self.share:
+        weights = None
+        if self.share or need_weights:
             scores = q @ k.transpose(-2, -1) / math.sqrt(self.query.out_features / self.heads)
-            if mask is not None:
-                scores = scores + mask
-            y = self.dropout(scores.softmax(-1)) @ v
+            weights = (scores if mask is None else scores + mask).softmax(-1)
+        if self.share:
+            weights = self.dropout(weights)
+            y = weights @ v
         else:
             y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if weights is not None and average_attn_weights:
+            weights = weights.mean(1)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
-        return y if self.batch_first else y.transpose(0, 1), None
+        return y if self.batch_first else y.transpose(0, 1), weights if need_weights else None
 
     def _of_heads(self, x: Tensor) -> Tensor:
         """Returns (samples, steps, size) as (samples, heads, steps, size of a head)."""
