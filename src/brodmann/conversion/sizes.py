@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
+from ..generators import undisturbed
 from ..several import Several, check_several, in_form_of, parts_in
 from .questions import ASKED
 
@@ -86,7 +87,7 @@ class Questions:
         sizes = iter(shapes)
         sample = in_form_of(self._kinds, (torch.zeros(next(sizes), dtype=kind) for kind in parts_in(self._kinds)))
         try:
-            with torch.random.fork_rng(devices=[]):  # the network may draw, as from torch.randn
+            with undisturbed():  # the network may draw, as from torch.randn
                 values = fx.Interpreter(self._values).run(sample)  # whose errors torch.fx does not print
             return [ask(value) for ask, value in zip(self._asks, values, strict=True)]
         except Exception:  # from whatever the network does with samples of shapes that it is not made for

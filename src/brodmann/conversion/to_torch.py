@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..builders import Parts
 from ..errors import BrodmannError
+from ..generators import undisturbed
 from ..layer import Layer
 from ..layers import AreaLinear, BatchNorm, Constant
 from ..layers.weights import Weights
@@ -65,7 +66,7 @@ def to_torch(
     learned = list(_numbers(body))
     model, sample, kind, _ = shown(model, shape)
     copy, plain = deepcopy(model), deepcopy(model).to("cpu", kind).eval()
-    with torch.random.fork_rng(devices=[]):  # nothing is trained here, and a training may go on
+    with undisturbed():  # nothing is trained here, and a training may go on
         computation = computed_by(model, sample, kind)
         places = _places(computation, learned)
     for taking in (copy, plain):

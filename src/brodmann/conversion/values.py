@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx, nn
 
+from ..generators import undisturbed
 from ..several import Several, of_each, rows_of, sample_count
 from .followed import asks_metadata, in_one_memory, name_of
 
@@ -68,7 +69,7 @@ class Walks:
         training = root.training
         root.eval()
         try:
-            with torch.random.fork_rng(devices=[]):  # what is drawn here is not drawn by the network
+            with undisturbed():  # what is drawn here is not drawn by the network
                 for node in self._few.follow(nodes, last, in_use, root, held):
                     self._judge(node, held)
                 for walk in (self._two, self._many) if many else (self._two,):
