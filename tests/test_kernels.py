@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -443,13 +444,20 @@ def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> 
     assert none["losses"] == fails["losses"] == off["losses"]
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with newly compiled kernels, which takes long, and what was trained with them."""
+    folder = tmp_path_factory.mktemp("kernels")
+    return folder, train_elsewhere(BRODMANN_CACHE=str(folder))
+
+
 @needs_kernels
-def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
-    first = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
-    kept = list(tmp_path.iterdir())
+def test_kernels_are_built_once_and_kept(tmp_path: Path, built: tuple[Path, dict[str, Any]]) -> None:
+    folder, first = built
+    kept = list(folder.iterdir())
     assert [path.suffix for path in kept] == [".so"]
     made = kept[0].stat().st_mtime_ns
-    second = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
+    second = train_elsewhere(BRODMANN_CACHE=str(folder))
     assert kept[0].stat().st_mtime_ns == made
     assert first["losses"] == second["losses"]
     assert first["warnings"] == []
@@ -459,8 +467,9 @@ def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
 
 
 @needs_kernels
-def test_kernels_outlive_their_compiler(tmp_path: Path) -> None:
-    first = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
+def test_kernels_outlive_their_compiler(tmp_path: Path, built: tuple[Path, dict[str, Any]]) -> None:
+    folder, first = built
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     gone = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
     assert gone["losses"] == first["losses"]
     assert gone["warnings"] == []
@@ -468,19 +477,22 @@ def test_kernels_outlive_their_compiler(tmp_path: Path) -> None:
         "Compiled for this processor by an earlier compiler. The compiler that CXX names was not found"
     )
     (kept,) = tmp_path.iterdir()
-    kept.write_bytes(kept.read_bytes()[:-1])
-    damaged = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
-    assert str(damaged["why"]).startswith("The compiler that CXX names was not found")
+    content = kept.read_bytes()
+    for damaged in (content[:-1], content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), b""):
+        kept.write_bytes(damaged)
+        without = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
+        assert str(without["why"]).startswith("The compiler that CXX names was not found")
 
 
 @needs_kernels
-def test_a_damaged_library_is_compiled_anew(tmp_path: Path) -> None:
-    first = train_elsewhere(BRODMANN_CACHE=str(tmp_path))
+def test_a_damaged_library_is_compiled_anew(tmp_path: Path, built: tuple[Path, dict[str, Any]]) -> None:
+    folder, first = built
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (kept,) = tmp_path.iterdir()
-    content = kept.read_bytes()
-    for damaged in (content[: len(content) // 2], content[:-1] + b"\0", b""):
-        kept.write_bytes(damaged)
-        assert train_elsewhere(BRODMANN_CACHE=str(tmp_path)) == first
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    assert train_elsewhere(BRODMANN_CACHE=str(tmp_path)) == first
+    assert len(kept.read_bytes()) == len(whole)
 
 
 @needs_kernels

@@ -56,14 +56,15 @@ def test_a_converted_network_computes_what_the_model_does(name: str, routing: st
     torch.manual_seed(0)
     model = build()
     before = copy.deepcopy(model.state_dict())
-    for areas, count in ((1, 1), (1, 40), (4, 20)):
+    for areas, counts in ((1, (1, 40)), (4, (20,))):
         body = from_torch(model, described(name), areas=areas, routing=routing, shared=shared, gated=gated)
-        x = samples(name, count)
-        with torch.no_grad():
-            expected = copy.deepcopy(model).eval()(x.clone())
-            torch.testing.assert_close(body(x), expected)
-            if len(shape) == 3:
-                torch.testing.assert_close(body(x.flatten(1)), expected)
+        for count in counts:
+            x = samples(name, count)
+            with torch.no_grad():
+                expected = copy.deepcopy(model).eval()(x.clone())
+                torch.testing.assert_close(body(x), expected)
+                if len(shape) == 3:
+                    torch.testing.assert_close(body(x.flatten(1)), expected)
     assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert any(getattr(part, "inplace", False) for part in model.modules()) == (name in ("convolutional", "images"))
