@@ -182,21 +182,6 @@ def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
     return below
 
 
-def step_through(
-    body: Any, x: Any, context: Context, error_of: Callable[[Any], tuple[Any, Tensor]]
-) -> tuple[Tensor, Any, Any]:
-    """Makes the two passes of a step through a body; ``error_of`` makes the output's error and the loss of an output.
-
-    Returns loss, output, and the error of x, None where nothing sends one down.
-    """
-    output, trace = trace_of(body, x, context)
-    error, loss = error_of(output)
-    errors = parts_in(error)
-    context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
-    below = error_through(body, trace, error, context)
-    return loss, output, below
-
-
 class Layer(nn.Module, ABC):
     """Abstract: a part of a network that learns without autograd.
 

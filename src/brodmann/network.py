@@ -21,7 +21,7 @@ from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .errors import BrodmannError, unknown_name
 from .feedback import Feedback
-from .layer import Context, Layer, Observer, Rates, check_layer, is_within, step_through
+from .layer import Context, Layer, Observer, Rates, check_layer, error_through, is_within, trace_of
 from .layers import AreaLinear
 from .learning_layers import check_names, check_once, learning_layers, names_in
 from .losses.builtin import Loss, SumOfSquares
@@ -283,7 +283,11 @@ class Network(HoldsLoss):
             if any(router.recruits for router in self._recruiting):
                 error_of(self.body(x))  # a step that is refused must recruit nothing
             try:
-                return step_through(self.body, x, context, error_of)
+                output, trace = trace_of(self.body, x, context)
+                error, loss = error_of(output)
+                errors = parts_in(error)
+                context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
+                return loss, output, error_through(self.body, trace, error, context)
             except RuntimeError:
                 if any(parameter.is_inference() for parameter in self.parameters()):
                     raise BrodmannError(

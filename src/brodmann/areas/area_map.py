@@ -82,22 +82,20 @@ class AreaMap(nn.Module):
         if int(self.slot[area]) == int(self.slot[new]) == 0:
             return
         source, target = self._slots_of(area, new)
-        for slab in self.weight.slabs():
-            for tensor in slab.tensors().values():
-                tensor[target].copy_(tensor[source])
+        for tensor in self._tensors():
+            tensor[target].copy_(tensor[source])
 
     @unrecorded
     def copied(self, areas: Sequence[int]) -> list[Tensor]:
         """Returns a copy of all that these areas hold, optimiser state included, for `put_back`."""
         slots = self._slots_of(*areas)
-        return [tensor[slots] for slab in self.weight.slabs() for tensor in slab.tensors().values()]
+        return [tensor[slots] for tensor in self._tensors()]
 
     @unrecorded
     def put_back(self, areas: Sequence[int], copies: list[Tensor]) -> None:
         """Gives the areas what `copied` returned."""
         slots = self._slots_of(*areas)
-        tensors = [tensor for slab in self.weight.slabs() for tensor in slab.tensors().values()]
-        for tensor, copy in zip(tensors, copies, strict=True):
+        for tensor, copy in zip(self._tensors(), copies, strict=True):
             tensor[slots] = copy
 
     @unrecorded
@@ -122,6 +120,10 @@ class AreaMap(nn.Module):
                     tensor[first].lerp_(tensor[second], 0.5)
         self._free(gone)
         return apart
+
+    def _tensors(self) -> list[Tensor]:
+        """Returns weights, biases and the rule's buffers of both, each with the slot as its first dimension."""
+        return [tensor for slab in self.weight.slabs() for tensor in slab.tensors().values()]
 
     def _slots_of(self, *areas: int) -> list[int]:
         """Returns the slots of these areas, giving memory to those that have none."""

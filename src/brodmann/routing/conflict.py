@@ -121,9 +121,8 @@ class Conflict(nn.Module):
         if torch.isfinite(self.square).all():  # otherwise the training diverges, and will say so
             judged = list(self._judged(partition))
             self.tension.fill_(max((tension for _, _, tension in judged), default=0.0))
-            splits = [(area, leaving) for area, leaving, tension in judged if tension > 1 and area not in unsplit][
-                :room
-            ]
+            splits = [(area, leaving) for area, leaving, tension in judged if tension > 1 and area not in unsplit]
+            splits = splits[:room]
             divided = partition.clone()
             for number, (_, leaving) in enumerate(splits):
                 divided[leaving] = int(partition.max()) + 1 + number
