@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,20 @@ def test_no_source_is_ignored() -> None:
     command = ["git", "check-ignore", "--no-index", "--stdin"]
     found = subprocess.run(command, cwd=root, input="\n".join(paths), capture_output=True, text=True)
     assert not found.stdout  # what git ignores neither linters nor wheels hold
+
+
+def test_importing_loads_no_compiler_and_none_of_what_single_commands_need() -> None:
+    late = (
+        "torch._dynamo",
+        "torch._inductor",
+        "sympy",
+        "matplotlib",
+        "sklearn",
+        "scipy",
+        "tensorboard",
+        "onnx",
+        "triton",
+    )
+    code = f"import sys, brodmann.cli; print(*sorted(set({late}) & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "\n"  # each takes as long as a small training

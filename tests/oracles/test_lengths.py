@@ -133,3 +133,25 @@ def test_samples_of_several_inputs_grow_longer_together() -> None:
     body = from_torch(Masked(), ((5, 4), (5,), (4,)), areas=1)
     with pytest.raises(BrodmannError, match=r"samples of shape \(5, 4\), .* got \(7, 4\)"):
         body((torch.randn(3, 7, 4), torch.ones(3, 7), torch.randn(3, 4)))
+
+
+def test_a_compiled_network_is_asked_about_lengths_that_it_has_not_met() -> None:
+    torch.compiler.reset()
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.readout = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[1] > 9:
+                x = x[:, :2]
+            return self.readout(self.embed(x).relu().mean(1))
+
+    network = Network(from_torch(Head(), (5, 6), areas=2, routing="layer"))
+    compiled = torch.compile(network, backend="eager")
+    for steps in (8, 3):
+        x = torch.randn(4, steps, 6)
+        torch.testing.assert_close(compiled(x), network(x))
+    with pytest.raises(BrodmannError, match="convert the model for that shape"):
+        compiled(torch.randn(4, 12, 6))

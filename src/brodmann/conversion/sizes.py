@@ -138,10 +138,11 @@ class OfSizes(nn.Module):
         # One sample is treated as several are, and none as well; see `same_alone`.
         count = max(2, len(values[0])) if self.asked is not None and self.asked.count_samples else 2
         if (count, shapes) not in self._known:
-            self._learn(count, shapes)
+            # Compilers cannot follow it; as a decorator, this would load them wherever this package is imported.
+            learn = torch.compiler.disable(self._learn) if torch.compiler.is_compiling() else self._learn
+            learn(count, shapes)
         return values[self.passed]
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _learn(self, count: int, shapes: Shapes) -> None:
         """Notes sizes for which the answers are the same, which are computed once; raises for others."""
         if self.asked is None or not self.asked.allow(tuple((count, *shape) for shape in shapes)):
