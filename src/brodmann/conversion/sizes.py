@@ -139,8 +139,10 @@ class OfSizes(nn.Module):
         count = max(2, len(values[0])) if self.asked is not None and self.asked.count_samples else 2
         if (count, shapes) not in self._known:
             # Compilers cannot follow it; as a decorator, this would load them wherever this package is imported.
-            learn = torch.compiler.disable(self._learn) if torch.compiler.is_compiling() else self._learn
-            learn(count, shapes)
+            if torch.compiler.is_compiling():
+                torch.compiler.disable(self._learn)(count, shapes)  # type: ignore[no-untyped-call]
+            else:
+                self._learn(count, shapes)
         return values[self.passed]
 
     def _learn(self, count: int, shapes: Shapes) -> None:
