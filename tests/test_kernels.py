@@ -24,7 +24,7 @@ from torch import Tensor
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CrossEntropy, Network, Router, UpdateRule, mlp
 from brodmann.areas import Slab
 from brodmann.kernels import Groups, library, operations, per_row, pure
-from brodmann.kernels.build import FLAGS, SOURCE, build, find_compiler
+from brodmann.kernels.build import FLAGS, SOURCE, Build, build, find_compiler
 from brodmann.kernels.native import Native
 from brodmann.updates import Factors
 
@@ -389,6 +389,18 @@ def train_elsewhere(**environment: str) -> dict[str, object]:
     return json.loads(result.stdout)
 
 
+def built_with(**environment: str) -> Build:
+    """Builds the kernels anew, in this process, in another environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        build.cache_clear()
+        try:
+            return build()
+        finally:
+            build.cache_clear()
+
+
 def test_the_kernels_work_beside_another_default_device() -> None:
     network = Network(mlp(5, 3, width=8, areas=4, update=SGD()))
     x, y = torch.randn(9, 5), torch.randint(0, 3, (9,))
@@ -400,7 +412,7 @@ def test_the_kernels_work_beside_another_default_device() -> None:
         torch.set_default_device(None)
 
 
-def test_a_compiler_that_fails_is_quoted_where_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_quoted_where_it_says_why(tmp_path: Path) -> None:
     compiler = tmp_path / "broken"
     lines = (
         "#!/bin/sh",
@@ -411,15 +423,8 @@ def test_a_compiler_that_fails_is_quoted_where_it_says_why(tmp_path: Path, monke
     script = "\n".join((*lines, "exit 1", ""))
     compiler.write_text(script)
     compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path / "cache"))
-    build.cache_clear()
-    try:
-        assert (
-            build().why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++, and space on the disk."
-        )
-    finally:
-        build.cache_clear()
+    found = built_with(CXX=str(compiler), BRODMANN_CACHE=str(tmp_path / "cache"))
+    assert found.why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++, and space on the disk."
 
 
 def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> None:
@@ -445,25 +450,34 @@ def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A folder with newly compiled kernels, which takes long, and what was trained with them."""
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A compiler that does not optimise: where and when kernels are built does not depend on how fast they are."""
+    compiler = tmp_path_factory.mktemp("compiler") / "hasty"
+    compiler.write_text(f'#!/bin/sh\nexec {find_compiler()} "$@" -O0\n')
+    compiler.chmod(0o755)
+    return str(compiler)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, hasty: str) -> tuple[Path, dict[str, Any]]:
+    """A folder with newly compiled kernels, and what was trained with them."""
     folder = tmp_path_factory.mktemp("kernels")
-    return folder, train_elsewhere(BRODMANN_CACHE=str(folder))
+    return folder, train_elsewhere(CXX=hasty, BRODMANN_CACHE=str(folder))
 
 
 @needs_kernels
-def test_kernels_are_built_once_and_kept(tmp_path: Path, built: tuple[Path, dict[str, Any]]) -> None:
+def test_kernels_are_built_once_and_kept(tmp_path: Path, hasty: str, built: tuple[Path, dict[str, Any]]) -> None:
     folder, first = built
     kept = list(folder.iterdir())
     assert [path.suffix for path in kept] == [".so"]
     made = kept[0].stat().st_mtime_ns
-    second = train_elsewhere(BRODMANN_CACHE=str(folder))
+    second = train_elsewhere(CXX=hasty, BRODMANN_CACHE=str(folder))
     assert kept[0].stat().st_mtime_ns == made
     assert first["losses"] == second["losses"]
     assert first["warnings"] == []
     a_file = tmp_path / "file"
     a_file.write_text("")
-    assert "could not be written" in str(train_elsewhere(BRODMANN_CACHE=str(a_file))["why"])
+    assert "could not be written" in built_with(BRODMANN_CACHE=str(a_file)).why
 
 
 @needs_kernels
@@ -480,18 +494,18 @@ def test_kernels_outlive_their_compiler(tmp_path: Path, built: tuple[Path, dict[
     content = kept.read_bytes()
     for damaged in (content[:-1], content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), b""):
         kept.write_bytes(damaged)
-        without = train_elsewhere(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
-        assert str(without["why"]).startswith("The compiler that CXX names was not found")
+        without = built_with(CXX="no-such-compiler", BRODMANN_CACHE=str(tmp_path))
+        assert without.why.startswith("The compiler that CXX names was not found")
 
 
 @needs_kernels
-def test_a_damaged_library_is_compiled_anew(tmp_path: Path, built: tuple[Path, dict[str, Any]]) -> None:
+def test_a_damaged_library_is_compiled_anew(tmp_path: Path, hasty: str, built: tuple[Path, dict[str, Any]]) -> None:
     folder, first = built
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (kept,) = tmp_path.iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[: len(whole) // 2])
-    assert train_elsewhere(BRODMANN_CACHE=str(tmp_path)) == first
+    assert train_elsewhere(CXX=hasty, BRODMANN_CACHE=str(tmp_path)) == first
     assert len(kept.read_bytes()) == len(whole)
 
 
@@ -588,31 +602,19 @@ def test_cxx_may_hold_options_and_a_launcher(monkeypatch: pytest.MonkeyPatch) ->
     assert found.endswith(f"/env {own} -O1")
 
 
-def test_a_compiler_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", 'g++ "')
-    monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path))
-    build.cache_clear()
-    try:
-        found = build()
-    finally:
-        build.cache_clear()
+def test_a_compiler_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path) -> None:
+    found = built_with(CXX='g++ "', BRODMANN_CACHE=str(tmp_path))
     assert found.library is None
     assert found.why == 'CXX cannot be read: g++ " (No closing quotation). Name one compiler in it, or unset it.'
 
 
 @pytest.mark.parametrize("script", ["", "printf 'caf\\351\\n' >&2; exit 1", "printf 'caf\\351\\n'"])
-def test_a_strange_compiler_is_no_reason_to_fail(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strange_compiler_is_no_reason_to_fail(script: str, tmp_path: Path) -> None:
     """One that writes nothing, and messages that are no UTF-8."""
     compiler = tmp_path / "strange"
     compiler.write_text(f"#!/bin/sh\n{script}\n")
     compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path / "cache"))
-    build.cache_clear()
-    try:
-        found = build()
-    finally:
-        build.cache_clear()
+    found = built_with(CXX=str(compiler), BRODMANN_CACHE=str(tmp_path / "cache"))
     assert found.library is None
     assert found.why.startswith(f"{compiler} failed: ")
 
@@ -647,7 +649,6 @@ def test_moments_that_hardly_move_are_not_rounded_away(rule: Adam) -> None:
 
 
 def test_the_switch_of_the_kernels_is_read_in_any_case_and_says_what_it_does_not_know() -> None:
-    assert train_elsewhere(BRODMANN_KERNELS="OFF")["why"] == "Switched off by BRODMANN_KERNELS=off."
-    command = [sys.executable, "-c", "from brodmann.kernels.build import build; build()"]
-    told = subprocess.run(command, env={**os.environ, "BRODMANN_KERNELS": "0"}, capture_output=True, text=True)
-    assert "Expected BRODMANN_KERNELS to be auto or off, got '0', which counts as auto." in told.stderr
+    assert built_with(BRODMANN_KERNELS="OFF").why == "Switched off by BRODMANN_KERNELS=off."
+    with pytest.warns(UserWarning, match="Expected BRODMANN_KERNELS to be auto or off, got '0', which counts as auto"):
+        built_with(BRODMANN_KERNELS="0")
