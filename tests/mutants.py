@@ -163,8 +163,9 @@ MUTANTS = [
     ("kernels/moves.h", "put(keep * load(weight, here) - lr * g", "put(load(weight, here) - lr * g", "no decay"),
     ("kernels/moves.h", "double(++target.steps", "double(target.steps", "steps that are not counted"),
     ("kernels/moves.h", "rest2 * g * g", "rest2 * g", "a second moment without a square"),
-    ("kernels/gate.h", "along / square * u[d]", "along * u[d]", "a cosine without its norm"),
-    ("kernels/gate.h", "std::fill(error, error + dimension, C(0));", "", "the error of the row before"),
+    ("kernels/gate.h", " / square[r];", ";", "a cosine without its norm"),
+    ("kernels/gate.h", "sums[0] += load(p + c, cells - c);", "sums[0] += load(p + c);", "a softmax over cells that do not exist"),
+    ("kernels/numbers.h", " - n * low;", ";", "an exponential to another base"),
     ("kernels/nearest.h", "cell[lane] < cell[first]", "cell[lane] > cell[first]", "the last of equals"),
     ("kernels/loss.h", "(error[c] / sum - even)", "(error[c] / sum)", "smoothing that is forgotten"),
 ]  # fmt: skip

@@ -102,9 +102,12 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   std::vector<int64_t> target(rows);
   for (auto& right : target) right = below(outputs);
   const auto gate_error = numbers<C>(rows);
-  std::vector<C> error_of_gate(rows * inputs), error_of_loss(rows * outputs);
-  gate_down<C>(rows, outputs, inputs, x.data(), prototypes.data(), cell[0].data(), gate_error.data(), C(0.3),
-               error_of_gate.data());
+  std::vector<C> error_of_gate[2], error_of_loss(rows * outputs);
+  for (int turn = 0; turn < 2; ++turn) {
+    error_of_gate[turn].resize(rows * inputs);
+    gate_down<C>(1 + 2 * turn, rows, outputs, inputs, x.data(), prototypes.data(), cell[0].data(), gate_error.data(),
+                 C(0.3), error_of_gate[turn].data());
+  }
   C loss;
   if (!cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0.1), error_of_loss.data(), &loss)) std::abort();
   target[below(rows)] = below(2) ? -1 : outputs;
@@ -115,6 +118,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   same(cell[0], cell[1], "the nearest prototype");
   same(out[0], out[1], "forward");
   same(down[0], down[1], "error");
+  same(error_of_gate[0], error_of_gate[1], "the error of the gate");
   same(moved_bias[0].weight, moved_bias[1].weight, "update of the bias");
   for (int k = 0; k < 2; ++k) {
     same(moved[0][k].weight, moved[1][k].weight, "update");
@@ -122,7 +126,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     same(moved[0][k].second, moved[1][k].second, "the second moment");
     write(moved[0][k].weight);
   }
-  for (const auto* found : {&out[0], &down[0], &moved_bias[0].weight, &error_of_gate, &error_of_loss}) write(*found);
+  for (const auto* found : {&out[0], &down[0], &moved_bias[0].weight, &error_of_gate[0], &error_of_loss}) write(*found);
 }
 
 }  // namespace

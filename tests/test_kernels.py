@@ -146,7 +146,7 @@ def test_the_nearest_prototype_is_the_first_of_equals(
 @needs_kernels
 @settings(max_examples=80)
 @given(
-    rows=st.integers(0, 20),
+    rows=st.integers(0, 50),
     cells=st.integers(1, 200),
     dimension=st.integers(1, 40),
     temperature=st.sampled_from([0.01, 0.3, 10.0]),

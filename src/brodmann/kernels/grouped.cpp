@@ -60,9 +60,10 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
                                const C* prototypes, int64_t* cell) { \
     nearest<C>(int(threads), rows, cells, dimension, u, prototypes, cell); \
   } \
-  void brodmann_gate_down_##NAME(int64_t rows, int64_t cells, int64_t dimension, const C* u, const C* prototypes, \
-                                 const int64_t* cell, const C* gate_error, double temperature, C* error) { \
-    gate_down<C>(rows, cells, dimension, u, prototypes, cell, gate_error, C(temperature), error); \
+  void brodmann_gate_down_##NAME(int64_t threads, int64_t rows, int64_t cells, int64_t dimension, const C* u, \
+                                 const C* prototypes, const int64_t* cell, const C* gate_error, double temperature, \
+                                 C* error) { \
+    gate_down<C>(int(threads), rows, cells, dimension, u, prototypes, cell, gate_error, C(temperature), error); \
   } \
   int64_t brodmann_cross_entropy_##NAME(int64_t rows, int64_t classes, const C* output, const int64_t* target, \
                                         double smoothing, C* error, C* loss) { \

@@ -26,7 +26,7 @@ _ARGUMENTS = {
 }
 _GROUP = [_POINTER, _INTEGER, _INTEGER, *[_POINTER] * 3]
 _NEAREST = [*[_INTEGER] * 4, *[_POINTER] * 3]
-_GATE = [*[_INTEGER] * 3, *[_POINTER] * 4, _NUMBER, _POINTER]
+_GATE = [*[_INTEGER] * 4, *[_POINTER] * 4, _NUMBER, _POINTER]
 _LOSS = [_INTEGER, _INTEGER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]
 _WITHOUT_AREAS: dict[str, tuple[list[Any], Any]] = {
     "nearest": (_NEAREST, None),

@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include <limits>
 #include <vector>
 
 #include "forward.h"

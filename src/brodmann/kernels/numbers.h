@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #ifdef __FMA__
@@ -159,6 +160,23 @@ inline V root(V vector) {
 inline Vector<float> everywhere(float value) { return value - Vector<float>{}; }
 inline Vector<double> everywhere(double value) { return value - Vector<double>{}; }
 inline Words everywhere(Pair pair) { return pair.bits - Words{}; }
+
+// e^x for x <= 0, to a few units in the last place: 2^n e^r with |r| <= ln 2 / 2, by the series of e^r. What would be
+// smaller than the smallest normal number is about that.
+template <class C, class V = Vector<C>>
+inline V exponential(V x) {
+  constexpr int terms = sizeof(C) == 4 ? 7 : 13, digits = std::numeric_limits<C>::digits - 1;
+  constexpr C high = C(0.693359375), low = C(-2.121944400546905827679e-4);  // ln 2, whose multiples by `high` are exact
+  const C most_negative = std::numeric_limits<C>::min_exponent * C(0.69314718);
+  const C to_whole = C(3) * C(int64_t(1) << (digits - 1));  // beside it no number has digits behind the point
+  x = x > most_negative ? x : everywhere(most_negative);
+  const V n = (x * C(1.442695040888963407) + to_whole) - to_whole, r = x - n * high - n * low;
+  V series = everywhere(C(1));
+  UNROLLED for (int term = terms; term > 0; --term) series = 1 + series * r * (C(1) / C(term));
+  using Whole = decltype(x > x);  // integers as wide as C
+  const Whole power = (__builtin_convertvector(n, Whole) + (std::numeric_limits<C>::max_exponent - 1)) << digits;
+  return series * (V)power;
+}
 
 // Keeps a vector in a register. Left alone, the compiler would rather read it from memory at every use, and a processor
 // that loads one vector while it multiplies one would then take twice the time.

@@ -31,11 +31,10 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
     """Returns ``dL/du`` from ``dL/da``, ``a = softmax(cos(u, prototypes) / temperature)[cell]``, see `Router`.
 
     Takes u (rows, dimension), prototypes (cells, dimension), cell and gate_error (rows,); returns (rows, dimension), or
-    None where that is left to PyTorch: not on the CPU, many scores, or not one error for each row.
+    None where that is left to PyTorch: not on the CPU, or not one error for each row.
     """
     taken = (
-        len(u) * len(prototypes) <= _SMALL
-        and gate_error.shape == u.shape[:1]
+        gate_error.shape == u.shape[:1]
         and gate_error.dtype == prototypes.dtype != torch.bfloat16
         and gate_error.is_cpu
         and supports(prototypes, u)
@@ -46,6 +45,7 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
     cell = cell.contiguous()
     error = torch.empty_like(u)
     functions()["gate_down_" + NUMBERS[u.dtype]](
+        torch.get_num_threads(),
         len(u),
         *prototypes.shape,
         u.data_ptr(),
