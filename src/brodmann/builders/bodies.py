@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -12,14 +12,15 @@ from ..checks import check_switch
 from ..feedback import Feedback, LeastChange, Shape
 from ..layer import Layer
 from ..layers import ChannelsLast, Images, Local, Patches, Recomputed, Residual, RMSNorm, Routed, Sequential
-from ..routing import Router
 from ..updates import RLS, UpdateRule
+from .common import Common, spelled_out
 from .designs import described
 from .parts import Parts, activation_of, dropout_of, feedback_path
 from .sizes import DEPTH, check_residual, convolution_sizes, dense_size, dense_sizes, depth_of, weights_of
 
 
 @described
+@spelled_out
 def mlp(
     in_features: int,
     outputs: int,
@@ -28,17 +29,11 @@ def mlp(
     width: int | Sequence[int] = 256,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
-    update: UpdateRule | None = None,
     activation: str | Callable[[Tensor], Tensor] = "relu",
     dropout: float = 0.0,
-    routing: str = "network",
-    shared: str = "learned",
-    gated: bool = False,
-    pooling: float = 0.0,
-    router: dict[str, Any] | Callable[..., Router] | None = None,
-    storage: str | None = None,
     readout_scale: float = 0.1,
     lowest: bool = True,
+    **common: Unpack[Common],
 ) -> Sequential | Routed:
     """Builds a plain network: ``depth`` layers of areas with an activation between them.
 
@@ -51,24 +46,16 @@ def mlp(
         areas: Budget of areas of every layer. Default 16, likewise.
         feedback: A name in `FEEDBACKS`, or a path as `AreaLinear` takes it. The lowest layer sends nothing down and has
             none.
-        update: Rule of every weight. Default Adam without decay: its steps need no tuning to the width. The command
-            line and the estimators take ``Adam(decay=0.2)``.
         activation: ``"relu"`` (default, likewise), ``"gelu"``, ``"tanh"``, or any operation that `Local` takes.
         dropout: Share of hidden units switched off while learning. Default 0.
-        routing: ``"network"``: one route for all layers, found from the input of the lowest (default: as accurate as a
-            route per layer, at a fraction of a router's cost); ``"layer"``: every layer routes its own input.
-        shared: See `AreaLinear`.
-        gated: See `AreaLinear`.
-        pooling: See `AreaLinear`.
-        router: Further arguments of every `Router`; or what builds one of your own, as `AreaLinear` takes it.
-        storage: Dtype in which weights are stored: ``"bfloat16"`` halves a step's bytes. Default None: that of the
-            computation. See `AreaLinear`.
         readout_scale: ``start_scale`` of the readout, see `AreaLinear`. Default 0.1: weights and feedback weights then
             soon consist of what they have learned, which is common to both, and not of where each began. That narrows
             the gap to transpose feedback, to 0 to 0.5 points depending on the seeds (docs/log.md); backpropagation
             gains nothing.
         lowest: Whether nothing below learns, so that the lowest layer needs no feedback. Default True. False for a body
             that stands on one that learns, or on an encoder of autograd, see `Network.learn_with_error`.
+        **common: What all layers follow: ``update``, ``routing``, ``shared``, ``gated``, ``pooling``, ``router`` and
+            ``storage``, see `Common`.
 
     Returns:
         A body that takes (batch, ..., in_features) and returns (batch, ..., outputs), logits for classes: a `Routed`,
@@ -80,19 +67,7 @@ def mlp(
             machine's memory is too small, or a name is unknown.
     """
     check_switch(lowest=lowest)
-    parts = Parts(
-        in_features,
-        outputs,
-        areas,
-        feedback,
-        update=update,
-        routing=routing,
-        shared=shared,
-        gated=gated,
-        pooling=pooling,
-        router=router,
-        storage=storage,
-    )
+    parts = Parts(in_features, outputs, areas, feedback, **common)
     depth = depth_of(depth, width)
     parts.check(depth, dense_size(in_features, outputs, depth, width))
     sizes = dense_sizes(in_features, outputs, depth, width)
@@ -107,6 +82,7 @@ def mlp(
 
 
 @described
+@spelled_out
 def residual_mlp(
     in_features: int,
     outputs: int,
@@ -115,18 +91,12 @@ def residual_mlp(
     width: int = 256,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
-    update: UpdateRule | None = None,
     activation: str | Callable[[Tensor], Tensor] = "relu",
     dropout: float = 0.0,
-    routing: str = "network",
-    shared: str = "learned",
-    gated: bool = False,
-    pooling: float = 0.0,
-    router: dict[str, Any] | Callable[..., Router] | None = None,
-    storage: str | None = None,
     readout_scale: float = 0.1,
     recompute: bool = False,
     lowest: bool = True,
+    **common: Unpack[Common],
 ) -> Sequential | Routed:
     """Builds a residual network: a stem, ``depth - 2`` blocks ``h + alpha W phi(norm(h))``, a norm and a readout.
 
@@ -142,20 +112,14 @@ def residual_mlp(
         width: Units of every layer but the readout, one number: blocks add to their input. Default 256.
         areas: As in `mlp`.
         feedback: As in `mlp`.
-        update: As in `mlp`.
         activation: As in `mlp`.
         dropout: As in `mlp`, before each block's map.
-        routing: As in `mlp`.
-        shared: As in `mlp`.
-        gated: As in `mlp`.
-        pooling: As in `mlp`.
-        router: As in `mlp`.
-        storage: As in `mlp`.
         readout_scale: As in `mlp`.
         recompute: Whether blocks remember only their input and compute their traces again when the error comes down,
             see `Recomputed`: half the memory of very deep networks for a tenth more time (docs/results.md). Default
             False.
         lowest: As in `mlp`.
+        **common: As in `mlp`.
 
     Raises:
         BrodmannError: The depth is below 3, a size is not a positive whole number, the machine's memory is too small,
@@ -163,19 +127,7 @@ def residual_mlp(
     """
     check_residual(depth, width)
     check_switch(recompute=recompute, lowest=lowest)
-    parts = Parts(
-        in_features,
-        outputs,
-        areas,
-        feedback,
-        update=update,
-        routing=routing,
-        shared=shared,
-        gated=gated,
-        pooling=pooling,
-        router=router,
-        storage=storage,
-    )
+    parts = Parts(in_features, outputs, areas, feedback, **common)
     parts.check(depth, dense_size(in_features, outputs, depth, width))
     blocks = depth - 2
     layers: list[Layer] = [parts.layer(in_features, width, lowest=lowest)]
@@ -245,6 +197,7 @@ def stream_mlp(
 
 
 @described
+@spelled_out
 def convnet(
     shape: Sequence[int],
     outputs: int,
@@ -254,17 +207,11 @@ def convnet(
     pool: int = 2,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
-    update: UpdateRule | None = None,
     activation: str | Callable[[Tensor], Tensor] = "relu",
     dropout: float = 0.0,
-    routing: str = "network",
-    shared: str = "learned",
-    gated: bool = False,
-    pooling: float = 0.0,
-    router: dict[str, Any] | Callable[..., Router] | None = None,
-    storage: str | None = None,
     readout_scale: float = 0.1,
     lowest: bool = True,
+    **common: Unpack[Common],
 ) -> Sequential | Routed:
     """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
 
@@ -280,18 +227,12 @@ def convnet(
         pool: Height and width of the max-pooling window after every convolution; 1 for none. Default 2.
         areas: As in `mlp`.
         feedback: As in `mlp`. The matrices of ``"direct"`` hold outputs times patches times inputs of a patch.
-        update: As in `mlp`.
         activation: As in `mlp`.
         dropout: As in `mlp`, before the readout.
-        routing: ``"network"``: one area for a whole image in all layers (default); ``"layer"``: every patch chooses an
-            area of its own in every layer.
-        shared: As in `mlp`.
-        gated: As in `mlp`.
-        pooling: As in `mlp`: the pooling of areas, not of pixels.
-        router: As in `mlp`.
-        storage: As in `mlp`.
         readout_scale: As in `mlp`.
         lowest: As in `mlp`.
+        **common: As in `mlp`. ``routing="network"``: one area for a whole image in all layers (default); ``"layer"``:
+            every patch chooses an area of its own in every layer. ``pooling`` is that of areas, not of pixels.
 
     Raises:
         BrodmannError: A size is not a positive whole number, images are too small for that many poolings, the machine's
@@ -299,19 +240,7 @@ def convnet(
     """
     check_switch(lowest=lowest)
     *maps, readout = sizes = convolution_sizes(shape, channels, outputs, size, pool)
-    parts = Parts(
-        shape[0] * shape[1] * shape[2],
-        outputs,
-        areas,
-        feedback,
-        update=update,
-        routing=routing,
-        shared=shared,
-        gated=gated,
-        pooling=pooling,
-        router=router,
-        storage=storage,
-    )
+    parts = Parts(shape[0] * shape[1] * shape[2], outputs, areas, feedback, **common)
     parts.check(len(sizes), weights_of(sizes))
     layers: list[Layer] = [Local(Images(*shape))]
     for index, map in enumerate(maps):

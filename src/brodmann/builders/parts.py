@@ -103,7 +103,7 @@ class Parts:
     Attributes:
         in_features: Size of a sample (flat).
         outputs: Outputs of the network.
-        areas: See `brodmann.builders.mlp`, which has the same defaults, as for all attributes below.
+        areas: See `brodmann.builders.mlp`, which has the same default; likewise ``feedback``. All others: see `Common`.
     """
 
     in_features: int

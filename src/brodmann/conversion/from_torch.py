@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from ..builders import Parts
+from ..builders import Common, Parts
+from ..builders.common import spelled_out
 from ..checks import check_switch
 from ..errors import BrodmannError, unknown_name
 from ..feedback import Feedback, Shape
 from ..layer import Layer
-from ..routing import Router
 from ..several import Several, parts_in
-from ..updates import UpdateRule
 from .body import body_of, check_untied
 from .convertible import warn_of_frozen, warn_of_new_norms
 from .equality import answers_of, check_reached, check_steady, same_outputs
@@ -30,6 +29,7 @@ from .tracing import exclusively
 BATCH_NORMS = ("batch", "running")
 
 
+@spelled_out
 @exclusively
 @torch.inference_mode(False)
 def from_torch(
@@ -38,15 +38,9 @@ def from_torch(
     *,
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack-equal",
-    update: UpdateRule | None = None,
-    routing: str = "network",
-    shared: str = "learned",
-    gated: bool = False,
-    pooling: float = 0.0,
-    router: dict[str, Any] | Callable[..., Router] | None = None,
-    storage: str | None = None,
     batch_norms: str = "batch",
     lowest: bool = True,
+    **common: Unpack[Common],
 ) -> Layer:
     """Builds a body of areas that computes what a PyTorch network does, and goes on learning without backpropagation.
 
@@ -84,25 +78,19 @@ def from_torch(
             network of several inputs, a tuple of shapes or of samples, in the order of its arguments; or a dictionary
             of samples by the names of its arguments. The body takes the same. Default None: what the model's first
             layer takes, if that is an `nn.Linear`. Images may also come flat.
-        areas: As in `brodmann.mlp`; likewise ``feedback``, ``update``, ``routing``, ``shared``, ``gated``, ``pooling``,
-            ``router`` and ``storage``.
+        areas: As in `brodmann.mlp`.
         feedback: As in `brodmann.mlp`. Default ``"kolen-pollack-equal"``: feedback weights start as copies of the
             model's, since independent ones know nothing of what it has learned and first undo it (docs/log.md).
             ``"kolen-pollack-mirrored"`` starts close to that and copies nothing, ``"sign"`` needs no copy. Not
             ``"direct"`` where there is a `Product`, a shared weight, or several outputs.
-        update: See ``areas``.
-        routing: See ``areas``.
-        shared: See ``areas``.
-        gated: See ``areas``.
-        pooling: See ``areas``.
-        router: See ``areas``.
-        storage: See ``areas``; weights that several maps share stay as they are.
         batch_norms: ``"batch"`` (default, as PyTorch trains): what is above a batch norm sees samples relative to the
             others of their batch while learning, those of other areas too, and running statistics follow;
             ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.
             Every sample is then independent of the others, and there are fewer layers: for trained models and small
             batches. Norms that a model keeps out of training mode use running statistics in both cases.
         lowest: As in `brodmann.mlp`.
+        **common: As in `brodmann.mlp`, see `brodmann.builders.Common`. Weights that several maps share are stored as
+            they are, whatever the ``storage``.
 
     Returns:
         A body that takes (batch, *shape), or images flat, and returns what the model does, images with their channels
@@ -121,12 +109,6 @@ def from_torch(
     model, sample, kind, device = shown(model, shape)
     if batch_norms == "running":
         warn_of_new_norms(model)
-    single = isinstance(sample, Tensor)
-    if areas > 1 and routing == "network" and not (single and sample.is_floating_point()):
-        raise BrodmannError(
-            f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
-            "choose routing='layer', where every layer routes its own input, or areas=1."
-        )
     computation = computed_by(model, sample, kind)
     check_untied(computation.steps)
     plain = deepcopy(model).to("cpu", kind).eval()
@@ -139,14 +121,14 @@ def from_torch(
         returned[0].after.shape[1 if returned[0].after.ndim == 4 else -1],
         areas,
         feedback,
-        update=update,
-        routing=routing,
-        shared=shared,
-        gated=gated,
-        pooling=pooling,
-        router=router,
-        storage=storage,
+        **common,
     )
+    single = isinstance(sample, Tensor)
+    if parts.routed and not (single and sample.is_floating_point()):
+        raise BrodmannError(
+            f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
+            "choose routing='layer', where every layer routes its own input, or areas=1."
+        )
     if len(returned) > 1 and parts.from_output:
         raise BrodmannError(
             f"Direct feedback needs one output, but the model has {len(returned)}: choose another feedback path."
