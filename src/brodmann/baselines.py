@@ -29,8 +29,8 @@ from .errors import BrodmannError, CheckpointError
 from .files import read_tensors, write_tensors
 from .layer import Observer
 from .layers import Images, RMSNorm
-from .losses.adapters import describe_loss
 from .losses.builtin import Loss, one_number
+from .losses.descriptions import describe_loss
 from .losses.error import check_derivative
 from .losses.holder import HoldsLoss
 from .network_files import load_whole, named_loss

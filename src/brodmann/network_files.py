@@ -17,7 +17,7 @@ from .errors import CheckpointError
 from .files import as_json, read_tensors, write_tensors
 from .layer import Layer
 from .losses import Loss
-from .losses.adapters import describe_loss, described_loss
+from .losses.descriptions import describe_loss, described_loss
 
 LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
 """Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""

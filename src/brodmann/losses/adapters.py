@@ -1,4 +1,4 @@
-"""Losses from outside the package, PyTorch's and the user's own, as losses here; and what is known of a loss."""
+"""Losses from outside the package, PyTorch's and the user's own, as losses here."""
 
 from __future__ import annotations
 
@@ -14,52 +14,34 @@ from torch.nn.modules.loss import _Loss
 
 from ..errors import BrodmannError
 from ..several import of_each, parts_in
-from .builtin import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    Loss,
-    MeanSquaredError,
-    SumOfSquares,
-    are_classes,
-    hint_of_place,
-    like_output,
-)
+from .builtin import CrossEntropy, Loss, are_classes, hint_of_place, like_output
+from .facts import Facts, Wrapped, inner, name_of_loss
 from .pairing import NoPairing
 
-_OF_LOGITS = (
-    nn.CrossEntropyLoss,
-    nn.BCEWithLogitsLoss,
-    nn.NLLLoss,
-    nn.KLDivLoss,
-    nn.PoissonNLLLoss,
-    nn.SoftMarginLoss,
-    nn.MultiMarginLoss,
-    nn.MultiLabelMarginLoss,
-    nn.MultiLabelSoftMarginLoss,
-)
-_FUNCTIONS_OF_LOGITS: tuple[Callable[..., Tensor], ...] = (
-    functional.cross_entropy,
-    functional.binary_cross_entropy_with_logits,
-    functional.nll_loss,
-    functional.kl_div,
-    functional.poisson_nll_loss,
-    functional.soft_margin_loss,
-    functional.multi_margin_loss,
-    functional.multilabel_margin_loss,
-    functional.multilabel_soft_margin_loss,
-)
-_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
-_FUNCTIONS_OF_CLASSES: tuple[Callable[..., Tensor], ...] = (
-    functional.cross_entropy,
-    functional.nll_loss,
-    functional.multi_margin_loss,
-    functional.multilabel_margin_loss,
-)
-OURS: tuple[type, ...] = (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, SumOfSquares)
-"""Losses that a network's file can restore."""
+_TARGETS: dict[Any, str] = {
+    nn.CrossEntropyLoss: "classes",
+    functional.cross_entropy: "classes",
+    nn.NLLLoss: "classes",
+    functional.nll_loss: "classes",
+    nn.MultiMarginLoss: "classes",
+    functional.multi_margin_loss: "classes",
+    nn.MultiLabelMarginLoss: "sets of classes",
+    functional.multilabel_margin_loss: "sets of classes",
+    nn.MultiLabelSoftMarginLoss: "numbers",
+    functional.multilabel_soft_margin_loss: "numbers",
+    nn.BCEWithLogitsLoss: "numbers",
+    functional.binary_cross_entropy_with_logits: "numbers",
+    nn.KLDivLoss: "numbers",
+    functional.kl_div: "numbers",
+    nn.PoissonNLLLoss: "numbers",
+    functional.poisson_nll_loss: "numbers",
+    nn.SoftMarginLoss: "numbers",
+    functional.soft_margin_loss: "numbers",
+}
+"""Losses of PyTorch that take logits, or the like, and what their targets are; those of all others are numbers."""
 
 
-class PyTorchLoss:
+class PyTorchLoss(Wrapped):
     """``loss(output, target)``, a loss of PyTorch, which counts all samples alike.
 
     Outputs (batch, ..., classes) come to it as rows (batch ..., classes): a mean over the batch, such as the
@@ -67,18 +49,33 @@ class PyTorchLoss:
     `Network.learn` returns, grow with the number of samples in a batch.
     """
 
+    known = True
+
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         """Wraps a module such as ``nn.CrossEntropyLoss()`` or a function of ``torch.nn.functional``.
 
         `Network` does this with every loss of PyTorch.
         """
-        self.loss = loss
-        self.left_out = _left_out(loss)
-        inner = _inner(loss)
+        super().__init__(loss)
+        self.ignored = _ignored(loss)
+        given = inner(loss)
+        kinds = type(given).__mro__ if isinstance(given, nn.Module) else (given,)
+        targets = next((_TARGETS[kind] for kind in kinds if kind in _TARGETS), None)
+        self.takes_logits = targets is not None
+        self.names_classes = targets == "sets of classes"
         # A subclass of your own may take what it likes.
-        own = isinstance(inner, _Loss) and type(inner).__module__ != _Loss.__module__
-        self.takes_classes = own or isinstance(inner, _OF_CLASSES) or inner in _FUNCTIONS_OF_CLASSES
-        self.names_classes = isinstance(inner, nn.MultiLabelMarginLoss) or inner is functional.multilabel_margin_loss
+        own = isinstance(given, _Loss) and type(given).__module__ != _Loss.__module__
+        self.takes_classes = own or self.names_classes or targets == "classes"
+
+    @property
+    def sums(self) -> bool:  # type: ignore[override]
+        """Whether its ``reduction`` is a sum."""
+        return bool(self.option("reduction") == "sum")
+
+    def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
+        """As `Facts.counts_for`: by the weights of classes, without targets that are left out."""
+        alike = self.sums or self.ignored is None or target.is_floating_point()
+        return samples if alike else float(self.of_classes(target))
 
     def option(self, name: str) -> Any:
         """Returns an option that the loss was given, such as its ``reduction``, or None."""
@@ -86,8 +83,8 @@ class PyTorchLoss:
 
     def of_classes(self, target: Tensor) -> Tensor:
         """Returns what a mean over classes, (batch, ...), is divided by: their weights, without those left out."""
-        assert self.left_out is not None
-        counts, weights = target.ne(self.left_out), self.option("weight")
+        assert self.ignored is not None
+        counts, weights = target.ne(self.ignored), self.option("weight")
         if not isinstance(weights, Tensor):
             return counts.sum()
         # What is left out is no class, such as -100, and has no weight to look up.
@@ -103,12 +100,12 @@ class PyTorchLoss:
                 than the loss takes: as many numbers as the output, unless it takes classes.
         """
         if weight is not None:
-            raise _takes_no_weights(self.loss)
+            raise _takes_no_weights(self)
         _follow(self.loss, output)
         shape, hint = tuple(target.shape), hint_of_place(output, target)
         if not self.takes_classes and are_classes(output, target):
             raise BrodmannError(
-                f"{_name_of(self.loss)} takes a number for each of the outputs {tuple(output.shape)}, got classes of "
+                f"{name_of_loss(self)} takes a number for each of the outputs {tuple(output.shape)}, got classes of "
                 f"shape {shape}: use CrossEntropy, or MeanSquaredError, which takes classes as their one-hot vectors."
             )
         # PyTorch would stretch a target of another shape over the output, and wants classes second.
@@ -119,22 +116,22 @@ class PyTorchLoss:
             target = target.reshape(-1, output.shape[-1]) if self.names_classes else target.reshape(-1)
         try:
             rows = output.reshape(-1, output.shape[-1])
-            if self.left_out is None or target.is_floating_point() or _sums(self):
+            if self.ignored is None or target.is_floating_point() or self.sums:
                 return self.loss(rows, target)
             some = self.of_classes(target) != 0
             if target.dtype == torch.uint8:  # it holds no -100
                 target = target.long()
             # PyTorch divides 0 by 0 otherwise: the error of a class of weight 0 is NaN then, that of one left out is 0.
-            value = self.loss(rows, torch.where(some, target, self.left_out).to(target.dtype))
+            value = self.loss(rows, torch.where(some, target, self.ignored).to(target.dtype))
             return torch.where(some, value, torch.zeros_like(value))
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             raise BrodmannError(
-                f"{_name_of(self.loss)} does not take an output of shape {tuple(output.shape)} with targets of shape "
+                f"{name_of_loss(self)} does not take an output of shape {tuple(output.shape)} with targets of shape "
                 f"{shape}, {target.dtype}{hint}: {error}"
             ) from None
 
 
-class OwnLoss:
+class OwnLoss(Wrapped):
     """A loss of your own: ``loss(output, target)``, ``loss(output, target, weight)``, or both.
 
     A module is held as a loss, not as a part of the network, whose files would otherwise hold its buffers.
@@ -148,7 +145,8 @@ class OwnLoss:
             alone: Whether it may be called without a weight.
             weighted: Whether its third argument is the weight.
         """
-        self.loss, self.alone, self.weighted = loss, alone, weighted
+        super().__init__(loss)
+        self.alone, self.weighted = alone, weighted
         self._seen = False
 
     def __call__(self, output: Any, target: Any, weight: Tensor | None = None) -> Tensor:
@@ -165,7 +163,7 @@ class OwnLoss:
         output, target = of_each(_itself, output), of_each(_itself, target)
         given = (output, target) if weight is None and self.alone else (output, target, weight)
         if len(given) == 3 and not self.weighted:
-            raise _takes_no_weights(self.loss)
+            raise _takes_no_weights(self)
         if self._seen:
             return self.loss(*given)
         with NoPairing(*given):
@@ -190,9 +188,9 @@ def as_loss(loss: Any) -> Loss:
             f"{type(loss).__name__} holds parameters, which nothing would train: make them buffers, or freeze them "
             "with requires_grad_(False)."
         )
-    if isinstance(loss, _Loss) or getattr(_inner(loss), "__module__", None) == functional.__name__:
+    if isinstance(loss, _Loss) or getattr(inner(loss), "__module__", None) == functional.__name__:
         return PyTorchLoss(loss)
-    if isinstance(loss, PyTorchLoss | OwnLoss) or hasattr(loss, "value_and_error"):
+    if isinstance(loss, Facts) or hasattr(loss, "value_and_error"):
         return loss  # type: ignore[no-any-return]
     two, weighted = _arguments(loss)
     if not two and not weighted:
@@ -200,105 +198,11 @@ def as_loss(loss: Any) -> Loss:
     return OwnLoss(loss, alone=two, weighted=weighted)
 
 
-def takes_logits(loss: Loss) -> bool:
-    """Whether a loss is known to take outputs as logits, or the like: then R2 says nothing about them."""
-    if not isinstance(loss, PyTorchLoss):
-        return isinstance(loss, CrossEntropy | BinaryCrossEntropy)
-    inner = _inner(loss.loss)
-    return isinstance(inner, _OF_LOGITS) or inner in _FUNCTIONS_OF_LOGITS
-
-
-def left_out(loss: Loss) -> int | None:
-    """Returns the class that a loss of PyTorch leaves out, such as -100 for padding; None where there is none."""
-    return loss.left_out if isinstance(loss, PyTorchLoss) else None
-
-
-def _left_out(loss: Callable[..., Tensor]) -> int | None:
+def _ignored(loss: Callable[..., Tensor]) -> int | None:
     if isinstance(loss, nn.Module):
         return getattr(loss, "ignore_index", None)
     known = inspect.signature(loss).parameters.get("ignore_index")
     return None if known is None else known.default
-
-
-def name_of_loss(loss: Loss) -> str:
-    """Returns what a loss is called, as it was given."""
-    return _name_of(loss.loss if isinstance(loss, PyTorchLoss | OwnLoss) else loss)
-
-
-def check_single(loss: Loss, output: Any, target: Any) -> None:
-    """Raises where a loss of this package or of PyTorch, which takes one output and one target, would get several."""
-    if (isinstance(output, Tensor) and isinstance(target, Tensor)) or not is_known(loss):
-        return
-    outputs, targets = len(parts_in(output)), len(parts_in(target))
-    hint = (
-        "give the network a loss of your own, such as lambda output, target: cross_entropy(output[0], target[0]) + "
-        "mse_loss(output[1], target[1])"
-    )
-    if isinstance(output, Tensor) and targets == 1:
-        hint = "give the target itself, not a tuple or a dictionary of it"
-    raise BrodmannError(f"{name_of_loss(loss)} takes one output and one target, got {outputs} and {targets}: {hint}.")
-
-
-def is_known(loss: Loss) -> bool:
-    """Whether a loss is of this package or of PyTorch: then outputs that go with classes are scores of classes."""
-    return isinstance(loss, (*OURS, PyTorchLoss))
-
-
-def per_sample(loss: Loss, value: float, samples: int) -> float:
-    """Returns the value of a loss as reports give it: a sum over samples becomes their mean."""
-    return value / samples if _sums(loss) else value
-
-
-def counted(loss: Loss, target: Any, weight: Tensor | None, samples: int) -> float:
-    """Returns what a batch counts for in the mean over several, so that this is the loss of all their samples at once.
-
-    It is what the loss of a batch is divided by, or proportional to it: the weights of samples and of their classes,
-    or the number of samples where neither counts. A loss of your own is taken to divide by its weights.
-
-    Args:
-        loss: Whose value is to be averaged, as `per_sample` gives it.
-        target: Targets of the batch, (samples, ...), or several.
-        weight: Weights, (samples, ...), or None.
-        samples: Number of samples.
-    """
-    if _sums(loss) or not getattr(loss, "normalised", True):
-        return samples
-    if isinstance(loss, PyTorchLoss):
-        return samples if loss.left_out is None or target.is_floating_point() else float(loss.of_classes(target))
-    if isinstance(loss, CrossEntropy) and loss.class_weights is not None:
-        of_target = loss.class_weights.to(target.device)[target].reshape(-1)
-        return float(of_target.sum() if weight is None else of_target @ weight.reshape(-1).to(of_target))
-    return samples if weight is None else float(weight.sum())
-
-
-def _sums(loss: Loss) -> bool:
-    return isinstance(loss, SumOfSquares) or (isinstance(loss, PyTorchLoss) and loss.option("reduction") == "sum")
-
-
-def describe_loss(loss: Loss) -> dict[str, Any]:
-    """Returns what a file says of a loss: name and options of one of ours; for any other, its name as ``other``."""
-    if type(loss) in OURS:
-        options = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(loss).items()}
-        return {"name": type(loss).__name__, **options}
-    return {"other": name_of_loss(loss)}
-
-
-def described_loss(description: dict[str, Any]) -> Loss | None:
-    """Returns the loss that `describe_loss` described, None where it is none of ours."""
-    options = dict(description)
-    kind = {loss.__name__: loss for loss in OURS}.get(options.pop("name", ""))
-    if kind is None:
-        return None
-    loss: Loss = kind(
-        **{name: _as_tensor(value) if isinstance(value, list) else value for name, value in options.items()}
-    )
-    return loss
-
-
-def _as_tensor(values: list[float]) -> Tensor:
-    """Returns numbers as float32, if they were such, else as float64."""
-    wide = torch.tensor(values, dtype=torch.float64)
-    return wide.float() if torch.equal(wide.float().double(), wide) else wide
 
 
 _WEIGHTS = {"w", "weight", "weights", "sample_weight", "sample_weights"}
@@ -329,19 +233,9 @@ def _binds(signature: inspect.Signature, arguments: int) -> bool:
     return True
 
 
-def _inner(loss: Any) -> Any:
-    """Returns the loss to which a `functools.partial` gives options, or the loss itself."""
-    return loss.func if isinstance(loss, partial) else loss
-
-
-def _name_of(loss: Any) -> str:
-    inner = _inner(loss)
-    return str(getattr(inner, "__name__", type(inner).__name__))
-
-
 def _takes_no_weights(loss: Any) -> BrodmannError:
     return BrodmannError(
-        f"{_name_of(loss)} takes no sample weights: use CrossEntropy, BinaryCrossEntropy, MeanSquaredError, or a "
+        f"{name_of_loss(loss)} takes no sample weights: use CrossEntropy, BinaryCrossEntropy, MeanSquaredError, or a "
         "callable that takes (output, target, weight)."
     )
 

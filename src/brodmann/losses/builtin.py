@@ -17,6 +17,7 @@ from torch.nn import functional
 from ..checks import all_in, check_share, check_switch, check_tensors
 from ..errors import BrodmannError
 from ..kernels import per_row
+from .facts import Facts
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -39,12 +40,14 @@ class _Parts(NamedTuple):
     share: Tensor | float
 
 
-class CrossEntropy:
+class CrossEntropy(Facts):
     """``sum_i w_i * -sum_c q_ic k_c log softmax(output_i)_c / sum_i w_i k_y``.
 
     ``q`` is one-hot, smoothed by ``label_smoothing``; ``w`` is the sample weight and ``k`` the class weight, 1 where
     there is none; ``k_y`` is that of the target. Without sample weights it is `torch.nn.CrossEntropyLoss`.
     """
+
+    known = takes_logits = True
 
     def __init__(
         self, label_smoothing: float = 0.0, class_weights: Tensor | None = None, *, normalised: bool = True
@@ -86,6 +89,13 @@ class CrossEntropy:
         error.scatter_add_(1, target.reshape(-1, 1), -parts.own).mul_(parts.share)
         return (parts.values * parts.share).sum(), error.reshape(output.shape)
 
+    def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
+        """As `Facts.counts_for`, with the weights of classes."""
+        if self.class_weights is None or not self.normalised:
+            return super().counts_for(target, weight, samples)
+        of_target = self.class_weights.to(target.device)[target].reshape(-1)
+        return float(of_target.sum() if weight is None else of_target @ weight.reshape(-1).to(of_target))
+
     def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> _Parts:
         """Returns what value and error are made of."""
         _check_place(output, target)
@@ -111,13 +121,15 @@ class CrossEntropy:
         return _Parts(log_probabilities, own, spread, values, share)
 
 
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(Facts):
     """``sum_i w_i * mean_k -(p_k t_ik log s_ik + (1 - t_ik) log(1 - s_ik)) / sum_i w_i``, ``s = sigmoid(output)``.
 
     For samples that have any number of labels at once: an output of each label, as a logit, and a target of each label,
     1 where the sample has it and 0 where not, or a probability. A mean over labels and over samples: without sample
     weights it is `torch.nn.BCEWithLogitsLoss`. ``p`` is the weight of a label's ones, 1 where there is none.
     """
+
+    known = takes_logits = takes_labels = True
 
     def __init__(self, pos_weight: Tensor | None = None, *, normalised: bool = True) -> None:
         """Stores the options.
@@ -174,7 +186,7 @@ class BinaryCrossEntropy:
         return (values * share).sum(), share
 
 
-class MeanSquaredError:
+class MeanSquaredError(Facts):
     """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``: half of `torch.nn.MSELoss`.
 
     So the error of an output is ``output - target``, over the number of outputs and the sum of the weights, or the
@@ -182,6 +194,8 @@ class MeanSquaredError:
     in `SumOfSquares`. Raises a `BrodmannError` where targets are neither classes nor as many numbers as the output, or
     weights not one for each sample.
     """
+
+    known = True
 
     def __init__(self, *, normalised: bool = True) -> None:
         """Stores whether ``sum_i w_i`` divides, see `CrossEntropy`. Default True."""
@@ -200,12 +214,14 @@ class MeanSquaredError:
         return (values * share).sum(), error * (share / error.shape[-1])
 
 
-class SumOfSquares:
+class SumOfSquares(Facts):
     """``sum_i w_i * sum_k (output_ik - target_ik)^2 / 2``: of all samples together, not their mean.
 
     A sample's error then does not depend on the batch it comes in, as `RLS` requires. Targets that are classes, a whole
     number for each row of several outputs, stand for their one-hot vectors.
     """
+
+    known = sums = True
 
     def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., outputs), target of that shape or (batch, ...) int64; returns a scalar."""

@@ -13,8 +13,8 @@ from ..checks import all_finite
 from ..errors import BrodmannError, DivergenceError
 from ..recording import ordinary
 from ..several import Several, in_form_of, of_each, parts_in
-from .adapters import check_single
 from .builtin import Loss, one_number
+from .facts import check_single
 
 
 def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:

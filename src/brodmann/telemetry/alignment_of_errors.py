@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..feedback import one_matrix_of
 from ..layers import AreaLinear, Product, TiedProduct
-from ..losses.adapters import check_single
+from ..losses.facts import check_single
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
 from ..several import Several, check_pairs, check_several, of_each

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import BrodmannError
 from ..files import read_tensors, write_tensors
 from ..losses import Loss
-from ..losses.adapters import is_known
+from ..losses.facts import facts_of
 from .checkpoints import KEPT
 from .learner import Learner
 from .schedule import Schedule
@@ -32,7 +32,7 @@ def standing(schedule: Schedule, row: Row, loss: Loss) -> Standing | None:
     if name is None:
         if "validation_loss" not in row:
             return None
-        classes = "validation_accuracy" in row and is_known(loss)
+        classes = "validation_accuracy" in row and facts_of(loss).known
         name = "validation_accuracy" if classes else "validation_loss"
     if not isinstance(row.get(name), int | float):
         raise BrodmannError(

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 
 from ..checks import check_weights, check_whole
 from ..errors import BrodmannError
-from ..losses.adapters import check_single, is_known, left_out, per_sample, takes_logits
-from ..losses.builtin import BinaryCrossEntropy, Loss, are_classes, like_output, one_number
+from ..losses.builtin import Loss, are_classes, like_output, one_number
+from ..losses.facts import check_single, facts_of, per_sample
 from ..portions import ROWS, outputs_of
 from ..routing import weights_of_rows
 from ..several import Several, check_pairs, check_several, sample_count
@@ -71,8 +71,8 @@ def evaluate(
     if (found := right_and_counted(network.loss, outputs, target, weight)) is not None:
         right, counted = found
         return {"loss": loss, **({name_of_score(network.loss): right / counted} if counted else {})}
-    values = target.numel() == outputs.numel() and not takes_logits(network.loss)
-    if not values or not (target.is_floating_point() or is_known(network.loss)):
+    values = target.numel() == outputs.numel() and not facts_of(network.loss).takes_logits
+    if not values or not (target.is_floating_point() or facts_of(network.loss).known):
         return {"loss": loss}
     heavy = slice(None) if weight is None else weight.reshape(count, -1).ne(0).any(1)
     return {"loss": loss, **score(outputs[heavy], target[heavy])}
@@ -102,7 +102,7 @@ def correct(outputs: Tensor, target: Tensor) -> Tensor:
 
 def name_of_score(loss: Loss) -> str:
     """Returns what the share of right targets is called."""
-    return "label_accuracy" if isinstance(loss, BinaryCrossEntropy) else "accuracy"
+    return "label_accuracy" if facts_of(loss).takes_labels else "accuracy"
 
 
 def right_and_counted(loss: Loss, outputs: Tensor, target: Tensor, weight: Tensor | None) -> tuple[int, int] | None:
@@ -114,8 +114,8 @@ def right_and_counted(loss: Loss, outputs: Tensor, target: Tensor, weight: Tenso
         target: As many classes, or as many labels as outputs; for real values nothing is returned.
         weight: Weight of each sample or target, (n, ...), or None.
     """
-    ignored = left_out(loss)
-    if isinstance(loss, BinaryCrossEntropy):
+    ignored = facts_of(loss).ignored
+    if facts_of(loss).takes_labels:
         right = (outputs > 0) == (like_output(target, outputs) > 0.5)
     elif are_classes(outputs, target):
         right = correct(outputs, target)

@@ -20,7 +20,8 @@ from ..files import as_json, staying
 from ..generators import Draws
 from ..kernels import library
 from ..layer import Rates
-from ..losses.adapters import counted, describe_loss, per_sample
+from ..losses.descriptions import describe_loss
+from ..losses.facts import facts_of, per_sample
 from ..network import Network
 from ..network_files import every_argument
 from ..several import Several, parts_in, sample_count
@@ -334,7 +335,7 @@ class Trainer:
         progress.seconds += time.perf_counter() - began
         progress.batch += 1
         progress.step += 1
-        share = counted(self.network.loss, wanted, weight, rows)
+        share = facts_of(self.network.loss).counts_for(wanted, weight, rows)
         progress.loss_sum += loss * share
         progress.counted += share
         if isinstance(output, Tensor) and isinstance(wanted, Tensor):

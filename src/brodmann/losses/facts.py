@@ -1,0 +1,91 @@
+"""What a loss says of itself beside its value: the targets it takes, and whether it sums or averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import BrodmannError
+from ..several import parts_in
+
+
+class Facts:
+    """What is known of a loss; each says where it differs from one of your own, of which nothing is.
+
+    Attributes:
+        known: Whether it is of this package or of PyTorch: it takes one output and one target, and outputs that go with
+            classes are scores of classes.
+        takes_logits: Whether outputs are logits, or the like: then R2 says nothing about them.
+        takes_labels: Whether targets are labels of 0 and 1, any number of them at once.
+        sums: Whether its value is a sum over samples, not their mean.
+        normalised: Whether the weights of samples divide a mean, not their number.
+        ignored: The class that it leaves out, such as -100 for padding; None where there is none.
+    """
+
+    known = takes_logits = takes_labels = False
+    sums: bool = False
+    normalised: bool = True
+    ignored: int | None = None
+
+    def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
+        """Returns what a batch counts for in the mean over several, so that it is the loss of all their samples.
+
+        It is what the loss of a batch is divided by, or proportional to it: the weights of samples and of their
+        classes, or the number of samples where neither counts. A loss of your own is taken to divide by its weights.
+
+        Args:
+            target: Targets of the batch, (samples, ...), or several.
+            weight: Weights, (samples, ...), or None.
+            samples: Number of samples.
+        """
+        return samples if weight is None or self.sums or not self.normalised else float(weight.sum())
+
+
+class Wrapped(Facts):
+    """A loss from outside the package, held as ``loss``."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        """Holds a loss."""
+        self.loss = loss
+
+
+def facts_of(loss: Any) -> Facts:
+    """Returns what a loss says of itself."""
+    if isinstance(loss, Facts):
+        return loss
+    facts = Wrapped(loss)
+    facts.normalised = getattr(loss, "normalised", True)
+    return facts
+
+
+def per_sample(loss: Any, value: float, samples: int) -> float:
+    """Returns the value of a loss as reports give it: a sum over samples becomes their mean."""
+    return value / samples if facts_of(loss).sums else value
+
+
+def check_single(loss: Any, output: Any, target: Any) -> None:
+    """Raises where a loss of this package or of PyTorch, which takes one output and one target, would get several."""
+    if (isinstance(output, Tensor) and isinstance(target, Tensor)) or not facts_of(loss).known:
+        return
+    outputs, targets = len(parts_in(output)), len(parts_in(target))
+    hint = (
+        "give the network a loss of your own, such as lambda output, target: cross_entropy(output[0], target[0]) + "
+        "mse_loss(output[1], target[1])"
+    )
+    if isinstance(output, Tensor) and targets == 1:
+        hint = "give the target itself, not a tuple or a dictionary of it"
+    raise BrodmannError(f"{name_of_loss(loss)} takes one output and one target, got {outputs} and {targets}: {hint}.")
+
+
+def name_of_loss(loss: Any) -> str:
+    """Returns what a loss is called, as it was given."""
+    given = inner(loss.loss if isinstance(loss, Wrapped) else loss)
+    return str(getattr(given, "__name__", type(given).__name__))
+
+
+def inner(loss: Any) -> Any:
+    """Returns the loss to which a `functools.partial` gives options, or the loss itself."""
+    return loss.func if isinstance(loss, partial) else loss
