@@ -1,59 +1,29 @@
-"""Backpropagation by PyTorch autograd and torch.optim: the baseline that every result is compared with."""
+"""Backpropagation: a learner under autograd and torch.optim."""
 
 from __future__ import annotations
 
-import bisect
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .builders.parts import activation_named
-from .builders.sizes import (
-    DEPTH,
-    MapSize,
-    as_ints,
-    check_residual,
-    convolution_sizes,
-    dense_size,
-    dense_sizes,
-    depth_of,
-    weights_of,
-)
-from .checks import check_memory, check_real, check_share, check_whole
-from .divergence import check_loss
-from .errors import BrodmannError, CheckpointError
-from .files import read_tensors, write_tensors
-from .layer import Observer
-from .layers import Images, RMSNorm
-from .losses.builtin import Loss, one_number
-from .losses.descriptions import describe_loss
-from .losses.error import check_derivative
-from .losses.holder import HoldsLoss
-from .network_files import load_whole, named_loss
-from .recording import ordinary
-from .several import check_batch
-from .updates import SGD, RuleOptimizer, update_rule
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, activation: str, dropout: float, alpha: float) -> None:
-        super().__init__()
-        self.norm, self.activation, self.dropout = RMSNorm(), activation_named(activation), nn.Dropout(dropout)
-        self.linear, self.alpha = nn.Linear(width, width), alpha
-
-    def forward(self, h: Tensor) -> Tensor:
-        return h + self.alpha * self.linear(self.dropout(self.activation(self.norm(h))))  # type: ignore[no-any-return]
-
-
-class _ChannelsFirst(Images):
-    """Takes images as `convnet` does, for modules of PyTorch's: one module, so that names in files stay."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).movedim(-1, 1)
+from ..builders.sizes import DEPTH, as_ints, depth_of
+from ..checks import check_real
+from ..divergence import check_loss
+from ..errors import BrodmannError, CheckpointError
+from ..files import as_json, read_tensors, write_tensors
+from ..layer import Observer
+from ..losses.builtin import Loss, one_number
+from ..losses.descriptions import describe_loss
+from ..losses.error import check_derivative
+from ..losses.holder import HoldsLoss
+from ..network_files import load_whole, named_loss
+from ..recording import ordinary
+from ..several import check_batch
+from ..updates import SGD, RuleOptimizer, UpdateRule, update_rule
+from .twins import twin_of
 
 
 class Backpropagation(HoldsLoss):
@@ -113,52 +83,19 @@ class Backpropagation(HoldsLoss):
                 negative.
         """
         super().__init__()
-        check_share(dropout=dropout)
         if lr is not None:
             check_real(lr=lr)
-        check_whole(in_features=in_features, outputs=outputs)
-        in_features, outputs, depth, width = as_ints((in_features, outputs, depth, width))
-        shape, channels = as_ints(shape), as_ints(channels)
-        if residual:
-            check_residual(depth, width)
-        depth = depth_of(depth, width)
         rule = SGD(momentum=momentum, decay=decay) if optimiser == "sgd" else update_rule(optimiser, decay=decay)
         if rule.recursive:
             raise BrodmannError(f"The optimiser '{optimiser}' needs more than gradients: choose another one.")
         if momentum and optimiser != "sgd":
             raise BrodmannError(f"Momentum works only with the optimiser 'sgd', got {momentum} for '{optimiser}'.")
-        image = shape or ()
-        maps = [] if channels is None else convolution_sizes(image, channels, outputs)
-        if maps and math.prod(image) != in_features:
-            raise BrodmannError(f"Expected images of {in_features} numbers, got images of shape {shape}.")
-        check_memory(4 * (weights_of(maps) if maps else dense_size(in_features, outputs, depth, width)))
-        self.design = {
-            "in_features": in_features,
-            "outputs": outputs,
-            "depth": depth,
-            "width": list(width) if isinstance(width, Sequence) else width,
-            "residual": residual,
-            "activation": activation,
-            "dropout": dropout,
-            "optimiser": optimiser,
-            "momentum": momentum,
-            "decay": decay,
-            "readout_only": readout_only,
-            "shape": shape and list(shape),
-            "channels": channels and list(channels),
-        }
-        if channels is not None:
-            layers = _convolutions(image, channels, maps[-1], activation, dropout)
-        elif residual:
-            layers = _residual(dense_sizes(in_features, outputs, depth, width), activation, dropout)
-        else:
-            layers = _plain(dense_sizes(in_features, outputs, depth, width), activation, dropout)
-        self.body = nn.Sequential(*layers)
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        body: dict[str, Any] = {"in_features": in_features, "outputs": outputs, "depth": depth, "width": width}
+        body |= {"residual": residual, "activation": activation, "dropout": dropout}
+        body = as_ints(body | {"shape": shape, "channels": channels})
+        self.body = twin_of(**body)
+        rules = {"optimiser": optimiser, "momentum": momentum, "decay": decay, "readout_only": readout_only}
+        self.design: dict[str, Any] = as_json({**body, "depth": depth_of(depth, width), **rules})
         self.eval()
         self.loss = loss  # type: ignore[assignment]
         self.lr, self.update_rule = rule.default_lr if lr is None else lr, rule
@@ -168,12 +105,7 @@ class Backpropagation(HoldsLoss):
         weights = [p for p in self.parameters() if p.ndim > 1 and p.requires_grad]
         biases = [p for p in self.parameters() if p.ndim == 1 and p.requires_grad]
         groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
-        if optimiser == "adam":
-            self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups)
-        elif optimiser == "sgd":
-            self.optimiser = torch.optim.SGD(groups, lr=1e-3, momentum=momentum)
-        else:
-            self.optimiser = RuleOptimizer(groups, rule)
+        self.optimiser = _optimiser(optimiser, groups, rule)
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in), or images (batch, channels, height, width) for convolutions; (batch, outputs)."""
@@ -316,54 +248,10 @@ class Backpropagation(HoldsLoss):
         return network
 
 
-def _plain(sizes: Sequence[int], activation: str, dropout: float) -> list[nn.Module]:
-    """Returns what `mlp` computes, from the sizes between its maps."""
-    layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), activation_named(activation), nn.Dropout(dropout)]
-    return layers[:-2]  # nothing behind the readout
-
-
-def _residual(sizes: Sequence[int], activation: str, dropout: float) -> list[nn.Module]:
-    """Returns what `residual_mlp` computes, from the sizes between its maps."""
-    in_features, width, *_, outputs = sizes
-    blocks = len(sizes) - 3
-    inside = [_Block(width, activation, dropout, blocks**-0.5) for _ in range(blocks)]
-    return [nn.Linear(in_features, width), *inside, RMSNorm(), nn.Linear(width, outputs)]
-
-
-def _convolutions(
-    shape: Sequence[int], channels: Sequence[int], readout: MapSize, activation: str, dropout: float
-) -> list[nn.Module]:
-    """Returns what `convnet` computes, in PyTorch's own modules."""
-    layers: list[nn.Module] = [_ChannelsFirst(*shape)]
-    for before, count in itertools.pairwise([shape[0], *channels]):
-        layers += [nn.Conv2d(before, count, 3, padding=1), activation_named(activation), nn.MaxPool2d(2)]
-    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(readout.inputs, readout.outputs)]
-
-
-def matching_width(active: int, in_features: int, outputs: int, depth: int, width: int | Sequence[int] = 1) -> int:
-    """Returns the width at which the dense twin, plain or residual, has the number of parameters nearest ``active``.
-
-    Args:
-        active: The number of parameters.
-        in_features: Size of a sample (flat).
-        outputs: Classes, or targets.
-        depth: Number of linear layers, see `Backpropagation`.
-        width: Widths of the network whose twin it is: of a list, the largest one is returned, see `in_proportion`.
-    """
-
-    def size(widest: int) -> int:
-        return dense_size(in_features, outputs, depth, in_proportion(width, widest))
-
-    if depth == 1:
-        return 1
-    widest = max(1, bisect.bisect_right(range(1, active + 1), active, key=size))  # the largest that is not above
-    return min(widest, widest + 1, key=lambda candidate: abs(size(candidate) - active))
-
-
-def in_proportion(width: int | Sequence[int], widest: int) -> int | tuple[int, ...]:
-    """Returns a list of widths scaled so that the largest is ``widest``; in place of one width, ``widest`` itself."""
-    if not isinstance(width, Sequence):
-        return widest
-    return tuple(max(1, round(widest * units / max(width))) for units in width)
+def _optimiser(name: str, groups: list[dict[str, Any]], rule: UpdateRule) -> torch.optim.Optimizer:
+    """Returns PyTorch's own optimiser where there is one, else one that moves weights by the rule."""
+    if name == "adam":
+        return torch.optim.AdamW(groups)
+    if isinstance(rule, SGD) and name == "sgd":
+        return torch.optim.SGD(groups, lr=1e-3, momentum=rule.momentum)
+    return RuleOptimizer(groups, rule)
