@@ -19,7 +19,6 @@ from ..errors import BrodmannError, CheckpointError, DivergenceError
 from ..files import as_json, staying
 from ..generators import Draws
 from ..kernels import library
-from ..layer import Rates
 from ..losses.descriptions import describe_loss
 from ..losses.facts import facts_of, per_sample
 from ..network import Network
@@ -172,10 +171,7 @@ class Trainer:
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         before = checkpoint.settings
         if isinstance(self.network, Network) and "rates" in before:
-            self.network.rates, self.network.clip = Rates(**before.pop("rates")), before.pop("clip")
-            if "frozen" in before:
-                self.network.freeze_exactly(before.pop("frozen"))
-            self.network.protected_areas = before.pop("protected", {})
+            self.network.adjust({name: before.pop(name) for name in self.network.adjustments() if name in before})
         now = self._settings()
         changed = [
             f"{name} was {old!r}, is now {now[name]!r}"
@@ -216,8 +212,7 @@ class Trainer:
             **{f"the network's {name}": value for name, value in _design(network).items()},
         }
         if isinstance(network, Network):  # its own may be replaced between steps
-            settings |= {"rates": vars(network.rates), "clip": network.clip, "frozen": network.frozen_layers}
-            settings["protected"] = network.protected_areas
+            settings |= network.adjustments()
         return as_json(settings)  # type: ignore[no-any-return]
 
     def stop(self) -> None:

@@ -1,61 +1,38 @@
-"""Network: a body of layers with a loss at the top."""
+"""Network: a body of layers with a loss at the top, and its step."""
 
 from __future__ import annotations
 
-import operator
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from copy import deepcopy
-from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .areas import AreaMap
-from .builders import build
-from .builders.designs import built_from, forget
-from .checks import MisfitError, check_positive, check_real
-from .counting import active_parameters, total_parameters
-from .divergence import check_loss
-from .errors import BrodmannError, unknown_name
-from .feedback import Feedback
-from .layer import Context, Layer, Observer, Rates, check_layer, error_through, is_within, trace_of
-from .layers import AreaLinear
-from .learning_layers import check_names, check_once, learning_layers, names_in
-from .losses.builtin import Loss, SumOfSquares
-from .losses.error import error_and_loss
-from .losses.holder import HoldsLoss
-from .network_files import load_whole, read_network, write_network
-from .recording import autocast_off, unrecorded
-from .routing import Router
-from .several import Several, check_batch, check_several, parts_in, sample_count
-from .updates import LEARNING_RATE
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from ..areas import AreaMap
+from ..builders import build
+from ..builders.designs import built_from, forget
+from ..checks import check_real
+from ..counting import active_parameters, total_parameters
+from ..divergence import check_loss
+from ..errors import BrodmannError
+from ..feedback import Feedback
+from ..layer import Context, Layer, Observer, Rates, check_layer, error_through, trace_of
+from ..layers import AreaLinear
+from ..learning_layers import check_once, learning_layers
+from ..losses.builtin import Loss, SumOfSquares
+from ..losses.error import error_and_loss
+from ..network_files import load_whole, read_network, write_network
+from ..recording import autocast_off, unrecorded
+from ..several import Several, check_batch, check_several, parts_in, sample_count
+from ..updates import LEARNING_RATE
+from .adjustable import Adjustable, routers
+from .misfits import naming_misfits
 
 
-def _naming_misfits(method: Callable[Concatenate[Network, P], R]) -> Callable[Concatenate[Network, P], R]:
-    """Lets a method name the layer whose size does not fit what comes to it."""
-
-    @wraps(method)
-    def call(self: Network, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(self, *args, **kwargs)
-        except MisfitError as error:
-            parts = [(name, part) for name, part in self.named_modules() if isinstance(part, Layer | Router)]
-            holders = [name for name, part in parts if any(own is error.weight for own in part.parameters())]
-            if holders:  # the innermost comes last
-                error.args = (f"{str(error).removesuffix('.')} at layer '{holders[-1]}'.",)
-                error.weight = None
-            raise
-
-    return call
-
-
-class Network(HoldsLoss):
+class Network(Adjustable):
     """A body and a loss: every step is one forward pass and one error pass, ``x -> traces -> loss -> learn``."""
 
     def __init__(
@@ -117,43 +94,6 @@ class Network(HoldsLoss):
         self._direct = [name for name, path in paths if path.from_output]
         self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
 
-    @property
-    def rates(self) -> Rates:
-        """Multiples of the learning rate. May be replaced between steps, for example to freeze a layer.
-
-        A layer that is put in another's place moves at a rate of 1 until they are assigned again.
-
-        Raises:
-            BrodmannError: It names a layer that does not exist.
-        """
-        return self._rates
-
-    @rates.setter
-    def rates(self, rates: Rates) -> None:
-        if not isinstance(rates, Rates):
-            raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
-        layers = dict(self.learning_layers())
-        if rates.layers and not layers:
-            raise BrodmannError("No layer of this network learns (after merged(), none does): leave rates out.")
-        check_names(rates.layers, layers)
-        self._rates = rates
-        self._layer_rates = {layer: rates.of_layer(name) for name, layer in layers.items()} if rates.layers else None
-
-    @property
-    def clip(self) -> float | None:
-        """Largest norm of an error, or None. May be replaced between steps.
-
-        Raises:
-            BrodmannError: It is not above 0.
-        """
-        return self._clip
-
-    @clip.setter
-    def clip(self, clip: float | None) -> None:
-        if clip is not None:
-            check_positive(clip=clip)
-        self._clip = clip
-
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:
         """Builds the body from a builder's name and arguments, such as ``{"builder": "mlp", "in_features": 64, ...}``.
@@ -173,7 +113,7 @@ class Network(HoldsLoss):
         """
         return built_from(self.body)
 
-    @_naming_misfits
+    @naming_misfits
     def forward(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier.
 
@@ -267,7 +207,7 @@ class Network(HoldsLoss):
         loss, _, error = self._step(x, target, weight, lr, observe)
         return loss, error
 
-    @_naming_misfits
+    @naming_misfits
     @unrecorded
     def _step(
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
@@ -394,70 +334,6 @@ class Network(HoldsLoss):
         """
         return learning_layers(self.body)
 
-    @property
-    def frozen_layers(self) -> list[str]:
-        """Names of all layers that are frozen, as `learning_layers` gives them. May be replaced between steps.
-
-        What is set are names as `Rates` takes them, such as ``"body.layers.0"`` or ``"nodes.stage_1_*"``, each for all
-        that it holds; all other layers are no longer frozen.
-
-        Raises:
-            BrodmannError: These are no names, or there is no such layer.
-        """
-        return [name for name, layer in self.learning_layers() if layer.frozen_itself]
-
-    @frozen_layers.setter
-    def frozen_layers(self, names: Sequence[str]) -> None:
-        self._freeze(names_in(names), is_within)
-
-    def freeze_exactly(self, names: Sequence[str]) -> None:
-        """Freezes what `frozen_layers` once returned: layers of these names, and none inside them that is not named.
-
-        Raises:
-            BrodmannError: There is no such layer.
-        """
-        self._freeze(names, operator.eq)
-
-    def _freeze(self, names: Sequence[str], covers: Callable[[str, str], bool]) -> None:
-        """Freezes the layers whose name one of these covers, and no others."""
-        layers = dict(self.learning_layers())
-        check_names(names, layers)
-        for name, layer in layers.items():
-            layer.frozen_itself = any(covers(name, part) for part in names)
-
-    @property
-    def protected_areas(self) -> dict[str, list[int]]:
-        """Areas that stay as they are, see `Router.protected`, by the name of the layer whose router chooses them.
-
-        Names are as `telemetry.area_choices` gives them: ``""`` for the one route of a routed body. May be replaced
-        between steps, by such a dictionary, or by a list of areas for every router; no others are then protected.
-
-        Raises:
-            BrodmannError: There is no such layer or area, or nothing here has areas.
-        """
-        return {name: sorted(router.protected) for name, router in routers(self) if router.protected}
-
-    @protected_areas.setter
-    def protected_areas(self, areas: Mapping[str, Iterable[int]] | Iterable[int]) -> None:
-        found = dict(routers(self))
-        if not isinstance(areas, Mapping):
-            areas = dict.fromkeys(found, list(areas) if isinstance(areas, Iterator) else areas)
-            if not found:
-                raise BrodmannError(
-                    "Every layer of this network has one area: freeze layers instead, see frozen_layers."
-                )
-        for name in areas:
-            if name not in found:
-                raise unknown_name("layer with a router", name, found)
-        before = {name: router.protected for name, router in found.items()}
-        try:
-            for name, router in found.items():
-                router.protected = areas.get(name, ())
-        except BrodmannError:
-            for name, router in found.items():
-                router.protected = before[name]
-            raise
-
     def learning_state(self) -> dict[str, Tensor]:
         """Returns everything that a checkpoint must hold: weights, feedback, partitions and the optimiser's buffers."""
         return self.state_dict()
@@ -489,15 +365,7 @@ class Network(HoldsLoss):
 
         For a loss that is not one of this package's, only the name is written: pass it to `load` again.
         """
-        dtype = str(self.dtype).removeprefix("torch.")
-        settings = {
-            "lr": self.lr,
-            "rates": vars(self.rates),
-            "clip": self.clip,
-            "frozen": self.frozen_layers,
-            "protected": self.protected_areas,
-            "dtype": dtype,
-        }
+        settings = {"lr": self.lr, **self.adjustments(), "dtype": str(self.dtype).removeprefix("torch.")}
         write_network(Path(path), self.body, self.loss, settings)
 
     @staticmethod
@@ -514,11 +382,8 @@ class Network(HoldsLoss):
             CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
         """
         body, loss, settings = read_network(Path(path), body, loss)
-        rates = Rates(**settings["rates"])
-        network = Network(body, loss, lr=settings["lr"], rates=rates, clip=settings["clip"])
-        if "frozen" in settings:  # else a file of an earlier version
-            network.freeze_exactly(settings["frozen"])
-        network.protected_areas = settings.get("protected", {})
+        network = Network(body, loss, lr=settings["lr"])
+        network.adjust(settings)
         return network
 
 
@@ -534,9 +399,3 @@ def copy_of(network: Network) -> Network:
         return deepcopy(network)
     except Exception:  # whatever the loss raises; what fails elsewhere is raised again
         return deepcopy(network, {id(network.loss): network.loss})
-
-
-def routers(network: Network) -> list[tuple[str, Router]]:
-    """Returns every router of a network by the name of the layer, or the `Routed`, that holds it as ``router``."""
-    found = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Router)]
-    return [("" if name == "router" else name.removesuffix(".router"), router) for name, router in found]

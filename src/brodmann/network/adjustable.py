@@ -1,0 +1,143 @@
+"""What of a network may be replaced between steps: the loss, rates, the clip, what is frozen and what is protected."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..checks import check_positive
+from ..errors import BrodmannError, unknown_name
+from ..layer import Layer, Rates, is_within
+from ..learning_layers import check_names, learning_layers, names_in
+from ..losses.holder import HoldsLoss
+from ..routing import Router
+
+
+class Adjustable(HoldsLoss):
+    """A body of layers, and what may be replaced between steps."""
+
+    body: Layer
+
+    @property
+    def rates(self) -> Rates:
+        """Multiples of the learning rate. May be replaced between steps, for example to freeze a layer.
+
+        A layer that is put in another's place moves at a rate of 1 until they are assigned again.
+
+        Raises:
+            BrodmannError: It names a layer that does not exist.
+        """
+        return self._rates
+
+    @rates.setter
+    def rates(self, rates: Rates) -> None:
+        if not isinstance(rates, Rates):
+            raise BrodmannError(f"Expected rates to be Rates(...), got {rates!r}.")
+        layers = dict(learning_layers(self.body))
+        if rates.layers and not layers:
+            raise BrodmannError("No layer of this network learns (after merged(), none does): leave rates out.")
+        check_names(rates.layers, layers)
+        self._rates = rates
+        self._layer_rates = {layer: rates.of_layer(name) for name, layer in layers.items()} if rates.layers else None
+
+    @property
+    def clip(self) -> float | None:
+        """Largest norm of an error, or None. May be replaced between steps.
+
+        Raises:
+            BrodmannError: It is not above 0.
+        """
+        return self._clip
+
+    @clip.setter
+    def clip(self, clip: float | None) -> None:
+        if clip is not None:
+            check_positive(clip=clip)
+        self._clip = clip
+
+    @property
+    def frozen_layers(self) -> list[str]:
+        """Names of all layers that are frozen, as `learning_layers` gives them. May be replaced between steps.
+
+        What is set are names as `Rates` takes them, such as ``"body.layers.0"`` or ``"nodes.stage_1_*"``, each for all
+        that it holds; all other layers are no longer frozen.
+
+        Raises:
+            BrodmannError: These are no names, or there is no such layer.
+        """
+        return [name for name, layer in learning_layers(self.body) if layer.frozen_itself]
+
+    @frozen_layers.setter
+    def frozen_layers(self, names: Sequence[str]) -> None:
+        self._freeze(names_in(names), is_within)
+
+    def freeze_exactly(self, names: Sequence[str]) -> None:
+        """Freezes what `frozen_layers` once returned: layers of these names, and none inside them that is not named.
+
+        Raises:
+            BrodmannError: There is no such layer.
+        """
+        self._freeze(names, operator.eq)
+
+    def _freeze(self, names: Sequence[str], covers: Callable[[str, str], bool]) -> None:
+        """Freezes the layers whose name one of these covers, and no others."""
+        layers = dict(learning_layers(self.body))
+        check_names(names, layers)
+        for name, layer in layers.items():
+            layer.frozen_itself = any(covers(name, part) for part in names)
+
+    @property
+    def protected_areas(self) -> dict[str, list[int]]:
+        """Areas that stay as they are, see `Router.protected`, by the name of the layer whose router chooses them.
+
+        Names are as `telemetry.area_choices` gives them: ``""`` for the one route of a routed body. May be replaced
+        between steps, by such a dictionary, or by a list of areas for every router; no others are then protected.
+
+        Raises:
+            BrodmannError: There is no such layer or area, or nothing here has areas.
+        """
+        return {name: sorted(router.protected) for name, router in routers(self) if router.protected}
+
+    @protected_areas.setter
+    def protected_areas(self, areas: Mapping[str, Iterable[int]] | Iterable[int]) -> None:
+        found = dict(routers(self))
+        if not isinstance(areas, Mapping):
+            areas = dict.fromkeys(found, list(areas) if isinstance(areas, Iterator) else areas)
+            if not found:
+                raise BrodmannError(
+                    "Every layer of this network has one area: freeze layers instead, see frozen_layers."
+                )
+        for name in areas:
+            if name not in found:
+                raise unknown_name("layer with a router", name, found)
+        before = {name: router.protected for name, router in found.items()}
+        try:
+            for name, router in found.items():
+                router.protected = areas.get(name, ())
+        except BrodmannError:
+            for name, router in found.items():
+                router.protected = before[name]
+            raise
+
+    def adjustments(self) -> dict[str, Any]:
+        """Returns all of this but the loss, as files hold it."""
+        return {
+            "rates": vars(self.rates),
+            "clip": self.clip,
+            "frozen": self.frozen_layers,
+            "protected": self.protected_areas,
+        }
+
+    def adjust(self, adjustments: dict[str, Any]) -> None:
+        """Takes back what `adjustments` returned, here or in an earlier version, which froze and protected nothing."""
+        self.rates, self.clip = Rates(**adjustments["rates"]), adjustments["clip"]
+        if "frozen" in adjustments:
+            self.freeze_exactly(adjustments["frozen"])
+        self.protected_areas = adjustments.get("protected", {})
+
+
+def routers(network: Adjustable) -> list[tuple[str, Router]]:
+    """Returns every router of a network by the name of the layer, or the `Routed`, that holds it as ``router``."""
+    found = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Router)]
+    return [("" if name == "router" else name.removesuffix(".router"), router) for name, router in found]
