@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
@@ -19,7 +19,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..builders import build
+from ..builders import build, mlp, stream_mlp
 from ..builders.sizes import DEPTH
 from ..checks import all_finite, check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
@@ -35,17 +35,8 @@ from .scaling import Scaler
 Array = NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
-NOT_RECURSIVE = (
-    "builder",
-    "residual",
-    "shared",
-    "gated",
-    "dropout",
-    "pooling",
-    "partition",
-    "routing",
-    "router",
-    "early_stopping",
+NOT_RECURSIVE = {"builder", "residual", "partition", "early_stopping"}.union(
+    signature(mlp).parameters.keys() - signature(stream_mlp).parameters.keys()
 )
 """Settings that networks for streams do not have."""
 OF_DENSE = ("layers", "width", "residual", "activation", "dropout")
@@ -256,10 +247,10 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         arguments |= further
         return builder(**arguments) if callable(builder) else build({"builder": builder, **arguments})
 
-    def _given(self, names: Iterable[str]) -> list[str]:
+    def _given(self, names: Collection[str]) -> list[str]:
         """Returns which of these settings are not the default."""
         settings = signature(SALEstimator).parameters
-        return [name for name in names if getattr(self, name) != settings[name].default]
+        return [name for name in settings if name in names and getattr(self, name) != settings[name].default]
 
     def _router(self) -> dict[str, Any]:
         """Checks the settings of the routers and returns them."""

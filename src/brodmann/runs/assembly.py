@@ -15,7 +15,7 @@ from ..errors import BrodmannError, unknown_name
 from ..layer import Rates
 from ..losses import LOSSES, CrossEntropy, Loss, as_loss
 from ..network import Network
-from .options import BASELINES, DTYPES, OF_AREAS, RunOptions
+from .options import BASELINES, DTYPES, RunOptions, options_of
 
 
 def split_data(options: RunOptions, data: Dataset) -> Split:
@@ -137,8 +137,7 @@ def in_numbers_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Te
 
 def twin_of(options: RunOptions) -> RunOptions:
     """Returns the options of the dense network by backpropagation that `--compare` trains beside a run."""
-    without: dict[str, Any] = {name: getattr(RunOptions, name) for name in OF_AREAS}
-    return replace(options, rule="backprop", areas=1, **without)
+    return replace(options, rule="backprop", areas=1, **options_of("areas"))
 
 
 def loss_of(options: RunOptions, classification: bool) -> Loss:

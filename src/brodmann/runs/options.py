@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,35 +19,18 @@ from ..training.schedule import Pace, Schedule
 from ..updates import UpdateRule, usual_rule
 
 BASELINES = ("backprop", "last-layer")
-OF_AREAS = (
-    "shared",
-    "gated",
-    "routing",
-    "partition",
-    "cells",
-    "temperature",
-    "learn_projection",
-    "balance",
-    "pooling",
-    "lr_shared",
-    "lr_areas",
-    "lr_projection",
-    "lr_feedback",
-    "clip",
-    "storage",
-    "builder",
-)
-"""Options that baselines do not have. The number of areas is not among them: comparisons of rules give it to all."""
-OF_DENSE = ("layers", "width", "residual")
-"""Options that convolutions do not have."""
-OF_BUILDERS = (*OF_DENSE, "channels", "activation", "dropout")
-"""Options that a user's own builder is not given."""
 INSTEAD_OF_BUILDERS = {
     "convnet": "--channels 32 64 builds it",
     "stream_mlp": "it learns streams, in one pass and in Python (docs/streams.md)",
 }
 """The package's builders that a run cannot name, and what to do instead."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+T = TypeVar("T")
+
+
+def _only(kind: str, default: T) -> T:
+    """Declares an option that only networks of a kind have: elsewhere it would silently have no effect."""
+    return field(default=default, metadata={"only": kind})
 
 
 @dataclass(frozen=True)
@@ -61,40 +45,40 @@ class RunOptions:
     baseline by PyTorch autograd: backprop, or last-layer, which leaves the hidden layers as they were drawn."""
     areas: int = 16
     """Budget of areas of every layer; baselines ignore it and have one."""
-    layers: int = DEPTH
+    layers: int = _only("dense", DEPTH)
     """Linear layers, readout included; several widths say it themselves."""
-    width: int | tuple[int, ...] = 256
+    width: int | tuple[int, ...] = _only("dense", 256)
     """Units of a hidden layer, or of each hidden layer, from below, such as 512 256."""
-    residual: bool = False
+    residual: bool = _only("dense", False)
     """Residual blocks instead of plain layers (at least 3 layers)."""
-    channels: tuple[int, ...] | None = None
+    channels: tuple[int, ...] | None = _only("builder", None)
     """For images: channels of 3 x 3 convolutions, such as 16 32, each followed by a pooling of 2, with one linear layer
     on top, in place of layers and width (default: none, a dense network)."""
-    builder: str | None = None
+    builder: str | None = _only("areas", None)
     """A builder of your own, registered in `brodmann.builders.BUILDERS`, in place of layers, width and channels: a
     function of in_features, outputs and what layers have in common, see `brodmann.builders.Parts`. It returns a
     body."""
-    shared: str = "learned"
+    shared: str = _only("areas", "learned")
     """Shared part: learned, frozen or off."""
-    gated: bool = False
+    gated: bool = _only("areas", False)
     """Multiply the area's part by the gate."""
-    routing: str = "network"
+    routing: str = _only("areas", "network")
     """network: one route for all layers; layer: every layer routes its input."""
-    partition: str = "fixed"
+    partition: str = _only("areas", "fixed")
     """fixed: all areas from the start; growing: one area, split where its samples pull in opposite directions."""
-    cells: int | None = None
+    cells: int | None = _only("areas", None)
     """Prototypes of a router (default: as many as areas; four times as many for growing ones)."""
-    temperature: float = 0.3
+    temperature: float = _only("areas", 0.3)
     """Temperature of the gate."""
-    learn_projection: bool = True
+    learn_projection: bool = _only("areas", True)
     """Whether the router's projection learns."""
-    balance: float = 0.0
+    balance: float = _only("areas", 0.0)
     """Step of the load-balancing bias; 0 is off."""
-    pooling: float = 0.0
+    pooling: float = _only("areas", 0.0)
     """Extra decay on the areas' own parts."""
-    activation: str = "relu"
+    activation: str = _only("builder", "relu")
     """relu, gelu or tanh, or one registered in `brodmann.builders.ACTIVATIONS`."""
-    dropout: float = 0.0
+    dropout: float = _only("builder", 0.0)
     """Share of hidden units switched off while learning."""
     optimiser: str = "adam"
     """adam, muon or sgd, or a rule registered in `brodmann.updates.UPDATES`."""
@@ -102,17 +86,17 @@ class RunOptions:
     """Momentum of sgd."""
     lr: float | None = None
     """Largest learning rate (default: 0.003 with adam and muon, 0.3 times 1 - momentum with sgd)."""
-    lr_shared: float = 1.0
+    lr_shared: float = _only("areas", 1.0)
     """Multiple of the learning rate for the shared part."""
-    lr_areas: float | None = None
+    lr_areas: float | None = _only("areas", None)
     """Multiple of the learning rate for areas (default: 0.1 with Adam or Muon beside a learned shared part, else 1)."""
-    lr_projection: float = 1.0
+    lr_projection: float = _only("areas", 1.0)
     """Multiple of the learning rate for the router's projection."""
-    lr_feedback: float = 1.0
+    lr_feedback: float = _only("areas", 1.0)
     """Multiple of the learning rate for the feedback weights."""
     decay: float | None = None
     """Decoupled weight decay (default: 0.2 with adam and muon, 0 with sgd, else the rule's own)."""
-    clip: float | None = None
+    clip: float | None = _only("areas", None)
     """Largest norm of an error that a layer accepts; the twin of --compare has no such limit."""
     loss: str | None = None
     """cross-entropy, mean-squared-error or sum-of-squares, which take a class for its one-hot vector,
@@ -147,7 +131,7 @@ class RunOptions:
     """Where to compute, such as cpu or cuda."""
     dtype: str = "float32"
     """float32 or float64."""
-    storage: str | None = None
+    storage: str | None = _only("areas", None)
     """Dtype in which weights are stored (default: as dtype); bfloat16 halves the bytes of a step."""
     threads: int | None = None
     """Threads of PyTorch (default: its own choice)."""
@@ -172,12 +156,12 @@ class RunOptions:
         check_switch(**{name: getattr(self, name) for name in switches})
         if self.channels is not None:
             check_counts("convolution", channels=self.channels)
-            self._refuse(OF_DENSE, "--channels")
+            self._refuse("--channels", "dense")
         if self.builder is not None:
             check_builder(self.builder)
-            self._refuse(OF_BUILDERS, "--builder")
+            self._refuse("--builder", "dense", "builder")
         if self.rule in BASELINES:
-            self._refuse(OF_AREAS, f"the baseline '{self.rule}', which has no areas")
+            self._refuse(f"the baseline '{self.rule}', which has no areas", "areas")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
         if self.storage is not None and self.storage not in STORAGES:
@@ -198,10 +182,10 @@ class RunOptions:
         self.update()
         self.training_schedule()
 
-    def _refuse(self, names: tuple[str, ...], what: str) -> None:
-        """Raises where one of these options was given, which would silently have no effect."""
-        for name in names:
-            if getattr(self, name) != getattr(RunOptions, name):
+    def _refuse(self, what: str, *kinds: str) -> None:
+        """Raises where an option was given that only networks of these kinds have."""
+        for name, default in options_of(*kinds).items():
+            if getattr(self, name) != default:
                 option = "no-learn-projection" if name == "learn_projection" else name.replace("_", "-")
                 raise BrodmannError(f"--{option} cannot be combined with {what}: leave one of them out.")
 
@@ -251,6 +235,16 @@ class RunOptions:
                 f"SALClassifier(optimiser='{self.optimiser}') or stream_mlp in Python."
             )
         return rule
+
+
+def options_of(*kinds: str) -> dict[str, Any]:
+    """Returns the options that only networks of these kinds have, with their defaults.
+
+    Args:
+        *kinds: ``"areas"``: what baselines lack, but for the number of areas, which comparisons of rules give to all;
+            ``"dense"``: what convolutions lack; ``"builder"``: what only builders of this package are given.
+    """
+    return {option.name: option.default for option in fields(RunOptions) if option.metadata.get("only") in kinds}
 
 
 def check_builder(name: str) -> None:
