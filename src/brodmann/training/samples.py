@@ -6,6 +6,7 @@ import hashlib
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy
@@ -44,8 +45,9 @@ class Samples(ABC):
         for rows in order:
             yield self.batch(rows)
 
+    @cached_property
     def digest(self) -> str:
-        """Returns a text that tells these samples from others; empty where none is known."""
+        """A text that tells these samples from others; empty where none is known."""
         return ""
 
 
@@ -77,6 +79,7 @@ class InMemory(Samples):
         weight = None if self.weight is None else self.weight[rows]
         return rows_of(self.x, rows), rows_of(self.target, rows), weight
 
+    @cached_property
     def digest(self) -> str:
         """See `Samples`: of all targets, and of a few hundred samples."""
         some = torch.linspace(0, len(self) - 1, min(len(self), 256)).long().to(self.device)

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,10 @@ from torch.utils.data import Dataset
 
 from ..divergence import Watch, check_loss
 from ..errors import BrodmannError, CheckpointError, DivergenceError
-from ..files import as_json, staying
+from ..files import staying
 from ..generators import Draws
 from ..kernels import library
-from ..losses.descriptions import describe_loss
 from ..losses.facts import facts_of, per_sample
-from ..network import Network
-from ..network_files import every_argument
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, in_turn, plain
 from .checkpoints import (
@@ -39,6 +36,7 @@ from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
 from .scoring import evaluate, name_of_score, right_and_counted
+from .settings import go_on_with, settings_of
 from .signals import Waiting, waiting_signals
 
 BRIEF = 1.0
@@ -169,16 +167,7 @@ class Trainer:
             self.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
-        before = checkpoint.settings
-        if isinstance(self.network, Network) and "rates" in before:
-            self.network.adjust({name: before.pop(name) for name in self.network.adjustments() if name in before})
-        now = self._settings()
-        changed = [
-            f"{name} was {old!r}, is now {now[name]!r}"
-            for name, old in before.items()
-            if name in now and old != now[name]  # a body changed by hand has no design to compare
-        ]
-        if changed:
+        if changed := go_on_with(self, checkpoint.settings):
             warnings.warn(
                 f"This training continues with other settings than it began with: {', '.join(changed)}.", stacklevel=2
             )
@@ -189,31 +178,6 @@ class Trainer:
         if name is not None:
             # What lies after the chosen point is given up: else a damaged one would stay the newest.
             drop_checkpoints_after(self.folder, name)
-
-    @cached_property
-    def _digest(self) -> str:
-        return self.samples.digest()
-
-    def _settings(self) -> dict[str, Any]:
-        """Returns what decides how this training goes on, beside the tensors of its network, as JSON can hold it."""
-        pace, schedule, network = self.pace, self.schedule, self.network
-        rules = {str(getattr(part, "update_rule", None)) for _, part in network.named_modules()} - {"None"}
-        settings = {
-            "samples": len(self.samples),
-            "the digest of the data": self._digest,
-            "loss": describe_loss(network.loss),
-            "rules": sorted(rules),
-            "epochs": pace.epochs,
-            "batch_size": pace.batch_size,
-            "lr": float(self.lr),
-            "shape": pace.shape if isinstance(pace.shape, str) else getattr(pace.shape, "__name__", "one of its own"),
-            **{name: getattr(schedule, name) for name in ("warmup", "seed", "patience", "metric")},
-            "validation samples": 0 if self.validation is None else sample_count(self.validation[0]),
-            **{f"the network's {name}": value for name, value in _design(network).items()},
-        }
-        if isinstance(network, Network):  # its own may be replaced between steps
-            settings |= network.adjustments()
-        return as_json(settings)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Ends the training after the running epoch: for callbacks that have seen enough."""
@@ -423,17 +387,10 @@ class Trainer:
             draws = zip(GENERATORS, self._draws.now(), strict=False)
             tensors = {**self.network.learning_state(), **dict(draws)}
             write_checkpoint(
-                self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress), self._settings())
+                self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress), settings_of(self))
             )
             self._best.named(self.progress.best_epoch)
         self._written = time.monotonic()
-
-
-def _design(network: Learner) -> dict[str, Any]:
-    """Returns the arguments that a network was built with, if they are known, but for those that its rules tell."""
-    design = getattr(network, "design", None) or {}
-    whole = every_argument(design) if "builder" in design else design
-    return {name: value for name, value in whole.items() if name not in ("update", "optimiser", "momentum", "decay")}
 
 
 def _nothing() -> None:
