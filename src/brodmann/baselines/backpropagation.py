@@ -15,10 +15,10 @@ from ..divergence import check_loss
 from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
+from ..losses.adapters import HoldsLoss
 from ..losses.builtin import Loss, one_number
 from ..losses.descriptions import describe_loss
 from ..losses.error import check_derivative
-from ..losses.holder import HoldsLoss
 from ..network_files import load_whole, named_loss
 from ..recording import ordinary
 from ..several import check_batch

@@ -10,7 +10,7 @@ from ..checks import check_positive
 from ..errors import BrodmannError, unknown_name
 from ..layer import Layer, Rates, is_within
 from ..learning_layers import check_names, learning_layers, names_in
-from ..losses.holder import HoldsLoss
+from ..losses.adapters import HoldsLoss
 from ..routing import Router
 
 
