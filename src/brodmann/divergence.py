@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .errors import DivergenceError
+from .hooks import watched
 from .layer import Layer
 from .routing import Choice, Route, Router
 from .several import Several, parts_in
-from .watching import watched
 
 EXPLODED, VANISHED = 1e12, 1e-20
 """Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. An error of

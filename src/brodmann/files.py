@@ -146,10 +146,10 @@ def as_json(value: Any) -> Any:
     Raises:
         TypeError: It holds what JSON cannot.
     """
-    return json.loads(json.dumps(value, default=plain))
+    return json.loads(json.dumps(value, default=as_number))
 
 
-def plain(value: Any) -> Any:
+def as_number(value: Any) -> Any:
     """Returns a number of NumPy's or PyTorch's as one of Python's, for JSON, which knows no others.
 
     Raises:
@@ -198,7 +198,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON atomically, indented for people."""
-    write_bytes(path, (json.dumps(content, indent=2, default=plain) + "\n").encode())
+    write_bytes(path, (json.dumps(content, indent=2, default=as_number) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
@@ -226,7 +226,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> str:
     """
     check_utf8(path)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(options, default=plain)
+    text = json.dumps(options, default=as_number)
     digest = _digest(contiguous, text)
     with replacing(path) as temporary:
         try:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..autograd import unrecorded
 from ..kernels import Groups
-from ..recording import unrecorded
 from ..updates import UpdateRule
 from .grouped_linear import grouped_linear
 from .slab import Slab

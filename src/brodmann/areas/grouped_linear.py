@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autograd import transformed
 from ..kernels import Groups, operations
-from ..recording import transformed
 
 
 def grouped_linear(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autograd import ordinary
 from ..builders.sizes import DEPTH, as_ints, depth_of
 from ..checks import check_real
 from ..divergence import check_loss
@@ -20,10 +21,9 @@ from ..losses.builtin import Loss, one_number
 from ..losses.descriptions import describe_loss
 from ..losses.error import check_derivative
 from ..network_files import load_whole, named_loss
-from ..recording import ordinary
 from ..several import check_batch
 from ..updates import SGD, RuleOptimizer, UpdateRule, update_rule
-from .twins import twin_of
+from .twins import twin_body
 
 
 class Backpropagation(HoldsLoss):
@@ -93,7 +93,7 @@ class Backpropagation(HoldsLoss):
         body: dict[str, Any] = {"in_features": in_features, "outputs": outputs, "depth": depth, "width": width}
         body |= {"residual": residual, "activation": activation, "dropout": dropout}
         body = as_ints(body | {"shape": shape, "channels": channels})
-        self.body = twin_of(**body)
+        self.body = twin_body(**body)
         rules = {"optimiser": optimiser, "momentum": momentum, "decay": decay, "readout_only": readout_only}
         self.design: dict[str, Any] = as_json({**body, "depth": depth_of(depth, width), **rules})
         self.eval()

@@ -41,7 +41,7 @@ class _ChannelsFirst(Images):
         return super().forward(x).movedim(-1, 1)
 
 
-def twin_of(
+def twin_body(
     in_features: int,
     outputs: int,
     depth: int,

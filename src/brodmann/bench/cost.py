@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ..baselines import Backpropagation
 from ..feedback import Direct, Feedback, KolenPollack, LeastChange, Transpose
+from ..hooks import watched
 from ..layers import AreaLinear
 from ..network import Network, routers
 from ..routing import Router
-from ..watching import watched
 
 
 def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> int:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from ..baselines import Backpropagation
 from ..data import Split
 from ..errors import BrodmannError, DivergenceError, unknown_name
+from ..hooks import watched
 from ..layers import Local
 from ..network import Network
 from ..runs.assembly import learner_for
 from ..runs.execution import peak_rss_mb
 from ..telemetry import alignment, area_usage, class_conflict
 from ..training import Callback, Trainer, evaluate, outputs_of
-from ..watching import watched
 from . import paper
 from .case import Case, Row
 from .cost import learning_operations

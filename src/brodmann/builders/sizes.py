@@ -49,7 +49,7 @@ def depth_of(depth: int, width: int | Sequence[int]) -> int:
     if not isinstance(width, Sequence) or isinstance(width, str):
         check_whole(width=width)
         return depth
-    check_counts("hidden layer", width=width)
+    check_lists("hidden layer", width=width)
     layers = len(width) + 1
     if depth not in (DEPTH, layers):
         raise BrodmannError(
@@ -104,7 +104,7 @@ def convolution_sizes(
         raise BrodmannError(f"Expected the shape of an image, (channels, height, width), got {shape!r}.")
     for count in shape:
         check_whole(shape=count)
-    check_counts("convolution", channels=channels)
+    check_lists("convolution", channels=channels)
     check_whole(size=size, pool=pool)
     before, height, width = shape
     maps = []
@@ -121,7 +121,7 @@ def convolution_sizes(
     return [*maps, MapSize(before * height * width, outputs)]
 
 
-def check_counts(part: str, **lists: Any) -> None:
+def check_lists(part: str, **lists: Any) -> None:
     """Checks that lists, given by name, hold a whole number for each part of a network; raises a `BrodmannError`."""
     for name, counts in lists.items():
         if not isinstance(counts, Sequence) or not counts:

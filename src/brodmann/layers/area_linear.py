@@ -12,12 +12,12 @@ from torch.nn.utils import skip_init
 
 from ..areas import AreaMap, Slab
 from ..areas.starts import start_of
+from ..autograd import followed, unrecorded
 from ..checks import check_input, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
 from ..kernels import Groups
 from ..layer import Context, Gathering, Rates, as_before, as_rows
-from ..recording import followed, unrecorded
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
 from ..updates import SGD, UpdateRule, check_counts, check_rule
 from .splitting import choose_areas, learn_choice, merge_areas, split_area, unmoved

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..autograd import unrecorded
 from ..checks import check_positive, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
-from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..updates import UpdateRule
 from .constant import Constant

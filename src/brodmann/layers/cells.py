@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..recording import ordinary
+from ..autograd import ordinary
 
 State = tuple[Tensor, ...]
 """What goes from step to step, (batch, units) each; the first is what the step returns."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..areas import Slab
+from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..layer import Context, Gathering
-from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..updates import UpdateRule, check_rule
 from .graph import INPUT, Graph

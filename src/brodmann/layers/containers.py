@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..autograd import unrecorded
 from ..checks import check_finite, check_tensors
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Container, Context, Layer, as_rows, check_layer, error_through, trace_of
-from ..recording import unrecorded
 from ..routing import Choice, Route, Router
 from ..several import parts_in
 from .area_linear import AreaLinear

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..feedback import one_matrix_of
 from ..layer import Container, Context
-from ..recording import unrecorded
 from ..routing import Choice, Route
 from .area_linear import AreaLinear
 from .patches import Patches

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..layer import Container, Context, Gathering, Layer, error_through, trace_of
-from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..several import Several, of_each, parts_in
 from .local import Local

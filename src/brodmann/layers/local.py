@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..autograd import ordinary, unrecorded
 from ..errors import BrodmannError
 from ..layer import Context, Layer
-from ..recording import ordinary, unrecorded
 from ..routing import Choice, Route
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..autograd import unrecorded
 from ..checks import check_tensors, check_whole
 from ..errors import BrodmannError
 from ..layer import Context, Layer
-from ..recording import unrecorded
 from ..routing import Choice, Route
 
 Pair = int | tuple[int, int]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autograd import unrecorded
 from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context
-from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..several import parts_in
 from ..updates import UpdateRule

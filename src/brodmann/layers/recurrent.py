@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..layer import Container, Context
-from ..recording import unrecorded
 from ..routing import Choice, Route
 from .area_linear import AreaLinear, AreaTrace
 from .cells import Cell, PullBack, State

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ..areas import Slab
+from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape
 from ..layer import Context, Layer
-from ..recording import unrecorded
 from ..routing import Choice, Route
 from ..updates import UpdateRule
 from .weights import Operation, ProductTrace, Weights, check_operation, traced_product

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..areas import Slab
+from ..autograd import ordinary, unrecorded
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
-from ..recording import ordinary, unrecorded
 from ..updates import SGD, UpdateRule, check_rule
 
 Operation = Callable[..., Tensor]

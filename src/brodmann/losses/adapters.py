@@ -14,9 +14,9 @@ from torch.nn.modules.loss import _Loss
 
 from ..errors import BrodmannError
 from ..several import of_each, parts_in
+from .broadcasting import NoBroadcasting
 from .builtin import CrossEntropy, Loss, are_classes, hint_of_place, like_output
 from .facts import Facts, Wrapped, inner, name_of_loss
-from .pairing import NoPairing
 
 _TARGETS: dict[Any, str] = {
     nn.CrossEntropyLoss: "classes",
@@ -156,7 +156,7 @@ class OwnLoss(Wrapped):
 
         Raises:
             BrodmannError: There are weights of samples, and the loss takes none; or it compares every output with every
-                target, see `NoPairing`.
+                target, see `NoBroadcasting`.
         """
         _follow(self.loss, output)
         # Several come in new tuples and dictionaries, into which a loss may put what it likes.
@@ -166,7 +166,7 @@ class OwnLoss(Wrapped):
             raise _takes_no_weights(self)
         if self._seen:
             return self.loss(*given)
-        with NoPairing(*given):
+        with NoBroadcasting(*given):
             value = self.loss(*given)
         self._seen = len(parts_in(output)[0]) > 1  # looking takes longer than the loss, so once must do
         return value

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autograd import ordinary
 from ..checks import all_finite
 from ..errors import BrodmannError, DivergenceError
-from ..recording import ordinary
 from ..several import Several, in_form_of, of_each, parts_in
 from .builtin import Loss, one_number
 from .facts import check_single

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..areas import AreaMap
+from ..autograd import autocast_off, unrecorded
 from ..builders import build
 from ..builders.designs import built_from, forget
 from ..checks import check_real
@@ -25,7 +26,6 @@ from ..learning_layers import check_once, learning_layers
 from ..losses.builtin import Loss, SumOfSquares
 from ..losses.error import error_and_loss
 from ..network_files import load_whole, read_network, write_network
-from ..recording import autocast_off, unrecorded
 from ..several import Several, check_batch, check_several, parts_in, sample_count
 from ..updates import LEARNING_RATE
 from .adjustable import Adjustable, routers

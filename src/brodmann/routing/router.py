@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..areas import Slab
+from ..autograd import followed, unrecorded
 from ..checks import check_input, check_memory, check_positive, check_real, check_settings, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
 from ..kernels import Groups
 from ..kernels.per_row import nearest
-from ..recording import followed, unrecorded
 from ..updates import SGD, UpdateRule, counted
 from .conflict import Conflict
 from .route import Choice, Route, length_of, weights_of_rows

@@ -20,7 +20,7 @@ from ..builders.sizes import depth_of
 from ..data import Dataset, Split, data_directory, load
 from ..data.catalogue import is_own_file
 from ..errors import BrodmannError
-from ..files import alone_in, check_utf8, contents, empty, expanded, plain, write_json
+from ..files import alone_in, as_number, check_utf8, contents, empty, expanded, write_json
 from ..generators import undisturbed
 from ..network import Network
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
@@ -77,7 +77,7 @@ def start_run(
             learner_for(twin_of(options), split)  # and on what the twin cannot do
     place = data_dir and str(Path(data_dir).resolve())
     run = Run(folder, options, place, compare, data.digest, data.classes, data.columns)
-    json.dumps(run.config(), default=plain)  # an old run is removed only if the new one can be written
+    json.dumps(run.config(), default=as_number)  # an old run is removed only if the new one can be written
     if folder.exists():
         _check_outside(folder, options.dataset, data_dir)
     with alone_in(folder):

@@ -11,7 +11,7 @@ import torch
 
 from ..builders import BUILDERS, FEEDBACKS, Parts
 from ..builders.parts import STORAGES
-from ..builders.sizes import DEPTH, as_ints, check_counts, depth_of
+from ..builders.sizes import DEPTH, as_ints, check_lists, depth_of
 from ..checks import check_positive, check_real, check_share, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
 from ..routing import check_partition
@@ -155,7 +155,7 @@ class RunOptions:
         switches = ("residual", "gated", "learn_projection", "grey")
         check_switch(**{name: getattr(self, name) for name in switches})
         if self.channels is not None:
-            check_counts("convolution", channels=self.channels)
+            check_lists("convolution", channels=self.channels)
             self._refuse("--channels", "dense")
         if self.builder is not None:
             check_builder(self.builder)

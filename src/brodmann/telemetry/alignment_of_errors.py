@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..feedback import one_matrix_of
+from ..hooks import watched
 from ..layers import AreaLinear, Product, TiedProduct
 from ..losses.facts import check_single
 from ..network import Network, check_network, routers
 from ..routing import Choice, Route
 from ..several import Several, check_pairs, check_several, of_each
-from ..watching import watched
-from .quiet import quiet_copy
+from .quiet_copy import quiet_copy
 
 Map = AreaLinear | Product | TiedProduct
 """What has weights and a way down."""

@@ -14,7 +14,7 @@ from ..errors import BrodmannError
 from ..layers import AreaLinear
 from ..network import Network, check_network
 from ..routing import Choice, Route
-from .quiet import quiet_copy
+from .quiet_copy import quiet_copy
 
 
 @dataclass(frozen=True)

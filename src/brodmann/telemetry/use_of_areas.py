@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..batches import batches_of
 from ..errors import BrodmannError
+from ..hooks import watched
 from ..network import Network, check_network, routers
-from ..portions import batches_of
 from ..routing import Choice, Route
 from ..several import Several, check_several, sample_count
-from ..watching import watched
 
 
 @dataclass(frozen=True)

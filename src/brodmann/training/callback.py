@@ -46,7 +46,7 @@ def in_turn(callbacks: Any) -> list[Callback]:
     return sorted(found, key=lambda callback: callback.last)
 
 
-def plain(name: str, value: Any) -> Any:
+def as_metric(name: str, value: Any) -> Any:
     """Returns a value as a file holds it, PyTorch's numbers as Python's; refuses what a file cannot hold."""
     try:
         return as_json(value)  # as a checkpoint will give it back

@@ -21,7 +21,7 @@ from ..generators import Draws
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
 from ..several import Several, parts_in, sample_count
-from .callback import Callback, in_turn, plain
+from .callback import Callback, as_metric, in_turn
 from .checkpoints import (
     Checkpoint,
     checkpoint_names,
@@ -344,7 +344,7 @@ class Trainer:
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
             callback.on_epoch(self, row)
-            row.update({name: plain(name, value) for name, value in row.items()})
+            row.update({name: as_metric(name, value) for name, value in row.items()})
         self._compare(row)
         progress.history.append(row)
         progress.epoch += 1

@@ -1,4 +1,4 @@
-"""Many samples through a network, a portion of them at a time."""
+"""Many samples through a network, a batch of them at a time."""
 
 from __future__ import annotations
 

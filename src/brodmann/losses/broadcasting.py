@@ -1,4 +1,4 @@
-"""Pairing: every output with every target, which PyTorch computes where one of them lacks the dimension of outputs."""
+"""Broadcasting of every output with every target, where one of them lacks the dimension of outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import BrodmannError
 from ..several import parts_in
 
 
-class NoPairing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class NoBroadcasting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses, in what a loss computes, operations on outputs (n, 1) and targets (n,): they make (n, n).
 
     It knows the outputs and the targets, and what was made of either, number by number, or as one number for each

@@ -1,4 +1,4 @@
-"""Watching a network compute: what parts of it take and return."""
+"""Hooks that watch a network compute: what parts of it take and return."""
 
 from __future__ import annotations
 
