@@ -123,12 +123,12 @@ def staying(folder: Path) -> Iterator[Callable[[], None]]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)  # while it is open no new folder can pass for it
+        handle = os.open(folder, os.O_RDONLY)  # while it is open no new folder can pass for it
     except OSError as error:
         raise BrodmannError(f"Cannot use {folder}: {error.strerror}. Choose a folder that you may write to.") from None
 
     def check() -> None:
-        if not folder.is_dir() or not os.path.samestat(os.fstat(held), folder.stat()):
+        if not folder.is_dir() or not os.path.samestat(os.fstat(handle), folder.stat()):
             raise BrodmannError(
                 f"{folder} was deleted, moved or replaced while the training ran: if it was moved, continue it in its "
                 "new place."
@@ -137,7 +137,7 @@ def staying(folder: Path) -> Iterator[Callable[[], None]]:
     try:
         yield check
     finally:
-        os.close(held)
+        os.close(handle)
 
 
 def as_json(value: Any) -> Any:
@@ -242,11 +242,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> str:
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
     """Returns the SHA-256 of all that a file says: names, shapes, dtypes and bytes of tensors, and a text."""
-    found = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_tensors(path: Path, digest: str | None = None) -> tuple[dict[str, Tensor], Any]:

@@ -21,7 +21,7 @@ def watched(parts: Iterable[tuple[str, Part]], see: Callable[[str, Part, Any, An
     """
 
     def hook(name: str) -> Callable[[Any, tuple[Any, ...], Any], Any]:
-        return lambda part, came, output: see(name, part, came[0], output)
+        return lambda part, inputs, output: see(name, part, inputs[0], output)
 
     with ExitStack() as hooks:
         for name, part in parts:

@@ -165,13 +165,13 @@ def check_layer(part: Any, place: str) -> None:
 
 def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
     """Returns what ``trace`` of a layer, which may be a user's own, returns, once checked."""
-    found = layer.trace(x, context)
-    if not isinstance(found, tuple) or len(found) != 2:
+    traced = layer.trace(x, context)
+    if not isinstance(traced, tuple) or len(traced) != 2:
         raise BrodmannError(
             f"{type(layer).__name__}.trace should return the output and what `learn` must remember, (y, trace), got "
-            f"{type(found).__name__}."
+            f"{type(traced).__name__}."
         )
-    return found
+    return traced
 
 
 def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:

@@ -15,12 +15,8 @@ from .routing import Router
 
 def learning_layers(body: Layer) -> list[tuple[str, Layer]]:
     """Returns name and layer of all that moves at a rate of its own, see `Network.learning_layers`."""
-    found: list[tuple[str, Layer]] = []
-    for name, part in body.named_modules():
-        if isinstance(part, Layer) and part.moves:
-            own = f"{name}.router".removeprefix(".") if isinstance(part, Routed) else name
-            found.append((own, part))
-    return found
+    layers = [(name, part) for name, part in body.named_modules() if isinstance(part, Layer) and part.moves]
+    return [(f"{name}.router".removeprefix(".") if isinstance(part, Routed) else name, part) for name, part in layers]
 
 
 def check_names(parts: Iterable[str], layers: Mapping[str, Layer]) -> None:
@@ -32,10 +28,10 @@ def check_names(parts: Iterable[str], layers: Mapping[str, Layer]) -> None:
 
 def names_in(names: Any) -> list[str]:
     """Returns names of layers as a list; raises where they are anything else."""
-    found = None if isinstance(names, str | Mapping) or not isinstance(names, Iterable) else list(names)
-    if found is None or not all(isinstance(name, str) for name in found):
+    listed = None if isinstance(names, str | Mapping) or not isinstance(names, Iterable) else list(names)
+    if listed is None or not all(isinstance(name, str) for name in listed):
         raise BrodmannError(f"Expected frozen_layers to be a list of names, got {names!r}.")
-    return found
+    return listed
 
 
 def check_once(body: Layer) -> None:

@@ -88,13 +88,13 @@ def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     own = module.state_dict()
     named = [(f"{name}." if name else "", part) for name, part in module.named_modules(remove_duplicate=False)]
-    grown = {prefix + held for prefix, part in named if isinstance(part, Slab) for held in part.tensors()}
+    grown = {prefix + buffer for prefix, part in named if isinstance(part, Slab) for buffer in part.tensors()}
     for name in [name for name in (*own, *state) if name not in state or name not in own]:
         raise RuntimeError(f"{'Missing' if name in own else 'Unexpected'} key {name}.")
     for name, tensor in own.items():
-        free, came = int(name in grown), state[name]
-        if came.ndim != tensor.ndim or came.shape[free:] != tensor.shape[free:]:
-            raise RuntimeError(f"size mismatch for {name}: expected {tuple(tensor.shape)}, got {tuple(came.shape)}.")
+        free, saved = int(name in grown), state[name]
+        if saved.ndim != tensor.ndim or saved.shape[free:] != tensor.shape[free:]:
+            raise RuntimeError(f"size mismatch for {name}: expected {tuple(tensor.shape)}, got {tuple(saved.shape)}.")
     module.load_state_dict(state)
 
 

@@ -100,7 +100,7 @@ def check_batch(x: Several, target: Several, weight: Tensor | None) -> None:
     for name, several in (("targets", targets), ("weights", weights)):
         for values in several:
             if values.shape[:1] != (samples,):
-                came = len(values) if values.ndim else "a single number"
-                raise BrodmannError(f"Expected as many {name} as samples, got {came} for {samples}.")
+                got = len(values) if values.ndim else "a single number"
+                raise BrodmannError(f"Expected as many {name} as samples, got {got} for {samples}.")
     if weight is not None and weight.is_cpu:
         check_values_of_weights(weight)  # below 0 they would climb the loss

@@ -172,10 +172,10 @@ def _numbers_of_line(line: Line, path: Path, width: int, places: Sequence[int]) 
         raise BrodmannError(
             f"{path} line {number} must have {width} values like the first, got {len(cells)}. Complete the line."
         )
-    found = [cells[place] for place in places]
-    if "_" not in "".join(found):  # Python reads 1_0 as 10
+    row = [cells[place] for place in places]
+    if "_" not in "".join(row):  # Python reads 1_0 as 10
         with contextlib.suppress(ValueError):
-            return list(map(float, found))
+            return list(map(float, row))
     raise _no_number(line, path, next(place for place in places if not is_number(cells[place])))
 
 
@@ -183,12 +183,12 @@ def _no_number(line: Line, path: Path, place: int) -> BrodmannError:
     number, cells = line
     cell = cells[place]
     kind = "number of at most 3.4e38" if is_number(cell) and math.isfinite(float(cell)) else "finite number"
-    came = f"'{cell}'" if len(cell) <= 40 else f"'{cell[:37]}...'"
+    got = f"'{cell}'" if len(cell) <= 40 else f"'{cell[:37]}...'"
     if not cell.strip():
-        came = "nothing: fill gaps first"
+        got = "nothing: fill gaps first"
     header = " A header must not hold a number, or a name twice." if number == 1 else ""
     return BrodmannError(
-        f"{path} line {number} column {place + 1} must be a {kind}, got {came}. Write numbers only, separated by "
+        f"{path} line {number} column {place + 1} must be a {kind}, got {got}. Write numbers only, separated by "
         f"commas.{header}"
     )
 

@@ -55,13 +55,13 @@ def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        held = vars(args[0])
-        before = dict(held)
+        attributes = vars(args[0])
+        before = dict(attributes)
         try:
             return method(*args, **kwargs)
         except BaseException:
-            held.clear()
-            held.update(before)
+            attributes.clear()
+            attributes.update(before)
             raise
 
     return call
@@ -346,8 +346,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 trainer.run()
                 break
             except Interrupted as stop:
-                came = stop.number
-            signal.raise_signal(came)  # what it does is the caller's decision; if nothing, we go on
+                number = stop.number
+            signal.raise_signal(number)  # what it does is the caller's decision; if nothing, we go on
         if schedule.patience is not None:
             row = trainer.progress.history[trainer.progress.best_epoch]
             scores = [row.get(f"validation_{name}") for name in ("accuracy", "label_accuracy", "r2")]

@@ -91,9 +91,9 @@ def _class_table(area: Tensor, target: Tensor, classes: int) -> tuple[list[int],
     """Returns the areas in use, ordered by their main class, and samples by class and area, in that order."""
     area, target = (tensor.reshape(len(tensor), -1).cpu() for tensor in (area, target))
     if len(area) != len(target) or target.shape[1] not in (1, area.shape[1]):
-        came, wanted = (" x ".join(map(str, tensor.shape)) for tensor in (target, area))
+        got, wanted = (" x ".join(map(str, tensor.shape)) for tensor in (target, area))
         raise BrodmannError(
-            f"Expected a class for each sample, or for each of its rows, got {came} classes for {wanted} rows: count "
+            f"Expected a class for each sample, or for each of its rows, got {got} classes for {wanted} rows: count "
             "areas and classes of the same samples."
         )
     target, area = target.expand_as(area).reshape(-1), area.reshape(-1)

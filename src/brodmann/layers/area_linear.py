@@ -350,16 +350,16 @@ class AreaLinear(Gathering):
                 raise BrodmannError(f"Expected an area from 0 to {self.budget - 1}, got {area}.")
         if self.gated and self.budget > 1:
             raise BrodmannError("A gate scales the areas' part separately for each sample, so there is no single map.")
-        found = [] if self.shared is None else [(self.shared, 0)]
+        slabs = [] if self.shared is None else [(self.shared, 0)]
         if self.areas is not None:
-            found.append((self.areas.weight, int(self.areas.slot[area or 0])))
+            slabs.append((self.areas.weight, int(self.areas.slot[area or 0])))
         number = torch.promote_types(self._map.dtype, torch.float32)
         linear: nn.Linear = skip_init(  # type: ignore[no-untyped-call]  # which draws nothing
             nn.Linear, self.in_features, self.out_features, bias=self.biased, device=self._map.device, dtype=number
         )
         for parameter in linear.parameters():
             parameter.zero_()
-        for slab, at in found:
+        for slab, at in slabs:
             linear.weight.add_(slab.value[at])
             if slab.bias is not None:
                 linear.bias.add_(slab.bias.value[at])

@@ -115,8 +115,8 @@ class BatchNorm(Layer):
             )
         elif start is None and update is not None:
             self.gain, self.shift = Constant(torch.ones(features), update), Constant(torch.zeros(features), update)
-        held = nn.BatchNorm1d(features) if start is None else start
-        statistics = {"mean": held.running_mean, "variance": held.running_var, "batches": held.num_batches_tracked}
+        norm = nn.BatchNorm1d(features) if start is None else start
+        statistics = {"mean": norm.running_mean, "variance": norm.running_var, "batches": norm.num_batches_tracked}
         with torch.inference_mode(False):
             for name, value in statistics.items():
                 self.register_buffer(name, value.detach().clone())  # type: ignore[union-attr]

@@ -81,9 +81,9 @@ class CrossEntropy(Facts):
         Shaped like the output. ``S = sum_i w_i k_y``, or the number of targets where the loss is not normalised.
         """
         if weight is None and self.class_weights is None:
-            found = per_row.cross_entropy(output, target, self.label_smoothing)
-            if found is not None:
-                return found
+            fused = per_row.cross_entropy(output, target, self.label_smoothing)
+            if fused is not None:
+                return fused
         parts = self._parts(output, target, weight)
         error = parts.log_probabilities.exp().mul_(parts.own + parts.spread.sum()).sub_(parts.spread)
         error.scatter_add_(1, target.reshape(-1, 1), -parts.own).mul_(parts.share)
@@ -283,8 +283,8 @@ def one_number(loss: Any) -> Tensor:
         BrodmannError: It is no tensor of one number.
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-        raise BrodmannError(f"Expected a loss that returns a tensor with one number, got {came}.")
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise BrodmannError(f"Expected a loss that returns a tensor with one number, got {got}.")
     return loss.reshape(())
 
 
@@ -297,9 +297,9 @@ def like_output(target: Tensor, output: Tensor) -> Tensor:
     shapes = [[size for size in tensor.shape if size > 1] for tensor in (target, output)]
     flattened = target.ndim != output.ndim and output.ndim < 4
     if target.numel() != output.numel() or not (shapes[0] == shapes[1] or flattened):
-        came = f"Expected targets of shape {tuple(output.shape)}, like the output, got {tuple(target.shape)}"
+        problem = f"Expected targets of shape {tuple(output.shape)}, like the output, got {tuple(target.shape)}"
         moved = target.ndim > 2 and target.movedim(1, -1).shape == output.shape
-        raise BrodmannError(f"{came}{': channels come last, give target.movedim(1, -1)' if moved else ''}.")
+        raise BrodmannError(f"{problem}{': channels come last, give target.movedim(1, -1)' if moved else ''}.")
     return target.reshape(output.shape).to(output.dtype)
 
 

@@ -101,22 +101,22 @@ class Adjustable(HoldsLoss):
 
     @protected_areas.setter
     def protected_areas(self, areas: Mapping[str, Iterable[int]] | Iterable[int]) -> None:
-        found = dict(routers(self))
+        known = dict(routers(self))
         if not isinstance(areas, Mapping):
-            areas = dict.fromkeys(found, list(areas) if isinstance(areas, Iterator) else areas)
-            if not found:
+            areas = dict.fromkeys(known, list(areas) if isinstance(areas, Iterator) else areas)
+            if not known:
                 raise BrodmannError(
                     "Every layer of this network has one area: freeze layers instead, see frozen_layers."
                 )
         for name in areas:
-            if name not in found:
-                raise unknown_name("layer with a router", name, found)
-        before = {name: router.protected for name, router in found.items()}
+            if name not in known:
+                raise unknown_name("layer with a router", name, known)
+        before = {name: router.protected for name, router in known.items()}
         try:
-            for name, router in found.items():
+            for name, router in known.items():
                 router.protected = areas.get(name, ())
         except BrodmannError:
-            for name, router in found.items():
+            for name, router in known.items():
                 router.protected = before[name]
             raise
 
@@ -139,5 +139,5 @@ class Adjustable(HoldsLoss):
 
 def routers(network: Adjustable) -> list[tuple[str, Router]]:
     """Returns every router of a network by the name of the layer, or the `Routed`, that holds it as ``router``."""
-    found = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Router)]
-    return [("" if name == "router" else name.removesuffix(".router"), router) for name, router in found]
+    named = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Router)]
+    return [("" if name == "router" else name.removesuffix(".router"), router) for name, router in named]

@@ -110,9 +110,9 @@ class Route:
     def gate_down(self, gate_error: Tensor) -> Tensor:
         """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""
         prototypes, temperature = self.router.prototypes, self.router.temperature
-        found = per_row.gate_down(self.u, prototypes, self.cell, gate_error, temperature)
-        if found is not None:
-            return found
+        fused = per_row.gate_down(self.u, prototypes, self.cell, gate_error, temperature)
+        if fused is not None:
+            return fused
         # dL/ds_j = dL/da a (1[j = c] - p_j) / tau
         scale = (gate_error * self.gate / temperature)[:, None]
         score_error = -scale * self.probabilities

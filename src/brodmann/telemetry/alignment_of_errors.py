@@ -100,13 +100,13 @@ def _maps(network: Network) -> list[tuple[str, Map]]:
 
 def _as_arrived(gradients: list[Tensor], errors: list[Tensor]) -> list[Tensor]:
     """Returns gradients as errors arrive: those of a layer that maps step after step come as one, (batch, steps, n)."""
-    found, left = [], iter(gradients)
+    arrived, left = [], iter(gradients)
     for error in errors:
         parts = [next(left)]
         while sum(part.numel() for part in parts) < error.numel():
             parts.append(next(left))
-        found.append(torch.stack(parts, 1) if len(parts) > 1 else parts[0])
-    return found
+        arrived.append(torch.stack(parts, 1) if len(parts) > 1 else parts[0])
+    return arrived
 
 
 def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, list[Tensor]]:
@@ -124,8 +124,8 @@ def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, l
         output = network(given)
         check_single(network.loss, output, target)
         loss = network.loss(output, target, None)
-        found = [output for several in outputs.values() for output in several]
-        gradients = iter(torch.autograd.grad(loss, found, materialize_grads=True))
+        places = [output for several in outputs.values() for output in several]
+        gradients = iter(torch.autograd.grad(loss, places, materialize_grads=True))
     return {layer: [next(gradients) for _ in several] for layer, several in outputs.items()}
 
 

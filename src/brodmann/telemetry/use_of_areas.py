@@ -92,5 +92,5 @@ def _by_sample(calls: list[Tensor], samples: int) -> Tensor:
     """Returns the areas of the rows of all calls, (rows,) each, by sample, where they are rows of samples."""
     if any(len(area) % samples for area in calls):
         return torch.cat(calls)
-    found = torch.cat([area.reshape(samples, -1) for area in calls], 1)
-    return found[:, 0] if found.shape[1] == 1 else found
+    areas = torch.cat([area.reshape(samples, -1) for area in calls], 1)
+    return areas[:, 0] if areas.shape[1] == 1 else areas

@@ -39,11 +39,11 @@ def in_turn(callbacks: Any) -> list[Callback]:
     """Returns callbacks in the order in which they are called."""
     if not isinstance(callbacks, Callback | Iterable):
         raise BrodmannError(f"Expected callbacks to be a list of `Callback` objects, got {callbacks!r}.")
-    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-    for callback in found:
+    listed = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    for callback in listed:
         if not isinstance(callback, Callback):
             raise BrodmannError(f"Expected callbacks to be a list of `Callback` objects, got {callback!r} in it.")
-    return sorted(found, key=lambda callback: callback.last)
+    return sorted(listed, key=lambda callback: callback.last)
 
 
 def as_metric(name: str, value: Any) -> Any:

@@ -61,6 +61,6 @@ def check_learner(network: Any) -> None:
 
 def device_of(network: Learner) -> torch.device:
     """Returns where a learner computes, by its first parameter."""
-    held = (parameter for _, part in network.named_modules() for parameter in part.parameters())
-    first = next(held, None)
+    parameters = (parameter for _, part in network.named_modules() for parameter in part.parameters())
+    first = next(parameters, None)
     return torch.device("cpu") if first is None else first.device

@@ -84,10 +84,10 @@ class InMemory(Samples):
         """See `Samples`: of all targets, and of a few hundred samples."""
         some = torch.linspace(0, len(self) - 1, min(len(self), 256)).long().to(self.device)
         given, weights = parts_in(self.x), () if self.weight is None else (self.weight,)
-        found = hashlib.sha256("".join(str((part.shape, part.dtype)) for part in given).encode())
+        digest = hashlib.sha256("".join(str((part.shape, part.dtype)) for part in given).encode())
         for part in (*(part[some] for part in given), *parts_in(self.target), *weights):
-            found.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()[:12]
+            digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:12]
 
 
 class OfDataset(Samples):
@@ -221,5 +221,5 @@ def in_memory(part: Any, name: str, device: torch.device) -> tuple[Any, ...]:
     samples = as_samples(part, name, device)
     if not isinstance(samples, InMemory):
         samples = InMemory(name, *samples.batch(torch.arange(len(samples))))
-    held = samples.x, samples.target
-    return held if samples.weight is None else (*held, samples.weight)
+    pair = samples.x, samples.target
+    return pair if samples.weight is None else (*pair, samples.weight)

@@ -353,19 +353,19 @@ class Trainer:
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
-        progress, found = self.progress, standing(self.schedule, row, self.network.loss)
-        if found is not None and found > (progress.best, -progress.best_loss):
+        progress, score = self.progress, standing(self.schedule, row, self.network.loss)
+        if score is not None and score > (progress.best, -progress.best_loss):
             if self.schedule.patience is not None:
                 self._best.keep(progress.epoch)
-            progress.best, progress.best_loss, progress.best_epoch = found[0], -found[1], progress.epoch
+            progress.best, progress.best_loss, progress.best_epoch = score[0], -score[1], progress.epoch
 
     def _transformed(self, samples: Several) -> Any:
         if self.transform is None:
             return samples
         changed, count = self.transform(samples), sample_count(samples)
         if {part.shape[:1] if isinstance(part, Tensor) else None for part in parts_in(changed)} != {(count,)}:
-            came = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
-            raise BrodmannError(f"Expected transform to return the {count} samples of the batch, got {came}.")
+            got = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+            raise BrodmannError(f"Expected transform to return the {count} samples of the batch, got {got}.")
         return changed
 
     def _is_over(self) -> bool:
@@ -399,6 +399,6 @@ def _nothing() -> None:
 
 def _is_empty(part: Any) -> bool:
     """Whether a part, tensors or a data set, has a length of 0."""
-    held = part[0] if isinstance(part, tuple | list) and len(part) else part
-    first = next(iter(parts_in(held)), held)
+    samples = part[0] if isinstance(part, tuple | list) and len(part) else part
+    first = next(iter(parts_in(samples)), samples)
     return hasattr(first, "__len__") and len(first) == 0
