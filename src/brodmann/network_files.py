@@ -16,11 +16,13 @@ from .builders.designs import built_from
 from .errors import CheckpointError
 from .files import as_json, read_tensors, write_tensors
 from .layer import Layer
-from .losses import Loss
-from .losses.descriptions import describe_loss, described_loss
+from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares
+from .losses.facts import name_of_loss
 
 LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
 """Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""
+RESTORED: tuple[type, ...] = (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, SumOfSquares)
+"""Losses that a file can restore."""
 
 
 def write_network(path: Path, body: Layer, loss: Loss, settings: dict[str, Any]) -> None:
@@ -58,22 +60,39 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
     except RuntimeError as error:
         first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
         raise CheckpointError(f"{path} does not fit this body: {first}") from None
-    return body, named_loss(path, options["loss"]) if loss is None else loss, options
+    return body, described_loss(path, options["loss"]) if loss is None else loss, options
 
 
-def named_loss(path: Path, description: dict[str, Any]) -> Loss:
+def describe_loss(loss: Loss) -> dict[str, Any]:
+    """Returns what a file says of a loss: name and options of one of ours; for any other, its name as ``other``."""
+    if type(loss) in RESTORED:
+        options = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(loss).items()}
+        return {"name": type(loss).__name__, **options}
+    return {"other": name_of_loss(loss)}
+
+
+def described_loss(path: Path, description: dict[str, Any]) -> Loss:
     """Returns the loss that a file describes, see `describe_loss`.
 
     Raises:
         CheckpointError: It is not one of this package's, or one of another version.
     """
+    options = dict(description)
+    kind = {loss.__name__: loss for loss in RESTORED}.get(options.pop("name", ""))
+    if kind is None:
+        raise CheckpointError(f"{path} was trained with {description['other']}: pass that as loss.")
+    given = {name: _as_tensor(value) if isinstance(value, list) else value for name, value in options.items()}
     try:
-        loss = described_loss(description)
+        loss: Loss = kind(**given)
     except TypeError as error:
         raise CheckpointError(f"{path} names a loss of another version of this package: {error}") from None
-    if loss is None:
-        raise CheckpointError(f"{path} was trained with {description['other']}: pass that as loss.")
     return loss
+
+
+def _as_tensor(values: list[float]) -> Tensor:
+    """Returns numbers as float32, if they were such, else as float64."""
+    wide = torch.tensor(values, dtype=torch.float64)
+    return wide.float() if torch.equal(wide.float().double(), wide) else wide
 
 
 def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:

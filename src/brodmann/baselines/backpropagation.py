@@ -18,9 +18,8 @@ from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
 from ..losses.adapters import HoldsLoss
 from ..losses.builtin import Loss, one_number
-from ..losses.descriptions import describe_loss
 from ..losses.error import check_derivative
-from ..network_files import load_whole, named_loss
+from ..network_files import describe_loss, described_loss, load_whole
 from ..several import check_batch
 from ..updates import SGD, RuleOptimizer, UpdateRule, update_rule
 from .twins import twin_body
@@ -235,7 +234,7 @@ class Backpropagation(HoldsLoss):
                 f"{path} does not hold a network trained by backpropagation: load other networks with `Network.load`."
             )
         if loss is None and "loss" in options:  # else a file of an earlier version
-            loss = named_loss(Path(path), options["loss"])
+            loss = described_loss(Path(path), options["loss"])
         try:
             network = Backpropagation(**options["backpropagation"], loss=loss, lr=options.get("lr"))
             if any(tensor.dtype == torch.float64 for tensor in tensors.values()):

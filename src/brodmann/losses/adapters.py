@@ -18,27 +18,18 @@ from .broadcasting import NoBroadcasting
 from .builtin import CrossEntropy, Loss, are_classes, hint_of_place, like_output
 from .facts import Facts, Wrapped, inner, name_of_loss
 
-_TARGETS: dict[Any, str] = {
-    nn.CrossEntropyLoss: "classes",
-    functional.cross_entropy: "classes",
-    nn.NLLLoss: "classes",
-    functional.nll_loss: "classes",
-    nn.MultiMarginLoss: "classes",
-    functional.multi_margin_loss: "classes",
-    nn.MultiLabelMarginLoss: "sets of classes",
-    functional.multilabel_margin_loss: "sets of classes",
-    nn.MultiLabelSoftMarginLoss: "numbers",
-    functional.multilabel_soft_margin_loss: "numbers",
-    nn.BCEWithLogitsLoss: "numbers",
-    functional.binary_cross_entropy_with_logits: "numbers",
-    nn.KLDivLoss: "numbers",
-    functional.kl_div: "numbers",
-    nn.PoissonNLLLoss: "numbers",
-    functional.poisson_nll_loss: "numbers",
-    nn.SoftMarginLoss: "numbers",
-    functional.soft_margin_loss: "numbers",
-}
-"""Losses of PyTorch that take logits, or the like, and what their targets are; those of all others are numbers."""
+_OF_LOGITS = (
+    ("classes", nn.CrossEntropyLoss, functional.cross_entropy),
+    ("classes", nn.NLLLoss, functional.nll_loss),
+    ("classes", nn.MultiMarginLoss, functional.multi_margin_loss),
+    ("sets of classes", nn.MultiLabelMarginLoss, functional.multilabel_margin_loss),
+    ("numbers", nn.MultiLabelSoftMarginLoss, functional.multilabel_soft_margin_loss),
+    ("numbers", nn.BCEWithLogitsLoss, functional.binary_cross_entropy_with_logits),
+    ("numbers", nn.KLDivLoss, functional.kl_div),
+    ("numbers", nn.PoissonNLLLoss, functional.poisson_nll_loss),
+    ("numbers", nn.SoftMarginLoss, functional.soft_margin_loss),
+)
+"""Losses of PyTorch that take logits, or the like: what their targets are, module and function. Others take numbers."""
 
 
 class PyTorchLoss(Wrapped):
@@ -59,8 +50,8 @@ class PyTorchLoss(Wrapped):
         super().__init__(loss)
         self.ignored = _ignored(loss)
         given = inner(loss)
-        kinds = type(given).__mro__ if isinstance(given, nn.Module) else (given,)
-        targets = next((_TARGETS[kind] for kind in kinds if kind in _TARGETS), None)
+        of_given = (targets for targets, kind, function in _OF_LOGITS if isinstance(given, kind) or given is function)
+        targets = next(of_given, None)
         self.takes_logits = targets is not None
         self.names_classes = targets == "sets of classes"
         # A subclass of your own may take what it likes.
@@ -160,7 +151,7 @@ class OwnLoss(Wrapped):
         """
         _follow(self.loss, output)
         # Several come in new tuples and dictionaries, into which a loss may put what it likes.
-        output, target = of_each(_itself, output), of_each(_itself, target)
+        output, target = (of_each(lambda part: part, several) for several in (output, target))
         given = (output, target) if weight is None and self.alone else (output, target, weight)
         if len(given) == 3 and not self.weighted:
             raise _takes_no_weights(self)
@@ -248,10 +239,6 @@ def _takes_no_weights(loss: Any) -> BrodmannError:
         f"{name_of_loss(loss)} takes no sample weights: use CrossEntropy, BinaryCrossEntropy, MeanSquaredError, or a "
         "callable that takes (output, target, weight)."
     )
-
-
-def _itself(part: Any) -> Any:
-    return part
 
 
 def _follow(loss: Any, output: Any) -> None:

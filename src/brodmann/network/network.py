@@ -15,7 +15,7 @@ from ..areas import AreaMap
 from ..autograd import autocast_off, unrecorded
 from ..builders import build
 from ..builders.designs import built_from, forget
-from ..checks import check_real
+from ..checks import MisfitError, check_real
 from ..counting import active_parameters, total_parameters
 from ..divergence import check_loss
 from ..errors import BrodmannError
@@ -26,10 +26,10 @@ from ..learning_layers import check_once, learning_layers
 from ..losses.builtin import Loss, SumOfSquares
 from ..losses.error import error_and_loss
 from ..network_files import load_whole, read_network, write_network
+from ..routing import Router
 from ..several import Several, check_batch, check_several, parts_in, sample_count
 from ..updates import LEARNING_RATE
 from .adjustable import Adjustable, routers
-from .misfits import naming_misfits
 
 
 class Network(Adjustable):
@@ -113,7 +113,6 @@ class Network(Adjustable):
         """
         return built_from(self.body)
 
-    @naming_misfits
     def forward(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs), logits for a classifier.
 
@@ -123,7 +122,11 @@ class Network(Adjustable):
         if not isinstance(x, Tensor):
             sample_count(x)  # otherwise one sample of an input would serve all samples of the others
         with autocast_off(parts_in(x)[0]):
-            return self.body(x)
+            try:
+                return self.body(x)
+            except MisfitError as error:
+                self._name_layer(error)
+                raise
 
     def learn(
         self,
@@ -207,7 +210,6 @@ class Network(Adjustable):
         loss, _, error = self._step(x, target, weight, lr, observe)
         return loss, error
 
-    @naming_misfits
     @unrecorded
     def _step(
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
@@ -220,14 +222,17 @@ class Network(Adjustable):
             return self._checked_error(output, x, target, weight)
 
         with autocast_off(parts_in(x)[0]):
-            if any(router.recruits for router in self._recruiting):
-                error_of(self.body(x))  # a step that is refused must recruit nothing
             try:
+                if any(router.recruits for router in self._recruiting):
+                    error_of(self.body(x))  # a step that is refused must recruit nothing
                 output, trace = trace_of(self.body, x, context)
                 error, loss = error_of(output)
                 errors = parts_in(error)
                 context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
                 return loss, output, error_through(self.body, trace, error, context)
+            except MisfitError as misfit:
+                self._name_layer(misfit)
+                raise
             except RuntimeError:
                 if any(parameter.is_inference() for parameter in self.parameters()):
                     raise BrodmannError(
@@ -235,6 +240,14 @@ class Network(Adjustable):
                         "that mode, or copy it there with copy.deepcopy."
                     ) from None
                 raise
+
+    def _name_layer(self, error: MisfitError) -> None:
+        """Lets an error name the layer whose size does not fit what came to it."""
+        parts = [(name, part) for name, part in self.named_modules() if isinstance(part, Layer | Router)]
+        holders = [name for name, part in parts if any(own is error.weight for own in part.parameters())]
+        if holders:  # the innermost comes last
+            error.args = (f"{str(error).removesuffix('.')} at layer '{holders[-1]}'.",)
+            error.weight = None
 
     def context(
         self,

@@ -61,6 +61,5 @@ def check_learner(network: Any) -> None:
 
 def device_of(network: Learner) -> torch.device:
     """Returns where a learner computes, by its first parameter."""
-    parameters = (parameter for _, part in network.named_modules() for parameter in part.parameters())
-    first = next(parameters, None)
-    return torch.device("cpu") if first is None else first.device
+    devices = (parameter.device for _, part in network.named_modules() for parameter in part.parameters())
+    return next(devices, torch.device("cpu"))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..files import as_json
-from ..losses.descriptions import describe_loss
 from ..network import Network
-from ..network_files import every_argument
+from ..network_files import describe_loss, every_argument
 from ..several import sample_count
 from .learner import Learner
 
