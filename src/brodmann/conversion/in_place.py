@@ -38,7 +38,8 @@ def leave_out_writing(graph: fx.Graph, root: nn.Module, sample: Several) -> None
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
     writing = [node for node in graph.nodes if writes(node, root)]
-    values, alone = (_values(graph, root, rows_of(sample, slice(n))) if writing else {} for n in (2, 1))
+    copy = deepcopy(root) if writing else root
+    values, alone = (_values(graph, copy, rows_of(sample, slice(n))) if writing else {} for n in (2, 1))
     for found in (values, alone):  # some are views of one sample alone
         _check_views(graph, found, writing)
     # Nothing is written into numbers: `n += 1` makes another one.
@@ -107,8 +108,8 @@ def _overwrites(node: fx.Node) -> BrodmannError:
 
 
 def _values(graph: fx.Graph, root: nn.Module, sample: Several) -> dict[fx.Node, Any]:
-    """Returns the values of nodes for samples, from a copy of the network as it stands; none where that fails."""
-    walk = fx.Interpreter(deepcopy(root), garbage_collect_values=False, graph=graph)
+    """Returns the values of nodes for samples, of a network that may be written into; none where that fails."""
+    walk = fx.Interpreter(root, garbage_collect_values=False, graph=graph)
     try:
         with torch.no_grad():
             walk.run(of_each(Tensor.clone, sample))

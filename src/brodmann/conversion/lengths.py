@@ -31,8 +31,10 @@ def same_for_other_lengths(
         sample: The samples (samples, steps, ...), or several; images, of four dimensions, stay as they are.
         asked: What the network asked about sizes.
     """
-    followed, network = _stirred(followed, network)
-    for other, counts in _of_other_lengths(rows_of(sample, slice(2))):
+    others = [*_of_other_lengths(rows_of(sample, slice(2)))]
+    if others:
+        followed, network = _stirred(followed, network)
+    for other, counts in others:
         shapes = tuple(tuple(part.shape) for part in parts_in(other))
         known = asked is None or asked.have_same_answers(shapes)
         if known and not counts:

@@ -309,8 +309,11 @@ def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable
         return str(sys._getframe(2).f_globals.get("__name__")).split(".")[0] not in ("torch", "brodmann")
 
     def asked(value: Any, kinds: Any) -> bool:
-        found, module, proxy = before(value, kinds), before(value, nn.Module), before(value, fx.Proxy)
-        if not (module or proxy) or (found and module) or not by_network():
+        found = before(value, kinds)
+        if not before(value, (nn.Module, fx.Proxy)):  # asked very often
+            return found
+        module = before(value, nn.Module)
+        if (found and module) or not by_network():
             return found
         if found:
             return is_followed()
