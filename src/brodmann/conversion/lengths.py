@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -26,36 +27,41 @@ def same_for_other_lengths(
     which it does the same all the same are noted.
 
     Args:
-        followed: What was made of the network for the samples.
+        followed: What was made of the network for the samples, of the same parameters.
         network: The network, which takes the samples as one argument.
         sample: The samples (samples, steps, ...), or several; images, of four dimensions, stay as they are.
         asked: What the network asked about sizes.
     """
     others = [*_of_other_lengths(rows_of(sample, slice(2)))]
-    if others:
-        followed, network = _stirred(followed, network)
-    for other, counts in others:
-        shapes = tuple(tuple(part.shape) for part in parts_in(other))
-        known = asked is None or asked.have_same_answers(shapes)
-        if known and not counts:
-            continue
-        ours, theirs = _outcome(followed, other), _outcome(network, other)
-        same = (ours is None) == (theirs is None) and (ours is None or alike(ours, theirs, 1e-3))
-        if known and not same:
-            return False
-        if asked is not None and not known and same and ours is not None:
-            asked.note(shapes)
+    with _stirred(network):
+        for other, counts in others:
+            shapes = tuple(tuple(part.shape) for part in parts_in(other))
+            known = asked is None or asked.have_same_answers(shapes)
+            if known and not counts:
+                continue
+            # A network may keep something for samples of a size.
+            ours, theirs = _outcome(followed, other), _outcome(deepcopy(network), other)
+            same = (ours is None) == (theirs is None) and (ours is None or alike(ours, theirs, 1e-3))
+            if known and not same:
+                return False
+            if asked is not None and not known and same and ours is not None:
+                asked.note(shapes)
     return True
 
 
-def _stirred(followed: nn.Module, network: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """Returns copies of both with noise for weights of 0, which would hide what is done before them."""
-    copies = deepcopy((followed, network))
+@contextmanager
+def _stirred(network: nn.Module) -> Iterator[None]:
+    """Replaces weights of 0 by noise inside the block: they would hide what is done before them."""
+    held = [parameter for parameter in network.parameters() if parameter.is_floating_point() and parameter.numel()]
+    zeros = [parameter for parameter in held if not bool(parameter.any())]
     draws = torch.Generator().manual_seed(0)
-    for parameter in copies[1].parameters():
-        if parameter.is_floating_point() and not bool(parameter.any()):
+    try:
+        for parameter in zeros:
             parameter.normal_(std=0.1, generator=draws)
-    return copies
+        yield
+    finally:
+        for parameter in zeros:
+            parameter.zero_()
 
 
 def _of_other_lengths(sample: Several) -> Iterator[tuple[Several, bool]]:
@@ -76,8 +82,8 @@ def _of_length(length: int, steps: int, part: Tensor) -> Tensor:
 
 
 def _outcome(network: nn.Module, sample: Several) -> Any:
-    """Returns what a copy of a network makes of samples, None where it does not take them."""
+    """Returns what a network makes of samples, None where it does not take them."""
     try:
-        return deepcopy(network).forward(of_each(Tensor.clone, sample))  # whose errors torch.fx does not print
+        return network.forward(of_each(Tensor.clone, sample))  # whose errors torch.fx does not print
     except Exception:  # from whatever the network does with samples of a shape that it is not made for
         return None

@@ -29,7 +29,7 @@ from .in_place import leave_out_writing
 from .maps import MAPS, is_plain
 from .provenance import reached
 from .questions import ASKED, Answering, asking_for_kinds, place_of
-from .recurrent import Cells, NeedsUnrollingError, Recurrence
+from .recurrent import Cells, NeedsUnrollingError, Recurrence, RecurrentLayer
 from .sizes import Questions
 from .ties import write_out_tied
 from .training_mode import (
@@ -108,19 +108,23 @@ def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | Non
     """
     whole: Collection[str] = ()
     twin = deepcopy(root).train()  # what is written into buffers in training mode must not be found at inference
-    graph, before = _graph(root, sample, whole), standing()
-    training = _graph(twin, sample, whole)
+    follow = _Following(sample)
+    graph, before = follow(root, whole), standing()
+    for part, other in zip(root.modules(), twin.modules(), strict=True):
+        if isinstance(part, RecurrentLayer) and isinstance(other, RecurrentLayer):
+            other.unrolled = part.unrolled
+    training = follow(twin, whole)
     differ = {*modules_that_differ(graph, training)}
     if drawn := standing() != before:  # by the network itself: values of nodes move no generator
         differ.update(modules_that_draw(deepcopy(twin), sample))
     if differ or drawn:
         whole = [name for name in taking_tensors(root, sample) if name in differ]
-        graph = _graph(root, sample, whole)
+        graph = follow(root, whole)
         if (kept := joining_values(graph, whole)) != whole:
             whole = kept
-            graph = _graph(root, sample, whole)
+            graph = follow(root, whole)
         before = standing()
-        training = _graph(twin, sample, whole)
+        training = follow(twin, whole)
         if (left := modules_that_differ(graph, training)) or standing() != before:
             kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left or ["0"])
             warnings.warn(
@@ -238,41 +242,53 @@ class OfFunctions(fx.Tracer):
         return isinstance(m, OwnDerivative) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _graph(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
-    while True:
-        try:
-            return _graph_as_it_is(root, sample, whole)
-        except NeedsUnrollingError as error:
-            error.layer.unrolled = True
+class _Following:
+    """Follows a network with a few samples by the simplest kind of tracer that can, with which later calls begin."""
+
+    def __init__(self, sample: Several) -> None:
+        """Takes the samples."""
+        self.sample = sample
+        answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
+        kinds: Any = (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True))
+        # What a network does when it is not followed, or else what it does when it is told that it is.
+        self._ways = [(shows_itself, kind) for shows_itself in (False, True) for kind in kinds]
+
+    def __call__(self, root: Root, whole: Collection[str]) -> fx.Graph:
+        """Returns the graph of a network, in which the modules of some names are single steps.
+
+        Raises:
+            BrodmannError: It cannot be followed.
+        """
+        failures: dict[bool, Exception] = {}  # the last one of each way
+        was_asked = False
+        while self._ways:
+            shows_itself, kind = self._ways[0]
+            refused = isinstance(failures.get(shows_itself), BrodmannError)  # which no other kind would do better
+            if not refused and (was_asked or not shows_itself or not failures):
+                tracer = kind()
+                tracer.others, tracer.shows_itself = whole, shows_itself
+                try:
+                    return self._followed(root, tracer)
+                except NeedsUnrollingError as error:
+                    error.layer.unrolled = True
+                    continue
+                except Exception as error:  # from the user's own code, which meets proxies instead of tensors
+                    failures[shows_itself], was_asked = error, tracer.was_asked
+            del self._ways[0]
+        raise _untraceable(root, next(iter(failures.values())))
+
+    def _followed(self, root: Root, tracer: _StopsAtMaps) -> fx.Graph:
+        with _unchanged(root), whole_functions():
+            graph = tracer.trace(root)
+        if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
+            _check_alone(root, rows_of(self.sample, slice(1)), graph, tracer)
+        return graph
 
 
-def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.Graph:
-    """Returns what a network does when it is not followed, or else what it does when it is told that it is."""
-    failures: list[Exception] = []
-    answers = partial(_Answers, sample)  # whose graph holds for samples of one shape
-    for shows_itself in (False, True):
-        for of_a_kind in (_StopsAtMaps, _FollowsBuffers, answers, partial(answers, constants=True)):
-            tracer = of_a_kind()
-            tracer.others, tracer.shows_itself = whole, shows_itself
-            try:
-                with _unchanged(root), whole_functions():
-                    graph = tracer.trace(root)
-                if isinstance(tracer, _Answers) and tracer.asks_whether_alone:
-                    _check_alone(root, rows_of(sample, slice(1)), graph, tracer)
-                return graph
-            except NeedsUnrollingError:
-                raise
-            except BrodmannError as error:
-                failure: Exception = error
-                break
-            except Exception as error:  # from the user's own code, which meets proxies instead of tensors
-                failure = error
-        failures.append(failure)
-        if not tracer.was_asked:
-            break
-    failure = failures[0]
+def _untraceable(root: Root, failure: Exception) -> BrodmannError:
+    """Returns the error for a network that failed while it was followed."""
     if isinstance(failure, BrodmannError):
-        raise failure
+        return failure
     told = one_line(failure)
     instead = "Compose its layers with brodmann.Sequential, Residual and Graph."
     if "'indices'" in told:
@@ -280,7 +296,7 @@ def _graph_as_it_is(root: Root, sample: Several, whole: Collection[str]) -> fx.G
             "It uses its input as indices: give a few samples of whole numbers, such as tokens[:2], in place of a "
             "shape."
         )
-    raise BrodmannError(
+    return BrodmannError(
         f"{type(root[0]).__name__} cannot be converted: torch.fx cannot trace its forward ({told}; "
         f"{place_of(failure)}). {instead}"
     )
