@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -115,6 +118,27 @@ def test_what_is_followed_step_by_step_says_that_it_is_for_one_length(model: nn.
     for steps in (4, 6, 10):
         with pytest.raises(BrodmannError, match=rf"samples of shape \(5,\), .* got \({steps},\): convert the model"):
             body(torch.randint(0, 9, (3, steps)))
+
+
+class Placed(nn.Module):
+    """Adds a position to each of five steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions, self.readout = nn.Parameter(torch.randn(5, 6)), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout((x + self.positions.view(1, 5, 6)).mean(1))
+
+
+def test_lengths_that_do_not_fit_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    body = from_torch(Placed(), (5, 6), areas=1)
+    for copy in (body, deepcopy(body), pickle.loads(pickle.dumps(body))):
+        with pytest.raises((RuntimeError, BrodmannError)):
+            copy(torch.randn(2, 7, 6))
+        with pytest.raises(BrodmannError, match="cannot carry errors through"):
+            Network(copy).learn(torch.randn(2, 7, 6), torch.tensor([0, 1]))
+    assert capsys.readouterr() == ("", "")
 
 
 def test_samples_of_several_inputs_grow_longer_together() -> None:

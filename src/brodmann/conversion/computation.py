@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.fx.graph import PythonCode
 
 from ..several import parts_in
 from .sizes import Questions
@@ -56,6 +58,26 @@ class Step:
         """Returns how many rows of ``outputs`` numbers its value has for each sample."""
         samples = self.after.shape[1] if self.turned else len(self.after) // max(1, self.each)
         return self.after.numel() // (samples * outputs)
+
+
+class Functions(fx.GraphModule):
+    """Functions of a network as one module. Where they fail, torch.fx would print it before anyone can catch it."""
+
+    def recompile(self) -> PythonCode:
+        """Makes the code of the functions."""
+        code = super().recompile()
+        del type(self).__call__  # which prints; every module of torch.fx has a class of its own
+        return code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Is pickled as a module of torch.fx, which forgets this class."""
+        restore, given = super().__reduce__()
+        return _as_functions, (restore, *given)
+
+
+def _as_functions(restore: Callable[..., fx.GraphModule], *given: Any) -> Functions:
+    found = restore(*given)
+    return Functions(found, found.graph)
 
 
 class Weighted(nn.Module):

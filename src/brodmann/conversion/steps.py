@@ -20,7 +20,7 @@ from ..layer import has_parameters
 from ..layers.graph import INPUT
 from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, sample_count
-from .computation import Computation, Step, Tied, Weighted, free_name, lay_out, tensors_of
+from .computation import Computation, Functions, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import module_text, name_of
 from .in_place import RELUS
@@ -351,7 +351,7 @@ class _Walk(fx.Interpreter):
                 return None
         return Step(self._new_name(node), result, (), (), result)
 
-    def _as_module(self, node: fx.Node, within: Collection[fx.Node] = ()) -> tuple[fx.GraphModule, list[fx.Node]]:
+    def _as_module(self, node: fx.Node, within: Collection[fx.Node] = ()) -> tuple[Functions, list[fx.Node]]:
         """Returns a function, with all that is part of it, as a module, and the nodes whose values that takes.
 
         Buffers that it needs, such as a mask, are its own, and so are the functions that are to stand ``within`` it.
@@ -381,7 +381,7 @@ class _Walk(fx.Interpreter):
             return inside.call_method("detach", (copy,)) if stops else copy
 
         inside.output(applied(node))
-        function = fx.GraphModule(held, inside, name_of(node))
+        function = Functions(held, inside, name_of(node))
         return function, [read for read, copy in copies.items() if copy.op == "placeholder"]
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
