@@ -483,6 +483,18 @@ def test_modules_that_draw_below_an_if_are_refused_or_told_of() -> None:
         from_torch(Sometimes(DropPath()), (6,))
 
 
+@pytest.mark.parametrize("computed", ["share", "training"])
+def test_dropout_whose_share_is_computed_is_refused(computed: str) -> None:
+    class Dropping(Between):
+        def forward(self, x: Tensor) -> Tensor:
+            share, on = x.shape[1] / 60, x.shape[1] > 16
+            share, on = (share, self.training) if computed == "share" else (0.1, self.training and on)
+            return self.above(functional.dropout(self.below(x), share, on))
+
+    with pytest.raises(BrodmannError, match="dropout cannot be converted: what share it drops"):
+        from_torch(Dropping(torch.tanh), (6,))
+
+
 def test_what_else_is_done_only_while_training_is_told_of() -> None:
     class Noisy(Between):
         def forward(self, x: Tensor) -> Tensor:

@@ -96,7 +96,17 @@ def centred(self: Any, x: Tensor) -> Tensor:
     return x - self.mean
 
 
-@pytest.mark.parametrize(("do", "name"), [(decaying, "rate"), (warming, "calls"), (centred, "mean")])
+def looping(self: Any, x: Tensor) -> Tensor:
+    """Never returns after some hundred calls."""
+    self.calls += 1
+    while self.calls > 500:
+        pass
+    return x
+
+
+@pytest.mark.parametrize(
+    ("do", "name"), [(decaying, "rate"), (warming, "calls"), (centred, "mean"), (looping, "calls")]
+)
 def test_models_that_answer_by_what_they_keep_are_refused(do: Callable[[Any, Tensor], Tensor], name: str) -> None:
     torch.manual_seed(0)
     with pytest.raises(BrodmannError, match=f"it changes '{name}' from call to call"):
@@ -128,8 +138,30 @@ def remembered(self: Any, x: Tensor) -> Tensor:
     return x * known["scale"]
 
 
-@pytest.mark.parametrize("do", [counted, watched, normed, remembered])
-def test_what_models_keep_and_never_read_or_norms_keep_is_no_obstacle(do: Callable[[Any, Tensor], Tensor]) -> None:
+class Root(torch.autograd.Function):
+    """Newton's method, which never ends for numbers so large that they have no digits behind the point."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        root = torch.ones_like(x)
+        while (root * root - x).abs().max() > 1e-4:
+            root = (root + x / root) / 2
+        ctx.save_for_backward(root)
+        return root
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> Tensor:
+        return error / (2 * ctx.saved_tensors[0])
+
+
+def iterated(self: Any, x: Tensor) -> Tensor:
+    return Root.apply(x * x + 0.1)  # type: ignore[no-untyped-call, no-any-return]
+
+
+@pytest.mark.parametrize("do", [counted, watched, normed, remembered, iterated])
+def test_what_models_keep_and_never_read_or_norms_keep_and_loops_by_values_are_no_obstacle(
+    do: Callable[[Any, Tensor], Tensor],
+) -> None:
     torch.manual_seed(0)
     model, x = Doing(do).eval(), torch.randn(5, 4)
     torch.testing.assert_close(from_torch(model, (4,), areas=1)(x), model(x).detach())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import BrodmannError, from_torch
+from brodmann import BrodmannError, Network, from_torch
 from brodmann.layer import Layer
 
 OTHER = "converted for samples of shape .* got"
@@ -27,6 +27,20 @@ class Deciding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.map(self.decide(x))
+
+
+class WhileTraining(nn.Module):
+    """Drops in training mode where there are twenty steps or samples."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension, self.below, self.above = dimension, nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.below(x)
+        if self.training and h.shape[self.dimension] == 20:
+            h = functional.dropout(h, 0.9)
+        return self.above(h.mean(1))
 
 
 class Stepping(nn.Module):
@@ -130,7 +144,9 @@ def test_lengths_for_which_a_model_decides_otherwise_and_does_the_same_are_taken
     model = Windowed()
     body = from_torch(model, torch.randint(0, 9, (4, 8)), areas=1, routing="layer")
     for steps in (1, 2, 3, 4, 5, 8, 20):
-        assert expected_or_refused(model, body, torch.randint(0, 9, (3, steps)), OTHER)
+        x = torch.randint(0, 9, (3, steps))
+        assert expected_or_refused(model, body, x, OTHER)
+        Network(body).learn_with_output(x, torch.randint(0, 3, (3, steps)), lr=0.0)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 4, 3, 3)])
@@ -152,6 +168,26 @@ def test_numbers_of_samples_for_which_a_model_decides_otherwise_are_refused(
     body = from_torch(model, (6,), areas=1)
     taken = [expected_or_refused(model, body, torch.randn(n, 6), NUMBER) for n in (1, 2, 11, 20, 21)]
     assert taken == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "error"), [(1, "learns differently for other"), (0, "learns differently for 20")]
+)
+@pytest.mark.filterwarnings("error")
+def test_what_a_model_decides_by_sizes_while_training_alone_is_asked_while_learning(dimension: int, error: str) -> None:
+    torch.manual_seed(0)
+    model = WhileTraining(dimension)
+    body = from_torch(model, (8, 6), areas=1)
+    for copy in (body, pickle.loads(pickle.dumps(body))):
+        network = Network(copy)
+        for size, learns in ((9, True), (20, False), (8, True)):
+            x = torch.randn(size, 8, 6) if dimension == 0 else torch.randn(4, size, 6)
+            assert expected_or_refused(model.eval(), copy, x, OTHER)
+            if learns:
+                network.learn(x, torch.zeros(len(x), dtype=torch.int64), lr=0.0)
+            else:
+                with pytest.raises(BrodmannError, match=error):
+                    network.learn(x, torch.zeros(len(x), dtype=torch.int64))
 
 
 def test_sizes_of_several_inputs_are_compared() -> None:

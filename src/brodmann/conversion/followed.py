@@ -81,6 +81,12 @@ def name_of(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
+def caller_of(node: fx.Node) -> str:
+    """Returns the name of the innermost module that calls a node's function or module."""
+    callers = ["", *(name for name, _ in node.meta.get("nn_module_stack", {}).values())]
+    return str(callers[-2 if node.op == "call_module" else -1])
+
+
 def held_by(root: nn.Module, node: Any) -> Any:
     """Returns what a node reads of the network itself; None if it reads something else."""
     reads = isinstance(node, fx.Node) and node.op == "get_attr"

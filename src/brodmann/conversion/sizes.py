@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -13,10 +14,13 @@ from torch import Tensor, fx, nn
 from ..errors import BrodmannError
 from ..generators import undisturbed
 from ..several import Several, check_several, in_form_of, parts_in
+from .followed import asks_metadata, caller_of, name_of
 from .questions import ASKED
 
 Shapes = tuple[tuple[int, ...], ...]
 """Shapes of the tensors that come to a network, (samples, ...), in their order."""
+Asked = dict[tuple[fx.Node, Callable[[Any], Any]], tuple[Any, bool]]
+"""See `ASKED`."""
 
 
 class _OfModules(fx.Tracer):
@@ -28,6 +32,38 @@ class _OfModules(fx.Tracer):
         return True
 
 
+def questions_of(
+    graph: fx.Graph, root: nn.Module, training: fx.Graph, twin: nn.Module, sample: Several
+) -> Questions | None:
+    """Returns what a network asked about sizes, None if it asked nothing.
+
+    Args:
+        graph: Graph of the network at inference, before anything in it is replaced.
+        root: The network.
+        training: Likewise in training mode.
+        twin: The network in training mode.
+        sample: The samples that it was shown.
+    """
+    here: Asked = graph.output_node().meta.get(ASKED, {})
+    there: Asked = training.output_node().meta.get(ASKED, {})
+    texts, others = _texts_of(graph, here), _texts_of(training, there)
+    counts, other_counts = Counter(texts), Counter(others)
+    pairs = zip(others, there.items(), strict=True)
+    only_there = dict(item for text, item in pairs if counts[text] != other_counts[text])
+    while_learning = Questions(training, twin, sample, only_there) if only_there else None
+    return Questions(graph, root, sample, here, while_learning) if here or only_there else None
+
+
+def _texts_of(graph: fx.Graph, asked: Asked) -> list[Any]:
+    """Returns, for each question, who asked what of which size; it is the same text in graphs numbered differently."""
+    made_of: dict[fx.Node, int] = {}
+    for node in graph.nodes:
+        read = dict.fromkeys(node.all_input_nodes) if asks_metadata(node) else made_of  # sizes, not what is measured
+        given: Any = fx.node.map_arg((node.args, node.kwargs), read.__getitem__)
+        made_of[node] = hash((caller_of(node), name_of(node), repr(given)))
+    return [(made_of[node], ask) for node, ask in asked]
+
+
 class Questions:
     """What a network asked about sizes, and its answers, to be asked again for other sizes.
 
@@ -37,11 +73,21 @@ class Questions:
 
     Attributes:
         count_samples: Whether an answer may depend on how many samples come.
+        while_learning: What it asked in training mode alone, which may be nothing.
     """
 
-    def __init__(self, graph: fx.Graph, root: nn.Module, sample: Several) -> None:
-        """Takes the graph of a network that asked, before anything in it is replaced, the network, and its samples."""
-        asked: dict[Any, Any] = graph.output_node().meta[ASKED]
+    def __init__(
+        self, graph: fx.Graph, root: nn.Module, sample: Several, asked: Asked, while_learning: Questions | None = None
+    ) -> None:
+        """Takes what was asked.
+
+        Args:
+            graph: Graph of the network, before anything in it is replaced.
+            root: The network.
+            sample: The samples that it was shown.
+            asked: What it asked.
+            while_learning: What it asked in training mode alone; None if this is that.
+        """
         needed = {node for node, _ in asked}
         for node in reversed(graph.nodes):
             if not needed.isdisjoint(node.users):
@@ -53,11 +99,13 @@ class Questions:
                 copies[node].type = None  # an annotation, which may be text that pickle does not know
         inside.output([copies[node] for node, _ in asked])
         zeros: dict[int, Any] = {id(held): _zeros(held) for held in root.parameters()}
-        self._values = fx.GraphModule(deepcopy(root, zeros), inside)
+        self._values = fx.GraphModule(deepcopy(root, zeros).eval(), inside)
         self._asks = [ask for _, ask in asked]
         self._answers = [answer for answer, _ in asked.values()]
         self._kinds: Any = in_form_of(sample, (part.dtype for part in parts_in(sample)))
+        self.while_learning = while_learning
         self.count_samples = any(counts for _, counts in asked.values())
+        self.count_samples |= while_learning is not None and while_learning.count_samples
         self._tried: list[tuple[list[Any], Shapes]] = []
 
     def have_same_answers(self, shapes: Shapes) -> bool:
@@ -70,7 +118,7 @@ class Questions:
             self._tried.append((answers, shapes))
 
     def allow(self, shapes: Shapes) -> bool:
-        """Whether what was followed holds for samples of some shapes.
+        """Whether what was followed holds for samples of some shapes, at inference.
 
         It does where the answers are the same; or those for shapes that were tried, no smaller and no larger than all.
         """
@@ -80,6 +128,10 @@ class Questions:
         tried = [_numbers_of(other) for answers, other in self._tried if answers == found]
         size = _numbers_of(shapes)
         return any(map(partial(_no_larger, size), tried)) and any(_no_larger(other, size) for other in tried)
+
+    def allow_learning(self, shapes: Shapes) -> bool:
+        """Whether what is allowed at inference holds while learning, too."""
+        return self.while_learning is None or self.while_learning.have_same_answers(shapes)
 
     @torch.no_grad()
     def _answers_for(self, shapes: Shapes) -> list[Any] | None:
@@ -124,7 +176,8 @@ class OfSizes(nn.Module):
         super().__init__()
         self.images, self.passed, self.asked = tuple(images), passed, asked
         self.shapes: Shapes = tuple(tuple(part.shape[1:]) for part in shown)
-        self._known = {(2, self.shapes)}  # how many samples, and of which shapes
+        # How many samples, of which shapes, and whether that is known for learning or for inference.
+        self._known = {(2, self.shapes, learning) for learning in (False, True)}
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns one of the values as it is.
@@ -137,7 +190,7 @@ class OfSizes(nn.Module):
         shapes = tuple(tuple(x.shape[1:]) for x in of_torch)
         # One sample is treated as several are, and none as well; see `same_alone`.
         count = max(2, len(values[0])) if self.asked is not None and self.asked.count_samples else 2
-        if (count, shapes) not in self._known:
+        if (count, shapes, self.training) not in self._known:
             # Compilers cannot follow it; as a decorator, this would load them wherever this package is imported.
             if torch.compiler.is_compiling():
                 torch.compiler.disable(self._learn)(count, shapes)  # type: ignore[no-untyped-call]
@@ -147,20 +200,24 @@ class OfSizes(nn.Module):
 
     def _learn(self, count: int, shapes: Shapes) -> None:
         """Notes sizes for which the answers are the same, which are computed once; raises for others."""
-        if self.asked is None or not self.asked.allow(tuple((count, *shape) for shape in shapes)):
-            raise self._refused(count, shapes)
-        self._known.add((count, shapes))
+        learning = self.training  # the mode into which `Local` puts it while it learns
+        of_samples = tuple((count, *shape) for shape in shapes)
+        if self.asked is None or not self.asked.allow(of_samples):
+            raise self._refused(count, shapes, "computes")
+        if learning and not self.asked.allow_learning(of_samples):
+            raise self._refused(count, shapes, "learns")
+        self._known.add((count, shapes, learning))
 
-    def _refused(self, count: int, shapes: Shapes) -> BrodmannError:
+    def _refused(self, count: int, shapes: Shapes, does: str) -> BrodmannError:
         """Returns the error for samples of other shapes, or for another number of them."""
         if shapes == self.shapes:
             return BrodmannError(
-                f"This network decides by the number of samples, and computes differently for {count} than for those "
+                f"This network decides by the number of samples, and {does} differently for {count} than for those "
                 "it was converted with: give it fewer or more samples at a time, or let the model do the same for any "
                 "number."
             )
         return BrodmannError(
-            f"This network was converted for samples of shape {_listed(self.shapes)}, and computes differently for "
+            f"This network was converted for samples of shape {_listed(self.shapes)}, and {does} differently for "
             "other shapes, for example by repeating a step once for each element of a sequence; got "
             f"{_listed(shapes)}: convert the model for that shape."
         )

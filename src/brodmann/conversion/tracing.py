@@ -28,9 +28,9 @@ from .followed import FOLLOWED_PACKAGES, Followed, asks_metadata, held_by, packa
 from .in_place import leave_out_writing
 from .maps import MAPS, is_plain
 from .provenance import reached
-from .questions import ASKED, Answering, asking_for_kinds, place_of
+from .questions import Answering, asking_for_kinds, place_of
 from .recurrent import Cells, NeedsUnrollingError, Recurrence, RecurrentLayer
-from .sizes import Questions
+from .sizes import Questions, questions_of
 from .ties import write_out_tied
 from .training_mode import (
     TRAINING,
@@ -133,7 +133,7 @@ def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | Non
                 "are real and depend on the input, and returns one. Or make the noise an input of the network.",
                 stacklevel=6,
             )
-    asked = Questions(graph, root, sample) if graph.output_node().meta.get(ASKED) else None
+    asked = questions_of(graph, root, training, twin, sample)
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
     leave_out_dropouts(graph, training, drawing, type(root[0]).__name__)
     keep_from_training(root, training)

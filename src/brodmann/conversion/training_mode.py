@@ -17,8 +17,9 @@ from ..errors import BrodmannError
 from ..generators import drawing_by, standing
 from ..several import Several, of_each
 from .batch_norms import KeptNorm
-from .followed import arguments_of, name_of, reads_numbers
+from .followed import arguments_of, asks_metadata, caller_of, name_of, reads_numbers
 from .provenance import is_real, reached
+from .questions import ASKED
 
 DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
@@ -47,15 +48,26 @@ def modules_that_differ(graph: fx.Graph, training: fx.Graph) -> list[str]:
 def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
     """Returns what each module calls directly: functions, with their settings, and modules."""
     calls: dict[str, Counter[str]] = defaultdict(Counter)
+    judged_apart = _only_asked(graph)
     for node in graph.nodes:
-        callers = ["", *(name for name, _ in node.meta.get("nn_module_stack", {}).values())]
         if node.op == "call_module":
-            calls[callers[-2]][str(node.target)] += 1
-        elif node.op in ("call_function", "call_method") and node.target not in JUDGED_APART:
+            calls[caller_of(node)][str(node.target)] += 1
+        elif node.op in ("call_function", "call_method") and not (node.target in JUDGED_APART or node in judged_apart):
             settings: Any = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
             normed = node.target is functional.batch_norm  # what becomes of its settings is judged apart
-            calls[callers[-1]][f"{name_of(node)}{'' if normed else settings}"] += 1
+            calls[caller_of(node)][f"{name_of(node)}{'' if normed else settings}"] += 1
     return calls
+
+
+def _only_asked(graph: fx.Graph) -> set[fx.Node]:
+    """Returns the nodes that are made of sizes, and about which the network asked something, but that nothing reads."""
+    asked = {node for node, _ in graph.output_node().meta.get(ASKED, ())}
+    sizes = reached(graph, asks_metadata)
+    found: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node in sizes and (node.users or node in asked) and found.issuperset(node.users):
+            found.add(node)
+    return found
 
 
 @torch.no_grad()
@@ -132,7 +144,7 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
         network: What the network is called.
 
     Raises:
-        BrodmannError: Dropout would be lost.
+        BrodmannError: Dropout would be lost, or its share is not known.
     """
     here, there = _draws(graph), _draws(training)
     modules = [Counter(node.target for node in each.nodes if node.op == "call_module") for each in (graph, training)]
@@ -144,6 +156,11 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
         )
     for node, other in zip(here, there, strict=True):
         if node.target in DROPOUTS:
+            if isinstance(arguments_of(other)["training"], fx.Node) or isinstance(arguments_of(node)["p"], fx.Node):
+                raise BrodmannError(
+                    f"{name_of(node)} cannot be converted: what share it drops, or whether it does, is computed when "
+                    "the network is called. Expected numbers, as in F.dropout(x, 0.1, training=self.training)."
+                )
             if arguments_of(other)["training"] is False:
                 node.replace_all_uses_with(node.all_input_nodes[0])
                 graph.erase_node(node)
