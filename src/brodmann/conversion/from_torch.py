@@ -112,6 +112,8 @@ def from_torch(
     computation = computed_by(model, sample, kind)
     check_untied(computation.steps)
     plain = deepcopy(model).to("cpu", kind).eval()
+    outputs = answers_of(plain, sample)
+    check_steady(plain, sample, outputs)
     check_reached(computation, plain, sample)
     warn_of_frozen(computation.steps)
     computation = folded(computation) if batch_norms == "running" else computation
@@ -138,8 +140,6 @@ def from_torch(
     body = parts.wrap(body_of(computation, parts, lowest=lowest))
     if kind == torch.float64:
         body.double()  # its routers
-    outputs = answers_of(plain, sample)
-    check_steady(plain, sample, outputs)
     # A copy of its own: what the other one was called with, it may keep, with a graph that cannot be copied.
     check_keeps_nothing(deepcopy(model).to("cpu", kind).eval(), sample)
     if not same_outputs(body, sample, outputs):
