@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType, UnionType
+from types import CodeType, UnionType
 from typing import Any, TypeVar, get_args
 
 import numpy
@@ -140,7 +140,8 @@ class Answering(fx.Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it only decides whether to go on."""
-        if _is_asserted(sys._getframe(2)):  # the caller of `Proxy.__bool__`
+        asking = sys._getframe(2)  # the caller of `Proxy.__bool__`
+        if _is_asserted(asking.f_code, asking.f_lasti):
             self._follow()
             holds = bool(self._walks[obj.node])
             if obj.node not in self._walks.ragged | self._walks.numbers:
@@ -329,10 +330,11 @@ def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable
         yield
 
 
-def _is_asserted(frame: FrameType) -> bool:
-    """Whether what a frame asks next is the whole question of an `assert`."""
+@functools.lru_cache
+def _is_asserted(code: CodeType, place: int) -> bool:
+    """Whether what code asks at an instruction is the whole question of an `assert`."""
     between = ("TO_BOOL", "CACHE", "NOT_TAKEN", "EXTENDED_ARG")
-    asked = (one for one in dis.get_instructions(frame.f_code) if one.offset >= frame.f_lasti)
+    asked = (one for one in dis.get_instructions(code) if one.offset >= place)
     following = [one for one in asked if one.opname not in between]
     behind_jump = following[1:2]
     return any(one.opname == "LOAD_ASSERTION_ERROR" or one.argval is AssertionError for one in behind_jump)

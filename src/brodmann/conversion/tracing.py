@@ -117,22 +117,22 @@ def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | Non
     differ = {*modules_that_differ(graph, training)}
     if drawn := standing() != before:  # by the network itself: values of nodes move no generator
         differ.update(modules_that_draw(deepcopy(twin), sample))
-    if differ or drawn:
-        whole = [name for name in taking_tensors(root, sample) if name in differ]
+    if whole := [name for name in taking_tensors(root, sample) if name in differ] if differ else []:
         graph = follow(root, whole)
         if (kept := joining_values(graph, whole)) != whole:
             whole = kept
             graph = follow(root, whole)
         before = standing()
         training = follow(twin, whole)
-        if (left := modules_that_differ(graph, training)) or standing() != before:
-            kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left or ["0"])
-            warnings.warn(
-                f"What {', '.join(kinds)} does only in training mode is left out. To keep random draws made there, "
-                "put them into a separate module that holds no parameters, takes one tensor, or several by place that "
-                "are real and depend on the input, and returns one. Or make the noise an input of the network.",
-                stacklevel=6,
-            )
+        drawn = standing() != before
+    if (left := modules_that_differ(graph, training)) or drawn:
+        kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left or ["0"])
+        warnings.warn(
+            f"What {', '.join(kinds)} does only in training mode is left out. To keep random draws made there, "
+            "put them into a separate module that holds no parameters, takes one tensor, or several by place that "
+            "are real and depend on the input, and returns one. Or make the noise an input of the network.",
+            stacklevel=6,
+        )
     asked = questions_of(graph, root, training, twin, sample)
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
     leave_out_dropouts(graph, training, drawing, type(root[0]).__name__)

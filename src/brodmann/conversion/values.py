@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -66,18 +66,13 @@ class Walks:
         """
         nodes = [node for node in graph.nodes if node.op != "output"]
         last = {read: node for node in nodes for read in node.all_input_nodes}
-        training = root.training
-        root.eval()
-        try:
-            with undisturbed():  # what is drawn here is not drawn by the network
-                for node in self._few.follow(nodes, last, in_use, root, held):
-                    self._judge(node, held)
-                for walk in (self._two, self._many) if many else (self._two,):
-                    deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
-                with suppress(Exception):  # what is done with several samples may fail with one
-                    deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
-        finally:
-            root.train(training)
+        with undisturbed():  # what is drawn here is not drawn by the network
+            for node in self._few.follow(nodes, last, in_use, root, held):
+                self._judge(node, held)
+            for walk in (self._two, self._many) if many else (self._two,):
+                deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
+            with suppress(Exception):  # what is done with several samples may fail with one
+                deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
 
     def __getitem__(self, node: fx.Node) -> Any:
         """Returns the value of a node for a few samples."""
@@ -166,7 +161,21 @@ class _Values:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.of.__getitem__)
         if node.op == "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
-        return (root.get_submodule(target) if node.op == "call_module" else target)(*args, **kwargs)
+        if node.op != "call_module":
+            return target(*args, **kwargs)
+        with _at_inference(root.get_submodule(target)) as module:
+            return module(*args, **kwargs)
+
+
+@contextmanager
+def _at_inference(module: nn.Module) -> Iterator[nn.Module]:
+    """Puts a module into inference mode inside the block."""
+    before = [(part, part.training) for part in module.modules()]
+    try:
+        yield module.eval()
+    finally:
+        for part, training in before:
+            part.training = training
 
 
 def _is_mask(value: Any) -> bool:
