@@ -69,9 +69,10 @@ def from_torch(
             outputs are a tuple or a dictionary. It is followed as at inference: what it does only while training is
             left out, except for what modules without parameters and `F.dropout` draw. What it asks about sizes, such as
             ``if x.dim() == 3`` or ``for step in range(x.shape[1])``, is answered for the ``shape``. Samples of
-            other sizes, for which an answer differs, as in that loop, are refused. What it asserts about numbers is
-            checked here, with the samples, and not again. What it stores outside of its modules meanwhile, such as in a
-            global dictionary, still holds values of `torch.fx` afterwards.
+            other sizes, for which an answer differs, as in that loop, are refused; while learning alone where it asks
+            in training mode alone. What it asserts about numbers is checked here, with the samples, and not again. What
+            it stores outside of its modules meanwhile, such as in a global dictionary, still holds values of `torch.fx`
+            afterwards.
         shape: Shape of a sample, (features,), (steps, features), or (channels, height, width); or a few samples
             themselves, (samples, ...), where they are whole numbers, such as tokens: at least two, since a single one
             does not show how rows lie, so that a matrix outside of an `nn.Linear` would become a `Product`. For a
