@@ -6,13 +6,14 @@ import html
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ...errors import BrodmannError
 from ...files import read_json, write_bytes
+from ...runs import RunOptions
 from ..case import Row
 from ..journal import read_journal
 from ..runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
@@ -218,13 +219,22 @@ def _drawing(path: Path, name: str, caption: str) -> str:
 
 
 def _settings(rows: Sequence[Row]) -> str:
-    """Returns the options of the first row of every method, folded away: those that it reads, and its details."""
-    items = []
+    """Returns what every method sets, folded away: the options that it reads and that are not the defaults, details.
+
+    All values are told where rows of a method differ, as in the number of layers; of learners that read few options,
+    all options are.
+    """
+    defaults, items = asdict(RunOptions()), []
     for (recipe, protocol, dataset, method), own in grouped(rows, "recipe", "protocol", "dataset", "method").items():
-        options, detail = own[0]["options"], own[0]["detail"]
-        read = READ_BY.get(detail.get("learner"), tuple(options))
-        given = {name: options[name] for name in read if name in options and options[name] is not None} | detail
-        text = ", ".join(f"{name} {value}" for name, value in given.items() if name not in ("dataset", "seed"))
+        read, usual = READ_BY.get(own[0]["detail"].get("learner")), {"dataset": dataset}
+        if read is None:
+            read, usual = tuple(defaults), defaults | usual
+        settings = [{name: row["options"].get(name) for name in read} | row["detail"] for row in own]
+        found: dict[str, dict[str, None]] = {}
+        for name, value in (pair for one in settings for pair in one.items()):
+            found.setdefault(name, {})[str(value)] = None
+        given = {name: values for name, values in found.items() if [*values] not in (["None"], [str(usual.get(name))])}
+        text = ", ".join(f"{name} {' / '.join(values)}" for name, values in given.items() if name != "seed")
         name = f"{recipe}, {protocol}, {dataset}, {method}"
         items.append(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>")
     note = "<p>Settings that are not listed have the package's defaults.</p>"
