@@ -7,6 +7,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -23,8 +24,8 @@ from .output import say
 class Bench:
     """Runs a benchmark, a recipe's or all. It can be killed and started again."""
 
-    name: tyro.conf.Positional[str]
-    """ten, optimisers, depth, scale, convergence, interference, a recipe of your own, or all."""
+    name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RECIPE")]]
+    """ten, optimisers, depth, scale, convergence, interference, one of your own, or all; before options of lists."""
     quick: bool = False
     """A small version, on digits and semeion."""
     seeds: int | None = None
@@ -84,7 +85,7 @@ class Bench:
 class Report:
     """Writes the report of a benchmark: one HTML page, Markdown tables, figures."""
 
-    folder: tyro.conf.Positional[Path]
+    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]]
     """Folder of the rows."""
 
     def run(self) -> None:

@@ -31,7 +31,7 @@ class DataList:
 class DataFetch:
     """Downloads a data set. No other command ever downloads."""
 
-    name: tyro.conf.Positional[str]
+    name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATASET")]]
     """Name of the data set."""
     data_dir: str | None = None
     """Folder to put it into."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
@@ -22,8 +22,9 @@ from .output import OUT, say, say_json
 class Train(RunOptions):
     """Trains a network without backpropagation, or with it as the baseline."""
 
-    dataset: tyro.conf.Positional[str] = "digits"
-    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`."""
+    dataset: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[DATASET]")]] = "digits"
+    """Name of a data set, or path of an .npz or .csv file; see `brodmann data list`; before --width and --channels,
+    which take all that follows."""
     data_dir: str | None = None
     """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
     out: Path | None = None
