@@ -267,9 +267,6 @@ def test_a_matrix_of_ones_own_is_looked_at() -> None:
 class Elsewhere(UpdateRule):
     """A rule that returns the moved weight instead of moving it."""
 
-    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        return {}
-
     def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> Any:
         return weight - lr * factors.dense()
 
@@ -645,10 +642,7 @@ def test_any_operation_as_an_activation() -> None:
 
 @dataclass(frozen=True)
 class Downhill(UpdateRule):
-    """Gradient descent under another name."""
-
-    def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        return {}
+    """Gradient descent under another name: it remembers nothing, and says nothing of it."""
 
     def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> None:
         factors.add_to(weight, keep=1.0 - lr * decay, scale=-lr)

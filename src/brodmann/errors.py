@@ -50,7 +50,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
     options = sorted(known)
     near, slip = (difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=cutoff) for cutoff in (0.5, 0.6))
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
-    if any("," in option for option in options):
+    if any("," in option or not option for option in options):
         options = [f"'{option}'" for option in options]
     own = f" To use one of your own, register it in {registry}, in a file that `brodmann --import FILE` loads."
     return UnknownNameError(

@@ -168,6 +168,12 @@ def test_areas_that_are_not_there_are_refused_and_nothing_changes(areas: Any, me
     assert [router.protected for _, router in routers(network)] == [{2}, {2}]
 
 
+def test_the_one_route_of_a_network_has_an_empty_name() -> None:
+    network = Network(mlp(5, 3, width=6, areas=4))
+    with pytest.raises(BrodmannError, match="Unknown layer with a router 'router'. Choose one of: ''."):
+        network.protected_areas = {"router": [1]}
+
+
 def test_where_every_layer_has_one_area_there_is_nothing_to_protect() -> None:
     network = Network(mlp(5, 3, width=6, areas=1))
     with pytest.raises(BrodmannError, match="Every layer of this network has one area: freeze layers instead"):

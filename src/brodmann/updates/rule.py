@@ -71,9 +71,8 @@ class UpdateRule(ABC):
         """Learning rate of a network that follows the rule, where none is given."""
         return LEARNING_RATE
 
-    @abstractmethod
     def state_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Returns name and shape of every buffer that the rule keeps for a weight of this shape.
+        """Returns name and shape of every buffer that the rule keeps for a weight of this shape; by default none.
 
         All start at zero, in the weight's dtype (float32 beside bfloat16), one for each area. The name ``steps`` stands
         for an int64 count, of shape ``()``. A shape is (out, in), or (out,) for a bias.
@@ -81,6 +80,7 @@ class UpdateRule(ABC):
         Raises:
             BrodmannError: Where the weight is built: a name is no identifier, or is taken by the weight itself.
         """
+        return {}
 
     @abstractmethod
     def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
