@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..data import Dataset, Split, load
+from ..errors import BrodmannError
 from ..runs import RunOptions
 from ..runs.assembly import split_data
 
@@ -31,7 +32,13 @@ def without_test_part(options: RunOptions, data: Dataset | None = None) -> tuple
     Args:
         options: Options of the training.
         data: Data set that the parts are taken from. Default the options' data set.
+
+    Raises:
+        BrodmannError: Its targets are no classes.
     """
-    split = split_data(options, load(options.dataset) if data is None else data)
+    data = load(options.dataset) if data is None else data
+    if not data.is_classification:
+        raise BrodmannError(f"Cases compare classifiers, and '{options.dataset}' has real targets: leave it out.")
+    split = split_data(options, data)
     left = replace(split, x_test=split.x_test[:0], y_test=split.y_test[:0])
     return left, HeldBack(split.x_test, split.y_test)

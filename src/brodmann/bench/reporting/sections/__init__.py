@@ -12,7 +12,7 @@ from .depth import depth_section
 from .interference import interference_section
 from .optimisers import optimisers_section
 from .scale import scale_section
-from .scores import accuracies
+from .scores import accuracies, broken_down
 from .section import Section
 from .ten import ten_section
 
@@ -27,12 +27,16 @@ SECTIONS: dict[str, Callable[[list[Row]], Section]] = {
 
 
 def section_of(recipe: str, rows: Sequence[Row]) -> Section:
-    """Returns the part of a recipe.
+    """Returns the part of a recipe, which says where networks broke down, too.
 
     One without a part of its own gets its accuracies, and how far its other methods are from its first.
     """
-    if recipe in SECTIONS:
-        return SECTIONS[recipe](list(rows))
+    section = SECTIONS[recipe](list(rows)) if recipe in SECTIONS else _of_ones_own(recipe, rows)
+    section.text.extend(broken_down(rows))
+    return section
+
+
+def _of_ones_own(recipe: str, rows: Sequence[Row]) -> Section:
     tables = [accuracies(rows, "Test accuracy in %, mean ± standard deviation over seeds")]
     first, *others = dict.fromkeys(row["method"] for row in rows)
     places = Counter((row["dataset"], row["method"], row["seed"]) for row in rows)

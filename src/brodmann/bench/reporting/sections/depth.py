@@ -33,10 +33,6 @@ def depth_section(rows: list[Row]) -> Section:
                 mean_and_lowest,
             )
         )
-        broken = [row for row in group if row.get("stopped")]
-        if broken:
-            names = ", ".join(dict.fromkeys(f"{row['method']} at {row['layers_count']}" for row in broken))
-            result.text.append(f"{dataset}: training stopped because errors vanished or exploded: {names}.")
         result.plots.append(
             Plot(
                 f"depth-{dataset}",

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from ...case import Row
-from ..tables import Table, crossed
+from ..tables import Table, crossed, grouped
 
 
 def mean_in_percent(rows: Sequence[Row], name: str = "test") -> float:
@@ -28,3 +28,19 @@ def mean_and_lowest(rows: list[Row]) -> str:
     """Returns mean and lowest accuracy of a cell, in %."""
     scores = [100 * row["test"] for row in rows]
     return f"{statistics.mean(scores):.2f} ({min(scores):.2f})" if len(scores) > 1 else f"{scores[0]:.2f}"
+
+
+def broken_down(rows: Sequence[Row]) -> list[str]:
+    """Returns a sentence for each data set on which trainings stopped, and were scored as they stood."""
+    texts = []
+    for dataset, group in grouped([row for row in rows if row.get("stopped")], "dataset").items():
+        depths = grouped([row | row["options"] for row in rows if row["dataset"] == dataset], "method", "layers")
+        methods = [method for method, _ in depths]
+        names = (
+            row["method"] + (f" at {row['options']['layers']}" if methods.count(row["method"]) > 1 else "")
+            for row in group
+        )
+        texts.append(
+            f"{dataset}: training stopped because errors vanished or exploded: {', '.join(dict.fromkeys(names))}."
+        )
+    return texts
