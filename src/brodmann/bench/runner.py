@@ -194,6 +194,12 @@ def _work(case: Case, jobs: int) -> Row:
         row = run_case(case)
     except Interrupted as stop:
         return {"interrupted": stop.number}
+    except Exception as error:
+        which = f"{case.recipe}, {case.options.dataset}, {case.method}, seed {case.options.seed}"
+        if isinstance(error, BrodmannError):
+            raise BrodmannError(f"{which}: {error}") from error
+        error.add_note(f"This was {which}.")
+        raise
     return row | {
         "wall_seconds": round(time.perf_counter() - began, 3),
         "jobs": jobs,
