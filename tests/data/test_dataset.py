@@ -122,6 +122,18 @@ def test_seed_out_of_range(digits: Dataset) -> None:
         digits.split(seed=-1)
 
 
+def test_tensors_of_any_kind_are_taken_and_lost_masks_are_told() -> None:
+    arrays = small_arrays()
+    halves = torch.from_numpy(arrays["x_train"]).bfloat16().requires_grad_()
+    assert Dataset.from_arrays("a", **{**arrays, "x_train": halves}).x_train.shape == (20, 3)
+    for part, message in (
+        (np.ma.masked_greater(arrays["x_train"], 1.0), "'a': x_train without masked values"),
+        ([[1.0], [1.0, 2.0]], "Expected samples of equal length for .* x_train"),
+    ):
+        with pytest.raises(BrodmannError, match=message):
+            Dataset.from_arrays("a", **{**arrays, "x_train": part})
+
+
 def test_numbers_that_float32_would_round_away_are_kept() -> None:
     """Such as times in seconds, of which float32 has one in 128."""
     rng = np.random.default_rng(0)

@@ -6,13 +6,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..checks import rows_not_finite
+from ..checks import check_tensors, rows_not_finite
 from ..errors import BrodmannError
 
 Array = NDArray[Any]
+
+
+def as_array(values: ArrayLike | Tensor, label: str) -> Array:
+    """Returns values as an array.
+
+    Raises:
+        BrodmannError: Rows differ in length, or values are masked: the mask would be lost.
+    """
+    if np.ma.is_masked(values):
+        raise BrodmannError(f"Expected {label} without masked values, whose mask would be lost: fill them first.")
+    if isinstance(values, Tensor):
+        check_tensors(**{label: values})
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values  # which NumPy does not know
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise BrodmannError(f"Expected samples of equal length for {label}, as an array or a tensor: {error}") from None
 
 
 def input_tensor(array: Array, label: str) -> Tensor:

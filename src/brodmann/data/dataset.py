@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
-from .arrays import Array, check_parts, class_targets, indexed_targets, input_tensor, real_targets
+from .arrays import Array, as_array, check_parts, class_targets, indexed_targets, input_tensor, real_targets
 from .preprocessing import Preprocessing
 from .targets import TargetScale
 
@@ -156,10 +156,11 @@ class Dataset(_Described):
             The data set.
 
         Raises:
-            BrodmannError: Arrays are empty, not numeric, not finite in float32, of mismatched lengths or shapes,
-                hold fewer than two classes, or the test part holds a class that the training part lacks.
+            BrodmannError: Arrays are empty, masked, not numeric, not finite in float32, of mismatched lengths or
+                shapes, hold fewer than two classes, or the test part holds a class that the training part lacks.
         """
-        x_train, y_train, x_test, y_test = (np.asarray(array) for array in (x_train, y_train, x_test, y_test))
+        given = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+        x_train, y_train, x_test, y_test = (as_array(given[key], f"Data set '{name}': {key}") for key in given)
         check_parts(name, (x_train, y_train), (x_test, y_test))
         x = [
             input_tensor(array, f"Data set '{name}': {key}")

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ..checks import check_tensors
 from ..errors import BrodmannError, unknown_name
 from ..files import expanded
-from .arrays import Array, check_numeric, finite_tensor
+from .arrays import Array, as_array, check_numeric, finite_tensor
 from .csv_table import is_enumeration, numbers_of, read_lines
 from .npz import open_archive, read_array, why_unreadable
 from .preprocessing import Preprocessing
@@ -69,14 +68,7 @@ def _in_order(samples: Any, columns: Sequence[str] | None) -> Any:
 
 
 def _numbers(samples: ArrayLike) -> Array:
-    if isinstance(samples, Tensor):
-        check_tensors(samples=samples)
-        samples = samples.detach().cpu()
-        samples = samples.float() if samples.is_floating_point() else samples  # NumPy knows no bfloat16
-    try:
-        array = np.asarray(samples)
-    except ValueError as error:
-        raise BrodmannError(f"Expected samples of equal length, as an array or a tensor: {error}") from None
+    array = as_array(samples, "samples")
     if array.dtype == object and not any(isinstance(value, str) for value in array.flat):  # as frames may hold numbers
         try:
             return array.astype(np.float64)
