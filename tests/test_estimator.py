@@ -713,3 +713,10 @@ def test_a_rule_may_be_given_in_place_of_its_name() -> None:
     assert own.network_.area_layers()[0][1].update_rule == Adam(beta1=0.8)
     stream = SALRegressor(optimiser=RLS(ridge=2.0)).fit(x, y)
     assert stream.network_.recursive
+
+
+def test_masked_values_are_refused() -> None:
+    x, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+    for given in ((np.ma.masked_greater(x, 1.0), y), (x, np.ma.masked_equal(y, 1))):
+        with pytest.raises(BrodmannError, match="without masked values, whose mask would be lost: fill them first"):
+            SALClassifier(epochs=1).fit(*given)

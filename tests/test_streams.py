@@ -116,6 +116,7 @@ def test_a_network_learns_at_its_own_rate_and_the_seed_decides_the_order() -> No
 def test_a_mixture_is_one_task_of_several_parts() -> None:
     matrix = learn_stream(Remembers(), [task(0, parts=3)])
     assert continual_scores(matrix) == {"average_accuracy": 1.0, "forgetting": 0.0, "backward_transfer": 0.0}
+    assert continual_scores(np.mean([matrix, matrix], axis=0)) == continual_scores(matrix)
     with pytest.raises(BrodmannError, match="Expected a score for each of the 2 tasks in every row, got 3: give each"):
         continual_scores(learn_stream(Remembers(), [task(0), task(1, parts=2)]))
 

@@ -168,10 +168,25 @@ def test_areas_that_are_not_there_are_refused_and_nothing_changes(areas: Any, me
     assert [router.protected for _, router in routers(network)] == [{2}, {2}]
 
 
-def test_the_one_route_of_a_network_has_an_empty_name() -> None:
+def test_the_one_route_of_a_network_has_an_empty_name_or_that_of_its_router() -> None:
     network = Network(mlp(5, 3, width=6, areas=4))
-    with pytest.raises(BrodmannError, match="Unknown layer with a router 'router'. Choose one of: ''."):
-        network.protected_areas = {"router": [1]}
+    for name in ("", "router"):
+        network.protected_areas = {name: [1]}
+        assert network.protected_areas == {"": [1]}
+    with pytest.raises(BrodmannError, match="Unknown layer with a router 'body'. Choose one of: ''."):
+        network.protected_areas = {"body": [1]}
+
+
+def test_where_no_area_is_left_to_learn_a_warning_says_so() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6, areas=4))
+    with pytest.warns(UserWarning, match="All 4 areas that samples can go to are protected, so that no area learns"):
+        network.protected_areas = range(4)
+    stream = Network(stream_mlp(5, 3, width=6, areas=4, novelty=0.9))
+    stream.protected_areas = [0, 1, 2]  # a new sample may take the last
+    stream.learn(X, Y)
+    with pytest.warns(UserWarning, match="All 2 areas"):  # the first, and the last
+        stream.protected_areas = range(4)
 
 
 def test_where_every_layer_has_one_area_there_is_nothing_to_protect() -> None:

@@ -82,6 +82,10 @@ class Slab(nn.Module):
         """Returns this slab and that of its biases, if there are any."""
         return [self] if self.bias is None else [self, self.bias]
 
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return " x ".join(map(str, self.value.shape[1:]))
+
     def forward(self, x: Tensor) -> Tensor:
         """Computes ``value[0] x + bias[0]`` by operations that autograd and compilers know: x (rows, in)."""
         return F.linear(x, self.value[0].to(x.dtype), None if self.bias is None else self.bias.value[0])

@@ -21,8 +21,7 @@ def as_array(values: ArrayLike | Tensor, label: str) -> Array:
     Raises:
         BrodmannError: Rows differ in length, or values are masked: the mask would be lost.
     """
-    if np.ma.is_masked(values):
-        raise BrodmannError(f"Expected {label} without masked values, whose mask would be lost: fill them first.")
+    check_unmasked(values, label)
     if isinstance(values, Tensor):
         check_tensors(**{label: values})
         values = values.detach().cpu()
@@ -31,6 +30,12 @@ def as_array(values: ArrayLike | Tensor, label: str) -> Array:
         return np.asarray(values)
     except ValueError as error:
         raise BrodmannError(f"Expected samples of equal length for {label}, as an array or a tensor: {error}") from None
+
+
+def check_unmasked(values: Any, label: str) -> None:
+    """Checks that no value is masked, whose mask would be lost; raises a `BrodmannError`."""
+    if np.ma.is_masked(values):
+        raise BrodmannError(f"Expected {label} without masked values, whose mask would be lost: fill them first.")
 
 
 def input_tensor(array: Array, label: str) -> Tensor:

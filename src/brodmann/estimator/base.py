@@ -22,6 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ..builders import build, mlp, stream_mlp
 from ..builders.sizes import DEPTH
 from ..checks import all_finite, check_positive, check_real, check_switch, check_whole
+from ..data.arrays import check_unmasked
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Layer
@@ -295,6 +296,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             self._shape = tuple(shape) if isinstance(shape, Sequence) else ()
         if len(self._shape) > 1 and getattr(X, "shape", ())[1:] == self._shape:
             X = np.reshape(X, (len(X), -1))  # type: ignore[arg-type]
+        for name, values in zip("Xy", (X, *y), strict=False):
+            check_unmasked(values, name)
         return validate_data(self, X, *y, dtype=np.float64, reset=reset, **settings)
 
     def _scaled(self, x: Array) -> torch.Tensor:

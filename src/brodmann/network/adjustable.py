@@ -91,8 +91,9 @@ class Adjustable(HoldsLoss):
     def protected_areas(self) -> dict[str, list[int]]:
         """Areas that stay as they are, see `Router.protected`, by the name of the layer whose router chooses them.
 
-        Names are as `telemetry.area_choices` gives them: ``""`` for the one route of a routed body. May be replaced
-        between steps, by such a dictionary, or by a list of areas for every router; no others are then protected.
+        Names are as `telemetry.area_choices` gives them: ``""``, or ``"router"``, for the one route of a routed body.
+        May be replaced between steps, by such a dictionary, or by a list of areas for every router; no others are then
+        protected.
 
         Raises:
             BrodmannError: There is no such layer or area, or nothing here has areas.
@@ -108,6 +109,7 @@ class Adjustable(HoldsLoss):
                 raise BrodmannError(
                     "Every layer of this network has one area: freeze layers instead, see frozen_layers."
                 )
+        areas = {"" if name == "router" else name: some for name, some in areas.items()}
         for name in areas:
             if name not in known:
                 raise unknown_name("layer with a router", name, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from numbers import Real
 from operator import index
@@ -158,6 +159,9 @@ class Router(nn.Module):
 
         Raises:
             BrodmannError: There is no such area.
+
+        Warns:
+            UserWarning: No other area has samples, nor can recruit any: none learns.
         """
         return self._protected
 
@@ -170,6 +174,20 @@ class Router(nn.Module):
         if not all(0 <= area < self.areas for area in wanted):
             raise BrodmannError(f"Expected areas from 0 to {self.areas - 1}, such as [0, 1], got {areas!r}.")
         self._protected = wanted
+        taken = self.partition if self.vacant is None else self.partition[~self.vacant]
+        if wanted.issuperset(taken.tolist()) and not self._free_cells():
+            warnings.warn(
+                f"All {len(set(taken.tolist()))} areas that samples can go to are protected, so that no area learns: "
+                "protect fewer, or give the router more areas.",
+                stacklevel=2,
+            )
+
+    def _free_cells(self) -> list[int]:
+        """Returns the cells that new samples may take, see `recruit`."""
+        if self.vacant is None:
+            return []
+        cells = (~self.prototypes.any(1)).nonzero()[:, 0].tolist()
+        return [cell for cell in cells if int(self.partition[cell]) not in self.protected]
 
     def _project(self, x: Tensor) -> Tensor:
         check_input(x, self.projection.value)
@@ -259,8 +277,7 @@ class Router(nn.Module):
         pairs: list[tuple[int, int]] = []
         if self.novelty is None or self.vacant is None:
             return pairs
-        taken = self.prototypes.any(1)
-        free = [cell for cell in (~taken).nonzero()[:, 0].tolist() if int(self.partition[cell]) not in self.protected]
+        taken, free = self.prototypes.any(1), self._free_cells()
         if not free:
             return pairs
         directions = F.normalize(self._project(x), dim=1)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checks import check_real, check_tensors, check_whole, rows_not_finite
@@ -165,18 +167,21 @@ def _accuracy(learner: StreamLearner, x: Tensor, y: Tensor) -> float:
     return float((predicted == y).double().mean())
 
 
-def continual_scores(matrix: Sequence[Sequence[float]]) -> dict[str, float]:
+def continual_scores(matrix: Sequence[Sequence[float]] | NDArray[Any] | Tensor) -> dict[str, float]:
     """Returns average accuracy, forgetting and backward transfer of a matrix of accuracies, see `learn_stream`.
 
     Average accuracy is the mean of the last row; forgetting the mean drop of a task from its best accuracy
     since it was learned; backward transfer the mean change since then (Lopez-Paz and Ranzato 2017, section 3).
 
     Args:
-        matrix: A row for each task, with a score for each; or a single row of the scores of several parts.
+        matrix: A row for each task, with a score for each; or a single row of the scores of several parts. Lists or an
+            array, such as the mean over several streams.
 
     Raises:
         BrodmannError: There is nothing, or some tasks have more parts than one: which task a score is of is not known.
     """
+    if isinstance(matrix, numpy.ndarray | Tensor):
+        matrix = matrix.tolist()
     rows = isinstance(matrix, Sequence) and all(isinstance(row, Sequence) for row in matrix)
     if not rows or not len(matrix) or not len(matrix[0]):
         raise BrodmannError(f"Expected a matrix of accuracies, as learn_stream returns it, got {matrix!r}.")
