@@ -75,7 +75,8 @@ def from_torch(
             afterwards.
         shape: Shape of a sample, (features,), (steps, features), or (channels, height, width); or a few samples
             themselves, (samples, ...), where they are whole numbers, such as tokens: at least two, since a single one
-            does not show how rows lie, so that a matrix outside of an `nn.Linear` would become a `Product`. For a
+            does not show how rows lie, so that a matrix outside of an `nn.Linear` would become a `Product`. Of a shape,
+            eleven go through the model: for large images, two of your own take less memory. For a
             network of several inputs, a tuple of shapes or of samples, in the order of its arguments; or a dictionary
             of samples by the names of its arguments. The body takes the same. Default None: what the model's first
             layer takes, if that is an `nn.Linear`. Images may also come flat.
