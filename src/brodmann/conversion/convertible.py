@@ -105,7 +105,7 @@ def warn_of_new_norms(model: nn.Module) -> None:
         warnings.warn(
             "The model holds batch norms that have seen no samples, and these would be converted into layers that "
             "normalise nothing: call the model on a few batches in training mode first, or build it with group norms.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -118,7 +118,7 @@ def warn_of_frozen(steps: Sequence[Step]) -> None:
             warnings.warn(
                 f"Only some parameters of '{step.name}' require gradients, but it learns as a whole: let all of them "
                 "require gradients, or none to freeze it.",
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

@@ -131,7 +131,7 @@ def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | Non
             f"What {', '.join(kinds)} does only in training mode is left out. To keep random draws made there, "
             "put them into a separate module that holds no parameters, takes one tensor, or several by place that "
             "are real and depend on the input, and returns one. Or make the noise an input of the network.",
-            stacklevel=6,
+            stacklevel=7,
         )
     asked = questions_of(graph, root, training, twin, sample)
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)
