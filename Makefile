@@ -23,8 +23,9 @@ $(READY): pyproject.toml
 demo: $(READY)  ## Trains on handwritten digits alongside a backpropagation twin, draws figures into runs/demo
 	$(BIN)/brodmann train digits --compare --overwrite --epochs 30 --out runs/demo
 
+# Reordered, files of few but long tests would come last, and one worker would wait for the other.
 test: $(READY)  ## Runs the default tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## Runs every test, the slow ones too
 	$(BIN)/python -m pytest -m ''

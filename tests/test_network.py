@@ -343,7 +343,7 @@ def test_bfloat16_storage_learns_like_float32_and_survives_saving(layer: str, fe
     for storage in (None, "bfloat16"):
         options = {**LAYERS[layer], "feedback": feedback, "storage": storage, "width": 16}
         curves = []
-        for seed in range(5):  # one run alone tells little: a rounded weight sends samples to other areas
+        for seed in range(3):  # one run alone tells little: a rounded weight sends samples to other areas
             torch.manual_seed(seed)
             network = Network.from_design(design("mlp", Adam(), in_features=5, outputs=3, **options), lr=0.02)
             curves.append([float(network.learn(x, y)) for _ in range(40)])
