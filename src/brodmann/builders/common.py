@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class Common(TypedDict, total=False):
-    """What all layers of a network follow, by name: every builder takes it, and hands it to `Parts`."""
+    """What all layers of a network follow, by name: builders and `from_torch` take it, and hand it to `Parts`."""
 
     update: UpdateRule | None
     """Rule of every weight. Default Adam without decay: its steps need no tuning to the width. The command line and the

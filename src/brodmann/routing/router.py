@@ -177,9 +177,9 @@ class Router(nn.Module):
         taken = self.partition if self.vacant is None else self.partition[~self.vacant]
         if wanted.issuperset(taken.tolist()) and not self._free_cells():
             warnings.warn(
-                f"All {len(set(taken.tolist()))} areas that samples can go to are protected, so that no area learns: "
+                f"Every area that samples can go to is protected, {sorted(set(taken.tolist()))}, so that none learns: "
                 "protect fewer, or give the router more areas.",
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def _free_cells(self) -> list[int]:
