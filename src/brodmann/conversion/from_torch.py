@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Unpack
 
 import torch
@@ -111,6 +112,14 @@ def from_torch(
     model, sample, kind, device = shown(model, shape)
     if batch_norms == "running":
         warn_of_new_norms(model)
+    in_features = sum(part[0].numel() for part in parts_in(sample))
+    parts = Parts(in_features, 1, areas, feedback, **common)  # how many outputs there are is seen when it is followed
+    single = isinstance(sample, Tensor)
+    if parts.routed and not (single and sample.is_floating_point()):
+        raise BrodmannError(
+            f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
+            "choose routing='layer', where every layer routes its own input, or areas=1."
+        )
     computation = computed_by(model, sample, kind)
     check_untied(computation.steps)
     plain = deepcopy(model).to("cpu", kind).eval()
@@ -120,19 +129,7 @@ def from_torch(
     warn_of_frozen(computation.steps)
     computation = folded(computation) if batch_norms == "running" else computation
     steps, returned = computation.steps, computation.returned
-    parts = Parts(
-        sum(part[0].numel() for part in parts_in(sample)),
-        returned[0].after.shape[1 if returned[0].after.ndim == 4 else -1],
-        areas,
-        feedback,
-        **common,
-    )
-    single = isinstance(sample, Tensor)
-    if parts.routed and not (single and sample.is_floating_point()):
-        raise BrodmannError(
-            f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
-            "choose routing='layer', where every layer routes its own input, or areas=1."
-        )
+    parts = replace(parts, outputs=returned[0].after.shape[1 if returned[0].after.ndim == 4 else -1])
     if len(returned) > 1 and parts.from_output:
         raise BrodmannError(
             f"Direct feedback needs one output, but the model has {len(returned)}: choose another feedback path."

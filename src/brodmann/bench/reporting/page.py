@@ -230,10 +230,9 @@ def _settings(rows: Sequence[Row]) -> str:
         if read is None:
             read, usual = tuple(defaults), defaults | usual
         settings = [{name: row["options"].get(name) for name in read} | row["detail"] for row in own]
-        found: dict[str, dict[str, None]] = {}
-        for name, value in (pair for one in settings for pair in one.items()):
-            found.setdefault(name, {})[str(value)] = None
-        given = {name: values for name, values in found.items() if [*values] not in (["None"], [str(usual.get(name))])}
+        names = dict.fromkeys(name for one in settings for name in one)
+        told = {name: [*dict.fromkeys(str(one[name]) for one in settings if name in one)] for name in names}
+        given = {name: values for name, values in told.items() if values not in (["None"], [str(usual.get(name))])}
         text = ", ".join(f"{name} {' / '.join(values)}" for name, values in given.items() if name != "seed")
         name = f"{recipe}, {protocol}, {dataset}, {method}"
         items.append(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>")
