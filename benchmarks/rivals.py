@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +49,19 @@ class GroupedMixture(nn.Module):
         self.optimiser.zero_grad(set_to_none=True)
         F.cross_entropy(self(x), y).backward()
         self.optimiser.step()
+
+
+def autograd_step(model: nn.Module, optimiser: str, lr: float) -> Callable[[Tensor, Tensor], None]:
+    """Returns a step of the loop that everybody writes, with PyTorch's fastest optimiser: nothing is checked."""
+    kind: Any = torch.optim.SGD if optimiser == "sgd" else torch.optim.AdamW
+    moving = kind(model.parameters(), lr=lr, fused=True)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        moving.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        moving.step()
+
+    return step
 
 
 def update_in_hooks(network: nn.Module, lr: float) -> Callable[[Tensor, Tensor], None]:

@@ -17,8 +17,8 @@ from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
 from ..losses.adapters import HoldsLoss
-from ..losses.builtin import Loss, one_number
-from ..losses.error import check_derivative
+from ..losses.builtin import Loss
+from ..losses.error import error_and_loss
 from ..network_files import describe_loss, described_loss, load_whole
 from ..several import check_batch
 from ..updates import SGD, RuleOptimizer, UpdateRule, update_rule
@@ -101,9 +101,11 @@ class Backpropagation(HoldsLoss):
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
-        weights = [p for p in self.parameters() if p.ndim > 1 and p.requires_grad]
-        biases = [p for p in self.parameters() if p.ndim == 1 and p.requires_grad]
-        groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": decay}]
+        groups.append({"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0})
+        if not decay:  # each group is a call of its own
+            groups = [{"params": trained, "weight_decay": 0.0}]
         self.optimiser = _optimiser(optimiser, groups, rule)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,30 +135,33 @@ class Backpropagation(HoldsLoss):
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with torch.inference_mode(False), torch.enable_grad():
-            x, target, weight = ordinary(x), ordinary(target), None if weight is None else ordinary(weight)
-            self.train()
-            try:
-                output = self(x)
-            finally:
-                self.eval()
-            loss = one_number(self.loss(output, target, weight))
+            recorded = self._dropping_out(ordinary(x)) if self.design["dropout"] else self(ordinary(x))
+            output = recorded.detach()
+            # As a `Network` gets its own: the losses of this package know their derivative, which saves a pass.
+            error, loss = error_and_loss(self.loss, output, target, weight)
             if loss.is_cpu:
-                check_loss(self, loss.detach(), x)
+                check_loss(self, loss, x)
             self.optimiser.zero_grad(set_to_none=True)
-            output.retain_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if output.grad is not None:  # else the loss does not depend on it
-                check_derivative(loss.detach(), [output.grad])
+            recorded.backward(error)
             self.optimiser.step()
-        return loss.detach(), output.detach()
+        return loss, output
+
+    def _dropping_out(self, x: Tensor) -> Tensor:
+        """Computes the output in training mode, which takes as long to switch on and off as a small step."""
+        self.train()
+        try:
+            return self(x)  # type: ignore[no-any-return]
+        finally:
+            self.eval()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backpropagation:
-        """Takes along what the optimiser keeps, except for PyTorch's counts of steps, which stay where they are."""
+        """Takes along what the optimiser keeps; PyTorch's counts of steps change their device, but not their dtype."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for kept in self.optimiser.state.values():
             for name, value in kept.items():
-                if isinstance(value, Tensor) and name != "step":
-                    kept[name] = fn(value)
+                if isinstance(value, Tensor):
+                    moved = fn(value)
+                    kept[name] = value.to(moved.device) if name == "step" else moved
         return self
 
     def learning_state(self) -> dict[str, Tensor]:
@@ -184,9 +189,9 @@ class Backpropagation(HoldsLoss):
             if name.startswith("optimiser."):
                 _, index, buffer = name.split(".")
                 parameter = parameters[int(index)]
-                self.optimiser.state[parameter][buffer] = (
-                    value.to(parameter, copy=True) if value.is_floating_point() and buffer != "step" else value.clone()
-                )
+                counts = buffer == "step" or not value.is_floating_point()
+                dtype = value.dtype if counts else parameter.dtype
+                self.optimiser.state[parameter][buffer] = value.to(parameter.device, dtype, copy=True)
 
     @property
     def _kept(self) -> set[str]:
@@ -248,9 +253,9 @@ class Backpropagation(HoldsLoss):
 
 
 def _optimiser(name: str, groups: list[dict[str, Any]], rule: UpdateRule) -> torch.optim.Optimizer:
-    """Returns PyTorch's own optimiser where there is one, else one that moves weights by the rule."""
+    """Returns PyTorch's own optimiser where there is one, at its fastest, else one that moves weights by the rule."""
     if name == "adam":
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(groups, fused=True)
     if isinstance(rule, SGD) and name == "sgd":
-        return torch.optim.SGD(groups, lr=1e-3, momentum=rule.momentum)
+        return torch.optim.SGD(groups, lr=1e-3, momentum=rule.momentum, fused=True)
     return RuleOptimizer(groups, rule)
