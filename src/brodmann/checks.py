@@ -33,7 +33,12 @@ def check_whole(least: int = 1, **settings: Any) -> None:
 
 def check_real(**settings: Any) -> None:
     """Checks that settings are finite numbers of at least 0, given by name; raises a `BrodmannError`."""
-    _check("a number of at least 0", lambda value: isinstance(value, Real) and 0 <= float(value) < math.inf, settings)
+    # A step asks this of its learning rate, and an abstract class such as Real is slow to ask.
+    _check(
+        "a number of at least 0",
+        lambda value: (type(value) is float or isinstance(value, Real)) and 0 <= float(value) < math.inf,
+        settings,
+    )
 
 
 def check_positive(**settings: Any) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..autograd import unrecorded
+from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..updates import UpdateRule
 from .grouped_linear import grouped_linear
@@ -25,7 +26,8 @@ class AreaMap(nn.Module):
         slot: Slot of each area, (areas,) int64; 0 for an area that no sample has chosen yet.
     """
 
-    slot: Tensor
+    weight = Held[Slab]()
+    slot = HeldBuffer[Tensor]()
 
     def __init__(self, areas: int, origin: Tensor, origin_bias: Tensor | None, update: UpdateRule) -> None:
         """Starts with only the origin.

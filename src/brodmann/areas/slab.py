@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import BrodmannError
+from ..held import Held
 from ..kernels import Groups, Target, operations
 from ..kernels.pure import move_slot
 from ..updates import SGD, Factors, UpdateRule
@@ -25,6 +26,8 @@ class Slab(nn.Module):
     written: growing never copies, and on the CPU unused capacity costs nothing. Where the system grants less than that,
     the room doubles as it fills.
     """
+
+    bias = Held["Slab | None"]()
 
     def __init__(self, value: Tensor, update: UpdateRule, bias: Tensor | None = None, reserve: int = 0) -> None:
         """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""

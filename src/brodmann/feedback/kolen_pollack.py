@@ -11,6 +11,7 @@ from ..areas import AreaMap, Slab
 from ..areas.starts import mirrored
 from ..checks import check_real
 from ..errors import BrodmannError, unknown_name
+from ..held import Held
 from .path import Feedback, Shape, Signal
 
 STARTS: dict[str, Callable[[Shape], Tensor]] = {
@@ -37,6 +38,9 @@ class KolenPollack(Feedback):
 
     Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
     """
+
+    shared = Held[Slab | None]()
+    areas = Held[AreaMap | None]()
 
     def __init__(self, shape: Shape, *, per_area: bool = False, start: str = "independent", noise: float = 0.0) -> None:
         """Starts ``B0``, by default drawn with the standard deviation of the forward weights.

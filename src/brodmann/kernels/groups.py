@@ -81,7 +81,7 @@ class Groups:
         """Area of each row, (rows,) int64."""
         return self.unsort(self.present.repeat_interleave(self.bounds.diff()))
 
-    @property
+    @cached_property
     def whole(self) -> Groups:
         """The groups with all rows in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)
@@ -123,7 +123,7 @@ def _sorted(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor] | None:
     area = area.contiguous()
     rows = area.shape[0]
     most = min(rows, areas)
-    numbers = torch.empty(rows + 2 * most + 1, dtype=torch.int64, device="cpu")
+    numbers = area.new_empty(rows + 2 * most + 1)
     start = numbers.data_ptr()
     count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
     if count < 0:

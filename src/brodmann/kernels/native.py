@@ -31,7 +31,7 @@ class Native(Operations):
             return Pure().forward(x, groups, slot, weight, bias)
         x = x.contiguous()
         bias = None if bias is None else bias.to(x.dtype).contiguous()
-        out = torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device="cpu")
+        out = x.new_empty((x.shape[0], weight.shape[1]))
         functions()["forward_" + NUMBERS[weight.dtype]](
             *_arguments(groups, slot, weight), x.data_ptr(), weight.data_ptr(), _address(bias), out.data_ptr()
         )

@@ -19,8 +19,8 @@ def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
     if prototypes.dtype == torch.bfloat16 or not supports(prototypes, u):
         return (u @ prototypes.t()).argmax(1)
     u, prototypes = u.contiguous(), prototypes.contiguous()
-    (rows, dimension), cells = u.shape, len(prototypes)
-    cell = torch.empty(rows, dtype=torch.int64, device="cpu")
+    (rows, dimension), cells = u.shape, prototypes.shape[0]
+    cell = u.new_empty(rows, dtype=torch.int64)
     functions()["nearest_" + NUMBERS[u.dtype]](
         torch.get_num_threads(), rows, cells, dimension, u.data_ptr(), prototypes.data_ptr(), cell.data_ptr()
     )

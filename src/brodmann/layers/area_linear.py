@@ -16,6 +16,7 @@ from ..autograd import followed, unrecorded
 from ..checks import check_input, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
+from ..held import Held
 from ..kernels import Groups
 from ..layer import Context, Gathering, Rates, as_before, as_rows
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
@@ -70,6 +71,10 @@ class AreaLinear(Gathering):
     """
 
     update_rule: UpdateRule
+    shared = Held[Slab | None]()
+    areas = Held[AreaMap | None]()
+    router = Held[Router | None]()
+    feedback = Held[Feedback | None]()
 
     def __init__(
         self,
@@ -141,8 +146,7 @@ class AreaLinear(Gathering):
             )
         weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
         shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
-        self.shared: Slab | None = None
-        self.areas: AreaMap | None = None
+        self.shared = self.areas = None
         if shared != "off":
             self.shared = Slab(
                 shape.stored(weight[None].clone()), rule, None if biases is None else biases[None].clone()
@@ -202,7 +206,7 @@ class AreaLinear(Gathering):
 
     def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
         """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
-        shared, areas = self.shared, self.areas  # a module looks up its parts slowly
+        shared, areas = self.shared, self.areas
         out = own = None
         if shared is not None:
             out = shared.product(rows, groups)

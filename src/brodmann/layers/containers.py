@@ -12,6 +12,7 @@ from ..autograd import unrecorded
 from ..checks import check_finite, check_tensors
 from ..errors import BrodmannError
 from ..generators import Draws
+from ..held import Held
 from ..layer import Container, Context, Layer, as_rows, check_layer, error_through, trace_of
 from ..routing import Choice, Route, Router
 from ..several import parts_in
@@ -21,6 +22,8 @@ from .splitting import choose_areas, followers, learn_choice, merge_areas, split
 
 class Sequential(Container):
     """Layers one after the other. Traces are freed as the error passes down."""
+
+    layers = Held[nn.ModuleList]()
 
     def __init__(self, *layers: Layer) -> None:
         """Takes the layers from input to output.
@@ -185,6 +188,9 @@ class Routed(Container):
     The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
     where a layer sees several. The error below is the body's: none goes through the route. Source: our choice.
     """
+
+    router = Held[Router]()
+    body = Held[Layer]()
 
     def __init__(self, router: Router, body: Layer) -> None:
         """Every `AreaLinear` in the body is built with ``router=None`` and as many areas as the router has.

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..autograd import ordinary, unrecorded
 from ..errors import BrodmannError
+from ..held import Held
 from ..layer import Context, Layer
 from ..routing import Choice, Route
 
@@ -28,6 +29,8 @@ class Local(Layer):
     Attributes:
         draws: Whether `trace` puts the operation into training mode, in which dropout draws. Default True.
     """
+
+    operation = Held[Callable[..., Tensor]]()
 
     def __init__(self, operation: Callable[..., Tensor]) -> None:
         """Wraps an operation.

@@ -44,11 +44,11 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
             )
         errors = torch.autograd.grad(value, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
         value = value.detach()
-        _check_derivative(value, errors)
+        check_derivative(value, errors)
         return in_form_of(leaf, errors), value
 
 
-def _check_derivative(value: Tensor, errors: Iterable[Tensor]) -> None:
+def check_derivative(value: Tensor, errors: Iterable[Tensor]) -> None:
     """Raises a `DivergenceError` where a loss is finite, and its derivative is not; only on the CPU."""
     if value.is_cpu and math.isfinite(value) and not all(map(all_finite, errors)):
         raise DivergenceError(

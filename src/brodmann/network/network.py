@@ -20,6 +20,7 @@ from ..counting import active_parameters, total_parameters
 from ..divergence import check_loss
 from ..errors import BrodmannError
 from ..feedback import Feedback
+from ..held import Held
 from ..layer import Context, Layer, Observer, Rates, check_layer, error_through, trace_of
 from ..layers import AreaLinear
 from ..learning_layers import check_once, learning_layers
@@ -34,6 +35,8 @@ from .adjustable import Adjustable, routers
 
 class Network(Adjustable):
     """A body and a loss: every step is one forward pass and one error pass, ``x -> traces -> loss -> learn``."""
+
+    body = Held[Layer]()
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from ..areas import Slab
 from ..autograd import followed, unrecorded
 from ..checks import check_input, check_memory, check_positive, check_real, check_settings, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
+from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import nearest
 from ..updates import SGD, UpdateRule, counted
@@ -44,10 +45,12 @@ class Router(nn.Module):
     table and learning rule are our choice.
     """
 
-    partition: Tensor
-    prototypes: Tensor
-    balance: Tensor
-    vacant: Tensor | None
+    projection = Held[Slab]()
+    partition = HeldBuffer[Tensor]()
+    prototypes = HeldBuffer[Tensor]()
+    balance = HeldBuffer[Tensor]()
+    vacant = HeldBuffer[Tensor | None]()
+    conflict = Held[Conflict | None]()
     _protected: frozenset[int] = frozenset()
 
     def __init__(
@@ -247,7 +250,7 @@ class Router(nn.Module):
     def route(self, x: Tensor) -> Route:
         """Routes by compiled kernels: x (rows, in); returns everything that inference and `learn` need."""
         check_input(x, self.projection.value)
-        u = self.projection.product(x, Groups.single(len(x), x.device))
+        u = self.projection.product(x, Groups.single(x.shape[0], x.device))
         products, cell = None, self._own_choice(x)
         if cell is None and self.vacant is None and not self.balance_rate:
             cell = nearest(u, self.prototypes)
