@@ -38,6 +38,7 @@ from brodmann import (
 from brodmann.baselines import Backpropagation
 from brodmann.builders import build, design
 from brodmann.data import load
+from brodmann.errors import warn
 from brodmann.feedback import Shape
 from brodmann.losses import Loss
 from brodmann.runs import RunOptions
@@ -718,3 +719,9 @@ def test_a_body_that_computes_otherwise_is_not_given_the_weights(tmp_path: Path)
         BrodmannError, match="of another design: its router is {'temperature': 0.5}, but that of the body is "
     ):
         Network.load(path, body=mlp(**built, activation="tanh"))
+
+
+def test_a_warning_names_the_line_of_the_user_also_through_wrappers() -> None:
+    with pytest.warns(RuntimeWarning, match="look here") as told:
+        torch.no_grad()(warn)("look here", RuntimeWarning)
+    assert told[0].filename == __file__

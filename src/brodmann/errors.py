@@ -1,9 +1,10 @@
-"""Errors that a user can act on: what was expected, what came, what to do."""
+"""Errors and warnings that a user can act on: what was expected, what came, what to do."""
 
 from __future__ import annotations
 
 import difflib
 import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -27,12 +28,16 @@ class DivergenceError(BrodmannError):
     """Training cannot go on: the loss or an error is no longer finite, has vanished or has exploded."""
 
 
-def level_outside() -> int:
-    """Returns the ``stacklevel`` by which the caller's warning names the line outside this package that led there."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("brodmann."):
+_BETWEEN = {"brodmann", "torch", "contextlib", "functools"}
+"""Packages whose lines are none of the user's, also where they wrap or call those of this one."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns, and names the user's line that led there, however many calls lie between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         frame, level = frame.f_back, level + 1
-    return level
+    warnings.warn(message, category, stacklevel=level)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "") -> UnknownNameError:

@@ -148,7 +148,7 @@ class Backpropagation(HoldsLoss):
                 check_loss(self, loss, x)
             self.optimiser.zero_grad(set_to_none=True)
             top.backward(error)
-            if output.grad is not None:  # else the loss does not depend on it, or was differentiated already
+            if output.retains_grad and output.grad is not None:  # else its loss does not depend on it
                 check_derivative(loss, [output.grad])
             self.optimiser.step()
         return loss, output.detach()

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from ..files import alone_in, read_json, write_json
 from ..runs.extensions import import_extensions
 from ..runs.version import code_version
@@ -130,10 +129,9 @@ def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> Non
         return
     others = sum(row["code"] != code_version() for row in rows)
     if others:
-        warnings.warn(
+        warn(
             f"{others} of the {len(rows)} rows in {journal.path} come from another version of the code. The report "
             "will say so; for rows of one version choose another folder.",
-            stacklevel=2,
         )
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns) as progress:

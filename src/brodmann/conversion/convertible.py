@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from .computation import Step
 from .followed import module_text
 from .maps import MAPS
@@ -102,10 +101,9 @@ def warn_of_new_norms(model: nn.Module) -> None:
     begun = [(mean, variance) for mean, variance in held if mean is not None and variance is not None]
     # The number of batches is 0 also where statistics come from a file that does not name it.
     if any(not bool(mean.any()) and bool(variance.eq(1.0).all()) for mean, variance in begun):
-        warnings.warn(
+        warn(
             "The model holds batch norms that have seen no samples, and these would be converted into layers that "
             "normalise nothing: call the model on a few batches in training mode first, or build it with group norms.",
-            stacklevel=6,
         )
 
 
@@ -115,10 +113,9 @@ def warn_of_frozen(steps: Sequence[Step]) -> None:
         operation = step.operation
         own = [held.requires_grad for held in operation.parameters()] if isinstance(operation, nn.Module) else []
         if any(own) and not all(own):
-            warnings.warn(
+            warn(
                 f"Only some parameters of '{step.name}' require gradients, but it learns as a whole: let all of them "
                 "require gradients, or none to freeze it.",
-                stacklevel=6,
             )
 
 

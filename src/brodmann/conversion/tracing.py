@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -18,7 +17,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from ..generators import standing
 from ..several import Several, called_with, rows_of
 from .alone import same_alone
@@ -127,11 +126,10 @@ def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | Non
         drawn = standing() != before
     if (left := modules_that_differ(graph, training)) or drawn:
         kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left or ["0"])
-        warnings.warn(
+        warn(
             f"What {', '.join(kinds)} does only in training mode is left out. To keep random draws made there, "
             "put them into a separate module that holds no parameters, takes one tensor, or several by place that "
             "are real and depend on the input, and returns one. Or make the noise an input of the network.",
-            stacklevel=7,
         )
     asked = questions_of(graph, root, training, twin, sample)
     drawing = {name for name, part in root.named_modules() if isinstance(part, _DropoutNd)}.union(whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from ..losses import MeanSquaredError
 from .base import Array, SALEstimator, all_or_nothing, without_weightless
 from .scaling import Scaler
@@ -64,10 +63,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         if first:
             self._target_scaler.fit(targets, sample_weight=weight)
             if (targets == targets[:1]).all(axis=0).any():
-                warnings.warn(
+                warn(
                     "partial_fit takes the scale of targets from its first call, but in this one a target is the same "
                     "for all samples: begin with more samples, or scale the targets yourself.",
-                    stacklevel=3,
                 )
         elif targets.shape[1] != self._target_scaler.n_features_in_:
             expected = self._target_scaler.n_features_in_

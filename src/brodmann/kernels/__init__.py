@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from ..errors import warn
 from .groups import Groups
 from .interface import Operations, Target
 from .library import supports
@@ -33,10 +33,9 @@ def _on_cuda() -> Operations:
     try:
         from .cuda import Cuda
     except ImportError as error:
-        warnings.warn(
+        warn(
             f"Brodmann computes in pure PyTorch on this GPU, area by area: {error}. Install triton.",
             RuntimeWarning,
-            stacklevel=2,
         )
         return _PURE
     return Cuda()

@@ -10,14 +10,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from ..files import expanded, user_cache
 
 SOURCE = Path(__file__).with_name("grouped.cpp")
@@ -54,9 +53,7 @@ def build() -> Build:
     """
     switch = os.environ.get(SWITCH_VARIABLE, "auto")
     if switch.lower() not in ("auto", "off"):
-        warnings.warn(
-            f"Expected {SWITCH_VARIABLE} to be auto or off, got '{switch}', which counts as auto.", stacklevel=2
-        )
+        warn(f"Expected {SWITCH_VARIABLE} to be auto or off, got '{switch}', which counts as auto.")
     if switch.lower() == "off":
         return Build(None, None, f"Switched off by {SWITCH_VARIABLE}=off.", intended=True)
     try:

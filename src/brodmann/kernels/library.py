@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import warn
 from .build import build
 
 NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -54,11 +54,10 @@ def functions() -> dict[str, Callable[..., Any]]:
     built = build()
     if built.library is None:
         if not built.intended:
-            warnings.warn(
+            warn(
                 f"Brodmann computes in pure PyTorch, several times slower with many areas. {built.why} `brodmann "
                 "doctor` says more.",
                 RuntimeWarning,
-                stacklevel=2,
             )
         return {}
     signatures: dict[str, tuple[list[Any], Any]] = {"group": (_GROUP, _INTEGER), "pairs": ([], _INTEGER)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..builders.designs import built_from, forget
 from ..checks import MisfitError, check_real
 from ..counting import active_parameters, total_parameters
 from ..divergence import check_loss
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from ..feedback import Feedback
 from ..held import Held
 from ..layer import Context, Layer, Observer, Rates, check_layer, error_through, trace_of
@@ -79,17 +78,15 @@ class Network(Adjustable):
         self.body = body
         self.loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
         if self.recursive and not isinstance(self.loss, SumOfSquares):
-            warnings.warn(
+            warn(
                 "Recursive least squares needs SumOfSquares: other losses, such as a mean over the batch, make its "
                 "steps too small to learn from one pass.",
-                stacklevel=2,
             )
         suited = {rule.default_lr for rule in rules} or {LEARNING_RATE}
         if lr is None and len(suited) > 1:
-            warnings.warn(
+            warn(
                 f"The layers' rules ask for different learning rates, {', '.join(map(str, sorted(suited)))}: the "
                 "smallest is taken. Choose one with lr=..., or give all layers the same rule with update=...",
-                stacklevel=2,
             )
         self.lr = min(suited) if lr is None else lr
         self.rates, self.clip = Rates() if rates is None else rates, clip

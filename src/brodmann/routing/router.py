@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from numbers import Real
 from operator import index
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ..areas import Slab
 from ..autograd import followed, unrecorded
 from ..checks import check_input, check_memory, check_positive, check_real, check_settings, check_switch, check_whole
-from ..errors import BrodmannError, unknown_name
+from ..errors import BrodmannError, unknown_name, warn
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import nearest
@@ -179,10 +178,9 @@ class Router(nn.Module):
         self._protected = wanted
         taken = self.partition if self.vacant is None else self.partition[~self.vacant]
         if wanted.issuperset(taken.tolist()) and not self._free_cells():
-            warnings.warn(
+            warn(
                 f"Every area that samples can go to is protected, {sorted(set(taken.tolist()))}, so that none learns: "
                 "protect fewer, or give the router more areas.",
-                stacklevel=3,
             )
 
     def _free_cells(self) -> list[int]:

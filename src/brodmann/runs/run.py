@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import shlex
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -29,7 +28,7 @@ from ..checks import rows_not_finite
 from ..data import Dataset, Preprocessing, Split, data_directory, load, load_inputs
 from ..data.inputs import process_samples
 from ..data.targets import TargetScale
-from ..errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError
+from ..errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError, warn
 from ..files import expanded, read_json, write_json
 from ..kernels.build import build
 from ..network import Network
@@ -188,9 +187,8 @@ class Run:
         now = import_extensions()
         for name, digest in self.imported().items():
             if now.get(name, digest) != digest:
-                warnings.warn(
+                warn(
                     f"{name} has changed since this run began: it goes on with other code than it began with.",
-                    stacklevel=3,
                 )
 
     def preprocessing(self) -> Preprocessing:

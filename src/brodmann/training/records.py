@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from math import isnan
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..errors import warn
 from ..network import Network, routers
 from ..routing import Router
 from ..telemetry import alignment, area_usage
@@ -100,7 +100,7 @@ class AlignmentRecord(Callback):
                 found = alignment(trainer.network, self.x, self.y)
             except Exception as error:  # from a user's own parts; a training does not end for want of a figure
                 self.possible = False
-                warnings.warn(f"The alignment of this network cannot be recorded: {error}", stacklevel=2)
+                warn(f"The alignment of this network cannot be recorded: {error}")
                 return
             cosines = {layer.layer: layer.cosine for layer in found}
             row["alignment"] = {name: None if isnan(value) else round(value, 4) for name, value in cosines.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import partial
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..divergence import Watch, check_loss
-from ..errors import BrodmannError, CheckpointError, DivergenceError
+from ..errors import BrodmannError, CheckpointError, DivergenceError, warn
 from ..files import staying
 from ..generators import Draws
 from ..kernels import library
@@ -168,9 +167,7 @@ class Trainer:
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
         if changed := go_on_with(self, checkpoint.settings):
-            warnings.warn(
-                f"This training continues with other settings than it began with: {', '.join(changed)}.", stacklevel=2
-            )
+            warn(f"This training continues with other settings than it began with: {', '.join(changed)}.")
         self._draws.states = states
         self.progress = Progress(**checkpoint.progress)
         self._best.go_back(self.progress.best_epoch)
@@ -209,10 +206,9 @@ class Trainer:
                 "folder."
             )
         if progress.step == 0 and self.schedule.warmup > self.steps:
-            warnings.warn(
+            warn(
                 f"The learning rate rises for {self.schedule.warmup} steps, but the training has {self.steps}: it "
                 "never reaches its full size. Shorten the warm-up, or train longer.",
-                stacklevel=2,
             )
         library.active()  # compiles at a machine's first use: seconds that no step took
         self._written = time.monotonic()
@@ -322,10 +318,9 @@ class Trainer:
     def _tell_of_silence(self, silent: bool) -> None:
         self._silent = self._silent + 1 if silent else 0
         if self._silent == 2:
-            warnings.warn(
+            warn(
                 "No error has reached the layers below the top one for two epochs: their units are silent for all "
                 "samples, and learn nothing. Lower the learning rate.",
-                stacklevel=5,  # where `run` was called
             )
 
     def _end_epoch(self) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 from torch import Tensor
 
 from ..checks import is_own
-from ..errors import BrodmannError, level_outside
+from ..errors import BrodmannError, warn
 from .rule import Factors, UpdateRule
 
 
@@ -35,11 +34,10 @@ def apply_rule(
             "state['m'] = ... is lost."
         )
     if watched and _changes(watched) == before:
-        warnings.warn(
+        warn(
             f"{name}.apply changed neither the weight nor its state, so nothing is learned: change them in place, as "
             "in weight.sub_(lr * g). `weight = weight - lr * g` makes another tensor, and PyTorch does not see what "
             "changes through weight.data.",
-            stacklevel=level_outside(),
         )
 
 
