@@ -2,6 +2,7 @@
 
 Run: python benchmarks/memory.py [--json] [--depth 128] [--width 256] [--batch 128]
 Peaks are the allocator's, by PyTorch's profiler: they hold every tensor, and nothing of Python or the libraries.
+What an optimiser leaves until the next step counts too.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from typing import Any
 
 import torch
 from output import Result, markdown, show
-from rivals import update_in_hooks
+from rivals import autograd_step, update_in_hooks
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.checkpoint import checkpoint_sequential
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from brodmann import SGD, Network, residual_mlp
 from brodmann.baselines import Backpropagation
 
 
-def peak_bytes(step: Callable[[], object]) -> int:
-    """Returns how far allocations rise above where they stood before the step."""
+def peak_bytes(network: nn.Module, step: Callable[[], object]) -> int:
+    """Returns how far allocations of two steps rise above where they stood before, without gradients.
+
+    The second meets what the first has left. The profiler does not see the end of what began before it.
+    """
     step()
+    network.zero_grad()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
         step()
     held = peak = 0
     for event in record.profiler.kineto_results.events():  # type: ignore[union-attr]
@@ -38,21 +44,36 @@ def bytes_of(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in [*module.parameters(), *module.buffers()])
 
 
-def dense(depth: int, width: int) -> Backpropagation:
+def dense(depth: int, width: int) -> nn.Sequential:
     torch.manual_seed(0)
-    return Backpropagation(width, 10, depth=depth, width=width, residual=True, optimiser="sgd")
+    return Backpropagation(width, 10, depth=depth, width=width, residual=True, optimiser="sgd").body
+
+
+class Blocks(nn.Module):
+    """The dense network with the inside of every block recomputed, as ours does it."""
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        below, *blocks, norm, readout = self.network
+        x = below(x)
+        for block in blocks:
+            x = checkpoint(block, x, use_reentrant=False)
+        return readout(norm(x))  # type: ignore[no-any-return]
 
 
 class Segments(nn.Module):
     """The dense network with its activations recomputed in segments."""
 
-    def __init__(self, network: Backpropagation, depth: int) -> None:
+    def __init__(self, network: nn.Sequential, depth: int) -> None:
         super().__init__()
         self.network, self.segments = network, max(2, round(depth**0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.requires_grad_(True)
-        return checkpoint_sequential(self.network.body, self.segments, x, use_reentrant=False)
+        return checkpoint_sequential(self.network, self.segments, x, use_reentrant=False)
 
 
 def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
@@ -60,8 +81,9 @@ def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
     x, y = torch.randn(batch, width), torch.randint(0, 10, (batch,))
     rows = []
 
-    def note(name: str, persistent: int, step: Callable[[], object]) -> None:
-        rows.append({"method": name, "persistent_bytes": persistent, "peak_bytes": peak_bytes(step)})
+    def note(name: str, network: nn.Module, step: Callable[[], object]) -> None:
+        peak = peak_bytes(network, step)
+        rows.append({"method": name, "persistent_bytes": bytes_of(network), "peak_bytes": peak})
 
     lean: dict[str, Any] = {"shared": "off", "router": {"learned": False}}
     for areas, recompute in ((1, False), (1, True), (16, False), (16, True)):
@@ -75,17 +97,21 @@ def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
 
         note(
             f"Brodmann, {areas} area{'s' if areas > 1 else ''}{', recomputed' if recompute else ''}",
-            bytes_of(network),
+            network,
             learn,
         )
     twin = dense(depth, width)
-    note("autograd and torch.optim.SGD", bytes_of(twin), lambda: twin.learn_with_output(x, y, lr=1e-4))
+    plain = autograd_step(twin, "sgd", 1e-4)
+    note("autograd and torch.optim.SGD", twin, lambda: plain(x, y))
     hooked = dense(depth, width)
     in_hooks = update_in_hooks(hooked, 1e-4)
-    note("autograd, SGD in backward hooks", bytes_of(hooked), lambda: in_hooks(x, y))
-    segments = dense(depth, width)
-    recomputed = update_in_hooks(Segments(segments, depth), 1e-4)
-    note("the same, activations recomputed in segments", bytes_of(segments), lambda: recomputed(x.clone(), y))
+    note("autograd, SGD in backward hooks", hooked, lambda: in_hooks(x, y))
+    blocks = Blocks(dense(depth, width))
+    inside = update_in_hooks(blocks, 1e-4)
+    note("the same, the inside of blocks recomputed", blocks, lambda: inside(x, y))
+    segments = Segments(dense(depth, width), depth)
+    recomputed = update_in_hooks(segments, 1e-4)
+    note("the same, activations recomputed in segments", segments, lambda: recomputed(x.clone(), y))
     return rows
 
 
