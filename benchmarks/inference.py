@@ -1,7 +1,8 @@
 """Time of inference: networks of areas, as they learned and merged, beside a dense network of equal active width.
 
 Run: python benchmarks/inference.py [--json] [--threads 2] [--repeats 60]
-784-256-10. All take turns in blocks of ten calls; a ratio is the median of the ratios of neighbouring blocks.
+784-256-10. All take turns in blocks of ten calls, each after one that is not timed; a ratio is the median of the
+ratios of neighbouring blocks.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import torch
 from output import Result, markdown, show
-from step_time import ratio, rounds
 from torch import nn
+from turns import ratio, rounds
 
 from brodmann import Network, mlp
 
@@ -34,7 +35,7 @@ def networks() -> dict[str, nn.Module]:
     return found
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def measure(batch: int, repeats: int) -> dict[str, Any]:
     """Times all networks on one batch."""
     x, found = torch.randn(batch, 784), networks()
