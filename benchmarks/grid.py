@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from rivals import autograd_step
+from torch import Tensor
+from turns import ratio, rounds
 
+from brodmann.baselines import Backpropagation
 from brodmann.data import Dataset, Split, load
-from brodmann.training import Callback, Schedule, Trainer, evaluate
+from brodmann.training import Schedule, Trainer, evaluate
 
 GRID = (1e-3, 3e-3, 1e-2)
+RATE = 1e-6
+"""Learning rate of steps that are only timed."""
+ROUNDS, BLOCK = 9, 4
 
 
 def images(parser: argparse.ArgumentParser, name: str) -> Dataset:
@@ -24,19 +31,21 @@ def images(parser: argparse.ArgumentParser, name: str) -> Dataset:
     return data
 
 
-class StepTimes(Callback):
-    """Milliseconds of every step."""
+def stepper(network: Any, x: Tensor, y: Tensor, size: int) -> Callable[[], object]:
+    """Returns a step on the next batch of so many samples; of dense networks that of the loop everybody writes."""
+    batches = itertools.cycle(zip(x.split(size), y.split(size), strict=True))  # type: ignore[no-untyped-call]
+    if isinstance(network, Backpropagation):
+        by_autograd = autograd_step(network.body, "adam", lr=RATE)
+        return lambda: by_autograd(*next(batches))
+    return lambda: network.learn_with_output(*next(batches), None, lr=RATE)
 
-    def __init__(self) -> None:
-        """Starts without any."""
-        self.found: list[float] = []
-        self.last = time.perf_counter()
 
-    def on_step(self, trainer: Trainer, loss: float) -> None:
-        """Takes the time since the step before; the first of an epoch also holds what lies between."""
-        now = time.perf_counter()
-        self.found.append(1e3 * (now - self.last))
-        self.last = now
+def show_times(steps: dict[str, Callable[[], object]]) -> None:
+    """Prints the median time of each step, and its ratio to the first; all take turns."""
+    times = rounds(ROUNDS, *steps.values(), block=BLOCK)
+    print(f"time of a step of the trained networks, in turns, {torch.get_num_threads()} threads")
+    for name, own in zip(steps, times, strict=True):
+        print(f"{name:44} {1e3 * statistics.median(own):.2f} ms  {ratio(own, times[0]):.2f} of the first", flush=True)
 
 
 def compare(
@@ -45,17 +54,17 @@ def compare(
     """Prints a row for each method, once it is known.
 
     Every method takes the rate, of those of a grid, with the best mean validation accuracy; the test part is read once
-    for each row and seed. The time is the median over the steps of all rates and seeds.
+    for each row and seed. At the end steps are timed, of the networks of the first seed.
     """
+    steps: dict[str, Callable[[], object]] = {}
     for name, build in methods.items():
-        times = StepTimes()
         scores: dict[float, list[tuple[float, Any]]] = {}
         for lr in rates:
             for seed, split in enumerate(splits):
                 torch.manual_seed(seed)
                 network = build()
                 parts = (split.x_train, split.y_train), (split.x_validation, split.y_validation)
-                Trainer(network, *parts, Schedule(epochs, lr=lr, seed=seed), callbacks=times).run()
+                Trainer(network, *parts, Schedule(epochs, lr=lr, seed=seed)).run()
                 scores.setdefault(lr, []).append((evaluate(network, *parts[1])["accuracy"], network))
         best = max(rates, key=lambda lr: statistics.mean(score for score, _ in scores[lr]))
         tests = [
@@ -63,8 +72,8 @@ def compare(
             for (_, network), split in zip(scores[best], splits, strict=True)
         ]
         each = ", ".join(f"{test:.2f}" for test in tests)
-        print(
-            f"{name:44} lr {best:g}  test {statistics.mean(tests):.2f} ({each})  "
-            f"step {statistics.median(times.found):.2f} ms",
-            flush=True,
-        )
+        print(f"{name:44} lr {best:g}  test {statistics.mean(tests):.2f} ({each})", flush=True)
+        first = splits[0]
+        size = Schedule(epochs).pace(len(first.x_train)).batch_size
+        steps[name] = stepper(scores[best][0][1], first.x_train, first.y_train, size)
+    show_times(steps)

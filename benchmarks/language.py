@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from conversions import DECAY, Autograd
 from conversions import METHODS as OF_IMAGES
-from grid import GRID
+from grid import GRID, RATE, show_times
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -82,27 +82,28 @@ def text(most: int) -> tuple[Tensor, int]:
 
 def bits(learner: nn.Module, part: Tensor) -> float:
     """Returns bits per character of a text, whose windows do not overlap."""
-    windows = part[: len(part) // (CONTEXT + 1) * (CONTEXT + 1)].view(-1, CONTEXT + 1)
+    whole = part[: len(part) // (CONTEXT + 1) * (CONTEXT + 1)].view(-1, CONTEXT + 1)
     total = 0.0
     with torch.no_grad():
-        for rows in windows.split(128):
+        for rows in whole.split(128):
             logits = learner(rows[:, :-1]).flatten(0, 1)
             total += float(functional.cross_entropy(logits, rows[:, 1:].flatten(), reduction="sum"))
-    return total / windows[:, 1:].numel() / math.log(2)
+    return total / whole[:, 1:].numel() / math.log(2)
 
 
-def trained(learner: Any, part: Tensor, steps: int, lr: float, seed: int) -> list[float]:
-    """Trains by windows drawn anywhere, at a rate that rises for 50 steps and falls by a cosine; returns seconds."""
+def windows(part: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns a batch of windows drawn anywhere, and what follows each character."""
+    begin = torch.randint(len(part) - CONTEXT, (BATCH, 1), generator=draw)
+    rows = part[begin + torch.arange(CONTEXT + 1)]
+    return rows[:, :-1], rows[:, 1:]
+
+
+def train(learner: Any, part: Tensor, steps: int, lr: float, seed: int) -> None:
+    """Trains by windows, at a rate that rises for 50 steps and falls by a cosine."""
     draw = torch.Generator().manual_seed(seed)
-    times = []
     for step in range(steps):
-        begin = torch.randint(len(part) - CONTEXT, (BATCH, 1), generator=draw)
-        rows = part[begin + torch.arange(CONTEXT + 1)]
         rate = lr * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        before = time.perf_counter()
-        learner.learn_with_output(rows[:, :-1], rows[:, 1:], None, lr=rate)
-        times.append(time.perf_counter() - before)
-    return times
+        learner.learn_with_output(*windows(part, draw), None, lr=rate)
 
 
 def under_autograd(model: nn.Module) -> Autograd:
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=2_000_000)
     options = parser.parse_args()
     whole, characters = text(options.characters)
-    train, validation, test = whole.tensor_split([int(0.9 * len(whole)), int(0.95 * len(whole))])
+    training, validation, test = whole.tensor_split([int(0.9 * len(whole)), int(0.95 * len(whole))])
     print(f"{len(whole):,} characters, {characters} different ones")
 
     def learner(method: str) -> Any:
@@ -134,31 +135,33 @@ def main() -> None:
         return Network(
             build(
                 model,
-                train[: 2 * CONTEXT].view(2, CONTEXT),
+                training[: 2 * CONTEXT].view(2, CONTEXT),
                 routing="layer",
                 update=Adam(decay=DECAY),
                 **METHODS[method],
             )
         )
 
+    steps: dict[str, Callable[[], object]] = {}
+    batch = windows(training, torch.Generator().manual_seed(0))
     for method in options.methods:
-        found: dict[float, list[tuple[float, nn.Module]]] = {}
-        times = []
+        found: dict[float, list[tuple[float, Any]]] = {}
         for lr in GRID:
             for seed in range(options.seeds):
                 torch.manual_seed(seed)
                 network = learner(method)
-                times += trained(network, train, options.steps, lr, seed)
+                train(network, training, options.steps, lr, seed)
                 found.setdefault(lr, []).append((bits(network, validation), network))
         best = min(GRID, key=lambda lr: statistics.mean(score for score, _ in found[lr]))
         tests = [bits(network, test) for _, network in found[best]]
         each = ", ".join(f"{one:.3f}" for one in tests)
         others = ", ".join(f"{lr:g}: {statistics.mean(score for score, _ in found[lr]):.3f}" for lr in GRID)
         print(
-            f"{method:40} lr {best:g}  bits per character {statistics.mean(tests):.3f} ({each})  "
-            f"step {1e3 * statistics.median(times):.0f} ms  validation {others}",
+            f"{method:40} lr {best:g}  bits per character {statistics.mean(tests):.3f} ({each})  validation {others}",
             flush=True,
         )
+        steps[method] = partial(found[best][0][1].learn_with_output, *batch, None, lr=RATE)
+    show_times(steps)
 
 
 if __name__ == "__main__":
