@@ -35,11 +35,11 @@ def networks() -> dict[str, nn.Module]:
     return found
 
 
-@torch.inference_mode()
 def measure(batch: int, repeats: int) -> dict[str, Any]:
     """Times all networks on one batch."""
     x, found = torch.randn(batch, 784), networks()
-    dense, *ours = rounds(repeats, *[lambda network=network: network(x) for network in found.values()])
+    with torch.inference_mode():  # not while they are built, and learn
+        dense, *ours = rounds(repeats, *[lambda network=network: network(x) for network in found.values()])
     ratios = {name: ratio(times, dense) for name, times in zip(list(found)[1:], ours, strict=True)}
     return {"batch": batch, "dense_us": 1e6 * statistics.median(dense), "ratios": ratios}
 
