@@ -16,39 +16,49 @@ ALIGNED = 4
 
 
 class GroupedMixture(nn.Module):
-    """A mixture of experts under autograd: the same frozen router, two layers, PyTorch's grouped products.
+    """A mixture of experts under autograd: one frozen route for two layers, PyTorch's grouped products.
 
     Its backward pass writes the gradient of every expert, and the optimiser walks over all of them.
     """
 
-    def __init__(self, inputs: int, width: int, outputs: int, experts: int, optimiser: str) -> None:
+    def __init__(self, inputs: int, width: int, outputs: int, experts: int) -> None:
         super().__init__()
         padded = -(-outputs // ALIGNED) * ALIGNED
         self.outputs, self.experts = outputs, experts
-        self.routers = nn.ModuleList([Router(inputs, experts, learned=False), Router(width, experts, learned=False)])
+        self.router = Router(inputs, experts, learned=False)
         self.first = nn.Parameter(torch.randn(experts, inputs, width) / inputs**0.5)
         self.second = nn.Parameter(torch.randn(experts, width, padded) / width**0.5)
-        weights = [self.first, self.second]
-        self.optimiser = torch.optim.SGD(weights) if optimiser == "sgd" else torch.optim.AdamW(weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = torch.relu(self._product(x, self.first, 0))
-        return self._product(h, self.second, 1)[:, : self.outputs]
+        order, counts = routed(self.router, x, self.experts)
+        ends = counts.cumsum(0).int()
+        hidden = torch.relu(F.grouped_mm(x[order], self.first, offs=ends))
+        return F.grouped_mm(hidden, self.second, offs=ends)[order.argsort()][:, : self.outputs]
 
-    def _product(self, x: Tensor, weight: Tensor, place: int) -> Tensor:
-        with torch.no_grad():
-            area = self.routers[place](x).area
-            order = area.argsort()
-            ends = torch.bincount(area, minlength=self.experts).cumsum(0).int()
-            back = order.argsort()
-        return F.grouped_mm(x[order], weight, offs=ends)[back]
 
-    def learn(self, x: Tensor, y: Tensor, lr: float) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.zero_grad(set_to_none=True)
-        F.cross_entropy(self(x), y).backward()
-        self.optimiser.step()
+class ListedMixture(nn.Module):
+    """The same as a list of experts, of which only those that have samples compute, get gradients and move."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, experts: int) -> None:
+        super().__init__()
+        self.router = Router(inputs, experts, learned=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, outputs)) for _ in range(experts)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        order, counts = routed(self.router, x, len(self.experts))
+        chosen = [(expert, count) for expert, count in enumerate(counts.tolist()) if count]
+        parts = x[order].split([count for _, count in chosen])
+        out = [self.experts[expert](rows) for (expert, _), rows in zip(chosen, parts, strict=True)]
+        return torch.cat(out)[order.argsort()]
+
+
+@torch.no_grad()
+def routed(router: Router, x: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """Returns the rows of a batch by expert, (rows,), and how many each has, (experts,)."""
+    area = router(x).area
+    return area.argsort(), torch.bincount(area, minlength=experts)
 
 
 def autograd_step(model: nn.Module, optimiser: str, lr: float) -> Callable[[Tensor, Tensor], None]:

@@ -1,26 +1,27 @@
-"""Time of one training step: against its limit on this machine, autograd, and a mixture of experts under autograd.
+"""Time of one training step: against its limit on this machine, autograd, and mixtures of experts under autograd.
 
 Run: python benchmarks/step_time.py [--json] [--threads 2] [--repeats 60] [--rows TEXT]
 A network and its rivals take turns in blocks of ten steps, so that each runs with its own weights in the caches, as in
-training; a ratio is the median of the ratios of neighbouring blocks. The limit is the larger of bytes over measured
-bandwidth and operations over measured peak, see roofline.py.
+training; a ratio is the median of the ratios of neighbouring blocks, and that to mixtures is to the faster one. The
+limit is the larger of bytes over measured bandwidth and operations over measured peak, see roofline.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from output import Result, markdown, show
-from rivals import GroupedMixture, autograd_step
+from rivals import GroupedMixture, ListedMixture, autograd_step
 from roofline import Roofline
 from roofline import measure as measure_roofline
 from torch import Tensor
+from turns import ratio, rounds
 
 from brodmann import SGD, Adam, AreaLinear, Network, Routed, mlp, residual_mlp
 from brodmann.baselines import Backpropagation
@@ -28,8 +29,6 @@ from brodmann.bench.cost import learning_operations
 from brodmann.feedback import KolenPollack
 from brodmann.network import routers
 
-BLOCK = 10
-"""Steps of a block: long enough to warm the caches, short enough that both rivals see the same machine."""
 LEAN: dict[str, Any] = {"shared": "off", "router": {"learned": False}}
 
 
@@ -124,31 +123,8 @@ def work_of(network: Network, x: Tensor) -> tuple[Work, list[int]]:
     return Work(read, updated, learning_operations(network, x[:1]) * len(x)), list(touched.values())
 
 
-def block_seconds(step: Callable[[], object]) -> float:
-    """Times a block of steps; returns seconds per step."""
-    began = time.perf_counter()
-    for _ in range(BLOCK):
-        step()
-    return (time.perf_counter() - began) / BLOCK
-
-
-def rounds(repeats: int, *steps: Callable[[], object]) -> list[list[float]]:
-    """Times the steps in turn; returns the seconds of each, one list per step."""
-    for step in steps:
-        block_seconds(step)
-    times: list[list[float]] = [[] for _ in steps]
-    for _ in range(repeats):
-        for place, step in enumerate(steps):
-            times[place].append(block_seconds(step))
-    return times
-
-
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
 def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any]:
-    """Times a setting, its dense twin of equal active width and, where asked, the mixture of experts."""
+    """Times a setting, its dense twin of equal active width and, where asked, the mixtures of experts."""
     torch.manual_seed(0)
     x, y = torch.randn(setting.batch, setting.inputs), torch.randint(0, 10, (setting.batch,))
     build = residual_mlp if setting.residual else mlp
@@ -157,11 +133,12 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
     network = Network(build(setting.inputs, 10, depth=depth, width=width, update=rule, **setting.options))
     # The package's own learner checks what it is given and returns, which would be held against autograd.
     dense = Backpropagation(setting.inputs, 10, depth=depth, width=width, residual=setting.residual).body
-    by_autograd = autograd_step(dense, setting.optimiser, lr=1e-4)
-    steps: list[Callable[[], object]] = [lambda: network.learn(x, y, lr=1e-4), lambda: by_autograd(x, y)]
+    by_autograd = partial(autograd_step(dense, setting.optimiser, lr=1e-4), x, y)
+    steps: list[Callable[[], object]] = [lambda: network.learn(x, y, lr=1e-4), by_autograd]
     if setting.mixture:
-        mixture = GroupedMixture(setting.inputs, width, 10, setting.options["areas"], setting.optimiser)
-        steps.append(lambda: mixture.learn(x, y, lr=1e-4))
+        kinds = (GroupedMixture, ListedMixture)
+        mixtures = [kind(setting.inputs, width, 10, setting.options["areas"]) for kind in kinds]
+        steps += [partial(autograd_step(mixture, setting.optimiser, lr=1e-4), x, y) for mixture in mixtures]
     times = rounds(max(5, repeats // 10) if depth > 2 else repeats, *steps)
     work, touched = work_of(network, x)
     limit = roofline.seconds(work.read, work.updated, work.operations)
@@ -176,7 +153,7 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
         "dense_us": 1e6 * statistics.median(times[1]),
         "ratio": ratio(times[0], times[1]),
         "target": setting.target,
-        "mixture_ratio": ratio(times[0], times[2]) if setting.mixture else None,
+        "mixture_ratio": max((ratio(times[0], own) for own in times[2:]), default=None),  # to the faster one
         "megabytes": (work.read + 2 * work.updated) / 1e6,
     }
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -591,6 +592,29 @@ def test_errors_are_added_to_rows_that_lie_apart() -> None:
     Native().add_error(ours, case.delta, groups, case.slot, case.weight)
     pure.Pure().add_error(theirs, case.delta, groups, case.slot, case.weight)
     torch.testing.assert_close(ours, theirs)
+
+
+@needs_kernels
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64", "aarch64", "arm64"), reason="unknown processor"
+)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [2, 32])
+def test_numbers_too_small_for_all_their_digits_count_as_zero_in_kernels_alone(rows: int, threads: int) -> None:
+    small = 1e-40  # a float32 has all of its digits from 1.2e-38 on
+    slab = Slab(torch.ones(1, 64, 200), Adam(), torch.ones(1, 64))
+    x, still = torch.ones(rows, 200), torch.zeros(rows, 64)
+    for one in slab.slabs():
+        one.get_buffer("first").fill_(small)
+    torch.set_num_threads(threads)
+    try:
+        slab.learn(still, x, Groups.single(rows), 0.1, 0.0)
+    finally:
+        torch.set_num_threads(1)
+    for one in slab.slabs():
+        assert one.get_buffer("first").eq(0.0).all()
+        assert one.value.eq(1.0).all()
+    assert float(torch.full((100,), small)[7] * 1.0) > 0.0  # outside, numbers are what they were
 
 
 def test_cxx_may_hold_options_and_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:

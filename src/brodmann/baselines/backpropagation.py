@@ -136,6 +136,7 @@ class Backpropagation(HoldsLoss):
             group["lr"] = rate
         with torch.inference_mode(False), torch.enable_grad():
             x, target, weight = ordinary(x), ordinary(target), None if weight is None else ordinary(weight)
+            self.optimiser.zero_grad()  # first: else the forward pass needs its memory beside that of gradients
             output = self._dropping_out(x) if self.design["dropout"] else self(x)
             if hasattr(self.loss, "value_and_error"):  # which takes a fifth of the time of autograd's way through it
                 error, loss = error_and_loss(self.loss, output.detach(), target, weight)
@@ -146,7 +147,6 @@ class Backpropagation(HoldsLoss):
                 loss = top.detach()
             if loss.is_cpu:
                 check_loss(self, loss, x)
-            self.optimiser.zero_grad(set_to_none=True)
             top.backward(error)
             if output.retains_grad and output.grad is not None:  # else its loss does not depend on it
                 check_derivative(loss, [output.grad])

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..builders.parts import activation_named
@@ -73,6 +74,8 @@ def twin_body(
         dense = _residual if residual else _plain
         layers = dense(dense_sizes(in_features, outputs, depth, width), activation, dropout)
     body = nn.Sequential(*layers)
+    if channels is not None:  # PyTorch's convolutions then take half to four fifths of the time of a step
+        body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in body.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)

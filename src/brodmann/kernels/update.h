@@ -279,6 +279,7 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
 // Biases: as weights on an input that is always one.
 template <class C>
 void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, C>& moves) {
+  const Flushed flushed;
   std::vector<C> gradient(outputs + Lanes<C>::count);
   for (int64_t group = 0; group < groups.count; ++group) {
     std::fill(gradient.begin(), gradient.end(), C(0));
