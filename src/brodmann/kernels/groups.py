@@ -81,7 +81,7 @@ class Groups:
         """Area of each row, (rows,) int64."""
         return self.unsort(self.present.repeat_interleave(self.bounds.diff()))
 
-    @cached_property
+    @property
     def whole(self) -> Groups:
         """The groups with all rows in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)

@@ -242,7 +242,7 @@ class AreaLinear(Gathering):
 
         ``send=False`` skips the error below, for callers that have computed it already.
         """
-        self.check_error(trace, error)
+        self.check_error(error, trace.leading, trace.x)
         error = context.received(self, error)
         route = trace.route
         signal = self._signal(trace, error, context)
@@ -264,7 +264,7 @@ class AreaLinear(Gathering):
 
         No observer is called.
         """
-        self.check_error(trace, error)
+        self.check_error(error, trace.leading, trace.x)
         return self._below(self._signal(trace, context.clipped(error), context), trace)
 
     @unrecorded
@@ -279,6 +279,22 @@ class AreaLinear(Gathering):
             for _, route in parts:
                 assert route is not None
                 learn_choice(self.router, self.children(), route, rate, context.weight)
+
+    @unrecorded
+    def move_by(self, gradient: Tensor, of_biases: Tensor, context: Context) -> None:
+        """Moves the shared part, where it is all, by its gradients (out, in) and (out,), as `move` does by rows.
+
+        Feedback weights that follow it move likewise.
+        """
+        rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
+        shared, follower = self.shared, None if self.feedback is None else self.feedback.follower
+        assert shared is not None
+        if rates.shared:
+            shared.move(gradient, lr * rates.shared, decay)
+            if shared.bias is not None:
+                shared.bias.move(of_biases, lr * rates.shared, 0.0)
+        if follower is not None and rates.feedback:
+            follower.move(gradient, lr * rates.feedback, decay)
 
     def _move(self, signal: Signal, area_rate: float, context: Context) -> None:
         rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
@@ -314,12 +330,12 @@ class AreaLinear(Gathering):
             return None
         return as_before(error_below(self.feedback, signal), trace.leading)
 
-    def check_error(self, trace: AreaTrace, error: Tensor) -> None:
-        """Checks that an error is one of the output; raises a `BrodmannError`."""
-        if error.shape != (*trace.leading, self.out_features) or error.dtype != trace.x.dtype:
+    def check_error(self, error: Tensor, leading: tuple[int, ...], x: Tensor) -> None:
+        """Checks that an error is one of the output, (*leading, out), for x; raises a `BrodmannError`."""
+        if error.shape != (*leading, self.out_features) or error.dtype != x.dtype:
             raise BrodmannError(
-                f"Expected an error of shape {(*trace.leading, self.out_features)} and {trace.x.dtype}, like the "
-                f"output, got {tuple(error.shape)} {error.dtype}."
+                f"Expected an error of shape {(*leading, self.out_features)} and {x.dtype}, like the output, got "
+                f"{tuple(error.shape)} {error.dtype}."
             )
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

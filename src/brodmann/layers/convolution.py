@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..autograd import unrecorded
+from ..checks import is_own
 from ..errors import BrodmannError
-from ..feedback import one_matrix_of
+from ..feedback import Feedback, one_matrix_of
 from ..layer import Container, Context
 from ..routing import Choice, Route
 from .area_linear import AreaLinear
 from .patches import Patches
 
 
+class ImageTrace(NamedTuple):
+    """What a convolution by one map remembers of one forward pass.
+
+    Attributes:
+        x: Images, (samples, height, width, channels).
+        leading: (samples, rows, columns).
+    """
+
+    x: Tensor
+    leading: tuple[int, ...]
+
+
 class Convolution(Container):
     """``map(patches(x))``: x (samples, height, width, channels); returns (samples, rows, columns, out).
 
-    It computes and learns what both do one after the other in a `Sequential`. Where one matrix carries the errors of
-    all patches, and they are not clipped, the error below is one transposed convolution, which takes less than half of
-    the time of a product and a sum over patches (docs/log.md), and no memory for the errors of patches.
+    It computes and learns what both do one after the other in a `Sequential`, in less time and memory (docs/log.md). On
+    the CPU no patches are made where one map serves all of them, and one matrix carries their errors, which stays or
+    moves as the map does: output, gradient and error below are PyTorch's convolutions. With areas, the error below is
+    one where one matrix carries the errors of all patches, and they are not clipped.
     """
 
     def __init__(self, patches: Patches, map: AreaLinear) -> None:
@@ -45,26 +59,74 @@ class Convolution(Container):
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (samples, height, width, channels); returns (samples, rows, columns, out)."""
-        return self.map(self.patches(x), choice)  # type: ignore[no-any-return]
+        return self._mapped(x) if self._by_one_map(x) else self.map(self.patches(x), choice)
 
     @unrecorded
-    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[torch.Size, Any]]:
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, ImageTrace | tuple[torch.Size, Any]]:
         """Learning forward pass: x and output as for `forward`."""
+        if self._by_one_map(x) and self._learns_by_gradient():
+            y = self._mapped(x)
+            return y, ImageTrace(x, tuple(y.shape[:-1]))
+        return self._trace_patches(x, context)
+
+    def _trace_patches(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[torch.Size, Any]]:
         rows, shape = self.patches.trace(x, context)
         y, trace = self.map.trace(rows, context)
         return y, (shape, trace)
 
     @unrecorded
-    def learn(self, trace: tuple[torch.Size, Any], error: Tensor, context: Context) -> Tensor | None:
+    def learn(self, trace: ImageTrace | tuple[torch.Size, Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass: error (samples, rows, columns, out); returns that of x, or None without feedback."""
+        if isinstance(trace, ImageTrace):
+            if context.gathered is None:
+                return self._learn_by_gradient(trace, error, context)
+            _, trace = self._trace_patches(trace.x, context)  # it moves later, by the rows of all of its places
         shape, inner = trace
-        matrix = None
-        if self.map.feedback is not None and context.clip is None:
-            matrix = one_matrix_of(self.map.feedback, self.map.one_map)
+        matrix = self._matrix() if context.clip is None else None
         if matrix is None or not error.is_cpu:  # elsewhere convolutions may compute in fewer digits than products
             of_patches = self.map.learn(inner, error, context)
             return None if of_patches is None else self.patches.learn(shape, of_patches, context)
-        self.map.check_error(inner, error)
+        self.map.check_error(error, inner.leading, inner.x)
         below = self.patches.error_through(matrix, error, shape)
         self.map.learn(inner, error, context, send=False)
         return below
+
+    def _by_one_map(self, x: Tensor) -> bool:
+        """Whether one map serves all patches, and the input is as it takes it; of others it says what is wrong."""
+        matrix = self.map.one_map
+        return (
+            matrix is not None
+            and isinstance(x, Tensor)
+            and x.is_cpu
+            and x.dtype == torch.promote_types(matrix.dtype, torch.float32)
+            and self.patches.fits(x)
+            and x.shape[3] * self.patches.size[0] * self.patches.size[1] == matrix.shape[1]
+        )
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        shared = self.map.shared
+        assert shared is not None
+        return self.patches.mapped(x, shared.value[0], None if shared.bias is None else shared.bias.value[0])
+
+    def _learns_by_gradient(self) -> bool:
+        """Whether the gradient of the map says how all of its weights move, so that nothing needs rows of patches."""
+        path, rule = self.map.feedback, self.map.update_rule
+        if self.map.merged or rule.recursive or is_own(rule):  # a rule of a user's own may look at rows
+            return False
+        if path is None:
+            return True
+        stays = type(path).learn is Feedback.learn
+        return (stays or (path.follower is not None and not is_own(path))) and self._matrix() is not None
+
+    def _learn_by_gradient(self, trace: ImageTrace, error: Tensor, context: Context) -> Tensor | None:
+        self.map.check_error(error, trace.leading, trace.x)
+        error, matrix = context.received(self.map, error), self._matrix()
+        below = None if matrix is None else self.patches.error_through(matrix, error, trace.x.shape)
+        if context.lr_of(self.map) and trace.x.shape[0]:
+            self.map.move_by(self.patches.gradient(trace.x, error), error.sum((0, 1, 2)), context)
+        return below
+
+    def _matrix(self) -> Tensor | None:
+        """Returns the matrix by which the errors of all patches go down, if there is one."""
+        path = self.map.feedback
+        return None if path is None else one_matrix_of(path, self.map.one_map)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 from ..autograd import unrecorded
 from ..checks import check_tensors, check_whole
@@ -50,6 +51,10 @@ class Patches(Layer):
         self.padding = _pair("padding", padding, least=0)
         self.dilation = _pair("dilation", dilation, least=1)
 
+    def fits(self, x: Tensor) -> bool:
+        """Whether these are images, (samples, height, width, channels), no smaller than the window."""
+        return x.ndim == 4 and min(self._spare(*x.shape[1:3])) >= 0
+
     def _spare(self, height: int, width: int) -> list[int]:
         """Returns by how many pixels an image, with its padding, is higher and wider than a window."""
         settings = zip((height, width), self.size, self.padding, self.dilation, strict=True)
@@ -58,7 +63,7 @@ class Patches(Layer):
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (samples, height, width, channels); returns (samples, rows, columns, k * k * channels)."""
         check_tensors(x=x)
-        if x.ndim != 4 or min(self._spare(*x.shape[1:3])) < 0:
+        if not self.fits(x):
             high, wide = (d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
             raise BrodmannError(
                 f"Expected images (samples, height, width, channels) of at least {high} x {wide} pixels, including "
@@ -88,13 +93,35 @@ class Patches(Layer):
             below[:, high, wide] += by_place[:, :, :, i, j]
         return below[:, top : top + height, left : left + width]
 
+    def mapped(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        """Returns every patch under one map, ``self(x) @ matrix.T + bias``, without making patches: a convolution.
+
+        Takes x (samples, height, width, channels), matrix (out, k * k * channels) and bias (out,); returns (samples,
+        rows, columns, out).
+        """
+        kernel = self._kernel(matrix, x, x.shape[3])
+        y = functional.conv2d(x.permute(0, 3, 1, 2), kernel, bias, self.stride, self.padding, self.dilation)
+        return y.permute(0, 2, 3, 1).contiguous()
+
+    def gradient(self, x: Tensor, error: Tensor) -> Tensor:
+        """Returns the gradient of the matrix of `mapped`, likewise: the sum of ``error patch^T`` over all patches.
+
+        Takes x as there and error (samples, rows, columns, out); returns (out, k * k * channels).
+        """
+        planes, errors = x.permute(0, 3, 1, 2), error.permute(0, 3, 1, 2)
+        form = (error.shape[3], x.shape[3], *self.size)
+        of_kernel: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            planes, form, errors, self.stride, self.padding, self.dilation
+        )
+        return of_kernel.permute(0, 2, 3, 1).flatten(1)
+
     def error_through(self, matrix: Tensor, error: Tensor, trace: torch.Size) -> Tensor:
         """Returns what `learn` does with ``error @ matrix``, without the errors of patches: a transposed convolution.
 
         Takes matrix (out, k * k * channels), error (samples, rows, columns, out) and what `trace` remembered.
         """
         _, height, width, channels = trace
-        kernel = matrix.to(error.dtype).reshape(-1, *self.size, channels).permute(0, 3, 1, 2)
+        kernel = self._kernel(matrix, error, channels)
         # Pixels that lie beyond the last patch.
         left_over = [spare % stride for spare, stride in zip(self._spare(height, width), self.stride, strict=True)]
         planes = error.permute(0, 3, 1, 2)
@@ -102,6 +129,10 @@ class Patches(Layer):
             planes, kernel, None, self.stride, self.padding, left_over, dilation=self.dilation
         )
         return below.permute(0, 2, 3, 1)
+
+    def _kernel(self, matrix: Tensor, rows: Tensor, channels: int) -> Tensor:
+        """Returns a matrix (out, k * k * channels) as PyTorch's convolutions take it, in the dtype of the rows."""
+        return matrix.to(rows.dtype).reshape(-1, *self.size, channels).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
