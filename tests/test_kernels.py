@@ -81,6 +81,7 @@ def cases(draw: st.DrawFn, bfloat16: bool = False) -> Case:
 def also_long(*numbers: torch.dtype, **others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds what is longer than one tile of inputs, one block of terms, one block of rows, for few rows and many."""
     shapes = [((3,), 600, 20), ((17,), 600, 20), ((17,), 1100, 20), ((3, 20), 20, 1100), ((1100, 2), 30, 20)]
+    shapes += [((17,), 1100, 40), ((3, 20), 40, 1100), ((3, 5, 8), 300, 200)]  # which threads share
     shapes += [((8000,), 80, 80), ((0, 8000), 60, 110), ((2000, 0, 700, 900), 40, 30)]  # which a BLAS does
 
     def add(test: Callable[..., None]) -> Callable[..., None]:
