@@ -215,8 +215,9 @@ def convnet(
 ) -> Sequential | Routed:
     """Builds a convolutional network for flat images: convolution, activation and max-pooling in turn, then a readout.
 
-    A `Convolution` is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. A step costs as
-    much as that of a dense network on as many rows, and the patches take ``size^2`` times the memory of their images.
+    A `Convolution` is `Patches` and an `AreaLinear`: an area maps all patches of its image by one map. With areas a
+    step costs as much as that of a dense network on as many rows, and the patches take ``size^2`` times the memory of
+    their images; with one, on the CPU, none are made.
 
     Args:
         shape: Shape of an image, (channels, height, width); samples come as images or flat in this order,

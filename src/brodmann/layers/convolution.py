@@ -92,7 +92,7 @@ class Convolution(Container):
         return below
 
     def _by_one_map(self, x: Tensor) -> bool:
-        """Whether one map serves all patches, and the input is as it takes it; of others it says what is wrong."""
+        """Whether one map serves all patches, and takes this input; patches and map say what is wrong with another."""
         matrix = self.map.one_map
         return (
             matrix is not None
