@@ -13,18 +13,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from brodmann import (
+    SGD,
     Adam,
     AreaLinear,
     BrodmannError,
     Context,
     Convolution,
     FixedRandom,
+    Graph,
     KolenPollack,
     Layer,
+    Muon,
     Patches,
     Product,
+    Rates,
     Sequential,
     Transpose,
+    UpdateRule,
 )
 from brodmann.feedback import Signal
 
@@ -60,6 +65,49 @@ def test_a_convolution_learns_as_its_two_layers_do(
         torch.testing.assert_close(*below, rtol=1e-10, atol=1e-12)
     for ours, theirs in zip(bodies[0].parameters(), bodies[1].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("rates", [Rates(), Rates(shared=0.0), Rates(feedback=0.0), Rates(shared=0.5, feedback=2.0)])
+@pytest.mark.parametrize("rule", [SGD(momentum=0.9, decay=0.1), Muon(decay=0.1)])
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_convolution_by_one_map_moves_as_rows_say(rates: Rates, rule: UpdateRule, twice: bool) -> None:
+    """Also where it stands in two places, and moves once by both."""
+    bodies: list[Any] = []
+    for make in (Sequential, Convolution):
+        torch.manual_seed(0)
+        map = AreaLinear(2 * 9, 2, areas=1, update=rule)
+        patches = Patches(3, padding=1)
+        if not twice:
+            bodies.append(make(patches, map))
+        elif make is Convolution:
+            layer = Convolution(patches, map)
+            bodies.append(Graph({"a": (layer, "input"), "b": ("a", "a")}))
+        else:
+            nodes = {"c": (patches, "input"), "a": (map, "c"), "d": ("c", "a"), "b": ("a", "d")}
+            bodies.append(Graph(nodes))
+    for _ in range(3):
+        x, error = torch.randn(4, 5, 6, 2), torch.randn(4, 5, 6, 2)
+        context = Context(lr=0.1, rates=rates)
+        below = [body.learn(body.trace(x, context)[1], error, context) for body in bodies]
+        torch.testing.assert_close(*below, rtol=1e-10, atol=1e-12)
+    for ours, theirs in zip(*(body.parameters() for body in bodies), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_a_convolution_by_one_map_makes_no_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Tensor:
+        raise AssertionError("patches were made")
+
+    monkeypatch.setattr(Patches, "forward", refuse)
+    torch.manual_seed(0)
+    layer = Convolution(Patches(3), AreaLinear(9, 4, areas=1, update=Adam()))
+    x = torch.randn(2, 6, 5, 1)
+    y, trace = layer.trace(x, Context())
+    assert torch.equal(layer(x), y)
+    assert layer.learn(trace, torch.randn_like(y), Context(lr=0.1)).shape == x.shape
+    with pytest.raises(AssertionError, match="patches were made"):
+        layer(x.double())  # which the map refuses, in its own words
 
 
 def test_a_path_of_ones_own_is_asked_for_its_errors_where_it_says_no_matrix_anew() -> None:
