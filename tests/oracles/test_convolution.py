@@ -32,6 +32,7 @@ from brodmann import (
     UpdateRule,
 )
 from brodmann.feedback import Signal
+from brodmann.hooks import watched
 
 
 @pytest.mark.usefixtures("double")
@@ -106,6 +107,8 @@ def test_a_convolution_by_one_map_makes_no_patches(monkeypatch: pytest.MonkeyPat
     y, trace = layer.trace(x, Context())
     assert torch.equal(layer(x), y)
     assert layer.learn(trace, torch.randn_like(y), Context(lr=0.1)).shape == x.shape
+    with pytest.raises(AssertionError, match="patches were made"), watched([("map", layer.map)], lambda *_: None):
+        layer(x)  # since someone looks at the map
     with pytest.raises(AssertionError, match="patches were made"):
         layer(x.double())  # which the map refuses, in its own words
 

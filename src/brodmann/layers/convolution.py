@@ -101,6 +101,8 @@ class Convolution(Container):
             and x.dtype == torch.promote_types(matrix.dtype, torch.float32)
             and self.patches.fits(x)
             and x.shape[3] * self.patches.size[0] * self.patches.size[1] == matrix.shape[1]
+            and not self.map._forward_hooks  # whoever watches the map sees its rows
+            and not self.map._forward_pre_hooks
         )
 
     def _mapped(self, x: Tensor) -> Tensor:
