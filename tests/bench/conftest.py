@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from brodmann.bench.runner import run_recipes
 
 from ..blobs import write_blobs
 
-RENEWED = "0.1.0+505cca11ca87"
-"""Version of the rows of scikit-learn in docs/bench/ten, which the audit calls another one (docs/log.md)."""
+
+def unexplained(problems: list[str]) -> list[str]:
+    """Returns what an audit found, but for the later version of scikit-learn's rows in docs/bench/ten (docs/log.md)."""
+    renewed = re.compile(r"ten, [\w-]+: rows come from 2 versions of the code \([^)]*0\.1\.0\+505cca11ca87[^)]*\)\.")
+    return [problem for problem in problems if not renewed.fullmatch(problem)]
 
 
 @pytest.fixture

@@ -102,10 +102,10 @@ class Backpropagation(HoldsLoss):
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
         trained = [p for p in self.parameters() if p.requires_grad]
-        groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": decay}]
-        groups.append({"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0})
-        if not decay:  # each group is a call of its own
-            groups = [{"params": trained, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": 0.0}]
+        if decay:  # else one group is enough, and each is a call of its own
+            weights, biases = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim == 1]
+            groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
         self.optimiser = _optimiser(optimiser, groups, rule)
 
     def forward(self, x: Tensor) -> Tensor:
