@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..autograd import unrecorded
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
+from ..recording import recorder_here, told
 from ..updates import UpdateRule
 from .grouped_linear import grouped_linear
 from .slab import Slab
@@ -50,18 +51,27 @@ class AreaMap(nn.Module):
 
     def allocate(self, areas: Tensor) -> None:
         """Gives memory to those of ``areas``, (n,) int64 and distinct, that have none yet."""
-        if self.existing == self.slot.shape[0]:
+        missing = areas[self.slot.index_select(0, areas) == 0]
+        if not len(missing):
             return
-        slots = self.slot.index_select(0, areas)
-        if 0 not in slots.tolist():  # no more than there are rows: a third of the time of a reduction
-            return
-        missing = areas[slots == 0]
         first = self.existing + 1
         for slab in self.weight.slabs():  # all of them first, before any grows
             slab.make_room(first + len(missing))
         for slab in self.weight.slabs():
             slab.resize(first + len(missing))
         self.slot[missing] = torch.arange(first, first + len(missing), device=self.slot.device)
+
+    def _allocate_chosen(self, area: Tensor) -> None:
+        """Gives memory to the areas of rows, (rows,) int64, that have none yet."""
+        if self.existing == self.slot.shape[0]:
+            return
+        slots = self.slot.index_select(0, area)
+        if 0 in slots.tolist():  # no more than there are rows: a third of the time of a reduction
+            self.allocate(torch.unique(area[slots == 0]))
+
+    def _can_grow_here(self) -> bool:
+        """Whether memory for all areas of the budget is reserved where those that exist lie."""
+        return all(slab.has_room(self.slot.shape[0] + 1) for slab in self.weight.slabs())
 
     def product(self, x: Tensor, groups: Groups) -> Tensor:
         """Computes ``D[g] x + d[g]`` with each row's area: x (rows, in); returns (rows, out)."""
@@ -75,7 +85,9 @@ class AreaMap(nn.Module):
         """Moves only the areas that have rows, in place, none at rate 0: delta (rows, out), x (rows, in)."""
         if not lr:
             return
-        self.allocate(groups.present)
+        told(self._allocate_chosen, groups.present if groups.area is None else groups.area)
+        if (recorder := recorder_here()) is not None and not self._can_grow_here():
+            recorder.refuse("areas may have to move to other memory as they become more")
         self.weight.learn(delta, x, groups, lr, decay, self.slot)
 
     @unrecorded

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from ..errors import BrodmannError
 from ..held import Held
 from ..kernels import Groups, Target, operations
-from ..kernels.pure import move_slot
-from ..updates import SGD, Factors, UpdateRule
+from ..updates import SGD, UpdateRule
 from .pages import ask_for_large_pages
 
 
@@ -144,7 +143,7 @@ class Slab(nn.Module):
 
     def move(self, gradient: Tensor, lr: float, decay: float) -> None:
         """Moves the only slot, of a slab of one, by a gradient of its shape, in place."""
-        move_slot(self.update_rule, self.target(lr, decay), 0, Factors(gradient[None]))
+        operations(self.value, gradient).move(self.update_rule, self.target(lr, decay), gradient)
 
     def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Groups:
         """Returns the rows grouped by what serves them: all together for a slab of one.
@@ -183,6 +182,18 @@ class Slab(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             self._hold({name: self._with_room(name, tensor, slots) for name, tensor in self.tensors().items()})
 
+    def has_room(self, slots: int) -> bool:
+        """Whether it could hold so many slots where it lies."""
+        return all(
+            len(old) >= slots or self._fits_room(self._rooms.get(name), old, slots)
+            for name, old in self.tensors().items()
+        )
+
+    @staticmethod
+    def _fits_room(room: Tensor | None, old: Tensor, slots: int) -> bool:
+        # A tensor that was moved to another device, or assigned, lies elsewhere: that memory is not ours to grow in.
+        return room is not None and room.data_ptr() == old.data_ptr() and room.dtype == old.dtype and len(room) >= slots
+
     def resize(self, slots: int) -> None:
         """Keeps the first slots and adds new ones: a copy of slot 0 with fresh state of the rule."""
         self.make_room(slots)
@@ -212,8 +223,7 @@ class Slab(nn.Module):
     def _with_room(self, name: str, old: Tensor, slots: int) -> Tensor:
         """Returns a tensor at the start of room for ``slots`` slots, moved there if its own room is too small."""
         room = self._rooms.get(name)
-        # A tensor that was moved to another device, or assigned, lies elsewhere: that memory is not ours to grow in.
-        if room is None or room.data_ptr() != old.data_ptr() or room.dtype != old.dtype or len(room) < slots:
+        if room is None or not self._fits_room(room, old, slots):
             try:
                 room = _unwritten(old, max(slots, self.reserve))
             except RuntimeError:  # the system does not grant that much: ask for twice what is needed

@@ -231,6 +231,10 @@ class Cuda(Operations):
             for target in moved:
                 _move(known, target, groups, slots, delta, one if target is bias else x)
 
+    def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
+        """See `Operations.move`."""
+        Pure().move(rule, target, gradient)
+
 
 def _move(rule: KnownRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
     """Moves the slots, (groups,), of one target by the rows of each group: delta (rows, out), x (rows, in)."""

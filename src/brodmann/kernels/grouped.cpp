@@ -8,6 +8,8 @@
 //   delta  (N, O)      error at z     bias    (S, O)
 //   out    (N, O)      output         below   (N, I)      error at x
 //
+// Without x, delta (O, I) is the gradient itself of the only group's weights.
+//
 // Every operation works off (group, tile) in parallel: tiles cut the outputs (forward, update) or the inputs
 // (error), so a hot area is shared by all threads, and a weight is read and moved by the same one. Each result is summed
 // by one thread in one order, so that no kernel's result depends on the number of threads.
@@ -97,6 +99,7 @@ BRODMANN_WITHOUT_AREAS(float64, double)
     const Groups groups{count, present, bounds, order, slots}; \
     const Rule rule{kind, beta1, beta2, epsilon}; \
     const Moves<C, W> moves(rule, BRODMANN_GIVEN(first, C, W), BRODMANN_GIVEN(second, C, W), groups); \
+    if (!x && count) return move_by(int(threads), groups, inputs * outputs, delta, moves); \
     update(int(threads), groups, inputs, outputs, delta, x, moves); \
     if (bias_weight) update_bias<C>(groups, outputs, delta, {rule, BRODMANN_GIVEN(bias, C, C), {}, groups}); \
   }

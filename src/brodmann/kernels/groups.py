@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import BrodmannError
-from .library import active, functions
+from ..recording import recorder_here
+from .library import active, call
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,8 @@ class Groups:
         order: Row at each place, (rows,) int64; None where every row lies at its own place (one area).
         rows: Number of rows in all.
         areas: How many areas there are to choose from; `present` lie below.
+        count: Number of groups.
+        area: Area of each row, (rows,) int64; None where there is one area, or it was not kept.
     """
 
     present: Tensor
@@ -30,13 +33,17 @@ class Groups:
     order: Tensor | None
     rows: int
     areas: int
+    count: int
+    area: Tensor | None = None
 
     @staticmethod
     @lru_cache(maxsize=64)  # a training run has one size of batch, or two
     def single(rows: int, device: torch.device | None = None) -> Groups:
         """All rows in area 0."""
         numbers = torch.tensor([0, 0, rows], device=device)
-        return Groups(numbers[:1], numbers[1:], None, rows, 1) if rows else Groups(numbers[:0], numbers[:1], None, 0, 1)
+        if not rows:
+            return Groups(numbers[:0], numbers[:1], None, 0, 1, 0)
+        return Groups(numbers[:1], numbers[1:], None, rows, 1, 1)
 
     @staticmethod
     def of(area: Tensor, areas: int) -> Groups:
@@ -51,10 +58,10 @@ class Groups:
                 "it with .long()."
             )
         if area.is_cpu and active():
-            sorted_rows = _sorted(area, areas)
-            if sorted_rows is None:
+            groups = _sorted(area.contiguous(), areas)
+            if groups is None:
                 raise _no_areas(area, areas)
-            order, present, bounds = sorted_rows
+            return groups
         else:
             try:
                 counts = torch.bincount(area, minlength=areas)
@@ -65,7 +72,7 @@ class Groups:
             present = counts.nonzero()[:, 0]
             bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
             order = torch.argsort(area, stable=True)
-        return Groups(present, bounds, None if present.shape[0] <= 1 else order, area.shape[0], areas)
+        return Groups(present, bounds, order, area.shape[0], areas, present.shape[0], area)
 
     @staticmethod
     def joined(several: Sequence[Groups]) -> Groups:
@@ -79,22 +86,14 @@ class Groups:
     @property
     def of_rows(self) -> Tensor:
         """Area of each row, (rows,) int64."""
+        if self.area is not None:
+            return self.area
         return self.unsort(self.present.repeat_interleave(self.bounds.diff()))
 
     @property
     def whole(self) -> Groups:
         """The groups with all rows in area 0: for what every sample uses."""
         return Groups.single(self.rows, self.bounds.device)
-
-    def resized(self, rows: int) -> Groups:
-        """Returns another number of rows, above 0, for the one area that has all of them."""
-        return Groups(self.present, self.bounds.new_tensor([0, rows]), None, rows, self.areas)
-
-    @cached_property
-    def addresses(self) -> tuple[int, int, int, int | None]:
-        """Number of groups, and where present, bounds and order lie: what compiled kernels ask for at every call."""
-        order = None if self.order is None else self.order.data_ptr()
-        return self.present.shape[0], self.present.data_ptr(), self.bounds.data_ptr(), order
 
     @cached_property
     def segments(self) -> tuple[tuple[int, int, int], ...]:
@@ -115,17 +114,16 @@ def _no_areas(area: Tensor, areas: int) -> BrodmannError:
     return BrodmannError(f"Expected areas from 0 to {areas - 1}, got {int(area.min())} to {int(area.max())}.")
 
 
-def _sorted(area: Tensor, areas: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Sorts rows by area, (rows,) int64: returns order (rows,), the areas that have rows, and their bounds.
-
-    None where one of them is not in [0, areas).
-    """
-    area = area.contiguous()
+def _sorted(area: Tensor, areas: int) -> Groups | None:
+    """Groups rows by area, (rows,) int64 and contiguous, by a kernel; None where one is not in [0, areas)."""
     rows = area.shape[0]
     most = min(rows, areas)
-    numbers = area.new_empty(rows + 2 * most + 1)
-    start = numbers.data_ptr()
-    count = functions()["group"](area.data_ptr(), rows, areas, start, start + 8 * rows, start + 8 * (rows + most))
+    order, numbers = area.new_empty(rows), area.new_empty(2 * most + 1)
+    present, bounds = numbers[:most], numbers[most:]
+    count = call("group", area, rows, areas, order, present, bounds)
     if count < 0:
         return None
-    return numbers[:rows], numbers[rows : rows + count], numbers[rows + most : rows + most + count + 1]
+    if (recorder := recorder_here()) is not None:
+        recorder.keep_from_operations(numbers)
+    now = int(count)
+    return Groups(present[:now], bounds[: now + 1], order, rows, areas, count, area)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..recording import told
 from ..updates import SGD, Adam, UpdateRule
 from .groups import Groups
 
@@ -63,7 +64,11 @@ def _known(rule: Any) -> KnownRule:
 
 def rounding_seed(weight: Tensor) -> int:
     """Draws the seed of stochastic rounding, whose bits are a hash of it and of the weight's place; 0 without any."""
-    return int(torch.randint(1 << 31, (), device="cpu")) if weight.dtype == torch.bfloat16 else 0
+    return told(_seed) if weight.dtype == torch.bfloat16 else 0
+
+
+def _seed() -> int:
+    return int(torch.randint(1 << 31, (), device="cpu"))
 
 
 class Operations(ABC):
@@ -110,3 +115,7 @@ class Operations(ABC):
             x: (rows, in).
             bias: Biases (slots, out) that move as well, by the sum of ``delta[n]``.
         """
+
+    @abstractmethod
+    def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
+        """Moves a target of one slot by its gradient, which has as many numbers as the slot, in their order."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import warn
+from ..recording import recorder_here
 from .build import build
 
 NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -71,6 +72,14 @@ def functions() -> dict[str, Callable[..., Any]]:
         function.argtypes, function.restype = arguments, result
         found[name] = function
     return found
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Calls a compiled function, with tensors for addresses; returns what it does."""
+    function = functions()[name]
+    answer = function(*[part.data_ptr() if isinstance(part, Tensor) else part for part in arguments])
+    listener = recorder_here()
+    return answer if listener is None else listener.hear(function, arguments, answer)
 
 
 def active() -> bool:

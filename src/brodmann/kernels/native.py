@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..updates import UpdateRule
 from .groups import Groups
-from .interface import Operations, Target, known_rule, rounding_seed
-from .library import NUMBERS, functions
+from .interface import KnownRule, Operations, Target, known_rule, rounding_seed
+from .library import NUMBERS, call
 from .pure import Pure
 
 _MANY, _WORK = 4096, 50_000_000  # rows and products from which on a BLAS is faster: measured, docs/log.md
@@ -32,9 +32,7 @@ class Native(Operations):
         x = x.contiguous()
         bias = None if bias is None else bias.to(x.dtype).contiguous()
         out = x.new_empty((x.shape[0], weight.shape[1]))
-        functions()["forward_" + NUMBERS[weight.dtype]](
-            *_arguments(groups, slot, weight), x.data_ptr(), weight.data_ptr(), _address(bias), out.data_ptr()
-        )
+        call("forward_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), x, weight, bias, out)
         return out
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
@@ -43,9 +41,7 @@ class Native(Operations):
             Pure().add_error(below, delta, groups, slot, weight)
             return
         delta, sums = delta.contiguous(), below.contiguous()
-        functions()["error_" + NUMBERS[weight.dtype]](
-            *_arguments(groups, slot, weight), delta.data_ptr(), weight.data_ptr(), sums.data_ptr()
-        )
+        call("error_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), delta, weight, sums)
         if sums is not below:
             below.copy_(sums)
 
@@ -65,23 +61,44 @@ class Native(Operations):
             Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
         if _for_blas(groups, weight, x) and groups.rows >= 16 * weight.shape[1]:
+            _move(known, targets, groups, slot, delta.t() @ x)
             if bias is not None:
-                Pure().update(rule, [], groups, slot, delta, x, bias)
-                bias = None
-            # As many rows as there are outputs, with the same sum: the gradient itself, each row under an error of 1.
-            x = delta.t() @ x
-            delta = torch.eye(len(x), dtype=x.dtype, device=x.device)
-            groups = groups.resized(len(x))
+                _move(known, [bias], groups, slot, delta.sum(0))
+            return
         delta, x = delta.contiguous(), x.contiguous()
-        functions()["update_" + NUMBERS[weight.dtype]](
+        call(
+            "update_" + NUMBERS[weight.dtype],
             *_arguments(groups, slot, weight),
-            delta.data_ptr(),
-            x.data_ptr(),
+            delta,
+            x,
             *known[:4],
             *_given(targets[0]),
             *(_given(targets[1]) if len(targets) == 2 else _NOTHING),
             *(_NOTHING if bias is None else _given(bias)),
         )
+
+    def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
+        """See `Operations.move`."""
+        known = known_rule(rule)
+        if known is None or not gradient.is_cpu or not _walkable(target, known.state, gradient.dtype):
+            Pure().move(rule, target, gradient)
+        else:
+            _move(known, [target], Groups.single(1), None, gradient)
+
+
+def _move(rule: KnownRule, targets: Sequence[Target], groups: Groups, slot: Tensor | None, gradient: Tensor) -> None:
+    """Moves the weights of the only group by their gradient."""
+    weight = targets[0].weight
+    call(
+        "update_" + NUMBERS[weight.dtype],
+        *_arguments(groups, slot, weight),
+        gradient.contiguous(),
+        None,
+        *rule[:4],
+        *_given(targets[0]),
+        *(_given(targets[1]) if len(targets) == 2 else _NOTHING),
+        *_NOTHING,
+    )
 
 
 def _for_blas(groups: Groups, weight: Tensor, rows: Tensor, least: int = _WIDE) -> bool:
@@ -95,9 +112,8 @@ def _for_blas(groups: Groups, weight: Tensor, rows: Tensor, least: int = _WIDE) 
 def _given(target: Target) -> tuple[Any, ...]:
     """Returns a target as the kernels take it."""
     weight, state = target.weight, target.state
-    first = _address(state.get("first", state.get("velocity")))
-    second, steps = _address(state.get("second")), _address(state.get("steps"))
-    return weight.data_ptr(), first, second, steps, target.lr, target.decay, rounding_seed(weight)
+    first, second, steps = state.get("first", state.get("velocity")), state.get("second"), state.get("steps")
+    return weight, first, second, steps, target.lr, target.decay, rounding_seed(weight)
 
 
 def _fit(names: frozenset[str], targets: Sequence[Target], bias: Target | None, delta: Tensor, x: Tensor) -> bool:
@@ -121,10 +137,7 @@ def _walkable(target: Target, names: frozenset[str], summed: torch.dtype) -> boo
     return True
 
 
-def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | None, ...]:
-    _, outputs, inputs = weight.shape
-    return torch.get_num_threads(), *groups.addresses, _address(slot), inputs, outputs
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | Tensor | None, ...]:
+    outputs, inputs = weight.shape[1:] if weight.ndim == 3 else (1, weight[0].numel())
+    order, present, bounds = groups.order, groups.present, groups.bounds
+    return torch.get_num_threads(), groups.count, present, bounds, order, slot, inputs, outputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .library import NUMBERS, active, functions, supports
+from .library import NUMBERS, active, call, supports
 
 _SMALL = 1 << 14  # exponentials of a batch: beyond them PyTorch's vectors and threads are worth their calls
 
@@ -21,9 +21,7 @@ def nearest(u: Tensor, prototypes: Tensor) -> Tensor:
     u, prototypes = u.contiguous(), prototypes.contiguous()
     (rows, dimension), cells = u.shape, prototypes.shape[0]
     cell = u.new_empty(rows, dtype=torch.int64)
-    functions()["nearest_" + NUMBERS[u.dtype]](
-        torch.get_num_threads(), rows, cells, dimension, u.data_ptr(), prototypes.data_ptr(), cell.data_ptr()
-    )
+    call("nearest_" + NUMBERS[u.dtype], torch.get_num_threads(), rows, cells, dimension, u, prototypes, cell)
     return cell
 
 
@@ -44,17 +42,8 @@ def gate_down(u: Tensor, prototypes: Tensor, cell: Tensor, gate_error: Tensor, t
     u, prototypes, gate_error = u.contiguous(), prototypes.contiguous(), gate_error.contiguous()
     cell = cell.contiguous()
     error = torch.empty_like(u)
-    functions()["gate_down_" + NUMBERS[u.dtype]](
-        torch.get_num_threads(),
-        len(u),
-        *prototypes.shape,
-        u.data_ptr(),
-        prototypes.data_ptr(),
-        cell.data_ptr(),
-        gate_error.data_ptr(),
-        temperature,
-        error.data_ptr(),
-    )
+    sizes = torch.get_num_threads(), len(u), *prototypes.shape
+    call("gate_down_" + NUMBERS[u.dtype], *sizes, u, prototypes, cell, gate_error, temperature, error)
     return error
 
 
@@ -77,7 +66,7 @@ def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Ten
     output, target = output.contiguous(), target.contiguous()
     classes = output.shape[-1]
     error, loss = torch.empty_like(output), output.new_empty(())
-    fits = functions()["cross_entropy_" + NUMBERS[output.dtype]](
-        target.numel(), classes, output.data_ptr(), target.data_ptr(), smoothing, error.data_ptr(), loss.data_ptr()
+    fits = call(
+        "cross_entropy_" + NUMBERS[output.dtype], target.numel(), classes, output, target, smoothing, error, loss
     )
     return (loss, error) if fits else None

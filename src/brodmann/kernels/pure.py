@@ -53,12 +53,16 @@ class Pure(Operations):
         delta, x = groups.sort(delta), groups.sort(x)
         for index, start, stop in _slots(groups, slot):
             for target in targets:
-                move_slot(rule, target, index, Factors(delta[start:stop], x[start:stop]))
+                _move_slot(rule, target, index, Factors(delta[start:stop], x[start:stop]))
             if bias is not None:
-                move_slot(rule, bias, index, Factors(delta[start:stop]))
+                _move_slot(rule, bias, index, Factors(delta[start:stop]))
+
+    def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
+        """See `Operations.move`."""
+        _move_slot(rule, target, 0, Factors(gradient[None]))
 
 
-def move_slot(rule: UpdateRule, target: Target, index: int, factors: Factors) -> None:
+def _move_slot(rule: UpdateRule, target: Target, index: int, factors: Factors) -> None:
     """Moves one slot of a target, in place, see `apply_rule`."""
     state = {name: tensor[index] for name, tensor in target.state.items()}
     stored = target.weight[index]

@@ -276,6 +276,18 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
   });
 }
 
+// Moves the only group's weights, `size` numbers, by their gradient.
+template <class C, class W>
+void move_by(int threads, const Groups& groups, int64_t size, const C* gradient, const Moves<C, W>& moves) {
+  constexpr int64_t lanes = Lanes<C>::count, piece = 1 << 13, work = 8;  // multiply-adds that a number takes, about
+  deal((size + piece - 1) / piece, size * work, threads, [&](int64_t index) {
+    const int64_t begin = index * piece, end = std::min(begin + piece, size), at = groups.slot(0) * size;
+    moves.each(0, [&](const auto& move) {
+      for (int64_t i = begin; i < end; i += lanes) move(at + i, load(gradient + i, end - i), end - i);
+    });
+  });
+}
+
 // Biases: as weights on an input that is always one.
 template <class C>
 void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, C>& moves) {

@@ -26,6 +26,7 @@ from ..learning_layers import check_once, learning_layers
 from ..losses.builtin import Loss, SumOfSquares
 from ..losses.error import error_and_loss
 from ..network_files import load_whole, read_network, write_network
+from ..recording import told
 from ..routing import Router
 from ..several import Several, check_batch, check_several, parts_in, sample_count
 from ..updates import LEARNING_RATE
@@ -283,7 +284,7 @@ class Network(Adjustable):
                 f"layer '{self._direct[0]}'."
             )
         if loss.device.type == "cpu":
-            check_loss(self, loss, x)
+            told(check_loss, self, loss, x)
         return error, loss
 
     @unrecorded

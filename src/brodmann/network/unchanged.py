@@ -1,0 +1,55 @@
+"""Whether a network is still as it was: its parts, their settings, and where its tensors lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as modules_of_torch
+
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
+
+
+class Unchanged:
+    """Knows how a network was: everything but the numbers in its tensors."""
+
+    def __init__(self, network: nn.Module, *others: Any) -> None:
+        """Looks at a network, and at further objects with settings, such as its loss."""
+        parts = list(network.modules())
+        settings = [(vars(part), vars(part).keys() - _OF_EVERY_MODULE) for part in parts]
+        settings += [(vars(other), vars(other).keys()) for other in others if hasattr(other, "__dict__")]
+        self._threads = torch.get_num_threads()
+        self._settings = [_values(table, names) for table, names in settings]
+        self._parts = [(part._modules, tuple(part._modules.values())) for part in parts if part._modules]
+        self._hooks = [table for part in parts for table in (part._forward_hooks, part._forward_pre_hooks)]
+        tables: list[dict[str, Any]] = [table for part in parts for table in (part._parameters, part._buffers)]
+        self._tensors = [(table, name) for table in tables for name in table if table[name] is not None]
+        self._places = [table[name].data_ptr() for table, name in self._tensors]
+
+    def holds(self) -> bool:
+        """Whether all is as it was, and nobody watches what the parts return. It is asked in every step."""
+        if any(self._hooks) or _watched() or torch.get_num_threads() != self._threads:
+            return False
+        try:
+            for table, count, get, values in self._settings:
+                if len(table) != count or get(table) != values:
+                    return False
+            for table, values in self._parts:
+                if tuple(table.values()) != values:
+                    return False
+            return [table[name].data_ptr() for table, name in self._tensors] == self._places
+        except (KeyError, RuntimeError, ValueError):  # something is gone, or cannot be compared
+            return False
+
+
+def _watched() -> bool:
+    return bool(modules_of_torch._has_any_global_hook())  # type: ignore[no-untyped-call]
+
+
+def _values(table: dict[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], int, Callable[[Any], Any], Any]:
+    """Returns a table, its size, what reads some of its values, and what these are."""
+    get = itemgetter("training", *names) if "training" in table else itemgetter(*names) if names else len
+    return table, len(table), get, get(table)

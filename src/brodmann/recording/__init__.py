@@ -1,0 +1,12 @@
+"""Recording what a function of tensors computes, and computing it again without the Python between its operations.
+
+A recorder listens to PyTorch's operations; the kernels of this package, and what looks at numbers, tell it of
+themselves.
+"""
+
+from .numbers import Answer, Rate
+from .program import Departure, Program
+from .recorder import Recorder
+from .telling import recorder_here, told
+
+__all__ = ["Answer", "Departure", "Program", "Rate", "Recorder", "recorder_here", "told"]

@@ -1,0 +1,86 @@
+"""Numbers that are others each time a recording is computed: learning rates, and answers of kernels.
+
+Kernels may be handed them as they are. Whoever computes with them in another way than written here gets a plain number,
+and the recording is given up: it would hold the number of the time when it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Witness(Protocol):
+    """What is told of such numbers.
+
+    Attributes:
+        rates: What learning rates and their multiples are at the moment.
+    """
+
+    rates: set[float]
+
+    def refuse(self, why: str) -> None:
+        """Is told of something that cannot be recorded."""
+
+
+class Rate(float):
+    """A learning rate, or a multiple of it: ``rate * factors[0] * factors[1] ...``, in this order of products."""
+
+    factors: tuple[float, ...]
+    witness: Witness
+
+    def __new__(cls, value: float, factors: tuple[float, ...], witness: Witness) -> Rate:
+        """Takes its present value, which is the product of the rate and all factors."""
+        rate = super().__new__(cls, value)
+        rate.factors, rate.witness = factors, witness
+        if value:
+            witness.rates.add(float(value))
+        return rate
+
+    def __mul__(self, other: Any) -> Any:
+        """Returns a multiple, which changes with the rate."""
+        if isinstance(other, int | float) and not isinstance(other, Rate | Answer):
+            return Rate(float(self) * other, (*self.factors, float(other)), self.witness)
+        self.witness.refuse("a learning rate is multiplied by something else than a plain number")
+        return float.__mul__(self, other)
+
+    __rmul__ = __mul__
+
+    def at(self, rate: float) -> float:
+        """Returns what it is at another rate."""
+        for factor in self.factors:
+            rate = rate * factor
+        return rate
+
+
+class Answer(int):
+    """A whole number that a kernel, or a function that was `told`, returned.
+
+    Whether that of a kernel is above 0 may be asked: it is the same each time, or the recording is left.
+    """
+
+    call: int
+    witness: Witness
+
+    def __new__(cls, value: int, call: int, witness: Witness) -> Answer:
+        """Takes its present value and the number of the call that returned it."""
+        answer = super().__new__(cls, value)
+        answer.call, answer.witness = call, witness
+        return answer
+
+
+def _giving_up(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def compute(self: Any, *others: Any) -> Any:
+        self.witness.refuse(f"a number that changes from step to step is computed with ({name})")
+        return plain(self, *others)
+
+    return compute
+
+
+_ARITHMETIC = [
+    f"{side}{name}" for name in ("add", "sub", "truediv", "floordiv", "mod", "pow", "divmod") for side in ("", "r")
+] + ["neg", "abs"]
+for _name in _ARITHMETIC:
+    setattr(Rate, f"__{_name}__", _giving_up(getattr(float, f"__{_name}__"), _name))
+for _name in (*_ARITHMETIC, "mul", "rmul"):
+    setattr(Answer, f"__{_name}__", _giving_up(getattr(int, f"__{_name}__"), _name))

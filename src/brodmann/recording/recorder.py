@@ -1,0 +1,238 @@
+"""Recorder: listens while a function computes, and finds out whether a list of calls would compute the same again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from .memory import Piece, View
+from .numbers import Answer, Rate
+from .telling import listen
+
+_UNWRITTEN = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"}
+_OUTSIDE = {
+    Tensor.tolist: "tolist",
+    Tensor.numpy: "numpy",
+    Tensor.__array__: "numpy",
+    Tensor.__dlpack__: "dlpack",
+    Tensor.untyped_storage: "untyped_storage",
+}
+"""What looks at a tensor without an operation of PyTorch that a recorder would hear of."""
+_LOOKING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+_one_at_a_time = threading.Lock()
+
+
+@dataclass
+class Call:
+    """A call to be made again.
+
+    Attributes:
+        function: What is called.
+        arguments: With a `View` for each tensor that a recorded call made, and itself for every other one.
+        keywords: Likewise.
+        made: Views of the tensors that it returned, where it is an operation of PyTorch that makes new ones.
+        answer: The whole number that it returned, or None.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any] = field(default_factory=dict)
+    made: list[View] | None = None
+    answer: int | None = None
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records what one thread computes inside its block; the numbers are what they would be without it.
+
+    Attributes:
+        calls: What was computed, in order.
+        pieces: The memory that it made.
+        refusal: Why the calls alone would not compute the same for other inputs; None where they do.
+        rates: See `Witness`.
+    """
+
+    def __init__(self, state: Iterable[Tensor]) -> None:
+        """Expects that what is recorded moves, of all tensors that are there before, these alone."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.thread = threading.get_ident()
+        self.calls: list[Call] = []
+        self.pieces: list[Piece] = []
+        self.refusal: str | None = None
+        self.rates: set[float] = set()
+        self._state = {_storage_of(tensor) for tensor in state}
+        self._piece_of: dict[int, int] = {}
+        self._alive: list[StorageWeakRef] = []  # so that no other memory gets the identity of one that was freed
+        self._inside = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Records what is computed inside the block. Only one thread records at a time."""
+        with ExitStack() as stack:
+            if not _one_at_a_time.acquire(blocking=False):
+                self.refuse("another thread is being recorded")
+                yield
+                return
+            stack.callback(_one_at_a_time.release)
+            stack.enter_context(self)
+            stack.enter_context(_Looks(self))
+            listen(self)
+            stack.callback(listen, None)
+            yield
+
+    def rate(self, value: float) -> Rate:
+        """Returns a learning rate that may be another one each time."""
+        return Rate(value, (), self)
+
+    def refuse(self, why: str) -> None:
+        """Gives up the recording, not what is computed. The first reason is kept."""
+        if self.refusal is None and not self._inside:
+            self.refusal = why
+
+    def view_of(self, tensor: Tensor) -> View | Tensor:
+        """Returns where a tensor lies in memory that was made meanwhile, or the tensor itself; it counts as a use."""
+        piece = self._piece_of.get(_storage_of(tensor))
+        if piece is None:
+            return tensor
+        self.pieces[piece].used = len(self.calls)
+        return View(piece, tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
+
+    @property
+    def _records(self) -> bool:
+        return self.refusal is None and not self._inside
+
+    # What others tell.
+
+    def hear(self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any) -> Any:
+        """See `Listener.hear`."""
+        if not self._records:
+            return answer
+        number = len(self.calls)
+        self.calls.append(Call(function, self._kept(arguments), answer=answer))
+        return answer if answer is None else Answer(answer, number, self)
+
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """See `Listener.run`."""
+        before, self._inside = self._inside, True
+        try:
+            answer = function(*arguments)
+        finally:
+            self._inside = before
+        return self.hear(function, arguments, answer)
+
+    def keep_from_operations(self, tensor: Tensor) -> None:
+        """See `Listener.keep_from_operations`."""
+        if self._records:
+            self.pieces[self._piece_of[_storage_of(tensor)]].for_kernels = True
+
+    # What PyTorch tells.
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Is called for every operation of PyTorch."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if self._records:
+            self._operation(func, args, kwargs, result)
+        return result
+
+    def _operation(self, operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
+        given = tree_leaves((arguments, keywords))
+        returned = [part for part in tree_leaves(result) if part is not None]
+        tensors = [part for part in given if isinstance(part, Tensor)]
+        looks = any(not isinstance(part, Tensor) for part in returned)
+        if tensors and (looks or any(tag in operation.tags for tag in _LOOKING)):
+            return self.refuse(f"{operation} looks at numbers")
+        if looks:
+            return None  # without tensors, such as of dtypes
+        if operation.overloadpacket.__name__ == "index" and any(
+            isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) for part in tree_leaves(arguments[1])
+        ):
+            return self.refuse(f"the size of what {operation} returns depends on numbers")
+        if any(type(part) is float and part in self.rates for part in given):
+            return self.refuse(f"{operation} takes a learning rate")
+        if operation.overloadpacket.__name__ in _UNWRITTEN:
+            self._make(returned)
+            return None
+        known = {_storage_of(part) for part in tensors}
+        new = [part for part in returned if _storage_of(part) not in known]
+        changes = operation._schema.is_mutable
+        if not changes and returned and not new:
+            return None  # the same memory, seen in another way
+        if any(self._for_kernels(part) for part in tensors):
+            return self.refuse(f"{operation} takes numbers whose count depends on numbers")
+        if changes and new:
+            return self.refuse(f"{operation} changes what it is given, and returns something else")
+        if changes and not all(self._may_change(part) for part in _changed(operation, arguments, keywords)):
+            return self.refuse(f"{operation} changes a tensor that belongs to no layer")
+        if new and len(new) < len(returned):
+            return self.refuse(f"{operation} returns some of what it is given")
+        kept = self._kept(arguments), self._kept(keywords)
+        made = None if changes else self._make(returned)
+        self.calls.append(Call(operation, *kept, made=made))
+        return None
+
+    def _make(self, tensors: list[Tensor]) -> list[View]:
+        """Notes new memory; returns the tensors in it."""
+        views = []
+        for tensor in tensors:
+            with torch._C.DisableTorchFunction():
+                storage = tensor.untyped_storage()
+            self._alive.append(StorageWeakRef(storage))  # type: ignore[no-untyped-call]
+            self._piece_of[storage._cdata] = len(self.pieces)
+            self.pieces.append(Piece(storage.nbytes(), len(self.calls), len(self.calls)))
+            view = self.view_of(tensor)
+            assert isinstance(view, View)
+            views.append(view)
+        return views
+
+    def _kept(self, arguments: Any) -> Any:
+        return tree_map_only(Tensor, self.view_of, arguments)
+
+    def _for_kernels(self, tensor: Tensor) -> bool:
+        piece = self._piece_of.get(_storage_of(tensor))
+        return piece is not None and self.pieces[piece].for_kernels
+
+    def _may_change(self, tensor: Tensor) -> bool:
+        storage = _storage_of(tensor)
+        return storage in self._piece_of or storage in self._state
+
+
+class _Looks(TorchFunctionMode):
+    """Sees what looks at a tensor's numbers in other ways than by an operation."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Is called for every function and method of PyTorch."""
+        if func in _OUTSIDE:
+            self.recorder.refuse(f"numbers are looked at by {_OUTSIDE[func]}")
+        return func(*args, **(kwargs or {}))
+
+
+def _storage_of(tensor: Tensor) -> int:
+    """Returns what identifies the memory of a tensor while it lives."""
+    with torch._C.DisableTorchFunction():
+        return int(tensor.untyped_storage()._cdata)
+
+
+def _changed(operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Tensor]:
+    """Yields the tensors that an operation changes, of those that it is given."""
+    for place, argument in enumerate(operation._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = arguments[place] if place < len(arguments) else keywords.get(argument.name)
+            yield from (part for part in tree_leaves(value) if isinstance(part, Tensor))

@@ -1,0 +1,53 @@
+"""What a recorder is told of, where one listens: code that is recorded needs to know no more than this file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T", bound=int | None)
+
+
+class Listener(Protocol):
+    """Something that is told what a step calls beside PyTorch's operations."""
+
+    thread: int
+
+    def hear(self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any) -> Any:
+        """Is told of a call that was made, with tensors for addresses; returns the answer for the caller."""
+
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Makes a call, and hears of it, but not of what goes on inside."""
+
+    def keep_from_operations(self, tensor: Tensor) -> None:
+        """Is told that how much of a tensor counts depends on an answer: kernels alone may take it."""
+
+    def refuse(self, why: str) -> None:
+        """Is told of something that cannot be recorded."""
+
+
+_listener: Listener | None = None
+
+
+def recorder_here() -> Listener | None:
+    """Returns what records in this thread, if anything does."""
+    listener = _listener
+    return listener if listener is not None and listener.thread == threading.get_ident() else None
+
+
+def listen(listener: Listener | None) -> None:
+    """Lets something record from now on, or nothing."""
+    global _listener
+    _listener = listener
+
+
+def told(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function that looks at numbers in tensors; where a step is recorded, the recording calls it again.
+
+    What it returns, a whole number or nothing, may only be handed to kernels, since it may differ each time.
+    """
+    listener = recorder_here()
+    return function(*arguments) if listener is None else listener.run(function, arguments)
