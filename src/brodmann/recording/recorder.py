@@ -136,6 +136,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # What PyTorch tells.
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Lets PyTorch load its compiler, which takes a second, only for those who compile: nothing here does."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
