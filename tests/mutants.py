@@ -64,7 +64,7 @@ MUTANTS = [
     ("layers/graph.py", "errors[source] + part if source in errors else part", "part", "branches of which one alone sends its error"),
     ("layers/graph.py", "told = gathering if name in late else context", "told = context", "a layer that each of its places moves"),
     ("layers/graph.py", "*self.again.values(), *constants}", "*self.again.values()}", "constants that move before those that remember them"),
-    ("kernels/groups.py", "return self.unsort(self.present.repeat_interleave(self.bounds.diff()))", "return self.present.repeat_interleave(self.bounds.diff())", "rows of several places in the areas of others"),
+    ("kernels/groups.py", "self.bounds.new_zeros(self.rows) if self.area is None else self.area", "self.bounds.new_zeros(self.rows) if self.area is None else self.area.sort().values", "rows of several places in the areas of others"),
     ("layers/weights.py", "sum(parts[1:], parts[0])", "parts[0]", "a product that one of its places moves"),
     ("telemetry/alignment_of_errors.py", "errors = received[layer][::-1]", "errors = received[layer]", "errors of other places"),
     ("updates/muon.py", "orthogonal(ahead.lerp_(velocity, self.momentum).flatten(1)", "orthogonal(velocity.flatten(1)", "no look ahead"),

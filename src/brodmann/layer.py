@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .checks import check_real, check_sent, check_switch, is_own
 from .errors import BrodmannError
+from .recording import told
 from .routing import Choice, Route
 from .several import parts_in
 from .updates import UpdateRule
@@ -178,7 +179,7 @@ def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
     """Returns what ``learn`` of a layer returns, once checked where the layer is a user's own: the error below it."""
     below = layer.learn(trace, error, context)
     if below is not None and is_own(layer):
-        check_sent(f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))
+        told(check_sent, f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))
     return below
 
 

@@ -85,7 +85,7 @@ class AreaMap(nn.Module):
         """Moves only the areas that have rows, in place, none at rate 0: delta (rows, out), x (rows, in)."""
         if not lr:
             return
-        told(self._allocate_chosen, groups.present if groups.area is None else groups.area)
+        told(self._allocate_chosen, groups.of_rows)
         if (recorder := recorder_here()) is not None and not self._can_grow_here():
             recorder.refuse("areas may have to move to other memory as they become more")
         self.weight.learn(delta, x, groups, lr, decay, self.slot)

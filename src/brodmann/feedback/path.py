@@ -16,6 +16,7 @@ from ..checks import check_sent, is_own
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..kernels import Groups
+from ..recording import told
 from ..routing import weights_of_rows
 from ..updates import UpdateRule, check_counts, counted
 
@@ -212,7 +213,7 @@ def matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
     """Returns `Feedback.one_matrix`, once checked where the path is a user's own."""
     matrix = path.one_matrix(weight)
     if matrix is not None and is_own(path):
-        check_sent(f"{type(path).__name__}.one_matrix", [matrix], [] if weight is None else [weight])
+        told(check_sent, f"{type(path).__name__}.one_matrix", [matrix], [] if weight is None else [weight])
     return matrix
 
 
@@ -231,5 +232,5 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
         came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
         raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
     if is_own(feedback):
-        check_sent(f"{name}.error", [below], [x, signal.delta])
+        told(check_sent, f"{name}.error", [below], [x, signal.delta])
     return below

@@ -25,7 +25,7 @@ class Groups:
         rows: Number of rows in all.
         areas: How many areas there are to choose from; `present` lie below.
         count: Number of groups.
-        area: Area of each row, (rows,) int64; None where there is one area, or it was not kept.
+        area: Area of each row, (rows,) int64; None where all rows are in area 0.
     """
 
     present: Tensor
@@ -86,9 +86,7 @@ class Groups:
     @property
     def of_rows(self) -> Tensor:
         """Area of each row, (rows,) int64."""
-        if self.area is not None:
-            return self.area
-        return self.unsort(self.present.repeat_interleave(self.bounds.diff()))
+        return self.bounds.new_zeros(self.rows) if self.area is None else self.area
 
     @property
     def whole(self) -> Groups:

@@ -59,6 +59,10 @@ class CapturedStep:
     kernel (`Muon`, `RLS`, one of your own), `Transpose` through areas, a loss of your own that does. `refusal` says
     which of these it was.
 
+    Attributes:
+        network: The network.
+        recordings: How often a step was recorded.
+
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
     """
 
@@ -78,7 +82,9 @@ class CapturedStep:
         check_switch(own_parts=own_parts)
         self.network, self._own_parts = network, own_parts
         self._sizes: dict[Any, _Size] = {}
+        self._last: _Size | None = None
         self._unchanged: Unchanged | None = None
+        self.recordings = 0
 
     def learn(
         self,
@@ -110,9 +116,19 @@ class CapturedStep:
         return loss.clone(), output.clone()
 
     @property
+    def captured(self) -> bool:
+        """Whether steps on batches of the size that came last are captured."""
+        return self._last is not None and self._last.program is not None
+
+    @property
+    def memory(self) -> int:
+        """Bytes that captured steps keep for what they compute, for batches of all sizes."""
+        return sum(size.program.memory for size in self._sizes.values() if size.program is not None)
+
+    @property
     def refusal(self) -> str | None:
-        """Why steps on batches of the last new size are not captured; None where they are, or it was not tried yet."""
-        return next(reversed(self._sizes.values())).refusal if self._sizes else None
+        """Why steps on batches of the size that came last are not captured; None where they are, or may yet be."""
+        return None if self._last is None else self._last.refusal
 
     @unrecorded
     def _made(
@@ -131,14 +147,16 @@ class CapturedStep:
         size = self._sizes.get(key)
         if size is None:
             if len(self._sizes) < _MOST:
-                self._sizes[key] = _Size()
+                size = self._sizes[key] = _Size()
+            self._last = size
             return None
+        self._last = size
         if size.program is not None and not (self._unchanged is not None and self._unchanged.holds()):
             for known in self._sizes.values():
                 known.program = None
         if size.program is None:
             size.steps += 1
-            return self._recorded(size, x, target, float(rate)) if size.steps > size.wait else None
+            return self._recorded(size, x, target, float(rate)) if size.steps >= size.wait else None
         try:
             return size.program.run((x, target), float(rate))  # type: ignore[no-any-return]
         except Departure:
@@ -166,6 +184,7 @@ class CapturedStep:
         size.refusal = recorder.refusal
         if size.refusal is None:
             size.program = Program(recorder, inputs, made, rate)
+            self.recordings += 1
             if self._unchanged is None or not self._unchanged.holds():
                 self._unchanged = unchanged
         return made

@@ -62,6 +62,11 @@ class Program:
             self._steps.append((function, arguments, keywords))
         self._held = recorder.calls  # the tensors whose addresses kernels have
 
+    @property
+    def memory(self) -> int:
+        """Bytes of what it computes."""
+        return self._room.nbytes
+
     def run(self, inputs: Sequence[Tensor], rate: float) -> Any:
         """Computes it again; returns the outputs, which the next call overwrites.
 

@@ -156,14 +156,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         returned = [part for part in tree_leaves(result) if part is not None]
         tensors = [part for part in given if isinstance(part, Tensor)]
         looks = any(not isinstance(part, Tensor) for part in returned)
-        if tensors and (looks or any(tag in operation.tags for tag in _LOOKING)):
+        if looks and not tensors:
+            return None  # such as of dtypes
+        if looks or _depends_on_numbers(operation, arguments):
             return self.refuse(f"{operation} looks at numbers")
-        if looks:
-            return None  # without tensors, such as of dtypes
-        if operation.overloadpacket.__name__ == "index" and any(
-            isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) for part in tree_leaves(arguments[1])
-        ):
-            return self.refuse(f"the size of what {operation} returns depends on numbers")
         if any(type(part) is float and part in self.rates for part in given):
             return self.refuse(f"{operation} takes a learning rate")
         if operation.overloadpacket.__name__ in _UNWRITTEN:
@@ -233,6 +229,14 @@ def _storage_of(tensor: Tensor) -> int:
     """Returns what identifies the memory of a tensor while it lives."""
     with torch._C.DisableTorchFunction():
         return int(tensor.untyped_storage()._cdata)
+
+
+def _depends_on_numbers(operation: Any, arguments: tuple[Any, ...]) -> bool:
+    """Whether the size of what an operation returns, or more, depends on the numbers in its tensors."""
+    if operation.overloadpacket.__name__ == "index":  # by masks, not by whole numbers
+        indices = [part for part in tree_leaves(arguments[1]) if isinstance(part, Tensor)]
+        return any(part.dtype in (torch.bool, torch.uint8) for part in indices)
+    return any(tag in operation.tags for tag in _LOOKING)
 
 
 def _changed(operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Tensor]:

@@ -1,0 +1,413 @@
+"""A captured step computes what an ordinary one does, bit for bit, and notices whatever it could not have recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from brodmann import (
+    RLS,
+    Adam,
+    AreaLinear,
+    BrodmannError,
+    CapturedStep,
+    Context,
+    CrossEntropy,
+    DivergenceError,
+    Layer,
+    Local,
+    MeanSquaredError,
+    Muon,
+    Network,
+    Rates,
+    Sequential,
+    from_torch,
+    mlp,
+    residual_mlp,
+)
+from brodmann.kernels import library
+
+from .cases import BODIES, LAYERS, PATHS, RULES
+
+pytestmark = pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
+
+LOOKS = {
+    "areas, growing": "bincount",
+    "one route, growing": "bincount",
+}
+"""Layers whose steps look at their own numbers, and what they look with."""
+
+
+class Pair:
+    """A network, and a copy of it that is trained by captured steps on the same batches."""
+
+    def __init__(self, network: Network, **options: Any) -> None:
+        self.ordinary, self.network = network, deepcopy(network)
+        self.step = CapturedStep(self.network, **options)
+        self.generator, self.count = torch.Generator().manual_seed(1), 0
+
+    def learn(self, steps: int = 5, rows: int = 8, features: int = 5, lr: float = 0.03) -> Pair:
+        for _ in range(steps):
+            self.count += 1
+            x = torch.randn(rows, features, generator=self.generator, dtype=self.network.dtype)
+            y = torch.randint(3, (rows,), generator=self.generator)
+            if self.network.recursive or isinstance(self.network.loss, MeanSquaredError):
+                y = nn.functional.one_hot(y, 3).to(x)
+            rate = lr / self.count
+            state = torch.get_rng_state()
+            loss, output = self.ordinary.learn_with_output(x, y, lr=rate)
+            after = torch.get_rng_state()
+            torch.set_rng_state(state)
+            again, same = self.step.learn_with_output(x, y, lr=rate)
+            assert torch.equal(loss, again)
+            assert torch.equal(output, same)
+            assert torch.equal(torch.get_rng_state(), after)
+            self.check()
+        return self
+
+    def check(self) -> None:
+        theirs = self.network.state_dict()
+        for name, value in self.ordinary.state_dict().items():
+            assert torch.equal(value, theirs[name]), name
+
+    def change(self, change: Callable[[Network], object]) -> None:
+        change(self.ordinary)
+        change(self.network)
+
+    @property
+    def captured(self) -> bool:
+        return self.step.captured
+
+
+def network_of(body: str = "mlp", **options: Any) -> Network:
+    torch.manual_seed(0)
+    return Network(BODIES[body](**{"areas": 4, "update": Adam(decay=0.1), **options}))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("body", BODIES)
+def test_every_layer_and_body(body: str, layer: str) -> None:
+    pair = Pair(network_of(body, **LAYERS[layer]), own_parts=True).learn()  # functions of these tests
+    if layer in LOOKS:
+        assert not pair.captured
+        assert LOOKS[layer] in pair.step.refusal
+    else:
+        assert pair.captured, pair.step.refusal
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule(rule: str, dtype: torch.dtype) -> None:
+    pair = Pair(network_of(update=RULES[rule]).to(dtype)).learn()
+    if isinstance(RULES[rule], Muon | RLS):  # no kernel knows them
+        assert "computed with" in pair.step.refusal
+    else:
+        assert pair.captured
+
+
+@pytest.mark.parametrize("areas", [1, 4])
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path(path: str, areas: int) -> None:
+    pair = Pair(network_of(areas=areas, feedback=path)).learn()
+    if path == "sign" and areas > 1:  # which goes through one area after the other
+        assert not pair.captured
+    else:
+        assert pair.captured, pair.step.refusal
+
+
+def test_weights_that_are_rounded_at_random_draw_the_same_numbers() -> None:
+    assert Pair(network_of(storage="bfloat16")).learn().captured
+
+
+def test_dropout_draws_the_same_masks() -> None:
+    assert Pair(network_of(dropout=0.4)).learn().captured
+
+
+def test_losses_that_autograd_differentiates() -> None:
+    network = network_of()
+    network.loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    assert Pair(network).learn().captured
+
+
+def test_real_targets() -> None:
+    network = network_of()
+    network.loss = MeanSquaredError()
+    assert Pair(network).learn().captured
+
+
+def test_a_network_of_pytorch() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ELU(), nn.Dropout(0.2), nn.Linear(6, 3))
+    assert Pair(Network(from_torch(model, (5,), update=Adam()))).learn().captured
+
+
+def test_batches_of_several_sizes_each_have_their_program() -> None:
+    pair = Pair(network_of())
+    for rows in (8, 5, 8, 5, 8, 8, 5, 5, 1, 8):
+        pair.learn(1, rows=rows)
+    assert pair.captured
+
+
+def test_a_strided_batch_is_a_batch() -> None:
+    pair = Pair(network_of()).learn()
+    x, y = torch.randn(5, 8).t(), torch.randint(3, (16,))[::2]
+    assert torch.equal(pair.ordinary.learn(x, y, lr=0.01), pair.step.learn(x, y, lr=0.01))
+    pair.check()
+
+
+def test_an_area_that_is_first_chosen_later_gets_memory() -> None:
+    torch.manual_seed(0)
+    pair = Pair(Network(mlp(5, 3, depth=2, width=6, areas=40, update=Adam())))
+    pair.learn(4, rows=2)
+    assert pair.captured
+    before = pair.network.total_parameters()
+    pair.learn(40, rows=2)
+    assert pair.network.total_parameters() > before
+    assert pair.step.recordings == 1
+
+
+CHANGES: dict[str, Callable[[Network], object]] = {
+    "rates": lambda network: setattr(network, "rates", Rates(areas=0.0, feedback=0.5)),
+    "clip": lambda network: setattr(network, "clip", 0.01),
+    "frozen": lambda network: setattr(network.area_layers()[0][1], "frozen", True),
+    "protected": lambda network: setattr(network.area_layers()[0][1].router, "protected", [0, 1]),
+    "loss": lambda network: setattr(network, "loss", CrossEntropy(label_smoothing=0.2)),
+    "a setting of the loss": lambda network: setattr(network.loss, "label_smoothing", 0.2),
+    "a setting of an operation": lambda network: setattr(
+        next(part for part in network.modules() if isinstance(part, nn.Dropout)), "p", 0.1
+    ),
+    "float64": lambda network: network.double(),
+    "numbers": lambda network: network.load_state_dict({k: v.clone() for k, v in network.state_dict().items()}),
+    "tensors": lambda network: network.load_state_dict(
+        {k: v.clone() for k, v in network.state_dict().items()}, assign=True
+    ),
+    "a split": lambda network: network.area_layers()[0][1].split(0),
+    "a part": lambda network: network.body.layers.__setitem__(1, Local(nn.Tanh())),
+    "allocate": lambda network: network.allocate(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_between_two_steps_is_noticed(change: str) -> None:
+    manual = {"partition": "manual", "cells": 8}
+    network = network_of(depth=2, dropout=0.3, routing="layer", router=manual if change == "a split" else {})
+    pair = Pair(network).learn()
+    assert pair.captured
+    pair.change(CHANGES[change])
+    pair.learn(12)
+    assert pair.captured == (change != "protected")
+
+
+def test_a_hook_sees_every_call() -> None:
+    seen: list[Tensor] = []
+    pair = Pair(network_of(activation="gelu", areas=1)).learn()
+    gelu = next(part for part in pair.network.modules() if isinstance(part, nn.GELU))
+    handle = gelu.register_forward_hook(lambda module, given, output: seen.append(output))
+    pair.learn(3)
+    assert len(seen) == 3
+    handle.remove()
+    pair.learn(12)
+    assert pair.captured
+
+
+def test_another_number_of_threads() -> None:
+    pair = Pair(network_of()).learn()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        pair.learn(3)
+    finally:
+        torch.set_num_threads(before)
+    pair.learn(12)
+    assert pair.captured
+
+
+def test_results_are_the_callers() -> None:
+    pair = Pair(network_of()).learn()
+    x, y = torch.randn(8, 5), torch.randint(3, (8,))
+    loss, output = pair.step.learn_with_output(x, y)
+    kept = loss.clone(), output.clone()
+    pair.step.learn(torch.randn(8, 5), y)
+    assert torch.equal(loss, kept[0])
+    assert torch.equal(output, kept[1])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "match"),
+    [
+        (torch.full((8, 5), torch.nan), torch.zeros(8, dtype=torch.int64), DivergenceError, "samples hold NaN"),
+        (torch.zeros(8, 5), torch.full((8,), 3), BrodmannError, "from 0 to 2, got 3"),
+        (torch.zeros(8, 4), torch.zeros(8, dtype=torch.int64), BrodmannError, "4"),
+    ],
+)
+def test_a_batch_that_cannot_be_learned_moves_nothing(x: Tensor, y: Tensor, error: Any, match: str) -> None:
+    pair = Pair(network_of()).learn()
+    for learn in (pair.ordinary.learn, pair.step.learn):
+        with pytest.raises(error, match=match):
+            learn(x, y, lr=0.01)
+    pair.check()
+    pair.learn(2)
+    assert pair.captured
+
+
+@pytest.mark.parametrize("lr", [-1.0, float("nan"), float("inf")])
+def test_a_rate_that_is_none(lr: float) -> None:
+    pair = Pair(network_of()).learn()
+    with pytest.raises(BrodmannError, match="Expected lr to be a number of at least 0"):
+        pair.step.learn(torch.zeros(8, 5), torch.zeros(8, dtype=torch.int64), lr=lr)
+
+
+def test_samples_that_require_a_gradient_are_refused_as_ever() -> None:
+    pair = Pair(network_of()).learn()
+    with pytest.raises(BrodmannError, match="requires a gradient"):
+        pair.step.learn(torch.zeros(8, 5, requires_grad=True), torch.zeros(8, dtype=torch.int64))
+
+
+def test_weights_observers_and_a_rate_of_0_make_ordinary_steps() -> None:
+    pair = Pair(network_of()).learn()
+    x, y, seen = torch.randn(8, 5), torch.randint(3, (8,)), []
+    for options in ({"weight": torch.rand(8)}, {"lr": 0.0}):
+        assert torch.equal(pair.ordinary.learn(x, y, **options), pair.step.learn(x, y, **options))
+    pair.ordinary.learn(x, y)
+    pair.step.learn(x, y, observe=lambda layer, error: seen.append(layer))
+    assert seen
+    pair.learn(2)
+
+
+def test_the_default_rate_is_the_networks() -> None:
+    pair = Pair(network_of()).learn()
+    x, y = torch.randn(8, 5), torch.randint(3, (8,))
+    pair.change(lambda network: setattr(network, "lr", 0.02))
+    for _ in range(12):
+        assert torch.equal(pair.ordinary.learn(x, y), pair.step.learn(x, y))
+    pair.check()
+
+
+def test_inference_mode_and_autocast_make_ordinary_steps() -> None:
+    pair = Pair(network_of()).learn()
+    with torch.autocast("cpu"):
+        pair.learn(2)
+    with torch.enable_grad():
+        pair.learn(2)
+
+
+class Counting(Layer):
+    """A layer of one's own that counts its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = [0]
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
+        self.steps[0] += 1
+        return 2 * x, None
+
+    def learn(self, trace: None, error: Tensor, context: Context) -> Tensor:
+        return 2 * error
+
+
+def with_own() -> Network:
+    torch.manual_seed(0)
+    return Network(Sequential(AreaLinear(5, 4, areas=2, feedback=None), Counting(), AreaLinear(4, 3, areas=2)))
+
+
+def test_parts_of_ones_own_are_asked_in_every_step() -> None:
+    pair = Pair(with_own()).learn()
+    assert "'body.layers.1' is a part of your own: own_parts=True" in pair.step.refusal
+    assert pair.network.body.layers[1].steps == [5]
+
+
+def test_parts_of_ones_own_are_captured_where_that_is_allowed() -> None:
+    pair = Pair(with_own(), own_parts=True).learn()
+    assert pair.captured
+    assert pair.network.body.layers[1].steps == [2]
+
+
+def test_functions_and_losses_of_ones_own_are_parts_too() -> None:
+    own = Network(Sequential(AreaLinear(5, 3, feedback=None), Local(lambda x: x.tanh())))
+    assert "your own" in Pair(own).learn().step.refusal
+    own = network_of()
+    own.loss = lambda output, target: output.square().mean()
+    assert "your own" in Pair(own).learn().step.refusal
+
+
+class Remembering(Layer):
+    """A layer of one's own that changes what it holds, in ways that are not all recorded."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.before, self.loose = kind, 0.0, [torch.zeros(())]
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
+        if self.kind == "an attribute":
+            self.before += 1.0
+        elif self.kind == "a loose tensor":
+            self.loose[0].add_(1.0)
+        elif self.kind == "numpy":
+            return x * float(x.numpy().max()), None
+        elif self.kind == "item":
+            return x * x.max().item(), None
+        elif self.kind == "mask":
+            return x * x[x > 0].sum(), None
+        elif self.kind == "nonzero":
+            return x * x.nonzero().shape[0], None
+        elif self.kind == "rate":
+            return x * context.lr, None
+        elif self.kind == "rate of another form":
+            return x * (1.0 - context.lr), None
+        return x, None
+
+    def learn(self, trace: None, error: Tensor, context: Context) -> Tensor:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("an attribute", "more than numbers in tensors"),
+        ("a loose tensor", "belongs to no layer"),
+        ("numpy", "numpy"),
+        ("item", "looks at numbers"),
+        ("mask", "looks at numbers"),
+        ("nonzero", "looks at numbers"),
+        ("rate", "takes a learning rate"),
+        ("rate of another form", "computed with"),
+    ],
+)
+def test_what_cannot_be_recorded_is_noticed(kind: str, why: str) -> None:
+    torch.manual_seed(0)
+    body = Sequential(AreaLinear(5, 4, areas=2, feedback=None), Remembering(kind), AreaLinear(4, 3, areas=2))
+    pair = Pair(Network(body), own_parts=True).learn()
+    assert not pair.captured
+    assert why in pair.step.refusal
+
+
+def test_only_networks_are_captured() -> None:
+    with pytest.raises(BrodmannError, match="Expected a Network, got Routed: put the body into one"):
+        CapturedStep(mlp(5, 3))
+    with pytest.raises(BrodmannError, match="Expected own_parts to be True or False, got 1"):
+        CapturedStep(network_of(), own_parts=1)
+
+
+def test_deep_networks_use_memory_again() -> None:
+    def room(depth: int) -> int:
+        torch.manual_seed(0)
+        step = CapturedStep(Network(residual_mlp(32, 3, depth=depth, width=32, areas=1)))
+        for _ in range(3):
+            step.learn(torch.randn(64, 32), torch.randint(3, (64,)), lr=0.01)
+        assert step.captured
+        return step.memory
+
+    assert room(34) - room(18) <= 2.5 * (room(18) - room(10))  # which grows by traces alone, not by all it computes
+    assert room(34) < 34 * 4 * 64 * 32 * 4

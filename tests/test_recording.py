@@ -1,0 +1,115 @@
+"""Recordings: where memory lies, and numbers that change."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from brodmann.recording import Answer, Program, Rate, Recorder
+from brodmann.recording.memory import LINE, Piece, placed
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 20), st.integers(0, 20)), max_size=40))
+def test_what_is_needed_at_the_same_time_lies_apart(drawn: list[tuple[int, int, int]]) -> None:
+    pieces = [Piece(size, made, made + lasts) for size, made, lasts in sorted(drawn, key=lambda piece: piece[1])]
+    begins, end = placed(pieces)
+    assert all(begin % LINE == 0 and begin + piece.size <= end for begin, piece in zip(begins, pieces, strict=True))
+    for number, (begin, piece) in enumerate(zip(begins, pieces, strict=True)):
+        for other_begin, other in list(zip(begins, pieces, strict=True))[:number]:
+            if other.made <= piece.used and piece.made <= other.used:
+                assert begin + piece.size <= other_begin or other_begin + other.size <= begin
+
+
+def test_equal_pieces_one_after_the_other_share_their_memory() -> None:
+    assert placed([Piece(100, k, k + 1) for k in range(0, 20, 2)])[1] == 128
+
+
+class Told:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.rates: set[float] = set()
+        self.reasons: list[str] = []
+
+    def refuse(self, why: str) -> None:
+        self.reasons.append(why)
+
+
+def test_multiples_of_a_rate_follow_it_in_the_same_order_of_products() -> None:
+    told = Told()
+    multiple = 0.3 * (Rate(0.1, (), told) * 3) * 0.7
+    assert isinstance(multiple, Rate)
+    assert multiple == 0.1 * 3 * 0.3 * 0.7
+    assert multiple.at(0.77) == 0.77 * 3 * 0.3 * 0.7
+    assert told.rates == {0.1, 0.1 * 3, 0.1 * 3 * 0.3, 0.1 * 3 * 0.3 * 0.7}
+    assert not told.reasons
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda number: 1 - number,
+        lambda number: number + 1,
+        lambda number: number - 1,
+        lambda number: 2 / number,
+        lambda number: number**2,
+        lambda number: -number,
+        lambda number: number * torch.ones(2),
+        lambda number: number * number,
+    ],
+)
+@pytest.mark.parametrize("kind", [lambda told: Rate(4.0, (), told), lambda told: Answer(4, 0, told)])
+def test_whatever_else_is_computed_is_right_and_gives_the_recording_up(kind: Any, compute: Any) -> None:
+    told = Told()
+    number = kind(told)
+    result = compute(number)
+    assert bool(torch.as_tensor(result == compute(type(number).__base__(4))).all())
+    assert told.reasons
+    assert not isinstance(result, Rate | Answer)
+
+
+def test_a_program_computes_what_was_recorded_for_other_inputs() -> None:
+    state = torch.zeros(3)
+
+    def function(x: Tensor, y: Tensor) -> Tensor:
+        hidden = torch.relu(x @ y)[:, 1:].softmax(1)
+        state.add_(hidden.sum(0)[:1])
+        top, place = hidden.max(1)
+        return hidden.index_select(0, place.clamp(max=3)) + top.unsqueeze(1) * 2 - torch.zeros_like(hidden)
+
+    inputs = torch.randn(4, 5), torch.randn(5, 4)
+    recorder = Recorder([state])
+    with torch.no_grad(), recorder.listening():
+        outputs = function(*inputs)
+    assert recorder.refusal is None
+    program = Program(recorder, inputs, outputs, 1.0)
+    for _ in range(3):
+        others = torch.randn(4, 5), torch.randn(5, 4)
+        before = state.clone()
+        with torch.no_grad():
+            found, after = program.run(others, 1.0).clone(), state.clone()
+        state.copy_(before)
+        assert torch.equal(found, function(*others))
+        assert torch.equal(state, after)
+
+
+def test_only_one_thread_records_and_hears_of_itself_alone() -> None:
+    first, second = Recorder([]), Recorder([])
+
+    def other() -> None:
+        second.thread = threading.get_ident()
+        with second.listening():
+            torch.ones(3).add(1)
+
+    with first.listening():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert second.refusal == "another thread is being recorded"
+    assert not first.calls
