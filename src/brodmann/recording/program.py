@@ -37,7 +37,7 @@ class Program:
         """
         results = tree_map_only(Tensor, recorder.view_of, outputs)
         begins, size = placed(recorder.pieces)
-        self._inputs, self._rate = list(inputs), rate
+        self._inputs, self._rate = [_Input(tensor) for tensor in inputs], rate
         self._steps: list[tuple[Callable[..., Any], list[Any], dict[str, Any]]] = []
         self._rated: list[tuple[list[Any], int, Rate]] = []
         self._room = _room(size)
@@ -46,6 +46,8 @@ class Program:
         receivers: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)
         for number, call in enumerate(recorder.calls):
             function, arguments, keywords = call.function, list(lay(call.arguments)), lay(call.keywords)
+            for own in self._inputs:
+                own.see(arguments, keywords, takes_addresses(function))
             for place, argument in enumerate(arguments):
                 if isinstance(argument, Rate):
                     self._rated.append((arguments, place, argument))
@@ -78,10 +80,7 @@ class Program:
             Departure: It would have to go another way.
         """
         for own, given in zip(self._inputs, inputs, strict=True):
-            if given.is_contiguous():
-                ctypes.memmove(own.data_ptr(), given.data_ptr(), own.nbytes)  # a fifth of the time of `copy_`
-            else:
-                own.copy_(given)
+            own.become(given.contiguous())
         if rate != self._rate:
             self._rate = rate
             for arguments, place, multiple in self._rated:
@@ -89,6 +88,37 @@ class Program:
         for function, arguments, keywords in self._steps:
             function(*arguments, **keywords)
         return self.outputs
+
+
+class _Input:
+    """A tensor from which a program computes: calls are handed another in its place, or it is overwritten."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.storage = tensor, tensor.untyped_storage().data_ptr()
+        self.places: list[tuple[list[Any], int, bool]] = []
+        self.itself = True  # no call takes a part of it, or holds it inside something else
+
+    def see(self, arguments: list[Any], keywords: dict[str, Any], by_address: bool) -> None:
+        """Looks for it in a call."""
+        for place, argument in enumerate(arguments):
+            if argument is self.tensor:
+                self.places.append((arguments, place, by_address))
+            elif any(map(self._shares, tree_leaves(argument))):
+                self.itself = False
+        if any(map(self._shares, tree_leaves(keywords))):
+            self.itself = False
+
+    def _shares(self, part: Any) -> bool:
+        return isinstance(part, Tensor) and part.untyped_storage().data_ptr() == self.storage
+
+    def become(self, given: Tensor) -> None:
+        """Takes the numbers of a tensor, contiguous, of the same shape and dtype."""
+        if self.itself:
+            address = given.data_ptr()
+            for arguments, place, by_address in self.places:
+                arguments[place] = address if by_address else given
+        else:
+            ctypes.memmove(self.tensor.data_ptr(), given.data_ptr(), given.nbytes)  # a fifth of the time of `copy_`
 
 
 def takes_addresses(function: Callable[..., Any]) -> bool:
