@@ -1,10 +1,11 @@
-// Error down: below += delta weight.
+// Error down: below += delta weight, or (below + delta weight) relu'(..), the derivative where a ReLU's output is known.
 
 #pragma once
 
 #include "groups.h"
 #include "numbers.h"
 #include "products.h"
+#include "relu.h"
 #include "shares.h"
 
 namespace {
@@ -55,7 +56,7 @@ void error_many(const Groups& groups, int64_t group, int64_t i, int64_t inputs, 
 
 template <class C, class W>
 void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const C* deltas, const W* weights,
-           C* belows) {
+           C* belows, const C* relu) {
   constexpr int64_t lanes = Lanes<C>::count;
   constexpr std::integral_constant<int64_t, lanes> full;
   const auto shares = cut(groups, inputs, outputs, [](int64_t) { return kVectors * lanes; }, threads);
@@ -67,8 +68,7 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
         error_many<vectors>(groups, item.group, i, inputs, outputs, deltas, weight, belows);
       });
     }
-    if (start == item.end) return;
-    each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
+    if (start < item.end) each_tile(groups, item.group, kRows, [&](int64_t position, int64_t height) {
       const C* delta[kRows];
       C* below[kRows];
       for (int64_t r = 0; r < height; ++r) {
@@ -85,6 +85,7 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
           each_vectors<kVectors>(start, item.end, lanes, [&](int64_t i, auto vectors) { tile(i, vectors, full); });
       if (rest < item.end) tile(rest, std::integral_constant<int, 1>{}, item.end - rest);
     });
+    if (relu) silence(groups, item, inputs, relu, belows);
   });
 }
 

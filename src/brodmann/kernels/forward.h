@@ -1,10 +1,11 @@
-// Forward: out = weight x + bias.
+// Forward: out = weight x + bias, or relu(weight x + bias).
 
 #pragma once
 
 #include "groups.h"
 #include "numbers.h"
 #include "products.h"
+#include "relu.h"
 #include "shares.h"
 
 namespace {
@@ -126,7 +127,7 @@ void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs
 
 template <class C, class X, class W>
 void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* x, const W* weights,
-             const C* biases, C* out) {
+             const C* biases, C* out, bool relu) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
   const auto step = [](int64_t rows) { return rows < kMany ? outputs_beside(rows) : block; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
@@ -141,6 +142,7 @@ void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs,
       });
     }
     forward_dots<kDotRows>(groups, item.group, o, item.end, inputs, outputs, x, weight, bias, out);
+    if (relu) rectify(groups, item, outputs, out);
   });
 }
 

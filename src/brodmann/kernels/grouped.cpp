@@ -87,11 +87,11 @@ BRODMANN_WITHOUT_AREAS(float64, double)
   }
 
 #define BRODMANN_OPERATIONS(NAME, C, W) \
-  void brodmann_forward_##NAME(BRODMANN_GROUPS, const C* x, const W* weight, const C* bias, C* out) { \
-    forward(int(threads), {count, present, bounds, order, slots}, inputs, outputs, x, weight, bias, out); \
+  void brodmann_forward_##NAME(BRODMANN_GROUPS, const C* x, const W* weight, const C* bias, C* out, int64_t relu) { \
+    forward(int(threads), {count, present, bounds, order, slots}, inputs, outputs, x, weight, bias, out, relu != 0); \
   } \
-  void brodmann_error_##NAME(BRODMANN_GROUPS, const C* delta, const W* weight, C* below) { \
-    error(int(threads), {count, present, bounds, order, slots}, inputs, outputs, delta, weight, below); \
+  void brodmann_error_##NAME(BRODMANN_GROUPS, const C* delta, const W* weight, C* below, const C* relu) { \
+    error(int(threads), {count, present, bounds, order, slots}, inputs, outputs, delta, weight, below, relu); \
   } \
   void brodmann_update_##NAME(BRODMANN_GROUPS, const C* delta, const C* x, int64_t kind, double beta1, double beta2, \
                               double epsilon, BRODMANN_TARGET(first, C, W), BRODMANN_TARGET(second, C, W), \

@@ -32,7 +32,7 @@ class Native(Operations):
         x = x.contiguous()
         bias = None if bias is None else bias.to(x.dtype).contiguous()
         out = x.new_empty((x.shape[0], weight.shape[1]))
-        call("forward_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), x, weight, bias, out)
+        call("forward_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), x, weight, bias, out, 0)
         return out
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
@@ -41,7 +41,7 @@ class Native(Operations):
             Pure().add_error(below, delta, groups, slot, weight)
             return
         delta, sums = delta.contiguous(), below.contiguous()
-        call("error_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), delta, weight, sums)
+        call("error_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), delta, weight, sums, None)
         if sums is not below:
             below.copy_(sums)
 

@@ -73,13 +73,13 @@ const Pair* pair_rows(int threads, const Groups& groups, const Groups& paired, i
 }
 
 inline void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* x,
-                    const BFloat16* weights, const float* biases, float* out) {
+                    const BFloat16* weights, const float* biases, float* out, bool relu) {
   if (inputs % 2) {  // rows of weights would begin within a pair
-    forward<float>(threads, groups, inputs, outputs, x, weights, biases, out);
+    forward<float>(threads, groups, inputs, outputs, x, weights, biases, out, relu);
     return;
   }
   const Pair* pairs = pair_neighbours(threads, groups.rows(), inputs, x, scratch(0));
-  forward(threads, groups, inputs / 2, outputs, pairs, reinterpret_cast<const Pair*>(weights), biases, out);
+  forward(threads, groups, inputs / 2, outputs, pairs, reinterpret_cast<const Pair*>(weights), biases, out, relu);
 }
 
 // below[r][0 .. 32 V) += sum over o of delta[r][o] weight[o][0 .. 32 V), or `width` numbers where that is fewer (V = 1).
@@ -122,7 +122,7 @@ __attribute__((noinline)) void error_tile_in_pairs(const Pair* const* delta, con
 }
 
 inline void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* deltas,
-                  const BFloat16* weights, float* belows) {
+                  const BFloat16* weights, float* belows, const float* relu) {
   const Pair* pairs = pair_neighbours(threads, groups.rows(), outputs, deltas, scratch(0));
   const auto shares = cut(groups, inputs, outputs, [](int64_t) { return 64; }, threads);
   work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
@@ -148,6 +148,7 @@ inline void error(int threads, const Groups& groups, int64_t inputs, int64_t out
         i += width;
       }
     });
+    if (relu) silence(groups, item, inputs, relu, belows);
   });
 }
 

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from ..autograd import transformed, unrecorded
 from ..checks import check_switch
 from ..kernels import library
+from ..kernels.fusion import fuse
 from ..layer import Observer
 from ..recording import Departure, Program, Recorder
 from ..several import Several
@@ -183,6 +184,7 @@ class CapturedStep:
             recorder.refuse("the network has several outputs")
         size.refusal = recorder.refusal
         if size.refusal is None:
+            fuse(recorder, made)
             size.program = Program(recorder, inputs, made, rate)
             self.recordings += 1
             if self._unchanged is None or not self._unchanged.holds():

@@ -4,9 +4,10 @@ A recorder listens to PyTorch's operations; the kernels of this package, and wha
 themselves.
 """
 
+from .memory import View
 from .numbers import Answer, Rate
 from .program import Departure, Program
-from .recorder import Recorder
+from .recorder import Call, Recorder
 from .telling import recorder_here, told
 
-__all__ = ["Answer", "Departure", "Program", "Rate", "Recorder", "recorder_here", "told"]
+__all__ = ["Answer", "Call", "Departure", "Program", "Rate", "Recorder", "View", "recorder_here", "told"]

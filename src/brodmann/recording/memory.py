@@ -22,12 +22,14 @@ class Piece:
         made: Number of the call that made it.
         used: Number of the last call that uses it.
         for_kernels: Whether kernels alone may use it.
+        within: Number of an earlier piece, of the same size, in whose place it lies; None for one of its own.
     """
 
     size: int
     made: int
     used: int
     for_kernels: bool = False
+    within: int | None = None
 
 
 class View(NamedTuple):
@@ -61,6 +63,9 @@ def placed(pieces: list[Piece]) -> tuple[list[int], int]:
             for other in ending.pop(past, ()):
                 free[_whole(pieces[other].size)].append(begins[other])
         call = max(call, piece.made)
+        if piece.within is not None:
+            begins.append(begins[piece.within])
+            continue
         size = _whole(piece.size)
         if free[size]:
             begins.append(free[size].pop())

@@ -45,6 +45,8 @@ class Program:
         self.outputs = lay(results)
         receivers: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)
         for number, call in enumerate(recorder.calls):
+            if call.dropped:
+                continue
             function, arguments, keywords = call.function, list(lay(call.arguments)), lay(call.keywords)
             for own in self._inputs:
                 own.see(arguments, keywords, takes_addresses(function))

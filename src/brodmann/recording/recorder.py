@@ -42,6 +42,7 @@ class Call:
         keywords: Likewise.
         made: Views of the tensors that it returned, where it is an operation of PyTorch that makes new ones.
         answer: The whole number that it returned, or None.
+        dropped: Whether another call does its work.
     """
 
     function: Callable[..., Any]
@@ -49,6 +50,7 @@ class Call:
     keywords: dict[str, Any] = field(default_factory=dict)
     made: list[View] | None = None
     answer: int | None = None
+    dropped: bool = False
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -105,6 +107,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor
         self.pieces[piece].used = len(self.calls)
         return View(piece, tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
+
+    def drop(self, number: int, source: int) -> None:
+        """Drops a call that makes one tensor, which an earlier call writes in place of what this one was given.
+
+        Args:
+            number: Number of the call.
+            source: Number of the piece of memory that it was given.
+        """
+        call = self.calls[number]
+        assert call.made is not None
+        made = self.pieces[call.made[0].piece]
+        within = self.pieces[source].within
+        made.within = source if within is None else within
+        self.pieces[made.within].used = max(self.pieces[made.within].used, made.used)
+        call.dropped = True
 
     @property
     def _records(self) -> bool:
