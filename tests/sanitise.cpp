@@ -72,7 +72,9 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
 
   const auto x = numbers<C>(rows * inputs), delta = numbers<C>(rows * outputs), bias = numbers<C>(areas * outputs);
   const auto weight = numbers<W>(areas * outputs * inputs);
-  const auto prototypes = numbers<C>(outputs * inputs);
+  const auto prototypes = numbers<C>(outputs * inputs), gradient = numbers<C>(areas * outputs * inputs);
+  const int64_t ends[] = {0, 1};
+  const Groups only{1, ends, ends, nullptr, nullptr};
   std::vector<int64_t> cell[2];
   std::vector<C> out[2], down[2];
   std::vector<Moving<C, W>> moved[2];
@@ -96,6 +98,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
         const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, groups);
         update(threads, groups, inputs, outputs, delta.data(), x.data(), moves);
         update_bias<C>(groups, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, groups});
+        move_by(threads, only, areas * outputs * inputs, gradient.data(), {rule, first.target(), {}, only});
       }
     }
   }

@@ -57,6 +57,11 @@ int64_t brodmann_group(const int64_t* area, int64_t rows, int64_t areas, int64_t
   return count;
 }
 
+// Whether any row's area has no slot of its own yet: slot 0.
+int64_t brodmann_lacks(const int64_t* area, int64_t rows, const int64_t* slots) {
+  return std::any_of(area, area + rows, [&](int64_t own) { return slots[own] == 0; });
+}
+
 #define BRODMANN_WITHOUT_AREAS(NAME, C) \
   void brodmann_nearest_##NAME(int64_t threads, int64_t rows, int64_t cells, int64_t dimension, const C* u, \
                                const C* prototypes, int64_t* cell) { \

@@ -61,7 +61,11 @@ def functions() -> dict[str, Callable[..., Any]]:
                 RuntimeWarning,
             )
         return {}
-    signatures: dict[str, tuple[list[Any], Any]] = {"group": (_GROUP, _INTEGER), "pairs": ([], _INTEGER)}
+    signatures: dict[str, tuple[list[Any], Any]] = {
+        "group": (_GROUP, _INTEGER),
+        "lacks": ([_POINTER, _INTEGER, _POINTER], _INTEGER),
+        "pairs": ([], _INTEGER),
+    }
     for number in NUMBERS.values():
         signatures |= {f"{name}_{number}": (arguments, None) for name, arguments in _ARGUMENTS.items()}
     for number in ("float32", "float64"):

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <type_traits>
 #include <vector>
 
@@ -67,42 +68,27 @@ void update_few(const Moves<C, W>& moves, const Groups& groups, const Item& item
 template <class X>
 constexpr int64_t kWidth = kVectors * Lanes<X>::count;  // inputs of a block
 
-// Where the blocks of a group begin: they lie in the order of the rows.
+// Lays out the rows of a group as blocks of inputs, (blocks, rows, kWidth), so that a block lies in one piece, where rows
+// of x may lie in the same few places of a cache. The last block is padded with zeros. Every thread does so for itself,
+// once for all outputs of a group that it works on in one call of the update: fetching what another core has just
+// written would take as long.
 template <class X>
-inline int64_t blocks_before(const Groups& groups, int64_t group, int64_t inputs) {
-  return groups.bounds[group] * ((inputs + kWidth<X> - 1) / kWidth<X>) * kWidth<X>;
-}
-
-// Lays out the rows of the groups that have more than a few, but no panels, as blocks of inputs, (blocks, rows, kWidth):
-// once for all outputs, and so that a block lies in one piece, where rows of x may lie in the same few places of a cache.
-// The last block is padded with zeros.
-template <class X>
-const X* in_blocks(int threads, const Groups& groups, int64_t inputs, const X* x) {
+const X* in_blocks(const Groups& groups, int64_t group, int64_t inputs, const X* x, int64_t call) {
   static thread_local std::vector<X> kept;
-  constexpr int64_t width = kWidth<X>, together = 16;
-  std::vector<Item> strips;
-  for (int64_t group = 0; group < groups.count; ++group) {
-    const int64_t rows = groups.rows(group);
-    for (int64_t k = 0; rows >= kFew && rows < kPanels && k < rows; k += together) {
-      strips.push_back({group, k, std::min(k + together, rows)});
-    }
+  static thread_local int64_t kept_call = 0, kept_group = 0;
+  if (kept_call == call && kept_group == group) return kept.data();
+  kept_call = call, kept_group = group;
+  constexpr int64_t width = kWidth<X>;
+  const int64_t rows = groups.rows(group);
+  kept.resize(rows * ((inputs + width - 1) / width) * width);
+  for (int64_t k = 0; k < rows; ++k) {
+    const X* from = x + groups.row(groups.bounds[group] + k) * inputs;
+    X* to = kept.data() + k * width;
+    int64_t i = 0;
+    for (; i + width <= inputs; i += width, to += rows * width) std::memcpy(to, from + i, width * sizeof(X));
+    if (i < inputs) std::fill(std::copy(from + i, from + inputs, to), to + width, X{});
   }
-  if (strips.empty()) return nullptr;
-  kept.resize(blocks_before<X>(groups, groups.count, inputs));
-  X* const blocks = kept.data();
-  deal(int64_t(strips.size()), groups.rows() * inputs, threads, [&](int64_t index) {
-    const auto [group, begin, end] = strips[index];
-    for (int64_t k = begin; k < end; ++k) {
-      const X* from = x + groups.row(groups.bounds[group] + k) * inputs;
-      X* to = blocks + blocks_before<X>(groups, group, inputs) + k * width;
-      int64_t i = 0;
-      for (; i + width <= inputs; i += width, to += groups.rows(group) * width) {
-        std::memcpy(to, from + i, width * sizeof(X));
-      }
-      if (i < inputs) std::fill(std::copy(from + i, from + inputs, to), to + width, X{});
-    }
-  });
-  return blocks;
+  return kept.data();
 }
 
 // Lays out the deltas that some rows, from place `first` on, have at outputs begin .. end as tiles, (tiles, rows, kRows).
@@ -264,7 +250,8 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
   });
   const auto step = [](int64_t rows) { return rows < kFew ? 1 : rows < kPanels ? kRows : 0; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
-  const X* blocks = in_blocks(threads, groups, inputs, x);
+  static std::atomic<int64_t> calls{0};
+  const int64_t call = ++calls;
   work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const int64_t at = (groups.slot(item.group) * outputs + item.begin) * inputs;
     if (groups.rows(item.group) < kFew) {
@@ -272,7 +259,7 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
     }
     const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
     const X* tiles = in_tiles(groups, first, rows, item.begin, item.end, outputs, delta);
-    update_tiles(moves, groups, item, at, inputs, tiles, blocks + blocks_before<X>(groups, item.group, inputs));
+    update_tiles(moves, groups, item, at, inputs, tiles, in_blocks(groups, item.group, inputs, x, call));
   });
 }
 
