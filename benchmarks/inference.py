@@ -2,7 +2,7 @@
 
 Run: python benchmarks/inference.py [--json] [--threads 2] [--repeats 60]
 784-256-10. All take turns in blocks of ten calls, each after one that is not timed; a ratio is the median of the
-ratios of neighbouring blocks.
+ratios of neighbouring blocks. Ours are captured (`brodmann.Captured`), and called as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from output import Result, markdown, show
 from torch import nn
 from turns import ratio, rounds
 
-from brodmann import Network, mlp
+from brodmann import Captured, Network, mlp
 
 BATCHES = (1, 16, 128, 2048)
 AREAS = (1, 16, 256)
@@ -39,16 +39,28 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
     """Times all networks on one batch."""
     x, found = torch.randn(batch, 784), networks()
     with torch.inference_mode():  # not while they are built, and learn
-        dense, *ours = rounds(repeats, *[lambda network=network: network(x) for network in found.values()])
-    ratios = {name: ratio(times, dense) for name, times in zip(list(found)[1:], ours, strict=True)}
-    return {"batch": batch, "dense_us": 1e6 * statistics.median(dense), "ratios": ratios}
+        called: list[Any] = list(found.values())
+        called += [Captured(network) for network in called[1:]]
+        dense, *ours = rounds(repeats, *[lambda network=network: network(x) for network in called])
+    ratios = [ratio(times, dense) for times in ours]
+    names, count = list(found)[1:], len(found) - 1
+    return {
+        "batch": batch,
+        "dense_us": 1e6 * statistics.median(dense),
+        "captured": dict(zip(names, ratios[count:], strict=True)),
+        "as_they_are": dict(zip(names, ratios[:count], strict=True)),
+    }
 
 
 def table(result: Result) -> str:
     """Returns a Markdown table with a row per batch."""
-    names = list(result["rows"][0]["ratios"])
+    names = list(result["rows"][0]["captured"])
     rows = [
-        [str(row["batch"]), f"{row['dense_us']:.0f}", *[f"{row['ratios'][name]:.2f}" for name in names]]
+        [
+            str(row["batch"]),
+            f"{row['dense_us']:.0f}",
+            *[f"{row['captured'][name]:.2f} ({row['as_they_are'][name]:.2f})" for name in names],
+        ]
         for row in result["rows"]
     ]
     return markdown(("batch", "dense (us)", *names), rows)

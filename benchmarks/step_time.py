@@ -24,7 +24,7 @@ from roofline import measure as measure_roofline
 from torch import Tensor
 from turns import ratio, rounds
 
-from brodmann import SGD, Adam, AreaLinear, CapturedStep, Network, Routed, mlp, residual_mlp
+from brodmann import SGD, Adam, AreaLinear, Captured, Network, Routed, mlp, residual_mlp
 from brodmann.baselines import Backpropagation
 from brodmann.bench.cost import learning_operations
 from brodmann.feedback import KolenPollack
@@ -135,7 +135,7 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
     # The package's own learner checks what it is given and returns, which would be held against autograd.
     dense = Backpropagation(setting.inputs, 10, depth=depth, width=width, residual=setting.residual).body
     by_autograd = partial(autograd_step(dense, setting.optimiser, lr=1e-4), x, y)
-    captured = CapturedStep(network)
+    captured = Captured(network)
     steps: list[Callable[[], object]] = [
         lambda: captured.learn(x, y, lr=1e-4),
         by_autograd,
@@ -146,7 +146,7 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
         mixtures = [kind(setting.inputs, width, 10, setting.options["areas"]) for kind in kinds]
         steps += [partial(autograd_step(mixture, setting.optimiser, lr=1e-4), x, y) for mixture in mixtures]
     times = rounds(max(5, repeats // 10) if depth > 2 else repeats, *steps)
-    if not captured.captured:
+    if not captured.is_captured:
         raise SystemExit(f"{setting.name}: the step is not captured: {captured.refusal}.")
     work, touched = work_of(network, x)
     limit = roofline.seconds(work.read, work.updated, work.operations)
@@ -173,7 +173,7 @@ def router_share(areas: int, repeats: int) -> dict[str, Any]:
     x, y = torch.randn(128, 784), torch.randint(0, 10, (128,))
     network = Network(mlp(784, 10, width=256, areas=areas, update=SGD(), **LEAN))
     ((_, router),) = routers(network)
-    captured = CapturedStep(network)
+    captured = Captured(network)
     times = rounds(repeats, lambda: router.route(x).groups, lambda: captured.learn(x, y, lr=1e-4))
     return {"areas": areas, "share": ratio(times[0], times[1])}
 

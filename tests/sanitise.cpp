@@ -98,7 +98,7 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
         const Moves<C, W> moves(rule, first.target(), both ? second.target() : Target<C, W>{}, groups);
         update(threads, groups, inputs, outputs, delta.data(), x.data(), moves);
         update_bias<C>(groups, outputs, delta.data(), {rule, moved_bias[pass].target(), {}, groups});
-        move_by(threads, only, areas * outputs * inputs, gradient.data(), {rule, first.target(), {}, only});
+        move_by<C, W>(threads, only, areas * outputs * inputs, gradient.data(), {rule, first.target(), {}, only});
       }
     }
   }

@@ -26,7 +26,7 @@ from .layers import (
     affine,
 )
 from .losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, SumOfSquares
-from .network import CapturedStep, Network
+from .network import Captured, Network
 from .routing import Route, Router
 from .updates import RLS, SGD, Adam, Muon, UpdateRule
 
@@ -40,7 +40,7 @@ __all__ = [
     "BatchNorm",
     "BinaryCrossEntropy",
     "BrodmannError",
-    "CapturedStep",
+    "Captured",
     "ChannelsLast",
     "CheckpointError",
     "Constant",

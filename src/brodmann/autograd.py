@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from .recording import recorder_here
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -48,7 +50,7 @@ def followed(*tensors: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or is_in_torch_dispatch_mode()
+        or (is_in_torch_dispatch_mode() and recorder_here() is None)
         or transformed()
     )
 

@@ -15,10 +15,11 @@ from brodmann import (
     Adam,
     AreaLinear,
     BrodmannError,
-    CapturedStep,
+    Captured,
     Context,
     CrossEntropy,
     DivergenceError,
+    Graph,
     Layer,
     Local,
     MeanSquaredError,
@@ -48,7 +49,7 @@ class Pair:
 
     def __init__(self, network: Network, **options: Any) -> None:
         self.ordinary, self.network = network, deepcopy(network)
-        self.step = CapturedStep(self.network, **options)
+        self.step = Captured(self.network, **options)
         self.generator, self.count = torch.Generator().manual_seed(1), 0
 
     def learn(self, steps: int = 5, rows: int = 8, features: int = 5, lr: float = 0.03) -> Pair:
@@ -81,7 +82,7 @@ class Pair:
 
     @property
     def captured(self) -> bool:
-        return self.step.captured
+        return self.step.is_captured
 
 
 def network_of(body: str = "mlp", **options: Any) -> Network:
@@ -395,19 +396,80 @@ def test_what_cannot_be_recorded_is_noticed(kind: str, why: str) -> None:
 
 def test_only_networks_are_captured() -> None:
     with pytest.raises(BrodmannError, match="Expected a Network, got Routed: put the body into one"):
-        CapturedStep(mlp(5, 3))
+        Captured(mlp(5, 3))
     with pytest.raises(BrodmannError, match="Expected own_parts to be True or False, got 1"):
-        CapturedStep(network_of(), own_parts=1)
+        Captured(network_of(), own_parts=1)
 
 
 def test_deep_networks_use_memory_again() -> None:
     def room(depth: int) -> int:
         torch.manual_seed(0)
-        step = CapturedStep(Network(residual_mlp(32, 3, depth=depth, width=32, areas=1)))
+        step = Captured(Network(residual_mlp(32, 3, depth=depth, width=32, areas=1)))
         for _ in range(3):
             step.learn(torch.randn(64, 32), torch.randint(3, (64,)), lr=0.01)
-        assert step.captured
+        assert step.is_captured
         return step.memory
 
     assert room(34) - room(18) <= 2.5 * (room(18) - room(10))  # which grows by traces alone, not by all it computes
     assert room(34) < 34 * 4 * 64 * 32 * 4
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("body", BODIES)
+def test_inference_of_every_layer_and_body(body: str, layer: str) -> None:
+    network = network_of(body, **LAYERS[layer])
+    network.learn(torch.randn(8, 5), torch.randint(3, (8,)), lr=0.1)
+    captured = Captured(network, own_parts=True)
+    for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with mode():
+            for _ in range(3):
+                x = torch.randn(6, 5)
+                assert torch.equal(captured(x), network(x))
+    assert captured.is_captured, captured.refusal
+    assert captured.recordings == 1
+
+
+def test_inference_between_steps_sees_what_was_learned() -> None:
+    pair = Pair(network_of(areas=40))
+    x = torch.randn(6, 5)
+    for _ in range(12):
+        pair.learn(1, rows=2)
+        assert torch.equal(pair.step(x), pair.ordinary(x))
+    assert pair.step.recordings == 2
+
+
+def test_a_merged_network() -> None:
+    network = network_of(routing="layer")
+    network.learn(torch.randn(8, 5), torch.randint(3, (8,)), lr=0.1)
+    merged = network.merged()
+    captured, x = Captured(merged), torch.randn(6, 5)
+    for _ in range(3):
+        assert torch.equal(captured(x), merged(x))
+    assert captured.is_captured
+
+
+def test_where_autograd_follows_inference_is_an_ordinary_call() -> None:
+    network = network_of()
+    captured, x = Captured(network), torch.randn(6, 5)
+    for _ in range(3):
+        captured(x)
+    assert captured(x.clone().requires_grad_()).requires_grad
+    weight = network.area_layers()[0][1].shared.value.requires_grad_()
+    assert captured(x).requires_grad
+    captured(x).sum().backward()
+    assert weight.grad is not None
+    with torch.no_grad():
+        assert not captured(x).requires_grad
+
+
+def test_several_inputs_and_outputs_make_ordinary_calls() -> None:
+    nodes = {"a": (AreaLinear(5, 4, feedback=None), "x"), "b": (torch.add, "a", "y")}
+    network = Network(
+        Graph(nodes, inputs=("x", "y"), outputs=("a", "b")), lambda output, target: output[1].square().mean()
+    )
+    captured = Captured(network)
+    x, y = torch.randn(8, 5), torch.randn(8, 4)
+    for _ in range(3):
+        assert all(map(torch.equal, captured((x, y)), network((x, y))))
+        captured.learn((x, y), y)
+    assert not captured.is_captured

@@ -1,7 +1,7 @@
 """Network: a body of layers with a loss at the top."""
 
 from .adjustable import routers
-from .captured import CapturedStep
+from .captured import Captured
 from .network import Network, check_network, copy_of
 
-__all__ = ["CapturedStep", "Network", "check_network", "copy_of", "routers"]
+__all__ = ["Captured", "Network", "check_network", "copy_of", "routers"]

@@ -1,70 +1,44 @@
-"""CapturedStep: a network's step, recorded once and then computed without the Python between its operations."""
+"""Captured: a network whose steps and inference are recorded once, and then computed without the Python in between."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from ..autograd import transformed, unrecorded
+from ..autograd import transformed
 from ..checks import check_switch
 from ..kernels import library
-from ..kernels.fusion import fuse
 from ..layer import Observer
-from ..recording import Departure, Program, Recorder
 from ..several import Several
 from .network import Network, check_network
-from .own_parts import own_part
-from .unchanged import Unchanged
-
-_MOST = 8
-"""Sizes of batches that are remembered: an epoch has one, or two."""
-_LONGEST = 4096
-"""Steps after which a recording that failed is tried again at the latest."""
+from .recorded import Recorded
 
 
-class _Size:
-    """What is known of batches of one size.
+class Captured:
+    """A network that learns and computes as it does otherwise, bit for bit, in less time where batches are small.
 
-    Attributes:
-        program: What computes a step, if it was recorded.
-        steps: How many steps came since that was last tried.
-        wait: After how many it is tried (again).
-        refusal: Why it cannot be recorded; None where that is not known.
-    """
-
-    def __init__(self) -> None:
-        self.program: Program | None = None
-        self.steps, self.wait = 0, 1
-        self.refusal: str | None = None
-
-
-class CapturedStep:
-    """Makes the steps of a network as `Network.learn` does, bit for bit, in less time where batches are small.
-
-    The first step on batches of one size is an ordinary one. During the second, all that it computes is recorded:
-    operations of PyTorch, and calls of the compiled kernels. Further ones make just these calls, in memory that is
-    kept, without the Python between them, which takes most of the time of a small step. A step is an ordinary one
-    again, and one more is recorded, where
+    The first call of `learn`, or of inference, on batches of one size is an ordinary one. During the second, all that
+    it computes is recorded: operations of PyTorch, and calls of the compiled kernels. Further ones make just these
+    calls, in memory that is kept, without the Python between them, which takes most of the time of a small step. A call
+    is an ordinary one again, and one more is recorded, where
 
     - a batch has another size or dtype;
     - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, where a
       tensor lies.
 
-    Steps stay ordinary ones where weights of samples, an observer or a rate of 0 are given; where a batch or an output
-    is more than one tensor, or on a GPU; without compiled kernels; under autocast, `torch.inference_mode` and hooks;
+    Calls stay ordinary ones where weights of samples, an observer or a rate of 0 are given; where a batch or an output
+    is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; where autograd follows;
     and where a step looks at its own numbers: areas that grow, recruit or are protected, rules without a compiled
-    kernel (`Muon`, `RLS`, one of your own), `Transpose` through areas, a loss of your own that does. `refusal` says
-    which of these it was.
+    kernel (`Muon`, `RLS`, one of your own), a loss of your own that does. `refusal` says which of these it was.
+
+    Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 
     Attributes:
         network: The network.
-        recordings: How often a step was recorded.
-
-    Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
     """
 
     def __init__(self, network: Network, *, own_parts: bool = False) -> None:
@@ -72,20 +46,30 @@ class CapturedStep:
 
         Args:
             network: The network.
-            own_parts: Whether steps through layers, functions or a loss of your own may be captured too. What they do
-                besides computing with tensors, such as counting steps or drawing from NumPy, then happens only while a
-                step is recorded. Default False: such steps stay ordinary ones.
+            own_parts: Whether what goes through layers, functions or a loss of your own may be captured too. What they
+                do besides computing with tensors, such as counting steps or drawing from NumPy, then happens only while
+                a call is recorded. Default False: such calls stay ordinary ones.
 
         Raises:
             BrodmannError: It is no `Network`, or ``own_parts`` not True or False.
         """
         check_network(network)
         check_switch(own_parts=own_parts)
-        self.network, self._own_parts = network, own_parts
-        self._sizes: dict[Any, _Size] = {}
-        self._last: _Size | None = None
-        self._unchanged: Unchanged | None = None
-        self.recordings = 0
+        self.network = network
+        self._learning = Recorded(
+            network, lambda inputs, rate: network.learn_with_output(*inputs, lr=rate), own_parts=own_parts
+        )
+        self._inference = Recorded(network, lambda inputs, _: network(*inputs), own_parts=own_parts)
+        self._last = self._learning
+
+    def __call__(self, x: Several) -> Any:
+        """Inference: x (batch, ..., in); returns (batch, ..., outputs); see `Network.forward`."""
+        made = None
+        if _plain(x) and _usual() and not (torch.is_grad_enabled() and self._wants_gradients()):
+            self._last = self._inference
+            with torch.inference_mode(False):
+                made = self._inference((x,), 1.0)
+        return self.network(x) if made is None else made.clone()
 
     def learn(
         self,
@@ -117,82 +101,45 @@ class CapturedStep:
         return loss.clone(), output.clone()
 
     @property
-    def captured(self) -> bool:
-        """Whether steps on batches of the size that came last are captured."""
-        return self._last is not None and self._last.program is not None
-
-    @property
-    def memory(self) -> int:
-        """Bytes that captured steps keep for what they compute, for batches of all sizes."""
-        return sum(size.program.memory for size in self._sizes.values() if size.program is not None)
+    def is_captured(self) -> bool:
+        """Whether what was called last, steps or inference, is captured for batches of the size that came last."""
+        return self._last.last is not None and self._last.last.program is not None
 
     @property
     def refusal(self) -> str | None:
-        """Why steps on batches of the size that came last are not captured; None where they are, or may yet be."""
-        return None if self._last is None else self._last.refusal
+        """Why what was called last is not captured for batches of that size; None where it is, or may yet be."""
+        return None if self._last.last is None else self._last.last.refusal
 
-    @unrecorded
+    @property
+    def recordings(self) -> int:
+        """How often a step or inference was recorded."""
+        return self._learning.recordings + self._inference.recordings
+
+    @property
+    def memory(self) -> int:
+        """Bytes that are kept for what is computed, for batches of all sizes."""
+        return self._learning.memory + self._inference.memory
+
     def _made(
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Tensor] | None:
-        """Makes a step by a program, or makes a program meanwhile; returns None where an ordinary step is due.
+        """Makes a step by a recording, or while recording; returns None where an ordinary step is due.
 
-        What is returned belongs to the program.
+        What is returned belongs to the recording.
         """
         rate = self.network.lr if lr is None else lr
-        if not (weight is None and observe is None and _plain(x) and _plain(target) and _moves(rate) and _usual()):
+        if weight is not None or observe is not None or not (_plain(x) and _plain(target) and _moves(rate)):
             return None
-        assert isinstance(x, Tensor)
-        assert isinstance(target, Tensor)
-        key = (x.shape, x.dtype, target.shape, target.dtype)
-        size = self._sizes.get(key)
-        if size is None:
-            if len(self._sizes) < _MOST:
-                size = self._sizes[key] = _Size()
-            self._last = size
+        if not _usual() or torch.is_inference_mode_enabled():
             return None
-        self._last = size
-        if size.program is not None and not (self._unchanged is not None and self._unchanged.holds()):
-            for known in self._sizes.values():
-                known.program = None
-        if size.program is None:
-            size.steps += 1
-            return self._recorded(size, x, target, float(rate)) if size.steps >= size.wait else None
-        try:
-            return size.program.run((x, target), float(rate))  # type: ignore[no-any-return]
-        except Departure:
-            return None
+        self._last = self._learning
+        return self._learning((x, target), float(rate))  # type: ignore[no-any-return]
 
-    def _recorded(self, size: _Size, x: Tensor, target: Tensor, rate: float) -> tuple[Tensor, Tensor] | None:
-        """Makes an ordinary step, and a program of it where it can be made again."""
-        size.steps, size.wait = 0, min(8 * size.wait, _LONGEST)
-        network, inputs = self.network, (x.clone(), target.clone())
-        own = None if self._own_parts else own_part(network, network.loss)
-        if own is not None:
-            size.refusal = f"'{own}' is a part of your own: own_parts=True lets it be captured"
-            return None
-        unchanged = Unchanged(network, network.loss)
-        if not unchanged.holds():
-            size.refusal = "hooks watch the network"
-            return None
-        recorder = Recorder([*network.parameters(), *network.buffers()])
-        with recorder.listening():
-            made = network.learn_with_output(*inputs, lr=recorder.rate(rate))
-        if not unchanged.holds():
-            recorder.refuse("a step changes more than numbers in tensors")
-        if not all(isinstance(part, Tensor) for part in made):
-            recorder.refuse("the network has several outputs")
-        size.refusal = recorder.refusal
-        if size.refusal is None:
-            fuse(recorder, made)
-            size.program = Program(recorder, inputs, made, rate)
-            self.recordings += 1
-            if self._unchanged is None or not self._unchanged.holds():
-                self._unchanged = unchanged
-        return made
+    def _wants_gradients(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.network.parameters())
 
 
-def _plain(x: Several) -> bool:
+def _plain(x: Several) -> TypeGuard[Tensor]:
     """Whether this is one tensor on the CPU, which autograd leaves alone."""
     return type(x) is Tensor and x.is_cpu and not x.requires_grad and x.numel() > 0
 
@@ -205,7 +152,6 @@ def _usual() -> bool:
     """Whether kernels are active, and nobody else follows or changes what PyTorch does."""
     return library.active() and not (
         is_in_torch_dispatch_mode()
-        or torch.is_inference_mode_enabled()
         or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
         or transformed()

@@ -19,7 +19,7 @@ from ..files import staying
 from ..generators import Draws
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
-from ..network import CapturedStep, Network
+from ..network import Captured, Network
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, as_metric, in_turn
 from .checkpoints import (
@@ -115,7 +115,7 @@ class Trainer:
         self.failure: BaseException | None = None
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
-        self._learn = CapturedStep(network).learn_with_output if type(network) is Network else network.learn_with_output
+        self._learn = Captured(network).learn_with_output if type(network) is Network else network.learn_with_output
         self._stopping = False
         self._waiting = Waiting()
         self._check_folder: Callable[[], None] = _nothing

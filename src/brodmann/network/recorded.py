@@ -1,0 +1,113 @@
+"""A function of a network and tensors that is recorded, once for tensors of each size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..autograd import unrecorded
+from ..kernels.fusion import fuse
+from ..recording import Departure, Program, Recorder
+from .network import Network
+from .own_parts import own_part
+from .unchanged import Unchanged
+
+_MOST = 8
+"""Sizes that are remembered: an epoch has one of batches, or two."""
+_PATIENCE, _LONGEST = 8, 4096
+"""By what the calls until a recording is tried again are multiplied each time, and their largest number."""
+
+
+class Size:
+    """What is known of tensors of one size.
+
+    Attributes:
+        program: What computes the function, where it was recorded.
+        unchanged: How the network was then.
+        calls: How many calls came since recording was last tried.
+        wait: After how many it is tried (again).
+        refusal: Why the function cannot be recorded; None where that is not known.
+    """
+
+    def __init__(self) -> None:
+        """Begins with an ordinary call; the next one is recorded."""
+        self.program: Program | None = None
+        self.unchanged: Unchanged | None = None
+        self.calls, self.wait = 0, 1
+        self.refusal: str | None = None
+
+
+class Recorded:
+    """A function of a network, tensors and a learning rate, whose further calls are those of its recording.
+
+    Attributes:
+        sizes: What is known of each size.
+        last: That of the size that came last, None before the first call, or beyond the sizes that are remembered.
+        recordings: How often the function was recorded.
+    """
+
+    def __init__(
+        self, network: Network, function: Callable[[tuple[Tensor, ...], float], Any], *, own_parts: bool
+    ) -> None:
+        """Takes the function: (tensors, rate) to tensors. ``own_parts`` says whether it may go through a user's own."""
+        self.network, self.function, self._own_parts = network, function, own_parts
+        self.sizes: dict[Any, Size] = {}
+        self.last: Size | None = None
+        self.recordings = 0
+
+    @unrecorded
+    def __call__(self, inputs: tuple[Tensor, ...], rate: float) -> Any:
+        """Returns what the function does, in tensors that the next call overwrites; None where an ordinary call is due.
+
+        Args:
+            inputs: Tensors on the CPU, without gradients.
+            rate: Learning rate, above 0.
+        """
+        key = tuple([(tensor.shape, tensor.dtype) for tensor in inputs])
+        size = self.last = self.sizes.get(key)
+        if size is None:
+            if len(self.sizes) < _MOST:
+                self.last = self.sizes[key] = Size()
+            return None
+        if size.unchanged is not None and not size.unchanged.holds():
+            size.program = size.unchanged = None
+        if size.program is None:
+            size.calls += 1
+            return self._recorded(size, inputs, rate) if size.calls >= size.wait else None
+        try:
+            return size.program.run(inputs, rate)
+        except Departure:
+            return None
+
+    def _recorded(self, size: Size, inputs: tuple[Tensor, ...], rate: float) -> Any:
+        """Calls the function, and makes a program of it where it can be called again."""
+        size.calls, size.wait = 0, min(_PATIENCE * size.wait, _LONGEST)
+        network, inputs = self.network, tuple(tensor.clone() for tensor in inputs)
+        own = None if self._own_parts else own_part(network, network.loss)
+        if own is not None:
+            size.refusal = f"'{own}' is a part of your own: own_parts=True lets it be captured"
+            return None
+        unchanged = Unchanged(network, network.loss)
+        if not unchanged.holds():
+            size.refusal = "hooks watch the network"
+            return None
+        recorder = Recorder([*network.parameters(), *network.buffers()])
+        with recorder.listening():
+            outputs = self.function(inputs, recorder.rate(rate))
+        if not unchanged.holds():
+            recorder.refuse("a step changes more than numbers in tensors")
+        if not isinstance(outputs, Tensor) and not all(isinstance(part, Tensor) for part in outputs):
+            recorder.refuse("the network has several outputs")
+        size.refusal = recorder.refusal
+        if size.refusal is None:
+            fuse(recorder, outputs)
+            size.program, size.unchanged = Program(recorder, inputs, outputs, rate), unchanged
+            self.recordings += 1
+        return outputs
+
+    @property
+    def memory(self) -> int:
+        """Bytes that are kept for what is computed, for tensors of all sizes."""
+        return sum(size.program.memory for size in self.sizes.values() if size.program is not None)
