@@ -13,6 +13,7 @@ from rivals import autograd_step
 from torch import Tensor
 from turns import ratio, rounds
 
+from brodmann import Captured, Network
 from brodmann.baselines import Backpropagation
 from brodmann.data import Dataset, Split, load
 from brodmann.training import Schedule, Trainer, evaluate
@@ -32,12 +33,13 @@ def images(parser: argparse.ArgumentParser, name: str) -> Dataset:
 
 
 def stepper(network: Any, x: Tensor, y: Tensor, size: int) -> Callable[[], object]:
-    """Returns a step on the next batch of so many samples; of dense networks that of the loop everybody writes."""
+    """Returns a captured step on the next batch of so many samples; of dense ones the loop that everybody writes."""
     batches = itertools.cycle(zip(x.split(size), y.split(size), strict=True))  # type: ignore[no-untyped-call]
     if isinstance(network, Backpropagation):
         by_autograd = autograd_step(network.body, "adam", lr=RATE)
         return lambda: by_autograd(*next(batches))
-    return lambda: network.learn_with_output(*next(batches), None, lr=RATE)
+    step = Captured(network, own_parts=True) if isinstance(network, Network) else network
+    return lambda: step.learn_with_output(*next(batches), None, lr=RATE)
 
 
 def show_times(steps: dict[str, Callable[[], object]]) -> None:

@@ -23,7 +23,7 @@ from grid import GRID, RATE, show_times
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import Adam, Network, from_torch
+from brodmann import Adam, Captured, Network, from_torch
 
 METHODS = {name: given for name, given in OF_IMAGES.items() if given is None or given["areas"] == 1} | {
     "Kolen-Pollack, mirrored start, 8 areas": {"feedback": "kolen-pollack-mirrored", "areas": 8},
@@ -160,7 +160,9 @@ def main() -> None:
             f"{method:40} lr {best:g}  bits per character {statistics.mean(tests):.3f} ({each})  validation {others}",
             flush=True,
         )
-        steps[method] = partial(found[best][0][1].learn_with_output, *batch, None, lr=RATE)
+        trained = found[best][0][1]
+        step = Captured(trained, own_parts=True) if isinstance(trained, Network) else trained
+        steps[method] = partial(step.learn_with_output, *batch, None, lr=RATE)
     show_times(steps)
 
 
