@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .checks import check_real_weights, check_tensors, check_values_of_weights
 from .errors import BrodmannError
+from .recording import told
 
 Several = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
 """One tensor, or several as a tuple, a list, or a dictionary by name."""
@@ -103,4 +104,4 @@ def check_batch(x: Several, target: Several, weight: Tensor | None) -> None:
                 got = len(values) if values.ndim else "a single number"
                 raise BrodmannError(f"Expected as many {name} as samples, got {got} for {samples}.")
     if weight is not None and weight.is_cpu:
-        check_values_of_weights(weight)  # below 0 they would climb the loss
+        told(check_values_of_weights, weight)  # below 0 they would climb the loss

@@ -269,11 +269,33 @@ def test_samples_that_require_a_gradient_are_refused_as_ever() -> None:
         pair.step.learn(torch.zeros(8, 5, requires_grad=True), torch.zeros(8, dtype=torch.int64))
 
 
-def test_weights_observers_and_a_rate_of_0_make_ordinary_steps() -> None:
+def test_weights_of_samples() -> None:
+    pair = Pair(network_of())
+    for _ in range(5):
+        x, y, weight = torch.randn(8, 5), torch.randint(3, (8,)), torch.rand(8)
+        assert torch.equal(pair.ordinary.learn(x, y, weight, lr=0.01), pair.step.learn(x, y, weight, lr=0.01))
+        pair.check()
+    assert pair.captured, pair.step.refusal
+    for learn in (pair.ordinary.learn, pair.step.learn):
+        with pytest.raises(BrodmannError, match="Expected sample weights that are finite and at least 0"):
+            learn(x, y, -weight)
+    pair.check()
+
+
+def test_a_target_that_is_no_class_of_many_outputs() -> None:
+    torch.manual_seed(0)
+    pair = Pair(Network(mlp(5, 3000, depth=2, width=6, areas=2))).learn()  # too many for the kernel of the loss
+    assert pair.captured
+    for learn in (pair.ordinary.learn, pair.step.learn):
+        with pytest.raises(BrodmannError, match="from 0 to 2999, got 0 to 3000"):
+            learn(torch.zeros(8, 5), torch.tensor([3000, *[0] * 7]))
+    pair.learn(2)
+
+
+def test_observers_and_a_rate_of_0_make_ordinary_steps() -> None:
     pair = Pair(network_of()).learn()
     x, y, seen = torch.randn(8, 5), torch.randint(3, (8,)), []
-    for options in ({"weight": torch.rand(8)}, {"lr": 0.0}):
-        assert torch.equal(pair.ordinary.learn(x, y, **options), pair.step.learn(x, y, **options))
+    assert torch.equal(pair.ordinary.learn(x, y, lr=0.0), pair.step.learn(x, y, lr=0.0))
     pair.ordinary.learn(x, y)
     pair.step.learn(x, y, observe=lambda layer, error: seen.append(layer))
     assert seen

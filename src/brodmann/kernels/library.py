@@ -83,7 +83,7 @@ def call(name: str, *arguments: Any) -> Any:
     function = functions()[name]
     answer = function(*[part.data_ptr() if isinstance(part, Tensor) else part for part in arguments])
     listener = recorder_here()
-    return answer if listener is None else listener.hear(function, arguments, answer)
+    return answer if listener is None else listener.hear(function, arguments, answer, moves=name.startswith("update"))
 
 
 def active() -> bool:

@@ -30,7 +30,7 @@ class Captured:
     - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, where a
       tensor lies.
 
-    Calls stay ordinary ones where weights of samples, an observer or a rate of 0 are given; where a batch or an output
+    Calls stay ordinary ones where an observer or a rate of 0 is given; where a batch or an output
     is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; where autograd follows;
     and where a step looks at its own numbers: areas that grow, recruit or are protected, rules without a compiled
     kernel (`Muon`, `RLS`, one of your own), a loss of your own that does. `refusal` says which of these it was.
@@ -128,12 +128,14 @@ class Captured:
         What is returned belongs to the recording.
         """
         rate = self.network.lr if lr is None else lr
-        if weight is not None or observe is not None or not (_plain(x) and _plain(target) and _moves(rate)):
+        if observe is not None or not (_plain(x) and _plain(target) and _moves(rate)):
             return None
         if not _usual() or torch.is_inference_mode_enabled():
             return None
         self._last = self._learning
-        return self._learning((x, target), float(rate))  # type: ignore[no-any-return]
+        if weight is None:
+            return self._learning((x, target), float(rate))  # type: ignore[no-any-return]
+        return self._learning((x, target, weight), float(rate)) if _plain(weight) else None
 
     def _wants_gradients(self) -> bool:
         return any(parameter.requires_grad for parameter in self.network.parameters())

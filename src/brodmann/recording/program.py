@@ -23,6 +23,9 @@ class Departure(Exception):  # noqa: N818  # no error: what was recorded does no
     """What was recorded goes another way for these inputs. Nothing has moved yet."""
 
 
+_Step = tuple[Callable[..., Any], list[Any], dict[str, Any]]
+
+
 class Program:
     """The calls of a recording, without the Python between them."""
 
@@ -38,7 +41,8 @@ class Program:
         results = tree_map_only(Tensor, recorder.view_of, outputs)
         begins, size = placed(recorder.pieces)
         self._inputs, self._rate = [_Input(tensor) for tensor in inputs], rate
-        self._steps: list[tuple[Callable[..., Any], list[Any], dict[str, Any]]] = []
+        self._first: list[_Step] = []  # what changes nothing that was there before
+        self._rest: list[_Step] = []
         self._rated: list[tuple[list[Any], int, Rate]] = []
         self._room = _room(size)
         lay = partial(_laid, room=self._room, begins=begins)
@@ -63,7 +67,7 @@ class Program:
                 function, keywords = _into(function, keywords, lay(call.made))
             elif call.answer is not None:
                 function = partial(_answered, function, receivers[number], call.answer)
-            self._steps.append((function, arguments, keywords))
+            (self._rest if self._rest or call.moves else self._first).append((function, arguments, keywords))
         self._held = recorder.calls  # the tensors whose addresses kernels have
 
     @property
@@ -87,7 +91,12 @@ class Program:
             self._rate = rate
             for arguments, place, multiple in self._rated:
                 arguments[place] = multiple.at(rate)
-        for function, arguments, keywords in self._steps:
+        try:
+            for function, arguments, keywords in self._first:
+                function(*arguments, **keywords)
+        except (RuntimeError, IndexError):  # such as a target that is no class: an ordinary call says what is wrong
+            raise Departure from None
+        for function, arguments, keywords in self._rest:
             function(*arguments, **keywords)
         return self.outputs
 

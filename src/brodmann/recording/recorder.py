@@ -43,6 +43,7 @@ class Call:
         made: Views of the tensors that it returned, where it is an operation of PyTorch that makes new ones.
         answer: The whole number that it returned, or None.
         dropped: Whether another call does its work.
+        moves: Whether it changes what was there before the recording.
     """
 
     function: Callable[..., Any]
@@ -51,6 +52,7 @@ class Call:
     made: list[View] | None = None
     answer: int | None = None
     dropped: bool = False
+    moves: bool = False
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -129,12 +131,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # What others tell.
 
-    def hear(self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any) -> Any:
+    def hear(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any, *, moves: bool = False
+    ) -> Any:
         """See `Listener.hear`."""
         if not self._records:
             return answer
         number = len(self.calls)
-        self.calls.append(Call(function, self._kept(arguments), answer=answer))
+        self.calls.append(Call(function, self._kept(arguments), answer=answer, moves=moves))
         return answer if answer is None else Answer(answer, number, self)
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -191,13 +195,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.refuse(f"{operation} takes numbers whose count depends on numbers")
         if changes and new:
             return self.refuse(f"{operation} changes what it is given, and returns something else")
-        if changes and not all(self._may_change(part) for part in _changed(operation, arguments, keywords)):
+        changed = list(_changed(operation, arguments, keywords)) if changes else []
+        if not all(map(self._may_change, changed)):
             return self.refuse(f"{operation} changes a tensor that belongs to no layer")
         if new and len(new) < len(returned):
             return self.refuse(f"{operation} returns some of what it is given")
         kept = self._kept(arguments), self._kept(keywords)
         made = None if changes else self._make(returned)
-        self.calls.append(Call(operation, *kept, made=made))
+        moves = any(_storage_of(part) not in self._piece_of for part in changed)
+        self.calls.append(Call(operation, *kept, made=made, moves=moves))
         return None
 
     def _make(self, tensors: list[Tensor]) -> list[View]:

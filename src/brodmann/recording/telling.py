@@ -16,8 +16,11 @@ class Listener(Protocol):
 
     thread: int
 
-    def hear(self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any) -> Any:
-        """Is told of a call that was made, with tensors for addresses; returns the answer for the caller."""
+    def hear(self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any, *, moves: bool) -> Any:
+        """Is told of a call that was made, with tensors for addresses; returns the answer for the caller.
+
+        ``moves`` says whether it changed what the network holds.
+        """
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Makes a call, and hears of it, but not of what goes on inside."""
