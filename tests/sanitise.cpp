@@ -111,6 +111,14 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     gate_down<C>(1 + 2 * turn, rows, outputs, inputs, x.data(), prototypes.data(), cell[0].data(), gate_error.data(),
                  C(0.3), error_of_gate[turn].data());
   }
+  std::vector<C> normed[2], error_of_norm[2];
+  for (int turn = 0; turn < 2; ++turn) {
+    std::vector<C> scale(rows);
+    normed[turn].resize(rows * inputs);
+    error_of_norm[turn].resize(rows * inputs);
+    norm<C>(1 + 2 * turn, rows, inputs, x.data(), C(1e-6), normed[turn].data(), scale.data());
+    norm_down<C>(1 + 2 * turn, rows, inputs, x.data(), scale.data(), down[0].data(), error_of_norm[turn].data());
+  }
   C loss;
   if (!cross_entropy<C>(rows, outputs, delta.data(), target.data(), C(0.1), error_of_loss.data(), &loss)) std::abort();
   target[below(rows)] = below(2) ? -1 : outputs;
@@ -122,6 +130,8 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
   same(out[0], out[1], "forward");
   same(down[0], down[1], "error");
   same(error_of_gate[0], error_of_gate[1], "the error of the gate");
+  same(normed[0], normed[1], "the norm");
+  same(error_of_norm[0], error_of_norm[1], "the error of the norm");
   same(moved_bias[0].weight, moved_bias[1].weight, "update of the bias");
   for (int k = 0; k < 2; ++k) {
     same(moved[0][k].weight, moved[1][k].weight, "update");
@@ -129,7 +139,8 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     same(moved[0][k].second, moved[1][k].second, "the second moment");
     write(moved[0][k].weight);
   }
-  for (const auto* found : {&out[0], &down[0], &moved_bias[0].weight, &error_of_gate[0], &error_of_loss}) write(*found);
+  for (const auto* found : {&out[0], &down[0], &moved_bias[0].weight, &error_of_gate[0], &normed[0],
+                             &error_of_norm[0], &error_of_loss}) write(*found);
 }
 
 }  // namespace

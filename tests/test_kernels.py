@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from brodmann import SGD, Adam, AreaLinear, BrodmannError, CrossEntropy, Network, Router, UpdateRule, mlp
+from brodmann import SGD, Adam, AreaLinear, BrodmannError, CrossEntropy, Network, RMSNorm, Router, UpdateRule, mlp
 from brodmann.areas import Slab
 from brodmann.kernels import Groups, library, operations, per_row, pure
 from brodmann.kernels.build import FLAGS, SOURCE, Build, build, find_compiler
@@ -253,6 +253,56 @@ def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRul
     for one, other in zip(together, alone, strict=True):
         for name, found in one.tensors().items():
             close(found, other.tensors()[name], 3 * len(case.x))
+
+
+@needs_kernels
+@settings(max_examples=60)
+@given(
+    shape=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    number=st.sampled_from([torch.float32, torch.float64]),
+    rule=st.sampled_from(RULES),
+)
+@example(shape=[300, 301], number=torch.float32, rule=RULES[-1])  # more than one piece, for several threads
+def test_a_known_gradient_moves_weights_as_in_pure_pytorch(
+    shape: list[int], number: torch.dtype, rule: UpdateRule
+) -> None:
+    start, results = torch.randn(1, *shape, dtype=number), []
+    gradients = [torch.randn(shape, dtype=number) for _ in range(3)]
+    for compiled in (True, False):
+        slab = Slab(start.clone(), rule)
+        with nullcontext() if compiled else library.switched_off():
+            for gradient in gradients:
+                slab.move(gradient, 0.05, 0.2)
+        results.append(slab.tensors())
+    for name, found in results[0].items():
+        close(found, results[1][name], 1)
+
+
+@needs_kernels
+def test_a_known_gradient_is_rounded_to_a_neighbour_in_bfloat16() -> None:
+    start, gradient = torch.randn(1, 7, 33).bfloat16(), torch.randn(7, 33)
+    slab = Slab(start.clone(), SGD())
+    slab.move(gradient, 0.05, 0.2)
+    exact = start.float() * (1 - 0.05 * 0.2) - 0.05 * gradient
+    assert ((slab.value.float() - exact).abs() <= exact.abs() / 128).all()
+
+
+@needs_kernels
+@settings(max_examples=60)
+@given(
+    shape=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    number=st.sampled_from([torch.float32, torch.float64]),
+    scale=st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
+)
+def test_the_norm_and_its_error_equal_autograds(shape: list[int], number: torch.dtype, scale: float) -> None:
+    x = (scale * torch.randn(shape, dtype=number)).requires_grad_()
+    error = torch.randn(shape, dtype=number)
+    y, pull_back = RMSNorm().with_pull_back(x.detach())
+    expected = RMSNorm()(x)
+    (below,) = torch.autograd.grad(expected, x, error)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if number == torch.float32 else {"rtol": 1e-10, "atol": 1e-11}
+    torch.testing.assert_close(y, expected.detach(), **tolerance)
+    torch.testing.assert_close(pull_back(error) / below.abs().max(), below / below.abs().max(), **tolerance)
 
 
 def as_multiplied(rows: Tensor, paired: int = 0) -> Tensor:

@@ -32,6 +32,8 @@ from brodmann import (
     residual_mlp,
 )
 from brodmann.kernels import library
+from brodmann.kernels.fusion import fuse
+from brodmann.recording import Recorder
 
 from .cases import BODIES, LAYERS, PATHS, RULES
 
@@ -414,6 +416,31 @@ def test_what_cannot_be_recorded_is_noticed(kind: str, why: str) -> None:
     pair = Pair(Network(body), own_parts=True).learn()
     assert not pair.captured
     assert why in pair.step.refusal
+
+
+@pytest.mark.parametrize("feedback", PATHS)
+def test_a_relu_is_computed_by_the_kernels_of_the_maps_beside_it(feedback: str) -> None:
+    network = network_of(depth=2, shared="off", router={"learned": False}, feedback=feedback)
+    recorder = Recorder(network.state_dict().values())
+    x, y = torch.randn(8, 5), torch.randint(3, (8,))
+    network.learn(x, y)  # areas have memory from now on
+    with torch.no_grad(), recorder.listening():
+        loss = network.learn(x, y)
+    fuse(recorder, loss)
+    dropped = [call.function.__name__ for call in recorder.calls if call.dropped]
+    assert dropped == ["relu.default"] + ["threshold_backward.default"] * (feedback in BY_KERNELS)
+
+
+BY_KERNELS = {"kolen-pollack", "kolen-pollack-per-area", "kolen-pollack-mirrored", "kolen-pollack-equal"}
+BY_KERNELS |= {"kolen-pollack-noisy", "transpose"}
+"""Paths whose error a kernel adds up, the last one to write it."""
+
+
+def test_what_somebody_else_reads_is_not_fused() -> None:
+    torch.manual_seed(0)
+    nodes = {"map": (AreaLinear(5, 3, areas=1, feedback=None), "input"), "relu": (nn.ReLU(), "map")}
+    for output in ({"both": (torch.add, "relu", "map")}, {"late": (torch.sub, "map", "relu")}):
+        assert Pair(Network(Graph({**nodes, **output}))).learn().captured
 
 
 def test_only_networks_are_captured() -> None:

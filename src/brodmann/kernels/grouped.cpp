@@ -19,6 +19,7 @@
 #include "gate.h"
 #include "loss.h"
 #include "nearest.h"
+#include "norm.h"
 #include "pairs.h"
 #include "update.h"
 
@@ -71,6 +72,13 @@ int64_t brodmann_lacks(const int64_t* area, int64_t rows, const int64_t* slots) 
                                  const C* prototypes, const int64_t* cell, const C* gate_error, double temperature, \
                                  C* error) { \
     gate_down<C>(int(threads), rows, cells, dimension, u, prototypes, cell, gate_error, C(temperature), error); \
+  } \
+  void brodmann_norm_##NAME(int64_t threads, int64_t rows, int64_t size, const C* x, double epsilon, C* y, C* scale) { \
+    norm<C>(int(threads), rows, size, x, C(epsilon), y, scale); \
+  } \
+  void brodmann_norm_down_##NAME(int64_t threads, int64_t rows, int64_t size, const C* x, const C* scale, \
+                                 const C* error, C* below) { \
+    norm_down<C>(int(threads), rows, size, x, scale, error, below); \
   } \
   int64_t brodmann_cross_entropy_##NAME(int64_t rows, int64_t classes, const C* output, const int64_t* target, \
                                         double smoothing, C* error, C* loss) { \

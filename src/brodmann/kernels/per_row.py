@@ -1,4 +1,4 @@
-"""What is computed for each row: its nearest prototype, its gate's error, its loss, and whether its area has memory."""
+"""What is computed for each row: its nearest prototype, its gate's error, its norm, its loss; whether it has memory."""
 
 from __future__ import annotations
 
@@ -77,3 +77,27 @@ def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Ten
         "cross_entropy_" + NUMBERS[output.dtype], target.numel(), classes, output, target, smoothing, error, loss
     )
     return (loss, error) if fits else None
+
+
+def norm(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor] | None:
+    """Returns ``y = s x`` and ``s = 1 / sqrt(mean(x^2) + epsilon)``: x and y (..., n), s (..., 1).
+
+    None where that is left to PyTorch, which goes through memory four times: not on the CPU, or of another dtype.
+    """
+    if not (x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() and active()):
+        return None
+    x = x.contiguous()
+    size = x.shape[-1]
+    y, scale = torch.empty_like(x), x.new_empty((*x.shape[:-1], 1))
+    call("norm_" + NUMBERS[x.dtype], torch.get_num_threads(), scale.numel(), size, x, epsilon, y, scale)
+    return y, scale
+
+
+def norm_down(x: Tensor, scale: Tensor, error: Tensor) -> Tensor | None:
+    """Returns ``s (e - y mean(y e))`` for an error e (..., n) of the y that `norm` returned; None as there."""
+    if not (x.is_cpu and x.dtype == error.dtype and x.dtype in (torch.float32, torch.float64) and active()):
+        return None
+    x, scale, error = x.contiguous(), scale.contiguous(), error.contiguous()
+    below, sizes = torch.empty_like(error), (scale.numel(), x.shape[-1])
+    call("norm_down_" + NUMBERS[x.dtype], torch.get_num_threads(), *sizes, x, scale, error, below)
+    return below

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..autograd import ordinary, unrecorded
 from ..errors import BrodmannError
 from ..held import Held
+from ..kernels import per_row
 from ..layer import Context, Layer
 from ..routing import Choice, Route
 
@@ -197,6 +198,9 @@ class Sum(WithPullBack):
         return self(*x), lambda error: (error,) * len(x)
 
 
+_EPSILON = 1e-6
+
+
 class RMSNorm(WithPullBack):
     """Root-mean-square norm without weights, ``x / sqrt(mean(x^2) + 1e-6)`` over the last dimension.
 
@@ -213,18 +217,23 @@ class RMSNorm(WithPullBack):
 
         It remembers x and s alone; autograd's general way would keep y too, and costs several times as long.
         """
-        scale = self._scale(x)
+        normed = per_row.norm(x, _EPSILON)
+        scale = self._scale(x) if normed is None else normed[1]
+        y = x * scale if normed is None else normed[0]
 
         def pull_back(error: Tensor) -> Tensor:
+            below = per_row.norm_down(x, scale, error)
+            if below is not None:
+                return below
             y = x * scale
             total = (y * error).sum(-1, keepdim=True)
             return torch.addcmul(error, y, total, value=-1 / x.shape[-1]).mul_(scale)
 
-        return x * scale, pull_back
+        return y, pull_back
 
     @staticmethod
     def _scale(x: Tensor) -> Tensor:
-        return torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+        return torch.rsqrt(x.square().mean(-1, keepdim=True) + _EPSILON)
 
 
 def _relu(x: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
