@@ -61,14 +61,24 @@ def routed(router: Router, x: Tensor, experts: int) -> tuple[Tensor, Tensor]:
     return area.argsort(), torch.bincount(area, minlength=experts)
 
 
-def autograd_step(model: nn.Module, optimiser: str, lr: float) -> Callable[[Tensor, Tensor], None]:
-    """Returns a step of the loop that everybody writes, with PyTorch's fastest optimiser: nothing is checked."""
+def autograd_step(
+    model: nn.Module, optimiser: str, lr: float, *, compiled: bool = False
+) -> Callable[[Tensor, Tensor], None]:
+    """Returns a step of the loop that everybody writes, with PyTorch's fastest optimiser: nothing is checked.
+
+    ``compiled``: the loss, and so its backward pass, by `torch.compile`.
+    """
     kind: Any = torch.optim.SGD if optimiser == "sgd" else torch.optim.AdamW
     moving = kind(model.parameters(), lr=lr, fused=True)
 
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(model(x), y)
+
+    loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss_of) if compiled else loss_of
+
     def step(x: Tensor, y: Tensor) -> None:
         moving.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        loss(x, y).backward()
         moving.step()
 
     return step

@@ -1,10 +1,11 @@
 """Time of one training step: against its limit on this machine, autograd, and mixtures of experts under autograd.
 
-Run: python benchmarks/step_time.py [--json] [--threads 2] [--repeats 60] [--rows TEXT]
+Run: python benchmarks/step_time.py [--json] [--threads 2] [--repeats 60] [--rows TEXT] [--compiled]
 Steps are captured ones; ordinary ones, as of `Network.learn`, are timed as well. A network and its rivals take turns in
 blocks of ten steps, so that each runs with its own weights in the caches, as in training; a ratio is the median of the
 ratios of neighbouring blocks, and that to mixtures is to the faster one. The limit is the larger of bytes over measured
-bandwidth and operations over measured peak, see roofline.py.
+bandwidth and operations over measured peak, see roofline.py. With --compiled the dense network's loss is compiled by
+`torch.compile`, which makes its steps slower where it was tried (docs/log.md).
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def work_of(network: Network, x: Tensor) -> tuple[Work, list[int]]:
     return Work(read, updated, learning_operations(network, x[:1]) * len(x)), list(touched.values())
 
 
-def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any]:
+def measure(setting: Setting, roofline: Roofline, repeats: int, *, compiled: bool) -> dict[str, Any]:
     """Times a setting, its dense twin of equal active width and, where asked, the mixtures of experts."""
     torch.manual_seed(0)
     x, y = torch.randn(setting.batch, setting.inputs), torch.randint(0, 10, (setting.batch,))
@@ -134,7 +135,7 @@ def measure(setting: Setting, roofline: Roofline, repeats: int) -> dict[str, Any
     network = Network(build(setting.inputs, 10, depth=depth, width=width, update=rule, **setting.options))
     # The package's own learner checks what it is given and returns, which would be held against autograd.
     dense = Backpropagation(setting.inputs, 10, depth=depth, width=width, residual=setting.residual).body
-    by_autograd = partial(autograd_step(dense, setting.optimiser, lr=1e-4), x, y)
+    by_autograd = partial(autograd_step(dense, setting.optimiser, lr=1e-4, compiled=compiled), x, y)
     captured = Captured(network)
     steps: list[Callable[[], object]] = [
         lambda: captured.learn(x, y, lr=1e-4),
@@ -210,11 +211,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--compiled", action="store_true", help="compile the dense network's loss")
     parser.add_argument("--rows", default="", help="only settings whose name holds this text")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     roofline = measure_roofline(options.threads)
-    rows = [measure(setting, roofline, options.repeats) for setting in SETTINGS if options.rows in setting.name]
+    chosen = [setting for setting in SETTINGS if options.rows in setting.name]
+    rows = [measure(setting, roofline, options.repeats, compiled=options.compiled) for setting in chosen]
     shares = [] if options.rows else [router_share(areas, options.repeats) for areas in (16, 4096)]
     result = {"threads": options.threads, "torch": torch.__version__, "rows": rows, "routing": shares}
     show(result, table, as_json=options.json)

@@ -174,6 +174,28 @@ def test_an_area_that_is_first_chosen_later_gets_memory() -> None:
     assert pair.step.recordings == 1
 
 
+def test_an_area_that_was_given_up_gets_memory_again() -> None:
+    network = network_of(depth=2, routing="layer", router={"partition": "manual", "cells": 8})
+    network.allocate()
+    pair = Pair(network).learn()
+    assert pair.captured
+    layer = pair.network.area_layers()[0][0]
+    for change in (lambda of: of.split(0), lambda of: of.merge(0, 1), lambda of: of.split(0)):
+        pair.change(lambda network, change=change: change(network.get_submodule("body." + layer)))
+        pair.learn(12)
+        assert pair.captured
+
+
+def test_fewer_areas_from_a_file_get_memory_again() -> None:
+    network = network_of(areas=40)
+    few = {name: value.clone() for name, value in network.state_dict().items()}  # before any area has memory
+    network.allocate()
+    pair = Pair(network).learn()
+    pair.change(lambda network: network.load_state_dict(few))
+    pair.learn(12, rows=3)
+    assert pair.captured
+
+
 CHANGES: dict[str, Callable[[Network], object]] = {
     "rates": lambda network: setattr(network, "rates", Rates(areas=0.0, feedback=0.5)),
     "clip": lambda network: setattr(network, "clip", 0.01),

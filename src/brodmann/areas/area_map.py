@@ -64,8 +64,6 @@ class AreaMap(nn.Module):
 
     def _allocate_chosen(self, area: Tensor) -> None:
         """Gives memory to the areas of rows, (rows,) int64, that have none yet."""
-        if self.existing == self.slot.shape[0]:
-            return
         if lacks(area, self.slot):
             self.allocate(torch.unique(area))
 
@@ -85,9 +83,10 @@ class AreaMap(nn.Module):
         """Moves only the areas that have rows, in place, none at rate 0: delta (rows, out), x (rows, in)."""
         if not lr:
             return
-        told(self._allocate_chosen, groups.of_rows)
-        if (recorder := recorder_here()) is not None and not self._can_grow_here():
-            recorder.refuse("areas may have to move to other memory as they become more")
+        if self.existing < self.slot.shape[0]:
+            told(self._allocate_chosen, groups.of_rows)
+            if (recorder := recorder_here()) is not None and not self._can_grow_here():
+                recorder.refuse("areas may have to move to other memory as they become more")
         self.weight.learn(delta, x, groups, lr, decay, self.slot)
 
     @unrecorded

@@ -33,6 +33,7 @@ class Slab(nn.Module):
         super().__init__()
         self.update_rule, self.reserve = update, reserve
         self.bias = None if bias is None else Slab(bias, update, reserve=reserve)
+        self.shrunk = 0  # how often slots were given up, which must not go unseen: tensors stay where they lie
         self._rooms: dict[str, Tensor] = {}  # what the value and the buffers grow in, by name
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
@@ -197,6 +198,7 @@ class Slab(nn.Module):
     def resize(self, slots: int) -> None:
         """Keeps the first slots and adds new ones: a copy of slot 0 with fresh state of the rule."""
         self.make_room(slots)
+        self.shrunk += slots < len(self.value)
         with torch.inference_mode(False), torch.no_grad():
             sized = {}
             for name, old in self.tensors().items():
