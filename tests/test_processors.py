@@ -56,6 +56,18 @@ def test_narrower_registers_give_the_same(without: str, tmp_path: Path) -> None:
     assert_kernels_equal_pytorch(tmp_path, before)
 
 
+def test_products_of_pairs_give_the_same(tmp_path: Path) -> None:
+    """Also where they are left out, since the processor is no faster with them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or "avx512_bf16" not in cpuinfo.read_text():
+        pytest.skip("the processor has no instruction for them")
+    assert_kernels_equal_pytorch(tmp_path, "from brodmann.kernels import build; build._of_processor = lambda: (); ")
+    assert_kernels_equal_pytorch(
+        tmp_path / "without",
+        "from brodmann.kernels import build; build._of_processor = lambda: (build.WITHOUT_PAIRS,); ",
+    )
+
+
 @pytest.mark.parametrize("name", COMPILERS)
 def test_every_compiler_gives_the_same(name: str, tmp_path: Path) -> None:
     assert_kernels_equal_pytorch(tmp_path, CXX=compiler_named(name))

@@ -40,9 +40,9 @@ def diagnose() -> dict[str, str]:
         "processor": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}",
         "compiled kernels": f"{'active' if active else 'not active: pure PyTorch'}. {kernels.why}",
-        "bfloat16 products": "active: the processor has instructions for them"
+        "bfloat16 products": "active: the processor has a fast instruction for them"
         if active and multiplies_bfloat16()
-        else "not active: bfloat16 weights are widened to float32",
+        else "not active, since they are no faster here: bfloat16 weights are widened to float32",
         "kernels lie in": str(kernels.path) if kernels.path else "-",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none: CUDA is not available",
         "triton kernels": _triton(),

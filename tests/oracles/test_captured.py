@@ -176,23 +176,28 @@ def test_an_area_that_is_first_chosen_later_gets_memory() -> None:
 
 def test_an_area_that_was_given_up_gets_memory_again() -> None:
     network = network_of(depth=2, routing="layer", router={"partition": "manual", "cells": 8})
-    network.allocate()
-    pair = Pair(network).learn()
-    assert pair.captured
-    layer = pair.network.area_layers()[0][0]
-    for change in (lambda of: of.split(0), lambda of: of.merge(0, 1), lambda of: of.split(0)):
-        pair.change(lambda network, change=change: change(network.get_submodule("body." + layer)))
+    pair = Pair(network)
+    pair.change(lambda network: network.allocate())
+    name = pair.network.area_layers()[0][0]
+
+    def change(by: Callable[[AreaLinear], object]) -> None:
+        pair.change(lambda network: by(network.body.get_submodule(name)))
         pair.learn(12)
         assert pair.captured
+
+    change(lambda layer: layer.split(0))
+    change(lambda layer: layer.merge(0, 1))
+    change(lambda layer: layer.router.partition[4:].fill_(1))  # by hand: area 1 has no memory now
 
 
 def test_fewer_areas_from_a_file_get_memory_again() -> None:
     network = network_of(areas=40)
     few = {name: value.clone() for name, value in network.state_dict().items()}  # before any area has memory
-    network.allocate()
-    pair = Pair(network).learn()
+    pair = Pair(network)
+    pair.change(lambda network: network.allocate())
+    pair.learn()
     pair.change(lambda network: network.load_state_dict(few))
-    pair.learn(12, rows=3)
+    pair.learn(12)
     assert pair.captured
 
 

@@ -20,6 +20,9 @@ from ..errors import BrodmannError, warn
 from ..files import expanded, user_cache
 
 SOURCE = Path(__file__).with_name("grouped.cpp")
+WITHOUT_PAIRS = "-DBRODMANN_WITHOUT_PAIRS"
+"""Compiles no products of bfloat16 pairs: Intel's cores begin one of their instructions a cycle, and two of float32's,
+which multiply as much, so that pairs cost 1.4 times as much there (docs/log.md). AMD's begin two."""
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
 COMPILERS = ("g++", "clang++", "c++")
 CACHE_VARIABLE = "BRODMANN_CACHE"
@@ -146,7 +149,7 @@ def compiled(source: Path, compiler: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
         parallel = ["-DBRODMANN_OPENMP"] if openmp else []
-        _run([*command, *FLAGS, *parallel, "-c", str(source), "-o", str(half)])
+        _run([*command, *FLAGS, *_of_processor(), *parallel, "-c", str(source), "-o", str(half)])
         _run([*command, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
         if not whole.is_file():
             raise subprocess.SubprocessError("it ended without an error and wrote nothing.")
@@ -160,7 +163,7 @@ def compiled(source: Path, compiler: str) -> Path:
 def _stem(source: Path) -> str:
     """Returns how the names of a file's libraries begin: all that they depend on but the compiler."""
     texts = [path.read_text() for path in (source, *sorted(SOURCE.parent.glob("*.h")))]
-    return f"{source.stem}-{_digest(*texts, *FLAGS, str(_openmp()), torch.__version__, _processor())}"
+    return f"{source.stem}-{_digest(*texts, *FLAGS, *_of_processor(), str(_openmp()), torch.__version__, _processor())}"
 
 
 def _whole(stem: str) -> Path | None:
@@ -191,10 +194,19 @@ def _is_openmp(path: Path) -> bool:
     return path.name.startswith(("libgomp", "libiomp", "libomp"))
 
 
+def _of_processor() -> tuple[str, ...]:
+    """Returns flags for what `-march=native` does not know."""
+    return (WITHOUT_PAIRS,) if "GenuineIntel" in _processor() else ()
+
+
 def _processor() -> str:
     """Names the processor and what it can do, as far as the system tells."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() + platform.machine()
-    return "".join(sorted({line for line in text.splitlines() if line.startswith(("model name", "flags", "Features"))}))
+    return "".join(
+        sorted(
+            {line for line in text.splitlines() if line.startswith(("vendor_id", "model name", "flags", "Features"))}
+        )
+    )

@@ -27,7 +27,7 @@ extern "C" {
 
 // Whether products with bfloat16 weights are products of bfloat16 numbers, in pairs; else rows stay float32.
 int64_t brodmann_pairs() {
-#ifdef __AVX512BF16__
+#ifdef BRODMANN_PAIRS
   return 1;
 #else
   return 0;

@@ -212,7 +212,7 @@ inline void multiply_add(Vector<double>& sum, const Vector<double>& a, const Vec
 }
 #endif
 
-#ifdef __AVX512BF16__
+#ifdef BRODMANN_PAIRS
 inline void multiply_add(Vector<float>& sum, const Words& a, const Words& b) {
   sum = (Vector<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 }

@@ -4,7 +4,9 @@
 
 #pragma once
 
-#ifdef __AVX512BF16__
+#include "registers.h"
+
+#ifdef BRODMANN_PAIRS
 
 #include <vector>
 

@@ -16,6 +16,11 @@ constexpr int64_t kBytes = 16, kRegisters = 32;
 constexpr int64_t kBytes = 16, kRegisters = 16;
 #endif
 
+// Whether bfloat16 numbers are multiplied in pairs, by an instruction that not every processor with it is fast at.
+#if defined(__AVX512BF16__) && !defined(BRODMANN_WITHOUT_PAIRS)
+#define BRODMANN_PAIRS
+#endif
+
 // A tile holds kRows x kVectors sums; beside them the registers hold kVectors vectors of one factor and one of the
 // other. A tile that is too large for them is several times as slow, since its sums go through memory.
 constexpr int64_t kRows = 6;
