@@ -549,3 +549,12 @@ def test_several_inputs_and_outputs_make_ordinary_calls() -> None:
         assert all(map(torch.equal, captured((x, y)), network((x, y))))
         captured.learn((x, y), y)
     assert not captured.is_captured
+
+
+def test_an_output_that_is_the_input_seen_in_another_way() -> None:
+    network = Network(Sequential(Local(nn.Flatten())))
+    captured = Captured(network)
+    for _ in range(4):
+        x = torch.randn(6, 2, 3)
+        assert torch.equal(captured(x), x.flatten(1))
+    assert captured.is_captured

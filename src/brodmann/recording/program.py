@@ -47,13 +47,15 @@ class Program:
         self._room = _room(size)
         lay = partial(_laid, room=self._room, begins=begins)
         self.outputs = lay(results)
+        for own in self._inputs:
+            own.see([], {"outputs": self.outputs}, by_address=False)
         receivers: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)
         for number, call in enumerate(recorder.calls):
             if call.dropped:
                 continue
             function, arguments, keywords = call.function, list(lay(call.arguments)), lay(call.keywords)
             for own in self._inputs:
-                own.see(arguments, keywords, takes_addresses(function))
+                own.see(arguments, keywords, by_address=takes_addresses(function))
             for place, argument in enumerate(arguments):
                 if isinstance(argument, Rate):
                     self._rated.append((arguments, place, argument))
@@ -106,10 +108,11 @@ class _Input:
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor, self.storage = tensor, tensor.untyped_storage().data_ptr()
+        self.given = tensor
         self.places: list[tuple[list[Any], int, bool]] = []
         self.itself = True  # no call takes a part of it, or holds it inside something else
 
-    def see(self, arguments: list[Any], keywords: dict[str, Any], by_address: bool) -> None:
+    def see(self, arguments: list[Any], keywords: dict[str, Any], *, by_address: bool) -> None:
         """Looks for it in a call."""
         for place, argument in enumerate(arguments):
             if argument is self.tensor:
@@ -125,6 +128,7 @@ class _Input:
     def become(self, given: Tensor) -> None:
         """Takes the numbers of a tensor, contiguous, of the same shape and dtype."""
         if self.itself:
+            self.given = given  # kernels hold no more than its address
             address = given.data_ptr()
             for arguments, place, by_address in self.places:
                 arguments[place] = address if by_address else given
