@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..autograd import ordinary, unrecorded
+from ..autograd import followed, ordinary, unrecorded
 from ..errors import BrodmannError
 from ..held import Held
 from ..kernels import per_row
@@ -210,7 +210,8 @@ class RMSNorm(WithPullBack):
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes x (..., n); returns the same shape."""
-        return x * self._scale(x)
+        normed = None if followed(x) else per_row.norm(x, _EPSILON)
+        return x * self._scale(x) if normed is None else normed[0]
 
     def with_pull_back(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Returns the output and what carries an error ``e`` down: ``s (e - y mean(y e))``, with ``y = s x``.
