@@ -10,7 +10,6 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .recording import recorder_here
 
@@ -50,9 +49,14 @@ def followed(*tensors: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or (is_in_torch_dispatch_mode() and recorder_here() is None)
+        or (dispatched() and recorder_here() is None)
         or transformed()
     )
+
+
+def dispatched() -> bool:
+    """Whether a mode of PyTorch is told of every operation in this thread; PyTorch's own question asks all threads."""
+    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def transformed() -> bool:

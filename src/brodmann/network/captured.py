@@ -7,9 +7,8 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from ..autograd import transformed
+from ..autograd import dispatched, transformed
 from ..checks import check_switch
 from ..kernels import library
 from ..layer import Observer
@@ -153,8 +152,5 @@ def _moves(rate: object) -> bool:
 def _usual() -> bool:
     """Whether kernels are active, and nobody else follows or changes what PyTorch does."""
     return library.active() and not (
-        is_in_torch_dispatch_mode()
-        or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
-        or transformed()
+        dispatched() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or transformed()
     )
