@@ -278,6 +278,14 @@ def test_a_known_gradient_moves_weights_as_in_pure_pytorch(
         close(found, results[1][name], 1)
 
 
+def test_a_gradient_of_another_size_is_not_read_past_its_end() -> None:
+    slab = Slab(torch.ones(1, 300, 400), SGD())
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        slab.move(torch.ones(3, 400), 0.05, 0.0)
+    slab.move(torch.ones(1, 400), 0.05, 0.0)  # for all outputs, as PyTorch has it
+    assert torch.equal(slab.value, torch.full((1, 300, 400), 0.95))
+
+
 @needs_kernels
 def test_a_known_gradient_is_rounded_to_a_neighbour_in_bfloat16() -> None:
     start, gradient = torch.randn(1, 7, 33).bfloat16(), torch.randn(7, 33)

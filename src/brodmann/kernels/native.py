@@ -80,10 +80,11 @@ class Native(Operations):
     def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
         """See `Operations.move`."""
         known = known_rule(rule)
-        if known is None or not gradient.is_cpu or not _walkable(target, known.state, gradient.dtype):
-            Pure().move(rule, target, gradient)
-        else:
+        fits = gradient.is_cpu and gradient.numel() == target.weight.numel()  # a kernel would read past its end
+        if known is not None and fits and _walkable(target, known.state, gradient.dtype):
             _move(known, [target], Groups.single(1), None, gradient)
+        else:
+            Pure().move(rule, target, gradient)
 
 
 def _move(rule: KnownRule, targets: Sequence[Target], groups: Groups, slot: Tensor | None, gradient: Tensor) -> None:
