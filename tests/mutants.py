@@ -73,7 +73,7 @@ MUTANTS = [
     ("recording/recorder.py", "if not all(map(self._may_change, changed)):", "if False:", "tensors that nobody resets"),
     ("kernels/fusion.py", "if not before or uses[view.piece][-1] != number:", "if not before:", "a ReLU of what others read"),
     ("areas/slab.py", "self.shrunk += slots < len(self.value)", "pass", "areas that were given up, moved all the same"),
-    ("layers/local.py", "y = x * scale if normed is None else normed[0]", "y = x * scale if normed is None else x", "a norm that norms nothing"),
+    ("layers/local.py", "y, scale = norm(x, _EPSILON)", "y, scale = x, norm(x, _EPSILON)[1]", "a norm that norms nothing"),
     ("layers/weights.py", "sum(parts[1:], parts[0])", "parts[0]", "a product that one of its places moves"),
     ("telemetry/alignment_of_errors.py", "errors = received[layer][::-1]", "errors = received[layer]", "errors of other places"),
     ("updates/muon.py", "orthogonal(ahead.lerp_(velocity, self.momentum).flatten(1)", "orthogonal(velocity.flatten(1)", "no look ahead"),

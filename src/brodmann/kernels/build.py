@@ -205,8 +205,5 @@ def _processor() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() + platform.machine()
-    return "".join(
-        sorted(
-            {line for line in text.splitlines() if line.startswith(("vendor_id", "model name", "flags", "Features"))}
-        )
-    )
+    telling = ("vendor_id", "model name", "flags", "Features")
+    return "".join(sorted({line for line in text.splitlines() if line.startswith(telling)}))

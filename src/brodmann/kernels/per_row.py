@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..autograd import followed
 from .library import NUMBERS, active, call, supports
 
 _SMALL = 1 << 14  # exponentials of a batch: beyond them PyTorch's vectors and threads are worth their calls
@@ -79,25 +80,31 @@ def cross_entropy(output: Tensor, target: Tensor, smoothing: float) -> tuple[Ten
     return (loss, error) if fits else None
 
 
-def norm(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor] | None:
+def norm(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Returns ``y = s x`` and ``s = 1 / sqrt(mean(x^2) + epsilon)``: x and y (..., n), s (..., 1).
 
-    None where that is left to PyTorch, which goes through memory four times: not on the CPU, or of another dtype.
+    The compiled kernel goes over a row while it lies in the cache, where PyTorch goes through memory four times.
     """
-    if not (x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() and active()):
-        return None
+    if followed(x) or not _takes_norm(x):
+        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+        return x * scale, scale
     x = x.contiguous()
-    size = x.shape[-1]
     y, scale = torch.empty_like(x), x.new_empty((*x.shape[:-1], 1))
-    call("norm_" + NUMBERS[x.dtype], torch.get_num_threads(), scale.numel(), size, x, epsilon, y, scale)
+    call("norm_" + NUMBERS[x.dtype], torch.get_num_threads(), scale.numel(), x.shape[-1], x, epsilon, y, scale)
     return y, scale
 
 
-def norm_down(x: Tensor, scale: Tensor, error: Tensor) -> Tensor | None:
-    """Returns ``s (e - y mean(y e))`` for an error e (..., n) of the y that `norm` returned; None as there."""
-    if not (x.is_cpu and x.dtype == error.dtype and x.dtype in (torch.float32, torch.float64) and active()):
-        return None
+def norm_down(x: Tensor, scale: Tensor, error: Tensor) -> Tensor:
+    """Returns ``s (e - y mean(y e))`` for an error e (..., n) of the y that `norm` returned."""
+    if not (_takes_norm(x) and x.dtype == error.dtype):
+        y = x * scale
+        total = (y * error).sum(-1, keepdim=True)
+        return torch.addcmul(error, y, total, value=-1 / x.shape[-1]).mul_(scale)
     x, scale, error = x.contiguous(), scale.contiguous(), error.contiguous()
     below, sizes = torch.empty_like(error), (scale.numel(), x.shape[-1])
     call("norm_down_" + NUMBERS[x.dtype], torch.get_num_threads(), *sizes, x, scale, error, below)
     return below
+
+
+def _takes_norm(x: Tensor) -> bool:
+    return x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0 and active()

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..autograd import followed, ordinary, unrecorded
+from ..autograd import ordinary, unrecorded
 from ..errors import BrodmannError
 from ..held import Held
-from ..kernels import per_row
+from ..kernels.per_row import norm, norm_down
 from ..layer import Context, Layer
 from ..routing import Choice, Route
 
@@ -210,31 +210,15 @@ class RMSNorm(WithPullBack):
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes x (..., n); returns the same shape."""
-        normed = None if followed(x) else per_row.norm(x, _EPSILON)
-        return x * self._scale(x) if normed is None else normed[0]
+        return norm(x, _EPSILON)[0]
 
     def with_pull_back(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Returns the output and what carries an error ``e`` down: ``s (e - y mean(y e))``, with ``y = s x``.
 
         It remembers x and s alone; autograd's general way would keep y too, and costs several times as long.
         """
-        normed = per_row.norm(x, _EPSILON)
-        scale = self._scale(x) if normed is None else normed[1]
-        y = x * scale if normed is None else normed[0]
-
-        def pull_back(error: Tensor) -> Tensor:
-            below = per_row.norm_down(x, scale, error)
-            if below is not None:
-                return below
-            y = x * scale
-            total = (y * error).sum(-1, keepdim=True)
-            return torch.addcmul(error, y, total, value=-1 / x.shape[-1]).mul_(scale)
-
-        return y, pull_back
-
-    @staticmethod
-    def _scale(x: Tensor) -> Tensor:
-        return torch.rsqrt(x.square().mean(-1, keepdim=True) + _EPSILON)
+        y, scale = norm(x, _EPSILON)
+        return y, partial(norm_down, x, scale)
 
 
 def _relu(x: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
