@@ -62,16 +62,15 @@ class Groups:
             if groups is None:
                 raise _no_areas(area, areas)
             return groups
-        else:
-            try:
-                counts = torch.bincount(area, minlength=areas)
-            except RuntimeError:  # some are negative
-                raise _no_areas(area, areas) from None
-            if len(counts) > areas:
-                raise _no_areas(area, areas)
-            present = counts.nonzero()[:, 0]
-            bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
-            order = torch.argsort(area, stable=True)
+        try:
+            counts = torch.bincount(area, minlength=areas)
+        except RuntimeError:  # some are negative
+            raise _no_areas(area, areas) from None
+        if len(counts) > areas:
+            raise _no_areas(area, areas)
+        present = counts.nonzero()[:, 0]
+        bounds = torch.nn.functional.pad(counts[present].cumsum(0), (1, 0))
+        order = torch.argsort(area, stable=True)
         return Groups(present, bounds, order, area.shape[0], areas, present.shape[0], area)
 
     @staticmethod

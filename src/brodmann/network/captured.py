@@ -29,10 +29,10 @@ class Captured:
     - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, where a
       tensor lies.
 
-    Calls stay ordinary ones where an observer or a rate of 0 is given; where a batch or an output
-    is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; where autograd follows;
-    and where a step looks at its own numbers: areas that grow, recruit or are protected, rules without a compiled
-    kernel (`Muon`, `RLS`, one of your own), a loss of your own that does. `refusal` says which of these it was.
+    Calls stay ordinary ones where an observer or a rate of 0 is given; where a batch or an output is more than one
+    tensor, or on a GPU; without compiled kernels; under autocast and hooks; where autograd follows; and where a step
+    looks at its own numbers: areas that grow, recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`,
+    one of your own), a loss of your own that does. Where recording was tried and failed, `refusal` says why.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 
