@@ -40,6 +40,10 @@ __attribute__((noinline)) void error_tile(const C* const* delta, const W* weight
   }
 }
 
+// Rows of an area from which on copying a block pays: later than for outputs, since the weights lie in order as they are,
+// but soon where tiles are narrow.
+constexpr int64_t kManyErrors = kRegisters == 32 ? 3 * kMany : kMany;
+
 // Many rows: blocks of the weight are copied into the first-level cache and then used by all of them.
 template <int V, class C, class W>
 void error_many(const Groups& groups, int64_t group, int64_t i, int64_t inputs, int64_t outputs, const C* deltas,
@@ -63,7 +67,7 @@ void error(int threads, const Groups& groups, int64_t inputs, int64_t outputs, c
   work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
     const W* weight = weights + groups.slot(item.group) * outputs * inputs;
     int64_t start = item.begin;
-    if (groups.rows(item.group) >= kMany) {
+    if (groups.rows(item.group) >= kManyErrors) {
       start = each_vectors<kVectors>(start, item.end, lanes, [&](int64_t i, auto vectors) {
         error_many<vectors>(groups, item.group, i, inputs, outputs, deltas, weight, belows);
       });

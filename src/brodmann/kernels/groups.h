@@ -21,15 +21,24 @@ struct Groups {
   int64_t row(int64_t position) const { return order ? order[position] : position; }
 };
 
-// Calls body(position, height) for tiles of a group's rows, `most` high at most and equally high: 9 rows are 4 + 5, not
-// 8 + 1. The tile's rows are groups.row(position) .. groups.row(position + height - 1).
+inline int64_t tiles_of(int64_t extent, int64_t most) { return (extent + most - 1) / most; }
+
+// Calls body(tile, begin, height) for tiles of an extent, `most` high at most and equally high: 9 is 4 + 5, not 8 + 1.
+template <class Body>
+inline void each_tile(int64_t extent, int64_t most, const Body& body) {
+  const int64_t tiles = tiles_of(extent, most);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t begin = extent * tile / tiles;
+    body(tile, begin, extent * (tile + 1) / tiles - begin);
+  }
+}
+
+// Calls body(position, height) for tiles of a group's rows, groups.row(position) .. groups.row(position + height - 1).
 template <class Body>
 inline void each_tile(const Groups& groups, int64_t group, int64_t most, const Body& body) {
-  const int64_t first = groups.bounds[group], rows = groups.rows(group), tiles = (rows + most - 1) / most;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t begin = rows * tile / tiles;
-    body(first + begin, rows * (tile + 1) / tiles - begin);
-  }
+  each_tile(groups.rows(group), most, [&](int64_t, int64_t begin, int64_t height) {
+    body(groups.bounds[group] + begin, height);
+  });
 }
 
 // Calls body with `count`, 1 to Most, as a constant that the compiler knows.

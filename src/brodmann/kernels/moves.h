@@ -44,34 +44,36 @@ struct Mover {
         size(C(target.lr / (1.0 - std::pow(rule.beta1, step)))),
         scale(C(1.0 / std::sqrt(1.0 - std::pow(rule.beta2, step)))) {}
 
-  // Moves the first `here` weights from a place on by a vector of their gradient.
-  template <Kind kind, class Count>
-  void move(int64_t place, const Vector<C>& g, Count here) const {
-    W* const weight = target.weight + place;
-    if constexpr (kind == kDescent) {
-      put(keep * load(weight, here) - lr * g, place, here);
-    } else if constexpr (kind == kMomentum) {
-      C* const velocity = target.first + place;
-      const Vector<C> mean = beta1 * load(velocity, here) + g;
-      store(mean, velocity, here);
-      put(keep * load(weight, here) - lr * mean, place, here);
-    } else {
-      C *const first = target.first + place, *const second = target.second + place;
-      const Vector<C> before = load(first, here), mean = before + rest1 * (g - before);
-      const Vector<C> square = beta2 * load(second, here) + rest2 * g * g;
-      store(mean, first, here);
-      store(square, second, here);
-      put(keep * load(weight, here) - size / (root(square) * scale + epsilon) * mean, place, here);
-    }
-  }
-
- private:
-  template <class Count>
-  void put(const Vector<C>& next, int64_t place, Count here) const {
-    if constexpr (std::is_same_v<C, W>) {
-      store(next, target.weight + place, here);
-    } else {
-      round_stochastically(next, target.weight + place, here, target.seed, uint32_t(place));
+  // Moves the weights from a place on by V vectors of their gradient, by the last of them `here` weights alone (V = 1).
+  template <Kind kind, int V, class Count>
+  __attribute__((always_inline)) void move(int64_t place, const Vector<C> (&gradient)[V], Count here) const {
+    W* const weights = anchored(target.weight + place);
+    C* const firsts = kind == kDescent ? nullptr : anchored(target.first + place);
+    C* const seconds = kind == kAdam ? anchored(target.second + place) : nullptr;
+    const Noise noise(target.seed, uint32_t(place));
+    UNROLLED for (int v = 0; v < V; ++v) {
+      const int64_t i = v * Lanes<C>::count;
+      const Vector<C> g = gradient[v], kept = keep * load(weights + i, here);
+      const auto put = [&](const Vector<C>& next) __attribute__((always_inline)) {
+        if constexpr (std::is_same_v<C, W>) {
+          store(next, weights + i, here);
+        } else {
+          round_stochastically(next, weights + i, here, noise.after(i));
+        }
+      };
+      if constexpr (kind == kDescent) {
+        put(kept - lr * g);
+      } else if constexpr (kind == kMomentum) {
+        const Vector<C> velocity = beta1 * load(firsts + i, here) + g;
+        store(velocity, firsts + i, here);
+        put(kept - lr * velocity);
+      } else {
+        const Vector<C> before = load(firsts + i, here), mean = before + rest1 * (g - before);
+        const Vector<C> square = beta2 * load(seconds + i, here) + rest2 * g * g;
+        store(mean, firsts + i, here);
+        store(square, seconds + i, here);
+        put(kept - size / (root(square) * scale + epsilon) * mean);
+      }
     }
   }
 };
@@ -83,26 +85,46 @@ template <class C>
 struct Part {
   const C* gradient;
   int64_t outputs, across, stride, count;
+};
 
-  // Calls body(place, gradient, here) for every vector: `here` numbers from that place on.
-  template <class Body>
-  void each_vector(int64_t at, const Body& body) const {
+// What moves one group's weights by a known rule, in all of its targets.
+template <Kind rule, class C, class W>
+struct Together {
+  static constexpr Kind kind = rule;
+  Mover<C, W> movers[2];
+  int64_t count;
+
+  // Moves the weights from a place on by V vectors of their gradient, by the last of them `here` weights alone (V = 1).
+  template <int V, class Count>
+  __attribute__((always_inline)) void operator()(int64_t place, const Vector<C> (&gradient)[V], Count here) const {
+    for (int64_t k = 0; k < count; ++k) movers[k].template move<rule>(place, gradient, here);
+  }
+
+  // Moves the weights from a place on by a part of their gradient that lies in memory.
+  void operator()(int64_t place, const Part<C>& part) const {
     constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
-    for (int64_t o = 0; o < outputs; ++o, at += stride) {
-      const C* from = gradient + o * across;
+    const Together move = *this;  // which no store of a weight can change: it stays in registers
+    for (int64_t o = 0; o < part.outputs; ++o, place += part.stride) {
+      const C* from = part.gradient + o * part.across;
       int64_t i = 0;
-      for (; i + lanes <= count; i += lanes) body(at + i, load(from + i), lanes);
-      if (i < count) body(at + i, load(from + i), count - i);
+      for (; i + lanes <= part.count; i += lanes) move(place + i, {load(from + i)}, lanes);
+      if (i < part.count) move(place + i, {load(from + i)}, part.count - i);
+    }
+  }
+
+  // Calls for the lines of every target in which `numbers` weights from a place on lie.
+  __attribute__((always_inline)) void fetch_weights(int64_t place, int64_t numbers) const {
+    for (int64_t k = 0; k < count; ++k) {
+      const W* from = anchored(movers[k].target.weight + place);
+      UNROLLED for (int64_t i = 0; i < numbers; i += kLine / sizeof(W)) fetch(from + i);
     }
   }
 };
 
 // The targets that move together, one Mover for each group.
 template <class C, class W>
-struct Moves {
-  const int64_t kind;
-  std::vector<Mover<C, W>> movers[2];
-
+class Moves {
+ public:
   Moves(const Rule& rule, const Target<C, W>& first, const Target<C, W>& second, const Groups& groups)
       : kind(rule.kind) {
     for (const auto& target : {first, second}) {
@@ -116,38 +138,22 @@ struct Moves {
     }
   }
 
-  const W* weight() const { return movers[0][0].target.weight; }
-
-  // Calls for the line of every target's weights in which a place lies.
-  void fetch_weights(int64_t place) const {
-    for (int64_t k = 0; k < count; ++k) fetch(movers[k][0].target.weight + place);
-  }
-
-  // Calls body(move) for every target of a group; move(place, gradient, here) moves `here` weights from a place on.
+  // Calls body(move) with what moves the weights of a group.
   template <class Body>
-  __attribute__((always_inline)) void each(int64_t group, const Body& body) const {
-    if (kind == kDescent) return each_by<kDescent>(group, body);
-    if (kind == kMomentum) return each_by<kMomentum>(group, body);
-    each_by<kAdam>(group, body);
-  }
-
-  // The same where the rule is known.
-  template <Kind rule, class Body>
-  __attribute__((always_inline)) void each_by(int64_t group, const Body& body) const {
-    for (int64_t k = 0; k < count; ++k) {
-      const Mover<C, W> by = movers[k][group];  // a copy, which no store can change: it stays in registers
-      body([&by](int64_t place, const Vector<C>& g, auto here) __attribute__((always_inline)) {
-        by.template move<rule>(place, g, here);
-      });
-    }
-  }
-
-  // Moves the weights of a group by a part of their gradient that lies in memory.
-  void operator()(int64_t group, int64_t at, const Part<C>& part) const {
-    each(group, [&](const auto& move) { part.each_vector(at, move); });
+  void of(int64_t group, const Body& body) const {
+    if (kind == kDescent) return body(together<kDescent>(group));
+    if (kind == kMomentum) return body(together<kMomentum>(group));
+    body(together<kAdam>(group));
   }
 
  private:
+  template <Kind rule>
+  Together<rule, C, W> together(int64_t group) const {
+    return {{movers[0][group], movers[count - 1][group]}, count};
+  }
+
+  const int64_t kind;
+  std::vector<Mover<C, W>> movers[2];
   int64_t count = 0;
 };
 

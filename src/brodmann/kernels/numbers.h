@@ -59,10 +59,19 @@ inline Vector<C> load(const C* from) {
 typedef uint16_t Halves __attribute__((vector_size(kBytes / 2)));
 typedef uint32_t Words __attribute__((vector_size(kBytes)));
 
+// By name: GCC takes four instructions for what is one.
+#if defined(__AVX512F__)
+inline Words as_words(const Halves& halves) { return (Words)_mm512_cvtepu16_epi32((__m256i)halves); }
+inline Halves as_halves(const Words& words) { return (Halves)_mm512_cvtepi32_epi16((__m512i)words); }
+#else
+inline Words as_words(const Halves& halves) { return __builtin_convertvector(halves, Words); }
+inline Halves as_halves(const Words& words) { return __builtin_convertvector(words, Halves); }
+#endif
+
 inline Vector<float> load(const BFloat16* from) {
   Halves halves;
   std::memcpy(&halves, from, sizeof halves);
-  Words words = __builtin_convertvector(halves, Words) << 16;
+  const Words words = as_words(halves) << 16;
   Vector<float> wide;
   std::memcpy(&wide, &words, sizeof wide);
   return wide;
@@ -157,6 +166,15 @@ inline V root(V vector) {
   return vector;
 }
 
+// By name: amid other code GCC takes the root of one number after the other.
+#if defined(__AVX512F__)
+inline Vector<float> root(Vector<float> vector) { return (Vector<float>)_mm512_sqrt_ps((__m512)vector); }
+inline Vector<double> root(Vector<double> vector) { return (Vector<double>)_mm512_sqrt_pd((__m512d)vector); }
+#elif defined(__AVX__)
+inline Vector<float> root(Vector<float> vector) { return (Vector<float>)_mm256_sqrt_ps((__m256)vector); }
+inline Vector<double> root(Vector<double> vector) { return (Vector<double>)_mm256_sqrt_pd((__m256d)vector); }
+#endif
+
 inline Vector<float> everywhere(float value) { return value - Vector<float>{}; }
 inline Vector<double> everywhere(double value) { return value - Vector<double>{}; }
 inline Words everywhere(Pair pair) { return pair.bits - Words{}; }
@@ -187,6 +205,16 @@ inline void pin(V& vector) {
 #else
   (void)vector;
 #endif
+}
+
+// Forgets how an address came about. Left alone, the compiler would keep one in a register for each of the vectors that
+// lie behind it, run out of registers, and fetch them from memory.
+template <class T>
+inline T* anchored(T* address) {
+#if defined(__GNUC__)
+  asm("" : "+r"(address));
+#endif
+  return address;
 }
 
 template <class V>
@@ -264,17 +292,30 @@ inline void sum_lanes(const Vector<C>* vectors, C* sums) {
   if constexpr (Count > lanes) sum_lanes<Count - lanes>(vectors + lanes, sums + lanes);
 }
 
+// Random bits for weights from an index on, 16 each: a hash of a seed and of each weight's index.
+class Noise {
+ public:
+  Noise(uint32_t seed, uint32_t index) {
+    for (uint32_t lane = 0; lane < Lanes<float>::count; ++lane) hashes[lane] = lane;
+    hashes = (hashes + (index + seed)) * kHash;
+  }
+
+  // Those of the weights that lie `further` on: the hash is linear.
+  Words after(int64_t further) const { return (hashes + uint32_t(further) * kHash) >> 16; }
+
+ private:
+  static constexpr uint32_t kHash = 0x9E3779B1u;
+  Words hashes;
+};
+
 // Rounds new weights to bfloat16: up with a probability equal to the share that rounding down would lose, so that small
-// updates survive on average. The random bits are a hash of the seed and the weight's index.
+// updates survive on average.
 template <class Count>
-inline void round_stochastically(const Vector<float>& from, BFloat16* to, Count count, uint32_t seed, uint32_t index) {
-  Words bits, places;
-  for (uint32_t lane = 0; lane < Lanes<float>::count; ++lane) places[lane] = lane;
+inline void round_stochastically(const Vector<float>& from, BFloat16* to, Count count, const Words& noise) {
+  Words bits;
   std::memcpy(&bits, &from, sizeof bits);
-  const Words noise = (places + (index + seed)) * 0x9E3779B1u >> 16;
-  const Words kept = (bits & 0x7F800000u) == 0x7F800000u ? bits : bits + noise;  // what is not finite stays as it is
-  const Halves rounded = __builtin_convertvector(kept >> 16, Halves);
-  store(rounded, to, count);
+  const Words kept = from == from ? bits + noise : bits;  // what is no number could carry into the sign
+  store(as_halves(kept >> 16), to, count);
 }
 
 }  // namespace

@@ -16,8 +16,7 @@
 
 namespace {
 
-// Rows of an area (or pairs of them) from which on laying them out pays: later where registers hold many sums.
-constexpr int64_t kFew = kRegisters == 32 ? 7 : 4;
+constexpr int64_t kFew = 8;         // rows of an area (or pairs of them) from which on laying them out pays
 constexpr int64_t kNear = 1 << 17;  // bytes of rows that one output after the other finds in a core's own cache
 constexpr int64_t kStretch = 3 << 10;  // bytes of an output's weights that move in one go, as memory likes it
 
@@ -28,26 +27,24 @@ constexpr int64_t kSums = 1 << 18;  // bytes of gradient that are summed at a ti
 
 // Few rows: moves V vectors of the weights of one output, `here` numbers of each. factors[r] and from[r] are what row r
 // has of the output's delta and of x.
-template <int V, class C, class X, class W, class Count>
-__attribute__((always_inline)) inline void update_tile(const Moves<C, W>& moves, int64_t group, int64_t at,
-                                                       int64_t rows, const X* factors, const X* const* from, int64_t i,
-                                                       Count here) {
+template <int V, class C, class Move, class X, class Count>
+__attribute__((always_inline)) inline void update_tile(const Move& move, int64_t at, int64_t rows, const X* factors,
+                                                       const X* const* from, int64_t i, Count here) {
   constexpr int64_t lanes = Lanes<C>::count;
   Vector<C> sums[V] = {};
   for (int64_t r = 0; r < rows; ++r) {
     const auto factor = everywhere(factors[r]);
-    UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[v], factor, load(from[r] + i + v * lanes, here));
+    const X* const row = anchored(from[r] + i);
+    UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[v], factor, load(row + v * lanes, here));
   }
-  moves.each(group, [&](const auto& move) __attribute__((always_inline)) {
-    UNROLLED for (int v = 0; v < V; ++v) move(at + i + v * lanes, sums[v], here);
-  });
+  move(at + i, sums, here);
 }
 
 // Few rows: it is the way of the weights from memory that takes time, and one output after the other is one long stretch
 // of it.
-template <class C, class X, class W>
-void update_few(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t at, int64_t inputs,
-                int64_t outputs, const X* delta, const X* x) {
+template <class C, class Move, class X>
+void update_few(const Move& move, const Groups& groups, const Item& item, int64_t at, int64_t inputs, int64_t outputs,
+                const X* delta, const X* x) {
   constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
   const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
   const X *from[kFew], *errors[kFew];
@@ -59,9 +56,9 @@ void update_few(const Moves<C, W>& moves, const Groups& groups, const Item& item
     X factors[kFew];
     for (int64_t r = 0; r < rows; ++r) factors[r] = errors[r][o];
     const int64_t rest = each_vectors<4 * kVectors>(0, inputs, lanes, [&](int64_t i, auto vectors) {
-      update_tile<vectors>(moves, item.group, at, rows, factors, from, i, lanes);
+      update_tile<vectors, C>(move, at, rows, factors, from, i, lanes);
     });
-    if (rest < inputs) update_tile<1>(moves, item.group, at, rows, factors, from, rest, inputs - rest);
+    if (rest < inputs) update_tile<1, C>(move, at, rows, factors, from, rest, inputs - rest);
   }
 }
 
@@ -92,105 +89,101 @@ const X* in_blocks(const Groups& groups, int64_t group, int64_t inputs, const X*
 }
 
 // Lays out the deltas that some rows, from place `first` on, have at outputs begin .. end as tiles, (tiles, rows, kRows).
-// The last tile is padded with zeros.
+// Tiles of fewer outputs are padded with zeros.
 template <class X>
 const X* in_tiles(const Groups& groups, int64_t first, int64_t rows, int64_t begin, int64_t end, int64_t outputs,
                   const X* delta) {
   static thread_local std::vector<X> kept;
-  kept.resize((end - begin + kRows - 1) / kRows * kRows * rows);
+  kept.resize(tiles_of(end - begin, kRows) * kRows * rows);
   X* to = kept.data();
-  for (int64_t o = begin; o < end; o += kRows) {
-    const int64_t here = std::min(kRows, end - o);
+  each_tile(end - begin, kRows, [&](int64_t, int64_t o, int64_t here) {
     for (int64_t k = 0; k < rows; ++k, to += kRows) {
-      const X* from = delta + groups.row(first + k) * outputs + o;
+      const X* from = delta + groups.row(first + k) * outputs + begin + o;
       if (here == kRows) {
         std::memcpy(to, from, kRows * sizeof(X));
       } else {
         std::fill(std::copy(from, from + here, to), to + kRows, X{});
       }
     }
-  }
+  });
   return kept.data();
 }
 
-template <class C, int V = kVectors>
-using Tile = Vector<C>[kRows][V];
+template <class C, int R, int V>
+using Tile = Vector<C>[R][V];
 
-// sums[r][v] += sum over k of delta[k][r] block[k][v], for the outputs r of a tile and the V vectors v of a block, while
-// call(r, i) is to make the weights from input i of output r on set out.
-template <class C, class W, int V, class X, class Call>
+// sums[r][v] += sum over k of delta[k][r] block[k][v], for the R outputs of a tile and the V vectors of a block that is
+// Width vectors wide.
+template <class C, int Width, int R, int V, class X>
 __attribute__((always_inline)) inline void add_gradient(const X* delta, const X* block, int64_t rows,
-                                                        Tile<C, V>& sums, const Call& call) {
+                                                        Vector<C> (&sums)[R][V]) {
   constexpr int64_t lanes = Lanes<C>::count;
-  for (int64_t k = 0; k < rows; ++k) {
-    for (int64_t i = 0; k < kRows && i < kWidth<C>; i += kLine / sizeof(W)) call(k, i);
+  for (int64_t k = 0; k < rows; ++k, delta += kRows, block += Width * lanes) {
     decltype(load(block)) x[V];
-    UNROLLED for (int v = 0; v < V; ++v) x[v] = load(block + (k * V + v) * lanes);
-    UNROLLED for (int r = 0; r < kRows; ++r) {
-      const auto value = everywhere(delta[k * kRows + r]);
+    UNROLLED for (int v = 0; v < V; ++v) x[v] = load(block + v * lanes);
+    UNROLLED for (int r = 0; r < R; ++r) {
+      const auto value = everywhere(delta[r]);
       UNROLLED for (int v = 0; v < V; ++v) multiply_add(sums[r][v], value, x[v]);
     }
   }
 }
 
-// Writes a tile's gradient, its outputs `stride` apart, while the weights that it moves set out. On its own: see
-// dot_tile.
-template <class C, class X, class W>
-__attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int64_t rows, const W* moved,
-                                             int64_t inputs, C* gradient, int64_t stride) {
+// Writes a tile's gradient, its outputs `stride` apart, while the weights from place `at` on, which it moves, set out. On
+// its own: see dot_tile.
+template <int R, int V, class C, class Move, class X>
+__attribute__((noinline)) void gradient_tile(const Move& move, int64_t at, int64_t inputs, const X* delta,
+                                             const X* block, int64_t rows, C* gradient, int64_t stride) {
   constexpr int64_t lanes = Lanes<C>::count;
-  Tile<C> sums = {};
-  add_gradient<C, W, kVectors>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
-    __builtin_prefetch(moved + r * inputs + i, 1);
-  });
-  UNROLLED for (int r = 0; r < kRows; ++r) {
-    UNROLLED for (int v = 0; v < kVectors; ++v) store(sums[r][v], gradient + r * stride + v * lanes, lanes);
+  UNROLLED for (int r = 0; r < R; ++r) move.fetch_weights(at + r * inputs, V * lanes);
+  Tile<C, R, V> sums = {};
+  add_gradient<C, kVectors>(delta, block, rows, sums);
+  UNROLLED for (int r = 0; r < R; ++r) {
+    UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], gradient + r * stride + v * lanes, lanes);
   }
 }
 
-// Moves a tile's weights by a gradient that never leaves the registers: many of them have room for plain descent
-// beside it. The next tile's weights set out: its own would come too late. On its own: see dot_tile.
-template <class C, class X, class W>
-__attribute__((noinline)) void descend_tile(const Moves<C, W>& moves, int64_t group, int64_t at, int64_t inputs,
-                                            const X* delta, const X* block, int64_t rows) {
+// Moves a tile's weights, from place `at` on, by a gradient that never leaves the registers: beside it they have room for
+// plain descent. The next tile's weights set out: its own would come too late. On its own: see dot_tile.
+template <int R, int V, class C, class Move, class X>
+__attribute__((noinline)) void descend_tile(const Move& move, int64_t at, int64_t inputs, const X* delta,
+                                            const X* block, int64_t rows) {
   constexpr std::integral_constant<int64_t, Lanes<C>::count> lanes;
-  Tile<C> sums = {};
-  add_gradient<C, W, kVectors>(delta, block, rows, sums, [&](int64_t r, int64_t i) {
-    moves.fetch_weights(at + (kRows + r) * inputs + i);
-  });
-  moves.template each_by<kDescent>(group, [&](const auto& move) __attribute__((always_inline)) {
-    UNROLLED for (int r = 0; r < kRows; ++r) {
-      UNROLLED for (int v = 0; v < kVectors; ++v) move(at + r * inputs + v * lanes, sums[r][v], lanes);
-    }
-  });
+  UNROLLED for (int r = 0; r < R; ++r) move.fetch_weights(at + (R + r) * inputs, V * lanes);
+  Tile<C, R, V> sums = {};
+  add_gradient<C, kVectors>(delta, block, rows, sums);
+  UNROLLED for (int r = 0; r < R; ++r) move(at + r * inputs, sums[r], lanes);
 }
 
 // More rows: moves long stretches of a tile's outputs, as memory likes it.
-template <class C, class X, class W>
-void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t at, int64_t inputs,
-                  const X* tiles, const X* blocks) {
-  constexpr int64_t width = kWidth<C>, longest = kStretch / int64_t(sizeof(C)) / width * width;
+template <class C, class Move, class X>
+void update_tiles(const Move& move, const Groups& groups, const Item& item, int64_t at, int64_t inputs, const X* tiles,
+                  const X* blocks) {
+  constexpr int64_t lanes = Lanes<C>::count, width = kWidth<C>, longest = kStretch / int64_t(sizeof(C)) / width * width;
   const int64_t rows = groups.rows(item.group), height = item.end - item.begin;
   const int64_t stretch = std::clamp<int64_t>(kNear / (rows * sizeof(X)), width, longest) / width * width;
   alignas(64) C gradient[kRows * longest];
   for (int64_t begin = 0; begin < inputs; begin += stretch) {
     const int64_t end = std::min(begin + stretch, inputs);
-    for (int64_t o = 0; o < height; o += kRows) {
-      const int64_t here = std::min(kRows, height - o), first = at + o * inputs;
-      const X* const delta = tiles + o * rows;
-      const W* const moved = moves.weight() + first;
-      int64_t i = begin;
-      if constexpr (kRegisters == 32 && std::is_same_v<C, W>) {
-        for (; moves.kind == kDescent && here == kRows && i + width <= end; i += width) {
-          descend_tile(moves, item.group, first + i, inputs, delta, blocks + i * rows, rows);
+    each_tile(height, kRows, [&](int64_t tile, int64_t o, int64_t here) {
+      as_constant<kRows>(here, [&](auto tall) {
+        const X* const delta = tiles + tile * kRows * rows;
+        const int64_t first = at + o * inputs;
+        int64_t done = begin;
+        if constexpr (Move::kind == kDescent) {
+          done = each_vectors<kVectors>(begin, end, lanes, [&](int64_t i, auto vectors) {
+            const X* const block = blocks + i / width * width * rows + i % width;
+            descend_tile<tall, vectors, C>(move, first + i, inputs, delta, block, rows);
+          });
         }
-      }
-      const int64_t rest = i;
-      for (; i < end; i += width) {
-        gradient_tile(delta, blocks + i * rows, rows, moved + i, inputs, gradient + i - rest, stretch);
-      }
-      if (rest < end) moves(item.group, first + rest, {gradient, here, stretch, inputs, end - rest});
-    }
+        if (done == end) return;
+        const int64_t rest = done / width * width;  // where its block begins
+        for (int64_t i = rest; i < end; i += width) {
+          gradient_tile<tall, kVectors>(move, first + i, inputs, delta, blocks + i * rows, rows, gradient + i - rest,
+                                        stretch);
+        }
+        move(first + done, Part<C>{gradient + done - rest, here, stretch, inputs, end - done});
+      });
+    });
   }
 }
 
@@ -198,20 +191,20 @@ void update_tiles(const Moves<C, W>& moves, const Groups& groups, const Item& it
 template <int V, class C, class X>
 __attribute__((noinline)) void add_panel(const X* delta, const X* block, int64_t rows, C* gradient, int64_t stride) {
   constexpr int64_t lanes = Lanes<C>::count;
-  Tile<C, V> sums;
+  Tile<C, kRows, V> sums;
   UNROLLED for (int r = 0; r < kRows; ++r) {
     UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = load(gradient + r * stride + v * lanes);
   }
-  add_gradient<C, C, V>(delta, block, rows, sums, [](int64_t, int64_t) {});
+  add_gradient<C, V>(delta, block, rows, sums);
   UNROLLED for (int r = 0; r < kRows; ++r) {
     UNROLLED for (int v = 0; v < V; ++v) store(sums[r][v], gradient + r * stride + v * lanes, lanes);
   }
 }
 
 // Many rows: moves the weights of an item's inputs, for as many outputs at a time as their sums have room.
-template <class C, class X, class W>
-void update_panels(const Moves<C, W>& moves, const Groups& groups, const Item& item, int64_t inputs, int64_t outputs,
-                   const X* delta, const X* x) {
+template <class C, class Move, class X>
+void update_panels(const Move& move, const Groups& groups, const Item& item, int64_t at, int64_t inputs,
+                   int64_t outputs, const X* delta, const X* x) {
   static thread_local std::vector<C> gradient;
   constexpr int64_t lanes = Lanes<C>::count;
   const int64_t stride = (item.end - item.begin + lanes - 1) / lanes * lanes;
@@ -220,7 +213,7 @@ void update_panels(const Moves<C, W>& moves, const Groups& groups, const Item& i
   alignas(64) X block[kDepth * kWidth<X>];
   for (int64_t begin = 0; begin < outputs; begin += most) {
     const int64_t end = std::min(begin + most, outputs), height = end - begin;
-    gradient.assign((height + kRows - 1) / kRows * kRows * stride, C(0));
+    gradient.assign(tiles_of(height, kRows) * kRows * stride, C(0));
     for (int64_t first = groups.bounds[item.group]; first < rows_end; first += kDepth) {
       const int64_t rows = std::min(kDepth, rows_end - first);
       const X* const tiles = in_tiles(groups, first, rows, begin, end, outputs, delta);
@@ -229,48 +222,52 @@ void update_panels(const Moves<C, W>& moves, const Groups& groups, const Item& i
         as_constant<kVectors>((here + lanes - 1) / lanes, [&](auto vectors) {
           X* to = block;
           for (int64_t k = 0; k < rows; ++k) to = lay_out<vectors>(x + groups.row(first + k) * inputs + i, here, to);
-          for (int64_t o = 0; o < height; o += kRows) {
-            add_panel<vectors>(tiles + o * rows, block, rows, gradient.data() + o * stride + i - item.begin, stride);
+          C* sums = gradient.data() + i - item.begin;
+          for (int64_t tile = 0; tile < tiles_of(height, kRows); ++tile, sums += kRows * stride) {
+            add_panel<vectors>(tiles + tile * kRows * rows, block, rows, sums, stride);
           }
         });
       }
     }
-    const int64_t at = (groups.slot(item.group) * outputs + begin) * inputs + item.begin;
-    moves(item.group, at, {gradient.data(), height, stride, inputs, item.end - item.begin});
+    each_tile(height, kRows, [&](int64_t tile, int64_t o, int64_t here) {
+      const C* const sums = gradient.data() + tile * kRows * stride;
+      move(at + (begin + o) * inputs + item.begin, Part<C>{sums, here, stride, inputs, item.end - item.begin});
+    });
   }
 }
 
 template <class C, class X, class W>
 void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* delta, const X* x,
             const Moves<C, W>& moves) {
+  const int64_t size = outputs * inputs, work = groups.rows() * size;
   const auto of_panels = [](int64_t rows) { return rows < kPanels ? 0 : kWidth<X>; };
-  const auto panels = cut(groups, inputs, outputs, of_panels, threads);
-  work_off(panels, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
-    update_panels(moves, groups, item, inputs, outputs, delta, x);
+  work_off(cut(groups, inputs, outputs, of_panels, threads), work, threads, [&](const Item& item) {
+    moves.of(item.group, [&](const auto& move) {
+      update_panels<C>(move, groups, item, groups.slot(item.group) * size, inputs, outputs, delta, x);
+    });
   });
   const auto step = [](int64_t rows) { return rows < kFew ? 1 : rows < kPanels ? kRows : 0; };
-  const auto shares = cut(groups, outputs, inputs, step, threads);
   static std::atomic<int64_t> calls{0};
   const int64_t call = ++calls;
-  work_off(shares, groups.rows() * inputs * outputs, threads, [&](const Item& item) {
-    const int64_t at = (groups.slot(item.group) * outputs + item.begin) * inputs;
-    if (groups.rows(item.group) < kFew) {
-      return update_few<C>(moves, groups, item, at, inputs, outputs, delta, x);
-    }
+  work_off(cut(groups, outputs, inputs, step, threads), work, threads, [&](const Item& item) {
+    const int64_t at = groups.slot(item.group) * size + item.begin * inputs;
     const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
-    const X* tiles = in_tiles(groups, first, rows, item.begin, item.end, outputs, delta);
-    update_tiles(moves, groups, item, at, inputs, tiles, in_blocks(groups, item.group, inputs, x, call));
+    moves.of(item.group, [&](const auto& move) {
+      if (rows < kFew) return update_few<C>(move, groups, item, at, inputs, outputs, delta, x);
+      const X* const tiles = in_tiles(groups, first, rows, item.begin, item.end, outputs, delta);
+      update_tiles<C>(move, groups, item, at, inputs, tiles, in_blocks(groups, item.group, inputs, x, call));
+    });
   });
 }
 
 // Moves the only group's weights, `size` numbers, by their gradient.
 template <class C, class W>
 void move_by(int threads, const Groups& groups, int64_t size, const C* gradient, const Moves<C, W>& moves) {
-  constexpr int64_t lanes = Lanes<C>::count, piece = 1 << 13, work = 8;  // multiply-adds that a number takes, about
+  constexpr int64_t piece = 1 << 13, work = 8;  // multiply-adds that a number takes, about
   deal((size + piece - 1) / piece, size * work, threads, [&](int64_t index) {
-    const int64_t begin = index * piece, end = std::min(begin + piece, size), at = groups.slot(0) * size;
-    moves.each(0, [&](const auto& move) {
-      for (int64_t i = begin; i < end; i += lanes) move(at + i, load(gradient + i, end - i), end - i);
+    const int64_t begin = index * piece, count = std::min(piece, size - begin);
+    moves.of(0, [&](const auto& move) {
+      move(groups.slot(0) * size + begin, Part<C>{gradient + begin, 1, count, count, count});
     });
   });
 }
@@ -286,7 +283,9 @@ void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Mo
       const C* row = delta + groups.row(position) * outputs;
       for (int64_t o = 0; o < outputs; ++o) gradient[o] += row[o];
     }
-    moves(group, groups.slot(group) * outputs, {gradient.data(), 1, outputs, outputs, outputs});
+    moves.of(group, [&](const auto& move) {
+      move(groups.slot(group) * outputs, Part<C>{gradient.data(), 1, outputs, outputs, outputs});
+    });
   }
 }
 
