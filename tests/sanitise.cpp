@@ -155,7 +155,7 @@ int main(int count, char** arguments) {
     batch<double, double>(rows, areas, inputs, outputs);
     batch<float, BFloat16>(rows, areas, inputs, outputs);
   }
-  for (const int64_t rows : {3, 15, 40}) {  // beyond one tile of inputs, one block of terms, one block of rows
+  for (const int64_t rows : {3, 15, 120}) {  // beyond one tile of inputs, one block of terms, one block of rows
     batch<float, float>(rows, 1, 1100, 9);
     batch<float, float>(rows, 2, 9, 1100);
     batch<float, BFloat16>(rows, 1, 1100, 9);

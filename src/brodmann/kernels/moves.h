@@ -79,8 +79,7 @@ struct Mover {
 };
 
 // A part of the gradient: `count` neighbours for each of some outputs, which lie `across` apart; those of the weights
-// lie `stride` apart. The gradient can be read up to the end of each output's last vector: what lies beyond `count` is
-// not used.
+// lie `stride` apart.
 template <class C>
 struct Part {
   const C* gradient;
@@ -108,7 +107,7 @@ struct Together {
       const C* from = part.gradient + o * part.across;
       int64_t i = 0;
       for (; i + lanes <= part.count; i += lanes) move(place + i, {load(from + i)}, lanes);
-      if (i < part.count) move(place + i, {load(from + i)}, part.count - i);
+      if (i < part.count) move(place + i, {load(from + i, part.count - i)}, part.count - i);
     }
   }
 

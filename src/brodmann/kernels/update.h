@@ -128,13 +128,11 @@ __attribute__((always_inline)) inline void add_gradient(const X* delta, const X*
   }
 }
 
-// Writes a tile's gradient, its outputs `stride` apart, while the weights from place `at` on, which it moves, set out. On
-// its own: see dot_tile.
-template <int R, int V, class C, class Move, class X>
-__attribute__((noinline)) void gradient_tile(const Move& move, int64_t at, int64_t inputs, const X* delta,
-                                             const X* block, int64_t rows, C* gradient, int64_t stride) {
+// Writes a tile's gradient, its outputs `stride` apart. On its own: see dot_tile.
+template <int R, int V, class C, class X>
+__attribute__((noinline)) void gradient_tile(const X* delta, const X* block, int64_t rows, C* gradient,
+                                             int64_t stride) {
   constexpr int64_t lanes = Lanes<C>::count;
-  UNROLLED for (int r = 0; r < R; ++r) move.fetch_weights(at + r * inputs, V * lanes);
   Tile<C, R, V> sums = {};
   add_gradient<C, kVectors>(delta, block, rows, sums);
   UNROLLED for (int r = 0; r < R; ++r) {
@@ -178,8 +176,8 @@ void update_tiles(const Move& move, const Groups& groups, const Item& item, int6
         if (done == end) return;
         const int64_t rest = done / width * width;  // where its block begins
         for (int64_t i = rest; i < end; i += width) {
-          gradient_tile<tall, kVectors>(move, first + i, inputs, delta, blocks + i * rows, rows, gradient + i - rest,
-                                        stretch);
+          for (int64_t r = 0; r < here; ++r) move.fetch_weights(first + r * inputs + i, width);
+          gradient_tile<tall, kVectors>(delta, blocks + i * rows, rows, gradient + i - rest, stretch);
         }
         move(first + done, Part<C>{gradient + done - rest, here, stretch, inputs, end - done});
       });
@@ -276,7 +274,7 @@ void move_by(int threads, const Groups& groups, int64_t size, const C* gradient,
 template <class C>
 void update_bias(const Groups& groups, int64_t outputs, const C* delta, const Moves<C, C>& moves) {
   const Flushed flushed;
-  std::vector<C> gradient(outputs + Lanes<C>::count);
+  std::vector<C> gradient(outputs);
   for (int64_t group = 0; group < groups.count; ++group) {
     std::fill(gradient.begin(), gradient.end(), C(0));
     for (int64_t position = groups.bounds[group]; position < groups.bounds[group + 1]; ++position) {
