@@ -46,6 +46,7 @@ from brodmann import (
     SumOfSquares,
     affine,
     convnet,
+    from_torch,
     mlp,
     residual_mlp,
     stream_mlp,
@@ -1073,12 +1074,22 @@ def test_class_weights_of_a_loss_are_no_weights_of_samples() -> None:
         learner.output_error(torch.zeros(4, 4), torch.tensor([3, 2, 1, 0]), torch.tensor([1.0, 0.0, 0.0, 0.0]))
 
 
+class Greedy(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x.new_empty(10**15)[:4]
+
+
 def test_memory_that_ran_out_is_told_as_such() -> None:
-    def greedy(x: torch.Tensor) -> torch.Tensor:
+    def on_a_gpu(x: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("no room")
 
-    with pytest.raises(torch.OutOfMemoryError, match="no room"):
-        Local(greedy).trace(torch.randn(3, 4), Context())
+    for act, message in (
+        (lambda: Local(on_a_gpu).trace(torch.randn(3, 4), Context()), "no room"),
+        (lambda: Local(Greedy()).trace(torch.randn(3, 4), Context()), "can't allocate memory"),
+        (lambda: from_torch(nn.Sequential(nn.Linear(4, 4), Greedy()), (4,)), "can't allocate memory"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            act()
 
 
 def test_the_sum_of_one_tensor_is_itself_also_while_learning() -> None:

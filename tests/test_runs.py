@@ -964,12 +964,22 @@ def test_a_run_tells_what_it_holds_and_predicts_from_python(table: Path, tmp_pat
             run.predict(samples)
 
 
+def test_memory_that_ran_out_ends_a_command_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("brodmann.cli.doctor.Doctor.run", lambda _: torch.empty(10**15))
+    with pytest.raises(SystemExit, match="2"):
+        main(["doctor"])
+    assert capsys.readouterr().err.startswith("error: There is not enough memory: use fewer areas")
+
+
 def test_a_width_for_each_hidden_layer_goes_through_the_command_line(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     sizes = ["--width", "12", "6", "--areas", "3"]
-    main(["train", str(table), *sizes, "--epochs", "2", "--compare", "--no-figures", "--out", str(run), "--json"])
+    others = ["--epochs", "2", "--compare", "--no-figures", "--out", str(run), "--json"]
+    main(["train", *sizes[:3], str(table), *sizes[3:], *others])  # the data may follow a list
     printed = capsys.readouterr().out
     result = json.loads(printed.splitlines()[-1])
     twin = result["backpropagation"]

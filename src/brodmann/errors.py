@@ -40,6 +40,15 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, for which PyTorch has a class on GPUs alone."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "") -> UnknownNameError:
     """Builds the error for a name that is not among the known ones, with the nearest one as a suggestion.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from .. import __version__
-from ..errors import BrodmannError
+from ..errors import BrodmannError, lacks_memory
 from ..runs.extensions import add_extension, import_extensions
 from .bench import Bench, Report
 from .data import Data
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "--help` lists a command's options, `brodmann --version` prints the version. `brodmann --import "
                 "FILE COMMAND` first imports a file or module that registers rules of your own."
             ),
-            args=arguments,
+            args=_data_first(arguments),
         )
         if isinstance(command, Train) and command.resume is not None:
             command.check_resumed(arguments[1:])
@@ -67,7 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
         print("error: There is not enough memory: use fewer areas, layers, units or samples.", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our lines has seen enough, such as `head`
@@ -97,6 +99,25 @@ def _without_imports(arguments: list[str]) -> list[str]:
             )
         add_extension(name)
     return others
+
+
+def _data_first(arguments: list[str]) -> list[str]:
+    """Puts the data of ``train`` before its options: behind ``--width 64 32`` it would be read as one more width."""
+    if arguments[:1] != ["train"] or not arguments[1:] or not arguments[1].startswith("-"):
+        return arguments
+    for place in range(2, len(arguments)):
+        before, word = arguments[place - 1 : place + 1]
+        if _is_number(before) and not _is_number(word) and not word.startswith("-"):
+            return ["train", word, *arguments[1:place], *arguments[place + 1 :]]
+    return arguments
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _drop_output() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, lacks_memory
 from ..layer import has_parameters
 from ..layers.graph import INPUT
 from ..layers.local import Sum
@@ -154,6 +154,8 @@ class _Walk(fx.Interpreter):
         try:
             result = self.run_node(node)
         except Exception as error:  # from whatever the network does with samples of a shape that it is not made for
+            if lacks_memory(error):
+                raise
             came = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
             shapes = [tuple(part.shape[1:]) for part in parts_in(self.sample)]
             hint = f"check shape={shapes[0] if len(shapes) == 1 else tuple(shapes)}"

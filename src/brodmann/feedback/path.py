@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..areas import AreaMap, Slab
 from ..checks import check_sent, is_own
-from ..errors import BrodmannError
+from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..kernels import Groups
 from ..recording import told
@@ -222,9 +222,9 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
     x, name = signal.x, type(feedback).__name__
     try:
         below: Any = feedback.error(signal)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, AttributeError) as error:  # from a user's own path
+        if lacks_memory(error):
+            raise
         raise BrodmannError(
             f"{name}.error failed for rows {tuple(x.shape)} and a delta {tuple(signal.delta.shape)}: {error}"
         ) from error

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..autograd import ordinary, unrecorded
-from ..errors import BrodmannError
+from ..errors import BrodmannError, lacks_memory
 from ..held import Held
 from ..kernels.per_row import norm, norm_down
 from ..layer import Context, Layer
@@ -101,9 +101,9 @@ class Local(Layer):
                 module.train(self.draws)
             try:
                 y = self.operation(*leaves)
-            except torch.OutOfMemoryError:
-                raise
             except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+                if lacks_memory(error):
+                    raise
                 raise self._cannot_follow(str(error)) from None
             finally:
                 if module is not None:
@@ -129,9 +129,9 @@ class Local(Layer):
         """Carries the error through the derivative; returns one for each tensor that came, None for whole numbers."""
         try:
             return trace(error)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as failure:  # from an operation that PyTorch knows no derivative of
+            if lacks_memory(failure):
+                raise
             raise self._cannot_follow(str(failure)) from None
 
 
