@@ -165,6 +165,7 @@ MUTANTS = [
     ("kernels/products.h", "x + row * depth + i", "x + row * depth", "the first terms of a sum again"),
     ("kernels/forward.h", "+ (bias ? bias[o + k] : C(0))", "+ (bias ? bias[o] : C(0))", "the bias of another output"),
     ("kernels/forward.h", "to[k] = bias ? bias[o + k] : C(0)", "to[k] = C(0)", "no bias where rows are many"),
+    ("kernels/forward.h", "to[o] += from[o]", "to[o] += from[item.begin]", "what stands beside another output"),
     ("kernels/error.h", "lay_out<V>(weight + (o + k) * inputs + i", "lay_out<V>(weight + k * inputs + i", "the weights of other outputs"),
     ("layers/splitting.py", "part.put_back(areas, copies)", "pass", "protected areas that move"),
     ("kernels/update.h", "anchored(from[r] + i)", "anchored(from[r])", "the inputs of the first tile"),

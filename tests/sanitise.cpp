@@ -85,8 +85,9 @@ void batch(int64_t rows, int64_t areas, int64_t inputs, int64_t outputs) {
     nearest<C>(threads, rows, outputs, inputs, x.data(), prototypes.data(), cell[pass].data());
     out[pass].resize(rows * outputs);
     forward(threads, groups, inputs, outputs, x.data(), weight.data(), below(2) ? bias.data() : nullptr,
-            out[pass].data(), true);
-    forward(threads, groups, inputs, outputs, x.data(), weight.data(), bias.data(), out[pass].data(), false);
+            delta.data(), out[pass].data(), true);
+    forward(threads, groups, inputs, outputs, x.data(), weight.data(), bias.data(), static_cast<const C*>(nullptr),
+            out[pass].data(), false);
     down[pass].resize(rows * inputs);
     error(threads, groups, inputs, outputs, delta.data(), weight.data(), down[pass].data(), x.data());
     moved[pass].assign(2, {weight, areas});

@@ -110,8 +110,12 @@ def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
     compiled, plain = Native(), pure.Pure()
     torch.set_num_threads(threads)
     try:
-        for slot, bias in ((case.slot, case.bias), (None, None)):
-            arguments = (case.x, groups, slot, case.weight, bias)
+        for slot, bias, beside in (
+            (case.slot, case.bias, None),
+            (None, None, case.delta),
+            (None, case.bias, case.delta),
+        ):
+            arguments = (case.x, groups, slot, case.weight, bias, beside)
             close(compiled.forward(*arguments), plain.forward(*arguments), case.weight.shape[2])
             below = torch.ones(case.x.shape, dtype=case.x.dtype), torch.ones(case.x.shape, dtype=case.x.dtype)
             compiled.add_error(below[0], case.delta, groups, slot, case.weight)

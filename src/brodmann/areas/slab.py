@@ -93,11 +93,21 @@ class Slab(nn.Module):
         """Computes ``value[0] x + bias[0]`` by operations that autograd and compilers know: x (rows, in)."""
         return F.linear(x, self.value[0].to(x.dtype), None if self.bias is None else self.bias.value[0])
 
-    def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None) -> Tensor:
-        """Computes ``value[s] x + bias[s]``, s the slot of the row's area: x (rows, in); returns (rows, out)."""
+    def product(self, x: Tensor, groups: Groups, slot: Tensor | None = None, *, beside: Tensor | None = None) -> Tensor:
+        """Computes ``value[s] x + bias[s] + beside``, s the slot of the row's area.
+
+        Args:
+            x: (rows, in).
+            groups: The rows of each area.
+            slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
+            beside: (rows, out), which stays as it is. Default None: nothing is added.
+
+        Returns:
+            (rows, out).
+        """
         groups = self._served(groups, slot, None, x)
         bias = None if self.bias is None else self.bias.value
-        return operations(self.value, x).forward(x, groups, slot, self.value, bias)
+        return operations(self.value, x).forward(x, groups, slot, self.value, bias, beside)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None = None) -> None:
         """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""

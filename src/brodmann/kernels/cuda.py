@@ -178,7 +178,15 @@ def _update(
 class Cuda(Operations):
     """Launches the Triton kernels; float64 and update rules that they do not know are left to pure PyTorch."""
 
-    def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        groups: Groups,
+        slot: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        beside: Tensor | None = None,
+    ) -> Tensor:
         """See `Operations.forward`."""
         x = x.contiguous()
         _, outputs, inputs = weight.shape
@@ -192,7 +200,7 @@ class Cuda(Operations):
             _forward[grid](
                 x, weight, given, out, _order(groups), *tiles, inputs, outputs, bias is not None, **_blocks()
             )  # fmt: skip
-        return out
+        return out if beside is None else out.add_(beside)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
         """See `Operations.add_error`."""

@@ -1,4 +1,4 @@
-// Forward: out = weight x + bias, or relu(weight x + bias).
+// Forward: out = weight x + bias + beside, or relu(weight x + bias + beside).
 
 #pragma once
 
@@ -125,9 +125,19 @@ void forward_many(const Groups& groups, int64_t group, int64_t o, int64_t inputs
   add_product<V>(groups, group, inputs, x, turn, next, out + o, outputs);
 }
 
+// Adds what stands beside a part of the output, which is still in its core's cache: both (N, outputs).
+template <class C>
+void add_beside(const Groups& groups, const Item& item, int64_t outputs, const C* beside, C* out) {
+  for (int64_t place = groups.bounds[item.group]; place < groups.bounds[item.group + 1]; ++place) {
+    const C* const from = beside + groups.row(place) * outputs;
+    C* const to = out + groups.row(place) * outputs;
+    for (int64_t o = item.begin; o < item.end; ++o) to[o] += from[o];
+  }
+}
+
 template <class C, class X, class W>
 void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const X* x, const W* weights,
-             const C* biases, C* out, bool relu) {
+             const C* biases, const C* beside, C* out, bool relu) {
   constexpr int64_t lanes = Lanes<C>::count, block = kVectors * lanes;
   const auto step = [](int64_t rows) { return rows < kMany ? outputs_beside(rows) : block; };
   const auto shares = cut(groups, outputs, inputs, step, threads);
@@ -142,6 +152,7 @@ void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs,
       });
     }
     forward_dots<kDotRows>(groups, item.group, o, item.end, inputs, outputs, x, weight, bias, out);
+    if (beside) add_beside(groups, item, outputs, beside, out);
     if (relu) rectify(groups, item, outputs, out);
   });
 }

@@ -100,8 +100,10 @@ BRODMANN_WITHOUT_AREAS(float64, double)
   }
 
 #define BRODMANN_OPERATIONS(NAME, C, W) \
-  void brodmann_forward_##NAME(BRODMANN_GROUPS, const C* x, const W* weight, const C* bias, C* out, int64_t relu) { \
-    forward(int(threads), {count, present, bounds, order, slots}, inputs, outputs, x, weight, bias, out, relu != 0); \
+  void brodmann_forward_##NAME(BRODMANN_GROUPS, const C* x, const W* weight, const C* bias, const C* beside, C* out, \
+                               int64_t relu) { \
+    forward(int(threads), {count, present, bounds, order, slots}, inputs, outputs, x, weight, bias, beside, out, \
+            relu != 0); \
   } \
   void brodmann_error_##NAME(BRODMANN_GROUPS, const C* delta, const W* weight, C* below, const C* relu) { \
     error(int(threads), {count, present, bounds, order, slots}, inputs, outputs, delta, weight, below, relu); \

@@ -75,8 +75,16 @@ class Operations(ABC):
     """The grouped operations. In all of them s(n) is ``slot[area of row n]``, or the area itself without a table."""
 
     @abstractmethod
-    def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Computes ``y[n] = weight[s(n)] x[n] + bias[s(n)]``.
+    def forward(
+        self,
+        x: Tensor,
+        groups: Groups,
+        slot: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        beside: Tensor | None = None,
+    ) -> Tensor:
+        """Computes ``y[n] = weight[s(n)] x[n] + bias[s(n)] + beside[n]``.
 
         Args:
             x: (rows, in).
@@ -84,6 +92,7 @@ class Operations(ABC):
             slot: (areas,) int64, or None.
             weight: (slots, out, in).
             bias: (slots, out), or None.
+            beside: (rows, out), which stays as it is. Default None: nothing is added.
 
         Returns:
             (rows, out), in the batch's order.

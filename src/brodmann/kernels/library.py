@@ -21,7 +21,7 @@ _POINTER, _INTEGER, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _GROUPS = [_INTEGER, _INTEGER, *[_POINTER] * 4, _INTEGER, _INTEGER]
 _TARGET = [*[_POINTER] * 4, _NUMBER, _NUMBER, _INTEGER]
 _ARGUMENTS = {
-    "forward": [*_GROUPS, *[_POINTER] * 4, _INTEGER],
+    "forward": [*_GROUPS, *[_POINTER] * 5, _INTEGER],
     "error": [*_GROUPS, *[_POINTER] * 4],
     "update": [*_GROUPS, *[_POINTER] * 2, _INTEGER, *[_NUMBER] * 3, *_TARGET * 3],
 }

@@ -25,14 +25,23 @@ class Native(Operations):
     So are products of thousands of rows by one weight, as in convolutions: those are what a BLAS is best at.
     """
 
-    def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        groups: Groups,
+        slot: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        beside: Tensor | None = None,
+    ) -> Tensor:
         """See `Operations.forward`."""
         if _for_blas(groups, weight, x, _WIDE // 2):
-            return Pure().forward(x, groups, slot, weight, bias)
+            return Pure().forward(x, groups, slot, weight, bias, beside)
         x = x.contiguous()
         bias = None if bias is None else bias.to(x.dtype).contiguous()
+        beside = None if beside is None else beside.contiguous()
         out = x.new_empty((x.shape[0], weight.shape[1]))
-        call("forward_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), x, weight, bias, out, 0)
+        call("forward_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), x, weight, bias, beside, out, 0)
         return out
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:

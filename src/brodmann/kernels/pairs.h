@@ -75,13 +75,14 @@ const Pair* pair_rows(int threads, const Groups& groups, const Groups& paired, i
 }
 
 inline void forward(int threads, const Groups& groups, int64_t inputs, int64_t outputs, const float* x,
-                    const BFloat16* weights, const float* biases, float* out, bool relu) {
+                    const BFloat16* weights, const float* biases, const float* beside, float* out, bool relu) {
   if (inputs % 2) {  // rows of weights would begin within a pair
-    forward<float>(threads, groups, inputs, outputs, x, weights, biases, out, relu);
+    forward<float>(threads, groups, inputs, outputs, x, weights, biases, beside, out, relu);
     return;
   }
   const Pair* pairs = pair_neighbours(threads, groups.rows(), inputs, x, scratch(0));
-  forward(threads, groups, inputs / 2, outputs, pairs, reinterpret_cast<const Pair*>(weights), biases, out, relu);
+  forward(threads, groups, inputs / 2, outputs, pairs, reinterpret_cast<const Pair*>(weights), biases, beside, out,
+          relu);
 }
 
 // below[r][0 .. 32 V) += sum over o of delta[r][o] weight[o][0 .. 32 V), or `width` numbers where that is fewer (V = 1).

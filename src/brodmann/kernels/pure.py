@@ -15,7 +15,15 @@ from .interface import Operations, Target
 class Pure(Operations):
     """Sorts the rows by area, then loops over the areas: each one's work is a dense product over a slice."""
 
-    def forward(self, x: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        groups: Groups,
+        slot: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        beside: Tensor | None = None,
+    ) -> Tensor:
         """See `Operations.forward`."""
         rows = groups.sort(x)
         out = x.new_empty(len(x), weight.shape[1])
@@ -26,7 +34,8 @@ class Pure(Operations):
                 torch.mm(part, of_slot, out=to)
             else:
                 torch.addmm(bias[index].to(x.dtype), part, of_slot, out=to)
-        return groups.unsort(out)
+        y = groups.unsort(out)
+        return y if beside is None else y.add_(beside)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
         """See `Operations.add_error`."""

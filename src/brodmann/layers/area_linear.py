@@ -206,17 +206,10 @@ class AreaLinear(Gathering):
 
     def _output(self, rows: Tensor, route: Route | None, groups: Groups) -> tuple[Tensor, Tensor | None]:
         """Computes the output, (rows, out), by compiled kernels, and the areas' own part of it, if there are any."""
-        shared, areas = self.shared, self.areas
-        out = own = None
-        if shared is not None:
-            out = shared.product(rows, groups)
-        if areas is not None:
-            own = areas.product(rows, groups)
-            part = own
-            if self.gated and route is not None:
-                part = spread(route.gate, own.shape[0])[:, None] * own
-            # `own` is what the router learns from: never add into it.
-            out = part if out is None else out.add_(part)
+        own = part = None if self.areas is None else self.areas.product(rows, groups)
+        if own is not None and self.gated and route is not None:
+            part = spread(route.gate, own.shape[0])[:, None] * own
+        out = part if self.shared is None else self.shared.product(rows, groups, beside=part)
         assert out is not None
         return out, own
 
