@@ -12,6 +12,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from .recording import recorder_here
+
 _alone = threading.RLock()
 
 
@@ -58,6 +60,8 @@ class Draws:
 
         Threads wait for each other: otherwise a seed would not decide what is drawn.
         """
+        recorder = recorder_here()
+        drawn = 0 if recorder is None else recorder.draws
         with _alone:
             outside = self.now()
             if self.states is not None:
@@ -70,6 +74,8 @@ class Draws:
             finally:
                 self.states = self.now()
                 self.go_to(outside)
+        if recorder is not None and recorder.draws != drawn:
+            recorder.refuse("random numbers are drawn from another place of their stream")
 
     def go_to(self, states: list[Tensor]) -> None:
         """Puts the generators to where they stood when `now` returned these states."""

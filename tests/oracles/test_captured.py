@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from brodmann import (
     RLS,
     Adam,
     AreaLinear,
+    BinaryCrossEntropy,
     BrodmannError,
     Captured,
     Context,
@@ -26,14 +31,18 @@ from brodmann import (
     Muon,
     Network,
     Rates,
+    Recurrent,
     Sequential,
+    convnet,
     from_torch,
     mlp,
     residual_mlp,
 )
 from brodmann.kernels import library
 from brodmann.kernels.fusion import fuse
+from brodmann.layers.cells import Elman
 from brodmann.recording import Recorder
+from brodmann.updates import UpdateRule
 
 from .cases import BODIES, LAYERS, PATHS, RULES
 
@@ -49,9 +58,10 @@ LOOKS = {
 class Pair:
     """A network, and a copy of it that is trained by captured steps on the same batches."""
 
-    def __init__(self, network: Network, **options: Any) -> None:
+    def __init__(self, network: Network, *, real: bool = False, **options: Any) -> None:
         self.ordinary, self.network = network, deepcopy(network)
         self.step = Captured(self.network, **options)
+        self.real = real or network.recursive
         self.generator, self.count = torch.Generator().manual_seed(1), 0
 
     def learn(self, steps: int = 5, rows: int = 8, features: int = 5, lr: float = 0.03) -> Pair:
@@ -59,7 +69,7 @@ class Pair:
             self.count += 1
             x = torch.randn(rows, features, generator=self.generator, dtype=self.network.dtype)
             y = torch.randint(3, (rows,), generator=self.generator)
-            if self.network.recursive or isinstance(self.network.loss, MeanSquaredError):
+            if self.real:
                 y = nn.functional.one_hot(y, 3).to(x)
             rate = lr / self.count
             state = torch.get_rng_state()
@@ -108,7 +118,7 @@ def test_every_layer_and_body(body: str, layer: str) -> None:
 def test_every_rule(rule: str, dtype: torch.dtype) -> None:
     pair = Pair(network_of(update=RULES[rule]).to(dtype)).learn()
     if isinstance(RULES[rule], Muon | RLS):  # no kernel knows them
-        assert "computed with" in pair.step.refusal
+        assert "has no compiled kernel" in pair.step.refusal
     else:
         assert pair.captured
 
@@ -131,16 +141,29 @@ def test_dropout_draws_the_same_masks() -> None:
     assert Pair(network_of(dropout=0.4)).learn().captured
 
 
+def test_dropout_whose_masks_are_drawn_again_is_not_captured() -> None:
+    pair = Pair(network_of("residual_mlp", dropout=0.4, recompute=True)).learn()
+    assert "random numbers are drawn from another place" in pair.step.refusal
+    assert Pair(network_of("residual_mlp", recompute=True)).learn().captured
+
+
 def test_losses_that_autograd_differentiates() -> None:
     network = network_of()
     network.loss = nn.CrossEntropyLoss(label_smoothing=0.1)
     assert Pair(network).learn().captured
 
 
-def test_real_targets() -> None:
+@pytest.mark.parametrize(
+    "loss",
+    [MeanSquaredError(), BinaryCrossEntropy(), nn.HuberLoss(), nn.SmoothL1Loss(), nn.SoftMarginLoss(), nn.L1Loss()],
+    ids=lambda loss: type(loss).__name__,
+)
+@pytest.mark.filterwarnings("error:An output with one or more elements was resized")
+def test_real_targets(loss: Any) -> None:
     network = network_of()
-    network.loss = MeanSquaredError()
-    assert Pair(network).learn().captured
+    network.loss = loss
+    pair = Pair(network, real=True).learn()
+    assert pair.captured, pair.step.refusal
 
 
 def test_a_network_of_pytorch() -> None:
@@ -156,11 +179,24 @@ def test_batches_of_several_sizes_each_have_their_program() -> None:
     assert pair.captured
 
 
-def test_a_strided_batch_is_a_batch() -> None:
-    pair = Pair(network_of()).learn()
-    x, y = torch.randn(5, 8).t(), torch.randint(3, (16,))[::2]
-    assert torch.equal(pair.ordinary.learn(x, y, lr=0.01), pair.step.learn(x, y, lr=0.01))
-    pair.check()
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_a_strided_batch_is_a_batch(from_the_start: bool) -> None:
+    pair = Pair(network_of(activation="gelu"))
+    if not from_the_start:
+        assert pair.learn().captured
+    for _ in range(4):
+        x, y = torch.randn(5, 8).t(), torch.randint(3, (16,))[::2]
+        assert torch.equal(pair.ordinary.learn(x, y, lr=0.01), pair.step.learn(x, y, lr=0.01))
+        assert torch.equal(pair.ordinary(x), pair.step(x))
+        pair.check()
+
+
+def test_images_whose_channels_come_last_are_computed_as_such() -> None:
+    network = Network(convnet((3, 8, 8), 3))
+    captured = Captured(network)
+    for _ in range(4):
+        images = torch.randn(4, 8, 8, 3).permute(0, 3, 1, 2)
+        assert torch.equal(captured(images), network(images))
 
 
 def test_an_area_that_is_first_chosen_later_gets_memory() -> None:
@@ -208,6 +244,9 @@ CHANGES: dict[str, Callable[[Network], object]] = {
     "protected": lambda network: setattr(network.area_layers()[0][1].router, "protected", [0, 1]),
     "loss": lambda network: setattr(network, "loss", CrossEntropy(label_smoothing=0.2)),
     "a setting of the loss": lambda network: setattr(network.loss, "label_smoothing", 0.2),
+    "a setting of a loss of PyTorch": lambda network: setattr(network.loss.loss, "label_smoothing", 0.3),
+    "the weights of a loss of PyTorch": lambda network: setattr(network.loss.loss, "weight", torch.tensor([1.0, 2, 3])),
+    "an order of numbers": lambda network: network.area_layers()[1][1].shared.value.data.transpose_(1, 2),
     "a setting of an operation": lambda network: setattr(
         next(part for part in network.modules() if isinstance(part, nn.Dropout)), "p", 0.1
     ),
@@ -226,6 +265,8 @@ CHANGES: dict[str, Callable[[Network], object]] = {
 def test_what_changes_between_two_steps_is_noticed(change: str) -> None:
     manual = {"partition": "manual", "cells": 8}
     network = network_of(depth=2, dropout=0.3, routing="layer", router=manual if change == "a split" else {})
+    if "PyTorch" in change:
+        network.loss = nn.CrossEntropyLoss(weight=torch.ones(3))
     pair = Pair(network).learn()
     assert pair.captured
     pair.change(CHANGES[change])
@@ -389,6 +430,120 @@ def test_functions_and_losses_of_ones_own_are_parts_too() -> None:
     own = network_of()
     own.loss = lambda output, target: output.square().mean()
     assert "your own" in Pair(own).learn().step.refusal
+
+
+class Focal(nn.Module):
+    """A loss, and an operation, of one's own."""
+
+    def forward(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        if target is None:
+            return output.sin()
+        return nn.functional.cross_entropy(output.flatten(0, -2), target.flatten())
+
+    def method(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        return self.forward(output, target)
+
+
+@pytest.mark.parametrize("own", [Focal(), Focal().method, partial(Focal())], ids=["module", "method", "partial"])
+@pytest.mark.parametrize("place", ["loss", "operation", "cell"])
+def test_what_objects_of_this_package_hold_may_be_ones_own(own: Any, place: str) -> None:
+    torch.manual_seed(0)
+    between: Layer = Local(nn.Tanh())
+    if place == "operation":
+        between = Local(own)
+    elif place == "cell":
+        between = Recurrent(AreaLinear(4, 4), AreaLinear(4, 4), Elman(own))
+    network = Network(Sequential(AreaLinear(5, 4, feedback=None), between, AreaLinear(4, 3)))
+    if place == "loss":
+        network.loss = own
+    captured = Captured(network)
+    for _ in range(3):
+        captured.learn(torch.randn(2, 6, 5), torch.randint(3, (2, 6)))
+    assert not captured.is_captured
+    assert "your own" in captured.refusal
+
+
+class Rooted(UpdateRule):
+    """A rule of one's own that computes with its learning rate in its own way."""
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> None:
+        weight.sub_(factors.dense().sign(), alpha=math.sqrt(lr))
+
+
+@pytest.mark.parametrize("own_parts", [False, True])
+def test_rules_of_ones_own_make_ordinary_steps(own_parts: bool) -> None:
+    pair = Pair(network_of(areas=1, update=Rooted()), own_parts=own_parts).learn()
+    assert not pair.captured
+
+
+class Halving(Network):
+    """A network of one's own that learns from something else than it is given."""
+
+    def learn(self, x: Any, *others: Any, **options: Any) -> Tensor:
+        return super().learn(x / 2, *others, **options)
+
+
+def test_a_network_that_learns_in_its_own_way_goes_on_doing_so() -> None:
+    networks = [Halving(network_of().body), Halving(network_of().body)]
+    step = Captured(networks[1], own_parts=True)
+    for _ in range(4):
+        x, y = torch.randn(8, 5), torch.randint(3, (8,))
+        assert torch.equal(networks[0].learn(x, y), step.learn(x, y))
+
+
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_hooks_on_the_way_down_are_called(register: str) -> None:
+    called: list[Any] = []
+    pair = Pair(network_of(activation="gelu", areas=1)).learn()
+    gelu = next(part for part in pair.network.modules() if isinstance(part, nn.GELU))
+    getattr(gelu, register)(lambda *given: called.append(given))
+    pair.learn(1)
+    assert called
+
+
+def test_after_a_bad_target_random_numbers_go_on_as_ever() -> None:
+    pair = Pair(network_of(dropout=0.5)).learn()
+    after = []
+    for one in (pair.ordinary, pair.step):
+        torch.manual_seed(5)
+        with pytest.raises(BrodmannError):
+            one.learn(torch.randn(8, 5), torch.full((8,), 7))
+        after.append(torch.rand(()))
+    assert torch.equal(*after)
+
+
+def test_threads_do_not_write_into_each_others_results() -> None:
+    network = network_of(width=64)
+    captured, batches = Captured(network), [torch.randn(64, 5) for _ in range(2)]
+    expected = [network(x) for x in batches]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(lambda k: torch.equal(captured(batches[k]), expected[k]), k) for k in [0, 1] * 300]
+    assert all(job.result() for job in jobs)
+
+
+@pytest.mark.parametrize("copy", [deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copied", "pickled"])
+def test_a_copy_learns_by_itself(copy: Callable[[Captured], Captured]) -> None:
+    pair = Pair(network_of()).learn()
+    other = copy(pair.step)
+    for _ in range(4):
+        other.learn(torch.randn(8, 5), torch.randint(3, (8,)))
+    assert other.is_captured
+    assert not torch.equal(next(other.network.parameters()), next(pair.network.parameters()))
+    pair.check()
+    pair.learn()
+
+
+def test_inference_has_no_rate_that_a_number_could_equal() -> None:
+    captured = Captured(Network(Sequential(Local(partial(torch.mul, other=1.0)), AreaLinear(5, 3, feedback=None))))
+    for _ in range(3):
+        captured(torch.randn(4, 5))
+    assert captured.is_captured, captured.refusal
+
+
+def test_samples_that_are_sparse_are_refused_as_ever() -> None:
+    pair = Pair(network_of()).learn()
+    with pytest.raises(BrodmannError, match="Expected x to be dense"):
+        pair.step(torch.randn(8, 5).to_sparse())
 
 
 class Remembering(Layer):

@@ -17,6 +17,7 @@ from torch.nn import functional
 from ..checks import all_in, check_share, check_switch, check_tensors
 from ..errors import BrodmannError
 from ..kernels import per_row
+from ..recording import told
 from .facts import Facts
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -164,12 +165,7 @@ class BinaryCrossEntropy(Facts):
         """Returns the targets like the output, after a check of them and of the weights of labels."""
         _check_place(output, target)
         labels = like_output(target, output)
-        if not all_in(labels, 0.0, 1.0):
-            raise BrodmannError(
-                "Expected targets in [0, 1], 1 for each label that a sample has and 0 for all others, got some from "
-                f"{float(target.min()):g} to {float(target.max()):g}: use CrossEntropy for numbers of classes, and "
-                "MeanSquaredError for real targets."
-            )
+        told(_check_labels, labels)
         count = output.shape[-1]
         if self.pos_weight is not None and self.pos_weight.shape != (count,):
             raise BrodmannError(
@@ -184,6 +180,15 @@ class BinaryCrossEntropy(Facts):
         values = each.mean(-1, keepdim=True)
         share = _share(values, weight, self.normalised)
         return (values * share).sum(), share
+
+
+def _check_labels(labels: Tensor) -> None:
+    if not all_in(labels, 0.0, 1.0):
+        raise BrodmannError(
+            "Expected targets in [0, 1], 1 for each label that a sample has and 0 for all others, got some from "
+            f"{float(labels.min()):g} to {float(labels.max()):g}: use CrossEntropy for numbers of classes, and "
+            "MeanSquaredError for real targets."
+        )
 
 
 class MeanSquaredError(Facts):

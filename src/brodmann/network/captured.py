@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeGuard
 
 import torch
@@ -29,10 +32,12 @@ class Captured:
     - the network has changed other than by learning: a setting such as ``frozen`` or ``rates``, a part of it, where a
       tensor lies.
 
-    Calls stay ordinary ones where an observer or a rate of 0 is given; where a batch or an output is more than one
-    tensor, or on a GPU; without compiled kernels; under autocast and hooks; where autograd follows; and where a step
-    looks at its own numbers: areas that grow, recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`,
-    one of your own), a loss of your own that does. Where recording was tried and failed, `refusal` says why.
+    Calls stay ordinary ones where an observer or a rate of 0 is given; where a batch is not contiguous; where a batch
+    or an output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; where
+    autograd follows; while another thread makes a call; for batches of a ninth size; and where a step looks at its own
+    numbers: areas that grow, recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`, one of your
+    own), dropout in `Recomputed`, a loss of your own that does. Where recording was tried and failed, `refusal` says
+    why.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 
@@ -55,20 +60,22 @@ class Captured:
         check_network(network)
         check_switch(own_parts=own_parts)
         self.network = network
+        self._own_parts = own_parts
         self._learning = Recorded(
             network, lambda inputs, rate: network.learn_with_output(*inputs, lr=rate), own_parts=own_parts
         )
         self._inference = Recorded(network, lambda inputs, _: network(*inputs), own_parts=own_parts)
         self._last = self._learning
+        self._free = threading.Lock()  # of the memory of recordings, which a second thread would overwrite
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the network, not what was recorded."""
+        return partial(Captured, own_parts=self._own_parts), (self.network,)
 
     def __call__(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs); see `Network.forward`."""
-        made = None
-        if _plain(x) and _usual() and not (torch.is_grad_enabled() and self._wants_gradients()):
-            self._last = self._inference
-            with torch.inference_mode(False):
-                made = self._inference((x,), 1.0)
-        return self.network(x) if made is None else made.clone()
+        made = self._alone(Tensor.clone, self._computed, x)
+        return self.network(x) if made is None else made
 
     def learn(
         self,
@@ -80,8 +87,8 @@ class Captured:
         observe: Observer | None = None,
     ) -> Tensor:
         """Makes one step on one mini-batch; see `Network.learn`."""
-        made = self._made(x, target, weight, lr, observe)
-        return self.network.learn(x, target, weight, lr=lr, observe=observe) if made is None else made[0].clone()
+        loss = self._alone(_loss_of, self._made, x, target, weight, lr, observe)
+        return self.network.learn(x, target, weight, lr=lr, observe=observe) if loss is None else loss
 
     def learn_with_output(
         self,
@@ -93,11 +100,10 @@ class Captured:
         observe: Observer | None = None,
     ) -> tuple[Tensor, Any]:
         """As `learn`; returns the loss and the output, both from before the step; see `Network.learn_with_output`."""
-        made = self._made(x, target, weight, lr, observe)
-        if made is None:
+        both = self._alone(_both_of, self._made, x, target, weight, lr, observe)
+        if both is None:
             return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe)
-        loss, output = made
-        return loss.clone(), output.clone()
+        return both  # type: ignore[no-any-return]
 
     @property
     def is_captured(self) -> bool:
@@ -119,6 +125,24 @@ class Captured:
         """Bytes that are kept for what is computed, for batches of all sizes."""
         return self._learning.memory + self._inference.memory
 
+    def _alone(self, copied: Callable[[Any], Any], function: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns a copy of what a recorded call made; None where there is none, or another thread is making one."""
+        if not self._free.acquire(blocking=False):
+            return None
+        try:
+            made = function(*arguments)
+            return None if made is None else copied(made)
+        finally:
+            self._free.release()
+
+    def _computed(self, x: Several) -> Tensor | None:
+        """As `_made`, for inference."""
+        if not (_plain(x) and _usual()) or (torch.is_grad_enabled() and self._wants_gradients()):
+            return None
+        self._last = self._inference
+        with torch.inference_mode(False):
+            return self._inference((x,), None)  # type: ignore[no-any-return]
+
     def _made(
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Tensor] | None:
@@ -128,6 +152,8 @@ class Captured:
         """
         rate = self.network.lr if lr is None else lr
         if observe is not None or not (_plain(x) and _plain(target) and _moves(rate)):
+            return None
+        if type(self.network).learn is not Network.learn:  # a subclass does more than is recorded here
             return None
         if not _usual() or torch.is_inference_mode_enabled():
             return None
@@ -140,9 +166,19 @@ class Captured:
         return any(parameter.requires_grad for parameter in self.network.parameters())
 
 
+def _loss_of(made: tuple[Tensor, Tensor]) -> Tensor:
+    return made[0].clone()
+
+
+def _both_of(made: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return made[0].clone(), made[1].clone()
+
+
 def _plain(x: Several) -> TypeGuard[Tensor]:
-    """Whether this is one tensor on the CPU, which autograd leaves alone."""
-    return type(x) is Tensor and x.is_cpu and not x.requires_grad and x.numel() > 0
+    """Whether this is one tensor on the CPU, its numbers in order, which autograd leaves alone."""
+    if type(x) is not Tensor or not x.is_cpu or x.requires_grad or x.layout is not torch.strided:
+        return False
+    return x.numel() > 0 and x.is_contiguous()
 
 
 def _moves(rate: object) -> bool:

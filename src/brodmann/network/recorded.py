@@ -49,7 +49,7 @@ class Recorded:
     """
 
     def __init__(
-        self, network: Network, function: Callable[[tuple[Tensor, ...], float], Any], *, own_parts: bool
+        self, network: Network, function: Callable[[tuple[Tensor, ...], Any], Any], *, own_parts: bool
     ) -> None:
         """Takes the function: (tensors, rate) to tensors. ``own_parts`` says whether it may go through a user's own."""
         self.network, self.function, self._own_parts = network, function, own_parts
@@ -58,12 +58,12 @@ class Recorded:
         self.recordings = 0
 
     @unrecorded
-    def __call__(self, inputs: tuple[Tensor, ...], rate: float) -> Any:
+    def __call__(self, inputs: tuple[Tensor, ...], rate: float | None) -> Any:
         """Returns what the function does, in tensors that the next call overwrites; None where an ordinary call is due.
 
         Args:
-            inputs: Tensors on the CPU, without gradients.
-            rate: Learning rate, above 0.
+            inputs: Tensors on the CPU, contiguous, without gradients.
+            rate: Learning rate, above 0, or None for a function without one.
         """
         key = tuple([(tensor.shape, tensor.dtype) for tensor in inputs])
         size = self.last = self.sizes.get(key)
@@ -81,7 +81,7 @@ class Recorded:
         except Departure:
             return None
 
-    def _recorded(self, size: Size, inputs: tuple[Tensor, ...], rate: float) -> Any:
+    def _recorded(self, size: Size, inputs: tuple[Tensor, ...], rate: float | None) -> Any:
         """Calls the function, and makes a program of it where it can be called again."""
         size.calls, size.wait = 0, min(_PATIENCE * size.wait, _LONGEST)
         network, inputs = self.network, tuple(tensor.clone() for tensor in inputs)
@@ -95,7 +95,7 @@ class Recorded:
             return None
         recorder = Recorder([*network.parameters(), *network.buffers()])
         with recorder.listening():
-            outputs = self.function(inputs, recorder.rate(rate))
+            outputs = self.function(inputs, rate if rate is None else recorder.rate(rate))
         if not unchanged.holds():
             recorder.refuse("a step changes more than numbers in tensors")
         if not isinstance(outputs, Tensor) and not all(isinstance(part, Tensor) for part in outputs):

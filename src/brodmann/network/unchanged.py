@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import itemgetter
+from types import MethodType
 from typing import Any
 
 import torch
@@ -18,16 +20,16 @@ class Unchanged:
 
     def __init__(self, network: nn.Module, *others: Any) -> None:
         """Looks at a network, and at further objects with settings, such as its loss."""
-        parts = list(network.modules())
+        parts = [*network.modules(), *(part for other in others for part in _modules_in(other))]
         settings = [(vars(part), vars(part).keys() - _OF_EVERY_MODULE) for part in parts]
         settings += [(vars(other), vars(other).keys()) for other in others if hasattr(other, "__dict__")]
         self._threads = torch.get_num_threads()
         self._settings = [_values(table, names) for table, names in settings]
         self._parts = [(part._modules, tuple(part._modules.values())) for part in parts if part._modules]
-        self._hooks = [table for part in parts for table in (part._forward_hooks, part._forward_pre_hooks)]
+        self._hooks = [table for part in parts for table in _hooks_of(part)]
         tables: list[dict[str, Any]] = [table for part in parts for table in (part._parameters, part._buffers)]
         self._tensors = [(table, name) for table in tables for name in table if table[name] is not None]
-        self._places = [table[name].data_ptr() for table, name in self._tensors]
+        self._places = self._now()
 
     def holds(self) -> bool:
         """Whether all is as it was, and nobody watches what the parts return. It is asked in every step."""
@@ -40,9 +42,25 @@ class Unchanged:
             for table, values in self._parts:
                 if tuple(table.values()) != values:
                     return False
-            return [table[name].data_ptr() for table, name in self._tensors] == self._places
+            return self._now() == self._places
         except (KeyError, RuntimeError, ValueError):  # something is gone, or cannot be compared
             return False
+
+    def _now(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Returns where the tensors lie, and how."""
+        tensors = [table[name] for table, name in self._tensors]
+        return [(tensor.data_ptr(), tensor.stride()) for tensor in tensors]
+
+
+def _hooks_of(part: nn.Module) -> tuple[dict[int, Any], ...]:
+    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
+
+
+def _modules_in(other: Any) -> list[nn.Module]:
+    """Returns the modules that an object holds, such as the one that a loss wraps, and those inside them."""
+    held = [value.func if isinstance(value, partial) else value for value in getattr(other, "__dict__", {}).values()]
+    held = [value.__self__ if isinstance(value, MethodType) else value for value in held]
+    return [part for value in held if isinstance(value, nn.Module) for part in value.modules()]
 
 
 def _watched() -> bool:

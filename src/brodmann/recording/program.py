@@ -29,14 +29,14 @@ _Step = tuple[Callable[..., Any], list[Any], dict[str, Any]]
 class Program:
     """The calls of a recording, without the Python between them."""
 
-    def __init__(self, recorder: Recorder, inputs: Sequence[Tensor], outputs: Any, rate: float) -> None:
+    def __init__(self, recorder: Recorder, inputs: Sequence[Tensor], outputs: Any, rate: float | None) -> None:
         """Lays out the memory of a recording.
 
         Args:
             recorder: What recorded it, without a refusal.
             inputs: The tensors that it was computed from, which become the program's own.
             outputs: What was computed: tensors, in any structure.
-            rate: Learning rate with which it was recorded.
+            rate: Learning rate with which it was recorded, None where there was none.
         """
         results = tree_map_only(Tensor, recorder.view_of, outputs)
         begins, size = placed(recorder.pieces)
@@ -70,6 +70,7 @@ class Program:
             elif call.answer is not None:
                 function = partial(_answered, function, receivers[number], call.answer)
             (self._rest if self._rest or call.moves else self._first).append((function, arguments, keywords))
+        self._draws = any(torch.Tag.nondeterministic_seeded in getattr(call[0], "tags", ()) for call in self._first)
         self._held = recorder.calls  # the tensors whose addresses kernels have
 
     @property
@@ -77,26 +78,33 @@ class Program:
         """Bytes of what it computes."""
         return self._room.nbytes
 
-    def run(self, inputs: Sequence[Tensor], rate: float) -> Any:
+    def run(self, inputs: Sequence[Tensor], rate: float | None) -> Any:
         """Computes it again; returns the outputs, which the next call overwrites.
 
         Args:
-            inputs: In shape and dtype as recorded.
-            rate: Learning rate, above 0.
+            inputs: In shape and dtype as recorded, contiguous.
+            rate: Learning rate, above 0, None where it was recorded without one.
 
         Raises:
-            Departure: It would have to go another way.
+            Departure: It would have to go another way. The generator stands where it stood.
         """
         for own, given in zip(self._inputs, inputs, strict=True):
-            own.become(given.contiguous())
-        if rate != self._rate:
+            own.become(given)
+        if rate is not None and rate != self._rate:
             self._rate = rate
             for arguments, place, multiple in self._rated:
                 arguments[place] = multiple.at(rate)
+        drawn = torch.get_rng_state() if self._draws else None
         try:
             for function, arguments, keywords in self._first:
                 function(*arguments, **keywords)
-        except (RuntimeError, IndexError):  # such as a target that is no class: an ordinary call says what is wrong
+        except (
+            RuntimeError,
+            IndexError,
+            Departure,
+        ):  # a target that is no class, say: an ordinary call says what is wrong
+            if drawn is not None:
+                torch.set_rng_state(drawn)
             raise Departure from None
         for function, arguments, keywords in self._rest:
             function(*arguments, **keywords)
@@ -192,9 +200,12 @@ def _zero(places: list[tuple[int, int]], *_: Any) -> None:
 def _writing(operation: Any, count: int) -> tuple[Any, list[str]] | None:
     """Returns the form of an operation that writes what it computes into given tensors, and what it calls them.
 
-    None where PyTorch has none, or has derived it from the operation by a copy.
+    None where PyTorch has none, or has derived it from the operation by a copy; and for losses, some of which give what
+    they write into the shape of all their terms before they sum these.
     """
     packet = operation.overloadpacket
+    if packet.__name__.endswith("_loss"):
+        return None
     wanted = [(argument.name, str(argument.type)) for argument in operation._schema.arguments]
     for name in packet.overloads():
         overload = getattr(packet, name)

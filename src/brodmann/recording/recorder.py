@@ -126,6 +126,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         call.dropped = True
 
     @property
+    def draws(self) -> int:
+        """See `Listener.draws`."""
+        return sum(torch.Tag.nondeterministic_seeded in getattr(call.function, "tags", ()) for call in self.calls)
+
+    @property
     def _records(self) -> bool:
         return self.refusal is None and not self._inside
 
@@ -182,7 +187,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if looks or _depends_on_numbers(operation, arguments):
             return self.refuse(f"{operation} looks at numbers")
         if any(type(part) is float and part in self.rates for part in given):
-            return self.refuse(f"{operation} takes a learning rate")
+            return self.refuse(f"{operation} takes a learning rate, or a number that equals it")
         if operation.overloadpacket.__name__ in _UNWRITTEN:
             self._make(returned)
             return None

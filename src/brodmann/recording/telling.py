@@ -16,6 +16,10 @@ class Listener(Protocol):
 
     thread: int
 
+    @property
+    def draws(self) -> int:
+        """How many of PyTorch's operations that it heard of drew random numbers."""
+
     def hear(self, function: Callable[..., Any], arguments: tuple[Any, ...], answer: Any, *, moves: bool) -> Any:
         """Is told of a call that was made, with tensors for addresses; returns the answer for the caller.
 
