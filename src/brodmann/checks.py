@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -33,12 +34,14 @@ def check_whole(least: int = 1, **settings: Any) -> None:
 
 def check_real(**settings: Any) -> None:
     """Checks that settings are finite numbers of at least 0, given by name; raises a `BrodmannError`."""
-    # A step asks this of its learning rate, and an abstract class such as Real is slow to ask.
-    _check(
-        "a number of at least 0",
-        lambda value: (type(value) is float or isinstance(value, Real)) and 0 <= float(value) < math.inf,
-        settings,
-    )
+    # A step asks this of its learning rate: an abstract class such as Real is slow to ask, and `float` would take the
+    # number out of a rate that is recorded.
+    _check("a number of at least 0", _is_real, settings)
+
+
+def _is_real(value: Any) -> bool:
+    is_number: bool = type(value) is float or isinstance(value, Real)
+    return is_number and bool(0 <= value <= sys.float_info.max)
 
 
 def check_positive(**settings: Any) -> None:

@@ -463,6 +463,52 @@ def test_what_objects_of_this_package_hold_may_be_ones_own(own: Any, place: str)
     assert "your own" in captured.refusal
 
 
+HELD: dict[str, tuple[Callable[[], Layer], Callable[[Any], object]]] = {
+    "the activation of a cell": (
+        lambda: Recurrent(AreaLinear(4, 4), AreaLinear(4, 4), Elman()),
+        lambda layer: setattr(layer.cell, "activation", torch.relu),
+    ),
+    "a module that is such an activation": (
+        lambda: Recurrent(AreaLinear(4, 4), AreaLinear(4, 4), Elman(nn.LeakyReLU())),
+        lambda layer: setattr(layer.cell.activation, "negative_slope", 0.9),
+    ),
+    "what a function is a method of": (
+        lambda: Local(nn.LeakyReLU().forward),
+        lambda layer: setattr(layer.operation.__self__, "negative_slope", 0.9),
+    ),
+    "an argument of a function": (
+        lambda: Local(partial(nn.functional.leaky_relu, negative_slope=0.1)),
+        lambda layer: layer.operation.keywords.update(negative_slope=0.9),
+    ),
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_changes_of_what_layers_hold_are_noticed(held: str) -> None:
+    make, change = HELD[held]
+    torch.manual_seed(0)
+    network = Network(Sequential(AreaLinear(5, 4, feedback=None), make(), AreaLinear(4, 3)))
+    captured, ordinary = Captured(network), deepcopy(network)
+    for step in range(14):
+        if step == 4:
+            assert captured.is_captured, captured.refusal
+            for one in (network, ordinary):
+                change(one.body.layers[1])
+        x, y = torch.randn(2, 6, 5), torch.randint(3, (2, 6))
+        assert torch.equal(ordinary.learn(x, y, lr=0.01), captured.learn(x, y, lr=0.01))
+    assert captured.is_captured
+
+
+def test_the_rate_of_the_network_may_change_in_every_step() -> None:
+    pair = Pair(network_of())
+    for step in range(6):
+        pair.change(lambda network: setattr(network, "lr", 0.1 / (step + 1)))  # noqa: B023  # it is called at once
+        x, y = torch.randn(8, 5), torch.randint(3, (8,))
+        assert torch.equal(pair.ordinary.learn(x, y), pair.step.learn(x, y))
+    assert pair.captured
+    assert pair.step.recordings == 1
+
+
 class Rooted(UpdateRule):
     """A rule of one's own that computes with its learning rate in its own way."""
 
@@ -703,6 +749,19 @@ def test_several_inputs_and_outputs_make_ordinary_calls() -> None:
     for _ in range(3):
         assert all(map(torch.equal, captured((x, y)), network((x, y))))
         captured.learn((x, y), y)
+    assert not captured.is_captured
+
+
+def test_several_outputs_of_one_input_make_ordinary_calls() -> None:
+    nodes = {"a": (AreaLinear(5, 4, feedback=None), "input"), "b": (AreaLinear(5, 3, feedback=None), "input")}
+    network = Network(Graph(nodes, outputs=("a", "b")), lambda output, target: (output[0][:, 0] * target).mean())
+    captured, ordinary = Captured(network, own_parts=True), deepcopy(network)
+    for _ in range(4):
+        x, y = torch.randn(8, 5), torch.randn(8)
+        assert all(map(torch.equal, captured(x), ordinary(x)))
+        (loss, output), (again, same) = captured.learn_with_output(x, y), ordinary.learn_with_output(x, y)
+        assert all(map(torch.equal, (loss, *output), (again, *same)))
+        assert "several outputs" in (captured.refusal or "several outputs")
     assert not captured.is_captured
 
 

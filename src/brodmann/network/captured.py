@@ -74,7 +74,7 @@ class Captured:
 
     def __call__(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs); see `Network.forward`."""
-        made = self._alone(Tensor.clone, self._computed, x)
+        made = self._alone(_copy_of, self._computed, x)
         return self.network(x) if made is None else made
 
     def learn(
@@ -166,12 +166,17 @@ class Captured:
         return any(parameter.requires_grad for parameter in self.network.parameters())
 
 
-def _loss_of(made: tuple[Tensor, Tensor]) -> Tensor:
+def _loss_of(made: tuple[Tensor, Any]) -> Tensor:
     return made[0].clone()
 
 
-def _both_of(made: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return made[0].clone(), made[1].clone()
+def _both_of(made: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+    return made[0].clone(), _copy_of(made[1])
+
+
+def _copy_of(output: Any) -> Any:
+    """Returns a copy of an output; several, of a call that could not be recorded, are the caller's already."""
+    return output.clone() if isinstance(output, Tensor) else output
 
 
 def _plain(x: Several) -> TypeGuard[Tensor]:

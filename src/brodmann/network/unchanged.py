@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import itemgetter
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules import module as modules_of_torch
 
-_OF_EVERY_MODULE = vars(nn.Module()).keys()
+from .contents import everything_in, is_of_this_package, settings_of
 
 
 class Unchanged:
@@ -20,9 +19,11 @@ class Unchanged:
 
     def __init__(self, network: nn.Module, *others: Any) -> None:
         """Looks at a network, and at further objects with settings, such as its loss."""
-        parts = [*network.modules(), *(part for other in others for part in _modules_in(other))]
-        settings = [(vars(part), vars(part).keys() - _OF_EVERY_MODULE) for part in parts]
-        settings += [(vars(other), vars(other).keys()) for other in others if hasattr(other, "__dict__")]
+        found = [value for _, value in everything_in(network, *others)]
+        parts = [value for value in found if isinstance(value, nn.Module)]
+        objects = [value for value in found if isinstance(value, nn.Module) or is_of_this_package(value)]
+        settings = [(vars(value), settings_of(value) - ({"lr"} if value is network else set())) for value in objects]
+        settings += [(value.keywords, set(value.keywords)) for value in found if isinstance(value, partial)]
         self._threads = torch.get_num_threads()
         self._settings = [_values(table, names) for table, names in settings]
         self._parts = [(part._modules, tuple(part._modules.values())) for part in parts if part._modules]
@@ -54,13 +55,6 @@ class Unchanged:
 
 def _hooks_of(part: nn.Module) -> tuple[dict[int, Any], ...]:
     return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
-
-
-def _modules_in(other: Any) -> list[nn.Module]:
-    """Returns the modules that an object holds, such as the one that a loss wraps, and those inside them."""
-    held = [value.func if isinstance(value, partial) else value for value in getattr(other, "__dict__", {}).values()]
-    held = [value.__self__ if isinstance(value, MethodType) else value for value in held]
-    return [part for value in held if isinstance(value, nn.Module) for part in value.modules()]
 
 
 def _watched() -> bool:

@@ -11,13 +11,7 @@ from typing import Any, Protocol
 
 
 class Witness(Protocol):
-    """What is told of such numbers.
-
-    Attributes:
-        rates: What learning rates and their multiples are at the moment.
-    """
-
-    rates: set[float]
+    """What is told of such numbers."""
 
     def refuse(self, why: str) -> None:
         """Is told of something that cannot be recorded."""
@@ -33,14 +27,17 @@ class Rate(float):
         """Takes its present value, which is the product of the rate and all factors."""
         rate = super().__new__(cls, value)
         rate.factors, rate.witness = factors, witness
-        if value:
-            witness.rates.add(float(value))
         return rate
+
+    @property
+    def plain(self) -> float:
+        """Its present value."""
+        return float.__float__(self)
 
     def __mul__(self, other: Any) -> Any:
         """Returns a multiple, which changes with the rate."""
         if isinstance(other, int | float) and not isinstance(other, Rate | Answer):
-            return Rate(float(self) * other, (*self.factors, float(other)), self.witness)
+            return Rate(self.plain * other, (*self.factors, float(other)), self.witness)
         self.witness.refuse("a learning rate is multiplied by something else than a plain number")
         return float.__mul__(self, other)
 
@@ -80,7 +77,7 @@ def _giving_up(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
 _ARITHMETIC = [
     f"{side}{name}" for name in ("add", "sub", "truediv", "floordiv", "mod", "pow", "divmod") for side in ("", "r")
 ] + ["neg", "abs"]
-for _name in _ARITHMETIC:
+for _name in (*_ARITHMETIC, "float"):
     setattr(Rate, f"__{_name}__", _giving_up(getattr(float, f"__{_name}__"), _name))
 for _name in (*_ARITHMETIC, "mul", "rmul"):
     setattr(Answer, f"__{_name}__", _giving_up(getattr(int, f"__{_name}__"), _name))

@@ -59,7 +59,7 @@ class Program:
             for place, argument in enumerate(arguments):
                 if isinstance(argument, Rate):
                     self._rated.append((arguments, place, argument))
-                    arguments[place] = float(argument)
+                    arguments[place] = argument.plain
                 elif isinstance(argument, Answer):
                     receivers[argument.call].append((arguments, place))
                     arguments[place] = int(argument)

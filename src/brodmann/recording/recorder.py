@@ -62,7 +62,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         calls: What was computed, in order.
         pieces: The memory that it made.
         refusal: Why the calls alone would not compute the same for other inputs; None where they do.
-        rates: See `Witness`.
     """
 
     def __init__(self, state: Iterable[Tensor]) -> None:
@@ -72,7 +71,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.pieces: list[Piece] = []
         self.refusal: str | None = None
-        self.rates: set[float] = set()
         self._state = {_storage_of(tensor) for tensor in state}
         self._piece_of: dict[int, int] = {}
         self._alive: list[StorageWeakRef] = []  # so that no other memory gets the identity of one that was freed
@@ -186,8 +184,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None  # such as of dtypes
         if looks or _depends_on_numbers(operation, arguments):
             return self.refuse(f"{operation} looks at numbers")
-        if any(type(part) is float and part in self.rates for part in given):
-            return self.refuse(f"{operation} takes a learning rate, or a number that equals it")
         if operation.overloadpacket.__name__ in _UNWRITTEN:
             self._make(returned)
             return None
@@ -238,7 +234,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Looks(TorchFunctionMode):
-    """Sees what looks at a tensor's numbers in other ways than by an operation."""
+    """Sees what looks at a tensor's numbers in other ways than by an operation, and what is given a learning rate."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -250,6 +246,8 @@ class _Looks(TorchFunctionMode):
         """Is called for every function and method of PyTorch."""
         if func in _OUTSIDE:
             self.recorder.refuse(f"numbers are looked at by {_OUTSIDE[func]}")
+        if any(isinstance(part, Rate) for part in tree_leaves((args, kwargs))):  # an operation would see a plain number
+            self.recorder.refuse(f"{getattr(func, '__name__', func)} takes a learning rate")
         return func(*args, **(kwargs or {}))
 
 

@@ -1,0 +1,56 @@
+"""What the parts of a network hold besides their modules: cells, functions, what a function is a method of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from types import MethodType
+from typing import Any
+
+from torch import Tensor, nn
+
+OF_EVERY_MODULE = vars(nn.Module()).keys()
+"""Attributes that every module has."""
+
+
+def everything_in(network: nn.Module, *others: Any) -> Iterator[tuple[str, Any]]:
+    """Yields all objects that a network and further ones, such as its loss, hold to any depth, each once.
+
+    With the name of the part of the network in which an object was found, else of the class of the one that was given.
+    It looks into modules, methods, partial functions, collections and objects of this package.
+    """
+    names = {id(part): name for name, part in network.named_modules()}
+    seen: set[int] = set()
+    waiting = [(type(given).__name__, given) for given in (network, *others)]
+    while waiting:
+        name, value = waiting.pop()
+        if id(value) in seen or isinstance(value, Tensor | str | int | float | None):
+            continue
+        seen.add(id(value))
+        name = names.get(id(value)) or name
+        yield name, value
+        waiting.extend((name, part) for part in _held_by(value))
+
+
+def _held_by(value: Any) -> Iterable[Any]:
+    if isinstance(value, MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, partial):
+        return value.func, *value.args, *value.keywords.values()
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    if isinstance(value, nn.Module):
+        return *value._modules.values(), *(vars(value)[name] for name in settings_of(value))
+    return vars(value).values() if is_of_this_package(value) else ()
+
+
+def settings_of(value: Any) -> set[str]:
+    """Returns the names of an object's own attributes, without those that every module has."""
+    return vars(value).keys() - OF_EVERY_MODULE if isinstance(value, nn.Module) else set(vars(value))
+
+
+def is_of_this_package(value: Any) -> bool:
+    """Whether something is an object of this package, and has attributes."""
+    return type(value).__module__.startswith("brodmann.") and hasattr(value, "__dict__")
