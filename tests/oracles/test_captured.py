@@ -509,6 +509,13 @@ def test_the_rate_of_the_network_may_change_in_every_step() -> None:
     assert pair.step.recordings == 1
 
 
+def test_a_rate_whose_multiples_round_to_0() -> None:
+    pair = Pair(network_of()).learn()
+    pair.learn(3, lr=5e-324 * 8)  # over the number of the step, with a tenth of it for areas
+    pair.learn()
+    assert pair.captured
+
+
 class Rooted(UpdateRule):
     """A rule of one's own that computes with its learning rate in its own way."""
 

@@ -91,24 +91,28 @@ class Program:
         for own, given in zip(self._inputs, inputs, strict=True):
             own.become(given)
         if rate is not None and rate != self._rate:
-            self._rate = rate
-            for arguments, place, multiple in self._rated:
-                arguments[place] = multiple.at(rate)
+            self._go_by(rate)
         drawn = torch.get_rng_state() if self._draws else None
         try:
             for function, arguments, keywords in self._first:
                 function(*arguments, **keywords)
-        except (
-            RuntimeError,
-            IndexError,
-            Departure,
-        ):  # a target that is no class, say: an ordinary call says what is wrong
+        except (RuntimeError, IndexError, Departure):  # such as a target that is no class: an ordinary call says so
             if drawn is not None:
                 torch.set_rng_state(drawn)
             raise Departure from None
         for function, arguments, keywords in self._rest:
             function(*arguments, **keywords)
         return self.outputs
+
+    def _go_by(self, rate: float) -> None:
+        """Hands on the multiples of a learning rate; raises a `Departure` where one of a tiny rate rounds to 0."""
+        values = [multiple.at(rate) for *_, multiple in self._rated]
+        for value, (arguments, place, _) in zip(values, self._rated, strict=True):
+            if value == 0 and arguments[place] != 0:  # an ordinary call moves nothing there
+                raise Departure
+        self._rate = rate
+        for value, (arguments, place, _) in zip(values, self._rated, strict=True):
+            arguments[place] = value
 
 
 class _Input:
