@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-OF_EVERY_MODULE = vars(nn.Module()).keys()
+from ..checks import is_own
+
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
 """Attributes that every module has."""
 
 
@@ -48,9 +50,9 @@ def _held_by(value: Any) -> Iterable[Any]:
 
 def settings_of(value: Any) -> set[str]:
     """Returns the names of an object's own attributes, without those that every module has."""
-    return vars(value).keys() - OF_EVERY_MODULE if isinstance(value, nn.Module) else set(vars(value))
+    return vars(value).keys() - _OF_EVERY_MODULE if isinstance(value, nn.Module) else set(vars(value))
 
 
 def is_of_this_package(value: Any) -> bool:
     """Whether something is an object of this package, and has attributes."""
-    return type(value).__module__.startswith("brodmann.") and hasattr(value, "__dict__")
+    return not is_own(value) and hasattr(value, "__dict__")

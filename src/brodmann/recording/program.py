@@ -70,7 +70,7 @@ class Program:
             elif call.answer is not None:
                 function = partial(_answered, function, receivers[number], call.answer)
             (self._rest if self._rest or call.moves else self._first).append((function, arguments, keywords))
-        self._draws = any(torch.Tag.nondeterministic_seeded in getattr(call[0], "tags", ()) for call in self._first)
+        self._draws = recorder.draws > 0
         self._held = recorder.calls  # the tensors whose addresses kernels have
 
     @property

@@ -126,7 +126,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @property
     def draws(self) -> int:
         """See `Listener.draws`."""
-        return sum(torch.Tag.nondeterministic_seeded in getattr(call.function, "tags", ()) for call in self.calls)
+        tags = (getattr(call.function, "tags", ()) for call in self.calls)  # kernels have none
+        return sum(torch.Tag.nondeterministic_seeded in of_call for of_call in tags)
 
     @property
     def _records(self) -> bool:
