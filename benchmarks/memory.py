@@ -16,7 +16,7 @@ from output import Result, markdown, show
 from rivals import autograd_step, update_in_hooks
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from torch.utils.checkpoint import checkpoint_sequential
 
 from brodmann import SGD, Network, residual_mlp
 from brodmann.baselines import Backpropagation
@@ -49,23 +49,8 @@ def dense(depth: int, width: int) -> nn.Sequential:
     return Backpropagation(width, 10, depth=depth, width=width, residual=True, optimiser="sgd").body
 
 
-class Blocks(nn.Module):
-    """The dense network with the inside of every block recomputed, as ours does it."""
-
-    def __init__(self, network: nn.Sequential) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        below, *blocks, norm, readout = self.network
-        x = below(x)
-        for block in blocks:
-            x = checkpoint(block, x, use_reentrant=False)
-        return readout(norm(x))  # type: ignore[no-any-return]
-
-
 class Segments(nn.Module):
-    """The dense network with its activations recomputed in segments."""
+    """The dense network, recomputed in as many segments as ours."""
 
     def __init__(self, network: nn.Sequential, depth: int) -> None:
         super().__init__()
@@ -106,12 +91,9 @@ def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
     hooked = dense(depth, width)
     in_hooks = update_in_hooks(hooked, 1e-4)
     note("autograd, SGD in backward hooks", hooked, lambda: in_hooks(x, y))
-    blocks = Blocks(dense(depth, width))
-    inside = update_in_hooks(blocks, 1e-4)
-    note("the same, the inside of blocks recomputed", blocks, lambda: inside(x, y))
     segments = Segments(dense(depth, width), depth)
     recomputed = update_in_hooks(segments, 1e-4)
-    note("the same, activations recomputed in segments", segments, lambda: recomputed(x.clone(), y))
+    note("the same, recomputed", segments, lambda: recomputed(x.clone(), y))
     return rows
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from brodmann import SGD, Adam, BrodmannError, Context, Network, UpdateRule, mlp
+from brodmann import SGD, Adam, BrodmannError, Context, Network, UpdateRule, mlp, residual_mlp
 from brodmann.areas import Slab
 from brodmann.areas.pages import ask_for_large_pages
 
 IN, WIDTH, ROWS = 300, 200, 32
+
+
+def peak_bytes(step: Callable[[], object]) -> int:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    held = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
 
 
 def peak_inside_learn(areas: int, update: UpdateRule) -> int:
@@ -21,14 +34,7 @@ def peak_inside_learn(areas: int, update: UpdateRule) -> int:
     context = Context(lr=1e-3)
     output, trace = network.body.trace(x, context)
     error, _ = network.output_error(output, y)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        network.body.learn(trace, error, context)
-    held = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
+    return peak_bytes(lambda: network.body.learn(trace, error, context))
 
 
 @pytest.mark.parametrize(("update", "scratch"), [(SGD(), 0), (SGD(momentum=0.9), 0), (Adam(), 4 * IN * WIDTH)])
@@ -37,6 +43,18 @@ def test_learning_needs_one_areas_scratch_and_the_errors(areas: int, update: Upd
     # Two errors of the hidden layer, as they came and sorted by area, small change, and the usefulness of every choice.
     errors = 2 * 4 * ROWS * (WIDTH + 10) + 4096 + 4 * ROWS
     assert 0 < peak_inside_learn(areas, update) <= scratch + errors
+
+
+def test_many_layers_need_the_memory_of_few() -> None:
+    """Of 64 blocks, 8 inputs and the traces of 8 blocks: two tensors each, and a few more in passing."""
+    learners = [
+        Network(residual_mlp(50, 10, depth=66, width=50, areas=1, update=SGD(), recompute=recompute), lr=1e-3)
+        for recompute in (False, True)
+    ]
+    x, y = torch.randn(100, 50), torch.randint(10, (100,))
+    plain, lean = (peak_bytes(lambda learner=learner: learner.learn(x, y)) / x.nbytes for learner in learners)
+    assert 128 <= plain <= 140
+    assert lean <= 34
 
 
 def test_large_pages_are_asked_for_and_change_no_number() -> None:

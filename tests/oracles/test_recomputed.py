@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ import torch
 from torch import nn
 
 from brodmann import (
+    SGD,
     Adam,
     AreaLinear,
+    BrodmannError,
     Graph,
     Local,
     Network,
@@ -35,10 +39,10 @@ def assert_same(options: dict[str, Any]) -> None:
     plain, losses = trained(False, **options)
     lean, again = trained(True, **options)
     assert losses == again
-    theirs = dict(lean.state_dict())
-    assert len(theirs) == len(plain.state_dict())
-    for (name, value), other in zip(plain.state_dict().items(), theirs.values(), strict=True):
-        assert torch.equal(value, other), name
+    theirs = lean.state_dict()
+    assert list(theirs) == list(plain.state_dict())
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -88,12 +92,85 @@ def test_modules_that_draw_random_numbers(operation: nn.Module) -> None:
     assert torch.equal(Recomputed(body).learn(kept, error, None), below)
 
 
-def test_traces_inside_are_not_kept() -> None:
-    body = Sequential(Local(RMSNorm()), Local(nn.ReLU()))
+def test_files_do_not_say_how_traces_are_kept(tmp_path: Path) -> None:
+    lean, _ = trained(True)
+    lean.save(tmp_path / "network.safetensors")
+    body = residual_mlp(6, 3, depth=5, width=7, update=Adam(decay=0.1))
+    plain = Network.load(tmp_path / "network.safetensors", body=body)
+    x, y = torch.randn(12, 6), torch.randint(3, (12,))
+    for _ in range(2):
+        assert torch.equal(plain.learn(x, y), lean.learn(x, y))
+
+
+@pytest.mark.parametrize("segments", [1, 2, 3, 5, None])
+def test_any_number_of_segments(segments: int | None) -> None:
+    learners = []
+    for wrap in (Sequential, functools.partial(Recomputed, segments=segments)):
+        torch.manual_seed(0)
+        first = AreaLinear(6, 7, areas=3, feedback=None, update=SGD(momentum=0.9))
+        readout = AreaLinear(7, 3, areas=3, update=Adam())
+        learners.append(
+            Network(wrap(first, Local(nn.ReLU()), Local(nn.Dropout(0.3)), Local(RMSNorm()), readout), lr=0.1)
+        )
+    x, y = torch.randn(12, 6), torch.randint(3, (12,))
+    for _ in range(4):
+        torch.manual_seed(1)
+        loss = learners[0].learn(x, y)
+        torch.manual_seed(1)
+        assert torch.equal(learners[1].learn(x, y), loss)
+    for one, other in zip(*(learner.state_dict().values() for learner in learners), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_inputs_of_segments_alone_are_kept() -> None:
+    seen: list[torch.Tensor] = []
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x + 1.0
+
     x = torch.randn(5, 4)
-    _, (kept, draws) = Recomputed(body).trace(x, None)
-    assert kept is x
-    assert [torch.get_rng_state().tolist()] == [state.tolist() for state in draws.states]
+    body = Recomputed(*(Local(noted) for _ in range(7)))  # in three segments, of 2, 3 and 2
+    _, kept = body.trace(x, None)
+    assert [int(entry.round().mean() - x.round().mean()) for entry, _ in kept] == [0, 2, 5]
+    for _, draws in kept:
+        assert [torch.get_rng_state().tolist()] == [state.tolist() for state in draws.states]
+    assert len(seen) == 7
+    body.learn(kept, torch.ones(5, 4), None)
+    assert len(seen) == 14
+    assert kept == []
+
+
+def test_of_no_layers_it_is_the_identity() -> None:
+    x, error = torch.randn(5, 4), torch.randn(5, 4)
+    y, kept = Recomputed().trace(x, None)
+    assert y is x
+    assert Recomputed().learn(kept, error, None) is error
+
+
+def test_a_segment_that_sends_nothing_down_ends_the_pass() -> None:
+    class Wall(Local):
+        sends_down = False
+
+        def learn(self, trace: Any, error: torch.Tensor, context: Any) -> None:
+            super().learn(trace, error, context)
+
+    plain = (Local(nn.ReLU()), Local(nn.ReLU()))
+    body = Recomputed(*plain, Wall(nn.ReLU()), Local(nn.ReLU()), segments=2)
+    y, kept = body.trace(torch.randn(5, 4), None)
+    assert body.learn(kept, torch.ones_like(y), None) is None
+
+
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        (0, "Expected segments to be a whole number of at least 1, got 0."),
+        (3, "Expected at most a segment for each of the 2 layers, got 3."),
+    ],
+)
+def test_segments_that_there_cannot_be(segments: int, message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        Recomputed(Local(nn.ReLU()), Local(nn.ReLU()), segments=segments)
 
 
 def test_the_norm_carries_errors_down_as_autograd_does(double: None) -> None:

@@ -115,9 +115,8 @@ def residual_mlp(
         activation: As in `mlp`.
         dropout: As in `mlp`, before each block's map.
         readout_scale: As in `mlp`.
-        recompute: Whether blocks remember only their input and compute their traces again when the error comes down,
-            see `Recomputed`: half the memory of very deep networks for a tenth more time (docs/results.md). Default
-            False.
+        recompute: Whether the body is `Recomputed`, which holds the traces of one segment at a time: a seventh of the
+            memory with 128 layers (docs/results.md), for one more forward pass. Default False.
         lowest: As in `mlp`.
         **common: As in `mlp`.
 
@@ -135,10 +134,9 @@ def residual_mlp(
         body: list[Layer] = [Local(RMSNorm()), activation_of(activation)]
         body += dropout_of(dropout)
         body.append(parts.layer(width, width))
-        inside = Sequential(*body)
-        layers.append(Residual(Recomputed(inside) if recompute else inside, alpha=blocks**-0.5))
+        layers.append(Residual(Sequential(*body), alpha=blocks**-0.5))
     layers += [Local(RMSNorm()), parts.layer(width, outputs, start_scale=readout_scale)]
-    return parts.wrap(Sequential(*layers))
+    return parts.wrap(Recomputed(*layers) if recompute else Sequential(*layers))
 
 
 @described

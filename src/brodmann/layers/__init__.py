@@ -4,13 +4,14 @@ from .area_linear import AreaLinear
 from .batch_norm import BatchNorm
 from .cells import GRU, LSTM, Cell, Elman
 from .constant import Constant, affine
-from .containers import Recomputed, Residual, Routed, Sequential
+from .containers import Residual, Routed, Sequential
 from .convolution import Convolution
 from .graph import Graph
 from .layouts import ChannelsLast, Images
 from .local import Local, RMSNorm
 from .patches import Patches
 from .product import Product
+from .recomputed import Recomputed
 from .recurrent import Recurrent
 from .tied import TiedProduct, TiedWeights
 

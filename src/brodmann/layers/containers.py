@@ -1,4 +1,4 @@
-"""Containers of layers, which are layers themselves: Sequential, Residual, Recomputed, Routed."""
+"""Containers of layers, which are layers themselves: Sequential, Residual, Routed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from ..autograd import unrecorded
 from ..checks import check_finite, check_tensors
 from ..errors import BrodmannError
-from ..generators import Draws
 from ..held import Held
 from ..layer import Container, Context, Layer, as_rows, check_layer, error_through, trace_of
 from ..routing import Choice, Route, Router
-from ..several import parts_in
 from .area_linear import AreaLinear
 from .splitting import choose_areas, followers, learn_choice, merge_areas, split_area
 
@@ -33,9 +31,10 @@ class Sequential(Container):
         """
         super().__init__()
         for index, layer in enumerate(layers):
-            check_layer(layer, f"Layer {index} of Sequential")
+            place = f"Layer {index} of {type(self).__name__}"
+            check_layer(layer, place)
             if layer.can_learn and any(layer is other for other in layers[:index]):
-                raise BrodmannError(f"Layer {index} of Sequential is in it twice, and would be updated twice per step.")
+                raise BrodmannError(f"{place} is in it twice, and would be updated twice per step.")
             if not layer.sends_down and any(lower.learns for lower in layers[:index]):
                 raise _without_feedback(layer, index)
         self.layers = nn.ModuleList(layers)
@@ -49,11 +48,7 @@ class Sequential(Container):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
         """Learning forward pass: x as for `forward`; returns the output, and the trace of each layer."""
-        traces = []
-        for layer in self.layers:
-            x, trace = trace_of(layer, x, context)
-            traces.append(trace)
-        return x, traces
+        return self._up(0, len(self.layers), x, context)
 
     @unrecorded
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
@@ -61,13 +56,25 @@ class Sequential(Container):
 
         It stops where a layer sends nothing down, and returns None.
         """
+        return self._down(len(self.layers), trace, error, context)
+
+    def _up(self, begin: int, end: int, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
+        """Computes the layers from ``begin`` to before ``end``: returns the output, and the trace of each."""
+        traces = []
+        for layer in [*self.layers][begin:end]:
+            x, trace = trace_of(layer, x, context)
+            traces.append(trace)
+        return x, traces
+
+    def _down(self, end: int, traces: list[Any], error: Tensor, context: Context) -> Tensor | None:
+        """Sends an error down through as many layers below ``end`` as there are traces, which it empties."""
         below: Tensor | None = error
-        layers = [*self.layers]  # a ModuleList itself goes backwards slowly
-        while layers and below is not None:
-            below = error_through(layers.pop(), trace.pop(), below, context)
+        layers = [*self.layers][:end]  # a ModuleList itself goes backwards slowly
+        while traces and below is not None:
+            below = error_through(layers.pop(), traces.pop(), below, context)
         if below is None and any(lower.learns for lower in layers):  # the layer on top is one of the user's own
             raise _without_feedback(self.layers[len(layers)], len(layers))
-        trace.clear()
+        traces.clear()
         return below
 
 
@@ -145,41 +152,6 @@ class Residual(Container):
             context = context._replace(output_error=self.alpha * context.output_error)
         through = error_through(self.body, trace, self.alpha * error, context)
         return None if through is None or around is None else around + through
-
-
-class Recomputed(Container):
-    """Remembers its input only, and computes the traces of its body again when the error comes down.
-
-    One more forward pass buys the memory of all traces inside. The body's weights have not moved in between, and the
-    generator is rewound, so that every number, dropout masks included, is the same.
-
-    Source: activation checkpointing (Chen et al. 2016), which needs no graph here.
-    """
-
-    def __init__(self, body: Layer) -> None:
-        """Wraps a body, such as the inside of a `Residual`."""
-        super().__init__()
-        check_layer(body, "The body of Recomputed")
-        self.body = body
-
-    def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
-        """Inference: x (batch, ...) as the body takes it; returns what that does."""
-        return self.body(x, choice)  # type: ignore[no-any-return]
-
-    @unrecorded
-    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
-        """Learning forward pass: x as for `forward`; remembers it, and where the random numbers stood."""
-        draws = Draws.from_here(parts_in(x)[0].device)
-        y, _ = trace_of(self.body, x, context)
-        return y, (x, draws)
-
-    @unrecorded
-    def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
-        """Computes the traces again, then the error pass of the body: error shaped as the output; returns that of x."""
-        x, draws = trace
-        with draws.going_on():
-            _, inner = trace_of(self.body, x, context)
-        return error_through(self.body, inner, error, context)  # type: ignore[no-any-return]
 
 
 class Routed(Container):
