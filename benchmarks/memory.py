@@ -22,6 +22,9 @@ from brodmann import SGD, Network, residual_mlp
 from brodmann.baselines import Backpropagation
 
 
+SEGMENTS = (2, 4, 8, 11, 12, 16, 20, 24, 32)
+
+
 def peak_bytes(network: nn.Module, step: Callable[[], object]) -> int:
     """Returns how far allocations of two steps rise above where they stood before, without gradients.
 
@@ -50,51 +53,47 @@ def dense(depth: int, width: int) -> nn.Sequential:
 
 
 class Segments(nn.Module):
-    """The dense network, recomputed in as many segments as ours."""
+    """The dense network, recomputed in segments."""
 
-    def __init__(self, network: nn.Sequential, depth: int) -> None:
+    def __init__(self, network: nn.Sequential, segments: int) -> None:
         super().__init__()
-        self.network, self.segments = network, max(2, round(depth**0.5))
+        self.network, self.segments = network, segments
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.requires_grad_(True)
         return checkpoint_sequential(self.network, self.segments, x, use_reentrant=False)
 
 
+def measured(name: str, network: nn.Module, step: Callable[[], object]) -> dict[str, Any]:
+    return {"method": name, "persistent_bytes": bytes_of(network), "peak_bytes": peak_bytes(network, step)}
+
+
 def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
-    """Measures the peak of every method."""
+    """Measures the peak of every method; recomputed under autograd, with the best of several numbers of segments."""
     x, y = torch.randn(batch, width), torch.randint(0, 10, (batch,))
-    rows = []
-
-    def note(name: str, network: nn.Module, step: Callable[[], object]) -> None:
-        peak = peak_bytes(network, step)
-        rows.append({"method": name, "persistent_bytes": bytes_of(network), "peak_bytes": peak})
-
     lean: dict[str, Any] = {"shared": "off", "router": {"learned": False}}
-    for areas, recompute in ((1, False), (1, True), (16, False), (16, True)):
+
+    def of_areas(areas: int, recompute: bool) -> dict[str, Any]:
         torch.manual_seed(0)
         options: dict[str, Any] = {"recompute": recompute, **({} if areas == 1 else lean)}
         network = Network(residual_mlp(width, 10, depth=depth, width=width, areas=areas, update=SGD(), **options))
         network.learn(x, y, lr=1e-4)  # areas exist from now on
+        name = f"Brodmann, {areas} area{'s' if areas > 1 else ''}{', recomputed' if recompute else ''}"
+        return measured(name, network, lambda: network.learn(x, y, lr=1e-4))
 
-        def learn(network: Network = network) -> None:
-            network.learn(x, y, lr=1e-4)
+    def in_segments(count: int) -> dict[str, Any]:
+        network = Segments(dense(depth, width), count)
+        step = update_in_hooks(network, 1e-4)
+        return measured(f"the same, recomputed in {count} segments", network, lambda: step(x.clone(), y))
 
-        note(
-            f"Brodmann, {areas} area{'s' if areas > 1 else ''}{', recomputed' if recompute else ''}",
-            network,
-            learn,
-        )
-    twin = dense(depth, width)
-    plain = autograd_step(twin, "sgd", 1e-4)
-    note("autograd and torch.optim.SGD", twin, lambda: plain(x, y))
-    hooked = dense(depth, width)
-    in_hooks = update_in_hooks(hooked, 1e-4)
-    note("autograd, SGD in backward hooks", hooked, lambda: in_hooks(x, y))
-    segments = Segments(dense(depth, width), depth)
-    recomputed = update_in_hooks(segments, 1e-4)
-    note("the same, recomputed", segments, lambda: recomputed(x.clone(), y))
-    return rows
+    twin, hooked = dense(depth, width), dense(depth, width)
+    plain, in_hooks = autograd_step(twin, "sgd", 1e-4), update_in_hooks(hooked, 1e-4)
+    return [
+        *(of_areas(areas, recompute) for areas in (1, 16) for recompute in (False, True)),
+        measured("autograd and torch.optim.SGD", twin, lambda: plain(x, y)),
+        measured("autograd, SGD in backward hooks", hooked, lambda: in_hooks(x, y)),
+        min((in_segments(count) for count in SEGMENTS if count <= depth), key=lambda row: row["peak_bytes"]),
+    ]
 
 
 def table(result: Result) -> str:
