@@ -21,7 +21,6 @@ from torch.utils.checkpoint import checkpoint_sequential
 from brodmann import SGD, Network, residual_mlp
 from brodmann.baselines import Backpropagation
 
-
 SEGMENTS = (2, 4, 8, 11, 12, 16, 20, 24, 32)
 
 

@@ -26,6 +26,7 @@ from torch import nn
 from brodmann import RLS, SGD, Adam, BrodmannError, Direct, Layer, Local, Sequential
 from brodmann.builders import BUILDERS, Parts
 from brodmann.estimator import SALClassifier, SALRegressor
+from brodmann.kernels import library
 from brodmann.training import Trainer
 
 EXCUSED = {
@@ -720,3 +721,15 @@ def test_masked_values_are_refused() -> None:
     for given in ((np.ma.masked_greater(x, 1.0), y), (x, np.ma.masked_equal(y, 1))):
         with pytest.raises(BrodmannError, match="without masked values, whose mask would be lost: fill them first"):
             SALClassifier(epochs=1).fit(*given)
+
+
+@pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
+def test_further_calls_of_partial_fit_record_nothing_new() -> None:
+    x, y = load_iris(return_X_y=True)
+    rows = np.arange(0, 150, 2)[:64]
+    model = SALClassifier(random_state=0, batch_size=16)
+    for _ in range(4):
+        model.partial_fit(x[rows], y[rows], classes=np.unique(y))
+    assert model._captured.recordings == 1
+    again = pickle.loads(pickle.dumps(model)).partial_fit(x[rows], y[rows])
+    assert np.array_equal(model.partial_fit(x[rows], y[rows]).predict_proba(x), again.predict_proba(x))

@@ -42,6 +42,8 @@ from brodmann.kernels import library
 from brodmann.kernels.fusion import fuse
 from brodmann.layers.cells import Elman
 from brodmann.recording import Recorder
+from brodmann.streams import NetworkLearner, Task, learn_stream
+from brodmann.training import Schedule, Trainer, evaluate
 from brodmann.updates import UpdateRule
 
 from .cases import BODIES, LAYERS, PATHS, RULES
@@ -779,3 +781,33 @@ def test_an_output_that_is_the_input_seen_in_another_way() -> None:
         x = torch.randn(6, 2, 3)
         assert torch.equal(captured(x), x.flatten(1))
     assert captured.is_captured
+
+
+def test_trainings_of_one_captured_network_share_its_recordings() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(6, 3, width=8, areas=3, update=Adam()))
+    twin, captured = deepcopy(network), Captured(network)
+    x, y = torch.randn(48, 6), torch.randint(0, 3, (48,))
+    for seed in range(3):
+        schedule = Schedule(epochs=1, batch_size=16, seed=seed)
+        Trainer(captured, (x, y), (x, y), schedule).run()
+        Trainer(twin, (x, y), (x, y), schedule).run()
+    assert captured.recordings == 1
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in network.state_dict().items())
+    assert evaluate(captured, x, y) == evaluate(twin, x, y)
+
+
+def test_streams_are_learned_by_captured_steps() -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(6, 3, width=8, areas=3, update=Adam()))
+    twin, captured = deepcopy(network), Captured(network)
+    x, y = torch.randn(64, 6), torch.randint(0, 3, (64,))
+    tasks = [Task(x, y, [(x, y)]), Task(-x, y, [(-x, y)])]
+
+    class Ordinary(NetworkLearner):
+        def learn(self, x: Tensor, y: Tensor) -> None:
+            self.network.learn(x, y, lr=self.lr)
+
+    assert learn_stream(captured, tasks) == learn_stream(Ordinary(twin), tasks)
+    assert captured.is_captured
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in network.state_dict().items())

@@ -27,7 +27,7 @@ from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Layer
 from ..losses import Loss
-from ..network import Network
+from ..network import Captured, Network
 from ..routing import check_partition
 from ..training import Callback, Interrupted, Schedule, Trainer, outputs_of
 from ..updates import UpdateRule, usual_rule
@@ -85,6 +85,8 @@ class _Epochs(Callback):
 
 class SALEstimator(BaseEstimator):  # type: ignore[misc]
     """What both estimators share: the network, its training, the scaling of inputs. The constructor only stores."""
+
+    _captured: Captured | None = None
 
     def __init__(
         self,
@@ -343,7 +345,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         schedule: Schedule,
         held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
-        trainer = Trainer(self.network_, part, held_out, schedule, callbacks=_Epochs(self))
+        if self._captured is None or self._captured.network is not self.network_:
+            self._captured = Captured(self.network_)  # kept, so that calls of `partial_fit` share what it records
+        trainer = Trainer(self._captured, part, held_out, schedule, callbacks=_Epochs(self))
         while True:
             try:
                 trainer.run()

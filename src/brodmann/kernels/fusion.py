@@ -9,9 +9,9 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from ..recording import Call, Recorder, View
+from ..recording.nested import leaves
 
 _RELU, _DERIVATIVE = torch.ops.aten.relu.default, torch.ops.aten.threshold_backward.default
 _WRITTEN = -2
@@ -26,7 +26,7 @@ def fuse(recorder: Recorder, outputs: Any) -> None:
         outputs: The tensors that are needed in the end, in any structure.
     """
     calls, uses = recorder.calls, _uses(recorder.calls)
-    for part in tree_leaves(outputs):
+    for part in leaves(outputs):
         if isinstance(view := recorder.view_of(part), View):
             uses[view.piece].append(len(calls))
     for number, call in enumerate(calls):
@@ -68,4 +68,4 @@ def _uses(calls: list[Call]) -> dict[int, list[int]]:
 
 
 def _views(values: Any) -> list[View]:
-    return [part for part in tree_leaves(values, is_leaf=lambda part: isinstance(part, View)) if isinstance(part, View)]
+    return [part for part in leaves(values) if isinstance(part, View)]

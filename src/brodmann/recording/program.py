@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from .memory import LINE, View, placed
+from .nested import leaves, replaced
 from .numbers import Answer, Rate
 from .recorder import Recorder
 
@@ -38,7 +38,7 @@ class Program:
             outputs: What was computed: tensors, in any structure.
             rate: Learning rate with which it was recorded, None where there was none.
         """
-        results = tree_map_only(Tensor, recorder.view_of, outputs)
+        results = replaced(Tensor, recorder.view_of, outputs)
         begins, size = placed(recorder.pieces)
         self._inputs, self._rate = [_Input(tensor) for tensor in inputs], rate
         self._first: list[_Step] = []  # what changes nothing that was there before
@@ -129,9 +129,9 @@ class _Input:
         for place, argument in enumerate(arguments):
             if argument is self.tensor:
                 self.places.append((arguments, place, by_address))
-            elif any(map(self._shares, tree_leaves(argument))):
+            elif any(map(self._shares, leaves(argument))):
                 self.itself = False
-        if any(map(self._shares, tree_leaves(keywords))):
+        if any(map(self._shares, leaves(keywords))):
             self.itself = False
 
     def _shares(self, part: Any) -> bool:
@@ -161,11 +161,7 @@ def _room(size: int) -> Tensor:
 
 def _laid(values: Any, room: Tensor, begins: list[int]) -> Any:
     """Returns values with tensors in the place of views."""
-    return tree_map(
-        lambda part: part.tensor(room, begins) if isinstance(part, View) else part,
-        values,
-        is_leaf=lambda part: isinstance(part, View),
-    )
+    return replaced(View, lambda view: view.tensor(room, begins), values)
 
 
 def _answered(
@@ -189,7 +185,7 @@ def _into(operation: Any, keywords: dict[str, Any], made: list[Tensor]) -> tuple
         return overload, {**keywords, **dict(zip(names, made, strict=True))}
 
     def compute(*arguments: Any, **others: Any) -> None:
-        result = [part for part in tree_leaves(operation(*arguments, **others)) if part is not None]
+        result = [part for part in leaves(operation(*arguments, **others)) if part is not None]
         for own, part in zip(made, result, strict=True):
             own.copy_(part)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .memory import Piece, View
+from .nested import leaves, replaced
 from .numbers import Answer, Rate
 from .telling import listen
 
@@ -177,8 +177,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _operation(self, operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
-        given = tree_leaves((arguments, keywords))
-        returned = [part for part in tree_leaves(result) if part is not None]
+        given = leaves((arguments, keywords))
+        returned = [part for part in leaves(result) if part is not None]
         tensors = [part for part in given if isinstance(part, Tensor)]
         looks = any(not isinstance(part, Tensor) for part in returned)
         if looks and not tensors:
@@ -223,7 +223,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return views
 
     def _kept(self, arguments: Any) -> Any:
-        return tree_map_only(Tensor, self.view_of, arguments)
+        return replaced(Tensor, self.view_of, arguments)
 
     def _for_kernels(self, tensor: Tensor) -> bool:
         piece = self._piece_of.get(_storage_of(tensor))
@@ -247,7 +247,7 @@ class _Looks(TorchFunctionMode):
         """Is called for every function and method of PyTorch."""
         if func in _OUTSIDE:
             self.recorder.refuse(f"numbers are looked at by {_OUTSIDE[func]}")
-        if any(isinstance(part, Rate) for part in tree_leaves((args, kwargs))):  # an operation would see a plain number
+        if Rate in map(type, leaves((args, kwargs))):  # an operation would see a plain number
             self.recorder.refuse(f"{getattr(func, '__name__', func)} takes a learning rate")
         return func(*args, **(kwargs or {}))
 
@@ -261,7 +261,7 @@ def _storage_of(tensor: Tensor) -> int:
 def _depends_on_numbers(operation: Any, arguments: tuple[Any, ...]) -> bool:
     """Whether the size of what an operation returns, or more, depends on the numbers in its tensors."""
     if operation.overloadpacket.__name__ == "index":  # by masks, not by whole numbers
-        indices = [part for part in tree_leaves(arguments[1]) if isinstance(part, Tensor)]
+        indices = [part for part in leaves(arguments[1]) if isinstance(part, Tensor)]
         return any(part.dtype in (torch.bool, torch.uint8) for part in indices)
     return any(tag in operation.tags for tag in _LOOKING)
 
@@ -271,4 +271,4 @@ def _changed(operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any
     for place, argument in enumerate(operation._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = arguments[place] if place < len(arguments) else keywords.get(argument.name)
-            yield from (part for part in tree_leaves(value) if isinstance(part, Tensor))
+            yield from (part for part in leaves(value) if isinstance(part, Tensor))

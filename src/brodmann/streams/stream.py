@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..checks import check_real, check_tensors, check_whole, rows_not_finite
 from ..errors import BrodmannError
+from ..network import Captured
 from ..several import check_pairs
 from ..training import outputs_of
-from ..training.learner import Learner, check_learner
+from ..training.learner import Learner, learner_of, steps_of
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,19 @@ class StreamLearner(Protocol):
 
 
 class NetworkLearner:
-    """A network that learns a stream step by step at a constant rate; knows of no tasks."""
+    """A network that learns a stream step by step at a constant rate; knows of no tasks. Its steps are captured."""
 
-    def __init__(self, network: Learner, lr: float | None = None) -> None:
+    def __init__(self, network: Learner | Captured, lr: float | None = None) -> None:
         """Takes a network, or a baseline, and the rate of its steps. Default the network's own."""
-        check_learner(network)
         if lr is not None:
             check_real(lr=lr)
-        self.network: Any = network
-        self.lr: float = network.lr if lr is None else lr
+        self.network: Any = learner_of(network)
+        self.lr: float = self.network.lr if lr is None else lr
+        self._step = steps_of(network)
 
     def learn(self, x: Tensor, y: Tensor) -> None:
         """One step."""
-        self.network.learn_with_output(x, y, lr=self.lr)
+        self._step(x, y, lr=self.lr)
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Does nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ..errors import BrodmannError
 from ..layer import Observer
+from ..network import Captured, Network
 
 
 class Learner(Protocol):
@@ -47,8 +49,13 @@ class Learner(Protocol):
 MEMBERS = ("__call__", *(name for name in vars(Learner) if not name.startswith("_")))
 
 
-def check_learner(network: Any) -> None:
-    """Checks that something is a `Learner`, such as a `Network`, not its body; raises a `BrodmannError`."""
+def learner_of(network: Any) -> Learner:
+    """Returns what is trained: a `Learner`, such as a `Network`, or the network of a `Captured`.
+
+    Raises:
+        BrodmannError: It is none, such as the body of a network.
+    """
+    network = network.network if isinstance(network, Captured) else network
     missing = [name for name in MEMBERS if not hasattr(network, name)]
     if "learn_with_output" in missing:
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")
@@ -57,6 +64,15 @@ def check_learner(network: Any) -> None:
             f"Expected a learner with everything that brodmann.training.Learner names, but {type(network).__name__} "
             f"lacks {', '.join(missing)}."
         )
+    return network  # type: ignore[no-any-return]
+
+
+def steps_of(network: Any) -> Callable[..., tuple[Tensor, Any]]:
+    """Returns what makes steps of a learner: its ``learn_with_output``, captured where it is a `Network`.
+
+    A `Captured` keeps what it has recorded from one training to the next.
+    """
+    return (Captured(network) if type(network) is Network else network).learn_with_output
 
 
 def device_of(network: Learner) -> torch.device:

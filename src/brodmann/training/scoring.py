@@ -15,7 +15,7 @@ from ..losses.builtin import Loss, are_classes, like_output, one_number
 from ..losses.facts import check_single, facts_of, per_sample
 from ..routing import weights_of_rows
 from ..several import Several, check_pairs, check_several, sample_count
-from .learner import Learner, check_learner, device_of
+from .learner import Learner, device_of, learner_of
 from .samples import in_memory
 
 
@@ -52,7 +52,7 @@ def evaluate(
         BrodmannError: There is nothing to score, the numbers of samples and targets differ, weights are below 0 or not
             finite, or come twice, or it is no network.
     """
-    check_learner(network)
+    network = learner_of(network)
     part = (x, target) if target is not None else in_memory(x, "evaluated", device_of(network))
     if len(part) > 2 and weight is not None:
         raise BrodmannError("Expected weights once, got some with the samples and others as weight: leave one out.")

@@ -19,7 +19,7 @@ from ..files import staying
 from ..generators import Draws
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
-from ..network import Captured, Network
+from ..network import Captured
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, as_metric, in_turn
 from .checkpoints import (
@@ -31,7 +31,7 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .early_stopping import BestWeights, standing
-from .learner import Learner, check_learner, device_of
+from .learner import Learner, device_of, learner_of, steps_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
@@ -50,7 +50,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: Learner,
+        network: Learner | Captured,
         train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None] | Dataset[Any],
         validation: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any] | None = None,
         schedule: Schedule | None = None,
@@ -63,7 +63,8 @@ class Trainer:
         """Stores its arguments; nothing runs yet.
 
         Args:
-            network: The learner.
+            network: The learner. A `Network` makes captured steps, see `Captured`; give one of those where several
+                trainings of one network are to share what it has recorded.
             train: Samples (n, ...) and targets (n, ...), either of which may be several tensors, and, where samples
                 count differently, weights (n, ...), as for `Network.learn`. Or a `torch.utils.data.Dataset` of such
                 items, with a length, for samples that do not fit into memory: batches are made as they are needed, in
@@ -89,14 +90,14 @@ class Trainer:
             BrodmannError: There is nothing to train on, the validation part is empty, sizes differ, values are not
                 finite, or early stopping lacks a validation part.
         """
-        check_learner(network)
+        learner = learner_of(network)
         if isinstance(validation, Schedule) or not (schedule is None or isinstance(schedule, Schedule)):
             raise BrodmannError(
                 "Expected network, training part, validation part or None, and a Schedule, in this order, got "
                 f"{type(validation).__name__} and {type(schedule).__name__} for the last two."
             )
-        self.network, self.schedule = network, schedule or Schedule()
-        device = device_of(network)
+        self.network, self.schedule = learner, schedule or Schedule()
+        device = device_of(learner)
         self.samples = as_samples(train, "training", device, workers)
         self.validation: tuple[Any, ...] | None = None
         if validation is not None:
@@ -115,13 +116,13 @@ class Trainer:
         self.failure: BaseException | None = None
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
-        self._learn = Captured(network).learn_with_output if type(network) is Network else network.learn_with_output
+        self._learn = steps_of(network)
         self._stopping = False
         self._waiting = Waiting()
         self._check_folder: Callable[[], None] = _nothing
         self._written = 0.0
         self._silent = 0  # epochs in a row in which no error came down
-        self._best = BestWeights(network, self.folder)
+        self._best = BestWeights(learner, self.folder)
         self._draws = Draws(self.schedule.seed, self.samples.device)
 
     @property
