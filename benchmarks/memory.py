@@ -1,6 +1,7 @@
 """Peak memory of a step beyond the persistent weights: 128 layers of 256, one area, batch 128, beside its rivals.
 
-Run: python benchmarks/memory.py [--json] [--depth 128] [--width 256] [--batch 128]
+Run: python benchmarks/memory.py [--json] [--depth 128] [--width 256] [--batch 128] [--encoder]
+With --encoder, of a transformer's encoder of 12 layers, converted: 128 units, 16 samples of 64 steps.
 Peaks are the allocator's, by PyTorch's profiler: they hold every tensor, and nothing of Python or the libraries.
 What an optimiser leaves until the next step counts too.
 """
@@ -16,9 +17,9 @@ from output import Result, markdown, show
 from rivals import autograd_step, update_in_hooks
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.checkpoint import checkpoint_sequential
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from brodmann import SGD, Network, residual_mlp
+from brodmann import SGD, Network, from_torch, residual_mlp
 from brodmann.baselines import Backpropagation
 
 SEGMENTS = (2, 4, 8, 11, 12, 16, 20, 24, 32)
@@ -95,6 +96,42 @@ def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
     ]
 
 
+class Encoder(nn.Module):
+    """An encoder of 12 layers, each of which may be recomputed under autograd."""
+
+    def __init__(self, *, recompute: bool) -> None:
+        super().__init__()
+        self.recompute = recompute
+        self.below, self.readout = nn.Linear(32, 128), nn.Linear(128, 10)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(128, 4, 256, dropout=0.0, batch_first=True, norm_first=True) for _ in range(12)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.below(x)
+        for layer in self.layers:
+            x = checkpoint(layer, x, use_reentrant=False) if self.recompute else layer(x)
+        return self.readout(x.mean(1))  # type: ignore[no-any-return]
+
+
+def measure_encoder() -> list[dict[str, Any]]:
+    """Measures the peak of a converted encoder, and of the same under autograd."""
+    x, y = torch.randn(16, 64, 32), torch.randint(0, 10, (16,))
+    rows = []
+    for recompute in (False, True):
+        body = from_torch(
+            Encoder(recompute=False), (64, 32), areas=1, feedback="transpose", update=SGD(), recompute=recompute
+        )
+        network, name = Network(body), f"Brodmann, transpose{', recomputed' if recompute else ''}"
+        rows.append(measured(name, network, lambda network=network: network.learn(x, y, lr=1e-4)))
+    for recompute in (False, True):
+        encoder = Encoder(recompute=recompute)
+        step = update_in_hooks(encoder, 1e-4)
+        name = f"autograd, SGD in backward hooks{', every layer recomputed' if recompute else ''}"
+        rows.append(measured(name, encoder, lambda step=step: step(x, y)))
+    return rows
+
+
 def table(result: Result) -> str:
     """Returns a Markdown table with a row per method."""
     columns = ("method", "persistent (MB)", "peak beyond (MB)", "of SGD in hooks", "total (MB)")
@@ -118,8 +155,9 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=128)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--encoder", action="store_true")
     options = parser.parse_args()
-    rows = measure(options.depth, options.width, options.batch)
+    rows = measure_encoder() if options.encoder else measure(options.depth, options.width, options.batch)
     rival = next(row for row in rows if "hooks" in row["method"])
     for row in rows:
         row["ratio_to_hooks"] = row["peak_bytes"] / rival["peak_bytes"]

@@ -17,6 +17,7 @@ from brodmann.kernels import library
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 COMMANDS = [
     "memory.py --depth 3 --width 8 --batch 4 --json",
+    "memory.py --encoder",
     "scale.py --parameters 1e7 --threads 1",
     "step_time.py --threads 1 --repeats 2 --rows lean --json",
     "inference.py --threads 1 --repeats 2 --json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ from brodmann import (
     Adam,
     AreaLinear,
     BrodmannError,
+    Context,
     Graph,
     Local,
     Network,
     Rates,
     Recomputed,
+    RecomputedGraph,
     RMSNorm,
     Sequential,
+    from_torch,
     residual_mlp,
 )
 
 from .cases import LAYERS, PATHS
+from .models import MODELS, batches, described
 
 
 def trained(recompute: bool, **options: Any) -> tuple[Network, list[float]]:
@@ -200,3 +205,77 @@ def test_a_layer_of_several_places_that_routes_for_itself(double: None) -> None:
     assert losses[0] == losses[1]
     for one, other in zip(*(network.state_dict().values() for network in networks), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_converted_network(name: str) -> None:
+    """Branches, layers in several places, norms by the batch and dropout: whole numbers of nodes at a time, or each."""
+    torch.manual_seed(1)
+    model = MODELS[name][0]()
+    networks = []
+    for recompute in (False, True):
+        torch.manual_seed(2)
+        body = from_torch(model, described(name), areas=3, routing="layer", update=Adam(), recompute=recompute)
+        networks.append(Network(body, lr=0.01))
+    assert isinstance(networks[1].body, Recomputed | RecomputedGraph)
+    if isinstance(networks[1].body, RecomputedGraph):
+        networks.append(copy.deepcopy(networks[1]))
+        networks[-1].body.segments = len(networks[-1].body.sources)
+    for x, y in batches(name, 3):
+        losses = []
+        for network in networks:
+            torch.manual_seed(3)
+            losses.append(network.learn(x, y))
+        assert all(torch.equal(loss, losses[0]) for loss in losses)
+    first, *others = (network.state_dict() for network in networks)
+    for other in others:
+        assert list(other) == list(first)
+        assert all(torch.equal(value, other[part]) for part, value in first.items())
+
+
+def test_what_enters_segments_of_a_graph_is_kept_and_nothing_else() -> None:
+    nodes = {
+        "a": (nn.Tanh(), "input"),
+        "b": (nn.Tanh(), "a"),
+        "c": (torch.add, "b", "input"),
+        "d": (nn.Tanh(), "c"),
+        "e": (torch.add, "d", "a"),
+        "f": (nn.Tanh(), "e"),
+    }
+    x = torch.randn(5, 4)
+    graph = RecomputedGraph(nodes, segments=3)
+    y, kept = graph.trace(x, Context(lr=0.1))
+    assert torch.equal(y, Graph(nodes)(x))
+    assert [sorted(segment.values) for segment in kept] == [["input"], ["a", "input"], ["a", "d", "input"]]
+    leaf = x.clone().requires_grad_(True)
+    error = torch.randn(5, 4)
+    (expected,) = torch.autograd.grad(Graph(nodes)(leaf), leaf, error)
+    assert torch.allclose(graph.learn(kept, error, Context(lr=0.1)), expected, rtol=1e-5)
+    assert kept == []
+    with pytest.raises(BrodmannError, match="Expected at most a segment for each of the 6 nodes, got 7"):
+        RecomputedGraph(nodes, segments=7)
+
+
+def test_several_inputs_and_outputs_pass_through_segments() -> None:
+    networks = []
+    for kind in (Graph, RecomputedGraph):
+        torch.manual_seed(0)
+        nodes = {
+            "left": (AreaLinear(4, 6, areas=2, feedback=None), "x"),
+            "right": (AreaLinear(3, 6, areas=2, feedback=None), "y"),
+            "both": (torch.add, "left", "right"),
+            "bent": (nn.Tanh(), "both"),
+            "class": (AreaLinear(6, 3, areas=2), "bent"),
+            "value": (AreaLinear(6, 1, areas=2), "bent"),
+        }
+        graph = kind(nodes, inputs=("x", "y"), outputs={"class": "class", "value": "value"})
+        networks.append(Network(graph, loss_of_both, lr=0.1))
+    inputs = {"x": torch.randn(8, 4), "y": torch.randn(8, 3)}
+    targets = {"class": torch.arange(8) % 3, "value": torch.randn(8, 1)}
+    for _ in range(3):
+        assert torch.equal(*(network.learn(inputs, targets) for network in networks))
+
+
+def loss_of_both(output: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> torch.Tensor:
+    values = nn.functional.mse_loss(output["value"], target["value"])
+    return nn.functional.cross_entropy(output["class"], target["class"]) + values

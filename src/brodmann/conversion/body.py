@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..builders import Parts
 from ..errors import BrodmannError
 from ..layer import Layer, has_parameters
-from ..layers import Images, Local, Sequential, TiedWeights
+from ..layers import Images, Local, Recomputed, RecomputedGraph, Sequential, TiedWeights
 from ..layers.graph import INPUT, Graph
 from .computation import Computation, Step, Tied, Weighted, free_name
 from .convertible import tied_error
@@ -21,18 +21,21 @@ from .counterparts import counterpart, tied_product, tied_weights
 from .sizes import OfSizes
 
 
-def body_of(computation: Computation, parts: Parts, *, lowest: bool = True) -> Sequential | Graph:
+def body_of(
+    computation: Computation, parts: Parts, *, lowest: bool = True, recompute: bool = False
+) -> Sequential | Graph:
     """Returns the steps as layers: one after the other, or as a graph where values branch.
 
     Args:
         computation: The steps.
         parts: What layers have in common.
         lowest: Whether nothing below the body learns. Default True.
+        recompute: Whether the body computes its traces again, in segments. Default False.
     """
     building = _Building(computation, parts, lowest=lowest)
     for step in computation.steps:
         building.add(step)
-    return building.body()
+    return building.body(recompute=recompute)
 
 
 class _Building:
@@ -80,14 +83,14 @@ class _Building:
             layer = counterpart(step, self.parts, self.output_rows, lowest=lowest)
             self._put(step, layer, learns=layer.learns or not lowest)
 
-    def body(self) -> Sequential | Graph:
+    def body(self, *, recompute: bool) -> Sequential | Graph:
         """Returns the body."""
         outputs = self.computation.outputs
         before, last = [self.inputs[0], *self.nodes], next(reversed(self.nodes))
         chain = all(sources == [below] for (_, *sources), below in zip(self.nodes.values(), before, strict=False))
         if chain and not self.owners and self.inputs == (INPUT,) and outputs == last:
-            return Sequential(*(layer for layer, *_ in self.nodes.values()))
-        return Graph(self.nodes, self.inputs, outputs)
+            return (Recomputed if recompute else Sequential)(*(layer for layer, *_ in self.nodes.values()))
+        return (RecomputedGraph if recompute else Graph)(self.nodes, self.inputs, outputs)
 
     def _add_again(self, step: Step) -> None:
         """Adds a step whose operation stands in several places, and is one layer in all of them."""

@@ -40,6 +40,7 @@ def from_torch(
     areas: int = 16,
     feedback: str | Callable[[Shape], Feedback] = "kolen-pollack-equal",
     batch_norms: str = "batch",
+    recompute: bool = False,
     lowest: bool = True,
     **common: Unpack[Common],
 ) -> Layer:
@@ -91,6 +92,9 @@ def from_torch(
             ``"running"``: they stay as at inference, folded into the map below, or as a gain and a shift that learn.
             Every sample is then independent of the others, and there are fewer layers: for trained models and small
             batches. Norms that a model keeps out of training mode use running statistics in both cases.
+        recompute: Whether the body is `Recomputed`, or a `RecomputedGraph`: it holds the traces of one segment of its
+            layers at a time, and computes them twice. Less memory for large networks, samples and batches, as by
+            activation checkpointing (docs/results.md). Default False.
         lowest: As in `brodmann.mlp`.
         **common: As in `brodmann.mlp`, see `brodmann.builders.Common`. Weights that several maps share are stored as
             they are, whatever the ``storage``.
@@ -108,7 +112,7 @@ def from_torch(
     """
     if batch_norms not in BATCH_NORMS:
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)
-    check_switch(lowest=lowest)
+    check_switch(recompute=recompute, lowest=lowest)
     model, sample, kind, device = shown(model, shape)
     if batch_norms == "running":
         warn_of_new_norms(model)
@@ -136,7 +140,7 @@ def from_torch(
         )
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
-    body = parts.wrap(body_of(computation, parts, lowest=lowest))
+    body = parts.wrap(body_of(computation, parts, lowest=lowest, recompute=recompute))
     if kind == torch.float64:
         body.double()  # its routers
     # A copy of its own: what the other one was called with, it may keep, with a graph that cannot be copied.

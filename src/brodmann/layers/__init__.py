@@ -11,7 +11,7 @@ from .layouts import ChannelsLast, Images
 from .local import Local, RMSNorm
 from .patches import Patches
 from .product import Product
-from .recomputed import Recomputed
+from .recomputed import Recomputed, RecomputedGraph
 from .recurrent import Recurrent
 from .tied import TiedProduct, TiedWeights
 
@@ -32,6 +32,7 @@ __all__ = [
     "Product",
     "RMSNorm",
     "Recomputed",
+    "RecomputedGraph",
     "Recurrent",
     "Residual",
     "Routed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -192,14 +192,19 @@ class Graph(Container):
         return of_each(values.__getitem__, self.outputs)
 
     @unrecorded
-    def trace(self, x: Several, context: Context) -> tuple[Any, dict[str, Any]]:
+    def trace(self, x: Several, context: Context) -> tuple[Any, Any]:
         """Learning forward pass: x and output as for `forward`; returns the trace of each node by its name, too."""
         values = self._given(x)
+        traces = self._up(self.sources, values, context)
+        return of_each(values.__getitem__, self.outputs), traces
+
+    def _up(self, names: Iterable[str], values: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Computes nodes from the values before them, which become those after them: returns the trace of each."""
         traces = {}
-        for name in self.sources:
+        for name in names:
             value, traces[name] = trace_of(self.layer_of(name), self._read(name, values), context)
             values[name] = self._single(name, value)
-        return of_each(values.__getitem__, self.outputs), traces
+        return traces
 
     def _given(self, x: Any) -> dict[str, Any]:
         """Returns what comes to the graph, by name."""
@@ -234,16 +239,19 @@ class Graph(Container):
         return read[0] if len(read) == 1 else read
 
     @unrecorded
-    def learn(self, trace: dict[str, Any], error: Several, context: Context) -> Tensor | None:
+    def learn(self, trace: Any, error: Several, context: Context) -> Tensor | None:
         """Error pass from the outputs to the input: errors shaped as those; returns that of x, None for several."""
+        return self._down([trace], error, context)
+
+    def _down(self, traces: Iterable[dict[str, Any]], error: Several, context: Context) -> Tensor | None:
+        """As `learn`, with the traces in parts, that of the last nodes first, each of which it empties."""
         errors: dict[str, Tensor] = {}
         for name, part in zip(parts_in(self.outputs), parts_in(error), strict=True):
             errors[name] = errors[name] + part if name in errors else part
         gathered: dict[Gathering, list[Any]] = {}
         late = self._late if context.gathered is None else set()
         gathering = context._replace(gathered=gathered) if late else context
-        while trace:
-            name, remembered = trace.popitem()
+        for name, remembered in _last_first(traces):
             if name not in errors:  # nothing below learns, or the node above it is one of the user's own
                 if self.layer_of(name).learns:
                     raise self._without_feedback(name)
@@ -278,6 +286,13 @@ class Graph(Container):
             "AreaLinear a feedback path, give a builder lowest=False, and let a layer of your own return the error "
             "from `learn`."
         )
+
+
+def _last_first(traces: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yields the traces of nodes, which it takes away, from the last node of each part to its first."""
+    for of_part in traces:
+        while of_part:
+            yield of_part.popitem()
 
 
 def _check_gathers(name: str, layer: nn.Module) -> None:

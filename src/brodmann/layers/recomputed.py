@@ -1,10 +1,12 @@
-"""Recomputed: layers of which only inputs of segments are kept until the error comes down."""
+"""Recomputed: a sequence or graph of layers of which only what enters segments is kept until the error comes down."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,8 +15,9 @@ from ..checks import check_whole
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Context, Layer
-from ..several import parts_in
+from ..several import Several, of_each, parts_in
 from .containers import Sequential
+from .graph import INPUT, Graph
 
 
 class Recomputed(Sequential):
@@ -39,11 +42,7 @@ class Recomputed(Sequential):
             BrodmannError: As `Sequential`; or segments is no whole number from 1 to the number of layers.
         """
         super().__init__(*layers)
-        if segments is not None:
-            check_whole(segments=segments)
-            if segments > len(layers):
-                raise BrodmannError(f"Expected at most a segment for each of the {len(layers)} layers, got {segments}.")
-        self.segments = max(1, round(math.sqrt(len(layers)))) if segments is None else int(segments)
+        self.segments = _checked(segments, len(layers), "layers")
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
@@ -53,15 +52,15 @@ class Recomputed(Sequential):
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, list[Any]]:
         """Learning forward pass: x as for `forward`; returns the output; of each segment the input, and its draws."""
         kept = []
-        for begin, end in self._segments():
-            kept.append((x, Draws.from_here(parts_in(x)[0].device)))
+        for begin, end in _parted(len(self.layers), self.segments):
+            kept.append((x, _draws(x)))
             x = self._up(begin, end, x, context)[0]  # no name for the traces, which would live on through the next
         return x, kept
 
     @unrecorded
     def learn(self, trace: list[Any], error: Tensor, context: Context) -> Tensor | None:
         """Error pass, a segment at a time, whose traces are computed again: shapes as in `Sequential.learn`."""
-        for begin, end in reversed(self._segments()):
+        for begin, end in reversed(_parted(len(self.layers), self.segments)):
             x, draws = trace.pop()
             with draws.going_on():
                 traces = self._up(begin, end, x, context)[1]
@@ -72,7 +71,111 @@ class Recomputed(Sequential):
             error = below
         return error
 
-    def _segments(self) -> list[tuple[int, int]]:
-        """Returns where each segment begins, and the next one does."""
-        bounds = [round(index * len(self.layers) / self.segments) for index in range(self.segments + 1)]
-        return list(itertools.pairwise(bounds))
+
+class RecomputedGraph(Graph):
+    """A `Graph` whose nodes fall into segments, likewise: each remembers the values that it and later ones read.
+
+    A segment begins where few values are read later on, such as before a residual block, within half a segment of where
+    it would begin if all were of one size. Numbers and names are those of `Graph`.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, tuple[Any, ...]],
+        inputs: Sequence[str] = (INPUT,),
+        outputs: str | Sequence[str] | Mapping[str, str] | None = None,
+        segments: int | None = None,
+    ) -> None:
+        """Takes the nodes from input to output.
+
+        Args:
+            nodes: As for `Graph`.
+            inputs: Likewise.
+            outputs: Likewise.
+            segments: As for `Recomputed`, of nodes.
+
+        Raises:
+            BrodmannError: As `Graph`; or segments is no whole number from 1 to the number of nodes.
+        """
+        super().__init__(nodes, inputs, outputs)
+        self.segments = _checked(segments, len(self.sources), "nodes")
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"{super().extra_repr()}\nsegments={self.segments}"
+
+    @unrecorded
+    def trace(self, x: Several, context: Context) -> tuple[Any, Any]:
+        """Learning forward pass: x and output as for `Graph.forward`; returns what enters each segment, too."""
+        values, kept = self._given(x), []
+        for names in self._parts():
+            kept.append(_Segment(names, dict(values), _draws(x)))
+            self._up(names, values, context)
+        return of_each(values.__getitem__, self.outputs), kept
+
+    @unrecorded
+    def learn(self, trace: Any, error: Several, context: Context) -> Tensor | None:
+        """Error pass, a segment at a time, whose traces are computed again: shapes as in `Graph.learn`."""
+        return self._down(self._again(trace, context), error, context)
+
+    def _parts(self) -> list[list[str]]:
+        """Returns the nodes of each segment."""
+        names, entering = list(self.sources), self._entering()
+        half = len(names) / self.segments / 2
+        bounds = [0]
+        for begin, _ in _parted(len(names), self.segments)[1:]:
+            near = range(max(bounds[-1] + 1, math.ceil(begin - half)), min(len(names), math.ceil(begin + half)))
+            bounds += [min(near, key=lambda place: (entering[place], abs(place - begin)))] if near else []
+        return [names[begin:end] for begin, end in itertools.pairwise([*bounds, len(names)])]
+
+    def _entering(self) -> list[int]:
+        """Returns for each node how many values of nodes before it are read by it or later ones, or returned."""
+        done = Counter(reader for name, reader in self._last_reader.items() if name in self.sources)
+        alive, entering = 0, []
+        for name in self.sources:
+            entering.append(alive)
+            alive += 1 - done[name]
+        return entering
+
+    def _again(self, kept: list[_Segment], context: Context) -> Iterator[dict[str, Any]]:
+        """Yields the traces of each segment, the last one first."""
+        while kept:
+            segment = kept.pop()
+            with segment.draws.going_on():
+                traces = self._up(segment.names, segment.values, context)
+            del segment  # its values, of which the traces hold what they need
+            yield traces
+
+
+class _Segment(NamedTuple):
+    """What a segment of nodes is computed from.
+
+    Attributes:
+        names: Its nodes.
+        values: What they and later ones read of what comes before them.
+        draws: The random numbers that they draw.
+    """
+
+    names: list[str]
+    values: dict[str, Any]
+    draws: Draws
+
+
+def _checked(segments: int | None, count: int, kind: str) -> int:
+    """Returns the number of segments, the default filled in."""
+    if segments is None:
+        return max(1, round(math.sqrt(count)))
+    check_whole(segments=segments)
+    if segments > count:
+        raise BrodmannError(f"Expected at most a segment for each of the {count} {kind}, got {segments}.")
+    return int(segments)
+
+
+def _parted(count: int, segments: int) -> list[tuple[int, int]]:
+    """Returns where each segment begins, and the next one does."""
+    return list(itertools.pairwise(round(index * count / segments) for index in range(segments + 1)))
+
+
+def _draws(x: Several) -> Draws:
+    """Returns the random numbers that are drawn from here on, where x lies."""
+    return Draws.from_here(parts_in(x)[0].device)
