@@ -25,7 +25,7 @@ from .splitting import choose_areas, learn_choice, merge_areas, split_area, unmo
 
 SHARED = ("learned", "frozen", "off")
 BESIDE_SHARED = 0.1
-"""Rate of areas under Adam beside a shared part that learns, see `Rates`."""
+"""Rate of areas beside a shared part that learns, under a rule that is ``scale_free``, see `Rates`."""
 
 
 class AreaTrace(NamedTuple):
