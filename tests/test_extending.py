@@ -52,9 +52,10 @@ from brodmann.builders import ACTIVATIONS, BUILDERS, FEEDBACKS, build, design
 from brodmann.feedback import Shape, Signal
 from brodmann.kernels import Groups
 from brodmann.kernels.library import switched_off
-from brodmann.layer import Layer, Rates
+from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.network import routers
+from brodmann.rates import Rates
 from brodmann.routing import Route
 from brodmann.runs import RunOptions, start_run
 from brodmann.telemetry import area_choices

@@ -4,7 +4,7 @@ from .builders import convnet, mlp, residual_mlp, stream_mlp
 from .conversion import from_torch, to_torch
 from .errors import BrodmannError, CheckpointError, DivergenceError, MissingDataError
 from .feedback import Direct, Feedback, FixedRandom, KolenPollack, LeastChange, SignSymmetric, Transpose
-from .layer import Context, Layer, Rates
+from .layer import Context, Layer
 from .layers import (
     AreaLinear,
     BatchNorm,
@@ -28,6 +28,7 @@ from .layers import (
 )
 from .losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, SumOfSquares
 from .network import Captured, Network
+from .rates import Rates
 from .routing import Route, Router
 from .updates import RLS, SGD, Adam, Muon, UpdateRule
 

@@ -1,18 +1,16 @@
-"""Layers: what they must offer, what they are told in a step, and the rates of their parts."""
+"""Layers: what they must offer, and what they are told in a step."""
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .checks import check_real, check_sent, check_switch, is_own
+from .checks import check_sent, check_switch, is_own
 from .errors import BrodmannError
+from .rates import Rates
 from .recording import told
 from .routing import Choice, Route
 from .several import parts_in
@@ -20,73 +18,6 @@ from .updates import UpdateRule
 
 Observer = Callable[["Layer", Tensor], None]
 """What is called with every `AreaLinear`, `Product` and `TiedProduct`, and the error that arrives there."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates of the parts, as multiples of the step's learning rate; 0 freezes a part.
-
-    Attributes:
-        shared: Rate of shared parts. Default 1.
-        areas: Rate of the areas' own parts. Default None: 0.1 beside a shared part that learns, under a rule whose
-            steps do not shrink with the gradient (Adam, Muon), else 1. Such a rule moves an area as far for a few
-            samples as the shared part for all: full steps over-fit small sets and a tenth kept the gain on large ones
-            (docs/log.md). Areas that grow by themselves (``partition="growing"``) have earned theirs and move at 1.
-        projection: Rate of the routers' projections. Default 1. At 0 they stay fixed; balance and growth go on.
-        feedback: Rate of the feedback weights. Default 1; maps per area move at this rate times that of the areas, with
-            which they are paired.
-        layers: Multiples for single layers, for all that they hold, feedback and a router of their own included. Keys
-            are names as `Network.learning_layers` gives them, or what those begin with, such as ``"layers.0"``, with or
-            without the ``"body."`` of a routed body; ``*`` stands for any text, as in ``"nodes.stage_1_*"``. If several
-            keys match, the one with the most characters beside ``*`` wins; of equals, one without ``*``, then the first
-            in the alphabet. Default: no keys; every layer has rate 1. An error passes through a frozen layer as through
-            any other.
-    """
-
-    shared: float = 1.0
-    areas: float | None = None
-    projection: float = 1.0
-    feedback: float = 1.0
-    layers: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_real(shared=self.shared, projection=self.projection, feedback=self.feedback)
-        if self.areas is not None:
-            check_real(areas=self.areas)
-        if not isinstance(self.layers, Mapping) or not all(isinstance(name, str) for name in self.layers):
-            raise BrodmannError(f"Expected layers to be a dictionary of names and rates, got {self.layers!r}.")
-        for name, rate in self.layers.items():
-            check_real(**{f"the rate of '{name}'": rate})
-        object.__setattr__(self, "layers", dict(self.layers))  # a copy that a file can hold, and nobody changes
-
-    def of_layer(self, name: str) -> float:
-        """Returns the rate of a layer, by its name."""
-        fitting = [part for part in self.layers if is_within(name, part)]
-        return self.layers[min(fitting, key=_rank)] if fitting else 1.0
-
-
-_ROUTED = "body."
-
-
-def _rank(part: str) -> tuple[int, bool, str]:
-    """Returns by what the keys of rates are put in order, the one that wins first."""
-    return -len(part.removeprefix(_ROUTED).replace("*", "")), "*" in part, part
-
-
-def is_within(name: str, part: str) -> bool:
-    """Whether a module is another one or lies in it, by their names; ``*`` in the other's stands for any part.
-
-    The ``body.`` with which names begin where one route serves all layers may be left out: the same name then serves
-    with one area, where nothing routes.
-    """
-    pairs = ((name, part), (name.removeprefix(_ROUTED), part.removeprefix(_ROUTED)))
-    return any(_pattern(outer).fullmatch(inner) for inner, outer in pairs)
-
-
-@lru_cache
-def _pattern(name: str) -> re.Pattern[str]:
-    """Returns a pattern for a name and what lies in it; only ``*`` has a special meaning."""
-    return re.compile(re.escape(name).replace(r"\*", ".*") + r"(\..*)?")
 
 
 class Context(NamedTuple):

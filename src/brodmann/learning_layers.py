@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from .errors import BrodmannError, unknown_name
-from .layer import Layer, is_within
+from .layer import Layer
 from .layers import Routed
+from .rates import is_within
 from .routing import Router
 
 

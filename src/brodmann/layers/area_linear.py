@@ -18,7 +18,8 @@ from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
 from ..held import Held
 from ..kernels import Groups
-from ..layer import Context, Gathering, Rates, as_before, as_rows
+from ..layer import Context, Gathering, as_before, as_rows
+from ..rates import Rates
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
 from ..updates import SGD, UpdateRule, check_counts, check_rule
 from .splitting import choose_areas, learn_choice, merge_areas, split_area, unmoved

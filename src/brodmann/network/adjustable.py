@@ -8,9 +8,10 @@ from typing import Any
 
 from ..checks import check_positive
 from ..errors import BrodmannError, unknown_name
-from ..layer import Layer, Rates, is_within
+from ..layer import Layer
 from ..learning_layers import check_names, learning_layers, names_in
 from ..losses.adapters import HoldsLoss
+from ..rates import Rates, is_within
 from ..routing import Router
 
 

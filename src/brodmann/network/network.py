@@ -20,12 +20,13 @@ from ..divergence import check_loss
 from ..errors import BrodmannError, warn
 from ..feedback import Feedback
 from ..held import Held
-from ..layer import Context, Layer, Observer, Rates, check_layer, error_through, trace_of
+from ..layer import Context, Layer, Observer, check_layer, error_through, trace_of
 from ..layers import AreaLinear
 from ..learning_layers import check_once, learning_layers
 from ..losses.builtin import Loss, SumOfSquares
 from ..losses.error import error_and_loss
 from ..network_files import load_whole, read_network, write_network
+from ..rates import Rates
 from ..recording import told
 from ..routing import Router
 from ..several import Several, check_batch, check_several, parts_in, sample_count

@@ -12,9 +12,9 @@ from ..baselines import Backpropagation
 from ..builders import design
 from ..data import Dataset, Split
 from ..errors import BrodmannError, unknown_name
-from ..layer import Rates
 from ..losses import LOSSES, CrossEntropy, Loss, as_loss
 from ..network import Network
+from ..rates import Rates
 from .options import BASELINES, DTYPES, RunOptions, options_of
 
 
