@@ -38,3 +38,24 @@ class Progress:
     best_loss: float = math.inf
     best_epoch: int = -1
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self, loss: float, share: float, right: int = 0, scored: int = 0) -> None:
+        """Counts a batch: its loss, what it counts for, and how many of its targets were right, of how many."""
+        self.batch += 1
+        self.step += 1
+        self.loss_sum += loss * share
+        self.counted += share
+        self.score_sum += right
+        self.scored += scored
+
+    def train_scores(self, name: str) -> dict[str, float]:
+        """Returns the epoch's mean loss, and the score of that name, if targets have one."""
+        scores = {"train_loss": self.loss_sum / self.counted}
+        return scores | {f"train_{name}": self.score_sum / self.scored} if self.scored else scores
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Keeps the row of the epoch that ends, and begins to count anew."""
+        self.history.append(row)
+        self.epoch += 1
+        self.batch = self.scored = 0
+        self.loss_sum = self.counted = self.score_sum = 0.0

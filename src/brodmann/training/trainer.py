@@ -291,15 +291,10 @@ class Trainer:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
         loss = per_sample(self.network.loss, float(tensor), rows)
         progress.seconds += time.perf_counter() - began
-        progress.batch += 1
-        progress.step += 1
-        share = facts_of(self.network.loss).counts_for(wanted, weight, rows)
-        progress.loss_sum += loss * share
-        progress.counted += share
+        right = scored = 0
         if isinstance(output, Tensor) and isinstance(wanted, Tensor):
             right, scored = right_and_counted(self.network.loss, output, wanted, weight) or (0, 0)
-            progress.score_sum += right
-            progress.scored += scored
+        progress.count(loss, facts_of(self.network.loss).counts_for(wanted, weight, rows), right, scored)
         if watch is not None:
             watch.check(self.network, output)
             self._tell_of_silence(watch.silent(output))
@@ -334,9 +329,8 @@ class Trainer:
                 f"No target of epoch {progress.epoch + 1} counted: all have weight 0, or are what the loss leaves out, "
                 "such as -100. Leave such samples out, and look at how targets and weights are made."
             )
-        row: dict[str, Any] = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.counted}
-        if progress.scored:
-            row[f"train_{name_of_score(self.network.loss)}"] = progress.score_sum / progress.scored
+        row: dict[str, Any] = {"epoch": progress.epoch + 1}
+        row |= progress.train_scores(name_of_score(self.network.loss))
         if self.validation is not None:
             row |= {f"validation_{name}": value for name, value in evaluate(self.network, *self.validation).items()}
         row["seconds"] = progress.seconds
@@ -344,10 +338,7 @@ class Trainer:
             callback.on_epoch(self, row)
             row.update({name: as_metric(name, value) for name, value in row.items()})
         self._compare(row)
-        progress.history.append(row)
-        progress.epoch += 1
-        progress.batch = progress.scored = 0
-        progress.loss_sum = progress.counted = progress.score_sum = 0.0
+        progress.end_epoch(row)
 
     def _compare(self, row: dict[str, Any]) -> None:
         """Keeps the weights of an epoch that is better than all before it, see `Schedule`."""
