@@ -50,11 +50,7 @@ def _innermost(path: Feedback | None) -> Feedback | None:
 
 
 def _mirror(layer: AreaLinear | Weights, path: KolenPollack, samples: int) -> None:
-    if isinstance(layer, Weights):
-        assert path.shared is not None  # one matrix, as a product asks for
-        path.shared.value[0] = _watched([layer.slab.value[0]], [], samples)
-        return
-    areas = layer.areas
+    areas = layer.areas if isinstance(layer, AreaLinear) else None
     common = [] if layer.shared is None else [layer.shared.value[0]]
     own = areas.weight.value if areas is not None else None  # (slots, out, in); what has no slot of its own is slot 0
     if path.shared is not None:

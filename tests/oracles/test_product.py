@@ -70,7 +70,7 @@ def test_a_product_that_is_a_plain_map_learns_as_one(path: str, rule: str) -> No
     other, product = body(as_product, PATHS[path], RULES[rule])
     for theirs, ours in ((plain.layers[0], other.layers[0]), (plain.layers[4], other.layers[4])):
         ours.load_state_dict(theirs.state_dict())
-    product.slab.value.copy_(linear.shared.value)
+    product.shared.value.copy_(linear.shared.value)
     product.feedback.load_state_dict(linear.feedback.state_dict())
     # A product has no biases: those of the map stay at zero.
     linear.shared.bias.target = lambda lr, decay: type(linear.shared.bias).target(linear.shared.bias, 0.0, decay)

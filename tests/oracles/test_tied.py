@@ -97,8 +97,7 @@ def test_feedback_that_starts_equal_stays_so_in_several_places(areas: int) -> No
     ours, theirs = (Network(part, rates=rates) for part in bodies)
     for _, layer in ours.learning_layers():
         if isinstance(layer, AreaLinear | Product) and layer.feedback is not None:
-            slab = layer.slab if isinstance(layer, Product) else layer.shared
-            layer.feedback.shared.value.data.copy_(slab.value)
+            layer.feedback.shared.value.data.copy_(layer.shared.value)
     for _ in range(4):
         x, target = torch.randn(9, 5), torch.randint(0, 3, (9,))
         torch.testing.assert_close(ours.learn(x, target, lr=0.1), theirs.learn(x, target, lr=0.1))
@@ -299,7 +298,7 @@ def test_tied_feedback_that_starts_equal_stays_so_and_other_comes_near() -> None
         independent.learn(x, target, lr=0.2)
     for name in ("table", "map"):
         weights = independent.body.nodes[name]
-        torch.testing.assert_close(weights.feedback.shared.value, weights.slab.value, rtol=0.0, atol=5e-3)
+        torch.testing.assert_close(weights.feedback.shared.value, weights.shared.value, rtol=0.0, atol=5e-3)
 
 
 @pytest.mark.usefixtures("double")

@@ -152,9 +152,11 @@ class Slab(nn.Module):
         bias = None if self.bias is None else self.bias.target(lr, 0.0)
         operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
 
-    def move(self, gradient: Tensor, lr: float, decay: float) -> None:
-        """Moves the only slot, of a slab of one, by a gradient of its shape, in place."""
+    def move(self, gradient: Tensor, lr: float, decay: float, of_bias: Tensor | None = None) -> None:
+        """Moves the only slot, of a slab of one, and its bias by gradients of their shapes, in place."""
         operations(self.value, gradient).move(self.update_rule, self.target(lr, decay), gradient)
+        if self.bias is not None and of_bias is not None:
+            self.bias.move(of_bias, lr, 0.0)
 
     def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Groups:
         """Returns the rows grouped by what serves them: all together for a slab of one.

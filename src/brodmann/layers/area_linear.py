@@ -274,22 +274,6 @@ class AreaLinear(Gathering):
                 assert route is not None
                 learn_choice(self.router, self.children(), route, rate, context.weight)
 
-    @unrecorded
-    def move_by(self, gradient: Tensor, of_biases: Tensor, context: Context) -> None:
-        """Moves the shared part, where it is all, by its gradients (out, in) and (out,), as `move` does by rows.
-
-        Feedback weights that follow it move likewise.
-        """
-        rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
-        shared, follower = self.shared, None if self.feedback is None else self.feedback.follower
-        assert shared is not None
-        if rates.shared:
-            shared.move(gradient, lr * rates.shared, decay)
-            if shared.bias is not None:
-                shared.bias.move(of_biases, lr * rates.shared, 0.0)
-        if follower is not None and rates.feedback:
-            follower.move(gradient, lr * rates.feedback, decay)
-
     def _move(self, signal: Signal, area_rate: float, context: Context) -> None:
         rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
         area_decay = decay + self.pooling

@@ -15,6 +15,7 @@ from ..layer import Container, Context
 from ..routing import Choice, Route
 from .area_linear import AreaLinear
 from .patches import Patches
+from .weights import move_pair
 
 
 class ImageTrace(NamedTuple):
@@ -124,8 +125,11 @@ class Convolution(Container):
         self.map.check_error(error, trace.leading, trace.x)
         error, matrix = context.received(self.map, error), self._matrix()
         below = None if matrix is None else self.patches.error_through(matrix, error, trace.x.shape)
-        if context.lr_of(self.map) and trace.x.shape[0]:
-            self.map.move_by(self.patches.gradient(trace.x, error), error.sum((0, 1, 2)), context)
+        lr, shared = context.lr_of(self.map), self.map.shared
+        if lr and trace.x.shape[0]:
+            assert shared is not None
+            gradient, of_bias = self.patches.gradient(trace.x, error), error.sum((0, 1, 2))
+            move_pair(shared, self.map.feedback, gradient, lr, context.rates, of_bias)
         return below
 
     def _matrix(self) -> Tensor | None:

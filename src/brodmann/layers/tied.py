@@ -115,9 +115,14 @@ class TiedProduct(Layer):
         return self._held[0]
 
     @property
-    def slab(self) -> Slab:
+    def shared(self) -> Slab:
         """Where W lies, as a matrix."""
-        return self.weights.slab
+        return self.weights.shared
+
+    @property
+    def one_map(self) -> Tensor:
+        """W as a matrix, (out, in)."""
+        return self.weights.one_map
 
     @property
     def feedback(self) -> Feedback | None:

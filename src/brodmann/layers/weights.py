@@ -12,7 +12,7 @@ from ..areas import Slab
 from ..autograd import ordinary, unrecorded
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
-from ..layer import Context, Gathering, has_parameters
+from ..layer import Context, Gathering, Rates, has_parameters
 from ..updates import SGD, UpdateRule, check_rule
 
 Operation = Callable[..., Tensor]
@@ -62,7 +62,7 @@ class Weights(Gathering):
         scale = float(matrix.square().mean() * inputs) ** 0.5
         moving = SGD() if rule.recursive else rule  # else it would keep a square of inputs, and move nothing
         shape = Shape(inputs, out, 1, True, matrix, moving, storage, scale=scale or 1.0)
-        self.slab = Slab(shape.stored(matrix[None]), moving)
+        self.shared = Slab(shape.stored(matrix[None]), moving)
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if self.feedback is not None:
             _check_path(self.feedback, matrix)
@@ -70,9 +70,14 @@ class Weights(Gathering):
             self.to(weight.dtype)
 
     @property
+    def one_map(self) -> Tensor:
+        """W as a matrix, (out, in)."""
+        return self.shared.value[0]
+
+    @property
     def weight(self) -> Tensor:
         """W."""
-        return self.slab.value[0].view(self.form)
+        return self.one_map.view(self.form)
 
     def pulled_back(
         self, operation: Operation, trace: ProductTrace, error: Tensor, *, down: bool
@@ -89,7 +94,7 @@ class Weights(Gathering):
 
     def _error_through(self, operation: Operation, trace: ProductTrace, error: Tensor) -> Tensor:
         assert self.feedback is not None
-        matrix = matrix_of(self.feedback, self.slab.value[0])
+        matrix = matrix_of(self.feedback, self.one_map)
         assert matrix is not None
         with torch.enable_grad():
             leaf = ordinary(trace.x).detach().requires_grad_()
@@ -101,12 +106,19 @@ class Weights(Gathering):
         """Moves the weights, and feedback weights that follow them, by gradients shaped as W; none under `RLS`."""
         if self.update_rule.recursive:
             return
-        gradient = sum(parts[1:], parts[0])
-        rates, lr = context.rates, context.lr_of(self)
-        follower = None if self.feedback is None else self.feedback.follower
-        for slab, rate in ((self.slab, lr * rates.shared), (follower, lr * rates.feedback)):
-            if slab is not None and rate:
-                slab.move(gradient.flatten(1), rate, self.update_rule.decay)
+        gradient = sum(parts[1:], parts[0]).flatten(1)
+        move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates)
+
+
+def move_pair(
+    shared: Slab, path: Feedback | None, gradient: Tensor, lr: float, rates: Rates, of_bias: Tensor | None = None
+) -> None:
+    """Moves the one map of a layer, and feedback weights that follow it, by gradients (out, in) and (out,)."""
+    follower, decay = None if path is None else path.follower, shared.update_rule.decay
+    if lr * rates.shared:
+        shared.move(gradient, lr * rates.shared, decay, of_bias)
+    if follower is not None and lr * rates.feedback:
+        follower.move(gradient, lr * rates.feedback, decay)
 
 
 def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Tensor) -> ProductTrace:

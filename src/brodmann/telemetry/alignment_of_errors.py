@@ -82,14 +82,10 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
 
 @torch.no_grad()
 def _weight_cosine(layer: Map) -> float | None:
-    if isinstance(layer, AreaLinear):
-        shared, one = layer.shared, layer.one_map
-    else:
-        shared, one = layer.slab, layer.slab.value[0]
-    matrix = None if layer.feedback is None else one_matrix_of(layer.feedback, one)
-    if matrix is None or shared is None:
+    matrix = None if layer.feedback is None else one_matrix_of(layer.feedback, layer.one_map)
+    if matrix is None or layer.shared is None:
         return None
-    return float(torch.cosine_similarity(matrix.flatten().double(), shared.value.flatten().double(), dim=0))
+    return float(torch.cosine_similarity(matrix.flatten().double(), layer.shared.value.flatten().double(), dim=0))
 
 
 def _maps(network: Network) -> list[tuple[str, Map]]:
