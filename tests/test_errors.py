@@ -41,6 +41,7 @@ from brodmann.data import load
 from brodmann.errors import warn
 from brodmann.feedback import Shape
 from brodmann.losses import Loss
+from brodmann.routing import Recruiting
 from brodmann.runs import RunOptions
 from brodmann.telemetry import alignment, area_usage, class_conflict
 from brodmann.training import Schedule, Trainer, evaluate
@@ -313,16 +314,6 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "out.",
     ),
     (
-        lambda: Router(4, 2, cells=4, learned=False, novelty=0.5),
-        "A router that recruits needs partition='fixed' and as many cells as areas, so that every new cell has an area "
-        "of its own, got 'fixed' and 4 cells for 2 areas: leave both out.",
-    ),
-    (
-        lambda: Router(4, 2, partition="growing", learned=False, novelty=0.5),
-        "A router that recruits needs partition='fixed' and as many cells as areas, so that every new cell has an area "
-        "of its own, got 'growing' and 8 cells for 2 areas: leave both out.",
-    ),
-    (
         lambda: AreaLinear(4, 3, areas=True),
         "Expected areas to be a whole number of at least 1, got True.",
     ),
@@ -404,7 +395,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: mlp(4, 2, router={"lerned": False}),
         "Unknown setting of router 'lerned'. Did you mean 'learned'? Choose one of: balance_rate, cells, conflict, "
-        "dimension, learned, novelty, partition, temperature.",
+        "dimension, learned, partition, temperature.",
     ),
     (lambda: mlp(4, 2, width="8"), "Expected width to be a whole number of at least 1, got '8'."),  # type: ignore[arg-type]
     (lambda: mlp(4, 2, width=(8, 0)), "Expected width to be a whole number of at least 1, got 0."),
@@ -521,9 +512,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "No layer of this network learns (after merged(), none does): leave rates out.",
     ),
     (
-        lambda: Router(4, 2, learned=False, novelty="a"),  # type: ignore[arg-type]
-        "A router that recruits needs learned=False, so that its cells stay where they are, and a novelty between -1 "
-        "and 1, got learned=False and novelty=a.",
+        lambda: Recruiting(4, 2, novelty="a"),  # type: ignore[arg-type]
+        "Expected novelty to be a number between -1 and 1, got a.",
     ),
     (
         lambda: residual_mlp(4, 2, depth=3, recompute="no"),  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.network import routers
 from brodmann.rates import Rates
-from brodmann.routing import Route
+from brodmann.routing import Recruiting, Route
 from brodmann.runs import RunOptions, start_run
 from brodmann.telemetry import area_choices
 from brodmann.training import Callback, Schedule, Trainer
@@ -65,10 +65,10 @@ from brodmann.updates import UPDATES, Factors, RuleOptimizer
 X, Y = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
 
 
-def picking(pick: Callable[[Tensor], Any]) -> type[Router]:
+def picking(pick: Callable[[Tensor], Any], kind: type[Router] = Router) -> type[Router]:
     """A router whose choice is `pick`'s."""
 
-    class Picking(Router):
+    class Picking(kind):  # type: ignore[misc, valid-type]
         def choose(self, x: Tensor) -> Any:
             return pick(x)
 
@@ -133,9 +133,11 @@ def test_the_nearest_prototype_as_a_choice_of_ones_own_changes_nothing() -> None
     assert torch.equal(plain(X), own(X))
 
 
-@pytest.mark.parametrize("settings", [{}, {"learned": False, "novelty": 0.5}, {"balance_rate": 0.01}])
-def test_a_choice_of_ones_own_has_one_gate(settings: dict[str, Any]) -> None:
-    layer = AreaLinear(6, 3, areas=4, gated=True, router=partial(picking(by_sign), **settings))
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(Router, {}), (Recruiting, {"novelty": 0.5}), (Router, {"balance_rate": 0.01})]
+)
+def test_a_choice_of_ones_own_has_one_gate(kind: type[Router], settings: dict[str, Any]) -> None:
+    layer = AreaLinear(6, 3, areas=4, gated=True, router=partial(picking(by_sign, kind), **settings))
     with torch.no_grad():
         layer.areas.allocate(torch.arange(4))
         layer.areas.weight.value.normal_()

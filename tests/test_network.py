@@ -56,7 +56,7 @@ from brodmann.builders import BUILDERS, design
 from brodmann.estimator import SALClassifier
 from brodmann.files import read_tensors, write_tensors
 from brodmann.layers.local import Sum
-from brodmann.routing import Conflict
+from brodmann.routing import Conflict, Recruiting
 from brodmann.runs import RunOptions
 from brodmann.telemetry import alignment
 from brodmann.training import Trainer, evaluate
@@ -860,11 +860,6 @@ def test_errors_are_observed_as_they_arrive() -> None:
     assert seen[0] > 0.05
 
 
-def test_a_router_that_recruits_keeps_no_balance() -> None:
-    with pytest.raises(BrodmannError, match="leave balance_rate or novelty out"):
-        Router(4, 8, learned=False, novelty=0.5, balance_rate=0.1)
-
-
 @pytest.mark.parametrize("make", [partial(mlp, feedback="sign"), partial(mlp, feedback="direct"), mlp, stream_mlp])
 def test_learning_takes_no_notice_of_autocast(make: Any) -> None:
     networks = []
@@ -990,11 +985,11 @@ def test_a_rule_is_found_under_whatever_name_it_has(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("frozen", ["layer", "step"])
 @pytest.mark.parametrize(
-    "settings", [{"novelty": 0.5, "learned": False}, {"balance_rate": 0.1}, {"partition": "growing"}]
+    "router",
+    [partial(Recruiting, novelty=0.5), partial(Router, balance_rate=0.1), partial(Router, partition="growing")],
 )
-def test_a_rate_of_0_freezes_routers_too(settings: dict[str, Any], frozen: str) -> None:
+def test_a_rate_of_0_freezes_routers_too(router: Callable[..., Router], frozen: str) -> None:
     torch.manual_seed(0)
-    router = partial(Router, **settings)
     layer = AreaLinear(8, 3, areas=4, router=router, feedback=None)
     if layer.router.conflict is not None:
         layer.router.conflict = Conflict(layer.router.cells, evidence=8, opposition=1e-6, certainty=1e-6)

@@ -110,7 +110,7 @@ def test_choices_belong_to_their_routers_in_whatever_order_they_are_asked() -> N
 def test_measuring_recruits_nothing() -> None:
     """Else the second of two passes over a stream network would go other ways than the first."""
     torch.manual_seed(0)
-    network = Network(mlp(6, 3, width=8, areas=32, feedback="transpose", router={"learned": False, "novelty": 0.8}))
+    network = Network(mlp(6, 3, width=8, areas=32, feedback="transpose", router={"novelty": 0.8}))
     network.learn(torch.randn(4, 6), torch.randint(0, 3, (4,)))
     for row in alignment(network, torch.randn(40, 6), torch.randint(0, 3, (40,))):
         assert row.cosine == pytest.approx(1.0, abs=1e-6)
@@ -129,7 +129,7 @@ def test_conflict_where_cells_are_vacant_is_that_of_a_router_that_recruits_no_mo
     assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
     assert any(router.recruits for _, router in routers(network))
     for _, router in routers(network):
-        router.novelty = None
+        router.novelty = -1.0
     network._recruiting = []
     assert class_conflict(network, x, y) == rows
     in_use = {name: len(area.unique()) for name, area in choices.items()}

@@ -32,6 +32,7 @@ from brodmann import (
 )
 from brodmann.layer import Context, Layer
 from brodmann.layers import Graph
+from brodmann.routing import Recruiting
 from brodmann.telemetry import alignment
 from brodmann.training import Schedule, Trainer
 
@@ -257,7 +258,7 @@ def test_a_container_freezes_what_lies_under_a_router_too() -> None:
 CHANGING: dict[str, dict[str, Any]] = {
     "learned": {},
     "balancing": {"learned": False, "balance_rate": 0.1},
-    "recruiting": {"learned": False, "novelty": 0.9},
+    "recruiting": {"novelty": 0.9},
     "growing": {
         "learned": False,
         "partition": "growing",
@@ -272,7 +273,9 @@ def routed_norms(**router: Any) -> Network:
     torch.manual_seed(0)
     norms = BatchNorm(6, update=SGD()), BatchNorm(6), BatchNorm(6, update=SGD(), fixed=True)
     low, high = AreaLinear(4, 6, areas=4, router=None, feedback=None), AreaLinear(6, 3, areas=4, router=None)
-    return Network(Routed(Router(4, 4, **router), Sequential(low, *norms, high)), lr=0.3)
+    return Network(
+        Routed((Recruiting if "novelty" in router else Router)(4, 4, **router), Sequential(low, *norms, high)), lr=0.3
+    )
 
 
 def freeze_all(network: Network, way: str) -> None:

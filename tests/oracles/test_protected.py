@@ -187,7 +187,7 @@ def test_where_no_area_is_left_to_learn_a_warning_says_so() -> None:
     stream = Network(stream_mlp(5, 3, width=6, areas=4, novelty=0.9))
     stream.protected_areas = [0, 1, 2]  # a new sample may take the last
     stream.learn(X, Y)
-    with pytest.warns(UserWarning, match=r"protected, \[0, 3\], so"):
+    with pytest.warns(UserWarning, match=r"protected, \[0, 1, 2, 3\], so"):
         stream.protected_areas = range(4)
 
 

@@ -36,6 +36,7 @@ from brodmann import (
 from brodmann.builders import FEEDBACKS, design
 from brodmann.feedback import Shape, Signal
 from brodmann.kernels import Groups
+from brodmann.routing import Recruiting
 from brodmann.updates import Factors
 
 few = settings(max_examples=30)
@@ -176,7 +177,7 @@ def test_new_samples_recruit_cells_one_after_another(seed: int, novelty: float, 
     torch.manual_seed(seed)
     x = torch.randn(30, 6, dtype=torch.float64)
     x[3] = 0.0
-    router = Router(6, budget, learned=False, novelty=novelty, dimension=4).double()
+    router = Recruiting(6, budget, novelty=novelty, dimension=4).double()
     pairs = [*router.recruit(x[:cut]), *router.recruit(x[cut:])]
     directions = torch.nn.functional.normalize(x @ router.projection.value[0].t(), dim=1)
     expected = greedy(directions, novelty, budget)
@@ -226,15 +227,13 @@ def test_a_recruited_area_starts_as_its_parent(kind: str) -> None:
 
 
 def _recruiting(in_features: int, areas: int, *, update: RLS) -> Router:
-    return Router(in_features, areas, learned=False, novelty=0.9, update=update)
+    return Recruiting(in_features, areas, novelty=0.9, update=update)
 
 
 @pytest.mark.parametrize("novelty", [-1.0, 1.0])
 def test_a_recruiting_router_refuses_what_it_cannot_do(novelty: float) -> None:
-    with pytest.raises(BrodmannError, match="A router that recruits needs learned=False"):
-        Router(5, 4, novelty=0.3)
-    with pytest.raises(BrodmannError, match="a novelty between -1 and 1"):
-        Router(5, 4, learned=False, novelty=novelty)
+    with pytest.raises(BrodmannError, match="Expected novelty to be a number between -1 and 1"):
+        Recruiting(5, 4, novelty=novelty)
 
 
 def test_a_stream_network_is_exclusive() -> None:
@@ -298,7 +297,7 @@ def test_a_sample_of_weight_0_recruits_nothing(routing: str) -> None:
 
 
 def own_routers() -> Sequential:
-    recruiting = functools.partial(Router, novelty=0.2, learned=False)
+    recruiting = functools.partial(Recruiting, novelty=0.2)
     return Sequential(AreaLinear(6, 3, areas=4, update=RLS(), feedback=None, router=recruiting))
 
 

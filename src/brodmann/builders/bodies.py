@@ -171,7 +171,7 @@ def stream_mlp(
         feedback: A name in `FEEDBACKS`, or a path; its errors are scaled by `LeastChange`.
         update: Rule of every weight. Default `RLS`.
         activation: As in `mlp`.
-        novelty: See `Router`. Default 0.4, from a search on validation parts (docs/log.md).
+        novelty: See `Recruiting`. Default 0.4, from a search on validation parts (docs/log.md).
         dimension: Size of the router's projection. Default 128: the cosine decides what is new, and a random projection
             preserves it to about ``1 / sqrt(dimension)``.
 
@@ -179,7 +179,7 @@ def stream_mlp(
         BrodmannError: As in `mlp`.
     """
     path: Callable[[Shape], Feedback] = functools.partial(LeastChange, path=feedback_path(feedback, outputs))
-    router = {"learned": False, "novelty": novelty, "dimension": dimension}
+    router = {"novelty": novelty, "dimension": dimension}
     parts = Parts(in_features, outputs, areas, path, update=update or RLS(), shared="off", router=router)
     depth = depth_of(depth, width)
     parts.check(depth, dense_size(in_features, outputs, depth, width))

@@ -19,6 +19,7 @@ from ..generators import undisturbed
 from ..layer import Layer
 from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, TiedWeights
 from ..routing import build_router
+from ..routing.recruiting import Recruiting
 from ..routing.router import DIMENSION, Router, cell_count
 from ..updates import SGD, Adam, UpdateRule
 
@@ -130,7 +131,7 @@ class Parts:
         """
         check_whole(in_features=self.in_features, outputs=self.outputs, areas=self.areas)
         settings: Any = {} if self.router is None or self._has_own_router else self.router
-        check_settings("router", settings, Router, without=("in_features", "areas", "update"))
+        check_settings("router", settings, self._kind, without=("in_features", "areas", "update"))
         dimension = settings.get("dimension", DIMENSION)
         cells = cell_count(self.areas, settings.get("partition", "fixed"), settings.get("cells"))
         check_whole(dimension=dimension, cells=cells)
@@ -240,7 +241,12 @@ class Parts:
     def _new_router(self) -> Callable[..., Router]:
         if self._has_own_router:
             return self.router  # type: ignore[return-value]
-        return functools.partial(Router, **self.router or {})  # type: ignore[arg-type]
+        return functools.partial(self._kind, **self.router or {})  # type: ignore[arg-type]
+
+    @property
+    def _kind(self) -> type[Router]:
+        """The class of routers that settings are for."""
+        return Recruiting if isinstance(self.router, dict) and "novelty" in self.router else Router
 
     @property
     def _has_own_router(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from ..areas import AreaMap
-from ..routing import Route, Router, weights_of_rows
+from ..routing import Recruiting, Route, Router, weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -29,7 +29,7 @@ def choose_areas(
 
     Samples of weight 0, where there are weights (batch, ...), recruit none: they count as if they were not there.
     """
-    if recruits and router.recruits:
+    if recruits and isinstance(router, Recruiting) and router.recruits:
         counting = x if weight is None else x[weights_of_rows(weight, len(x)) > 0]
         pairs = router.recruit(counting)
         parts = list(_area_maps(modules)) if pairs else []

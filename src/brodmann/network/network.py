@@ -28,7 +28,7 @@ from ..losses.error import error_and_loss
 from ..network_files import load_whole, read_network, write_network
 from ..rates import Rates
 from ..recording import told
-from ..routing import Router
+from ..routing import Recruiting, Router
 from ..several import Several, check_batch, check_several, parts_in, sample_count
 from ..updates import LEARNING_RATE
 from .adjustable import Adjustable, routers
@@ -94,7 +94,7 @@ class Network(Adjustable):
         self.rates, self.clip = Rates() if rates is None else rates, clip
         paths = [(name.rpartition(".")[0], part) for name, part in self.named_modules() if isinstance(part, Feedback)]
         self._direct = [name for name, path in paths if path.from_output]
-        self._recruiting = [router for _, router in routers(self) if router.novelty is not None]
+        self._recruiting = [router for _, router in routers(self) if isinstance(router, Recruiting)]
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:

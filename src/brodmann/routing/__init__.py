@@ -1,12 +1,14 @@
 """Routing: which area each sample goes to, how that choice learns, and where samples pull in opposite directions."""
 
 from .conflict import Conflict, sketch
+from .recruiting import Recruiting
 from .route import Choice, Route, checked_route, spread, summed_by_sample, weights_of_rows
 from .router import Router, build_router, cell_count, check_partition
 
 __all__ = [
     "Choice",
     "Conflict",
+    "Recruiting",
     "Route",
     "Router",
     "build_router",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from numbers import Real
 from operator import index
 from typing import Any
 
@@ -33,11 +32,9 @@ class Router(nn.Module):
     ``u = P x``; ``s_j = cos(u, prototype_j)``; the cell is ``argmax_j (s_j + balance_j)``, the area is
     ``partition[cell]``, the gate ``a = softmax(s / tau)[cell]``. For ``x = 0`` the cell is 0.
 
-    The prototypes are random unit vectors and never move, or, with a ``novelty``, the directions of samples that were
-    new when they came: a sample whose cosine with every prototype lies below it becomes the next prototype, until the
-    budget of cells is used up, see `recruit`. The projection ``P`` may learn. What it learns from is the usefulness of
-    the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which goes through the softmax and the cosine into
-    ``P``:
+    The prototypes are random unit vectors and never move; see `Recruiting` for others. The projection ``P`` may learn.
+    What it learns from is the usefulness of the chosen cell ``c``, ``-dL/da`` (see `AreaLinear.learn`), which goes
+    through the softmax and the cosine into ``P``:
     ``dL/ds_j = dL/da * a (1[j = c] - p_j) / tau`` and ``dL/du = sum_j dL/ds_j (prototype_j - s_j u/|u|) / |u|``.
 
     Source: descriptions of SAL (arXiv 2601.21561) for projection, frozen prototypes and hard choice; gate, partition
@@ -48,7 +45,6 @@ class Router(nn.Module):
     partition = HeldBuffer[Tensor]()
     prototypes = HeldBuffer[Tensor]()
     balance = HeldBuffer[Tensor]()
-    vacant = HeldBuffer[Tensor | None]()
     conflict = Held[Conflict | None]()
     _protected: frozenset[int] = frozenset()
 
@@ -63,7 +59,6 @@ class Router(nn.Module):
         learned: bool = True,
         balance_rate: float = 0.0,
         partition: str = "fixed",
-        novelty: float | None = None,
         conflict: dict[str, Any] | None = None,
         update: UpdateRule | None = None,
     ) -> None:
@@ -81,20 +76,17 @@ class Router(nn.Module):
                 nothing noticeable on the others (docs/results.md).
             balance_rate: Step of the load-balancing bias, which enters the choice alone, never the gate; at most 2.
                 Default 0, off: it spreads the samples without gain or loss of accuracy, and every area in use costs
-                time and memory (docs/results.md). Not for a router that recruits.
+                time and memory (docs/results.md).
             partition: ``"fixed"`` (cell mod G), ``"manual"`` (all cells in area 0 until areas are split by hand) or
                 ``"growing"``: the same, and areas split by themselves where their samples pull in opposite directions,
                 see `Conflict`.
-            novelty: Threshold in (-1, 1): a sample whose cosine with every prototype is below it recruits the next
-                cell. Requires ``learned=False``. Default None: all prototypes are random and there from the start.
             conflict: Settings of `Conflict` where the partition is growing: ``evidence``, ``opposition``,
                 ``certainty``. Default its own.
             update: Rule of the projection. Default plain SGD.
 
         Raises:
             BrodmannError: A size is not a positive whole number, a rate or temperature is out of range, there are fewer
-                cells than areas, the partition is unknown, or a recruiting router has a learned projection, a partition
-                that changes, or more cells than areas.
+                cells than areas, or the partition is unknown.
         """
         super().__init__()
         if partition not in PARTITIONS:
@@ -109,32 +101,16 @@ class Router(nn.Module):
         if balance_rate > 2:
             raise BrodmannError(f"Expected balance_rate to be at most 2, the range of a cosine, got {balance_rate}.")
         check_switch(learned=learned)
-        if novelty is not None and balance_rate:
-            raise BrodmannError("A router that recruits does not balance its areas: leave balance_rate or novelty out.")
         if conflict is not None and partition != "growing":
             raise BrodmannError(
                 f"Settings of conflict work only with partition='growing', got partition='{partition}'."
             )
         if conflict is not None:
             check_settings("conflict", conflict, Conflict, without=("cells",))
-        if novelty is not None and (partition != "fixed" or count != areas):
-            raise BrodmannError(
-                "A router that recruits needs partition='fixed' and as many cells as areas, so that every new cell has "
-                f"an area of its own, got '{partition}' and {count} cells for {areas} areas: leave both out."
-            )
-        if novelty is not None and (learned or not isinstance(novelty, Real) or not -1 < float(novelty) < 1):
-            raise BrodmannError(
-                "A router that recruits needs learned=False, so that its cells stay where they are, and a novelty "
-                f"between -1 and 1, got learned={learned} and novelty={novelty}."
-            )
-        self.novelty = novelty
         self.areas, self.temperature, self.learned, self.balance_rate = areas, temperature, learned, balance_rate
         projection = torch.randn(dimension, in_features) / in_features**0.5
         self.projection = Slab(projection[None], update or SGD())
-        prototypes = F.normalize(torch.randn(count, dimension), dim=1)
-        self.register_buffer("prototypes", prototypes if novelty is None else torch.zeros_like(prototypes))
-        # Cell 0 is never vacant: it takes what comes before anything was recruited.
-        self.register_buffer("vacant", None if novelty is None else torch.arange(count) > 0)
+        self.register_buffer("prototypes", F.normalize(torch.randn(count, dimension), dim=1))
         self.register_buffer("balance", torch.zeros(count))
         self.conflict = Conflict(count, **conflict or {}) if partition == "growing" else None
         every = torch.arange(count)
@@ -147,8 +123,8 @@ class Router(nn.Module):
 
     @property
     def changes(self) -> bool:
-        """Whether learning changes it: its projection or balance, or by recruiting or splitting."""
-        return self.learned or self.balance_rate > 0 or self.novelty is not None or self.conflict is not None
+        """Whether learning changes it: its projection or balance, or by splitting."""
+        return self.learned or self.balance_rate > 0 or self.conflict is not None
 
     @property
     def protected(self) -> frozenset[int]:
@@ -176,19 +152,12 @@ class Router(nn.Module):
         if not all(0 <= area < self.areas for area in wanted):
             raise BrodmannError(f"Expected areas from 0 to {self.areas - 1}, such as [0, 1], got {areas!r}.")
         self._protected = wanted
-        taken = self.partition if self.vacant is None else self.partition[~self.vacant]
-        if wanted.issuperset(taken.tolist()) and not self._free_cells():
+        reached = set(self.partition.tolist())
+        if wanted >= reached:
             warn(
-                f"Every area that samples can go to is protected, {sorted(set(taken.tolist()))}, so that none learns: "
+                f"Every area that samples can go to is protected, {sorted(reached)}, so that none learns: "
                 "protect fewer, or give the router more areas.",
             )
-
-    def _free_cells(self) -> list[int]:
-        """Returns the cells that new samples may take, see `recruit`."""
-        if self.vacant is None:
-            return []
-        cells = (~self.prototypes.any(1)).nonzero()[:, 0].tolist()
-        return [cell for cell in cells if int(self.partition[cell]) not in self.protected]
 
     def _project(self, x: Tensor) -> Tensor:
         check_input(x, self.projection.value)
@@ -196,11 +165,7 @@ class Router(nn.Module):
 
     def _products(self, u: Tensor) -> Tensor:
         """Returns the products with all prototypes, (rows, cells)."""
-        products = u @ self.prototypes.t()
-        if self.vacant is None:
-            return products
-        # Finite, so that its score is a number even for a projection without length.
-        return products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
+        return u @ self.prototypes.t()
 
     def _best(self, products: Tensor, u: Tensor) -> Tensor:
         """Returns the nearest cell, with the balance taken into account, (rows,)."""
@@ -208,6 +173,15 @@ class Router(nn.Module):
             return products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
         length = length_of(u)
         return (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
+
+    def _searched(self, u: Tensor, cell: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """Returns the products, if the choice asked for them, and the cell, which may have been chosen already."""
+        if cell is not None:
+            return None, cell
+        if not self.balance_rate:
+            return None, nearest(u, self.prototypes)
+        products = self._products(u)
+        return products, self._best(products, u)
 
     def choose(self, x: Tensor) -> Tensor | None:
         """Override it for a choice of your own: x (rows, in); returns the cell of each row, (rows,) int64.
@@ -249,52 +223,9 @@ class Router(nn.Module):
         """Routes by compiled kernels: x (rows, in); returns everything that inference and `learn` need."""
         check_input(x, self.projection.value)
         u = self.projection.product(x, Groups.single(x.shape[0], x.device))
-        products, cell = None, self._own_choice(x)
-        if cell is None and self.vacant is None and not self.balance_rate:
-            cell = nearest(u, self.prototypes)
-        elif cell is None or self.vacant is not None:
-            products = self._products(u)
-            cell = self._best(products, u) if cell is None else cell
+        products, cell = self._searched(u, self._own_choice(x))
         area = self.partition.index_select(0, cell)
         return Route(self, x, u, products, cell, area)
-
-    @property
-    def recruits(self) -> bool:
-        """Whether a new sample would become a prototype: there is a novelty, and not all cells are taken."""
-        return self.vacant is not None and not bool(self.prototypes[-1].any())
-
-    @unrecorded
-    def recruit(self, x: Tensor) -> list[tuple[int, int]]:
-        """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
-
-        Changes prototypes alone; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
-        does not change by recruiting, unless a gate multiplies it, since that is a softmax over one cell more. The
-        output of others may: a new cell also takes from cells that are not its parent's.
-
-        Returns:
-            For every area recruited but the first, the area that its sample would have gone to, and itself. Nothing
-            where ``novelty`` is None or all cells are taken.
-        """
-        pairs: list[tuple[int, int]] = []
-        if self.novelty is None or self.vacant is None:
-            return pairs
-        taken, free = self.prototypes.any(1), self._free_cells()
-        if not free:
-            return pairs
-        directions = F.normalize(self._project(x), dim=1)
-        cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
-        for cell in free:
-            closest, parent = cosines.max(1)
-            new = ((closest < self.novelty) & directions.any(1)).nonzero()  # a sample of zeros has no direction
-            if not len(new):
-                break
-            row = int(new[0])
-            self.prototypes[cell] = directions[row]
-            self.vacant[cell] = False
-            cosines[:, cell] = directions @ directions[row]
-            if cell:
-                pairs.append((int(self.partition[parent[row]]), int(self.partition[cell])))
-        return pairs
 
     @unrecorded
     def learn(self, route: Route, lr: float, weight: Tensor | None = None) -> None:
@@ -376,9 +307,7 @@ class Router(nn.Module):
         """Shown by print(network)."""
         kind = "learned" if self.learned else "fixed"
         numbers = f"cells={self.cells}, temperature={self.temperature}, balance_rate={self.balance_rate}"
-        return (
-            f"areas={self.areas}, {numbers}, novelty={self.novelty}, projection={kind}, {self.projection.update_rule}"
-        )
+        return f"areas={self.areas}, {numbers}, projection={kind}, {self.projection.update_rule}"
 
     def _cells_of(self, area: int) -> list[int]:
         if not 0 <= area < self.areas:

@@ -1,0 +1,112 @@
+"""Recruiting: a router whose prototypes are samples that were new when they came."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..autograd import unrecorded
+from ..errors import BrodmannError
+from ..held import HeldBuffer
+from ..updates import UpdateRule
+from .router import DIMENSION, Router
+
+
+class Recruiting(Router):
+    """A `Router` whose prototypes are the directions of samples that were new when they came.
+
+    A sample whose cosine with every prototype lies below ``novelty`` becomes the next prototype, until the budget of
+    areas is used up. Every cell has an area of its own, and the projection is fixed, so that cells stay where they are.
+    """
+
+    vacant = HeldBuffer[Tensor]()
+    novelty: float
+
+    def __init__(
+        self,
+        in_features: int,
+        areas: int,
+        *,
+        novelty: float,
+        dimension: int = DIMENSION,
+        temperature: float = 0.3,
+        update: UpdateRule | None = None,
+    ) -> None:
+        """Draws the projection from torch's global generator.
+
+        Args:
+            in_features: Size of a sample.
+            areas: Budget of areas, and of cells.
+            novelty: Threshold in (-1, 1), see the class.
+            dimension: As for `Router`.
+            temperature: As for `Router`.
+            update: Rule whose buffers the projection keeps. Default plain SGD.
+
+        Raises:
+            BrodmannError: As for `Router`, or the novelty is out of range.
+        """
+        if not isinstance(novelty, Real) or not -1 < float(novelty) < 1:
+            raise BrodmannError(f"Expected novelty to be a number between -1 and 1, got {novelty}.")
+        super().__init__(in_features, areas, dimension=dimension, temperature=temperature, learned=False, update=update)
+        self.novelty = novelty
+        self.prototypes.zero_()
+        # Cell 0 is never vacant: it takes what comes before anything was recruited.
+        self.register_buffer("vacant", torch.arange(self.cells) > 0)
+
+    @property
+    def changes(self) -> bool:
+        """True: it recruits."""
+        return True
+
+    @property
+    def recruits(self) -> bool:
+        """Whether a new sample would become a prototype: not all cells are taken."""
+        return not bool(self.prototypes[-1].any())
+
+    @unrecorded
+    def recruit(self, x: Tensor) -> list[tuple[int, int]]:
+        """Makes the directions of new samples, x (rows, in), the next prototypes, one sample after another.
+
+        Changes prototypes alone; `AreaLinear` and `Routed` copy the parents' maps too, so that the output of a sample
+        does not change by recruiting, unless a gate multiplies it, since that is a softmax over one cell more. The
+        output of others may: a new cell also takes from cells that are not its parent's. Protected areas get none.
+
+        Returns:
+            For every area recruited but the first, the area that its sample would have gone to, and itself.
+        """
+        pairs: list[tuple[int, int]] = []
+        taken = self.prototypes.any(1)
+        areas = zip((~taken).nonzero()[:, 0].tolist(), self.partition[~taken].tolist(), strict=True)
+        free = [cell for cell, area in areas if area not in self.protected]
+        if not free:
+            return pairs
+        directions = F.normalize(self._project(x), dim=1)
+        cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
+        for cell in free:
+            closest, parent = cosines.max(1)
+            new = ((closest < self.novelty) & directions.any(1)).nonzero()  # a sample of zeros has no direction
+            if not len(new):
+                break
+            row = int(new[0])
+            self.prototypes[cell] = directions[row]
+            self.vacant[cell] = False
+            cosines[:, cell] = directions @ directions[row]
+            if cell:
+                pairs.append((int(self.partition[parent[row]]), int(self.partition[cell])))
+        return pairs
+
+    def _products(self, u: Tensor) -> Tensor:
+        products = super()._products(u)
+        # Finite, so that its score is a number even for a projection without length.
+        return products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
+
+    def _searched(self, u: Tensor, cell: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        products = self._products(u)
+        return products, self._best(products, u) if cell is None else cell
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"{super().extra_repr()}, novelty={self.novelty}"
