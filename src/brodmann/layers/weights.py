@@ -12,7 +12,8 @@ from ..areas import Slab
 from ..autograd import ordinary, unrecorded
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
-from ..layer import Context, Gathering, Rates, has_parameters
+from ..layer import Context, Gathering, has_parameters
+from ..rates import Rates
 from ..updates import SGD, UpdateRule, check_rule
 
 Operation = Callable[..., Tensor]
