@@ -112,6 +112,21 @@ def test_rows_of_another_version_of_the_code_are_told_of_before_more_are_added(b
     assert [row["code"] for row in read_journal(journal)] == ["0.0.1+abc", code_version()]
 
 
+def test_rows_and_trials_of_another_version_of_the_code_are_told_of_where_no_more_are_needed(
+    small_bench: Path, tmp_path: Path
+) -> None:
+    (dataset,) = {row["dataset"] for row in read_journal(small_bench / "rows.jsonl")}
+    for name in ("rows.jsonl", "trials.jsonl"):
+        for row in read_journal(small_bench / name):
+            Journal(tmp_path / name).append(row | {"code": "0.0.1+abc"})
+    with pytest.warns(UserWarning, match="come from another version of the code") as told:
+        run_recipes(["ten"], Plan(quick=True, sets=(dataset,)), tmp_path, jobs=1, trials=2, search=True)
+    assert {name for name in ("rows.jsonl", "trials.jsonl") for one in told if name in str(one.message)} == {
+        "rows.jsonl",
+        "trials.jsonl",
+    }
+
+
 def test_a_bench_killed_at_random_moments_has_the_rows_of_an_undisturbed_one(blobs: str, tmp_path: Path) -> None:
     command = [
         sys.executable,

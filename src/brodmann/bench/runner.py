@@ -96,8 +96,13 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
     """Searches for the settings of the cases that are not known: in rounds, each of which runs what searches ask for.
 
     Trials that the journal holds are not run again, and count, also those of a longer search.
+
+    Warns:
+        UserWarning: Existing trials come from another version of the code.
     """
     wanted, choices = searches(cases, known)
+    if wanted:
+        _tell_of_other_code(journal)
     rounds = 0
     while True:
         scores = scores_of(journal.rows())
@@ -109,7 +114,7 @@ def settle(cases: Iterable[Case], known: Choices, journal: Journal, trials: int,
         if not more:
             break
         rounds += 1
-        carry_out(list(more.values()), journal, jobs, f"search, round {rounds}")
+        _run(list(more.values()), journal, jobs, f"search, round {rounds}")
     found = choose(journal.rows())
     for dataset, method in wanted:
         choices.setdefault(dataset, {})[method] = found[dataset][method]
@@ -122,17 +127,26 @@ def carry_out(cases: list[Case], journal: Journal, jobs: int, title: str) -> Non
     Warns:
         UserWarning: Existing rows come from another version of the code.
     """
-    rows = journal.rows()
-    done = {row["key"] for row in rows}
-    left = list({case.key: case for case in cases if case.key not in done}.values())
-    if not left:
-        return
-    others = sum(row["code"] != code_version() for row in rows)
+    _tell_of_other_code(journal)
+    _run(cases, journal, jobs, title)
+
+
+def _tell_of_other_code(journal: Journal) -> None:
+    """Warns of rows of other code, which are not run again, also where they are all that is asked for."""
+    rows, code = journal.rows(), code_version()
+    others = sum(row["code"] != code for row in rows)
     if others:
         warn(
             f"{others} of the {len(rows)} rows in {journal.path} come from another version of the code. The report "
             "will say so; for rows of one version choose another folder.",
         )
+
+
+def _run(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:
+    done = {row["key"] for row in journal.rows()}
+    left = list({case.key: case for case in cases if case.key not in done}.values())
+    if not left:
+        return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns) as progress:
         bar = progress.add_task(title, total=len(left))
