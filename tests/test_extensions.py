@@ -244,6 +244,31 @@ def test_imports_may_stand_behind_the_command(mine: Path) -> None:
     assert "Did you mean 'downhill'?" in found.stderr
 
 
+def test_a_change_of_what_a_file_imports_from_its_folder_is_a_change_of_its_code(tmp_path: Path) -> None:
+    sources = {
+        "brodmann_top.py": "import neighbour, json\n\ndef later():\n    from brodmann_parts.late import ONE\n",
+        "neighbour.py": "from brodmann_parts import near\nimport brodmann_top\n",
+        "brodmann_parts/__init__.py": "",
+        "brodmann_parts/near.py": "from . import far\nfrom .far import ONE\n",
+        "brodmann_parts/far.py": "ONE = 1\n",
+        "brodmann_parts/late.py": "def\n",
+    }
+    unrelated = {"brodmann_other.py": "", "brodmann_parts/other.py": "", "json.txt": ""}
+    (tmp_path / "brodmann_parts").mkdir()
+    for name, text in (sources | unrelated).items():
+        (tmp_path / name).write_text(text)
+    add_extension(str(tmp_path / "brodmann_top.py"))
+    (before,) = import_extensions().values()
+    for name in unrelated:
+        (tmp_path / name).write_text("# changed\n")
+        assert set(import_extensions().values()) == {before}, name
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text + "# changed\n")
+        assert set(import_extensions().values()) != {before}, name
+        (tmp_path / name).write_text(text)
+    assert set(import_extensions().values()) == {before}
+
+
 def test_a_file_is_imported_once(tmp_path: Path) -> None:
     (tmp_path / "brodmann_counted.py").write_text(
         "import os\nos.environ['COUNTED'] = os.environ.get('COUNTED', '') + '1'\n"

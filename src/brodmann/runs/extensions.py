@@ -11,11 +11,13 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
 
 from ..errors import BrodmannError
+from .sources import sources_of
 
 VARIABLE = "BRODMANN_IMPORT"
 
@@ -31,7 +33,8 @@ def import_extensions() -> dict[str, str]:
     """Imports what ``BRODMANN_IMPORT`` names, with ``os.pathsep`` between them; what was imported before stays.
 
     Returns:
-        Each name with a digest of its source, by which results of different code can be told apart.
+        Each name with a digest of its source, and of what that imports from its own folder, by which results of
+        different code can be told apart.
 
     Raises:
         BrodmannError: One is missing, fails, or has the name of another module.
@@ -81,5 +84,16 @@ def _of_file(path: Path) -> ModuleType:
 
 
 def _digest(module: ModuleType) -> str:
-    file = getattr(module, "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+    named = getattr(module, "__file__", None)
+    if not named:
+        return ""
+    file = Path(named)
+    depth = module.__name__.count(".") + (file.name == "__init__.py")
+    root = file.parents[depth]
+    files = [file] if _is_installed(root) else sources_of(file, root)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def _is_installed(folder: Path) -> bool:
+    """Whether everybody's packages lie in a folder: those beside a module are not the user's own."""
+    return str(folder) in sysconfig.get_paths().values()
