@@ -36,6 +36,7 @@ from brodmann import (
     Local,
     Network,
     Patches,
+    Product,
     Recomputed,
     Recurrent,
     Residual,
@@ -266,6 +267,55 @@ def test_a_matrix_of_ones_own_is_looked_at() -> None:
         network.learn(X, Y)
 
 
+class Shaped(FixedRandom):
+    """A path whose only matrix is what a test makes of it."""
+
+    def __init__(self, shape: Shape, make: Callable[[Tensor], Any]) -> None:
+        super().__init__(shape)
+        self.make = make
+
+    def one_matrix(self, weight: Tensor | None) -> Any:
+        return self.make(super().one_matrix(weight))
+
+
+def convolved(make: Callable[[Tensor], Any], areas: int = 1) -> Network:
+    images = Convolution(Patches(2), AreaLinear(4, 3, areas=areas, feedback=partial(Shaped, make=make)))
+    spread = Local(nn.Unflatten(1, (2, 3, 1)))
+    return Network(Sequential(spread, images, Local(nn.Flatten()), AreaLinear(6, 3, areas=1)))
+
+
+@pytest.mark.parametrize("areas", [1, 2])
+@pytest.mark.parametrize(
+    ("make", "came"),
+    [
+        (Tensor.t, "(4, 3) torch.float32"),
+        (lambda matrix: matrix[:, :3], "(3, 3) torch.float32"),
+        (Tensor.long, "(3, 4) torch.int64"),
+        (Tensor.flatten, "(12,) torch.float32"),
+        (Tensor.tolist, "list"),
+    ],
+)
+def test_a_matrix_of_another_shape_is_refused(make: Callable[[Tensor], Any], came: str, areas: int) -> None:
+    with pytest.raises(BrodmannError) as caught:
+        convolved(make, areas).learn(X, Y)
+    assert str(caught.value) == (
+        "Shaped.one_matrix should return the matrix by which errors go down, (out, in) = (3, 4) torch.float32, or "
+        f"None, got {came}."
+    )
+
+
+def test_a_matrix_has_the_dtype_of_its_layer_or_of_its_storage() -> None:
+    with pytest.raises(
+        BrodmannError, match=r"\(out, in\) = \(3, 4\) torch.float32, or None, got \(3, 4\) torch.float64"
+    ):
+        convolved(Tensor.double).learn(X, Y)
+    convolved(Tensor.contiguous).double().learn(X.double(), Y)
+    for kind in (torch.float32, torch.bfloat16):
+        path = partial(Shaped, make=partial(Tensor.to, dtype=kind))
+        Product(functional.linear, torch.randn(3, 6), feedback=path, storage=torch.bfloat16)
+    Product(functional.linear, torch.randn(3, 6).double(), feedback=partial(Shaped, make=Tensor.contiguous))
+
+
 @dataclass(frozen=True)
 class Elsewhere(UpdateRule):
     """A rule that returns the moved weight instead of moving it."""
@@ -293,6 +343,13 @@ class Demanding(FixedRandom):
 
     def error(self, signal: Signal, context: Context) -> Tensor:  # type: ignore[override]
         return signal.x
+
+
+class Ignorant(FixedRandom):
+    """A path whose matrix does not want to know the weight."""
+
+    def one_matrix(self) -> Tensor:  # type: ignore[override]
+        return torch.zeros(3, 6)
 
 
 class Silent(Layer):
@@ -486,6 +543,10 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: AreaLinear(6, 3, feedback=Demanding),
         "Demanding.error must take (self, signal), as that of Feedback: missing a required argument: 'context'.",
+    ),
+    (
+        lambda: AreaLinear(6, 3, feedback=Ignorant),
+        "Ignorant.one_matrix must take (self, weight), as that of Feedback: too many positional arguments.",
     ),
     (
         lambda: Trainer(Network(body()), (X, Y), (X[:0], Y[:0])),

@@ -127,6 +127,8 @@ class Feedback(nn.Module, ABC):
 
     from_output: bool = False
     """Whether the error below is made from that at the network's output, not from the one that arrives."""
+    _form: tuple[int, int]
+    """Shape of its layer's maps, (out, in): what `one_matrix` returns has it too."""
 
     def __init__(self, shape: Shape | None = None) -> None:
         """Takes what a path may know of its layer; the base class needs none of it."""
@@ -145,6 +147,9 @@ class Feedback(nn.Module, ABC):
         Args:
             weight: The forward map (out, in), where it is the same for all rows, else None. Only `Transpose` and
                 `SignSymmetric` may read it.
+
+        Returns:
+            (out, in), in the dtype of the layer or of its storage.
         """
         return None
 
@@ -166,6 +171,14 @@ class Feedback(nn.Module, ABC):
             area_lr: ``lr`` times the rate of areas, see `Rates`: for maps per area.
             area_decay: ``decay`` plus the layer's pooling: for maps per area.
         """
+
+
+_METHODS = {
+    "error": ("signal",),
+    "one_matrix": ("weight",),
+    "learn": ("signal", "lr", "decay", "area_lr", "area_decay"),
+}
+"""What every path is called with."""
 
 
 def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedback:
@@ -191,13 +204,14 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
         raise BrodmannError(f"{type(path).__name__}.__init__ must begin with super().__init__(), as for any nn.Module.")
     if not isinstance(path, Feedback):
         raise BrodmannError(f"Expected feedback to build a Feedback, got {type(path).__name__}.")
-    for name, given in (("error", ("signal",)), ("learn", ("signal", "lr", "decay", "area_lr", "area_decay"))):
+    for name, given in _METHODS.items():
         try:
             inspect.signature(getattr(path, name)).bind(*given)
         except TypeError as error:
             raise BrodmannError(
                 f"{type(path).__name__}.{name} must take (self, {', '.join(given)}), as that of Feedback: {error}."
             ) from None
+    path._form = shape.out_features, shape.in_features
     return path
 
 
@@ -210,11 +224,24 @@ def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
 
 
 def matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
-    """Returns `Feedback.one_matrix`, once checked where the path is a user's own."""
+    """Returns `Feedback.one_matrix`, once checked where the path is a user's own: a convolution would take any."""
     matrix = path.one_matrix(weight)
     if matrix is not None and is_own(path):
-        told(check_sent, f"{type(path).__name__}.one_matrix", [matrix], [] if weight is None else [weight])
+        name = f"{type(path).__name__}.one_matrix"
+        _check_form(matrix, path._form, weight, name)
+        told(check_sent, name, [matrix], [] if weight is None else [weight])
     return matrix
+
+
+def _check_form(matrix: Any, form: tuple[int, int], weight: Tensor | None, name: str) -> None:
+    """Raises unless what ``name`` returned is a matrix of this form, in a dtype that goes with the forward map's."""
+    kind = torch.float32 if weight is None else torch.promote_types(weight.dtype, torch.float32)
+    fits = isinstance(matrix, Tensor) and matrix.shape == form and matrix.is_floating_point()
+    if not fits or (weight is not None and matrix.dtype not in (weight.dtype, kind)):
+        came = f"{tuple(matrix.shape)} {matrix.dtype}" if isinstance(matrix, Tensor) else type(matrix).__name__
+        raise BrodmannError(
+            f"{name} should return the matrix by which errors go down, (out, in) = {form} {kind}, or None, got {came}."
+        )
 
 
 def error_below(feedback: Feedback, signal: Signal) -> Tensor:

@@ -65,10 +65,10 @@ class Weights(Gathering):
         shape = Shape(inputs, out, 1, True, matrix, moving, storage, scale=scale or 1.0)
         self.shared = Slab(shape.stored(matrix[None]), moving)
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
-        if self.feedback is not None:
-            _check_path(self.feedback, matrix)
         if weight.dtype != torch.get_default_dtype():
             self.to(weight.dtype)
+        if self.feedback is not None:
+            _check_path(self.feedback, self.slab.value[0])
 
     @property
     def one_map(self) -> Tensor:
