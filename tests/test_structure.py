@@ -81,3 +81,17 @@ def test_importing_loads_no_compiler_and_none_of_what_single_commands_need() -> 
     code = f"import sys, brodmann.cli; print(*sorted(set({late}) & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "\n"  # each takes as long as a small training
+
+
+def test_a_step_with_a_loss_of_ones_own_loads_no_compiler() -> None:
+    code = """
+import sys, torch
+from brodmann import Captured, Network, mlp
+network = Network(mlp(6, 3, areas=1), lambda output, target: (output - target).square().mean())
+network = Captured(network, own_parts=True)
+for _ in range(3):
+    network.learn(torch.randn(4, 6), torch.randn(4, 3))
+print("torch._dynamo" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"  # it takes as long as hundreds of steps

@@ -29,6 +29,11 @@ class NoBroadcasting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.targets = {id(part): part for several in targets for part in parts_in(several)}
         self.expanded: dict[int, tuple[Tensor, Tensor]] = {}  # expansions of either, and what they are of
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Lets PyTorch load its compiler, which takes seconds, only for those who compile, see `Recorder`."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
