@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,8 +58,6 @@ def test_multiples_of_a_rate_follow_it_in_the_same_order_of_products() -> None:
         lambda number: number - 1,
         lambda number: 2 / number,
         lambda number: number**2,
-        lambda number: -number,
-        lambda number: number * torch.ones(2),
         lambda number: number * number,
     ],
 )
@@ -70,6 +69,58 @@ def test_whatever_else_is_computed_is_right_and_gives_the_recording_up(kind: Any
     assert bool(torch.as_tensor(result == compute(type(number).__base__(4))).all())
     assert told.reasons
     assert not isinstance(result, Rate | Answer)
+
+
+@pytest.mark.parametrize("compute", [lambda number: -number, lambda number: number * torch.ones(2)])
+def test_answers_are_no_rates(compute: Any) -> None:
+    told = Told()
+    assert bool(torch.as_tensor(compute(Answer(4, 0, told)) == compute(4)).all())
+    assert told.reasons
+
+
+RATED: dict[str, Callable[[Tensor, Tensor, float], object]] = {
+    "rate times tensor": lambda weight, x, lr: weight.sub_(lr * x),
+    "tensor times rate": lambda weight, x, lr: weight.sub_(x * lr),
+    "product in place": lambda weight, x, lr: weight.add_(x.clone().mul_(lr)),
+    "alpha": lambda weight, x, lr: weight.sub_(x, alpha=lr),
+    "negative alpha": lambda weight, x, lr: torch.Tensor.add_(weight, x, alpha=-lr),
+    "value": lambda weight, x, lr: weight.addcmul_(x, x, value=-2 * lr),
+    "a sum": lambda weight, x, lr: weight.copy_(torch.add(weight, x, alpha=lr)),
+    "a quotient": lambda weight, x, lr: weight.add_(x / lr),
+    "one of several numbers": lambda weight, x, lr: weight.add_(0.5, alpha=lr),
+}
+
+
+@pytest.mark.parametrize("way", RATED)
+def test_operations_that_are_given_a_rate_follow_it(way: str) -> None:
+    move, x, state = RATED[way], torch.randn(3), torch.randn(3)
+    recorder = Recorder([state])
+    with torch.no_grad(), recorder.listening():
+        move(state, x, recorder.rate(0.3))
+    assert recorder.refusal is None
+    program = Program(recorder, [x], state, 0.3)
+    for rate in (0.3, 0.1, 1.0, 0.3):
+        given, expected = torch.randn(3), state.clone()
+        move(expected, given, rate)
+        with torch.no_grad():
+            program.run([given], rate)
+        assert torch.equal(state, expected)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x, lr: torch.clamp(x, -lr, lr),
+        lambda x, lr: x.add(0.3, alpha=lr),
+        lambda x, lr: lr - x,
+        lambda x, lr: torch.softmax(x * 1.0, 0) - torch.tensor(lr),
+    ],
+)
+def test_where_it_is_not_sure_which_number_is_the_rate_the_recording_is_given_up(compute: Any) -> None:
+    recorder = Recorder([])
+    with torch.no_grad(), recorder.listening():
+        compute(torch.randn(3), recorder.rate(0.3))
+    assert recorder.refusal is not None
 
 
 def test_a_rate_that_becomes_a_plain_number_gives_the_recording_up() -> None:

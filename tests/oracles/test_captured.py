@@ -32,6 +32,7 @@ from brodmann import (
     Network,
     Rates,
     Recurrent,
+    Router,
     Sequential,
     convnet,
     from_torch,
@@ -426,6 +427,59 @@ def test_parts_of_ones_own_are_captured_where_that_is_allowed() -> None:
     assert pair.network.body.layers[1].steps == [2]
 
 
+class Gain(Layer):
+    """A factor for each feature, which moves in one of several ways."""
+
+    def __init__(self, size: int, move: Callable[[Tensor, Tensor, float], object]) -> None:
+        super().__init__()
+        self.gain, self.move = nn.Parameter(torch.ones(size), requires_grad=False), move
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x * self.gain
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return self(x), x
+
+    def learn(self, trace: Tensor, error: Tensor, context: Context) -> Tensor:
+        below = error * self.gain
+        self.move(self.gain, (error * trace).sum(0), context.lr_of(self))
+        return below
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda weight, gradient, lr: weight.sub_(lr * gradient),
+        lambda weight, gradient, lr: weight.sub_(gradient * lr),
+        lambda weight, gradient, lr: weight.add_(gradient, alpha=-lr),
+    ],
+)
+def test_layers_of_ones_own_move_at_rates_that_change(move: Any) -> None:
+    torch.manual_seed(0)
+    body = Sequential(AreaLinear(5, 4, areas=2, feedback=None), Gain(4, move), AreaLinear(4, 3, areas=2))
+    pair = Pair(Network(body, rates=Rates(layers={"layers.1": 0.3})), own_parts=True).learn()
+    assert pair.captured, pair.step.refusal
+    assert pair.step.recordings == 1
+
+
+class BySign(Router):
+    """Cell 0 or 1, by the sign of the first number; a cell that does not exist where it is large."""
+
+    def choose(self, x: Tensor) -> Tensor:
+        return (x[:, 0] > 0).long() + 2 * (x[:, 0] > 50)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_routers_of_ones_own(learned: bool) -> None:
+    pair = Pair(network_of(areas=2, router=partial(BySign, learned=learned)), own_parts=True).learn()
+    assert pair.captured, pair.step.refusal
+    for step in (pair.ordinary, pair.step):
+        with pytest.raises(BrodmannError, match="BySign.choose should return cells from 0 to 1, got 3 to 3"):
+            step.learn(torch.full((8, 5), 60.0), torch.zeros(8, dtype=torch.long))
+    pair.learn()
+    assert pair.step.recordings == 1
+
+
 def test_functions_and_losses_of_ones_own_are_parts_too() -> None:
     own = Network(Sequential(AreaLinear(5, 3, feedback=None), Local(lambda x: x.tanh())))
     assert "your own" in Pair(own).learn().step.refusal
@@ -625,7 +679,7 @@ class Remembering(Layer):
         elif self.kind == "nonzero":
             return x * x.nonzero().shape[0], None
         elif self.kind == "rate":
-            return x * context.lr, None
+            return x.clamp(max=context.lr) + x.clamp(-context.lr, context.lr), None
         elif self.kind == "rate of another form":
             return x * (1.0 - context.lr), None
         return x, None

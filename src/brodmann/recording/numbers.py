@@ -1,13 +1,17 @@
 """Numbers that are others each time a recording is computed: learning rates, and answers of kernels.
 
-Kernels may be handed them as they are. Whoever computes with them in another way than written here gets a plain number,
-and the recording is given up: it would hold the number of the time when it was made.
+Kernels may be handed them as they are, and an operation of PyTorch a rate. Whoever computes with them in another way
+than written here gets a plain number, and the recording is given up: it would hold the number of the time when it was
+made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 
 class Witness(Protocol):
@@ -35,13 +39,19 @@ class Rate(float):
         return float.__float__(self)
 
     def __mul__(self, other: Any) -> Any:
-        """Returns a multiple, which changes with the rate."""
+        """Returns a multiple, which changes with the rate; of a tensor what PyTorch makes of both."""
         if isinstance(other, int | float) and not isinstance(other, Rate | Answer):
             return Rate(self.plain * other, (*self.factors, float(other)), self.witness)
-        self.witness.refuse("a learning rate is multiplied by something else than a plain number")
+        if isinstance(other, Tensor):
+            return torch.mul(other, self)
+        self.witness.refuse("a learning rate is multiplied by something else than a plain number or a tensor")
         return float.__mul__(self, other)
 
     __rmul__ = __mul__
+
+    def __neg__(self) -> Rate:
+        """Returns the multiple by -1."""
+        return Rate(-self.plain, (*self.factors, -1.0), self.witness)
 
     def at(self, rate: float) -> float:
         """Returns what it is at another rate."""
@@ -76,8 +86,8 @@ def _giving_up(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 _ARITHMETIC = [
     f"{side}{name}" for name in ("add", "sub", "truediv", "floordiv", "mod", "pow", "divmod") for side in ("", "r")
-] + ["neg", "abs"]
+] + ["abs"]
 for _name in (*_ARITHMETIC, "float"):
     setattr(Rate, f"__{_name}__", _giving_up(getattr(float, f"__{_name}__"), _name))
-for _name in (*_ARITHMETIC, "mul", "rmul"):
+for _name in (*_ARITHMETIC, "neg", "mul", "rmul"):
     setattr(Answer, f"__{_name}__", _giving_up(getattr(int, f"__{_name}__"), _name))

@@ -43,7 +43,7 @@ class Program:
         self._inputs, self._rate = [_Input(tensor) for tensor in inputs], rate
         self._first: list[_Step] = []  # what changes nothing that was there before
         self._rest: list[_Step] = []
-        self._rated: list[tuple[list[Any], int, Rate]] = []
+        self._rated: list[tuple[Any, Any, Rate]] = []  # arguments or keywords, and where in them
         self._room = _room(size)
         lay = partial(_laid, room=self._room, begins=begins)
         self.outputs = lay(results)
@@ -69,6 +69,10 @@ class Program:
                 function, keywords = _into(function, keywords, lay(call.made))
             elif call.answer is not None:
                 function = partial(_answered, function, receivers[number], call.answer)
+            for name, value in keywords.items():
+                if isinstance(value, Rate):
+                    self._rated.append((keywords, name, value))
+                    keywords[name] = value.plain
             (self._rest if self._rest or call.moves else self._first).append((function, arguments, keywords))
         self._draws = recorder.draws > 0
         self._held = recorder.calls  # the tensors whose addresses kernels have

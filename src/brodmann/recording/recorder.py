@@ -247,9 +247,36 @@ class _Looks(TorchFunctionMode):
         """Is called for every function and method of PyTorch."""
         if func in _OUTSIDE:
             self.recorder.refuse(f"numbers are looked at by {_OUTSIDE[func]}")
-        if Rate in map(type, leaves((args, kwargs))):  # an operation would see a plain number
+        before = len(self.recorder.calls)
+        result = func(*args, **(kwargs or {}))
+        rates = [part for part in leaves((args, kwargs)) if type(part) is Rate]
+        if rates and not _put_back(rates, func, self.recorder.calls[before:]):
             self.recorder.refuse(f"{getattr(func, '__name__', func)} takes a learning rate")
-        return func(*args, **(kwargs or {}))
+        return result
+
+
+def _put_back(rates: list[Rate], function: Any, calls: list[Call]) -> bool:
+    """Puts the learning rate that a function was given into the operation that it is, which saw a plain number.
+
+    Returns:
+        Whether there is no doubt that the operation was given this number, and no other was made of it.
+    """
+    name = str(getattr(function, "__name__", "")).strip("_")
+    if len(rates) > 1 or len(calls) != 1 or name != _name_of(calls[0].function).strip("_"):
+        return False
+    (rate,), (call,) = rates, calls
+    places = [place for place, part in enumerate(call.arguments) if type(part) is float and part == rate]
+    keys = [key for key, part in call.keywords.items() if type(part) is float and part == rate]
+    if len(places) + len(keys) != 1:
+        return False
+    call.arguments = tuple(rate if place in places else part for place, part in enumerate(call.arguments))
+    call.keywords = {key: rate if key in keys else part for key, part in call.keywords.items()}
+    return True
+
+
+def _name_of(operation: Callable[..., Any]) -> str:
+    packet = getattr(operation, "overloadpacket", None)  # kernels have none
+    return "" if packet is None else str(packet.__name__)
 
 
 def _storage_of(tensor: Tensor) -> int:

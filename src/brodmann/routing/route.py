@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from ..checks import all_in
 from ..errors import BrodmannError
 from ..kernels import Groups, per_row
 from .conflict import SIZE
@@ -187,3 +188,11 @@ def length_of(u: Tensor) -> Tensor:
     """Returns ``|u|`` of each row, (rows, 1); infinite where ``u = 0``."""
     length: Tensor = torch.linalg.vector_norm(u, dim=1, keepdim=True)
     return length.masked_fill(length == 0, torch.inf)
+
+
+def check_cells(name: str, cell: Tensor, cells: int) -> None:
+    """Raises a `BrodmannError` unless cells (rows,), which the router of this name chose, lie among so many."""
+    if not all_in(cell, 0, cells - 1):
+        raise BrodmannError(
+            f"{name}.choose should return cells from 0 to {cells - 1}, got {int(cell.min())} to {int(cell.max())}."
+        )

@@ -17,9 +17,10 @@ from ..errors import BrodmannError, unknown_name, warn
 from ..held import Held, HeldBuffer
 from ..kernels import Groups
 from ..kernels.per_row import nearest
+from ..recording import told
 from ..updates import SGD, UpdateRule, counted
 from .conflict import Conflict
-from .route import Choice, Route, length_of, weights_of_rows
+from .route import Choice, Route, check_cells, length_of, weights_of_rows
 
 PARTITIONS = ("fixed", "manual", "growing")
 DIMENSION = 16
@@ -199,11 +200,7 @@ class Router(nn.Module):
         if not isinstance(cell, Tensor) or cell.shape != x.shape[:1] or cell.dtype != torch.int64:
             came = f"{tuple(cell.shape)} {cell.dtype}" if isinstance(cell, Tensor) else type(cell).__name__
             raise BrodmannError(f"{name}.choose should return cells, ({len(x)},) torch.int64, got {came}.")
-        if len(cell) and (int(cell.min()) < 0 or int(cell.max()) >= self.cells):
-            raise BrodmannError(
-                f"{name}.choose should return cells from 0 to {self.cells - 1}, got {int(cell.min())} to "
-                f"{int(cell.max())}."
-            )
+        told(check_cells, name, cell, self.cells)
         return cell.contiguous()
 
     def forward(self, x: Tensor) -> Route | Choice:
