@@ -365,6 +365,13 @@ class Silent(Layer):
         pass
 
 
+class Remembering(nn.Tanh):
+    """An operation with a state that is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+
 def body() -> Sequential:
     return Sequential(AreaLinear(6, 3, areas=1, feedback=None))
 
@@ -572,6 +579,11 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: AreaLinear(6, 3, areas=2, router=None)(X, Router(6, 4000).route(X)),
         "These weights serve 2 areas, but the rows choose among 4000: use a router with as many areas as the weights.",
+    ),
+    (
+        lambda: Network(Sequential(AreaLinear(6, 3, feedback=None), Local(Remembering()))),
+        "Remembering ('layers.1.operation') has extra state, by get_extra_state, which files cannot hold: keep it in a "
+        "buffer, with register_buffer.",
     ),
     (lambda: Network(body(), lr=-1.0), "Expected lr to be a number of at least 0, got -1.0."),
     (

@@ -1305,6 +1305,24 @@ def test_the_best_weights_after_going_back_are_those_of_the_epoch_that_is_named(
         assert torch.equal(value, states[2][name]), name
 
 
+def test_a_checkpoint_that_fails_after_something_else_is_told_of_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(Callback):
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            raise KeyError("mine")
+
+    def full() -> Any:
+        raise BrodmannError("the disk is full")
+
+    network = Network(mlp(4, 2, areas=1))
+    trainer = Trainer(network, (torch.randn(8, 4), torch.arange(8) % 2), folder=tmp_path, callbacks=[Failing()])
+    monkeypatch.setattr(network, "learning_state", full)
+    with pytest.raises(KeyError, match="mine") as caught:
+        trainer.run()
+    assert caught.value.__notes__ == ["No checkpoint could be written either: the disk is full"]
+
+
 def test_a_callback_that_fails_at_the_end_keeps_no_other_from_its_end() -> None:
     class Failing(Callback):
         def on_end(self, trainer: Trainer) -> None:

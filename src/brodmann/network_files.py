@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .areas import Slab
 from .builders import BUILDERS, build
 from .builders.designs import built_from
-from .errors import CheckpointError
+from .errors import BrodmannError, CheckpointError
 from .files import as_json, read_tensors, write_tensors
 from .layer import Layer
 from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares
@@ -23,6 +23,21 @@ LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute", "read
 """Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""
 RESTORED: tuple[type, ...] = (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, SumOfSquares)
 """Losses that a file can restore."""
+
+
+def check_savable(body: Layer) -> None:
+    """Checks that files can hold all that the parts of a body keep.
+
+    Raises:
+        BrodmannError: A part keeps something that is no tensor. Training is not to find that out at its first
+            checkpoint.
+    """
+    for name, part in body.named_modules():
+        if type(part).get_extra_state is not nn.Module.get_extra_state:
+            raise BrodmannError(
+                f"{type(part).__name__} ('{name}') has extra state, by get_extra_state, which files cannot hold: keep "
+                "it in a buffer, with register_buffer."
+            )
 
 
 def write_network(path: Path, body: Layer, loss: Loss, settings: dict[str, Any]) -> None:

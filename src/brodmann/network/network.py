@@ -25,7 +25,7 @@ from ..layers import AreaLinear
 from ..learning_layers import check_once, learning_layers
 from ..losses.builtin import Loss, SumOfSquares
 from ..losses.error import error_and_loss
-from ..network_files import load_whole, read_network, write_network
+from ..network_files import check_savable, load_whole, read_network, write_network
 from ..rates import Rates
 from ..recording import told
 from ..routing import Recruiting, Router
@@ -61,9 +61,9 @@ class Network(Adjustable):
                 tensor of the network's own. Each scales a larger one down to this norm. Default none.
 
         Raises:
-            BrodmannError: The body is no `Layer`, a part that learns stands in it twice, the loss cannot be called
-                with an output and a target, ``lr`` is negative, ``clip`` not above 0, or the rates name a layer that is
-                not there.
+            BrodmannError: The body is no `Layer`, a part that learns stands in it twice, or has extra state, the loss
+                cannot be called with an output and a target, ``lr`` is negative, ``clip`` not above 0, or the rates
+                name a layer that is not there.
 
         Warns:
             UserWarning: Rules ask for different learning rates, and none is given; or layers follow `RLS` under another
@@ -72,6 +72,7 @@ class Network(Adjustable):
         super().__init__()
         check_layer(body, "The body of a Network")
         check_once(body)
+        check_savable(body)
         if lr is not None:
             check_real(lr=lr)
         moving = [part for part in body.modules() if isinstance(part, Layer) and part.moves]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -267,12 +267,14 @@ class Trainer:
         before = self._draws.now() if again else None
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if before is not None:
                 self._draws.go_to(before)
             if self.progress.step:
-                with suppress(Exception):  # what failed first is what must be told
+                try:
                     self._checkpoint()
+                except Exception as second:  # what failed first is what must be told
+                    error.add_note(f"No checkpoint could be written either: {second}")
             raise
 
     def _step(self, made: Iterator[Batch], rate_of: Callable[[int], float], watch: Watch | None) -> float:
