@@ -1160,6 +1160,26 @@ def test_a_rule_that_moves_nothing_is_told() -> None:
             stored.learn(X, Y)
 
 
+@dataclass(frozen=True)
+class Normed(UpdateRule):
+    """A rule that takes steps of one length."""
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> None:
+        gradient = factors.dense()
+        weight.sub_(lr * gradient / gradient.norm())
+
+
+def test_a_rule_that_divides_by_a_gradient_of_0_is_told() -> None:
+    told = r"Normed.apply made a weight of shape \(.*\) NaN or infinite by a finite gradient: look for divisions by a"
+    with pytest.raises(DivergenceError, match=told):  # areas start at 0: no gradient comes to the router
+        Network(mlp(6, 3, areas=4, update=Normed())).learn(X, Y)
+    model = nn.Linear(6, 3)
+    (0.0 * model(X)).sum().backward()  # type: ignore[no-untyped-call]
+    with pytest.raises(DivergenceError, match=told):
+        RuleOptimizer(model.parameters(), Normed()).step()
+    Network(mlp(6, 3, areas=1, update=Normed())).learn(X, Y)
+
+
 def test_a_count_that_is_none_is_refused() -> None:
     @dataclass(frozen=True)
     class Counting(UpdateRule):

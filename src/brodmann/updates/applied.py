@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from ..checks import is_own
-from ..errors import BrodmannError, warn
+from ..checks import all_finite, is_own
+from ..errors import BrodmannError, DivergenceError, warn
 from .rule import Factors, UpdateRule
 
 
@@ -18,12 +18,14 @@ def apply_rule(
 
     Raises:
         BrodmannError: The rule returns or replaces what it should have moved.
+        DivergenceError: A rule of a user's own made a weight NaN or infinite by a finite gradient; on the CPU.
 
     Warns:
         UserWarning: A rule of a user's own moved nothing, although there is a rate.
     """
     name, given = type(rule).__name__, tuple(state.values())
-    watched = (weight, *given) if lr > 0 and is_own(rule) and not weight.is_inference() else ()
+    own = lr > 0 and is_own(rule)
+    watched = (weight, *given) if own and not weight.is_inference() else ()
     before = _changes(watched)
     returned: object = rule.apply(weight, state, factors, lr, decay)
     if returned is not None and returned is not weight:
@@ -38,6 +40,12 @@ def apply_rule(
             f"{name}.apply changed neither the weight nor its state, so nothing is learned: change them in place, as "
             "in weight.sub_(lr * g). `weight = weight - lr * g` makes another tensor, and PyTorch does not see what "
             "changes through weight.data.",
+        )
+    if own and weight.is_cpu and not all_finite(weight) and all_finite(factors.dense()):
+        raise DivergenceError(
+            f"{name}.apply made a weight of shape {tuple(weight.shape)} NaN or infinite by a finite gradient: look for "
+            "divisions by a gradient of 0, as the first one of a router is, and lower the learning rate if there are "
+            "none."
         )
 
 
