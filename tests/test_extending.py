@@ -1180,6 +1180,67 @@ def test_a_rule_that_divides_by_a_gradient_of_0_is_told() -> None:
     Network(mlp(6, 3, areas=1, update=Normed())).learn(X, Y)
 
 
+class Greedy(FixedRandom):
+    """A path that works on what it is given."""
+
+    def __init__(self, shape: Shape, change: Callable[[Signal], object], *, learning: bool) -> None:
+        super().__init__(shape)
+        self.change, self.learning = change, learning
+
+    def error(self, signal: Signal) -> Tensor:
+        below = super().error(signal)
+        if not self.learning:
+            self.change(signal)
+        return below
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+        if self.learning:
+            self.change(signal)
+
+
+@pytest.mark.parametrize("around", [lambda path: path, lambda path: partial(LeastChange, path=path)])
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda signal: signal.x.sub_(1.0),
+        lambda signal: signal.delta.div_(2.0),
+        lambda signal: signal.part_delta.neg_(),
+        lambda signal: signal.output_error.zero_(),
+        lambda signal: signal.target.fill_(0),
+    ],
+)
+def test_a_path_that_changes_what_it_was_given_is_told(change: Any, learning: bool, around: Any) -> None:
+    path = around(partial(Greedy, change=change, learning=learning))
+    network = Network(Sequential(AreaLinear(6, 5, areas=1, feedback=None), AreaLinear(5, 3, areas=2, feedback=path)))
+    told = f"Greedy.{'learn' if learning else 'error'} changed in place what it was given"
+    with pytest.raises(BrodmannError, match=told):
+        network.learn(X.clone(), Y.clone())
+
+
+def test_a_path_that_changes_a_copy_goes_on_in_inference_mode_too() -> None:
+    path = partial(Greedy, change=lambda signal: signal.x.clone().sub_(1.0), learning=True)
+    network = Network(mlp(6, 3, areas=2, feedback=path))
+    network.learn(X, Y)
+    with torch.inference_mode():
+        network.learn(X, Y)
+
+
+@dataclass(frozen=True)
+class Centring(Downhill):
+    """A rule that works on the factors themselves."""
+
+    def apply(self, weight: Tensor, state: Any, factors: Any, lr: float, decay: float) -> None:
+        super().apply(weight, state, factors, lr, decay)
+        (factors.delta if factors.x is None else factors.x).sub_(1.0)
+
+
+def test_a_rule_that_changes_the_factors_is_told() -> None:
+    x = X.clone()
+    with pytest.raises(BrodmannError, match="Centring.apply changed in place what it was given"):
+        Network(mlp(6, 3, areas=1, update=Centring())).learn(x, Y)
+
+
 def test_a_count_that_is_none_is_refused() -> None:
     @dataclass(frozen=True)
     class Counting(UpdateRule):

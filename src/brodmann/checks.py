@@ -125,6 +125,24 @@ def check_sent(method: str, sent: Iterable[Any], given: Iterable[Any]) -> None:
         )
 
 
+def changes_of(tensors: Iterable[Any]) -> list[int]:
+    """Returns how often each tensor was changed in place, as PyTorch counts; what it does not count is left out."""
+    return [part._version for part in tensors if isinstance(part, Tensor) and not part.is_inference()]
+
+
+def check_left_alone(method: str, given: Iterable[Any], before: list[int]) -> None:
+    """Checks that a method of a user's own has not changed what it was given since `changes_of` returned ``before``.
+
+    Raises:
+        BrodmannError: It has. The layer would learn from other numbers than came to it.
+    """
+    if changes_of(given) != before:
+        raise BrodmannError(
+            f"{method} changed in place what it was given, which others read after it: work on a copy, as in "
+            "x = x - mean or x = x.clone()."
+        )
+
+
 def all_in(values: Tensor, least: float, most: float) -> bool:
     """Whether all values lie from ``least`` to ``most``: NaN does not."""
     if values.numel() == 0:

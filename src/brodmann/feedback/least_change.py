@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..areas import Slab
 from .kolen_pollack import KolenPollack
-from .path import Feedback, Shape, Signal, build_feedback, error_below
+from .path import Feedback, Shape, Signal, build_feedback, error_below, let_learn
 
 
 class LeastChange(Feedback):
@@ -42,4 +42,4 @@ class LeastChange(Feedback):
 
     def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
         """Lets the wrapped path learn."""
-        self.path.learn(signal, lr, decay, area_lr, area_decay)
+        let_learn(self.path, signal, lr, decay, area_lr, area_decay)

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..areas import AreaMap, Slab
-from ..checks import check_sent, is_own
+from ..checks import changes_of, check_left_alone, check_sent, is_own
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..kernels import Groups
 from ..recording import told
 from ..routing import weights_of_rows
+from ..several import parts_in
 from ..updates import UpdateRule, check_counts, counted
 
 
@@ -247,6 +248,7 @@ def _check_form(matrix: Any, form: tuple[int, int], weight: Tensor | None, name:
 def error_below(feedback: Feedback, signal: Signal) -> Tensor:
     """Returns what a path says, (rows, in), once checked: a reshape would take any tensor of as many numbers."""
     x, name = signal.x, type(feedback).__name__
+    before = changes_of(_read(signal)) if is_own(feedback) else []
     try:
         below: Any = feedback.error(signal)
     except (RuntimeError, AttributeError) as error:  # from a user's own path
@@ -259,5 +261,20 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
         came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
         raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
     if is_own(feedback):
+        check_left_alone(f"{name}.error", _read(signal), before)
         told(check_sent, f"{name}.error", [below], [x, signal.delta])
     return below
+
+
+def let_learn(feedback: Feedback, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+    """Lets a path learn, see `Feedback.learn`; raises where one of a user's own changes the signal."""
+    before = changes_of(_read(signal)) if is_own(feedback) else []
+    feedback.learn(signal, lr, decay, area_lr, area_decay)
+    if is_own(feedback):
+        check_left_alone(f"{type(feedback).__name__}.learn", _read(signal), before)
+
+
+def _read(signal: Signal) -> list[Any]:
+    """Returns what others read after a path: the layer's rows and errors, and the target, which is the user's."""
+    targets = [] if signal.target is None else parts_in(signal.target)
+    return [signal.x, signal.delta, signal.part_delta, signal.output_error, *targets]

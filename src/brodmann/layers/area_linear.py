@@ -15,7 +15,7 @@ from ..areas.starts import start_of
 from ..autograd import followed, unrecorded
 from ..checks import check_input, check_real, check_switch, check_whole
 from ..errors import BrodmannError
-from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below
+from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below, let_learn
 from ..held import Held
 from ..kernels import Groups
 from ..layer import Context, Gathering, as_before, as_rows
@@ -282,7 +282,7 @@ class AreaLinear(Gathering):
         feedback_lr, follower = lr * rates.feedback, None
         if feedback is not None and rates.feedback:
             follower = feedback.follower
-            feedback.learn(signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
+            let_learn(feedback, signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
         if self.shared_mode == "learned" and rates.shared:
             assert shared is not None
             beside = None if follower is None else follower.target(feedback_lr, decay)

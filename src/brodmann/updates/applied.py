@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from torch import Tensor
 
-from ..checks import all_finite, is_own
+from ..checks import all_finite, changes_of, check_left_alone, is_own
 from ..errors import BrodmannError, DivergenceError, warn
 from .rule import Factors, UpdateRule
 
@@ -17,7 +15,7 @@ def apply_rule(
     """Moves a weight and its state in place; arguments as of `UpdateRule.apply`.
 
     Raises:
-        BrodmannError: The rule returns or replaces what it should have moved.
+        BrodmannError: The rule returns or replaces what it should have moved, or changes the factors.
         DivergenceError: A rule of a user's own made a weight NaN or infinite by a finite gradient; on the CPU.
 
     Warns:
@@ -26,8 +24,10 @@ def apply_rule(
     name, given = type(rule).__name__, tuple(state.values())
     own = lr > 0 and is_own(rule)
     watched = (weight, *given) if own and not weight.is_inference() else ()
-    before = _changes(watched)
+    read = (factors.delta, factors.x) if own else ()
+    before, read_before = changes_of(watched), changes_of(read)
     returned: object = rule.apply(weight, state, factors, lr, decay)
+    check_left_alone(f"{name}.apply", read, read_before)
     if returned is not None and returned is not weight:
         raise BrodmannError(f"{name}.apply should change the weight in place and return nothing.")
     if len(state) != len(given) or any(now is not old for now, old in zip(state.values(), given, strict=True)):
@@ -35,7 +35,7 @@ def apply_rule(
             f"{name}.apply should change its state in place, as in state['m'].mul_(0.9).add_(g): what is assigned by "
             "state['m'] = ... is lost."
         )
-    if watched and _changes(watched) == before:
+    if watched and changes_of(watched) == before:
         warn(
             f"{name}.apply changed neither the weight nor its state, so nothing is learned: change them in place, as "
             "in weight.sub_(lr * g). `weight = weight - lr * g` makes another tensor, and PyTorch does not see what "
@@ -47,8 +47,3 @@ def apply_rule(
             "divisions by a gradient of 0, as the first one of a router is, and lower the learning rate if there are "
             "none."
         )
-
-
-def _changes(tensors: Iterable[Tensor]) -> list[int]:
-    """Returns how often each tensor was changed in place, as PyTorch counts."""
-    return [tensor._version for tensor in tensors]
