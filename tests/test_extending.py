@@ -1014,6 +1014,36 @@ def test_an_activation_is_registered_as_a_class_a_module_or_a_function(
     assert torch.isfinite(twin(x)).all()
 
 
+class Constructed(Downhill):
+    """A rule with an ``__init__`` of its own."""
+
+    def __init__(self, inertia: float = 0.9, **others: Any) -> None:
+        super().__init__(**others)
+        object.__setattr__(self, "inertia", inertia)
+
+
+class Narrow(Downhill):
+    """A rule that takes nothing but its own settings."""
+
+    def __init__(self, inertia: float = 0.9) -> None:
+        object.__setattr__(self, "decay", 0.1)
+
+
+@pytest.mark.parametrize("rule", [Constructed(0.5), Narrow()])
+def test_a_rule_whose_settings_are_no_fields_is_in_no_design(
+    rule: UpdateRule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(UPDATES, type(rule).__name__.lower(), type(rule))
+    with pytest.raises(
+        BrodmannError, match=r"has settings that are no fields.*: write @dataclass\(frozen=True\) above"
+    ):
+        design("mlp", rule, in_features=6, outputs=3)
+    network = Network(mlp(6, 3, areas=1, update=rule))
+    network.save(tmp_path / "own")  # a body as its caller builds it, not another rule
+    with pytest.raises(CheckpointError, match="pass a body built by the same code"):
+        Network.load(tmp_path / "own")
+
+
 @pytest.mark.parametrize(
     ("design", "message"),
     [

@@ -23,8 +23,8 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
     """Describes a body in JSON-safe data: the builder's name, its arguments and the update rule, None for its default.
 
     Raises:
-        BrodmannError: The update is no rule, or is not registered in `brodmann.updates.UPDATES`; or an argument cannot
-            be written as data, such as a feedback path that is not given by its name.
+        BrodmannError: The update is no rule, is not registered in `brodmann.updates.UPDATES`, or has settings that are
+            no fields; or an argument cannot be written as data, such as a feedback path that is not given by its name.
     """
     given = dict(arguments)
     if update is not None:
@@ -44,8 +44,22 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
             "feedback path or an activation of your own in brodmann.builders.FEEDBACKS or ACTIVATIONS, and give its "
             "name; or register a builder that uses what you give here, in BUILDERS."
         )
+    if update is not None and not _comes_back(update):
+        raise BrodmannError(
+            f"{type(update).__name__} has settings that are no fields, which a design cannot hold: write "
+            "@dataclass(frozen=True) above the class, and its settings as in `momentum: float = 0.9`, in place of an "
+            "__init__."
+        )
     description: dict[str, Any] = as_json({"builder": builder, **given})
     return description
+
+
+def _comes_back(update: UpdateRule) -> bool:
+    """Whether the fields of a rule are all that it was made from."""
+    try:
+        return vars(type(update)(**asdict(update))) == vars(update)
+    except (TypeError, RuntimeError):  # an __init__ that takes no fields; tensors, which do not compare
+        return False
 
 
 def _is_data(value: Any) -> bool:
