@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from brodmann import BrodmannError
@@ -136,6 +137,12 @@ def test_a_run_goes_on_with_its_own_files_and_is_told_where_they_changed(mine: P
     with pytest.warns(UserWarning, match=re.escape(told)):
         other = command(mine.parent, *resume.split()[1:], "--no-figures")
     assert other.returncode == 0, other.stderr
+    told = f"{mine} has changed since this run began: what it learned may compute otherwise now."
+    np.save(mine.parent / "x.npy", np.zeros((2, 8, 8), dtype=np.float32))
+    for finished in (["evaluate", "run"], ["predict", "run", str(mine.parent / "x.npy")], ["inspect", "run"]):
+        with pytest.warns(UserWarning, match=re.escape(told)):
+            asked = command(mine.parent, "--import", str(mine), *finished)
+        assert asked.returncode == 0, asked.stderr
 
 
 def test_a_run_with_a_loss_from_a_file(mine: Path) -> None:

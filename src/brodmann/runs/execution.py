@@ -152,7 +152,7 @@ def continue_run(
     folder, options = run.folder, run.options
     if checkpoint is None and (known := run.result()) is not None:
         return known | {"run": str(folder)}  # which may have been moved
-    run.warn_of_other_code()
+    run.warn_of_other_code("it goes on with other code than it began with")
     with alone_in(folder), threads(options.threads), run.naming_imports():
         split = run.split(data_dir)  # the raw samples are not kept beside it
         learner, result = _train(folder, options, split, checkpoint, callbacks)

@@ -148,10 +148,14 @@ class Run:
 
         Raises:
             BrodmannError: The run is not finished, or its network is damaged.
+
+        Warns:
+            UserWarning: Files of the user's own have changed since the run began.
         """
         path = self.folder / "model.safetensors"
         if not path.is_file():
             raise BrodmannError(f"{self.folder} is not finished: resume it with `{self.resume_command()}`.")
+        self.warn_of_other_code("what it learned may compute otherwise now")
         with self.naming_imports():
             loss = loss_of(self.options, self.is_classification)
             if self.options.rule in BASELINES:
@@ -182,14 +186,12 @@ class Run:
             asked = " ".join(f"--import {shlex.quote(name)}" for name in sorted(absent))
             raise BrodmannError(f"{error} This run imported files of its own: use `brodmann {asked} ...`.") from None
 
-    def warn_of_other_code(self) -> None:
-        """Warns where the user's own files have changed since it began: it does not go on as it would have."""
+    def warn_of_other_code(self, outcome: str) -> None:
+        """Warns where the user's own files have changed since it began, and says what comes of it."""
         now = import_extensions()
         for name, digest in self.imported().items():
             if now.get(name, digest) != digest:
-                warn(
-                    f"{name} has changed since this run began: it goes on with other code than it began with.",
-                )
+                warn(f"{name} has changed since this run began: {outcome}.")
 
     def preprocessing(self) -> Preprocessing:
         """Returns what turns raw inputs into those that the learner takes."""
