@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from brodmann import (
     AreaLinear,
+    Context,
     Local,
     Network,
     Recurrent,
@@ -162,6 +164,41 @@ def test_alignment_draws_nothing() -> None:
     for row in alignment(network, torch.randn(12, 6), torch.arange(12) % 3):
         assert row.cosine == pytest.approx(1.0)
         assert row.norm_ratio == pytest.approx(1.0, rel=1e-4)
+
+
+class Gain(Layer):
+    """A factor for each unit: a layer of one's own that tells of its error, or of something else, or of nothing."""
+
+    def __init__(self, size: int, telling: str) -> None:
+        super().__init__()
+        self.gain, self.telling = nn.Parameter(torch.rand(size) + 0.5, requires_grad=False), telling
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x * self.gain
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return self(x), x
+
+    def learn(self, trace: Tensor, error: Tensor, context: Context) -> Tensor:
+        if self.telling == "its error":
+            error = context.received(self, error)
+        elif self.telling == "another error":
+            context.received(self, error[:, :2])
+        return error * self.gain
+
+
+@pytest.mark.parametrize("telling", ["its error", "another error", "nothing"])
+def test_a_layer_of_ones_own_that_tells_of_its_error_has_a_row(telling: str) -> None:
+    torch.manual_seed(0)
+    top = AreaLinear(8, 3, areas=1, feedback=Transpose)
+    network = Network(Sequential(AreaLinear(6, 8, areas=1, feedback=None), Gain(8, telling), Local(nn.Tanh()), top))
+    rows = {row.layer: row for row in alignment(network, torch.randn(12, 6), torch.arange(12) % 3)}
+    told = telling == "its error"
+    assert list(rows) == (["layers.0", "layers.1", "layers.3"] if told else ["layers.0", "layers.3"])
+    for row in rows.values():
+        assert row.cosine == pytest.approx(1.0)
+        assert row.norm_ratio == pytest.approx(1.0, rel=1e-4)
+    assert not told or rows["layers.1"].weight_cosine is None
 
 
 @pytest.mark.parametrize("steps", [None, 3])

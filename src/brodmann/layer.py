@@ -17,7 +17,7 @@ from .several import parts_in
 from .updates import UpdateRule
 
 Observer = Callable[["Layer", Tensor], None]
-"""What is called with every `AreaLinear`, `Product` and `TiedProduct`, and the error that arrives there."""
+"""What is called with every layer that has weights and a way down, or calls `Context.received`, and its error."""
 
 
 class Context(NamedTuple):

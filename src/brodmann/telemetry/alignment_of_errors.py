@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import is_own
 from ..feedback import one_matrix_of
 from ..hooks import watched
+from ..layer import Layer
 from ..layers import AreaLinear, Product, TiedProduct
 from ..losses.facts import check_single
 from ..network import Network, check_network, routers
@@ -54,8 +56,8 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
         target: As for `Network.learn`.
 
     Returns:
-        One entry per `AreaLinear`, `Product` and `TiedProduct`, from input to output; none for layers that inference,
-        or the error, passes by.
+        One entry per `AreaLinear`, `Product` and `TiedProduct`, and per layer of your own that tells of its error
+        (`Context.received`), from input to output; none for layers that inference, or the error, passes by.
 
     Raises:
         BrodmannError: There are no samples, not as many targets, or it is no network.
@@ -68,10 +70,12 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
         received: dict[nn.Module, list[Tensor]] = defaultdict(list)  # from the last place of a layer to its first
         twin.learn(x, target, lr=0.0, observe=lambda layer, error: received[layer].append(error))
     rows = []
-    for name, layer in _maps(twin):
+    for name, layer in _watched(twin):
         if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
             continue
         errors = received[layer][::-1]
+        if is_own(layer) and [part.shape for part in errors] != [part.shape for part in truth[layer]]:
+            continue  # it told of something else than the error at its output
         gradients = _as_arrived(truth[layer], errors)
         error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
         size, true_size = error.norm(), gradient.norm()  # tensors, which divide by 0
@@ -81,17 +85,19 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
 
 
 @torch.no_grad()
-def _weight_cosine(layer: Map) -> float | None:
+def _weight_cosine(layer: Layer) -> float | None:
+    if not isinstance(layer, Map):
+        return None
     matrix = None if layer.feedback is None else one_matrix_of(layer.feedback, layer.one_map)
     if matrix is None or layer.shared is None:
         return None
     return float(torch.cosine_similarity(matrix.flatten().double(), layer.shared.value.flatten().double(), dim=0))
 
 
-def _maps(network: Network) -> list[tuple[str, Map]]:
-    """Returns name and layer of all that has weights and a way down."""
-    parts = network.body.named_modules()
-    return [(name, part) for name, part in parts if isinstance(part, Map)]
+def _watched(network: Network) -> list[tuple[str, Layer]]:
+    """Returns name and layer of all that has weights and a way down, and of all layers of a user's own."""
+    parts = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Layer)]
+    return [(name, part) for name, part in parts if isinstance(part, Map) or is_own(part)]
 
 
 def _as_arrived(gradients: list[Tensor], errors: list[Tensor]) -> list[Tensor]:
@@ -109,13 +115,15 @@ def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, l
     """Returns the gradient at each output of each layer, in the order in which it was called."""
     outputs: dict[nn.Module, list[Tensor]] = defaultdict(list)
 
-    def keep(_: str, layer: nn.Module, __: Any, output: Tensor) -> Tensor:
+    def keep(_: str, layer: nn.Module, __: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor) or not output.is_floating_point():  # of a layer of a user's own
+            return output
         if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
             output = output.detach().requires_grad_(True)
         outputs[layer].append(output)
         return output
 
-    with watched(_maps(network), keep), watched(routers(network), _without_gate), torch.enable_grad():
+    with watched(_watched(network), keep), watched(routers(network), _without_gate), torch.enable_grad():
         given = of_each(lambda part: part.requires_grad_(part.is_floating_point()), x)
         output = network(given)
         check_single(network.loss, output, target)
