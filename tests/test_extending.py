@@ -55,10 +55,12 @@ from brodmann.kernels import Groups
 from brodmann.kernels.library import switched_off
 from brodmann.layer import Layer
 from brodmann.layers import Elman
+from brodmann.losses import LOSSES as REGISTERED
 from brodmann.network import routers
 from brodmann.rates import Rates
 from brodmann.routing import Recruiting, Route
 from brodmann.runs import RunOptions, start_run
+from brodmann.runs.assembly import loss_of
 from brodmann.telemetry import area_choices
 from brodmann.training import Callback, Schedule, Trainer
 from brodmann.updates import UPDATES, Factors, RuleOptimizer
@@ -1123,6 +1125,19 @@ def test_rules_keep_their_own_decay_where_none_is_given(monkeypatch: pytest.Monk
     assert [one.weight_decay for one in options] == [0.2, 0.0, 0.5]
     assert options[-1].update().decay == 0.5
     assert RunOptions(optimiser="halving", decay=0.1).update().decay == 0.1
+
+
+def test_rules_and_losses_are_registered_as_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(UPDATES, "ready", Adam())
+    with pytest.raises(BrodmannError, match=r"UPDATES\['ready'\] to be what makes a rule: its class, .*, got Adam\("):
+        RunOptions(optimiser="ready").check()
+    for loss in (functional.cross_entropy, nn.CrossEntropyLoss(), CrossEntropy()):
+        monkeypatch.setitem(REGISTERED, "ready", loss)
+        with pytest.raises(BrodmannError, match=r"LOSSES\['ready'\] to be what makes a loss, called without"):
+            loss_of(RunOptions(loss="ready"), True)
+    for maker in (nn.CrossEntropyLoss, lambda: functional.cross_entropy):
+        monkeypatch.setitem(REGISTERED, "ready", maker)
+        assert loss_of(RunOptions(loss="ready"), True)(X[:, :3], Y, None) == CrossEntropy()(X[:, :3], Y)
 
 
 def test_designs_name_rules_by_their_names_alone_too() -> None:

@@ -93,6 +93,26 @@ def check_settings(kind: str, settings: Any, maker: Callable[..., Any], *, witho
             raise unknown_name(f"setting of {kind}", str(name), known)
 
 
+def check_registered(place: str, made: Any, kind: str, *given: str) -> None:
+    """Checks that something registered can be called with the arguments that it will be given.
+
+    Args:
+        place: Where it is registered, for the message.
+        made: What is registered.
+        kind: What should be.
+        *given: Names of the arguments, in order.
+
+    Raises:
+        BrodmannError: It cannot.
+    """
+    try:
+        inspect.signature(made).bind(*given)
+    except TypeError as error:
+        raise BrodmannError(f"Expected {place} to be {kind}, got {made!r} ({error}).") from None
+    except ValueError:  # of something built in, whose arguments nobody knows
+        return
+
+
 def check_tensors(**tensors: Any) -> None:
     """Checks that arguments are tensors, given by name; raises a `BrodmannError`."""
     for name, value in tensors.items():

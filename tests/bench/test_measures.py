@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +54,39 @@ def test_a_task_that_returns_no_whole_row_is_told_at_once(monkeypatch: pytest.Mo
     (case,) = cases_of(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=("Kolen-Pollack",)))
     monkeypatch.setitem(TASKS, "own", lambda case: {"test": 0.5})
     with pytest.raises(BrodmannError, match="The task 'own' must return a dictionary with 'digest', the digest of"):
+        run_case(replace(case, task="own"))
+
+
+def test_a_row_that_no_file_can_hold_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = cases_of(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=("Kolen-Pollack",)))
+    row = {"digest": "abc", "test_reads": 1, "share": np.float32(0.5)}
+    monkeypatch.setitem(TASKS, "own", lambda case: row)
+    assert run_case(replace(case, task="own"))["share"] == 0.5
+    row["share"] = torch.ones(2)
+    with pytest.raises(BrodmannError, match=r"The row of the task 'own' must hold numbers.*got Tensor\): use"):
+        run_case(replace(case, task="own"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (lambda: [], r"missing a required|too many positional arguments\)."),
+        ([], r"\[\] is not a callable object"),
+        (lambda plan: [1], r"but it returned \[1\]"),
+        (lambda plan: None, "but it returned None"),
+    ],
+)
+def test_what_is_no_recipe_is_told(recipe: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "own", recipe)
+    with pytest.raises(BrodmannError, match=message) as told:
+        cases_of(["own"], Plan())
+    assert "Expected brodmann.bench.RECIPES['own'] to be a function of a Plan" in str(told.value)
+
+
+def test_what_is_no_task_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = cases_of(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=("Kolen-Pollack",)))
+    monkeypatch.setitem(TASKS, "own", lambda: {})
+    with pytest.raises(BrodmannError, match=r"TASKS\['own'\] to be a function of a Case that returns a row, got <func"):
         run_case(replace(case, task="own"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..baselines import matching_width
 from ..builders import mlp
 from ..builders.sizes import dense_size
+from ..checks import check_registered
 from ..errors import BrodmannError, MissingDataError, unknown_name
 from ..network import Network
 from ..runs import RunOptions
@@ -291,7 +292,11 @@ def cases_of(names: Iterable[str], plan: Plan) -> list[Case]:
 def _cases_of(name: str, plan: Plan) -> list[Case]:
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES, "brodmann.bench.RECIPES")
+    kind = "a function of a Plan that returns a list of cases"
+    check_registered(f"brodmann.bench.RECIPES['{name}']", RECIPES[name], kind, "plan")
     cases = RECIPES[name](plan)
+    if not isinstance(cases, list | tuple) or not all(isinstance(case, Case) for case in cases):
+        raise BrodmannError(f"Expected brodmann.bench.RECIPES['{name}'] to be {kind}, but it returned {cases!r}.")
     if not cases and plan.sets is None:
         raise MissingDataError(
             f"None of the data sets of '{name}' is on this machine: see what is with `brodmann data list`, fetch a set "

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..baselines import Backpropagation
+from ..checks import check_registered
 from ..data import Split
 from ..errors import BrodmannError, DivergenceError, unknown_name
+from ..files import as_json
 from ..hooks import watched
 from ..layers import Local
 from ..network import Network
@@ -156,10 +158,13 @@ def run_case(case: Case) -> Row:
     """Carries out a case; returns its whole row.
 
     Raises:
-        BrodmannError: There is no such task, or it returned no row, or one that lacks what the audit looks at.
+        BrodmannError: There is no such task, or it takes no case, or it returned no row, one that lacks what the audit
+            looks at, or one that a file of rows cannot hold.
     """
     if case.task not in TASKS:
         raise unknown_name("task", case.task, TASKS, "brodmann.bench.tasks.TASKS")
+    place = f"brodmann.bench.tasks.TASKS['{case.task}']"
+    check_registered(place, TASKS[case.task], "a function of a Case that returns a row", "case")
     row = TASKS[case.task](case)
     if (
         not isinstance(row, dict)
@@ -170,7 +175,14 @@ def run_case(case: Case) -> Row:
             f"The task '{case.task}' must return a dictionary with 'digest', the digest of its data, and 'test_reads', "
             f"how often it read the test part, got {row!r}."
         )
-    return case.row() | row
+    try:
+        found: Row = as_json(row)
+    except TypeError as error:
+        raise BrodmannError(
+            f"The row of the task '{case.task}' must hold numbers, strings, lists and dictionaries alone ({error}): "
+            "use .item() or .tolist() for what is computed with tensors or arrays."
+        ) from None
+    return case.row() | found
 
 
 def _train(

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..baselines import Backpropagation
 from ..builders import design
+from ..checks import check_registered
 from ..data import Dataset, Split
 from ..errors import BrodmannError, unknown_name
 from ..losses import LOSSES, CrossEntropy, Loss, as_loss
@@ -157,4 +158,13 @@ def loss_of(options: RunOptions, classification: bool) -> Loss:
         )
     if options.label_smoothing:
         raise BrodmannError(f"Label smoothing works only with cross-entropy on classes, not with {name}: leave it out.")
-    return as_loss(LOSSES[name]())
+    return as_loss(_made_loss(name))
+
+
+def _made_loss(name: str) -> Any:
+    maker, place = LOSSES[name], f"brodmann.losses.LOSSES['{name}']"
+    kind = "what makes a loss, called without arguments: its class, or `lambda: loss` for a loss or a function"
+    if isinstance(maker, nn.Module):  # which takes any arguments, as far as its signature says
+        raise BrodmannError(f"Expected {place} to be {kind}, got {maker!r}, which is a loss already.")
+    check_registered(place, maker, kind)
+    return maker()

@@ -27,6 +27,11 @@ def update_rule(name: str, **options: float) -> UpdateRule:
     """Builds an update rule by its name in `UPDATES`, for command lines and configurations."""
     if not isinstance(name, str) or name not in UPDATES:
         raise unknown_name("update rule", name, UPDATES, "brodmann.updates.UPDATES")
+    if not callable(UPDATES[name]):
+        raise BrodmannError(
+            f"Expected brodmann.updates.UPDATES['{name}'] to be what makes a rule: its class, or a functools.partial "
+            f"of that for settings of its own, got {UPDATES[name]!r}."
+        )
     check_settings(name, options, UPDATES[name])
     return UPDATES[name](**options)
 
