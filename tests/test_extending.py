@@ -43,6 +43,7 @@ from brodmann import (
     Routed,
     Router,
     Sequential,
+    Transpose,
     UpdateRule,
     from_torch,
     mlp,
@@ -918,6 +919,53 @@ class Targets(Feedback):
     def error(self, signal: Signal) -> Tensor:
         assert signal.target is not None
         return -functional.one_hot(signal.target, 3).float() @ self.matrix / len(signal.x)  # type: ignore[operator]
+
+
+class Reading(Feedback):
+    """A path that reads the forward weights, area by area."""
+
+    def error(self, signal: Signal) -> Tensor:
+        below = torch.empty_like(signal.x)
+        for area, start, stop in signal.groups.segments:
+            rows = slice(None) if signal.groups.order is None else signal.groups.order[start:stop]
+            below[rows] = signal.delta[rows] @ signal.weight_of(area)
+        return below
+
+
+@pytest.mark.parametrize("storage", [None, "bfloat16"])
+@pytest.mark.parametrize("shared", ["learned", "off"])
+@pytest.mark.parametrize("areas", [1, 3])
+def test_a_path_reads_weights_in_the_numbers_of_its_layer(areas: int, shared: str, storage: str | None) -> None:
+    arrived = []
+    for path in (Reading, Transpose):
+        torch.manual_seed(0)
+        network = Network(mlp(6, 3, width=8, areas=areas, shared=shared, feedback=path, storage=storage))
+        network.learn(X, Y, lr=0.1)
+        received: list[Tensor] = []
+        network.learn(X, Y, lr=0.0, observe=lambda _, error, received=received: received.append(error))
+        arrived.append(received)
+    torch.testing.assert_close(*arrived, rtol=0.0, atol=1e-6 if storage is None else 3e-4)
+
+
+def test_a_layer_of_ones_own_that_returns_no_error_of_the_input_is_told() -> None:
+    class Composed(Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = AreaLinear(6, 4, areas=1, feedback=None)
+
+        def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+            return self.map(x)
+
+        def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
+            return self.map.trace(x, context)
+
+        def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
+            return self.map.learn(trace, error, context)
+
+    network = Network(Sequential(Composed(), AreaLinear(4, 3, areas=1)))
+    network.learn(X, Y)
+    with pytest.raises(BrodmannError, match="lowest layer of this body returned no error from `learn`, although it"):
+        network.learn_with_error(X, Y)
 
 
 def test_a_path_may_carry_targets_down() -> None:

@@ -28,7 +28,7 @@ class SignSymmetric(Feedback):
         below = torch.empty_like(signal.x)
         for area, start, stop in signal.groups.segments:
             rows = slice(None) if signal.groups.order is None else signal.groups.order[start:stop]
-            below[rows] = signal.delta[rows] @ signal.weight_of(area).sign().to(below.dtype)
+            below[rows] = signal.delta[rows] @ signal.weight_of(area).sign()
         return below.mul_(self.magnitude)
 
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:

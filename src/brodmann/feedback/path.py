@@ -47,12 +47,16 @@ class Signal(NamedTuple):
     target: Tensor | None = None
 
     def weight_of(self, area: int) -> Tensor:
-        """Returns the forward map of an area, ``W0 + D[g]``, (out, in), for paths that read weights, or their signs."""
-        own = None if self.areas is None else self.areas.weight.value[int(self.areas.slot[area])]
+        """Returns the forward map of an area, ``W0 + D[g]``, (out, in), for paths that read weights, or their signs.
+
+        It has the dtype of x, whatever the weights are stored in.
+        """
+        own = None if self.areas is None else self.areas.weight.value[int(self.areas.slot[area])].to(self.x.dtype)
         if self.shared is None:
             assert own is not None  # a layer has one or the other
             return own
-        return self.shared.value[0] if own is None else self.shared.value[0] + own
+        shared = self.shared.value[0].to(self.x.dtype)
+        return shared if own is None else shared + own
 
     @staticmethod
     def joined(several: Sequence[Signal]) -> Signal:

@@ -203,7 +203,7 @@ class Network(Adjustable):
 
         Raises:
             BrodmannError: As `learn`, or the body computes no error of its input, as where its lowest layer has no
-                feedback. Nothing has moved then.
+                feedback. Nothing has moved then, unless a layer of your own returns none and does not say so.
         """
         if not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
             raise BrodmannError(
@@ -211,6 +211,11 @@ class Network(Adjustable):
                 "feedback path. Whole numbers have none, and neither do several inputs."
             )
         loss, _, error = self._step(x, target, weight, lr, observe)
+        if error is None:  # of a layer of a user's own that says otherwise
+            raise BrodmannError(
+                "The lowest layer of this body returned no error from `learn`, although it sends one down: return it "
+                "there, or set sends_down = False in its class. The step was made."
+            )
         return loss, error
 
     @unrecorded
