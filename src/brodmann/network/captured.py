@@ -51,10 +51,11 @@ class Captured:
         Args:
             network: The network.
             own_parts: Whether what goes through layers, functions or a loss of your own may be captured too. What they
-                do or read besides computing with tensors, such as counting steps, drawing from NumPy, or a number that
-                lies outside of the network, is then done and read only while a call is recorded. Learning rates are
-                followed where operations of PyTorch take them as they are, times a number, or with a minus. Default
-                False: such calls stay ordinary ones.
+                do or read besides computing with tensors, such as counting steps, drawing from NumPy, a list of tensors
+                of earlier steps, or a number outside of the network, is then done and read only while a call is
+                recorded: what a layer remembers belongs into its buffers. Learning rates are followed where operations
+                of PyTorch take them as they are, times a number, or with a minus. Default False: such calls stay
+                ordinary ones.
 
         Raises:
             BrodmannError: It is no `Network`, or ``own_parts`` not True or False.
