@@ -68,7 +68,7 @@ class Weights(Gathering):
         if weight.dtype != torch.get_default_dtype():
             self.to(weight.dtype)
         if self.feedback is not None:
-            _check_path(self.feedback, self.slab.value[0])
+            _check_path(self.feedback, self.one_map)
 
     @property
     def one_map(self) -> Tensor:
