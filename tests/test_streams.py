@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -271,11 +272,32 @@ def test_a_copy_of_consolidation_holds_its_own_weights() -> None:
     learner.learn(x, y)
     learner.end_task(x, y)
     alone = copy.deepcopy(learner)
-    for weight in learner.weights:
-        weight.data.add_(100.0)  # what the original has become is none of the copy's business
-    expected = learner._plain(alone.network(x), y, None)
-    found = alone.network.loss(alone.network(x), y, None)
-    assert found.item() == pytest.approx(expected.item())
+    for each in (learner, alone):  # what the original has become is none of the copy's business
+        for _ in range(3):
+            each.learn(-x, y)
+    assert all(torch.equal(one, two) for one, two in zip(alone.weights, learner.weights, strict=True))
+
+
+def test_consolidation_leaves_the_networks_own_loss_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 9), torch.arange(40) % 4
+    network = Backpropagation(9, 4, width=8, optimiser="sgd")
+    loss, start = network.loss, copy.deepcopy(network.learning_state())
+    ends = []
+    for _ in range(2):  # a second learner of the same network knows nothing of the first
+        network.load_learning_state(start)
+        learner = ElasticConsolidation(network, 1e3, 0.01)
+        for sign in (1, -1):
+            learner.learn(sign * x, y)
+            torch.manual_seed(1)  # which samples tell what matters
+            learner.end_task(sign * x, y)
+        ends.append([weight.detach().clone() for weight in network.parameters()])
+    assert all(torch.equal(one, two) for one, two in zip(*ends, strict=True))
+    with pytest.raises(BrodmannError):
+        learner.learn(x, y[:3])
+    assert network.loss is loss
+    network.save(tmp_path / "network.safetensors")
+    assert torch.equal(Backpropagation.load(tmp_path / "network.safetensors")(x), network(x))
 
 
 def test_baselines_of_streams_say_what_they_need() -> None:

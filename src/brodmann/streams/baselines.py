@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from ..baselines import Backpropagation
 from ..checks import check_real, check_tensors, check_whole
 from ..errors import BrodmannError
+from ..losses import Loss
 from ..training import Learner
 from .stream import NetworkLearner
 
@@ -55,15 +58,16 @@ class Replay(NetworkLearner):
 class ElasticConsolidation(NetworkLearner):
     """Elastic weight consolidation (Kirkpatrick et al. 2017): weights that mattered are held.
 
-    The loss gains ``strength / 2 * sum_k F_k (w_k - w*_k)^2`` with the Fisher information F, summed over tasks, and the
-    weights w* at the end of the last task. It is told where tasks end.
+    The loss of its steps gains ``strength / 2 * sum_k F_k (w_k - w*_k)^2`` with the Fisher information F, summed over
+    tasks, and the weights w* at the end of the last task. It is told where tasks end. The network's own loss stays as
+    it is: what learns or saves the network otherwise knows of no penalty.
     """
 
     SAMPLES = 512
     """Samples of a task by which the Fisher information is estimated."""
 
     def __init__(self, network: Backpropagation, strength: float, lr: float | None = None) -> None:
-        """Takes a dense network under autograd, whose loss it changes, with nothing to hold yet.
+        """Takes a dense network under autograd, with nothing to hold yet.
 
         Args:
             network: What learns.
@@ -85,12 +89,19 @@ class ElasticConsolidation(NetworkLearner):
         self.weights = [weight for weight in network.parameters() if weight.requires_grad]
         self.anchors: list[Tensor] = []
         self.fisher = [torch.zeros_like(weight) for weight in self.weights]
-        self._plain = network.loss
-        network.loss = self._held  # a method, which a copy of all this follows
 
-    def _held(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """One step, with the penalty in the loss."""
+        plain = self.network.loss
+        self.network.loss = partial(self._held, plain)
+        try:
+            super().learn(x, y)
+        finally:
+            self.network.loss = plain
+
+    def _held(self, plain: Loss, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Computes the loss with the penalty."""
-        loss = self._plain(output, target, weight)
+        loss: Tensor = plain(output, target, weight)
         if self.anchors:
             parts = zip(self.weights, self.anchors, self.fisher, strict=True)
             loss = loss + 0.5 * self.strength * sum((f * (w - a).square()).sum() for w, a, f in parts)
@@ -100,7 +111,7 @@ class ElasticConsolidation(NetworkLearner):
         """Remembers the weights and how much each matters."""
         rows = torch.randperm(len(x))[: self.SAMPLES]
         for row in rows.tolist():
-            loss = self._plain(self.network(x[row : row + 1]), y[row : row + 1], None)
+            loss = self.network.loss(self.network(x[row : row + 1]), y[row : row + 1], None)
             for fisher, gradient in zip(self.fisher, torch.autograd.grad(loss, self.weights), strict=True):
                 fisher.add_(gradient.square(), alpha=1.0 / len(rows))
         self.anchors = [weight.detach().clone() for weight in self.weights]
