@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from brodmann.routing import Conflict
 from brodmann.routing.conflict import SIZE
 from brodmann.telemetry import area_choices
 from brodmann.training import Schedule, Trainer
+from brodmann.updates import Factors
 
 X, Y = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 NETWORKS: dict[str, Any] = {
@@ -64,6 +66,46 @@ def test_a_protected_area_stays_bit_for_bit_and_all_else_moves_as_if_it_did_not(
     network.protected_areas = iter([])
     network.learn(X, Y)
     assert not all(torch.equal(one, other) for one, other in zip(of_area(network, kept), before, strict=True))
+
+
+@dataclass(frozen=True)
+class Told(SGD):
+    """Plain descent that remembers how many rows it was given."""
+
+    rows: list[int] = field(default_factory=list, kw_only=True, compare=False)
+
+    def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
+        self.rows.append(len(factors.delta))
+        super().apply(weight, state, factors, lr, decay)
+
+
+def test_rows_of_protected_areas_never_reach_the_rule() -> None:
+    torch.manual_seed(0)
+    rule = Told()
+    options: dict[str, Any] = {"shared": "off", "feedback": "kolen-pollack-per-area", "router": {"learned": False}}
+    network = Network(mlp(5, 3, width=6, areas=4, update=rule, **options), lr=0.1)
+    (choices,) = area_choices(network, X).values()
+    kept = int(choices.mode().values)
+    network.protected_areas = [kept]
+    network.learn(X, Y)
+    tensors = 2 + 2 + 1  # maps and biases of two layers, and feedback maps of one
+    assert sum(rule.rows) == tensors * int((choices != kept).sum())
+
+
+@pytest.mark.parametrize("rule", [SGD(momentum=0.9), Adam(), Told()], ids=["sgd", "adam", "own"])
+def test_where_every_area_is_protected_what_they_share_learns_alone(rule: Any) -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6, areas=4, update=rule))
+    with pytest.warns(UserWarning, match="so that none learns"):
+        network.protected_areas = range(4)
+    before = [of_area(network, area) for area in range(4)]
+    shared = [layer.shared.value.clone() for _, layer in network.area_layers()]
+    network.learn(X, Y)
+    for area in range(4):
+        assert all(torch.equal(one, two) for one, two in zip(of_area(network, area), before[area], strict=True))
+    assert not any(
+        torch.equal(layer.shared.value, old) for (_, layer), old in zip(network.area_layers(), shared, strict=True)
+    )
 
 
 def test_what_a_protected_area_answers_stays_where_nothing_else_serves_its_samples() -> None:

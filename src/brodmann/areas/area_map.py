@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -97,19 +96,6 @@ class AreaMap(nn.Module):
         source, target = self._slots_of(area, new)
         for tensor in self._tensors():
             tensor[target].copy_(tensor[source])
-
-    @unrecorded
-    def copied(self, areas: Sequence[int]) -> list[Tensor]:
-        """Returns a copy of all that these areas hold, optimiser state included, for `put_back`."""
-        slots = self._slots_of(*areas)
-        return [tensor[slots] for tensor in self._tensors()]
-
-    @unrecorded
-    def put_back(self, areas: Sequence[int], copies: list[Tensor]) -> None:
-        """Gives the areas what `copied` returned."""
-        slots = self._slots_of(*areas)
-        for tensor, copy in zip(self._tensors(), copies, strict=True):
-            tensor[slots] = copy
 
     @unrecorded
     def merge(self, kept: int, gone: int) -> float:

@@ -29,7 +29,7 @@ class Signal(NamedTuple):
         x: Input of the layer, (rows, in).
         delta: Gradient with respect to the layer's output as the feedback sees it, (rows, out).
         part_delta: The same for the area's own part: ``a * delta`` where the gate multiplies, else ``delta``.
-        groups: The rows of each area.
+        groups: The rows of each area; while learning, rows of protected areas belong to none.
         output_error: Error at the network's output, (rows, outputs), or None.
         shared: The shared part's weight (slab of one), or None. A path without weight transport leaves it alone; of
             those here `Transpose` reads it, and `SignSymmetric` its signs.

@@ -231,9 +231,9 @@ class Cuda(Operations):
         if known is None or any(t.dtype not in numbers for it in moved for t in it.state.values()):
             Pure().update(rule, targets, groups, slot, delta, x, bias)
             return
-        if not len(delta):
-            return
         slots = groups.present if slot is None else slot[groups.present]
+        if not len(slots):  # there are no rows, or all of them are of areas that stay as they are
+            return
         delta, x, one = delta.contiguous(), x.contiguous(), delta.new_ones(len(delta), 1)
         with torch.cuda.device_of(delta):
             for target in moved:

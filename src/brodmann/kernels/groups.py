@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ class Groups:
     Attributes:
         present: Areas that have rows, ascending, (groups,) int64.
         bounds: Group k owns the places ``bounds[k]`` to ``bounds[k + 1] - 1`` of the order, (groups + 1,) int64.
-        order: Row at each place, (rows,) int64; None where every row lies at its own place (one area).
+        order: Row at each place, (rows,) int64, or fewer `without` some areas; None where every row lies at its own
+            place (one area).
         rows: Number of rows in all.
         areas: How many areas there are to choose from; `present` lie below.
         count: Number of groups.
@@ -81,6 +83,17 @@ class Groups:
         if several[0].areas == 1:
             return Groups.single(sum(groups.rows for groups in several), several[0].bounds.device)
         return Groups.of(torch.cat([groups.of_rows for groups in several]), several[0].areas)
+
+    def without(self, areas: Collection[int]) -> Groups:
+        """Returns the groups of all other areas: the rows of these stay where they lie, and belong to no group."""
+        kept = [segment for segment in self.segments if segment[0] not in areas]
+        if len(kept) == self.count:
+            return self
+        order = torch.arange(self.rows, device=self.bounds.device) if self.order is None else self.order
+        present = self.present.new_tensor([area for area, _, _ in kept])
+        bounds = self.bounds.new_tensor([0, *accumulate(stop - start for _, start, stop in kept)])
+        order = torch.cat([order[:0], *(order[start:stop] for _, start, stop in kept)])
+        return replace(self, present=present, bounds=bounds, order=order, count=len(kept))
 
     @property
     def of_rows(self) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from ..layer import Context, Gathering, as_before, as_rows
 from ..rates import Rates
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
 from ..updates import SGD, UpdateRule, check_counts, check_rule
-from .splitting import choose_areas, learn_choice, merge_areas, split_area, unmoved
+from .splitting import choose_areas, learn_choice, merge_areas, split_area
 
 SHARED = ("learned", "frozen", "off")
 BESIDE_SHARED = 0.1
@@ -265,9 +264,10 @@ class AreaLinear(Gathering):
     def move(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
         """Moves every weight by signals, each with the route of its rows; then a router of its own by the routes."""
         if signals := [signal for signal, _ in parts if signal.groups.rows]:
-            still = sorted({area for _, route in parts if route is not None for area in route.protected})
-            with unmoved(self.children(), still) if still else nullcontext():
-                self._move(Signal.joined(signals), self._area_rate(parts[0][1], context.rates), context)
+            signal = Signal.joined(signals)
+            if still := {area for _, route in parts if route is not None for area in route.router.protected}:
+                signal = signal._replace(groups=signal.groups.without(still))
+            self._move(signal, self._area_rate(parts[0][1], context.rates), context)
         if self.router is not None:
             rate = context.lr_of(self) * context.rates.projection
             for _, route in parts:

@@ -1,9 +1,8 @@
-"""Splitting, recruiting, merging and protecting areas: the router and every layer that follows it."""
+"""Splitting, recruiting and merging areas: the router and every layer that follows it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -56,17 +55,6 @@ def learn_choice(
         modules = list(modules)
         for area, cells in router.conflict.end_window(router.partition, len(router.free_areas()), router.protected):
             split_area(router, modules, area, cells)
-
-
-@contextmanager
-def unmoved(modules: Iterable[nn.Module], areas: Sequence[int]) -> Iterator[None]:
-    """Leaves some areas as they are, maps, feedback and optimiser state, whatever moves them meanwhile."""
-    before = [(part, part.copied(areas)) for part in _area_maps(modules)]
-    try:
-        yield
-    finally:
-        for part, copies in before:
-            part.put_back(areas, copies)
 
 
 def merge_areas(router: Router, modules: Iterable[nn.Module], kept: int, gone: int) -> float:

@@ -49,12 +49,6 @@ class Route:
         """Whether areas grow where gradients are in conflict, see `pulls`."""
         return self.router.conflict is not None
 
-    @property
-    def protected(self) -> list[int]:
-        """Areas that have rows, but stay as they are, see `Router.protected`."""
-        protected = self.router.protected
-        return [area for area in self.groups.present.tolist() if area in protected] if protected else []
-
     @cached_property
     def length(self) -> Tensor:
         """``|u|``, (rows, 1); infinite where ``u = 0``, which has no direction: so all its scores are 0."""
