@@ -21,6 +21,7 @@ MUTANTS = [
     ("updates/adam.py", "-lr / (1.0 - self.beta1**steps)", "-lr", "no bias correction"),
     ("updates/rls.py", "torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)", "torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge**2)", "a ridge for its root"),
     ("updates/rls.py", "self._see(part, explained, root_ridge)", "self._see(part.flip(1), explained, root_ridge)", "many rows of other inputs"),
+    ("updates/rls.py", "@ two - origin.to(one)", "@ two", "a start that counts twice where areas merge"),
     ("updates/rls.py", "explained.addmm_(back.t(),", "explained.addmm_(seen.t(),", "the root of another covariance"),
     ("kernels/pure.py", "yield index, start, stop", "yield slots[-1], start, stop", "another area learns"),
     ("kernels/pure.py", "x[start:stop])", "x[: stop - start])", "the wrong samples' inputs"),

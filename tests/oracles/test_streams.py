@@ -33,6 +33,7 @@ from brodmann import (
     mlp,
     stream_mlp,
 )
+from brodmann.areas import AreaMap
 from brodmann.builders import FEEDBACKS, design
 from brodmann.feedback import Shape, Signal
 from brodmann.kernels import Groups
@@ -99,6 +100,55 @@ def test_each_area_holds_the_regression_on_its_own_samples() -> None:
         own = area == g
         found = layer.areas.weight.value[int(layer.areas.slot[g])]
         torch.testing.assert_close(found.detach(), ridge_regression(x[own], y[own], 0.5))
+
+
+@pytest.mark.usefixtures("double")
+@few
+@given(seed=st.integers(0, 1000), ridge=st.floats(0.1, 100), shares=st.tuples(*[st.integers(0, 40)] * 3))
+def test_areas_that_merge_are_the_regression_on_the_samples_of_both(
+    seed: int, ridge: float, shares: tuple[int, int, int]
+) -> None:
+    """Some were seen before one became a copy of the other: these count twice."""
+    torch.manual_seed(seed)
+    start, rule, before = torch.randn(2, 6), RLS(ridge=ridge), shares[0]
+    x, y = torch.randn(sum(shares), 6) + 1.0, torch.randn(sum(shares), 2)
+    x[:, 5] = x[:, 4]  # a direction that nobody sees
+    areas, alone = AreaMap(2, start, None, rule), AreaMap(1, start, None, rule)
+
+    def learn(map_: AreaMap, x: Tensor, y: Tensor, area: int = 0) -> None:
+        groups = Groups.of(torch.full((len(x),), area), len(map_.slot))
+        map_.learn(map_.product(x, groups) - y, x, groups, 1.0, 0.0)
+
+    first, one, two = zip(x.split(shares), y.split(shares), strict=True)
+    learn(areas, *first)
+    areas.clone(0, 1)
+    for area, part in enumerate((one, two)):
+        learn(areas, *part, area)
+    areas.merge(0, 1)
+    x, y = torch.cat([x, x[:before]]), torch.cat([y, y[:before]])
+    learn(alone, x, y)
+    for later in (torch.randn(5, 6), None):  # at once, and after what the state holds has mattered
+        torch.testing.assert_close(_only(areas), _only(alone), rtol=1e-8, atol=1e-8)
+        expected = start + ridge_regression(x, y - x @ start.t(), ridge)
+        torch.testing.assert_close(_only(areas), expected, rtol=1e-8, atol=1e-8)
+        if later is not None:
+            x, y = torch.cat([x, later]), torch.cat([y, later[:, :2]])
+            for map_ in (areas, alone):
+                learn(map_, later, later[:, :2])
+
+
+def _only(map_: AreaMap) -> Tensor:
+    return map_.weight.value[int(map_.slot[0])].detach()
+
+
+def test_areas_merge_that_have_seen_more_than_float32_can_tell() -> None:
+    areas = AreaMap(2, torch.zeros(1, 2), None, RLS())
+    for area in (0, 1):
+        groups = Groups.of(torch.full((1,), area), 2)
+        areas.learn(torch.full((1, 1), -1e6), torch.tensor([[1e6, 0.0]]), groups, 1.0, 0.0)
+    areas.merge(0, 1)
+    torch.testing.assert_close(_only(areas), torch.tensor([[1.0, 0.0]]))
+    assert areas.weight.explained.isfinite().all()
 
 
 def test_rls_says_when_inputs_are_too_large_to_be_told_apart() -> None:

@@ -99,9 +99,9 @@ class AreaMap(nn.Module):
 
     @unrecorded
     def merge(self, kept: int, gone: int) -> float:
-        """Replaces area ``kept`` by the mean of both, optimiser state included, and frees ``gone``.
+        """Replaces area ``kept`` by what the rule makes of both, by default the mean, and frees ``gone``.
 
-        The step count becomes the larger of the two, so that Adam's moments are never corrected too strongly.
+        See `UpdateRule.merge`.
 
         Returns:
             How far apart they were: ``|D[kept] - D[gone]| / (|D[kept]| + |D[gone]|)``, 0 for equal ones, at most 1.
@@ -112,11 +112,8 @@ class AreaMap(nn.Module):
         a, b = self.weight.value[first], self.weight.value[second]
         apart = float((a - b).norm() / (a.norm() + b.norm()).clamp_min(torch.finfo(a.dtype).tiny))
         for slab in self.weight.slabs():
-            for name, tensor in slab.tensors().items():
-                if name == "steps":
-                    tensor[first] = torch.maximum(tensor[first], tensor[second])
-                else:
-                    tensor[first].lerp_(tensor[second], 0.5)
+            one, two = ({name: tensor[slot] for name, tensor in slab.states().items()} for slot in (first, second))
+            slab.update_rule.merge(slab.value[first], one, slab.value[second], two, slab.value[0])
         self._free(gone)
         return apart
 

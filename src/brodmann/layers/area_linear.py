@@ -321,7 +321,7 @@ class AreaLinear(Gathering):
         return split_area(self._own_router(), self.children(), area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
-        """Merges two areas into their mean. See `Router.merge`.
+        """Merges two areas, by default into their mean. See `Router.merge` and `UpdateRule.merge`.
 
         Returns:
             How far apart the two maps were, relative to their size, see `AreaMap.merge`.

@@ -13,6 +13,9 @@ from ..checks import check_positive, check_real
 from ..errors import DivergenceError
 from .rule import Factors, UpdateRule
 
+UNEXPLAINED = 1e-7
+"""The least of a direction that counts as unexplained where areas merge: float32 tells no less from 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RLS(UpdateRule):
@@ -74,6 +77,28 @@ class RLS(UpdateRule):
             gain = torch.addmm(seen, seen, explained.t(), alpha=-1.0).div_(root_ridge)
         weight.addmm_(factors.delta.t(), gain, beta=1.0 - lr * decay, alpha=-lr)
 
+    def merge(
+        self,
+        weight: Tensor,
+        state: dict[str, Tensor],
+        other: Tensor,
+        other_state: dict[str, Tensor],
+        origin: Tensor,
+    ) -> None:
+        """Makes them the regression on the samples of both, exact where both were; their start is pulled to only once.
+
+        ``C^-1 = C1^-1 + C2^-1 - ridge I`` and ``W = (W1 C1^-1 + W2 C2^-1 - ridge W_start) C``. Samples that an area saw
+        before the other became its copy count in both, and so twice. See `UpdateRule.merge`.
+        """
+        if not state:  # a bias, which never moves
+            return
+        one, two = _information(state["explained"]), _information(other_state["explained"])
+        identity = torch.eye(len(one), dtype=one.dtype, device=one.device)
+        lower = torch.linalg.cholesky(one + two - identity)
+        moments = weight.to(one) @ one + other.to(one) @ two - origin.to(one)
+        weight.copy_(torch.cholesky_solve(moments.t(), lower).t())
+        state["explained"].copy_(identity - torch.linalg.solve_triangular(lower.t(), identity, upper=True))
+
     def _see(self, x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
         """Takes rows (rows, in) into ``N``, in place; returns ``X C`` with the new C, (rows, in)."""
         seen = _times_root(x, explained, root_ridge)  # F = X R, (rows, in)
@@ -95,3 +120,11 @@ class RLS(UpdateRule):
 def _times_root(x: Tensor, explained: Tensor, root_ridge: float) -> Tensor:
     """Returns ``F = X R = X (I - N) / sqrt(ridge)``, (rows, in)."""
     return torch.addmm(x, x, explained, alpha=-1.0).div_(root_ridge)
+
+
+def _information(explained: Tensor) -> Tensor:
+    """Returns ``C^-1 / ridge``, (in, in) in float64: the identity where nothing was seen, and nowhere less."""
+    root = torch.eye(len(explained), dtype=torch.float64, device=explained.device) - explained
+    axes, lengths, _ = torch.linalg.svd(root)
+    inverse: Tensor = axes / lengths.clamp(UNEXPLAINED, 1.0)
+    return inverse @ inverse.t()

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 
@@ -93,3 +94,29 @@ class UpdateRule(ABC):
             lr: Learning rate of this step.
             decay: Decoupled decay of this weight.
         """
+
+    def merge(
+        self,
+        weight: Tensor,
+        state: dict[str, Tensor],
+        other: Tensor,
+        other_state: dict[str, Tensor],
+        origin: Tensor,
+    ) -> None:
+        """Makes ``weight`` and its state what both areas become where they merge, in place; by default the mean.
+
+        The step count becomes the larger of the two, so that Adam's moments are never corrected too strongly.
+
+        Args:
+            weight: (out, in) or (out,).
+            state: Its buffers, as `apply` gets them.
+            other: The weight of the other area, which stays as it is.
+            other_state: Its buffers, likewise.
+            origin: What both started from.
+        """
+        weight.lerp_(other, 0.5)
+        for name, tensor in state.items():
+            if name == "steps":
+                torch.maximum(tensor, other_state[name], out=tensor)
+            else:
+                tensor.lerp_(other_state[name], 0.5)
