@@ -189,7 +189,24 @@ def test_no_new_sample_recruits_a_protected_area() -> None:
     network = Network(stream_mlp(5, 3, width=6, areas=4, novelty=0.9))
     network.protected_areas = [2]
     network.learn(X, Y)
-    assert network.body.router.prototypes.any(1).tolist() == [True, True, False, True]
+    router = network.body.router
+    assert router.prototypes.any(1).tolist() == [True, True, False, True]
+    assert not router.recruits
+
+
+@pytest.mark.parametrize("kept", [0, 2, 3])
+def test_once_no_longer_protected_an_area_takes_new_samples_again(kept: int) -> None:
+    torch.manual_seed(0)
+    network = Network(stream_mlp(5, 3, width=6, areas=4, novelty=0.9))
+    router = network.body.router
+    network.protected_areas = [kept]
+    network.learn(X, Y)
+    assert not router.recruits
+    network.protected_areas = []
+    assert router.recruits
+    network.learn(X, Y)
+    assert not router.recruits
+    assert router.prototypes.any(1).all()
 
 
 @pytest.mark.parametrize(
