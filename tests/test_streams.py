@@ -117,7 +117,9 @@ def test_a_network_learns_at_its_own_rate_and_the_seed_decides_the_order() -> No
 def test_a_mixture_is_one_task_of_several_parts() -> None:
     matrix = learn_stream(Remembers(), [task(0, parts=3)])
     assert continual_scores(matrix) == {"average_accuracy": 1.0, "forgetting": 0.0, "backward_transfer": 0.0}
-    assert continual_scores(np.mean([matrix, matrix], axis=0)) == continual_scores(matrix)
+    for same in (np.array(matrix), torch.tensor(matrix), [np.array(row) for row in matrix], [torch.ones(3)]):
+        assert continual_scores(same) == continual_scores(matrix)
+    assert continual_scores([[torch.tensor(0.5), np.float32(1)], [0.25, 1]])["forgetting"] == 0.25
     with pytest.raises(BrodmannError, match="Expected a score for each of the 2 tasks in every row, got 3: give each"):
         continual_scores(learn_stream(Remembers(), [task(0), task(1, parts=2)]))
 
@@ -168,9 +170,22 @@ def test_what_is_no_learner_is_refused() -> None:
             learn_stream(Blurts(answer), [task(0)])
     with pytest.raises(BrodmannError, match="Expected after_task to be a function of a task's number, got 3"):
         learn_stream(Remembers(), [task(0)], after_task=3)  # type: ignore[arg-type]
-    for nothing in ([], [[]], None, [1, 2]):
+    for nothing in (
+        [],
+        [[]],
+        None,
+        [1, 2],
+        "12",
+        ["12", "34"],
+        [[1.0, None], [1.0, 1.0]],
+        torch.tensor(1.0),
+        [[1.0], []],
+    ):
         with pytest.raises(BrodmannError, match="Expected a matrix of accuracies, as learn_stream returns it"):
             continual_scores(nothing)
+    for stack, came in ((np.ones((5, 5, 5)), r"an array of shape \(5, 5, 5\)"), ([[[1.0]]], r"\[\[\[1.0\]\]\]")):
+        with pytest.raises(BrodmannError, match=f"got {came}: give rows of numbers; of several streams, average"):
+            continual_scores(stack)
     with pytest.raises(BrodmannError, match="Expected batch_size to be a whole number of at least 1, got 0"):
         learn_stream(Remembers(), [task(0)], batch_size=0)
 

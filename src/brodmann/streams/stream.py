@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy
@@ -168,24 +170,46 @@ def _accuracy(learner: StreamLearner, x: Tensor, y: Tensor) -> float:
     return float((predicted == y).double().mean())
 
 
-def continual_scores(matrix: Sequence[Sequence[float]] | NDArray[Any] | Tensor) -> dict[str, float]:
+def _rows_of_numbers(matrix: Any) -> list[list[float]]:
+    """Returns a matrix of accuracies, of whatever kind, as lists; raises a `BrodmannError` where it is none."""
+    rows = _listed(matrix)
+    several = isinstance(rows, list) and rows and all(isinstance(row, list) and row for row in rows)
+    if not several or not all(isinstance(score, Real) for row in rows for score in row):
+        shape = getattr(matrix, "shape", None)
+        came = reprlib.repr(matrix) if shape is None else f"an array of shape {tuple(shape)}"
+        raise BrodmannError(
+            f"Expected a matrix of accuracies, as learn_stream returns it, got {came}: give rows of numbers; of "
+            "several streams, average the scores of each."
+        )
+    return rows  # type: ignore[no-any-return]
+
+
+def _listed(value: Any) -> Any:
+    """Returns arrays and sequences, at any depth, as lists; anything else as it is."""
+    if isinstance(value, numpy.ndarray | Tensor):
+        return value.tolist()
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return [_listed(part) for part in value] if several else value
+
+
+def continual_scores(
+    matrix: Sequence[Sequence[float] | NDArray[Any] | Tensor] | NDArray[Any] | Tensor,
+) -> dict[str, float]:
     """Returns average accuracy, forgetting and backward transfer of a matrix of accuracies, see `learn_stream`.
 
     Average accuracy is the mean of the last row; forgetting the mean drop of a task from its best accuracy
     since it was learned; backward transfer the mean change since then (Lopez-Paz and Ranzato 2017, section 3).
 
     Args:
-        matrix: A row for each task, with a score for each; or a single row of the scores of several parts. Lists or an
-            array, such as the mean over several streams.
+        matrix: A row for each task, with a score for each; or a single row of the scores of several parts. Lists,
+            arrays or lists of arrays. Of several streams average the scores of each, not their matrices: forgetting
+            looks for the best accuracy, and the best of a mean is never above the mean of the best.
 
     Raises:
-        BrodmannError: There is nothing, or some tasks have more parts than one: which task a score is of is not known.
+        BrodmannError: There is nothing, there are not rows of numbers, or some tasks have more parts than one: which
+            task a score is of is not known.
     """
-    if isinstance(matrix, numpy.ndarray | Tensor):
-        matrix = matrix.tolist()
-    rows = isinstance(matrix, Sequence) and all(isinstance(row, Sequence) for row in matrix)
-    if not rows or not len(matrix) or not len(matrix[0]):
-        raise BrodmannError(f"Expected a matrix of accuracies, as learn_stream returns it, got {matrix!r}.")
+    matrix = _rows_of_numbers(matrix)
     if len(matrix) > 1 and any(len(row) != len(matrix) for row in matrix):
         raise BrodmannError(
             f"Expected a score for each of the {len(matrix)} tasks in every row, got {len(matrix[0])}: give each task "
