@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from brodmann import BrodmannError, MeanSquaredError, Network, convnet, mlp
+from brodmann import BrodmannError, MeanSquaredError, Network, convnet, mlp, stream_mlp
 from brodmann.baselines import Backpropagation
 from brodmann.streams import (
     ElasticConsolidation,
@@ -114,6 +115,33 @@ def test_a_network_learns_at_its_own_rate_and_the_seed_decides_the_order() -> No
     assert len(learn_stream(Backpropagation(5, 3, depth=2, width=4), tasks)) == 2
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Replay(Backpropagation(5, 3, depth=2, width=4), 12),
+        lambda: ElasticConsolidation(Backpropagation(5, 3, depth=2, width=4), 10.0),
+        lambda: NetworkLearner(Network(stream_mlp(5, 3, width=6, areas=4))),
+    ],
+    ids=["replay", "consolidation", "areas"],
+)
+def test_a_stream_that_was_stopped_goes_on_as_if_it_had_not(build: Callable[[], NetworkLearner]) -> None:
+    tasks = [task(0), task(1, rows=17), task(2), task(3)]
+    kept: list[tuple[NetworkLearner, Tensor, list[list[float]]]] = []
+
+    def keep(number: int, matrix: list[list[float]]) -> None:
+        assert len(matrix) == number + 1
+        kept.append((copy.deepcopy(learner), torch.get_rng_state(), copy.deepcopy(matrix)))
+
+    torch.manual_seed(0)
+    learner = build()
+    whole = learn_stream(learner, tasks, seed=5, batch_size=3, after_task=keep)
+    for early, state, matrix in kept:
+        torch.set_rng_state(state)
+        assert learn_stream(early, tasks, seed=5, batch_size=3, done=np.array(matrix)) == whole
+        both = zip(early.network.parameters(), learner.network.parameters(), strict=True)
+        assert all(torch.equal(one, two) for one, two in both)
+
+
 def test_a_mixture_is_one_task_of_several_parts() -> None:
     matrix = learn_stream(Remembers(), [task(0, parts=3)])
     assert continual_scores(matrix) == {"average_accuracy": 1.0, "forgetting": 0.0, "backward_transfer": 0.0}
@@ -168,8 +196,17 @@ def test_what_is_no_learner_is_refused() -> None:
             BrodmannError, match=rf"Expected predict to return a class for each of 7 samples.*got {came}"
         ):
             learn_stream(Blurts(answer), [task(0)])
-    with pytest.raises(BrodmannError, match="Expected after_task to be a function of a task's number, got 3"):
-        learn_stream(Remembers(), [task(0)], after_task=3)  # type: ignore[arg-type]
+    for other in (3, lambda number: None):
+        with pytest.raises(
+            BrodmannError, match="Expected after_task to be a function of a task's number and the matrix"
+        ):
+            learn_stream(Remembers(), [task(0)], after_task=other)  # type: ignore[arg-type]
+    for done, came in (([[1.0]], "1 rows of 1"), ([[1.0, 1.0]] * 3, "3 rows of 2")):
+        with pytest.raises(BrodmannError, match=f"Expected done to be at most 2 rows, .*, got {came}: give all"):
+            learn_stream(Remembers(), [task(0), task(1)], done=done)
+    for nothing in ([1.0], None):
+        with pytest.raises(BrodmannError, match="Expected a matrix of accuracies, as learn_stream returns it, got"):
+            learn_stream(Remembers(), [task(0)], done=nothing)  # type: ignore[arg-type]
     for nothing in (
         [],
         [[]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def learn_stream(
     *,
     batch_size: int = 16,
     seed: int = 0,
-    after_task: Callable[[int], None] | None = None,
+    done: Sequence[Sequence[float]] | NDArray[Any] | Tensor = (),
+    after_task: Callable[[int, list[list[float]]], None] | None = None,
 ) -> list[list[float]]:
     """Learns tasks one after the other, each sample once, and scores every task after each.
 
@@ -98,8 +100,11 @@ def learn_stream(
         tasks: In their order; the samples of each are shuffled.
         batch_size: Samples of a step. Default 16: a stream is short, and steps are what it has to learn by.
         seed: Seed of the order inside a task. Default 0.
-        after_task: Called with the number of each task, from 0, once it is learned and scored: to look into the
-            learner. Default None.
+        done: Rows of the matrix of tasks that the learner has learned already, to go on where a stream was stopped:
+            they begin what is returned, and the other tasks are learned in the order in which they would have been.
+            What else the learner draws goes by its own generator, or PyTorch's, whose state you keep. Default none.
+        after_task: Called as ``after_task(number, matrix)`` once a task is learned and scored, with its number, from 0,
+            and the rows so far: to save both them and the learner, or to look into it. Default None.
 
     Returns:
         The matrix of accuracies: ``matrix[i][j]`` is that on part j (of all parts of all tasks, in order) after task i.
@@ -107,31 +112,60 @@ def learn_stream(
 
     Raises:
         BrodmannError: There is no task, one has no samples, no classes or nothing to be scored by, the learner is none,
-            or predicts something else than a class for each sample.
+            or predicts something else than a class for each sample; or what is done are no rows of these tasks.
     """
     learner = _as_learner(learner)
     check_whole(batch_size=batch_size)
     check_whole(0, seed=seed)
     if not isinstance(tasks, Iterable):
         raise BrodmannError(f"Expected a list of tasks, got {type(tasks).__name__}.")
-    if after_task is not None and not callable(after_task):
-        raise BrodmannError(f"Expected after_task to be a function of a task's number, got {after_task!r}.")
+    _check_after_task(after_task)
     tasks = list(tasks)
     if not tasks:
         raise BrodmannError("Expected at least one task.")
     for task in tasks:
         _check_task(task)
     parts = [part for task in tasks for part in task.parts]
+    matrix = _rows_of(done, len(tasks), len(parts))
     generator = torch.Generator("cpu").manual_seed(int(seed))
-    matrix = []
-    for number, task in enumerate(tasks):
-        for rows in torch.split(torch.randperm(len(task.x), generator=generator, device="cpu"), int(batch_size)):
+    orders = [torch.randperm(len(task.x), generator=generator, device="cpu") for task in tasks]
+    for number in range(len(matrix), len(tasks)):
+        task = tasks[number]
+        for rows in torch.split(orders[number], int(batch_size)):
             learner.learn(task.x[rows], task.y[rows])
         learner.end_task(task.x, task.y)
         matrix.append([_accuracy(learner, x, y) for x, y in parts])
         if after_task is not None:
-            after_task(number)
+            after_task(number, matrix)
     return matrix
+
+
+def _check_after_task(after_task: Any) -> None:
+    """Raises a `BrodmannError`, before anything is learned, where it could not be called after a task."""
+    if after_task is None:
+        return
+    try:
+        inspect.signature(after_task).bind(0, [])
+    except TypeError:  # it takes something else, or cannot be called
+        raise BrodmannError(
+            f"Expected after_task to be a function of a task's number and the matrix so far, got {after_task!r}."
+        ) from None
+    except ValueError:  # some built-in functions do not say
+        pass
+
+
+def _rows_of(done: Any, tasks: int, parts: int) -> list[list[float]]:
+    """Returns the rows of tasks that are done as lists; raises a `BrodmannError` where they are none of these tasks."""
+    rows = _listed(done)
+    if rows == []:
+        return []
+    rows = _rows_of_numbers(rows)
+    if len(rows) > tasks or any(len(row) != parts for row in rows):
+        raise BrodmannError(
+            f"Expected done to be at most {tasks} rows, one for each task, with a score for each of all {parts} parts, "
+            f"got {len(rows)} rows of {len(rows[0])}: give all tasks again, those that are done too."
+        )
+    return rows
 
 
 def _as_learner(learner: Any) -> StreamLearner:
