@@ -34,6 +34,7 @@ from brodmann import (
     SumOfSquares,
     mlp,
     residual_mlp,
+    stream_mlp,
 )
 from brodmann.baselines import Backpropagation
 from brodmann.builders import build, design
@@ -259,6 +260,14 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Network(mlp(4, 2))(torch.zeros(3, 5)),
         "Expected an input of shape (..., 4), got (3, 5) at layer 'body.router'.",
+    ),
+    (  # the size that was chosen, not that with the input of ones
+        lambda: Network(stream_mlp(36, 2, width=4, areas=2))(torch.zeros(3, 6, 6)),
+        "Expected an input of shape (..., 36), got (3, 6, 6).",
+    ),
+    (
+        lambda: Network(stream_mlp(6, 2, width=4, areas=1)).learn(torch.zeros(3, 5), torch.zeros(3).long()),
+        "Expected an input of shape (..., 6), got (3, 5).",
     ),
     (lambda: misfit()(torch.zeros(3, 4)), "Expected an input of shape (..., 6), got (3, 5) at layer 'body.layers.1'."),
     (

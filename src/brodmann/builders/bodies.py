@@ -11,7 +11,18 @@ from torch import Tensor, nn
 from ..checks import check_switch
 from ..feedback import Feedback, LeastChange, Shape
 from ..layer import Layer
-from ..layers import ChannelsLast, Images, Local, Patches, Recomputed, Residual, RMSNorm, Routed, Sequential
+from ..layers import (
+    ChannelsLast,
+    Images,
+    InputOfOnes,
+    Local,
+    Patches,
+    Recomputed,
+    Residual,
+    RMSNorm,
+    Routed,
+    Sequential,
+)
 from ..updates import RLS, UpdateRule
 from .common import Common, spelled_out
 from .designs import described
@@ -187,7 +198,7 @@ def stream_mlp(
     layers: list[Layer] = []
     for index in range(depth):
         last = index == depth - 1
-        layers.append(Local(nn.ConstantPad1d((0, 1), 1.0)))  # biases, as one more input: RLS moves no others
+        layers.append(Local(InputOfOnes(sizes[index])))  # biases: RLS moves no others
         scale = 0.0 if last else 1.0
         layers.append(parts.layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, start_scale=scale))
         layers += [] if last else [activation_of(activation)]

@@ -7,6 +7,7 @@ from .constant import Constant, affine
 from .containers import Residual, Routed, Sequential
 from .convolution import Convolution
 from .graph import Graph
+from .input_of_ones import InputOfOnes
 from .layouts import ChannelsLast, Images
 from .local import Local, RMSNorm
 from .patches import Patches
@@ -27,6 +28,7 @@ __all__ = [
     "Elman",
     "Graph",
     "Images",
+    "InputOfOnes",
     "Local",
     "Patches",
     "Product",

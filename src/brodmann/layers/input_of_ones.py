@@ -1,0 +1,32 @@
+"""InputOfOnes: one more input, always 1, in place of a bias."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checks import MisfitError, check_tensors
+
+
+class InputOfOnes(nn.Module):
+    """Appends an input that is always 1: its weights are biases, under rules that move no others."""
+
+    def __init__(self, features: int) -> None:
+        """Stores how many inputs come, which is what an error names: nobody chose one more."""
+        super().__init__()
+        self.features = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes x (..., features); returns (..., features + 1).
+
+        Raises:
+            BrodmannError: It is of another size.
+        """
+        check_tensors(x=x)
+        if x.ndim == 0 or x.shape[-1] != self.features:
+            raise MisfitError(f"Expected an input of shape (..., {self.features}), got {tuple(x.shape)}.")
+        return F.pad(x, (0, 1), value=1.0)
+
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return str(self.features)
