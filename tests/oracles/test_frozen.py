@@ -460,3 +460,24 @@ def test_a_layer_of_ones_own_is_frozen_with_all_that_it_holds() -> None:
     assert changed == {"gain"}
     with pytest.raises(BrodmannError, match="Expected frozen to be True or False, got 'yes'"):
         own.frozen = "yes"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("routing", ["network", "layer"])
+def test_areas_of_a_frozen_layer_are_not_merged(routing: str) -> None:
+    torch.manual_seed(0)
+    network = Network(mlp(5, 3, width=6, areas=4, routing=routing, router={"partition": "manual"}))
+    x, y = torch.randn(40, 5), torch.arange(40) % 3
+    (_, lowest), (_, above) = network.area_layers()
+    holder = network.body if routing == "network" else above
+    new = holder.split(0)
+    network.learn(x, y)
+    for part in [network.body, above] if routing == "network" else [above]:
+        part.frozen = True
+        before = {name: value.clone() for name, value in network.learning_state().items()}
+        with pytest.raises(BrodmannError, match=f"Cannot merge areas 0 and {new}: a layer that would change is frozen"):
+            holder.merge(0, new)
+        assert all(torch.equal(value, before[name]) for name, value in network.learning_state().items())
+        part.frozen = False
+    if routing == "layer":
+        lowest.frozen = True  # which has a router of its own
+    holder.merge(0, new)

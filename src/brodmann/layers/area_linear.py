@@ -325,8 +325,11 @@ class AreaLinear(Gathering):
 
         Returns:
             How far apart the two maps were, relative to their size, see `AreaMap.merge`.
+
+        Raises:
+            BrodmannError: The layer is frozen, or has no router of its own; or as `Router.merge`.
         """
-        return merge_areas(self._own_router(), self.children(), kept, gone)
+        return merge_areas(self._own_router(), self.children(), kept, gone, changing=[self])
 
     @torch.inference_mode(False)
     @torch.no_grad()

@@ -248,5 +248,10 @@ class Routed(Container):
         return split_area(self.router, [self.body], area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
-        """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`."""
-        return merge_areas(self.router, [self.body], kept, gone)
+        """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`.
+
+        Raises:
+            BrodmannError: One of these layers, or the router, is frozen; or as `Router.merge`.
+        """
+        maps = (part for part in followers(self.body, AreaLinear) if part.routed)
+        return merge_areas(self.router, [self.body], kept, gone, changing=[self, *maps])

@@ -8,6 +8,8 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from ..areas import AreaMap
+from ..errors import BrodmannError
+from ..layer import Layer
 from ..routing import Recruiting, Route, Router, weights_of_rows
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -57,9 +59,20 @@ def learn_choice(
             split_area(router, modules, area, cells)
 
 
-def merge_areas(router: Router, modules: Iterable[nn.Module], kept: int, gone: int) -> float:
-    """Merges two areas' maps, feedback and optimiser state; returns the largest relative distance that it removed."""
+def merge_areas(
+    router: Router, modules: Iterable[nn.Module], kept: int, gone: int, *, changing: Iterable[Layer]
+) -> float:
+    """Merges two areas' maps, feedback and optimiser state; returns the largest relative distance that it removed.
+
+    Raises:
+        BrodmannError: The router cannot merge them, or one of the layers that are ``changing`` by it is frozen.
+    """
     router.check_merge(kept, gone)
+    if any(layer.moves and layer.frozen_itself for layer in changing):
+        raise BrodmannError(
+            f"Cannot merge areas {kept} and {gone}: a layer that would change is frozen. Let it learn first, such as "
+            "by `layer.frozen = False`, or by another choice of `Network.frozen_layers`."
+        )
     apart = max((part.merge(kept, gone) for part in _area_maps(modules)), default=0.0)
     router.merge(kept, gone)
     return apart
