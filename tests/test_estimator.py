@@ -24,7 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from brodmann import RLS, SGD, Adam, BrodmannError, Direct, Layer, Local, Sequential
-from brodmann.builders import BUILDERS, Parts
+from brodmann.builders import BUILDERS, Parts, mlp
 from brodmann.estimator import SALClassifier, SALRegressor
 from brodmann.kernels import library
 from brodmann.training import Trainer
@@ -542,6 +542,19 @@ def test_settings_changed_after_a_fit_change_nothing_that_was_fitted() -> None:
     assert not np.array_equal(model.predict_proba(x), before)
     model.fit(x, y)  # from scratch, with the new settings
     assert model.network_.lr == 1.0
+
+
+def downhill(in_features: int, outputs: int, **common: Any) -> Layer:
+    return mlp(in_features, outputs, width=8, areas=1, update=SGD())
+
+
+def test_a_builder_with_a_rule_of_its_own_learns_at_the_rate_that_suits_it() -> None:
+    x, y = load_wine(return_X_y=True)
+    for given, expected in ((None, 0.3), (0.01, 0.01)):
+        model = SALClassifier(builder=downhill, epochs=1, learning_rate=given, random_state=0)
+        trained = trainers_of(lambda model=model: model.fit(x, y).partial_fit(x, y))
+        assert [trainer.lr for trainer in trained] == [expected] * 2
+        assert model.network_.lr == expected
 
 
 def trainers_of(call: Callable[[], Any]) -> list[Trainer]:

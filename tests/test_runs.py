@@ -22,9 +22,9 @@ import torch
 from safetensors.torch import load_file
 
 import brodmann
-from brodmann import BrodmannError, Network
+from brodmann import SGD, BrodmannError, Network
 from brodmann.baselines import in_proportion
-from brodmann.builders import mlp
+from brodmann.builders import BUILDERS, mlp
 from brodmann.cli import main
 from brodmann.cli.train import free_folder
 from brodmann.data import load
@@ -62,6 +62,25 @@ def metrics(folder: Path) -> list[dict[str, object]]:
 
 def options(table: Path) -> RunOptions:
     return RunOptions(str(table), width=12, areas=4, epochs=30, dropout=0.2, batch_size=16, patience=30)
+
+
+def test_a_builder_with_a_rule_of_its_own_trains_at_the_rate_that_suits_it(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def downhill(in_features: int, outputs: int, **common: Any) -> brodmann.Layer:
+        return mlp(in_features, outputs, width=8, areas=1, update=SGD())
+
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_start(self, trainer: Trainer) -> None:
+            rates.append(trainer.lr)
+
+    monkeypatch.setitem(BUILDERS, "downhill", downhill)
+    for given in (None, 0.01):
+        start_run(RunOptions(str(table), builder="downhill", lr=given, epochs=1), tmp_path / str(given))
+        continue_run(tmp_path / str(given), callbacks=lambda *_: [Rates()])
+    assert rates == [0.3, 0.01]
 
 
 def test_a_run_killed_at_random_moments_resumes_bit_for_bit(table: Path, tmp_path: Path) -> None:
@@ -381,12 +400,12 @@ def test_resuming_takes_no_other_options(
 )
 def test_rates_that_are_not_given_suit_the_optimiser(rule: str, given: dict[str, Any], lr: float, decay: float) -> None:
     chosen = RunOptions(rule=rule, **given)
-    assert chosen.training_schedule().lr == pytest.approx(lr)
+    assert chosen.training_schedule().lr == given.get("lr")  # else the learner's own
     assert chosen.update().decay == decay
     data = load("digits")
     learner = build_learner(chosen, 64, data.outputs)
+    assert learner.lr == pytest.approx(lr)
     if isinstance(learner, Network):
-        assert learner.lr == pytest.approx(lr)
         assert learner.area_layers()[0][1].update_rule.decay == decay
     else:
         assert learner.optimiser.param_groups[0]["weight_decay"] == decay

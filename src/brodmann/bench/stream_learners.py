@@ -57,14 +57,14 @@ class Recursive(NetworkLearner):
 
 def trained(case: Case, features: int, outputs: int) -> Counted:
     """Builds what the options describe, which learns by gradients: areas, or a dense network."""
-    return NetworkLearner(build_learner(case.options, features, outputs), case.options.learning_rate)
+    return NetworkLearner(build_learner(case.options, features, outputs))
 
 
 def elastic(case: Case, features: int, outputs: int) -> Counted:
     """Builds consolidation with the detail's ``"strength"``."""
     network = build_learner(case.options, features, outputs)
     assert isinstance(network, Backpropagation)
-    return ElasticConsolidation(network, case.detail["strength"], case.options.learning_rate)
+    return ElasticConsolidation(network, case.detail["strength"])
 
 
 def replay(case: Case, features: int, outputs: int) -> Counted:
@@ -82,7 +82,7 @@ def replay(case: Case, features: int, outputs: int) -> Counted:
         memory = (rival.total_parameters() - network.total_parameters()) // (features + 1)
     else:
         memory = case.detail["memory"]
-    return Replay(network, memory, case.options.learning_rate)
+    return Replay(network, memory)
 
 
 def nearest_mean(case: Case, features: int, outputs: int) -> Counted:

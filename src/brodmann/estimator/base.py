@@ -152,7 +152,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 its first call, and does not combine with ``builder``, ``residual``, ``shared``, ``gated``, ``dropout``,
                 ``pooling``, ``partition``, ``routing``, ``router`` or ``early_stopping``. Or a rule, such as
                 ``brodmann.Adam(beta1=0.8)``, which keeps its own decay where none is given here.
-            learning_rate: Largest learning rate. Default as on the command line: 3e-3 with Adam and Muon, 0.3 with SGD.
+            learning_rate: Largest learning rate. Default by the layers' rule: 3e-3 with Adam and Muon, 0.3 with SGD.
             schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
                 constant.
             decay: Decoupled weight decay. Default as on the command line: 0.2 with Adam and Muon, 0 with SGD.
@@ -203,14 +203,14 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         check_partition(self.partition)
         check_real(pooling=self.pooling, decay=0.0 if self.decay is None else self.decay)
         rule = usual_rule(self.optimiser, self.decay)
-        rate = rule.default_lr if self.learning_rate is None else self.learning_rate
-        check_positive(learning_rate=rate)
+        if self.learning_rate is not None:
+            check_positive(learning_rate=self.learning_rate)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
             if rule.recursive:
                 self.network_ = Network(self._body(features, outputs, usual_rule(self.optimiser)))
             else:
-                self.network_ = Network(self._body(features, outputs, rule), loss, lr=rate)
+                self.network_ = Network(self._body(features, outputs, rule), loss, lr=self.learning_rate)
         self.network_.float()  # as the inputs, whatever PyTorch's default
         self._weights_seen = (0.0, 0)
         self.loss_curve_: list[float] = []

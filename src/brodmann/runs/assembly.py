@@ -52,7 +52,7 @@ def build_learner(
         feedback=options.lr_feedback,
     )
     description = _design(options, features, outputs, shape)
-    return Network.from_design(description, loss, lr=options.learning_rate, rates=rates, clip=options.clip)
+    return Network.from_design(description, loss, lr=options.lr, rates=rates, clip=options.clip)
 
 
 def _baseline(
@@ -73,6 +73,7 @@ def _baseline(
         shape=shape,
         channels=options.channels,
         loss=loss,
+        lr=options.lr,
     )
 
 

@@ -85,7 +85,8 @@ class RunOptions:
     momentum: float = 0.0
     """Momentum of sgd."""
     lr: float | None = None
-    """Largest learning rate (default: 0.003 with adam and muon, 0.3 times 1 - momentum with sgd)."""
+    """Largest learning rate (default: what suits the layers' rule, 0.003 with adam and muon, 0.3 times 1 - momentum
+    with sgd)."""
     lr_shared: float = _only("areas", 1.0)
     """Multiple of the learning rate for the shared part."""
     lr_areas: float | None = _only("areas", None)
@@ -191,9 +192,7 @@ class RunOptions:
 
     def training_schedule(self) -> Schedule:
         """Returns the loop's part of the options."""
-        return Schedule(
-            self.epochs, self.batch_size, self.learning_rate, self.schedule, self.warmup, self.seed, self.patience
-        )
+        return Schedule(self.epochs, self.batch_size, self.lr, self.schedule, self.warmup, self.seed, self.patience)
 
     def pace(self, samples: int) -> Pace:
         """Returns epochs, batch size and shape of the rate for ``samples`` training samples."""
@@ -201,7 +200,7 @@ class RunOptions:
 
     @property
     def learning_rate(self) -> float:
-        """``lr``, or its default."""
+        """``lr``, or what suits the optimiser: the default of whatever follows that."""
         return self.update().default_lr if self.lr is None else self.lr
 
     @property
