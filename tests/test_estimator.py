@@ -16,6 +16,7 @@ import torch
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -253,7 +254,7 @@ def test_a_fit_that_is_stopped_stops_as_any_other_code(number: int, monkeypatch:
     def terminated(*_: object) -> None:
         raise SystemExit(3)
 
-    monkeypatch.setattr("brodmann.estimator.base._Epochs.on_epoch", come)
+    monkeypatch.setattr("brodmann.estimator.base.Epochs.on_epoch", come)
     held = signal.signal(signal.SIGTERM, terminated)
     try:
         with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
@@ -274,7 +275,7 @@ def test_a_signal_that_nobody_minds_does_not_end_a_fit(monkeypatch: pytest.Monke
             signal.raise_signal(signal.SIGTERM)  # its handler takes note and returns
 
     held = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda n, _: came.append(n))
-    monkeypatch.setattr("brodmann.estimator.base._Epochs.on_step", come)
+    monkeypatch.setattr("brodmann.estimator.base.Epochs.on_step", come)
     try:
         model = SALClassifier(epochs=6, random_state=0, dropout=0.2).fit(x, y)
     finally:
@@ -521,6 +522,29 @@ def test_early_stopping_leaves_no_score_to_a_later_fit() -> None:
     model = SALClassifier(epochs=3, early_stopping=True, random_state=0).fit(x, y)
     assert 0.5 < model.best_validation_score_ <= 1.0
     assert not hasattr(model.set_params(early_stopping=False).fit(x, y), "best_validation_score_")
+
+
+def test_early_stopping_counts_weights_on_the_part_that_it_holds_out() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(1000) < 0.1).astype(int)
+    x = rng.normal(size=(1000, 3)) + 0.6 * y[:, None]
+    weight = np.where(y == 1, 30.0, 1.0)
+    for seed in range(3):
+        model = SALClassifier(areas=1, width=16, epochs=15, patience=15, early_stopping=True, random_state=seed)
+        (trained,) = trainers_of(lambda model=model: model.fit(x, y, sample_weight=weight))
+        inputs, targets, weights = trained.validation
+        chosen = model.network_(inputs).argmax(1)
+        expected = accuracy_score(targets, chosen, sample_weight=weights)
+        assert model.best_validation_score_ == pytest.approx(expected)
+        scores = [row["validation_score"] for row in trained.progress.history]
+        assert model.best_validation_score_ == max(scores)
+        assert chosen.double().mean() > 0.4  # of all alike, the best accuracy is that of the large class
+    targets = np.c_[x @ [1.0, 2.0, 3.0], x[:, 0] ** 2]
+    regressor = SALRegressor(areas=1, width=16, epochs=3, early_stopping=True, random_state=0)
+    (trained,) = trainers_of(lambda: regressor.fit(x, targets, sample_weight=weight))
+    inputs, targets, weights = trained.validation
+    expected = r2_score(targets, regressor.network_(inputs), sample_weight=weights)
+    assert regressor.best_validation_score_ == pytest.approx(expected)
 
 
 def test_samples_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
@@ -29,8 +28,9 @@ from ..layer import Layer
 from ..losses import Loss
 from ..network import Captured, Network
 from ..routing import check_partition
-from ..training import Callback, Interrupted, Schedule, Trainer, outputs_of
+from ..training import Interrupted, Schedule, Trainer, outputs_of
 from ..updates import UpdateRule, usual_rule
+from .epochs import SCORE, Epochs, Part
 from .scaling import Scaler
 
 Array = NDArray[Any]
@@ -66,21 +66,6 @@ def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return call
-
-
-class _Epochs(Callback):
-    """Keeps an estimator's account of its epochs."""
-
-    def __init__(self, estimator: SALEstimator) -> None:
-        self.estimator = estimator
-
-    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        """Notes the loss, and prints it where that is asked for."""
-        model = self.estimator
-        model.loss_curve_ = [*model.loss_curve_, row["train_loss"]]
-        model.n_iter_ += 1
-        if model.verbose:
-            print(f"epoch {model.n_iter_}: loss {row['train_loss']:.5f}")
 
 
 class SALEstimator(BaseEstimator):  # type: ignore[misc]
@@ -162,7 +147,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 (docs/log.md).
             standardise: Whether inputs are brought to mean 0 and variance 1 first. Default True: raw tables work.
             early_stopping: Whether to hold out a part and keep the weights of the best accuracy on it (ties go to the
-                lower loss), or of the least loss where targets are labels or real. Default False.
+                lower loss), or of the least loss where targets are labels or real. Samples count by their weights there
+                too. Default False.
             validation_fraction: Share held out for it. Default 0.1.
             patience: Epochs without a better score before stopping early. Default 10.
             random_state: Integer, `numpy.random.RandomState` or None.
@@ -328,8 +314,12 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
         inputs, weights = self._scaled(x), self._relative(weight, len(x))
-        part = (inputs[training], y[training], None if weights is None else weights[training])
-        self._learn(part, schedule, (inputs[held_out], y[held_out]) if len(held_out) else None)
+        if weights is not None and y.dtype == torch.int64 and len(held_out):
+            schedule = replace(schedule, metric=SCORE)  # what the row has by itself counts all samples alike
+        part, kept = (
+            (inputs[rows], y[rows], None if weights is None else weights[rows]) for rows in (training, held_out)
+        )
+        self._learn(part, schedule, kept if len(held_out) else None)
 
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
@@ -339,15 +329,11 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)
         self._learn((self._scaled(x), y, self._relative(weight, len(x))), schedule)
 
-    def _learn(
-        self,
-        part: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
-        schedule: Schedule,
-        held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> None:
+    def _learn(self, part: Part, schedule: Schedule, held_out: Part | None = None) -> None:
+        epochs = Epochs(self, held_out)
         if self._captured is None or self._captured.network is not self.network_:
             self._captured = Captured(self.network_)  # kept, so that calls of `partial_fit` share what it records
-        trainer = Trainer(self._captured, part, held_out, schedule, callbacks=_Epochs(self))
+        trainer = Trainer(self._captured, part, held_out, schedule, callbacks=epochs)  # type: ignore[arg-type]
         while True:
             try:
                 trainer.run()
@@ -356,9 +342,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 number = stop.number
             signal.raise_signal(number)  # what it does is the caller's decision; if nothing, we go on
         if schedule.patience is not None:
-            row = trainer.progress.history[trainer.progress.best_epoch]
-            scores = [row.get(f"validation_{name}") for name in ("accuracy", "label_accuracy", "r2")]
-            self.best_validation_score_ = next((score for score in scores if score is not None), math.nan)
+            self.best_validation_score_ = epochs.scores[trainer.progress.best_epoch]
 
     def _outputs(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "network_")

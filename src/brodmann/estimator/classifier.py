@@ -29,8 +29,8 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch.
         n_iter_: Number of epochs.
-        best_validation_score_: With early stopping, the accuracy on the held-out part where the weights were kept; for
-            an indicator matrix that of single labels.
+        best_validation_score_: With early stopping, the accuracy on the held-out part where the network's weights were
+            kept, in which samples count by their own weights; for an indicator matrix that of single labels.
         n_features_in_: Number of features.
     """
 

@@ -24,8 +24,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         network_: The trained `Network`.
         loss_curve_: Mean loss of every epoch, of standardised targets.
         n_iter_: Number of epochs.
-        best_validation_score_: With early stopping, R^2 on the held-out part where the weights were kept
-            (those of the least squared error); NaN where it is not defined, as for one sample.
+        best_validation_score_: With early stopping, R^2 on the held-out part where the network's weights were kept
+            (those of the least squared error), in which samples count by their own weights; NaN where it is not
+            defined, as for one sample.
         n_features_in_: Number of features.
     """
 
