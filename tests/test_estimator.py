@@ -733,6 +733,36 @@ def test_columns_and_targets_that_vary_little_beside_their_mean_are_no_constants
     assert np.corrcoef(1e300 * tiny.predict(x), y)[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_a_stream_takes_the_scale_of_a_column_once_it_varies(scale: float) -> None:
+    x = 0.1 + scale * np.random.default_rng(0).normal(size=(60, 3))
+    y = (x[:, 0] > 0.1).astype(int)
+    x[:20, 1:] = 0.1  # no scale is known yet
+    x[:40, 2] = 0.1
+    model = SALClassifier(optimiser="rls", width=16, areas=2, random_state=0)
+    model.partial_fit(x[:20], y[:20], classes=[0, 1])
+    for begin, end in ((20, 40), (40, 50), (50, 60)):
+        before = model._scaled(x[:20])
+        model.partial_fit(x[begin:end], y[begin:end])
+        np.testing.assert_allclose(model._scaled(x[:20]), before, atol=1e-9)  # what was learned from them stays
+    first = np.sqrt(np.mean(np.square(x[20:40, 1] - 0.1)))
+    second = np.sqrt(np.mean(np.square(x[40:50, 2] - 0.1)))
+    np.testing.assert_allclose(model._scaler.scale_, [x[:20, 0].std(), first, second])
+
+
+def test_a_stream_of_single_samples_is_learned_whatever_its_scale() -> None:
+    x = np.random.default_rng(0).normal(size=(600, 4))
+    y = (x[:, 0] + x[:, 1] > 0).astype(int)
+    found = []
+    for scale in (1.0, np.array([1e-3, 1e3, 1e-3, 1e3])):
+        model = SALClassifier(optimiser="rls", width=16, areas=2, random_state=0)
+        for row in range(300):
+            model.partial_fit(scale * x[row : row + 1], y[row : row + 1], classes=[0, 1])
+        found.append(model.score(scale * x[300:], y[300:]))
+    assert found[1] == pytest.approx(found[0], abs=0.02)
+    assert found[0] > 0.85
+
+
 def test_a_first_call_in_which_one_target_of_several_is_constant_is_told() -> None:
     x = np.random.default_rng(0).normal(size=(40, 3))
     with pytest.warns(UserWarning, match="in this one a target is the same for all samples"):

@@ -133,10 +133,11 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 Default None: its own defaults.
             optimiser: ``"adam"`` (default: needs no tuning to the data's scale), ``"muon"`` (fewer steps, which take
                 longer), ``"sgd"``, or ``"rls"`` for streams that change: see `brodmann.stream_mlp`. That learns in one
-                pass, whatever ``epochs`` says, has no learning rate, schedule or decay, keeps the scale of inputs of
-                its first call, and does not combine with ``builder``, ``residual``, ``shared``, ``gated``, ``dropout``,
-                ``pooling``, ``partition``, ``routing``, ``router`` or ``early_stopping``. Or a rule, such as
-                ``brodmann.Adam(beta1=0.8)``, which keeps its own decay where none is given here.
+                pass, whatever ``epochs`` says, has no learning rate, schedule or decay, keeps the scale that an input
+                had in the first call in which it varied, and does not combine with ``builder``, ``residual``,
+                ``shared``, ``gated``, ``dropout``, ``pooling``, ``partition``, ``routing``, ``router`` or
+                ``early_stopping``. Or a rule, such as ``brodmann.Adam(beta1=0.8)``, which keeps its own decay where
+                none is given here.
             learning_rate: Largest learning rate. Default by the layers' rule: 3e-3 with Adam and Muon, 0.3 with SGD.
             schedule: ``"cosine"`` (default), ``"linear"`` or ``"constant"``, see `Schedule`; `partial_fit` is always
                 constant.
@@ -324,9 +325,12 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
         schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
-        if self._scaler is not None and (self.n_iter_ == 0 or not self._recursive):
+        if self._scaler is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
-                self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)
+                if self._recursive and self.n_iter_:
+                    self._scaler = self._scaler.with_scales_of(x, weight)
+                else:
+                    self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)
         self._learn((self._scaled(x), y, self._relative(weight, len(x))), schedule)
 
     def _learn(self, part: Part, schedule: Schedule, held_out: Part | None = None) -> None:

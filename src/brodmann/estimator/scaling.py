@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -29,3 +30,22 @@ class Scaler(StandardScaler):  # type: ignore[misc]
         deviation = np.where(self.var_ == 0, self._highest - self._lowest, np.sqrt(self.var_))
         self.scale_ = np.where(self._lowest < self._highest, deviation, 1.0)
         return self
+
+    def with_scales_of(self, X: Any, sample_weight: Any = None) -> Scaler:
+        """Returns one that keeps all it knows, and takes the scale of columns that were constant so far from X.
+
+        It is their deviation there from that constant. Their mean stays: the rows before were zeros in these columns,
+        and are so at any scale, so that whatever was learned from them keeps its value.
+        """
+        constant = np.equal(self._lowest, self._highest)
+        if not constant.any():
+            return self
+        apart = np.abs(X - self._lowest)
+        deviation = np.sqrt(np.average(np.square(apart), axis=0, weights=sample_weight))
+        deviation = np.where(deviation == 0, apart.max(axis=0), deviation)
+        scaler = copy(self)
+        scaler.mean_ = np.where(constant, self._lowest, self.mean_)  # without the rounding of a mean
+        scaler.scale_ = np.where(constant & (deviation > 0), deviation, self.scale_)
+        scaler._lowest = np.minimum(self._lowest, np.min(X, axis=0))
+        scaler._highest = np.maximum(self._highest, np.max(X, axis=0))
+        return scaler

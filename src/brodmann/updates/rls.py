@@ -109,7 +109,7 @@ class RLS(UpdateRule):
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise DivergenceError(
                 "Recursive least squares cannot go on: its inputs are too large. Standardise them (an estimator takes "
-                "the scale of each feature from its first call), or raise the ridge of the rule."
+                "the scale of each feature from the first call in which it varies), or raise the ridge of the rule."
             ) from None
         # R - R F^T K^-T (K + I)^-1 F is a root of the new C.
         part = torch.linalg.solve_triangular(lower + identity, seen, upper=False)
