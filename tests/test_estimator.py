@@ -164,8 +164,35 @@ def test_a_builder_of_ones_own_is_given_itself_or_by_its_name(monkeypatch: pytes
     named = clone(model).set_params(builder="two rows").fit(x, y)
     np.testing.assert_array_equal(named.predict(x), model.predict(x))
     assert named.network_.design["builder"] == "two rows"
-    with pytest.raises(BrodmannError, match="The body of a Network is a int, which cannot learn"):
-        SALRegressor(builder=lambda **_: 3).fit(x, y)
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        (lambda **_: 3, "Expected the builder '.*' to return a layer, got int."),
+        (lambda **_: nn.Linear(10, 2), "to return a layer, got Linear: convert it with from_torch."),
+        (
+            lambda outputs, **common: mlp(outputs=outputs + 1, width=4, **common),
+            r"Expected the builder '.*' to return a body whose outputs for one sample have the shape \(1, 3\), got "
+            r"\(1, 4\): its argument outputs says",
+        ),
+        (
+            lambda in_features, outputs: mlp(in_features, outputs),
+            "The builder '.*' cannot use this design: got an unexpected keyword argument 'update'. Let its arguments "
+            r"end with \*\*common, and pass them on.",
+        ),
+        (lambda size, outputs, **common: mlp(size, outputs), "Call its arguments for the two sizes in_features and"),
+        (Sequential(Local(nn.ReLU())), "Expected a function that builds a body, got a .*, which is built already"),
+    ],
+)
+def test_a_builder_that_does_not_build_what_it_was_asked_for(
+    builder: Any, message: str, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = load_wine(return_X_y=True)
+    monkeypatch.setitem(BUILDERS, "own", builder)
+    with pytest.raises(BrodmannError, match=message):
+        SALClassifier(builder="own" if named else builder, epochs=1).fit(x, y)
 
 
 def test_dense_networks_take_further_options_too() -> None:
@@ -183,7 +210,7 @@ def test_dense_networks_take_further_options_too() -> None:
     [
         ({"builder": "convnt"}, "Unknown builder 'convnt'. Did you mean 'convnet'"),
         ({"builder": "convnet"}, "The builder 'convnet' cannot use this design: missing a required argument: 'shape'"),
-        ({"options": {"shape": (1, 4, 4)}}, r"Expected an input of shape \(..., 16\), got \(11, 13\)"),
+        ({"options": {"shape": (1, 4, 4)}}, r"Expected an input of shape \(..., 16\), got \(1, 13\)"),
         ({"options": {"shape": (1, 13, 1), "kernel": 3}}, "got an unexpected keyword argument 'kernel'"),
         ({"options": {"shape": (13,)}}, r"Expected the shape of an image, \(channels, height, width\), got \(13,\)"),
         ({"width": 8}, "builder='convnet' cannot be combined with width: leave that out, or put what this"),

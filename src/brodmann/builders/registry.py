@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
+from torch import nn
+
+from ..checks import is_own
 from ..errors import BrodmannError, unknown_name
 from ..layer import Layer
 from ..updates import update_rule
 from .bodies import convnet, mlp, residual_mlp, stream_mlp
 from .designs import note
+from .parts import Parts
 
 BUILDERS: dict[str, Callable[..., Layer]] = {
     "mlp": mlp,
@@ -39,15 +44,48 @@ def build(description: dict[str, Any]) -> Layer:
         if "name" not in rule:
             raise BrodmannError(f"Expected an update such as {{'name': 'adam', ...}} in a design, got {rule!r}.")
         arguments["update"] = update_rule(**rule)
-    builder = BUILDERS[name]
+    body = built_by(BUILDERS[name], arguments, name)
+    note(body, name, arguments)
+    return body
+
+
+def built_by(builder: Callable[..., Layer], arguments: dict[str, Any], name: str | None = None) -> Layer:
+    """Builds the body that a builder makes of arguments.
+
+    Args:
+        builder: A function, registered or not.
+        arguments: Its arguments by name.
+        name: What messages call it. Default its own name.
+
+    Raises:
+        BrodmannError: It does not take these arguments, does not return a layer, or is a layer itself.
+    """
+    name = name_of(builder) if name is None else name
+    if isinstance(builder, nn.Module):
+        raise BrodmannError(
+            f"Expected a function that builds a body, got a {name}, which is built already: give a function of "
+            "in_features, outputs and **common that returns it."
+        )
     try:
         inspect.signature(builder).bind(**arguments)
     except TypeError as error:
-        unnamed = {"in_features", "outputs"} & set(arguments) - set(inspect.signature(builder).parameters)
-        hint = " Call its arguments for the two sizes in_features and outputs." if unnamed else ""
+        hint = _hint(set(arguments) - set(inspect.signature(builder).parameters))
         raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.{hint}") from None
     body = builder(**arguments)
     if not isinstance(body, Layer):
-        raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}.")
-    note(body, name, arguments)
+        hint = ": convert it with from_torch." if isinstance(body, nn.Module) and is_own(body) else "."
+        raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}{hint}")
     return body
+
+
+def name_of(builder: Any) -> str:
+    """Returns what messages call a builder, given by its name or itself."""
+    return builder if isinstance(builder, str) else getattr(builder, "__name__", type(builder).__name__)
+
+
+def _hint(refused: set[str]) -> str:
+    """Returns what may help where a builder does not take some arguments by their names."""
+    if refused & {"in_features", "outputs"}:
+        return " Call its arguments for the two sizes in_features and outputs."
+    common = refused & {part.name for part in fields(Parts)}
+    return " Let its arguments end with **common, and pass them on." if common else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
@@ -18,18 +18,19 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..builders import build, mlp, stream_mlp
+from ..builders import mlp, stream_mlp
 from ..builders.sizes import DEPTH
-from ..checks import all_finite, check_positive, check_real, check_switch, check_whole
+from ..checks import all_finite, check_real, check_switch, check_whole
 from ..data.arrays import check_unmasked
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Layer
 from ..losses import Loss
-from ..network import Captured, Network
+from ..network import Captured
 from ..routing import check_partition
 from ..training import Interrupted, Schedule, Trainer, outputs_of
 from ..updates import UpdateRule, usual_rule
+from .described import given, network_of
 from .epochs import SCORE, Epochs, Part
 from .scaling import Scaler
 
@@ -40,8 +41,6 @@ NOT_RECURSIVE = {"builder", "residual", "partition", "early_stopping"}.union(
     signature(mlp).parameters.keys() - signature(stream_mlp).parameters.keys()
 )
 """Settings that networks for streams do not have."""
-OF_DENSE = ("layers", "width", "residual", "activation", "dropout")
-"""Settings that are not handed to a builder of another kind of network."""
 PART = 4096
 """Samples that are predicted at a time."""
 WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e30)
@@ -189,68 +188,14 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise, verbose=self.verbose)
         check_partition(self.partition)
         check_real(pooling=self.pooling, decay=0.0 if self.decay is None else self.decay)
-        rule = usual_rule(self.optimiser, self.decay)
-        if self.learning_rate is not None:
-            check_positive(learning_rate=self.learning_rate)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with Draws(self._seed).going_on(), torch.device("cpu"):  # where arrays lie, whatever PyTorch's default
-            if rule.recursive:
-                self.network_ = Network(self._body(features, outputs, usual_rule(self.optimiser)))
-            else:
-                self.network_ = Network(self._body(features, outputs, rule), loss, lr=self.learning_rate)
-        self.network_.float()  # as the inputs, whatever PyTorch's default
+            self.network_ = network_of(self, features, outputs, loss)
         self._weights_seen = (0.0, 0)
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = Scaler() if self.standardise else None
         self.__dict__.pop("best_validation_score_", None)
-
-    def _body(self, features: int, outputs: int, rule: UpdateRule) -> Layer:
-        """Builds the body that the settings describe."""
-        further = {} if self.options is None else self.options
-        if not isinstance(further, Mapping):
-            raise BrodmannError(
-                "Expected options to be None or a dictionary of further arguments of the builder, such as "
-                f"{{'readout_scale': 1.0}}, got {further!r}."
-            )
-        arguments: dict[str, Any] = {"outputs": outputs, "update": rule, "areas": self.areas, "feedback": self.feedback}
-        if "shape" not in further:
-            arguments["in_features"] = features
-        if not rule.recursive:
-            arguments |= {name: getattr(self, name) for name in ("shared", "gated", "pooling", "routing")}
-            arguments["router"] = self._router()
-        builder = self.builder
-        if builder is None:
-            arguments |= {"depth": self.layers, "width": self.width, "activation": self.activation}
-            arguments |= {} if rule.recursive else {"dropout": self.dropout}
-            builder = "stream_mlp" if rule.recursive else "residual_mlp" if self.residual else "mlp"
-        elif given := self._given(OF_DENSE):
-            raise BrodmannError(
-                f"builder={builder!r} cannot be combined with {', '.join(given)}: leave that out, or put what this "
-                "builder takes into options."
-            )
-        if twice := sorted(further.keys() & {*arguments, "builder"}):
-            raise BrodmannError(
-                f"Expected options to hold further arguments, but the estimator itself gives {', '.join(twice)}: leave "
-                "that out, and change its own setting."
-            )
-        arguments |= further
-        return builder(**arguments) if callable(builder) else build({"builder": builder, **arguments})
-
-    def _given(self, names: Collection[str]) -> list[str]:
-        """Returns which of these settings are not the default."""
-        settings = signature(SALEstimator).parameters
-        return [name for name in settings if name in names and getattr(self, name) != settings[name].default]
-
-    def _router(self) -> dict[str, Any]:
-        """Checks the settings of the routers and returns them."""
-        further = {} if self.router is None else self.router
-        if not isinstance(further, Mapping) or "partition" in further:
-            raise BrodmannError(
-                "Expected router to be None or a dictionary of settings, such as {'temperature': 0.5}, but without the "
-                f"partition, which is a parameter of its own, got {self.router!r}."
-            )
-        return {"partition": self.partition, **further}
 
     @property
     def _recursive(self) -> bool:
@@ -264,9 +209,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(batch, str):
             raise BrodmannError(f"Expected batch_size to be 'auto' or a whole number, got {batch!r}.")
         if self._recursive:
-            if given := self._given(NOT_RECURSIVE):
+            if unused := given(self, NOT_RECURSIVE):
                 raise BrodmannError(
-                    f"optimiser={self.optimiser!r} cannot be combined with {', '.join(given)}: leave that out."
+                    f"optimiser={self.optimiser!r} cannot be combined with {', '.join(unused)}: leave that out."
                 )
             return Schedule(batch_size=batch)
         if self.early_stopping:
