@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from brodmann import RLS, SGD, Adam, BrodmannError, Direct, Layer, Local, Sequential
-from brodmann.builders import BUILDERS, Parts, mlp
+from brodmann.builders import BUILDERS, Parts, mlp, stream_mlp
 from brodmann.estimator import SALClassifier, SALRegressor
 from brodmann.kernels import library
 from brodmann.training import Trainer
@@ -183,6 +183,11 @@ def test_a_builder_of_ones_own_is_given_itself_or_by_its_name(monkeypatch: pytes
             r"end with \*\*common, and pass them on.",
         ),
         (lambda size, outputs, **common: mlp(size, outputs), "Call its arguments for the two sizes in_features and"),
+        (
+            lambda in_features, outputs, **common: stream_mlp(in_features, outputs, width=4),
+            "returned a body that learns streams by recursive least squares, in one pass.*: write optimiser='rls' and "
+            "leave the builder out, or learn with brodmann.Network",
+        ),
         (Sequential(Local(nn.ReLU())), "Expected a function that builds a body, got a .*, which is built already"),
     ],
 )
@@ -209,6 +214,8 @@ def test_dense_networks_take_further_options_too() -> None:
     ("settings", "message"),
     [
         ({"builder": "convnt"}, "Unknown builder 'convnt'. Did you mean 'convnet'"),
+        ({"builder": "stream_mlp"}, "Expected another builder than stream_mlp: optimiser='rls' builds that by itself."),
+        ({"builder": stream_mlp}, "Expected another builder than stream_mlp: optimiser='rls' builds that by itself."),
         ({"builder": "convnet"}, "The builder 'convnet' cannot use this design: missing a required argument: 'shape'"),
         ({"options": {"shape": (1, 4, 4)}}, r"Expected an input of shape \(..., 16\), got \(1, 13\)"),
         ({"options": {"shape": (1, 13, 1), "kernel": 3}}, "got an unexpected keyword argument 'kernel'"),

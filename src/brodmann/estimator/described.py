@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sklearn.base import BaseEstimator
 
-from ..builders import build
+from ..builders import build, stream_mlp
 from ..builders.registry import built_by, name_of
 from ..checks import check_positive
 from ..errors import BrodmannError
@@ -36,9 +36,17 @@ def network_of(settings: SALEstimator, features: int, outputs: int, loss: Loss) 
     if settings.learning_rate is not None:
         check_positive(learning_rate=settings.learning_rate)
     if rule.recursive:
-        network = Network(_body(settings, features, outputs, usual_rule(settings.optimiser)))
-    else:
-        network = Network(_body(settings, features, outputs, rule), loss, lr=settings.learning_rate)
+        return Network(_body(settings, features, outputs, usual_rule(settings.optimiser))).float()
+    if settings.builder in ("stream_mlp", stream_mlp):
+        raise BrodmannError("Expected another builder than stream_mlp: optimiser='rls' builds that by itself.")
+    network = Network(_body(settings, features, outputs, rule), lr=settings.learning_rate)
+    if network.recursive:
+        raise BrodmannError(
+            f"The builder '{name_of(settings.builder)}' returned a body that learns streams by recursive least squares,"
+            " in one pass. Of such bodies an estimator has stream_mlp alone: write optimiser='rls' and leave the "
+            "builder out, or learn with brodmann.Network and its loss SumOfSquares."
+        )
+    network.loss = loss
     network.float()  # as the inputs, whatever PyTorch's default
     if settings.builder is not None:
         _check_outputs(network, settings.builder, features, outputs)
