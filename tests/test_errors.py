@@ -510,6 +510,12 @@ CASES: list[tuple[Callable[[], object], str]] = [
         "Expected the router of Routed to be a Router, got Linear.",
     ),
     (lambda: Residual(mlp(4, 4), alpha=float("nan")), "Expected alpha to be a finite number, got nan."),
+    (lambda: Network(mlp(4, 2), lr=10**400), "Expected lr to be a number of at least 0, got " + str(10**400) + "."),
+    (
+        lambda: Network(mlp(4, 2), lr=np.float16("inf")),
+        "Expected lr to be a number of at least 0, got np.float16(inf).",
+    ),
+    (lambda: Schedule(lr=10**400), "Expected lr to be a number above 0, got " + str(10**400) + "."),
     (
         lambda: area_usage(Network(mlp(4, 2)), torch.zeros(0, 4)),
         "Expected at least one sample to count areas with, got none.",

@@ -817,6 +817,15 @@ def test_a_rule_may_be_given_in_place_of_its_name() -> None:
     assert stream.network_.recursive
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_settings_may_be_numbers_of_numpys_of_any_precision(kind: Callable[[float], Any]) -> None:
+    x, y = load_wine(return_X_y=True)
+    settings = {name: kind(0.01) for name in ("learning_rate", "decay", "pooling", "dropout")}
+    model = SALClassifier(epochs=10, early_stopping=True, validation_fraction=kind(0.125), random_state=0, **settings)
+    assert model.fit(x, y).score(x, y) > 0.9
+
+
 def test_masked_values_are_refused() -> None:
     x, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
     for given in ((np.ma.masked_greater(x, 1.0), y), (x, np.ma.masked_equal(y, 1))):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -40,18 +39,29 @@ def check_real(**settings: Any) -> None:
 
 
 def _is_real(value: Any) -> bool:
-    is_number: bool = type(value) is float or isinstance(value, Real)
-    return is_number and bool(0 <= value <= sys.float_info.max)
+    if type(value) is float:
+        return 0.0 <= value < math.inf
+    is_number: bool = isinstance(value, Real)
+    return is_number and bool(value >= 0) and _is_finite(value)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)  # NumPy would compare with the largest float64 in its own precision, and warn
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def check_positive(**settings: Any) -> None:
     """Checks that settings are finite numbers above 0, given by name; raises a `BrodmannError`."""
-    _check("a number above 0", lambda value: isinstance(value, Real) and 0 < float(value) < math.inf, settings)
+    _check(
+        "a number above 0", lambda value: isinstance(value, Real) and _is_finite(value) and float(value) > 0, settings
+    )
 
 
 def check_finite(**settings: Any) -> None:
     """Checks that settings are finite numbers, given by name; raises a `BrodmannError`."""
-    _check("a finite number", lambda value: isinstance(value, Real) and math.isfinite(value), settings)
+    _check("a finite number", lambda value: isinstance(value, Real) and _is_finite(value), settings)
 
 
 def check_share(**settings: Any) -> None:

@@ -251,7 +251,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if self.early_stopping:
             try:
                 training, held_out = train_test_split(
-                    training, test_size=self.validation_fraction, random_state=self._seed, stratify=stratify
+                    training, test_size=float(self.validation_fraction), random_state=self._seed, stratify=stratify
                 )
             except ValueError as error:
                 raise BrodmannError(
