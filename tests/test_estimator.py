@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import signal
 from collections.abc import Callable
@@ -555,7 +556,27 @@ def test_early_stopping_leaves_no_score_to_a_later_fit() -> None:
     x, y = load_wine(return_X_y=True)
     model = SALClassifier(epochs=3, early_stopping=True, random_state=0).fit(x, y)
     assert 0.5 < model.best_validation_score_ <= 1.0
-    assert not hasattr(model.set_params(early_stopping=False).fit(x, y), "best_validation_score_")
+    model.set_params(early_stopping=False).fit(x, y)
+    assert not vars(model).keys() & {"best_validation_score_", "validation_scores_"}
+
+
+def test_scores_of_the_part_held_out_are_kept_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = load_wine(return_X_y=True)
+    settings = {"width": 16, "epochs": 3, "early_stopping": True, "random_state": 0}
+    for model, weight in itertools.product((SALClassifier(**settings), SALRegressor(**settings)), (None, 1.0 + y)):
+        model.set_params(verbose=2).fit(x, y, weight)
+        scores = model.validation_scores_
+        assert len(scores) == 3
+        assert model.best_validation_score_ == max(scores)
+        printed = [line.rpartition(" ")[::2] for line in capsys.readouterr().out.splitlines()]
+        assert all(before.endswith(", validation score") for before, _ in printed)
+        np.testing.assert_allclose([float(score) for _, score in printed], scores, atol=1e-5)
+    SALClassifier(width=16, epochs=1, verbose=np.int64(1)).fit(x, y)
+    assert capsys.readouterr().out.startswith("epoch 1: loss ")
+    SALClassifier(width=16, epochs=1, verbose=0).fit(x, y)
+    assert not capsys.readouterr().out
+    with pytest.raises(BrodmannError, match="Expected verbose to be a whole number of at least 0, got 'yes'."):
+        SALClassifier(verbose="yes").fit(x, y)
 
 
 def test_early_stopping_counts_weights_on_the_part_that_it_holds_out() -> None:

@@ -101,7 +101,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         validation_fraction: float = 0.1,
         patience: int = 10,
         random_state: Any = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         """Stores the settings; they are checked by `fit`.
 
@@ -152,7 +152,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             validation_fraction: Share held out for it. Default 0.1.
             patience: Epochs without a better score before stopping early. Default 10.
             random_state: Integer, `numpy.random.RandomState` or None.
-            verbose: Whether to print the loss of every epoch. Default False.
+            verbose: Whether to print the loss of every epoch, and the score of a part held out; or 0 for no, and any
+                larger whole number for yes. Default False.
         """
         self.layers = layers
         self.width = width
@@ -185,7 +186,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _start(self, features: int, outputs: int, loss: Loss) -> None:
         """Builds the network from the random state, leaving torch's global generator as it was."""
         check_whole(layers=self.layers, areas=self.areas)
-        check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise, verbose=self.verbose)
+        check_switch(residual=self.residual, gated=self.gated, standardise=self.standardise)
+        if not isinstance(self.verbose, bool | np.bool_):
+            check_whole(0, verbose=self.verbose)
         check_partition(self.partition)
         check_real(pooling=self.pooling, decay=0.0 if self.decay is None else self.decay)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -195,7 +198,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         self.n_iter_ = 0
         self._scaler = Scaler() if self.standardise else None
-        self.__dict__.pop("best_validation_score_", None)
+        for name in ("best_validation_score_", "validation_scores_"):
+            self.__dict__.pop(name, None)
 
     @property
     def _recursive(self) -> bool:
@@ -279,10 +283,9 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         self._learn((self._scaled(x), y, self._relative(weight, len(x))), schedule)
 
     def _learn(self, part: Part, schedule: Schedule, held_out: Part | None = None) -> None:
-        epochs = Epochs(self, held_out)
         if self._captured is None or self._captured.network is not self.network_:
             self._captured = Captured(self.network_)  # kept, so that calls of `partial_fit` share what it records
-        trainer = Trainer(self._captured, part, held_out, schedule, callbacks=epochs)  # type: ignore[arg-type]
+        trainer = Trainer(self._captured, part, held_out, schedule, callbacks=Epochs(self, held_out))  # type: ignore[arg-type]
         while True:
             try:
                 trainer.run()
@@ -291,7 +294,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 number = stop.number
             signal.raise_signal(number)  # what it does is the caller's decision; if nothing, we go on
         if schedule.patience is not None:
-            self.best_validation_score_ = epochs.scores[trainer.progress.best_epoch]
+            self.best_validation_score_ = self.validation_scores_[trainer.progress.best_epoch]
 
     def _outputs(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "network_")

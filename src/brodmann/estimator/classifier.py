@@ -31,6 +31,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         n_iter_: Number of epochs.
         best_validation_score_: With early stopping, the accuracy on the held-out part where the network's weights were
             kept, in which samples count by their own weights; for an indicator matrix that of single labels.
+        validation_scores_: With early stopping, that score after every epoch.
         n_features_in_: Number of features.
     """
 

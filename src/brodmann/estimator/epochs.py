@@ -27,28 +27,31 @@ class Epochs(Callback):
     def __init__(self, estimator: SALEstimator, held_out: Part | None) -> None:
         """Begins an account; without weights the scores are those that the row has anyway."""
         self.estimator, self.held_out = estimator, held_out
-        self.scores: list[float] = []
+        if held_out is not None:
+            estimator.validation_scores_ = []
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        """Notes loss and score, and prints the loss where that is asked for."""
+        """Notes loss and score, and prints them where that is asked for."""
         model = self.estimator
         model.loss_curve_ = [*model.loss_curve_, row["train_loss"]]
         model.n_iter_ += 1
+        line = f"epoch {model.n_iter_}: loss {row['train_loss']:.5f}"
         if self.held_out is not None:
-            self._score(row)
+            score = self._score(self.held_out, row)
+            model.validation_scores_ = [*model.validation_scores_, score]
+            line += f", validation score {score:.5f}"
         if model.verbose:
-            print(f"epoch {model.n_iter_}: loss {row['train_loss']:.5f}")
+            print(line)
 
-    def _score(self, row: dict[str, Any]) -> None:
-        inputs, targets, weight = self.held_out  # type: ignore[misc]
-        if weight is None:
-            scores = [row.get(f"validation_{name}") for name in ("accuracy", "label_accuracy", "r2")]
-            self.scores.append(next((score for score in scores if score is not None), math.nan))
-            return
-        outputs = outputs_of(self.estimator.network_, inputs)
+    def _score(self, held_out: Part, row: dict[str, Any]) -> float:
+        """Returns the score of the part held out; puts it into the row where samples have weights."""
+        inputs, targets, weight = held_out
         name = next((name for name in ("accuracy", "label_accuracy") if f"validation_{name}" in row), "r2")
-        self.scores.append(_weighted(name, outputs, targets, weight))
-        row[SCORE] = self.scores[-1]
+        if weight is None:
+            return float(row.get(f"validation_{name}", math.nan))
+        outputs = outputs_of(self.estimator.network_, inputs)
+        row[SCORE] = _weighted(name, outputs, targets, weight)
+        return float(row[SCORE])
 
 
 def _weighted(name: str, outputs: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor) -> float:
