@@ -6,6 +6,7 @@ import io
 import itertools
 import pickle
 import signal
+import tracemalloc
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +29,7 @@ from torch import nn
 from brodmann import RLS, SGD, Adam, BrodmannError, Direct, Layer, Local, Sequential
 from brodmann.builders import BUILDERS, Parts, mlp, stream_mlp
 from brodmann.estimator import SALClassifier, SALRegressor
+from brodmann.estimator.scaling import ROWS, Scaler, scaled
 from brodmann.kernels import library
 from brodmann.training import Trainer
 
@@ -788,6 +790,41 @@ def test_columns_and_targets_that_vary_little_beside_their_mean_are_no_constants
     assert np.corrcoef(1e300 * tiny.predict(x), y)[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_inputs_of_single_precision_are_scaled_in_double(kind: type) -> None:
+    rows = np.random.default_rng(0).normal(size=(2 * ROWS + 500, 3)) + [0, 1e3, 1e6]
+    rows = np.asarray(rows, dtype=kind)
+    weight = np.linspace(1, 3, len(rows))
+    wide = rows.astype(np.float64)
+    for of in (None, weight):
+        mean = np.average(wide, axis=0, weights=of)
+        deviation = np.sqrt(np.average(np.square(wide - mean), axis=0, weights=of))
+        found = scaled(rows, Scaler().fit(rows, sample_weight=of))
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found, (wide - mean) / deviation, rtol=1e-6, atol=1e-6)
+    assert not np.shares_memory(scaled(rows, None).numpy(), rows)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_fit_copies_little_of_its_inputs_beside_the_scaled_ones(kind: type) -> None:
+    x = np.random.default_rng(0).normal(size=(20 * ROWS, 20)).astype(kind)
+    model = SALClassifier(width=4, areas=1, epochs=1, batch_size=4096, random_state=0)
+    tracemalloc.start()
+    model.fit(x, x[:, 0] > 0)
+    _, peak = tracemalloc.get_traced_memory()  # of NumPy's arrays
+    tracemalloc.stop()
+    assert peak < 12 * x.size  # bytes: 4 of the scaled number, up to 8 of scikit-learn's in float64
+
+
+def test_inputs_of_both_precisions_are_learned_alike() -> None:
+    x, y = load_wine(return_X_y=True)
+    x = x.astype(np.float32)
+    for settings in ({}, {"early_stopping": True}, {"optimiser": "rls"}):
+        model = SALClassifier(epochs=2, width=16, random_state=0, **settings)
+        expected = model.fit(x.astype(np.float64), y).predict_proba(x.astype(np.float64))
+        np.testing.assert_array_equal(model.fit(x, y).predict_proba(x), expected)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
 def test_a_stream_takes_the_scale_of_a_column_once_it_varies(scale: float) -> None:
     x = 0.1 + scale * np.random.default_rng(0).normal(size=(60, 3))
@@ -797,9 +834,9 @@ def test_a_stream_takes_the_scale_of_a_column_once_it_varies(scale: float) -> No
     model = SALClassifier(optimiser="rls", width=16, areas=2, random_state=0)
     model.partial_fit(x[:20], y[:20], classes=[0, 1])
     for begin, end in ((20, 40), (40, 50), (50, 60)):
-        before = model._scaled(x[:20])
+        before = scaled(x[:20], model._scaler)
         model.partial_fit(x[begin:end], y[begin:end])
-        np.testing.assert_allclose(model._scaled(x[:20]), before, atol=1e-9)  # what was learned from them stays
+        np.testing.assert_allclose(scaled(x[:20], model._scaler), before, atol=1e-9)  # what was learned from them stays
     first = np.sqrt(np.mean(np.square(x[20:40, 1] - 0.1)))
     second = np.sqrt(np.mean(np.square(x[40:50, 2] - 0.1)))
     np.testing.assert_allclose(model._scaler.scale_, [x[:20, 0].std(), first, second])

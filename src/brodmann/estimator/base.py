@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..builders import mlp, stream_mlp
 from ..builders.sizes import DEPTH
-from ..checks import all_finite, check_real, check_switch, check_whole
+from ..checks import check_real, check_switch, check_whole
 from ..data.arrays import check_unmasked
 from ..errors import BrodmannError
 from ..generators import Draws
@@ -32,7 +32,7 @@ from ..training import Interrupted, Schedule, Trainer, outputs_of
 from ..updates import UpdateRule, usual_rule
 from .described import given, network_of
 from .epochs import SCORE, Epochs, Part
-from .scaling import Scaler
+from .scaling import Scaler, scaled
 
 Array = NDArray[Any]
 P = ParamSpec("P")
@@ -228,7 +228,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         return schedule
 
     def _validated(self, X: ArrayLike, *y: Any, reset: bool = True, **settings: Any) -> Any:
-        """As scikit-learn's `validate_data`, in float64; samples that come in the shape of the options become flat."""
+        """As scikit-learn's `validate_data`, in float64 or float32; samples in the shape of the options become flat."""
         if reset:
             shape = self.options.get("shape") if isinstance(self.options, Mapping) else None
             self._shape = tuple(shape) if isinstance(shape, Sequence) else ()
@@ -236,26 +236,20 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             X = np.reshape(X, (len(X), -1))  # type: ignore[arg-type]
         for name, values in zip("Xy", (X, *y), strict=False):
             check_unmasked(values, name)
-        return validate_data(self, X, *y, dtype=np.float64, reset=reset, **settings)
-
-    def _scaled(self, x: Array) -> torch.Tensor:
-        scaled = x if self._scaler is None else self._scaler.transform(x)
-        with np.errstate(over="ignore"):
-            inputs = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
-        known = self._scaler is None or np.isfinite(self._scaler.scale_).all()
-        if not known or not all_finite(inputs):
-            raise BrodmannError("Expected inputs that float32 can hold, got larger ones: scale them down.")
-        return inputs
+        return validate_data(self, X, *y, dtype=(np.float64, np.float32), reset=reset, **settings)
 
     def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
         """Trains from scratch on (samples, features); ``stratify`` are the classes by which a part is held out."""
         schedule = replace(self._schedule(), seed=self._seed)
-        training: Any = np.arange(len(x))
-        held_out: Any = training[:0]
+        training: Any = slice(None)
+        held_out: Any = None
         if self.early_stopping:
             try:
                 training, held_out = train_test_split(
-                    training, test_size=float(self.validation_fraction), random_state=self._seed, stratify=stratify
+                    np.arange(len(x)),
+                    test_size=float(self.validation_fraction),
+                    random_state=self._seed,
+                    stratify=stratify,
                 )
             except ValueError as error:
                 raise BrodmannError(
@@ -263,24 +257,25 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
                 ) from None
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
-        inputs, weights = self._scaled(x), self._relative(weight, len(x))
-        if weights is not None and y.dtype == torch.int64 and len(held_out):
+        inputs, weights = scaled(x, self._scaler), self._relative(weight, len(x))
+        if weights is not None and y.dtype == torch.int64 and held_out is not None:
             schedule = replace(schedule, metric=SCORE)  # what the row has by itself counts all samples alike
-        part, kept = (
-            (inputs[rows], y[rows], None if weights is None else weights[rows]) for rows in (training, held_out)
-        )
-        self._learn(part, schedule, kept if len(held_out) else None)
+
+        def part(rows: Any) -> Part:
+            return inputs[rows], y[rows], None if weights is None else weights[rows]
+
+        self._learn(part(training), schedule, None if held_out is None else part(held_out))
 
     def _train_on(self, x: Array, y: torch.Tensor, weight: Array | None, schedule: Schedule) -> None:
         """Makes one pass over further samples at a constant rate."""
         schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
         if self._scaler is not None:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `_scaled`
+            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `scaled`
                 if self._recursive and self.n_iter_:
                     self._scaler = self._scaler.with_scales_of(x, weight)
                 else:
                     self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)
-        self._learn((self._scaled(x), y, self._relative(weight, len(x))), schedule)
+        self._learn((scaled(x, self._scaler), y, self._relative(weight, len(x))), schedule)
 
     def _learn(self, part: Part, schedule: Schedule, held_out: Part | None = None) -> None:
         if self._captured is None or self._captured.network is not self.network_:
@@ -299,7 +294,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "network_")
         x = self._validated(X, reset=False)
-        outputs: Array = outputs_of(self.network_, self._scaled(x), PART).numpy().astype(np.float64)
+        outputs: Array = outputs_of(self.network_, scaled(x, self._scaler), PART).numpy().astype(np.float64)
         if not np.isfinite(outputs).all():
             raise BrodmannError("The outputs are not finite, probably because an earlier call diverged: fit again.")
         return outputs
