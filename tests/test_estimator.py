@@ -661,16 +661,25 @@ def test_estimators_compute_in_float32_whatever_torchs_default(optimiser: str) -
     [
         ("adam", 1e160, "Expected sample weights of 0, or from 1e-150 to 1e+150: rescale them to be closer to 1."),
         ("adam", 5e-324, "Expected sample weights of 0, or from 1e-150 to 1e+150: rescale them to be closer to 1."),
-        ("rls", 1e-40, "Expected sample weights of 0, or from 1e-30 to 1e+30: rescale them to be closer to 1."),
+        ("rls", 1e-40, "Expected sample weights of 0, or from 1e-30 to 1e+06: rescale them to be closer to 1."),
+        ("rls", 2e6, "Expected sample weights of 0, or from 1e-30 to 1e+06: rescale them to be closer to 1."),
     ],
 )
-def test_weights_that_no_number_holds_are_refused(optimiser: str, weight: float, message: str) -> None:
+def test_weights_that_cannot_be_computed_with_are_refused(optimiser: str, weight: float, message: str) -> None:
     x, y = load_wine(return_X_y=True)
     weights = np.ones(len(y))
     weights[3] = weight
     with pytest.raises(BrodmannError) as error:
         SALClassifier(epochs=1, optimiser=optimiser).fit(x, y, sample_weight=weights)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("batch", [8, 64])
+def test_the_largest_weights_that_recursive_least_squares_takes_are_learned(batch: int) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 5))
+    y = x @ [1.0, 2.0, -1.0, 0.5, 0.0]
+    model = SALRegressor(optimiser="rls", width=32, batch_size=batch, random_state=0)
+    assert model.fit(x, y, sample_weight=np.full(200, 1e6)).score(x, y) > 0.95
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])

@@ -43,8 +43,9 @@ NOT_RECURSIVE = {"builder", "residual", "partition", "early_stopping"}.union(
 """Settings that networks for streams do not have."""
 PART = 4096
 """Samples that are predicted at a time."""
-WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e30)
-"""Least and largest weight of a sample, whose squares float64 holds; under recursive least squares float32 holds it."""
+WEIGHTS, COUNTS = (1e-150, 1e150), (1e-30, 1e6)
+"""Least and largest weight of a sample, whose squares float64 holds. Under recursive least squares float32 holds it,
+and can still tell the samples of a batch apart: with weights of 1e8, batches of 64 break down."""
 
 
 def all_or_nothing(method: Callable[P, R]) -> Callable[P, R]:
