@@ -411,8 +411,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: mlp(4, 2, width=()), "Expected width to be a list, one number for each hidden layer, got ()."),
     (
         lambda: mlp(4, 2, depth=4, width=(8, 6)),
-        "Expected 3 linear layers, one for each width of (8, 6) and the readout, got a depth of 4: leave the depth "
-        "out.",
+        "Expected 3 linear layers, one for each width of (8, 6) and the readout, but their number is given as 4: "
+        "leave it out.",
     ),
     (
         lambda: residual_mlp(4, 2, width=(8, 8)),  # type: ignore[arg-type]

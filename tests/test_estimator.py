@@ -108,10 +108,15 @@ def test_every_hidden_layer_may_have_a_width_of_its_own(optimiser: str) -> None:
     assert model.get_params()["width"] == [16, 8]
     for again in (clone(model).fit(x, y), pickle.loads(pickle.dumps(model))):
         np.testing.assert_array_equal(again.predict_proba(x), model.predict_proba(x))
+    array = clone(model).set_params(width=np.array([16, 8])).fit(x, y)
+    np.testing.assert_array_equal(array.predict_proba(x), model.predict_proba(x))
+    assert array.network_.design["width"] == [16, 8]
     grid = {"width": [16, (16, 8)]}
     found = GridSearchCV(SALClassifier(epochs=1, areas=2, random_state=0), grid, cv=2).fit(x, y)
     assert found.best_params_["width"] in grid["width"]
-    with pytest.raises(BrodmannError, match="Expected 3 linear layers, one for each width"):
+    with pytest.raises(
+        BrodmannError, match=r"Expected 3 linear layers, .* but their number is given as 4: leave it out"
+    ):
         SALClassifier(width=(8, 8), layers=4).fit(x, y)
 
 
@@ -131,8 +136,13 @@ def test_images_are_learned_by_convolutions_flat_or_in_their_shape() -> None:
         np.testing.assert_array_equal(again.predict_proba(samples), expected)
     again.set_params(options=None)  # has no effect on what was fitted
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).predict_proba(images), expected)
-    with pytest.raises(ValueError, match="Found array with dim 4"):
+    with pytest.raises(BrodmannError, match=r"Expected samples of shape \(1, 8, 8\), .* or flat, got \(8, 8, 1\)"):
         again.predict(images.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(again.predict_proba(images[:9].tolist()), expected[:9])
+    arrays = clone(again).set_params(options={"shape": np.array([1, 8, 8]), "channels": np.array([16])})
+    arrays.fit(images[:1000], y[:1000])
+    np.testing.assert_array_equal(arrays.predict_proba(images), expected)
+    assert arrays.network_.design["shape"] == [1, 8, 8]
     streamed = [SALClassifier(**IMAGES) for _ in range(2)]
     for rows in np.array_split(np.arange(200), 4):
         for learner, samples in zip(streamed, (x, images), strict=True):
@@ -223,6 +233,7 @@ def test_dense_networks_take_further_options_too() -> None:
         ({"options": {"shape": (1, 4, 4)}}, r"Expected an input of shape \(..., 16\), got \(1, 13\)"),
         ({"options": {"shape": (1, 13, 1), "kernel": 3}}, "got an unexpected keyword argument 'kernel'"),
         ({"options": {"shape": (13,)}}, r"Expected the shape of an image, \(channels, height, width\), got \(13,\)"),
+        ({"width": np.array([8, 8])}, "builder='convnet' cannot be combined with width: leave that out"),
         ({"width": 8}, "builder='convnet' cannot be combined with width: leave that out, or put what this"),
         ({"dropout": 0.5, "layers": 3}, "builder='convnet' cannot be combined with layers, dropout"),
         ({"optimiser": "rls", "options": {"shape": (1, 13, 1), "pool": 1}}, "cannot be combined with builder"),
@@ -321,6 +332,18 @@ def test_a_signal_that_nobody_minds_does_not_end_a_fit(monkeypatch: pytest.Monke
     assert model.n_iter_ == 6
     assert signal.SIGTERM in came
     np.testing.assert_array_equal(model.predict_proba(x), expected.predict_proba(x))
+
+
+@pytest.mark.parametrize("model", [SALClassifier(epochs=1), SALRegressor(epochs=1, standardise=False)])
+def test_inputs_that_say_nothing_are_told_as_what_they_are(model: Any) -> None:
+    with pytest.warns(UserWarning, match="The inputs of all samples are the same: nothing can be learned from them"):
+        model.fit(np.ones((30, 3)), np.arange(30) % 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_targets_may_be_large() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    assert SALRegressor(epochs=10, random_state=0).fit(x, 1e20 * y).score(x, 1e20 * y) > 0.4
 
 
 @pytest.mark.parametrize("width", [1, 128])

@@ -73,12 +73,13 @@ def _is_data(value: Any) -> bool:
 def described(builder: Callable[P, B]) -> Callable[P, B]:
     """Records on each body how the builder made it, see `design`; None where that cannot be written as data.
 
-    The builder gets whole numbers of NumPy's, with which sizes may be given, as Python's.
+    The builder gets whole numbers of NumPy's, with which sizes may be given, as Python's, and arrays of them as lists.
     """
 
     @functools.wraps(builder)
     def call(*args: P.args, **kwargs: P.kwargs) -> B:
-        body = builder(*as_ints(args), **as_ints(kwargs))
+        args, kwargs = as_ints(args), as_ints(kwargs)
+        body = builder(*args, **kwargs)
         note(body, builder.__name__, inspect.signature(builder).bind(*args, **kwargs).arguments)
         return body
 

@@ -16,6 +16,7 @@ from ..updates import update_rule
 from .bodies import convnet, mlp, residual_mlp, stream_mlp
 from .designs import note
 from .parts import Parts
+from .sizes import as_ints
 
 BUILDERS: dict[str, Callable[..., Layer]] = {
     "mlp": mlp,
@@ -33,7 +34,7 @@ def build(description: dict[str, Any]) -> Layer:
     """
     if not isinstance(description, dict):
         raise BrodmannError(f"Expected a design such as {{'builder': 'mlp', ...}}, got {description!r}.")
-    arguments = dict(description)
+    arguments = as_ints(dict(description))
     name = str(arguments.pop("builder", None))
     if name not in BUILDERS:
         raise unknown_name("builder", name, BUILDERS, "brodmann.builders.BUILDERS")

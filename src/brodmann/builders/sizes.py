@@ -16,7 +16,12 @@ DEPTH = 2
 
 
 def as_ints(value: Any) -> Any:
-    """Returns whole numbers of NumPy's as Python's, in lists and dictionaries too: small ones overflow in products."""
+    """Returns whole numbers of NumPy's as Python's, in lists and dictionaries too: small ones overflow in products.
+
+    Arrays of them become lists.
+    """
+    if isinstance(value, numpy.ndarray) and value.dtype.kind in "iu":
+        return value.tolist()
     if isinstance(value, numpy.integer):
         return int(value)
     if type(value) in (tuple, list):
@@ -46,6 +51,7 @@ def depth_of(depth: int, width: int | Sequence[int]) -> int:
         BrodmannError: A size is no positive whole number, the list is empty, or the depth is another than the list's.
     """
     check_whole(depth=depth)
+    width = as_ints(width)
     if not isinstance(width, Sequence) or isinstance(width, str):
         check_whole(width=width)
         return depth
@@ -53,8 +59,8 @@ def depth_of(depth: int, width: int | Sequence[int]) -> int:
     layers = len(width) + 1
     if depth not in (DEPTH, layers):
         raise BrodmannError(
-            f"Expected {layers} linear layers, one for each width of {width!r} and the readout, got a depth of "
-            f"{depth}: leave the depth out."
+            f"Expected {layers} linear layers, one for each width of {width!r} and the readout, but their number is "
+            f"given as {depth}: leave it out."
         )
     return layers
 

@@ -19,10 +19,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..builders import mlp, stream_mlp
-from ..builders.sizes import DEPTH
+from ..builders.sizes import DEPTH, as_ints
 from ..checks import check_real, check_switch, check_whole
 from ..data.arrays import check_unmasked
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from ..generators import Draws
 from ..layer import Layer
 from ..losses import Loss
@@ -231,13 +231,22 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _validated(self, X: ArrayLike, *y: Any, reset: bool = True, **settings: Any) -> Any:
         """As scikit-learn's `validate_data`, in float64 or float32; samples in the shape of the options become flat."""
         if reset:
-            shape = self.options.get("shape") if isinstance(self.options, Mapping) else None
+            shape = as_ints(self.options.get("shape")) if isinstance(self.options, Mapping) else None
             self._shape = tuple(shape) if isinstance(shape, Sequence) else ()
-        if len(self._shape) > 1 and getattr(X, "shape", ())[1:] == self._shape:
-            X = np.reshape(X, (len(X), -1))  # type: ignore[arg-type]
+        if len(self._shape) > 1:
+            X = self._flat(X if hasattr(X, "shape") else np.asarray(X))
         for name, values in zip("Xy", (X, *y), strict=False):
             check_unmasked(values, name)
         return validate_data(self, X, *y, dtype=(np.float64, np.float32), reset=reset, **settings)
+
+    def _flat(self, X: Any) -> Any:
+        """Returns samples that come in the shape of the options as rows, and others as they are."""
+        shape = tuple(X.shape[1:])
+        if shape == self._shape:
+            return np.reshape(X, (len(X), -1))
+        if len(shape) > 1:
+            raise BrodmannError(f"Expected samples of shape {self._shape}, as the options say, or flat, got {shape}.")
+        return X
 
     def _train(self, x: Array, y: torch.Tensor, weight: Array | None, stratify: Array | None) -> None:
         """Trains from scratch on (samples, features); ``stratify`` are the classes by which a part is held out."""
@@ -259,6 +268,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if self._scaler is not None:
             self._scaler.fit(x[training], sample_weight=None if weight is None else weight[training])
         inputs, weights = scaled(x, self._scaler), self._relative(weight, len(x))
+        if len(inputs) > 1 and bool((inputs[-1] == inputs[0]).all() and (inputs == inputs[0]).all()):
+            warn("The inputs of all samples are the same: nothing can be learned from them, at no learning rate.")
         if weights is not None and y.dtype == torch.int64 and held_out is not None:
             schedule = replace(schedule, metric=SCORE)  # what the row has by itself counts all samples alike
 

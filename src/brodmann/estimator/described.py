@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 
 from ..builders import build, stream_mlp
 from ..builders.registry import built_by, name_of
+from ..builders.sizes import as_ints
 from ..checks import check_positive
 from ..errors import BrodmannError
 from ..layer import Layer
@@ -56,7 +57,7 @@ def network_of(settings: SALEstimator, features: int, outputs: int, loss: Loss) 
 def given(settings: BaseEstimator, names: Collection[str]) -> list[str]:
     """Returns which of these settings are not the default."""
     defaults = signature(type(settings)).parameters
-    return [name for name in defaults if name in names and getattr(settings, name) != defaults[name].default]
+    return [name for name in defaults if name in names and as_ints(getattr(settings, name)) != defaults[name].default]
 
 
 def _body(settings: SALEstimator, features: int, outputs: int, rule: UpdateRule) -> Layer:

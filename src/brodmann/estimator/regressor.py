@@ -90,7 +90,9 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
 
     def _begin(self, x: Array, y: Any) -> Array:
         targets: Array = np.asarray(y, dtype=np.float64)
-        if type_of_target(targets) == "unknown":
+        with np.errstate(invalid="ignore"):  # it asks whether they are whole numbers, which large ones need not fit
+            kind = type_of_target(targets)
+        if kind == "unknown":
             raise BrodmannError("Expected real targets of shape (samples,) or (samples, targets).")
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)
