@@ -40,7 +40,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         """Trains from scratch.
 
         Args:
-            X: (samples, features).
+            X: (samples, features), dense.
             y: (samples,) labels of any kind, or an indicator matrix (samples, labels) of 0 and 1, dense or sparse.
             sample_weight: (samples,), not negative, or None. Weights count within a batch and from batch to batch; with
                 ``"rls"`` a sample of weight w counts as w samples.
@@ -71,7 +71,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
         """Makes one pass over the given samples at a constant rate, going on from where the network stands.
 
         Args:
-            X: (samples, features).
+            X: (samples, features), dense.
             y: (samples,) labels, or an indicator matrix, as for `fit`.
             classes: All labels that will ever come; needed at the first call unless ``y`` holds them all, as an
                 indicator matrix does.

@@ -36,7 +36,7 @@ class SALRegressor(RegressorMixin, SALEstimator):  # type: ignore[misc]
         """Trains from scratch.
 
         Args:
-            X: (samples, features).
+            X: (samples, features), dense.
             y: (samples,) or (samples, targets).
             sample_weight: (samples,), not negative, or None. Weights count within a batch and from batch to batch; with
                 ``"rls"`` a sample of weight w counts as w samples.
