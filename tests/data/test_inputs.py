@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from brodmann.data import Preprocessing, load, load_inputs
+from brodmann.data.inputs import process_samples
 from brodmann.errors import BrodmannError
 
 from .sources import write_npz
@@ -48,12 +49,26 @@ def test_inputs_from_arrays(tmp_path: Path, table_preprocessing: Preprocessing, 
 def test_image_inputs_in_every_layout(tmp_path: Path, image_preprocessing: Preprocessing) -> None:
     images = np.arange(48).reshape(2, 3, 2, 4)
     expected = image_preprocessing(torch.from_numpy(images))
-    for index, layout in enumerate((images, np.moveaxis(images, 1, 3), images.reshape(2, 24))):
+    for index, layout in enumerate((images, np.moveaxis(images, 1, 3))):
         np.save(tmp_path / f"{index}.npy", layout)
         assert torch.equal(load_inputs(tmp_path / f"{index}.npy", image_preprocessing), expected)
     grey = Preprocessing(mean=(0.0,), scale=(1.0,), grey=False, flat=True, shape=(1, 2, 4))
-    np.save(tmp_path / "grey.npy", images[:, 0])
-    assert torch.equal(load_inputs(tmp_path / "grey.npy", grey), torch.from_numpy(images[:, 0]).float().flatten(1))
+    for layout in (images[:, 0], images[:, :1], images[:, 0, :, :, None], images[:, 0].reshape(2, 8)):
+        np.save(tmp_path / "grey.npy", layout)
+        assert torch.equal(load_inputs(tmp_path / "grey.npy", grey), torch.from_numpy(images[:, 0]).float().flatten(1))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_flat_rows_of_several_channels_are_refused(
+    tmp_path: Path, image_preprocessing: Preprocessing, first: bool
+) -> None:
+    images = np.arange(48).reshape(2, 3, 2, 4)
+    rows = (images if first else np.moveaxis(images, 1, 3)).reshape(2, 24)
+    np.savetxt(tmp_path / "rows.csv", rows, fmt="%d", delimiter=",")
+    with pytest.raises(BrodmannError, match=r"give them as .* array, \(n, 3, 2, 4\) or \(n, 2, 4, 3\)"):
+        load_inputs(tmp_path / "rows.csv", image_preprocessing)
+    with pytest.raises(BrodmannError, match="do not tell whether channels come first or last"):
+        process_samples(rows, image_preprocessing)
 
 
 def test_test_part_read_as_inputs_equals_the_split(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
     Args:
         path: A ``.npz`` archive (array ``x``, else ``x_test``), a ``.npy`` array, or a ``.csv`` table of numbers
             separated by commas, one example a line. A header is left out, see `load_csv`. Images may also come
-            flattened, with the channels last or, for one channel, without the channel axis; a single example may come
-            without the batch where its axes are those of training.
+            with the channels last and, for one channel, flattened or without the channel axis; a single example may
+            come without the batch where its axes are those of training.
         preprocessing: What the training data went through.
         columns: Names of the training data's columns, if it had them. A table that names its own may have them in
             another order, and more of them.
@@ -36,7 +36,7 @@ def load_inputs(path: str | Path, preprocessing: Preprocessing, columns: Sequenc
 
     Raises:
         BrodmannError: The file is absent, of another kind, unreadable, empty, not numeric, not finite, its shape
-            does not fit, or a column is missing.
+            does not fit, images of several channels are flattened, or a column is missing.
     """
     path = expanded(path)
     reader = _READERS.get(path.suffix.lower())
@@ -95,8 +95,15 @@ def _arranged(array: Array, shape: tuple[int, ...], label: str) -> Array:
         channels, *plane = shape
         if array.shape[1:] == (*plane, channels):
             return np.moveaxis(array, 3, 1)
-        if (channels == 1 and array.shape[1:] == tuple(plane)) or array.shape[1:] == (math.prod(shape),):
+        flattened = array.shape[1:] == (math.prod(shape),)
+        if channels == 1 and (flattened or array.shape[1:] == tuple(plane)):
             return array.reshape(len(array), *shape)
+        if flattened:  # a guess of their order would be wrong in silence
+            raise BrodmannError(
+                f"{label} holds images of {channels} channels as flat rows, which do not tell whether channels come "
+                f"first or last: give them as a .npy or .npz array, (n, {', '.join(map(str, shape))}) or "
+                f"(n, {', '.join(map(str, (*plane, channels)))})."
+            )
     raise BrodmannError(
         f"{label} must hold inputs of shape (n, {', '.join(map(str, shape))}), got {array.shape}. "
         "Use inputs like those of the training data, without the targets."
