@@ -85,6 +85,15 @@ def cheat_code(rows: list, trials: list, choices: dict, plan: dict) -> None:
     rows[0]["code"] = "0.0.1+abc"
 
 
+def cheat_code_of_a_trial(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    trials[0]["code"] = "0.0.1+abc"
+
+
+def cheat_code_of_all_trials(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    for row in trials:
+        row["code"] = "0.0.1+abc"
+
+
 def cheat_no_trials(rows: list, trials: list, choices: dict, plan: dict) -> None:
     trials.clear()
 
@@ -149,6 +158,8 @@ def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_seed, "rows of seeds 1 are missing"),
         (cheat_seed_and_plan, "seed 1, which other methods have, is missing"),
         (cheat_code, "rows come from 2 versions of the code"),
+        (cheat_code_of_a_trial, r"trials come from the versions 0\.0\.1\+abc, .* of the code; for 1 of \d+ methods"),
+        (cheat_code_of_all_trials, r"trials come from the versions 0\.0\.1\+abc of the code; for (\d+) of \1 methods"),
         (cheat_no_trials, r"SAL, 16 areas: this search has no trials, so nothing supports the choice \(lr .*\)\."),
         (cheat_no_choices, "SAL, 16 areas: no choice is stored, so its settings were not checked"),
         (cheat_one_choice_less, "SAL, 16 areas: no choice is stored, so its settings were not checked"),
@@ -208,7 +219,7 @@ def test_the_rows_of_the_documentation_pass_the_audit(name: str) -> None:
         json.loads((bench / file).read_text()) if (bench / file).is_file() else {}
         for file in ("choices.json", "plan.json")
     )
-    assert unexplained(audit(rows, trials, choices, plan)) == []
+    assert unexplained(audit(rows, trials, choices, plan), name) == []
 
 
 def test_figures_stay_in_their_folder_whatever_sets_are_called() -> None:

@@ -166,8 +166,8 @@ def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_a
     for name in SEARCHES:
         bench = Path(__file__).parents[2] / "docs" / "bench" / name
         rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
-        choices, plan = (json.loads((bench / name).read_text()) for name in ("choices.json", "plan.json"))
-        assert unexplained(audit(rows, trials, choices, plan)) == []
+        choices, plan = (json.loads((bench / file).read_text()) for file in ("choices.json", "plan.json"))
+        assert unexplained(audit(rows, trials, choices, plan), name) == []
         for dataset, methods in choices.items():
             newest.setdefault(dataset, {}).update(methods)
     assert newest == stored

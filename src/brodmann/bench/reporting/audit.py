@@ -37,6 +37,7 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
         *_other_data([*rows, *trials]),
         *_gaps(rows, plan),
         *_versions(rows),
+        *_versions_of_trials(rows, trials),
     ]
 
 
@@ -200,7 +201,7 @@ def _gaps(rows: Sequence[Row], plan: dict[str, list[Any]]) -> list[str]:
 
 
 def _versions(rows: Sequence[Row]) -> list[str]:
-    """Methods are compared on one set at a time, so all rows of a set must come from one version."""
+    """Methods are compared on one set at a time, so all results of a recipe on a set must come from one version."""
     codes: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
         codes[row["recipe"], row["dataset"]].add(row["code"])
@@ -209,6 +210,28 @@ def _versions(rows: Sequence[Row]) -> list[str]:
         for (recipe, dataset), found in codes.items()
         if len(found) > 1
     ]
+
+
+def _versions_of_trials(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
+    """Settings are chosen for the code that tried them, so trials of a set must come from the version of its rows."""
+    tried: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    used: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in trials:
+        dataset, method = search_name(row["dataset"], row["method"], row["detail"])
+        tried[dataset][method].add(row["code"])
+    for row in rows:
+        if row["protocol"] == "tuned":
+            used[search_name(row["dataset"], row["method"], row["detail"])].add(row["code"])
+    found = []
+    for dataset, methods in tried.items():
+        versions = sorted(set().union(*methods.values()))
+        others = sum(used.get((dataset, method), own) != own for method, own in methods.items())
+        if others or len(versions) > 1:
+            found.append(
+                f"search, {dataset}: trials come from the versions {', '.join(versions)} of the code; for {others} of "
+                f"{len(methods)} methods they are not those of the results."
+            )
+    return found
 
 
 def _name(row: Row) -> str:

@@ -176,9 +176,10 @@ def _verdict(problems: Sequence[str], trials: Sequence[Row]) -> str:
     if problems:
         return f"**The audit found {len(problems)} problems: these tables prove nothing until they are resolved.**"
     searched = "every choice of a search is the best of its trial log, " if trials else ""
+    theirs = ", as do its trials" if trials else ""
     return (
-        f"The audit found nothing: {searched}every test part was read once, all rows of a set come from the same data "
-        "and code, and none is missing."
+        f"The audit found nothing: {searched}every test part was read once, all results of a recipe on a set come from "
+        f"the same data and version of the code{theirs}, and none is missing."
     )
 
 
