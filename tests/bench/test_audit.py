@@ -60,6 +60,14 @@ def cheat_again(rows: list, trials: list, choices: dict, plan: dict) -> None:
     rows.append(copy.deepcopy(rows[0]))
 
 
+def cheat_trial_again(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    trials.append(trials[0] | {"validation": 1.0})
+
+
+def cheat_trial_hidden(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    trials[0] = copy.deepcopy(trials[1])
+
+
 def cheat_trial(rows: list, trials: list, choices: dict, plan: dict) -> None:
     trials[0]["test"] = 0.9
 
@@ -153,6 +161,8 @@ def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_settings, r"a result used \(lr 0\.123, "),
         (cheat_twice, "the test part was read 2 times, expected once"),
         (cheat_again, "there are 2 rows of the same case"),
+        (cheat_trial_again, r"seed \d+: there are 2 rows of the same trial \(lr .*\); the first of them counts"),
+        (cheat_trial_hidden, "its search has 3 trials, those of other methods up to 4"),
         (cheat_trial, "a trial read the test part"),
         (cheat_data, "1 rows come from different data than the rest"),
         (cheat_seed, "rows of seeds 1 are missing"),

@@ -16,7 +16,7 @@ from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import ten
 from brodmann.bench.reporting.audit import audit
-from brodmann.bench.runner import run_recipes, searches
+from brodmann.bench.runner import run_recipes, searches, settle
 from brodmann.bench.tasks import run_case
 from brodmann.bench.tuner import (
     Settings,
@@ -31,6 +31,7 @@ from brodmann.bench.tuner import (
 from brodmann.builders.sizes import dense_size
 from brodmann.errors import BrodmannError
 from brodmann.runs import RunOptions
+from brodmann.runs.version import code_version
 
 from .conftest import unexplained
 
@@ -100,6 +101,18 @@ def test_the_best_mean_validation_score_is_chosen_and_the_first_of_equals() -> N
     chosen = choose(rows)["d"]["m"]
     assert Settings.of(chosen) == candidates(3)[1]
     assert (chosen["trials"], chosen["validation"]) == (3, 0.8)
+    assert choose([*rows, trial(0, 0, 1.0)]) == choose(rows)  # the first row of a trial counts
+
+
+def test_a_search_ends_where_its_journal_holds_a_trial_twice(
+    blobs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, journal = Case("ten", "a", RunOptions(blobs), searched=True), Journal(tmp_path / "trials.jsonl")
+    rows = [trial.row() | {"validation": 0.5, "code": code_version()} for trial in trials_of(case, candidates(1))]
+    for row in (*rows, rows[0] | {"validation": 0.9}):
+        journal.append(row)
+    monkeypatch.setattr("brodmann.bench.runner._run", lambda *_: pytest.fail("asked for trials that are there"))
+    assert settle([case], {}, journal, 1, 1)[blobs]["a"]["validation"] == 0.5
 
 
 def scored(entries: list[Settings], best_rate: float) -> dict[Settings, list[float]]:
@@ -132,7 +145,13 @@ def test_a_search_on_a_plateau_tries_all_neighbours_then_what_would_be_drawn_nex
 def test_searches_that_end_at_an_edge_are_named() -> None:
     def trials(best_rate: float) -> list[dict[str, Any]]:
         return [
-            {"dataset": "d", "method": "m", "detail": {}, "options": entry._asdict(), "validation": score[0]}
+            {
+                "dataset": "d",
+                "method": "m",
+                "detail": {},
+                "options": {**entry._asdict(), "seed": 0},
+                "validation": score[0],
+            }
             for entry, score in zip(candidates(8), scored(candidates(8), best_rate).values(), strict=True)
         ]
 

@@ -113,12 +113,12 @@ def choose(rows: Iterable[Row]) -> Choices:
 
 
 def scores_of(rows: Iterable[Row]) -> dict[tuple[str, str], Tried]:
-    """Returns the validation scores of every search, by data set and method."""
-    scores: dict[tuple[str, str], Tried] = defaultdict(lambda: defaultdict(list))
+    """Returns the validation scores of every search, by data set and method, one a seed: the first in its log."""
+    scores: dict[tuple[str, str], dict[Settings, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         name = search_name(row["dataset"], row["method"], row["detail"])
-        scores[name][Settings.of(row["options"])].append(row["validation"])
-    return scores
+        scores[name][Settings.of(row["options"])].setdefault(row["options"]["seed"], row["validation"])
+    return {name: {entry: [*seeds.values()] for entry, seeds in tried.items()} for name, tried in scores.items()}
 
 
 def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, str, float, str]]:

@@ -81,7 +81,7 @@ def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]
 def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
     """Every method has the same trials: one that has fewer than others on its set was not searched to the end."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in trials:
+    for row in {row["key"]: row for row in trials}.values():
         dataset, method = search_name(row["dataset"], row["method"], row["detail"])
         counts[dataset][method] += 1
     return [
@@ -121,12 +121,21 @@ def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
         for row in trials
         if row["test_reads"] or any(name in row for name in TEST_FIELDS)
     ]
-    names = {row["key"]: _name(row) for row in rows}
-    return found + [
-        f"{names[key]}: there are {count} rows of the same case, so its test part was read {count} times."
-        for key, count in Counter(row["key"] for row in rows).items()
-        if count > 1
+    found += [
+        f"{_name(row)}: there are {count} rows of the same case, so its test part was read {count} times."
+        for row, count in _doubled(rows)
     ]
+    return found + [
+        f"{_name(row)}: there are {count} rows of the same trial {_settings(row['options'])}; the first of them counts."
+        for row, count in _doubled(trials)
+    ]
+
+
+def _doubled(rows: Sequence[Row]) -> list[tuple[Row, int]]:
+    """Returns the first row of every case that has several, and how many."""
+    counts = Counter(row["key"] for row in rows)
+    first = {row["key"]: row for row in reversed(rows)}
+    return [(first[key], count) for key, count in counts.items() if count > 1]
 
 
 def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
