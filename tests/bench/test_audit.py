@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -54,6 +55,14 @@ def cheat_settings(rows: list, trials: list, choices: dict, plan: dict) -> None:
 
 def cheat_twice(rows: list, trials: list, choices: dict, plan: dict) -> None:
     rows[0]["test_reads"] = 2
+
+
+def cheat_nothing(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    rows[0]["test"] = math.nan
+
+
+def cheat_trial_nothing(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    trials[0]["validation"] = math.inf
 
 
 def cheat_again(rows: list, trials: list, choices: dict, plan: dict) -> None:
@@ -160,6 +169,8 @@ def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_choice, r"SAL, 16 areas: the stored choice \(lr .*\) is not the best of the trial log"),
         (cheat_settings, r"a result used \(lr 0\.123, "),
         (cheat_twice, "the test part was read 2 times, expected once"),
+        (cheat_nothing, "its test accuracy is nan, expected a number from 0 to 1; no table has it"),
+        (cheat_trial_nothing, "its validation accuracy is inf, expected a number from 0 to 1"),
         (cheat_again, "there are 2 rows of the same case"),
         (cheat_trial_again, r"seed \d+: there are 2 rows of the same trial \(lr .*\); the first of them counts"),
         (cheat_trial_hidden, "its search has 3 trials, those of other methods up to 4"),
@@ -267,6 +278,17 @@ def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, 
     (tmp_path / "out" / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(BrodmannError, match="is not a row of a benchmark|holds damaged rows"):
         write_report(tmp_path / "out")
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_report_of_scores_that_are_no_numbers_says_so(small_bench: Path, tmp_path: Path, every: bool) -> None:
+    shutil.copytree(small_bench, tmp_path / "out")
+    rows = read_journal(tmp_path / "out" / "rows.jsonl")
+    for row in rows if every else rows[:1]:
+        row["test"] = math.nan
+    (tmp_path / "out" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    problems = write_report(tmp_path / "out").problems
+    assert sum("its test accuracy is nan" in problem for problem in problems) == (len(rows) if every else 1)
 
 
 @pytest.mark.parametrize("file", ["choices.json", "plan.json"])

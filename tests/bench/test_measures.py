@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from brodmann import Network, convnet, mlp
 from brodmann.baselines import Backpropagation
+from brodmann.bench.case import Case
 from brodmann.bench.cost import learning_operations
 from brodmann.bench.paper import initialise
 from brodmann.bench.plan import Plan
@@ -19,6 +22,7 @@ from brodmann.bench.recipes import RECIPES, cases_of
 from brodmann.bench.tasks import TASKS, run_case, silent_units
 from brodmann.errors import BrodmannError
 from brodmann.network import routers
+from brodmann.runs import RunOptions
 from brodmann.telemetry import class_conflict
 
 
@@ -59,11 +63,13 @@ def test_a_task_that_returns_no_whole_row_is_told_at_once(monkeypatch: pytest.Mo
 
 def test_a_row_that_no_file_can_hold_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     (case,) = cases_of(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=("Kolen-Pollack",)))
-    row = {"digest": "abc", "test_reads": 1, "share": np.float32(0.5)}
+    row = {"digest": "abc", "test_reads": 1, "test": 0.5, "share": np.float32(0.5)}
     monkeypatch.setitem(TASKS, "own", lambda case: row)
     assert run_case(replace(case, task="own"))["share"] == 0.5
     row["share"] = torch.ones(2)
-    with pytest.raises(BrodmannError, match=r"The row of the task 'own' must hold numbers.*got Tensor\): use"):
+    with pytest.raises(
+        BrodmannError, match=r"The row of the task 'own' must hold numbers.*'share' \(.*got Tensor\): use"
+    ):
         run_case(replace(case, task="own"))
 
 
@@ -88,6 +94,21 @@ def test_what_is_no_task_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "own", lambda: {})
     with pytest.raises(BrodmannError, match=r"TASKS\['own'\] to be a function of a Case that returns a row, got <func"):
         run_case(replace(case, task="own"))
+
+
+@pytest.mark.parametrize("trial", [True, False])
+def test_scores_of_a_task_are_numbers_from_0_to_1(monkeypatch: pytest.MonkeyPatch, trial: bool) -> None:
+    case, score = Case("mine", "a", RunOptions("digits"), task="own", trial=trial), ("test", "validation")[trial]
+    whole = {"digest": "x", "test_reads": np.int64(1), "shares": [np.float32(0.5), torch.tensor(2)]}
+    for value in (np.float64(0.5), torch.tensor(0.5), 0.5):
+        monkeypatch.setitem(TASKS, "own", lambda _, value=value: whole | {score: value})
+        row = run_case(case)
+        assert json.loads(json.dumps(row)) == row
+        assert (row[score], row["test_reads"], row["shares"]) == (0.5, 1, [0.5, 2])
+    for wrong in (97.5, math.nan, -0.1, None, True, "0.5"):
+        monkeypatch.setitem(TASKS, "own", lambda _, wrong=wrong: whole | {score: wrong})
+        with pytest.raises(BrodmannError, match=f"'own' must return '{score}', the accuracy, as a number from 0 to 1"):
+            run_case(case)
 
 
 def test_a_network_that_broke_down_is_scored_and_has_no_view_of_its_layers() -> None:

@@ -14,6 +14,11 @@ LATER = ("target", "task", "channels", "builder", "loss")
 """Options that rows of the first journals lack: keys leave them out where they are not given."""
 
 
+def is_score(value: Any) -> bool:
+    """Whether a value is an accuracy as rows hold it: a number from 0 to 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 @dataclass(frozen=True)
 class Case:
     """One training, described so fully that its row can be computed again.

@@ -27,7 +27,7 @@ from ..runs.execution import peak_rss_mb
 from ..telemetry import alignment, area_usage, class_conflict
 from ..training import Callback, Trainer, evaluate, outputs_of
 from . import paper
-from .case import Case, Row
+from .case import Case, Row, is_score
 from .cost import learning_operations
 from .held_back import without_test_part
 from .packing import pack
@@ -155,17 +155,20 @@ TASKS: dict[str, Callable[[Case], Row]] = {
 
 
 def run_case(case: Case) -> Row:
-    """Carries out a case; returns its whole row.
+    """Carries out a case; returns its whole row, as JSON gives it back: numbers of NumPy and PyTorch as Python's.
 
     Raises:
         BrodmannError: There is no such task, or it takes no case, or it returned no row, one that lacks what the audit
-            looks at, or one that a file of rows cannot hold.
+            looks at, one whose score (``test``, or ``validation`` of a trial) is no number from 0 to 1, or one that a
+            file of rows cannot hold.
     """
     if case.task not in TASKS:
         raise unknown_name("task", case.task, TASKS, "brodmann.bench.tasks.TASKS")
     place = f"brodmann.bench.tasks.TASKS['{case.task}']"
     check_registered(place, TASKS[case.task], "a function of a Case that returns a row", "case")
     row = TASKS[case.task](case)
+    if isinstance(row, dict):
+        row = {name: _as_json(case.task, name, value) for name, value in row.items()}
     if (
         not isinstance(row, dict)
         or not isinstance(row.get("digest"), str)
@@ -175,14 +178,23 @@ def run_case(case: Case) -> Row:
             f"The task '{case.task}' must return a dictionary with 'digest', the digest of its data, and 'test_reads', "
             f"how often it read the test part, got {row!r}."
         )
-    try:
-        found: Row = as_json(row)
-    except TypeError as error:
+    score = "validation" if case.trial else "test"
+    if not is_score(row.get(score)):
         raise BrodmannError(
-            f"The row of the task '{case.task}' must hold numbers, strings, lists and dictionaries alone ({error}): "
-            "use .item() or .tolist() for what is computed with tensors or arrays."
+            f"The task '{case.task}' must return '{score}', the accuracy, as a number from 0 to 1, got "
+            f"{row.get(score)!r}."
+        )
+    return case.row() | row
+
+
+def _as_json(task: str, name: str, value: Any) -> Any:
+    try:
+        return as_json(value)
+    except (TypeError, ValueError) as error:
+        raise BrodmannError(
+            f"The row of the task '{task}' must hold numbers, strings, lists and dictionaries alone, but not its "
+            f"'{name}' ({error}): use .item() or .tolist() for what is computed with tensors or arrays."
         ) from None
-    return case.row() | found
 
 
 def _train(

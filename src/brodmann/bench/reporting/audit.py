@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from ...runs import RunOptions
-from ..case import LATER, Case, Row
+from ..case import LATER, Case, Row, is_score
 from ..packing import unpack
 from ..tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
 
@@ -139,9 +139,13 @@ def _doubled(rows: Sequence[Row]) -> list[tuple[Row, int]]:
 
 
 def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
-    """Finds rows whose parts do not match: a score and its answers, or settings and their key."""
+    """Finds rows whose parts do not match: score and answers, settings and key; and scores that are no numbers."""
     found = []
     for row in rows:
+        if not is_score(row["test"]):
+            found.append(
+                f"{_name(row)}: its test accuracy is {row['test']}, expected a number from 0 to 1; no table has it."
+            )
         if "correct" in row and abs(unpack(row["correct"], row["tested"]).mean() - row["test"]) > 1e-9:
             found.append(f"{_name(row)}: its test accuracy does not match its answers to the test samples.")
         if row["task"] == "stream" and abs(sum(row["matrix"][-1]) / len(row["matrix"][-1]) - row["test"]) > 1e-4:
@@ -149,6 +153,10 @@ def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
         if row["trial"]:
             found.append(f"{_name(row)}: a trial is among the results.")
     for row in trials:
+        if not is_score(row["validation"]):
+            found.append(
+                f"{_name(row)}: its validation accuracy is {row['validation']}, expected a number from 0 to 1."
+            )
         if not row["trial"] or row["seed"] not in TRIAL_SEEDS:
             found.append(
                 f"{_name(row)}: this row is among the trials, but is not a trial or has a seed that trials do not use."

@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import BrodmannError
 from ...files import read_json, write_bytes
 from ...runs import RunOptions
-from ..case import Row
+from ..case import Row, is_score
 from ..journal import read_journal
 from ..runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
 from ..stream_learners import READ_BY
@@ -59,7 +59,7 @@ def write_report(folder: str | Path) -> Report:
         BrodmannError: The folder holds no rows, or cannot be written; matplotlib is missing.
     """
     folder = Path(folder)
-    rows, trials = _rows(folder, ROWS, {}), _rows(folder, TRIAL_ROWS, {"validation": (int, float)})
+    rows, trials = _rows(folder, ROWS, "test"), _rows(folder, TRIAL_ROWS, "validation")
     if not rows:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
     choices, plan = _stored(folder / CHOICES, _are_choices), _stored(folder / PLAN, _is_plan)
@@ -67,7 +67,8 @@ def write_report(folder: str | Path) -> Report:
     rows.sort(key=lambda row: order.get(row["key"], len(order)))
     with _said_of(folder):
         problems = audit(rows, trials, choices, plan)
-        sections = [section_of(recipe, own) for recipe, own in grouped(rows, "recipe").items()]
+        scored = [row for row in rows if is_score(row["test"])]
+        sections = [section_of(recipe, own) for recipe, own in grouped(scored, "recipe").items()]
     figures = folder / "figures"
     for part in sections:
         for plot in part.plots:
@@ -80,8 +81,8 @@ def write_report(folder: str | Path) -> Report:
     return Report(folder / "report.html", folder / "report.md", figures, problems)
 
 
-def _rows(folder: Path, name: str, more: dict[str, Any]) -> list[Row]:
-    needed = NEEDED | more
+def _rows(folder: Path, name: str, score: str) -> list[Row]:
+    needed = NEEDED | {score: (int, float)}
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             rows = read_journal(path)
