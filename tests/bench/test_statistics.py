@@ -39,6 +39,7 @@ def test_two_seeds_give_no_p_value() -> None:
 
 def test_ranks_share_ties() -> None:
     assert average_ranks(np.array([[0.9, 0.8, 0.8], [0.7, 0.9, 0.5]])) == pytest.approx([1.5, 1.75, 2.75])
+    assert average_ranks(np.array([[0.1 + 0.2, 0.3]])).tolist() == [1.5, 1.5]  # they differ in the last bit
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))

@@ -137,7 +137,10 @@ def at_edge(rows: Iterable[Row]) -> list[tuple[str, str, str, float, str]]:
 
 
 def _best(tried: Tried) -> Settings:
-    """Returns the settings of the best mean score; of equals the first in the order in which searches begin."""
+    """Returns the settings of the best mean score; of equals the first in the order in which searches begin.
+
+    Equal are means with the same bits: rounding in the last one can decide between as many right answers.
+    """
     order = _order()
     return max(sorted(tried), key=lambda entry: (statistics.mean(tried[entry]), -order.get(entry, len(order))))
 

@@ -90,8 +90,11 @@ def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> 
 
 
 def average_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns each method's mean rank over data sets, 1 is best: scores (sets, methods), larger is better."""
-    ranks: NDArray[np.float64] = _scipy().rankdata(-scores, axis=1).mean(0)
+    """Returns each method's mean rank over data sets, 1 is best: scores (sets, methods), larger is better.
+
+    Scores that agree to nine decimals share their ranks: rounding can part means of as many right answers.
+    """
+    ranks: NDArray[np.float64] = _scipy().rankdata(-scores.round(9), axis=1).mean(0)
     return ranks
 
 
