@@ -201,8 +201,12 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=2, default=as_number) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "") -> Any:
     """Reads JSON.
+
+    Args:
+        path: The file.
+        remedy: What to do where it is damaged, a sentence for the message. Default: none, where nothing can be done.
 
     Raises:
         BrodmannError: The file is missing or no JSON.
@@ -212,7 +216,8 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise BrodmannError(f"Cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError):
-        raise BrodmannError(f"{path} is not valid JSON: it is damaged, or was not written by brodmann.") from None
+        message = f"{path} is not valid JSON: it is damaged, or was not written by brodmann. {remedy}"
+        raise BrodmannError(message.rstrip()) from None
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], options: Any) -> str:

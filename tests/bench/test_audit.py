@@ -172,7 +172,7 @@ def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_nothing, "its test accuracy is nan, expected a number from 0 to 1; no table has it"),
         (cheat_trial_nothing, "its validation accuracy is inf, expected a number from 0 to 1"),
         (cheat_again, "there are 2 rows of the same case"),
-        (cheat_trial_again, r"seed \d+: there are 2 rows of the same trial \(lr .*\); the first of them counts"),
+        (cheat_trial_again, r"seed \d+: there are 2 rows of the same trial \(lr .*\); the first one counts"),
         (cheat_trial_hidden, "its search has 3 trials, those of other methods up to 4"),
         (cheat_trial, "a trial read the test part"),
         (cheat_data, "1 rows come from different data than the rest"),
@@ -266,6 +266,8 @@ def test_two_processes_do_not_run_in_one_folder(tmp_path: Path) -> None:
         ("rows.jsonl", lambda row: row.update(correct="AAAA")),
         ("rows.jsonl", lambda row: row.update(correct="!")),
         ("rows.jsonl", lambda row: row.pop("tested")),
+        ("rows.jsonl", lambda row: row["options"].pop("lr")),
+        ("trials.jsonl", lambda row: row["options"].pop("lr")),
         ("rows.jsonl", lambda row: row.pop("task")),
         ("rows.jsonl", lambda row: row.update(options=3)),
         ("trials.jsonl", lambda row: row.pop("validation")),
@@ -276,7 +278,10 @@ def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, 
     rows = read_journal(tmp_path / "out" / file)
     change(rows[0])
     (tmp_path / "out" / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(BrodmannError, match="is not a row of a benchmark|holds damaged rows"):
+    row = rows[0]
+    place = rf"{row['recipe']}, .*, {re.escape(row['method'])}, seed {row['seed']}, key {row['key']}\. Remove them"
+    message = rf"{re.escape(file)} line 1 is not a row of a benchmark|holds damaged rows \(.*\): {place}"
+    with pytest.raises(BrodmannError, match=message):
         write_report(tmp_path / "out")
 
 
@@ -292,9 +297,25 @@ def test_a_report_of_scores_that_are_no_numbers_says_so(small_bench: Path, tmp_p
 
 
 @pytest.mark.parametrize("file", ["choices.json", "plan.json"])
-@pytest.mark.parametrize("content", ["[]", "null", '{"a": 1}', '{"a": {"b": {"lr": 1}}}'])
+@pytest.mark.parametrize("content", ["[]", "null", '{"a": 1}', '{"a": {"b": {"lr": 1}}}', '{"a": {"b'])
 def test_damaged_choices_and_plans_are_refused(small_bench: Path, tmp_path: Path, file: str, content: str) -> None:
     shutil.copytree(small_bench, tmp_path / "out")
     (tmp_path / "out" / file).write_text(content)
-    with pytest.raises(BrodmannError, match="is damaged: remove it"):
+    message = rf"{file} is .*damaged.*\. Remove it: `brodmann bench` writes it again, and until then the report says"
+    with pytest.raises(BrodmannError, match=message):
         write_report(tmp_path / "out")
+    with pytest.raises(BrodmannError, match=message):
+        run_recipes(["ten"], Plan(quick=True, sets=("digits",)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", ["rows.jsonl", "trials.jsonl"])
+@pytest.mark.parametrize("line", ['{"recipe": "te\n', "5\n", "{}\n"])
+def test_a_damaged_line_in_the_middle_is_named_before_anything_runs(
+    small_bench: Path, tmp_path: Path, file: str, line: str
+) -> None:
+    shutil.copytree(small_bench, tmp_path / "out")
+    first, *others = (tmp_path / "out" / file).read_text().splitlines(keepends=True)
+    (tmp_path / "out" / file).write_text("".join([first, line, *others]))
+    for act in (write_report, lambda out: run_recipes(["ten"], Plan(quick=True, sets=("digits",)), out)):
+        with pytest.raises(BrodmannError, match=rf"{file} line 2 is not a row of a benchmark: remove that line"):
+            act(tmp_path / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -49,8 +50,11 @@ def test_a_journal_forgets_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("no json\n")
-    with pytest.raises(BrodmannError, match=r"rows\.jsonl is damaged or was not written by brodmann bench"):
+    with pytest.raises(BrodmannError, match=r"rows\.jsonl line 1 is not a row of a benchmark: remove that line"):
         read_journal(path)
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"{}\n")[:-6])
+    with pytest.raises(BrodmannError, match=r"Cannot read .*rows\.jsonl\.gz: Compressed file ended"):
+        read_journal(tmp_path / "rows.jsonl.gz")
 
 
 def test_equal_cases_have_equal_keys_and_others_do_not() -> None:

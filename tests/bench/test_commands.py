@@ -247,8 +247,8 @@ def test_bad_commands_say_what_to_do(
         ("5\n", "line 2 is not a row of a benchmark: remove that line."),
         (
             '{"a"',
-            "if the benchmark was killed while writing the last line, run the same `brodmann bench` again to repair "
-            "the file.",
+            "line 2 is not a row of a benchmark: if the benchmark was killed while writing it, run the same `brodmann "
+            "bench` again to repair the file.",
         ),
     ],
 )

@@ -19,6 +19,11 @@ def is_score(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def row_name(row: Row) -> str:
+    """Returns what people call a row: its recipe, data set, method and seed."""
+    return f"{row['recipe']}, {row['dataset']}, {row['method']}, seed {row['seed']}"
+
+
 @dataclass(frozen=True)
 class Case:
     """One training, described so fully that its row can be computed again.

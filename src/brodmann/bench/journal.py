@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from pathlib import Path
 
 from ..errors import BrodmannError
@@ -58,11 +59,19 @@ def read_journal(path: Path) -> list[Row]:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return [json.loads(line) for line in content.decode().splitlines()]
-    except OSError as error:
-        raise BrodmannError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except ValueError:
-        raise BrodmannError(
-            f"{path} is damaged or was not written by brodmann bench: if the benchmark was killed while writing the "
-            "last line, run the same `brodmann bench` again to repair the file."
-        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise BrodmannError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+    return [_row_of(path, number, line) for number, line in enumerate(content.splitlines(keepends=True), start=1)]
+
+
+def _row_of(path: Path, number: int, line: bytes) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if isinstance(row, dict):
+        return row
+    remedy = "remove that line."
+    if not line.endswith(b"\n"):
+        remedy = "if the benchmark was killed while writing it, run the same `brodmann bench` again to repair the file."
+    raise BrodmannError(f"{path} line {number} is not a row of a benchmark: {remedy}")

@@ -16,11 +16,12 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import BrodmannError, warn
-from ..files import alone_in, read_json, write_json
+from ..files import alone_in, write_json
 from ..runs.extensions import import_extensions
 from ..runs.version import code_version
 from ..training import Interrupted
 from .case import Case, Row
+from .folder import CHOICES, PLAN, ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
 from .journal import Journal
 from .plan import Plan
 from .recipes import cases_of
@@ -38,8 +39,6 @@ from .tuner import (
     trials_of,
 )
 
-ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
-
 
 def run_recipes(
     names: Iterable[str], plan: Plan, folder: str | Path, *, jobs: int = 1, trials: int = TRIALS, search: bool = False
@@ -56,24 +55,26 @@ def run_recipes(
             were chosen for longer trainings.
 
     Raises:
-        BrodmannError: A recipe is unknown, its data is missing, a training failed, or another process runs in the
-            folder.
+        BrodmannError: A recipe is unknown, its data is missing, a training failed, another process runs in the folder,
+            or a file in it is damaged.
         Interrupted: Stopped by a signal; a later call goes on.
     """
     folder = Path(folder)
     cases = cases_of(names, plan)
     with alone_in(folder):
-        journal = Journal(folder / TRIAL_ROWS)
-        choices = settle(cases, {} if search or plan.quick else stored_choices(), journal, trials, jobs)
-        write_json(folder / CHOICES, _merged(folder / CHOICES, choices))
+        tried, results = Journal(folder / TRIAL_ROWS), Journal(folder / ROWS)
+        for name in (TRIAL_ROWS, ROWS):
+            read_rows(folder, name)  # what is damaged is told before anything runs
+        earlier, noted = read_choices(folder), read_plan(folder)
+        choices = settle(cases, {} if search or plan.quick else stored_choices(), tried, trials, jobs)
+        write_json(folder / CHOICES, _merged(earlier, choices))
         final = [settled(case, choices) for case in cases]
-        _note_plan(folder, final)
-        carry_out(final, Journal(folder / ROWS), jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
+        write_json(folder / PLAN, noted | _plan_of(final))  # of earlier calls too: the report looks for gaps
+        carry_out(final, results, jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
 
 
-def _merged(path: Path, choices: Choices) -> Choices:
+def _merged(earlier: Choices, choices: Choices) -> Choices:
     """Returns the choices with those that earlier calls wrote for other sets and methods."""
-    earlier: Choices = read_json(path) if path.is_file() else {}
     return {name: earlier.get(name, {}) | choices.get(name, {}) for name in dict.fromkeys([*earlier, *choices])}
 
 
@@ -234,12 +235,8 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _note_plan(folder: Path, cases: list[Case]) -> None:
-    """Notes which rows there must be, in addition to those of earlier calls: the report looks for gaps."""
-    path = folder / PLAN
-    before: dict[str, Any] = {}
-    if path.is_file():
-        before = read_json(path)
-    for case in cases:
-        before[case.key] = [case.recipe, case.protocol, case.options.dataset, case.method, case.options.seed]
-    write_json(path, before)
+def _plan_of(cases: list[Case]) -> dict[str, list[Any]]:
+    """Returns which rows there must be: the place of each in the tables, by its key."""
+    return {
+        case.key: [case.recipe, case.protocol, case.options.dataset, case.method, case.options.seed] for case in cases
+    }

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from ...runs import RunOptions
-from ..case import LATER, Case, Row, is_score
+from ..case import LATER, Case, Row, is_score, row_name
 from ..packing import unpack
 from ..tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
 
@@ -112,21 +112,21 @@ def _chosen(row: Row, choices: Choices) -> dict[str, Any] | None:
 
 def _tests_read(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
     found = [
-        f"{_name(row)}: the test part was read {row['test_reads']} times, expected once."
+        f"{row_name(row)}: the test part was read {row['test_reads']} times, expected once."
         for row in rows
         if row["test_reads"] != 1
     ]
     found += [
-        f"{_name(row)}: a trial read the test part."
+        f"{row_name(row)}: a trial read the test part."
         for row in trials
         if row["test_reads"] or any(name in row for name in TEST_FIELDS)
     ]
     found += [
-        f"{_name(row)}: there are {count} rows of the same case, so its test part was read {count} times."
+        f"{row_name(row)}: there are {count} rows of the same case, so its test part was read {count} times."
         for row, count in _doubled(rows)
     ]
     return found + [
-        f"{_name(row)}: there are {count} rows of the same trial {_settings(row['options'])}; the first of them counts."
+        f"{row_name(row)}: there are {count} rows of the same trial {_settings(row['options'])}; the first one counts."
         for row, count in _doubled(trials)
     ]
 
@@ -144,22 +144,23 @@ def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
     for row in rows:
         if not is_score(row["test"]):
             found.append(
-                f"{_name(row)}: its test accuracy is {row['test']}, expected a number from 0 to 1; no table has it."
+                f"{row_name(row)}: its test accuracy is {row['test']}, expected a number from 0 to 1; no table has it."
             )
         if "correct" in row and abs(unpack(row["correct"], row["tested"]).mean() - row["test"]) > 1e-9:
-            found.append(f"{_name(row)}: its test accuracy does not match its answers to the test samples.")
+            found.append(f"{row_name(row)}: its test accuracy does not match its answers to the test samples.")
         if row["task"] == "stream" and abs(sum(row["matrix"][-1]) / len(row["matrix"][-1]) - row["test"]) > 1e-4:
-            found.append(f"{_name(row)}: its test accuracy does not match its matrix.")
+            found.append(f"{row_name(row)}: its test accuracy does not match its matrix.")
         if row["trial"]:
-            found.append(f"{_name(row)}: a trial is among the results.")
+            found.append(f"{row_name(row)}: a trial is among the results.")
     for row in trials:
         if not is_score(row["validation"]):
             found.append(
-                f"{_name(row)}: its validation accuracy is {row['validation']}, expected a number from 0 to 1."
+                f"{row_name(row)}: its validation accuracy is {row['validation']}, expected a number from 0 to 1."
             )
         if not row["trial"] or row["seed"] not in TRIAL_SEEDS:
             found.append(
-                f"{_name(row)}: this row is among the trials, but is not a trial or has a seed that trials do not use."
+                f"{row_name(row)}: this row is among the trials, but is not a trial or has a seed that trials do not "
+                "use."
             )
     known = {field.name for field in fields(RunOptions)}
     older = Counter[tuple[str, str]]()
@@ -167,7 +168,7 @@ def _altered(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
         if not known - set(LATER) <= set(row["options"]) <= known:
             older[row["recipe"], row["dataset"]] += 1
         elif not _is_of_its_key(row):
-            found.append(f"{_name(row)}: its settings differ from those that it was run with.")
+            found.append(f"{row_name(row)}: its settings differ from those that it was run with.")
     return found + [
         f"{recipe}, {dataset}: {count} rows were written by another version, so their settings cannot be checked."
         for (recipe, dataset), count in older.items()
@@ -249,10 +250,6 @@ def _versions_of_trials(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]
                 f"{len(methods)} methods they are not those of the results."
             )
     return found
-
-
-def _name(row: Row) -> str:
-    return f"{row['recipe']}, {row['dataset']}, {row['method']}, seed {row['seed']}"
 
 
 def _settings(values: Any) -> str:

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ...errors import BrodmannError
-from ...files import read_json, write_bytes
+from ...files import write_bytes
 from ...runs import RunOptions
-from ..case import Row, is_score
-from ..journal import read_journal
-from ..runner import CHOICES, PLAN, ROWS, TRIAL_ROWS
+from ..case import Row, is_score, row_name
+from ..folder import ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
 from ..stream_learners import READ_BY
-from ..tuner import SEARCHED, at_edge
+from ..tuner import at_edge
 from .audit import audit
 from .sections import Section, section_of
 from .tables import Table, grouped
 
 FORMATS = ("svg", "png", "pdf")
-TEXTS = ("recipe", "protocol", "dataset", "method", "task", "key", "digest", "code")
-NEEDED: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(TEXTS, str),
-    **dict.fromkeys(("detail", "options"), dict),
-    **dict.fromkeys(("seed", "test_reads", "jobs"), int),
-    "trial": bool,
-    "wall_seconds": (int, float),
-}
-"""Fields of every row, and their types."""
+DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""What computing with damaged rows raises."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +50,18 @@ def write_report(folder: str | Path) -> Report:
         BrodmannError: The folder holds no rows, or cannot be written; matplotlib is missing.
     """
     folder = Path(folder)
-    rows, trials = _rows(folder, ROWS, "test"), _rows(folder, TRIAL_ROWS, "validation")
+    rows, trials = read_rows(folder, ROWS), read_rows(folder, TRIAL_ROWS)
     if not rows:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
-    choices, plan = _stored(folder / CHOICES, _are_choices), _stored(folder / PLAN, _is_plan)
+    choices, plan = read_choices(folder), read_plan(folder)
     order = {key: place for place, key in enumerate(plan)}  # not the order in which jobs happened to end
     rows.sort(key=lambda row: order.get(row["key"], len(order)))
-    with _said_of(folder):
+    with _said_of(folder, [*rows, *trials]):
         problems = audit(rows, trials, choices, plan)
-        scored = [row for row in rows if is_score(row["test"])]
-        sections = [section_of(recipe, own) for recipe, own in grouped(scored, "recipe").items()]
+    sections = []
+    for recipe, own in grouped([row for row in rows if is_score(row["test"])], "recipe").items():
+        with _said_of(folder, own):
+            sections.append(section_of(recipe, own))
     figures = folder / "figures"
     for part in sections:
         for plot in part.plots:
@@ -81,53 +74,40 @@ def write_report(folder: str | Path) -> Report:
     return Report(folder / "report.html", folder / "report.md", figures, problems)
 
 
-def _rows(folder: Path, name: str, score: str) -> list[Row]:
-    needed = NEEDED | {score: (int, float)}
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            rows = read_journal(path)
-            for line, row in enumerate(rows, start=1):
-                if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
-                    raise BrodmannError(f"{path} line {line} is not a row of a benchmark: remove that line.")
-            return rows
-    return []
-
-
-def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
-    """Returns what a file of the folder holds, an empty dictionary where there is no file."""
-    if not path.is_file():
-        return {}
-    content = read_json(path)
-    try:
-        whole = fits(content)
-    except (AttributeError, TypeError):
-        whole = False
-    if not whole:
-        raise BrodmannError(f"{path} is damaged: remove it, and the report will say what cannot be checked.")
-    return content
-
-
-def _are_choices(content: Any) -> bool:
-    chosen = [chosen for methods in content.values() for chosen in methods.values()]
-    return all(isinstance(one.get(name), int | float) for one in chosen for name in SEARCHED)
-
-
-def _is_plan(content: Any) -> bool:
-    return all(isinstance(place, list) and len(place) == 5 for place in content.values())
-
-
 @contextmanager
-def _said_of(folder: Path) -> Iterator[None]:
-    """Reports errors from computing with rows as damaged rows."""
+def _said_of(folder: Path, rows: Sequence[Row]) -> Iterator[None]:
+    """Reports errors from computing with rows as damaged rows, by the names of those that they may come from."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except DAMAGE as error:
         if isinstance(error, BrodmannError):
             raise
+        suspects = [f"{row_name(row)}, key {row['key']}" for row in _suspects(error, rows)]
+        which = f": {'; '.join(suspects[:3])}{', and others' if len(suspects) > 3 else ''}" if suspects else ""
         raise BrodmannError(
-            f"{folder} holds damaged rows ({type(error).__name__}: {error}): remove them, and run the same `brodmann "
-            "bench` again."
+            f"{folder} holds damaged rows ({type(error).__name__}: {error}){which}. Remove them, and run the same "
+            "`brodmann bench` again."
         ) from None
+
+
+def _suspects(error: Exception, rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows that raise when nothing else is there; if none does, those that lack the field of the error."""
+    if alone := [row for row in rows if _raises(row)]:
+        return alone
+    name = error.args[0] if isinstance(error, KeyError) else None
+    return [row for row in rows if name is not None and name not in row | row["options"] | row["detail"]]
+
+
+def _raises(row: Row) -> bool:
+    try:
+        if row["trial"]:
+            audit([], [row], {}, {})
+        else:
+            audit([row], [], {}, {})
+            section_of(row["recipe"], [row])
+    except DAMAGE:
+        return True
+    return False
 
 
 def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:

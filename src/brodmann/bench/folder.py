@@ -1,0 +1,87 @@
+"""What the folder of a benchmark holds, checked as it is read: rows, trials, choices and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import BrodmannError
+from ..files import read_json
+from .case import Row
+from .journal import read_journal
+from .tuner import SEARCHED, Choices
+
+ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
+SCORES = {ROWS: "test", TRIAL_ROWS: "validation"}
+"""Journal -> the score that its rows hold."""
+REMEDY = "Remove it: `brodmann bench` writes it again, and until then the report says what cannot be checked."
+TEXTS = ("recipe", "protocol", "dataset", "method", "task", "key", "digest", "code")
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(TEXTS, str),
+    **dict.fromkeys(("detail", "options"), dict),
+    **dict.fromkeys(("seed", "test_reads", "jobs"), int),
+    "trial": bool,
+    "wall_seconds": (int, float),
+}
+"""Fields of every row, and their types."""
+
+
+def read_rows(folder: Path, name: str) -> list[Row]:
+    """Returns the rows of a journal, ``ROWS`` or ``TRIAL_ROWS``, also of a compressed one; none where there is no file.
+
+    Raises:
+        BrodmannError: The file is no journal, or a line is not a row of a benchmark.
+    """
+    needed = NEEDED | {SCORES[name]: (int, float)}
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            rows = read_journal(path)
+            for line, row in enumerate(rows, start=1):
+                if not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
+                    raise BrodmannError(f"{path} line {line} is not a row of a benchmark: remove that line.")
+            return rows
+    return []
+
+
+def read_choices(folder: Path) -> Choices:
+    """Returns the chosen settings, data set -> method -> settings; none where there is no file.
+
+    Raises:
+        BrodmannError: The file is damaged.
+    """
+    choices: Choices = _stored(folder / CHOICES, _are_choices)
+    return choices
+
+
+def read_plan(folder: Path) -> dict[str, list[Any]]:
+    """Returns recipe, protocol, data set, method and seed of every row that there must be, by its key.
+
+    Raises:
+        BrodmannError: The file is damaged.
+    """
+    plan: dict[str, list[Any]] = _stored(folder / PLAN, _is_plan)
+    return plan
+
+
+def _stored(path: Path, fits: Callable[[Any], bool]) -> Any:
+    """Returns what a file of the folder holds, an empty dictionary where there is no file."""
+    if not path.is_file():
+        return {}
+    content = read_json(path, REMEDY)
+    try:
+        whole = fits(content)
+    except (AttributeError, TypeError):
+        whole = False
+    if not whole:
+        raise BrodmannError(f"{path} is damaged. {REMEDY}")
+    return content
+
+
+def _are_choices(content: Any) -> bool:
+    chosen = [chosen for methods in content.values() for chosen in methods.values()]
+    return all(isinstance(one.get(name), int | float) for one in chosen for name in SEARCHED)
+
+
+def _is_plan(content: Any) -> bool:
+    return all(isinstance(place, list) and len(place) == 5 for place in content.values())
