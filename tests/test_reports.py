@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from brodmann import BrodmannError
 from brodmann.bench import Case, write_report
 from brodmann.bench.journal import read_journal
+from brodmann.bench.reporting.sections.scale import scale_section
 from brodmann.bench.tasks import run_case
 from brodmann.runs import RunOptions
 
@@ -36,6 +38,23 @@ def test_a_report_tells_what_differs_from_the_defaults_in_any_row_of_a_method(tm
 def test_a_report_tells_which_trainings_broke_down(tmp_path: Path) -> None:
     _, text = report_of(tmp_path, stopped="Step 3: The loss is inf.")
     assert f"digits: training stopped because errors vanished or exploded: {METHOD} at 32." in text
+
+
+def test_table_and_figure_of_scale_tell_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_journal(Path(__file__).parents[1] / "docs" / "bench" / "scale" / "rows.jsonl.gz")
+    rows = [row for row in rows if row["options"]["rule"] != "backprop"]
+    for place, row in enumerate(rows):  # one of three seeds is far off
+        row["step_seconds"], row["peak_rss_mb"] = 1e-3 * (1 + 20 * (place % 3 == 0)), 500 + 300 * (place % 3)
+    figures: list[Any] = []
+    monkeypatch.setattr("brodmann.bench.reporting.plots.write_figure", lambda _, figure: figures.append(figure))
+    section = scale_section(rows)
+    section.plots[0].draw(Path("scale.png"))
+    table = [dict(zip(section.tables[0].columns, line, strict=True)) for line in section.tables[0].rows]
+    names = ("test accuracy in %, mean (lowest)", "step (us, one thread), median", "peak memory (MiB), largest")
+    for panel, name in zip(figures[0].axes, names, strict=True):
+        drawn = sorted(float(value) for line in panel.get_lines() for value in line.get_ydata())
+        told = sorted(float(line[name].split(" ")[0].replace(",", "")) for line in table)
+        assert drawn == pytest.approx(told, abs=0.5 if "accuracy" not in name else 0.005)
 
 
 def test_cases_are_classifiers(tmp_path: Path) -> None:

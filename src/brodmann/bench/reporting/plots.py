@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ from .tables import grouped
 
 MARKERS = "osD^vP"
 STYLES = ("-", "--", "-.", ":")
+OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {
+    "test": statistics.mean,
+    "step_seconds": statistics.median,
+    "peak_rss_mb": max,
+}
+"""What stands for the seeds of a row of `scale`, in table and figure: other work slows single runs, memory must suffice
+for all."""
 
 
 def forest(path: Path, differences: Mapping[str, Difference]) -> None:
@@ -171,7 +178,7 @@ def layers(path: Path, rows: Sequence[Row]) -> None:
 
 
 def scale(path: Path, rows: Sequence[Row]) -> None:
-    """Draws accuracy, time of a step and peak memory by total parameters, means over seeds."""
+    """Draws accuracy, time of a step and peak memory by total parameters; of seeds what `OVER_SEEDS` says."""
     figure = new_figure(7.2, 2.6)
     panels = figure.subplots(1, 3)
     kinds = (
@@ -185,7 +192,7 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
                 own = [row for row in group if (row["options"]["rule"] == "backprop") == dense]
                 if name == "step_seconds":  # only of rows that ran alone
                     own = [row for row in own if row["jobs"] == 1]
-                points = sorted(_means(seeds, factor, name) for seeds in grouped(own, "method").values())
+                points = sorted(_point(seeds, factor, name) for seeds in grouped(own, "method").values())
                 panel.plot(
                     [total for total, _ in points],
                     [value for _, value in points],
@@ -207,9 +214,9 @@ def scale(path: Path, rows: Sequence[Row]) -> None:
     write_figure(path, figure)
 
 
-def _means(rows: Sequence[Row], factor: float, name: str) -> tuple[float, float]:
-    """Returns the means over seeds of total parameters and of what a row calls ``name``."""
-    return statistics.mean(row["total"] for row in rows), factor * statistics.mean(row[name] for row in rows)
+def _point(rows: Sequence[Row], factor: float, name: str) -> tuple[float, float]:
+    """Returns the mean of total parameters and what stands for the seeds of what a row calls ``name``."""
+    return statistics.mean(row["total"] for row in rows), factor * OVER_SEEDS[name]([row[name] for row in rows])
 
 
 def curves(path: Path, rows: Sequence[Row]) -> None:

@@ -26,8 +26,8 @@ def scale_section(rows: list[Row]) -> Section:
                 f"{first['active']:,}",
                 mean_and_lowest(group),
                 ", ".join(f"{value:.1f}" for value in first.get("effective_areas") or []) or "-",
-                f"{1e6 * statistics.median(timed):,.0f}" if timed else "-",
-                f"{max(row['peak_rss_mb'] for row in group):,.0f}",
+                f"{1e6 * plots.OVER_SEEDS['step_seconds'](timed):,.0f}" if timed else "-",
+                f"{plots.OVER_SEEDS['peak_rss_mb']([row['peak_rss_mb'] for row in group]):,.0f}",
             ]
         )
     columns = [
@@ -38,8 +38,8 @@ def scale_section(rows: list[Row]) -> Section:
         "active",
         "test accuracy in %, mean (lowest)",
         "effective areas",
-        "step (us, one thread)",
-        "peak memory (MiB)",
+        "step (us, one thread), median",
+        "peak memory (MiB), largest",
     ]
     return Section(
         "scale",
@@ -52,7 +52,7 @@ def scale_section(rows: list[Row]) -> Section:
         [
             Plot(
                 "scale",
-                "Accuracy, time of a step and peak memory by total parameters",
+                "Accuracy (mean of seeds), time of a step (median) and peak memory (largest) by total parameters",
                 lambda path: plots.scale(path, rows),
             )
         ],
