@@ -266,9 +266,21 @@ def test_a_report_of_damaged_rows_says_which(
 def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], recipe: str) -> None:
     main(["bench", recipe, "--quick", "--sets", "digits", "--seeds", "1", "--estimate"])
     out = capsys.readouterr().out
-    assert re.search(rf"{recipe} +\d+\.\d\d core-hours", out)
-    assert re.search(r"search +\d+\.\d\d core-hours", out)
-    assert re.search(r"in all +\d+\.\d\d core-hours", out)
+    for name in (recipe, "search", "in all"):
+        assert re.search(rf"{name} +\d+\.\d\d core-(hours|minutes)", out)
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(0.002, "    0.12 core-minutes"), (0.1, "    0.10 core-hours"), (12.34, "   12.34 core-hours")]
+)
+def test_an_estimate_of_a_short_recipe_is_in_minutes(
+    hours: float, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("brodmann.cli.bench.core_hours", lambda *_, **__: {"scale": hours})
+    main(["bench", "scale", "--quick", "--estimate"])
+    out = capsys.readouterr().out
+    for name in ("scale", "in all"):
+        assert f"{name:14} {text}" in out
 
 
 def test_dense_methods_are_widened_to_the_active_parameters_of_sal(blobs: str) -> None:

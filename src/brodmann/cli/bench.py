@@ -49,7 +49,7 @@ class Bench:
     data_dir: Path | None = None
     """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
     estimate: bool = False
-    """Only print how many core-hours it will take."""
+    """Only print how many core-hours, or minutes, it will take."""
 
     def run(self) -> None:
         """Runs what is missing, then writes the report."""
@@ -67,8 +67,8 @@ class Bench:
             cases = bench.cases_of(names, plan)
             hours = core_hours(cases, self.trials, search=self.search or self.quick)
             for name, value in hours.items():
-                say(f"{name:14} {value:8.2f} core-hours")
-            say(f"{'in all':14} {sum(hours.values()):8.2f} core-hours on this machine when otherwise idle")
+                say(f"{name:14} {_duration(value)}")
+            say(f"{'in all':14} {_duration(sum(hours.values()))} on this machine when otherwise idle")
             return
         folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
         try:
@@ -91,6 +91,10 @@ class Report:
     def run(self) -> None:
         """Writes it."""
         _print_report(bench.write_report(expanded(self.folder)))
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:8.2f} core-hours" if hours >= 0.1 else f"{60 * hours:8.2f} core-minutes"
 
 
 def _print_report(report: bench.Report) -> None:
