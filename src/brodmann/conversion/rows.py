@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cached_property
+from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from torch.nn.modules.conv import _ConvNd
 
+from ..errors import BrodmannError
 from ..several import Several, rows_of, sample_count
+from .followed import module_text
 
 
 class Rows:
@@ -16,8 +21,49 @@ class Rows:
 
     def __init__(self, root: fx.GraphModule, sample: Several) -> None:
         """Takes a network, and a few samples (samples, ...)."""
-        self.root, self.sample = root, sample
+        self.root, self.sample, self.count = root, sample, sample_count(sample)
         self._alone = self._walk(root, rows_of(sample, slice(1)))
+
+    def of_each(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module) -> int:
+        """Returns how many rows of the first dimension each sample has, whose rows lie one after the other.
+
+        Args:
+            node: A call of a module.
+            values: Values of it and of what it reads, for all samples.
+            module: What it calls.
+
+        Raises:
+            BrodmannError: There is no such number.
+        """
+        result, (read, *_) = values[node], node.all_input_nodes
+        each, more = divmod(len(result), self.count)
+        lie_by_samples = self.lie_by_samples(read, values[read])
+        if each == 1 and not more and not lie_by_samples:
+            raise BrodmannError(
+                f"{module_text(module)} cannot be converted: its input for a sample changes when the sample comes "
+                "alone. The network draws random numbers at inference, as F.dropout does without "
+                "training=self.training, mixes the samples of a batch, or keeps them in a dimension other than the "
+                "first."
+            )
+        if more or not each or not lie_by_samples:
+            raise BrodmannError(
+                f"{module_text(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} "
+                "samples, does not hold one row for each sample, or equally many rows for each, one sample after the "
+                "other."
+            )
+        if each > 1 and isinstance(module, _ConvNd):
+            raise BrodmannError(
+                f"{module_text(module)} cannot be converted: it does not take one image or sequence per sample."
+            )
+        return each
+
+    def are_turned(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
+        """Whether samples lie in the second dimension of what a node takes and returns."""
+        result, (read, *_) = values[node], node.all_input_nodes
+        if result.ndim != 3 or result.shape[1] != self.count:
+            return False
+        first, second = (self.lie_by_samples(read, values[read], dimension) for dimension in (0, 1))
+        return second and not first
 
     def lie_by_samples(self, node: fx.Node, came: Tensor, dimension: int = 0) -> bool:
         """Whether the first rows of the value of a node, along a dimension, are those of the first sample.
@@ -36,7 +82,7 @@ class Rows:
         near = 1e-3 * float(several.abs().max()) if several.is_floating_point() else 0.0
         count = first.shape[dimension]
         rows = several.narrow(dimension, 0, min(count, several.shape[dimension]))
-        alike = count * sample_count(self.sample) == several.shape[dimension] and first.shape == rows.shape
+        alike = count * self.count == several.shape[dimension] and first.shape == rows.shape
         return alike and torch.allclose(first, rows, rtol=0.0, atol=near)
 
     @cached_property

@@ -206,9 +206,11 @@ class _Walk(fx.Interpreter):
             )
         applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
         step = self._of(node, applied, node.all_input_nodes)
-        if self._is_turned(node, module):
+        if node not in self.provenance.moved:
+            return replace(step, each=0)
+        if not isinstance(module, _ConvNd | _BatchNorm | Recurrence) and self.rows.are_turned(node, self.env):
             return replace(step, turned=True)
-        return replace(step, each=self._rows_of_each(node, module))
+        return replace(step, each=self.rows.of_each(node, self.env, module))
 
     def _takes_values(self, node: fx.Node, module: nn.Module) -> bool:
         """Whether a module takes one thing, or has no parameters and takes several that depend on the input alone.
@@ -258,42 +260,6 @@ class _Walk(fx.Interpreter):
         if node.target in SUMS and len(parts) == len(node.args) == 2 and len(shapes) == 1 and not node.kwargs:
             return Sum(), parts
         return self._as_module(node)
-
-    def _rows_of_each(self, node: fx.Node, module: nn.Module) -> int:
-        """Returns how many rows of the first dimension each sample has, whose rows lie one after the other."""
-        if node not in self.provenance.moved:
-            return 0
-        result, (read, *_) = self.env[node], node.all_input_nodes
-        each, more = divmod(len(result), self.count)
-        lie_by_samples = self.rows.lie_by_samples(read, self.env[read])
-        if each == 1 and not more and not lie_by_samples:
-            raise BrodmannError(
-                f"{module_text(module)} cannot be converted: its input for a sample changes when the sample comes "
-                "alone. The network draws random numbers at inference, as F.dropout does without "
-                "training=self.training, mixes the samples of a batch, or keeps them in a dimension other than the "
-                "first."
-            )
-        if more or not each or not lie_by_samples:
-            raise BrodmannError(
-                f"{module_text(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} "
-                "samples, does not hold one row for each sample, or equally many rows for each, one sample after the "
-                "other."
-            )
-        if each > 1 and isinstance(module, _ConvNd):
-            raise BrodmannError(
-                f"{module_text(module)} cannot be converted: it does not take one image or sequence per sample."
-            )
-        return each
-
-    def _is_turned(self, node: fx.Node, module: nn.Module) -> bool:
-        """Whether samples lie in the second dimension of what a module takes and returns."""
-        result, (read, *_) = self.env[node], node.all_input_nodes
-        if node not in self.provenance.moved or isinstance(module, _ConvNd | _BatchNorm | Recurrence):
-            return False
-        if result.ndim != 3 or result.shape[1] != self.count:
-            return False
-        first, second = (self.rows.lie_by_samples(read, self.env[read], dimension) for dimension in (0, 1))
-        return second and not first
 
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
