@@ -3,10 +3,10 @@
 Run: python benchmarks/language_models.py [--families gpt2 ...] [--steps 2]
 Needs transformers, which this package does not. Each family's causal model, or else its masked one, and its encoder
 with decoder, are built with two layers of 32 units, without dropout and keeping nothing from call to call, converted
-with one area, and compared with themselves on random tokens, of other lengths too: an encoder's end in padding, which a
-mask tells. With steps, they also learn that many batches of six sequences by transpose feedback beside themselves under
-autograd, in float64 (or float32 where a model knows no other), and two differences are told: the largest of losses, and
-of parameters that `to_torch` brings back. A model that cannot be built or called so is none that is tried.
+with one area, and compared with themselves on random tokens, of other lengths too, which end in padding where the model
+takes a mask. With steps, they also learn that many batches of six sequences by transpose feedback beside themselves
+under autograd, in float64 (or float32 where a model knows no other), and two differences are told: the largest of
+losses, and of parameters that `to_torch` brings back. A model that cannot be built or called so is none that is tried.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ class Logits(nn.Module):
         """Takes the model."""
         super().__init__()
         self.model = model
-        cached = "use_cache" in inspect.signature(model.forward).parameters
-        self.settings = {"use_cache": False} if cached else {}
+        taken = inspect.signature(model.forward).parameters
+        self.settings = {"use_cache": False} if "use_cache" in taken else {}
+        self.masked = "attention_mask" in taken
 
     def forward(self, input_ids: Tensor, **others: Tensor) -> Tensor:
         """Takes tokens (samples, steps) and what else there is; returns (samples, steps, characters)."""
@@ -130,17 +131,14 @@ def built(transformers: Any, family: str, maker: Any) -> Logits:
     return Logits(maker.from_config(config)).eval()
 
 
-def inputs(kind: str, count: int, steps: int = STEPS) -> dict[str, Tensor]:
-    """Returns random sequences; for encoders with decoders two of each, the first of which may end earlier."""
-    tokens = torch.randint(3, CHARACTERS, (count, steps))
-    if kind != TRANSLATING:
-        return {"input_ids": tokens}
-    there = (torch.arange(steps) < torch.randint(steps // 2, steps + 1, (count, 1))).long()
-    return {
-        "input_ids": tokens,
-        "attention_mask": there,
-        "decoder_input_ids": torch.randint(3, CHARACTERS, (count, steps)),
-    }
+def inputs(model: Logits, kind: str, count: int, steps: int = STEPS) -> dict[str, Tensor]:
+    """Returns random sequences, whose end may be padding where a model takes a mask; with what decoders said, too."""
+    given = {"input_ids": torch.randint(3, CHARACTERS, (count, steps))}
+    if model.masked:
+        given["attention_mask"] = (torch.arange(steps) < torch.randint(steps // 2, steps + 1, (count, 1))).long()
+    if kind == TRANSLATING:
+        given["decoder_input_ids"] = torch.randint(3, CHARACTERS, (count, steps))
+    return given
 
 
 @torch.no_grad()
@@ -152,7 +150,7 @@ def lengths(model: Logits, body: nn.Module, kind: str) -> str:
     """
     same = []
     for steps in OTHERS:
-        given = inputs(kind, 5, steps)
+        given = inputs(model, kind, 5, steps)
         try:
             found = body(given)
         except BrodmannError:
@@ -167,9 +165,10 @@ def differences(model: Logits, kind: str, steps: int) -> str:
     """Returns how far losses and parameters under autograd and of what it is converted to are apart at most."""
     before = deepcopy(model.train())
     convert = partial(from_torch, areas=1, routing="layer", feedback="transpose", update=SGD())
-    batches = ((inputs(kind, 6), torch.randint(0, CHARACTERS, (6, STEPS))) for _ in range(steps))
-    network = Network(convert(model, inputs(kind, 6)))
-    return f"{apart(model, network, batches, lr=0.1):.0e}, back {back(network, before, model, inputs(kind, 6)):.0e}"
+    batches = ((inputs(model, kind, 6), torch.randint(0, CHARACTERS, (6, STEPS))) for _ in range(steps))
+    network = Network(convert(model, inputs(model, kind, 6)))
+    losses = apart(model, network, batches, lr=0.1)
+    return f"{losses:.0e}, back {back(network, before, model, inputs(model, kind, 6)):.0e}"
 
 
 def told_of(model: Logits, kind: str, steps: int) -> str:
@@ -178,7 +177,7 @@ def told_of(model: Logits, kind: str, steps: int) -> str:
     Raises:
         BrodmannError: It cannot be converted.
     """
-    body = from_torch(model, inputs(kind, 6), areas=1, routing="layer")
+    body = from_torch(model, inputs(model, kind, 6), areas=1, routing="layer")
     told = f"converted, {lengths(model, body, kind)}"
     if not steps:
         return told
@@ -211,7 +210,7 @@ def main() -> None:
             name = f"{family}, {kind}"
             try:
                 model = built(transformers, family, maker)
-                shape = tuple(model(**inputs(kind, 6)).shape)
+                shape = tuple(model(**inputs(model, kind, 6)).shape)
                 if shape != (6, STEPS, CHARACTERS):
                     raise ValueError(f"it returns {shape}")
             except Exception as error:  # of whatever a family asks for besides

@@ -818,6 +818,31 @@ def test_a_network_that_asks_whether_it_is_followed_does_as_it_does_alone(follow
     torch.testing.assert_close(from_torch(model, (4,), areas=1)(x), model(x).detach())
 
 
+class Padded(nn.Module):
+    """Leaves a mask out where it hides nothing, but not while it is followed; cuts its places to the length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.places, self.readout = nn.Embedding(9, 4), nn.Embedding(12, 4), nn.Linear(4, 3)
+        self.register_buffer("position_ids", torch.arange(12)[None])
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        x = self.table(tokens) + self.places(self.position_ids[:, : tokens.shape[1]])
+        hidden = None if not isinstance(mask, fx.Proxy) and mask.all() else mask[:, None, None].bool()
+        attended = functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], attn_mask=hidden)
+        return self.readout(attended[:, 0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("ends", [(7, 7, 7), (4, 7, 5)])
+def test_a_mask_whose_numbers_are_asked_only_where_nobody_follows_may_hide_all_or_some(ends: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model, tokens = Padded(), torch.randint(0, 9, (3, 7))
+    there = (torch.arange(7) < torch.tensor(ends)[:, None]).long()
+    body = from_torch(model, (tokens, there), areas=1)
+    for mask in (there, torch.ones_like(there), there.flip(0)):
+        torch.testing.assert_close(body((tokens, mask)), model(tokens, mask).detach())
+
+
 def test_what_is_asserted_of_numbers_decides_nothing_but_to_go_on() -> None:
     model, x = Asserting(20.0), torch.randn(5, 4)
     torch.testing.assert_close(from_torch(model, (4,), areas=1)(x), model(x).detach())

@@ -254,7 +254,7 @@ class _Following:
                     error.layer.unrolled = True
                     continue
                 except Exception as error:  # from the user's own code, which meets proxies instead of tensors
-                    failures[shows_itself], was_asked = error, tracer.was_asked
+                    failures[shows_itself], was_asked = error, was_asked or tracer.was_asked
             del self._ways[0]
         raise _untraceable(root, next(iter(failures.values())))
 
