@@ -56,6 +56,7 @@ SIZES: dict[str, Any] = {
     "word_embed_proj_dim": 32,
     "attention_hidden_size": 32,
     "state_size": 4,
+    "rescale_every": 0,
     "max_position_embeddings": 64,
     "pad_token_id": 0,
     "bos_token_id": 1,

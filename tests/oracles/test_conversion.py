@@ -425,6 +425,12 @@ def test_functions_that_hide_parameters_from_torch_fx_are_looked_into() -> None:
     torch.testing.assert_close(network(x), model(x).detach())
 
 
+def asking_of(x: Tensor, w: Tensor) -> Tensor:
+    """Multiplies by what is made of a weight, and asks that for all but its numbers."""
+    y = functional.linear(x.to(w.dtype), w) * w.shape[-1] / (w.size(0) + w.dim())
+    return y.type_as(w) + torch.zeros(w.numel() // 4, dtype=w.dtype, device=w.device)
+
+
 @pytest.mark.parametrize(
     ("function", "kind"),
     [
@@ -437,6 +443,9 @@ def test_functions_that_hide_parameters_from_torch_fx_are_looked_into() -> None:
         (lambda x, w: x @ w @ w, TiedProduct),
         (lambda x, w: x @ w.type_as(x), AreaLinear),
         (lambda x, w: x.to(w.dtype) @ w, AreaLinear),
+        (lambda x, w: asking_of(x, w.t().contiguous()), AreaLinear),
+        (lambda x, w: asking_of(x, w.unsqueeze(1).squeeze(1)), Product),
+        (lambda x, w: asking_of(x, w.float()), Product),
         (lambda x, w: x @ (0.9995 * w), Product),
         (lambda x, w: x @ w.clamp(-5, 5), Product),
     ],
@@ -569,6 +578,21 @@ def test_activations_that_a_package_holds_are_followed() -> None:
     for part in ELSEWHERE:
         with pytest.raises(BrodmannError, match="torch.fx cannot trace its forward"):
             from_torch(Returning(lambda x, part=part: part(x)), areas=1)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_body_that_changes_its_numbers_takes_buffers_that_a_model_asks_for_theirs_with_it() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(4, 3)
+            self.register_buffer("scale", torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.map(x.type_as(self.scale))  # type: ignore[no-any-return]
+
+    body, x = from_torch(Scaled(), areas=1, shape=(4,)).float(), torch.randn(5, 4)
+    assert body(x).dtype == torch.float32
 
 
 ACTIVATION = nn.Sequential(nn.GELU(), nn.Tanh())

@@ -44,7 +44,7 @@ class Provenance:
         given = next(iter(graph.nodes))
         self.live = {given}
         self.weights: set[fx.Node] = set()
-        self.fixed = _fixed(graph)
+        self.fixed = fixed(graph)
         self.products: set[fx.Node] = set()
         self.dependent = reached(graph, lambda node: node is given or isinstance(held_by(root, node), Tensor))
         self.moved = reached(graph, lambda node: node is given, reads_numbers)
@@ -132,7 +132,8 @@ def reached(
     return found
 
 
-def _fixed(graph: fx.Graph) -> set[fx.Node]:
+def fixed(graph: fx.Graph) -> set[fx.Node]:
+    """Returns the nodes made by functions of tensors that the network holds, and of nothing else."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         read = node.all_input_nodes

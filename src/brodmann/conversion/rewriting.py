@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from ..generators import undisturbed
 from .followed import asks_metadata, held_by, reads_numbers
-from .provenance import reached
+from .provenance import fixed, reached
 
 BIASED = (
     functional.linear,
@@ -26,28 +29,61 @@ BIASED = (
 
 def write_out_parts(graph: fx.Graph, root: nn.Module) -> None:
     """Makes biases sums of their own, and masks of parameters too; what is asked of held tensors becomes what it is."""
+    _fold_metadata(graph, root)
     for node in graph.nodes:
-        _fold_metadata(node, root)
         _part_sum(node)
         _part_bias(node)
     _part_masks(graph, root)
 
 
-def _fold_metadata(node: fx.Node, root: nn.Module) -> None:
-    """Replaces nodes that ask for properties of the network's own tensors by what those are."""
-    if node.op == "call_method" and node.target in ("type_as", "to") and len(node.args) == 2:
-        other = held_by(root, node.args[1])
-        if isinstance(other, Tensor):
-            node.target, node.args = "to", (node.args[0], other.dtype)
-    if node.target is not getattr or not asks_metadata(node):
-        return
-    held = held_by(root, node.args[0])
-    if held is not None:
-        value = getattr(held, str(node.args[1]))
-        for user in list(node.users):
-            user.args, user.kwargs = fx.node.map_arg(
-                (user.args, user.kwargs), lambda other: value if other is node else other
-            )
+def _fold_metadata(graph: fx.Graph, root: nn.Module) -> None:
+    """Replaces what is asked about parameters, or about what functions make of them, by the answers.
+
+    So ``w = self.w.squeeze(1); x.to(w.dtype)`` does not pass for a second use of the parameter. Buffers stay where they
+    are read, and answer for themselves.
+    """
+    values = _values_asked_about(graph, root)
+    for node in graph.nodes:
+        if node.op == "call_method" and node.target in ("type_as", "to") and len(node.args) == 2:
+            other = values.get(node.args[1])
+            if isinstance(other, Tensor):
+                node.target, node.args = "to", (node.args[0], other.dtype)
+        elif asks_metadata(node) and node.args[0] in values:
+            answer = _called(node, values)
+            if not isinstance(answer, Tensor):  # as new_zeros returns
+                _read_instead(node, answer)
+
+
+def _values_asked_about(graph: fx.Graph, root: nn.Module) -> dict[fx.Node, Any]:
+    """Returns the values of nodes made of parameters, and of nothing that comes, whose size or kind matters to others.
+
+    Those that they are made of are among them.
+    """
+    held, learned = fixed(graph), _made_of_parameters(graph, root)
+    needed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        asked = node in learned and any(not reads_numbers(user, node) for user in node.users)
+        if node in held and (asked or not needed.isdisjoint(node.users)):
+            needed.add(node)
+    values: dict[fx.Node, Any] = {}
+    with torch.no_grad(), undisturbed():  # what is drawn here is not drawn by the network
+        for node in (node for node in graph.nodes if node in needed):
+            with suppress(Exception):  # which comes again, and is reported, where the network is walked through
+                values[node] = held_by(root, node) if node.op == "get_attr" else _called(node, values)
+    return values
+
+
+def _called(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    """Returns the value of a node that calls a function or a method, made of the values of others."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+    function: Any = getattr(args[0], str(node.target)) if node.op == "call_method" else node.target
+    return function(*args[node.op == "call_method" :], **kwargs)
+
+
+def _read_instead(node: fx.Node, value: Any) -> None:
+    """Lets all that read a node read a value."""
+    for user in list(node.users):
+        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), lambda one: value if one is node else one)
 
 
 def _part_bias(node: fx.Node) -> None:
@@ -81,11 +117,7 @@ def _part_sum(node: fx.Node) -> None:
 
 def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
     """Writes out attention whose mask is made of parameters, which are then added to the scores, and learn."""
-    learned = reached(
-        graph,
-        lambda node: isinstance(held_by(root, node), nn.Parameter),
-        lambda node, read: node.op in ("call_function", "call_method") and reads_numbers(node, read),
-    )
+    learned = _made_of_parameters(graph, root)
     for node in [node for node in graph.nodes if node.target is functional.scaled_dot_product_attention]:
         given = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | node.kwargs
         more = any(node.args[4:]) or given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa")
@@ -93,6 +125,15 @@ def _part_masks(graph: fx.Graph, root: nn.Module) -> None:
             with graph.inserting_before(node):
                 node.replace_all_uses_with(_written_out(graph, **given))
             graph.erase_node(node)
+
+
+def _made_of_parameters(graph: fx.Graph, root: nn.Module) -> set[fx.Node]:
+    """Returns the parameters that a network reads by itself, and all that functions make of their numbers."""
+    return reached(
+        graph,
+        lambda node: isinstance(held_by(root, node), nn.Parameter),
+        lambda node, read: node.op in ("call_function", "call_method") and reads_numbers(node, read),
+    )
 
 
 def _written_out(
