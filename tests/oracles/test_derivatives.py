@@ -261,6 +261,54 @@ def test_a_map_that_no_grad_keeps_from_learning_is_refused() -> None:
         from_torch(Frozen(torch.tanh), (6,))
 
 
+class Backbone(nn.Module):
+    """A frozen part between maps, through which no error goes down."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.below, self.above = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.map, self.norm = nn.Linear(16, 16).requires_grad_(False), nn.BatchNorm1d(16).requires_grad_(False)
+        self.scale = nn.Parameter(torch.randn(16, 16) / 4, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.below(x)
+        with torch.no_grad():
+            found = self.function(self, h)
+        return self.above(torch.tanh(found) + found.amax(-1, keepdim=True))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda held, h: held.map(h),
+        lambda held, h: held.norm(held.map(h.relu())).relu(),
+        lambda held, h: held.map(held.map(h).tanh()),
+        lambda held, h: functional.linear(h, held.map.weight),
+        lambda held, h: torch.einsum("bi,io->bo", h, held.scale),
+        lambda held, h: h @ (2 * held.scale),
+        lambda held, h: functional.dropout(h, 0.0, held.training) * held.scale[0],
+    ],
+)
+def test_a_frozen_part_without_gradients_is_one_step_and_another_that_sends_no_error(function: Any) -> None:
+    torch.manual_seed(0)
+    model = Backbone(function)
+    network = Network(from_torch(model, (6,), areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    x, y = torch.randn(32, 6), torch.randint(0, 3, (32,))
+    check_learns_alike(model.train(), network, x, y)
+    torch.testing.assert_close(network(x), model.eval()(x).detach(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_frozen_weight_may_be_detached_where_it_is_read() -> None:
+    torch.manual_seed(0)
+    model = Held(lambda held, h: h @ held.scale.detach())
+    model.scale.requires_grad_(False)
+    network = Network(from_torch(model, (6,), areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    check_learns_alike(model, network, torch.randn(32, 6), torch.randint(0, 3, (32,)))
+
+
 @pytest.mark.parametrize("place", ["container", "activation", "weight"])
 def test_hooks_on_gradients_are_refused(place: str) -> None:
     model = nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 3))

@@ -33,16 +33,11 @@ class OwnDerivative(nn.Module):
 
 
 class WithoutError(nn.Module):
-    """An operation through which no error goes down."""
+    """Hands on a value, and sends no error down."""
 
-    def __init__(self, operation: nn.Module) -> None:
-        """Takes the operation."""
-        super().__init__()
-        self.operation = operation
-
-    def forward(self, *x: Tensor) -> Tensor:
-        """Applies the operation."""
-        return self.operation(*x).detach()  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the value."""
+        return x.detach()
 
 
 @contextmanager
@@ -85,6 +80,7 @@ def mark(node: fx.Node, module: nn.Module | None) -> None:
     if module is not None and any(parameter.requires_grad for parameter in module.parameters()):
         raise BrodmannError(
             f"{type(module).__name__} cannot be converted: the network calls it under torch.no_grad(), but after "
-            "conversion it would learn all the same. Freeze its parameters with requires_grad_(False)."
+            "conversion it would learn all the same. Freeze its parameters with requires_grad_(False), or leave "
+            "torch.no_grad() out and detach what it returns."
         )
     node.meta[WITHOUT_ERROR] = True

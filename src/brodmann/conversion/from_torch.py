@@ -105,10 +105,10 @@ def from_torch(
         dictionaries.
 
     Raises:
-        BrodmannError: The network cannot be followed, calls a map under ``torch.no_grad()``, has hooks on gradients,
-            holds a layer of a kind that cannot be converted, writes into its parameters, answers by what it keeps from
-            call to call, the shape does not fit, a choice is unknown, or a gate without a shared part would change
-            what the network computes.
+        BrodmannError: The network cannot be followed, calls a map that learns under ``torch.no_grad()``, has hooks on
+            gradients, holds a layer of a kind that cannot be converted, writes into its parameters, answers by what it
+            keeps from call to call, the shape does not fit, a choice is unknown, or a gate without a shared part would
+            change what the network computes.
     """
     if batch_norms not in BATCH_NORMS:
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)

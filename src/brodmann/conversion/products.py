@@ -31,6 +31,19 @@ def turns_alone(nodes: Iterable[fx.Node]) -> bool:
     return all(is_product(node) or name_of(node) in TURNING or asks_metadata(node) for node in nodes)
 
 
+def pass_all(function: fx.GraphModule) -> None:
+    """Lets autograd through what a function detaches.
+
+    So a product with weights that stay as they are is like any other: a layer asks for the gradient of its weights
+    though it does not move them, and what the product itself detaches is a step of its own.
+    """
+    for node in function.graph.nodes:
+        if name_of(node) == "detach":
+            node.replace_all_uses_with(node.args[0])
+            function.graph.erase_node(node)
+    function.recompile()
+
+
 def order_of(
     function: Callable[..., Tensor], given: Sequence[Tensor], live: Sequence[bool], weights: int
 ) -> tuple[int, ...] | None:

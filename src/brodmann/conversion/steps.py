@@ -25,7 +25,7 @@ from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .followed import module_text, name_of
 from .in_place import RELUS
 from .lengths import same_for_other_lengths
-from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, turns_alone
+from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, pass_all, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .recurrent import Recurrence
 from .rows import Rows
@@ -83,6 +83,7 @@ class _Walk(fx.Interpreter):
         self.sample, self.count = sample, sample_count(sample)
         self.inputs = _named(sample)
         self.names: dict[fx.Node, str] = {}  # of the nodes whose results are values of steps
+        self.taken = {*RESERVED, *self.inputs}  # names that no other step may have
         self.provenance = Provenance(root.graph, root)
         self.uses = uses_of_parameters(root.graph, root, self.provenance.moved)
         called = (self._module(node) for node in root.graph.nodes)
@@ -111,8 +112,10 @@ class _Walk(fx.Interpreter):
             if isinstance(self._module(node), nn.Identity):
                 self.names[node] = self.names[node.all_input_nodes[0]]
             elif (step := self._step(node)) is not None:
-                self.names[node] = step.name
                 steps.append(step)
+                if WITHOUT_ERROR in node.meta and not isinstance(step.operation, Tensor | Functions):
+                    steps.append(self._without_error(step))  # functions detach what they return
+                self.names[node] = steps[-1].name
         if not parts_in(output.args[0]):
             raise BrodmannError(
                 "Expected a network that returns one or more tensors of real numbers, got one that returns none."
@@ -204,8 +207,7 @@ class _Walk(fx.Interpreter):
                 f"{module_text(module)} cannot be converted: expected it to take one tensor, or, without "
                 "parameters, several that depend on the input."
             )
-        applied = WithoutError(module) if WITHOUT_ERROR in node.meta else module
-        step = self._of(node, applied, node.all_input_nodes)
+        step = self._of(node, module, node.all_input_nodes)
         if node not in self.provenance.moved:
             return replace(step, each=0)
         if not isinstance(module, _ConvNd | _BatchNorm | Recurrence) and self.rows.are_turned(node, self.env):
@@ -270,6 +272,8 @@ class _Walk(fx.Interpreter):
                 f"{name_of(node)} cannot be converted here: it takes parameters through a dropout, which would be lost."
             )
         held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
+        if not any(self.env[one].requires_grad for one in held):
+            pass_all(function)
         given = [self.env[one] for one in read]
         live = [one in self.provenance.live for one in read]
         order = order_of(function, given, live, read.index(held[0])) if len(held) == 1 else None
@@ -357,11 +361,26 @@ class _Walk(fx.Interpreter):
         sources, before = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
         return Step(self._new_name(node), module, sources, before, self.env[node])
 
+    def _without_error(self, step: Step) -> Step:
+        """Returns the step that hands on the value of another one, through which no error goes down."""
+        return replace(
+            step,
+            name=self._free(f"{step.name}_detached"),
+            operation=WithoutError(),
+            sources=(step.name,),
+            before=(step.after,),
+        )
+
     def _new_name(self, node: fx.Node) -> str:
         """Returns a name for the value of a node, that of its module or tensor where it has one."""
         held = node.op in ("call_module", "get_attr")
-        name = str(node.target).removeprefix("0.").replace(".", "_") if held else node.name
-        return free_name(name, RESERVED.union(self.inputs, self.names.values()))
+        return self._free(str(node.target).removeprefix("0.").replace(".", "_") if held else node.name)
+
+    def _free(self, name: str) -> str:
+        """Returns a name that no other step has, and keeps others from it."""
+        name = free_name(name, self.taken)
+        self.taken.add(name)
+        return name
 
 
 def _named(sample: Several) -> dict[str, Tensor]:
