@@ -1007,6 +1007,29 @@ class Caching(Remembering):
         return self.map((x + self.cache[length]).relu_())
 
 
+class CachingBy(nn.Module):
+    """Keeps what it makes of a size by what a function makes of the size."""
+
+    def __init__(self, key: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.map, self.key, self.cache = nn.Linear(4, 3), key, dict[Any, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        key = self.key(x)
+        if key not in self.cache:
+            self.cache[key] = torch.linspace(0, 1, x.shape[1])[:, None]
+        return self.map(x) * self.cache[key]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "key", [lambda x: x.shape[1], lambda x: (x.shape[1], "steps"), lambda x: tuple(x.shape[1:]), lambda x: x.shape[1:]]
+)
+def test_a_network_may_keep_what_it_makes_by_any_form_of_a_size(key: Any) -> None:
+    torch.manual_seed(0)
+    model, x = CachingBy(key), torch.randn(6, 5, 4)
+    torch.testing.assert_close(from_torch(model, (5, 4), areas=1)(x), model(x).detach())
+
+
 def test_a_network_that_remembers_sizes_is_followed_and_left_as_it_was() -> None:
     model, x = Remembering(), torch.randn(6, 5, 4)
     body = from_torch(model, (5, 4), areas=2)

@@ -21,7 +21,7 @@ from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .batch_norms import make_norms
 from .derivatives import OwnDerivative, mark, whole_functions
-from .followed import FOLLOWED_PACKAGES, Followed, package_of, parts_of
+from .followed import FOLLOWED_PACKAGES, Followed, is_unknown, package_of, parts_of
 from .in_place import leave_out_writing
 from .maps import MAPS, is_plain
 from .questions import Answering, asking_for_kinds, place_of
@@ -311,9 +311,10 @@ def _unchanged(root: nn.Module) -> Iterator[None]:
         yield
     finally:
         for holder, before in held:
-            for name in [name for name, part in holder.items() if isinstance(part, fx.Proxy)]:
-                del holder[name]
-            holder.update(before)  # what torch.fx added stays, such as constants
+            added = [(key, part) for key, part in holder.items() if not (is_unknown(key) or isinstance(part, fx.Proxy))]
+            holder.clear()  # as a whole, since a size that is no longer followed cannot be looked up
+            holder.update(added)  # what torch.fx added stays, such as constants
+            holder.update(before)
         for several, whole in lists:
             several[:] = whole
 
