@@ -269,6 +269,19 @@ class Written(nn.Module):
         return torch.einsum("bci,cio->bo", x.sin(), self.last) + (x.mean(1) @ torch.ones(4, CLASSES))
 
 
+class Frames(nn.Module):
+    """Convolutions of the frames of a film, as if they were samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.second, self.readout = nn.Conv2d(4, 4, 3, groups=2, bias=False), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = self.second(self.norm(self.first(x.flatten(0, 1))).relu()).amax((2, 3))
+        return self.readout(frames.unflatten(0, x.shape[:2])).mean(1)  # type: ignore[no-any-return]
+
+
 def sequences() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2),
@@ -583,6 +596,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cross attending, summands": (partial(CrossAttending, torch.linspace(-1, 1, 25).view(5, 5)), (5, 4)),
     "channels behind": (ChannelsBehind, (2, 5, 5)),
     "sequences": (sequences, (2, 8)),
+    "frames": (Frames, (3, 2, 5, 5)),
     "grouped": (grouped, (2, 5, 6)),
     "folding": (Folding, (1, 7, 7)),
     "written": (Written, (4,)),

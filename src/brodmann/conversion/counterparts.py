@@ -90,7 +90,7 @@ def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) ->
     if isinstance(operation, Weighted):
         return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
     if isinstance(operation, _ConvNd):
-        if not _is_of_patches(operation):
+        if step.each > 1 or not _is_of_patches(operation):  # areas are chosen for one image or sequence of a sample
             return _product(operation, step, parts, lowest=lowest)
         return _convolution(operation, parts, _rows_for_each(step, operation.out_channels, output_rows), lowest=lowest)
     if isinstance(operation, _BatchNorm):

@@ -50,12 +50,12 @@ def from_torch(
     become a `Graph`, a chain of layers a `Sequential`. Every `nn.Linear`, and every function that multiplies the rows
     of samples by a matrix that is a parameter, such as ``x @ self.weight``, becomes an `AreaLinear`, every `nn.Conv1d`
     and `nn.Conv2d` of one group a `Convolution`, which start out computing the same, whatever the area. Other
-    convolutions (of several groups, transposed, of volumes), and functions that multiply by a parameter in another way,
-    become a `Product`, which is one map for all areas. A weight that several maps share, such as a table of tokens that
-    is the readout too, becomes `TiedWeights`, likewise one for all areas. Gains and shifts of norms, and tensors that
-    the network holds by itself, such as positions of a sequence, become a `Constant` that learns where they are
-    parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns with the statistics of each batch,
-    or stays as at inference. All else must hold no parameters and becomes a `Local`.
+    convolutions (of several groups, transposed, of volumes, of the frames of a sample), and functions that multiply by
+    a parameter in another way, become a `Product`, which is one map for all areas. A weight that several maps share,
+    such as a table of tokens that is the readout too, becomes `TiedWeights`, likewise one for all areas. Gains and
+    shifts of norms, and tensors that the network holds by itself, such as positions of a sequence, become a `Constant`
+    that learns where they are parameters, one for all areas. A batch norm becomes a `BatchNorm`, which learns with the
+    statistics of each batch, or stays as at inference. All else must hold no parameters and becomes a `Local`.
 
     The model is left as it was. Images that come out have their channels last, as losses here take them. With
     ``areas=1`` and ``feedback="transpose"`` the body also learns as the model would under autograd: a

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.conv import _ConvNd
 
 from ..errors import BrodmannError
 from ..several import Several, rows_of, sample_count
@@ -50,10 +49,6 @@ class Rows:
                 f"{module_text(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} "
                 "samples, does not hold one row for each sample, or equally many rows for each, one sample after the "
                 "other."
-            )
-        if each > 1 and isinstance(module, _ConvNd):
-            raise BrodmannError(
-                f"{module_text(module)} cannot be converted: it does not take one image or sequence per sample."
             )
         return each
 
