@@ -1159,6 +1159,10 @@ class Passing(nn.Module):
         return x @ self.module(self.weights)
 
 
+class KeyCache:
+    """What a model keeps of what it has read, for the next call."""
+
+
 class Below(nn.Module):
     """Dropout below an `if`."""
 
@@ -1454,7 +1458,12 @@ class Stateful(nn.Module):
         (
             Returning(lambda x: functional.scaled_dot_product_attention(x, x, x, dropout_p=0.1)),
             {},
-            "set dropout_p to 0, or write the attention out with an nn.Dropout.",
+            "set dropout_p to 0, or write the attention out with an nn.Dropout, as models of Hugging Face do",
+        ),
+        (
+            Returning(lambda x: {"logits": x, "past": KeyCache()}),
+            {},
+            "Returning cannot be converted: it returns a cache of what it has read. Let it return none, as",
         ),
         (Below(), {}, "in training mode it calls other functions for dropout and the like, which would be lost"),
         (

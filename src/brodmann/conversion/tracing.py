@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property, partial, wraps
@@ -256,7 +256,7 @@ class _Following:
                 except Exception as error:  # from the user's own code, which meets proxies instead of tensors
                     failures[shows_itself], was_asked = error, was_asked or tracer.was_asked
             del self._ways[0]
-        raise _untraceable(root, next(iter(failures.values())))
+        raise _untraceable(root, list(failures.values()))
 
     def _followed(self, root: Root, tracer: _StopsAtMaps) -> fx.Graph:
         with _unchanged(root), whole_functions():
@@ -266,8 +266,14 @@ class _Following:
         return graph
 
 
-def _untraceable(root: Root, failure: Exception) -> BrodmannError:
-    """Returns the error for a network that failed while it was followed."""
+def _untraceable(root: Root, failures: Sequence[Exception]) -> BrodmannError:
+    """Returns the error for a network that failed while it was followed, in one way or more."""
+    if any("argument of type" in str(failure) and "cache" in str(failure).lower() for failure in failures):
+        return BrodmannError(
+            f"{type(root[0]).__name__} cannot be converted: it returns a cache of what it has read. Let it return "
+            "none, as models of Hugging Face do that are built with use_cache=False."
+        )
+    failure = failures[0]
     if isinstance(failure, BrodmannError):
         return failure
     told = one_line(failure)

@@ -167,7 +167,8 @@ def leave_out_dropouts(graph: fx.Graph, training: fx.Graph, drawing: Collection[
         elif other.kwargs.get("dropout_p", other.args[4] if len(other.args) > 4 else 0.0):
             raise BrodmannError(
                 "scaled_dot_product_attention cannot be converted with dropout, which it would lose: set dropout_p to "
-                "0, or write the attention out with an nn.Dropout."
+                "0, or write the attention out with an nn.Dropout, as models of Hugging Face do that are built with "
+                "attn_implementation='eager'."
             )
 
 
