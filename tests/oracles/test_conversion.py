@@ -1416,6 +1416,11 @@ class Stateful(nn.Module):
             {},
             "got (11,) for 11 samples: keep the last dimension, of one output, as in x[:, None].",
         ),
+        (
+            Returning(lambda x: (x, x.square().mean())),
+            {},
+            "got () for 11 samples: return it for each sample, as in x.square().mean(1, keepdim=True), or",
+        ),
         (Asking(), {}, "matmul cannot be converted: it multiplies by a parameter of shape (4,). Expected one of two"),
         (
             Multiplying(lambda x, w: x @ w.t().softmax(0)),

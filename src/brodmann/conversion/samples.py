@@ -120,3 +120,20 @@ def _check_arguments(model: nn.Module, sample: Several) -> None:
             f"samples, {error}: give a tuple of shapes or samples in the order of its arguments, or a dictionary of "
             "samples with the arguments' names as keys."
         ) from None
+
+
+def check_returned(shape: tuple[int, ...], count: int) -> None:
+    """Raises where a network returns something else than (samples, ..., outputs) for a number of samples."""
+    if len(shape) > 1 and shape[0] == count:
+        return
+    instead = ""
+    if shape == (count,):
+        instead = ": keep the last dimension, of one output, as in x[:, None]"
+    elif not shape:
+        instead = (
+            ": return it for each sample, as in x.square().mean(1, keepdim=True), or compute it in the loss, as with "
+            "models of Hugging Face that are given no labels"
+        )
+    raise BrodmannError(
+        f"Expected a network that returns (samples, ..., outputs), got {shape} for {count} samples{instead}."
+    )

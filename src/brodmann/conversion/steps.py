@@ -29,6 +29,7 @@ from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of
 from .provenance import Provenance, is_product, is_real, not_followed
 from .recurrent import Recurrence
 from .rows import Rows
+from .samples import check_returned
 from .ties import uses_of_parameters
 from .tracing import OfFunctions, Root, one_line, traced
 from .training_mode import DROPOUTS
@@ -135,12 +136,7 @@ class _Walk(fx.Interpreter):
                 f"each of them with a name, as in `a, b = x.chunk(2)`; got {'one of its inputs' if name else kind} "
                 "among them."
             )
-        shape = tuple(self.env[node].shape)
-        if len(shape) < 2 or shape[0] != self.count:
-            raise BrodmannError(
-                f"Expected a network that returns (samples, ..., outputs), got {shape} for {self.count} samples"
-                f"{': keep the last dimension, of one output, as in x[:, None]' if shape == (self.count,) else ''}."
-            )
+        check_returned(tuple(self.env[node].shape), self.count)
         return name
 
     def _module(self, node: fx.Node) -> nn.Module | None:
