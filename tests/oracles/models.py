@@ -282,6 +282,18 @@ class Frames(nn.Module):
         return self.readout(frames.unflatten(0, x.shape[:2])).mean(1)  # type: ignore[no-any-return]
 
 
+class Restoring(nn.Module):
+    """Half of an image, and back to its size by a convolution that is told of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1)
+        self.readout = nn.Linear(2 * 8 * 7, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.up(self.down(x).relu(), output_size=x.shape[2:]).tanh().flatten(1))  # type: ignore[no-any-return]
+
+
 def sequences() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2),
@@ -597,6 +609,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "channels behind": (ChannelsBehind, (2, 5, 5)),
     "sequences": (sequences, (2, 8)),
     "frames": (Frames, (3, 2, 5, 5)),
+    "restoring": (Restoring, (1, 8, 7)),
     "grouped": (grouped, (2, 5, 6)),
     "folding": (Folding, (1, 7, 7)),
     "written": (Written, (4,)),

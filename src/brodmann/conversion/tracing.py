@@ -13,6 +13,7 @@ import numpy
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError, warn
@@ -161,6 +162,8 @@ class _StopsAtMaps(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if isinstance(m, _ConvTransposeNd) and len(args) + len(kwargs) > 1:  # given the size of what it returns
+            return forward(*args, **kwargs)
         try:
             self.path_of_module(m)
         except NameError:  # one that is no part of the network, such as an activation that a package holds
