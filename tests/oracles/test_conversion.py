@@ -1511,6 +1511,16 @@ class Stateful(nn.Module):
             {},
             "it mixes the samples of a batch at inference too: let it track its running statistics",
         ),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2, affine=True, track_running_stats=True)),
+            IMAGES,
+            "statistics other than those of the sample: leave track_running_stats out.",
+        ),
+        (
+            Returning(lambda x: 2.0 * x if x.requires_grad else x),
+            {},
+            "Returning cannot be converted: it decides what to do by whether a value requires a gradient (",
+        ),
         (nn.Sequential(nn.Linear(4, 4), Later()), {}, "of layers with parameters, only maps and norms can be."),
         (
             nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)),

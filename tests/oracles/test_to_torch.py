@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,6 +67,23 @@ def test_so_do_those_of_recurrent_layers(kind: Any) -> None:
     found = to_torch(network, model, (5, 4))
     for ours, theirs, gradient in zip(found.parameters(), trained.parameters(), gradients, strict=True):
         torch.testing.assert_close(ours.data, theirs.data - 0.1 * gradient, rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_wraps_a_model_or_a_part_of_it_makes_no_difference(wrap: Any, whole: bool) -> None:
+    torch.manual_seed(0)
+    model: Any = dense()
+    if whole:
+        wrapped = wrap(model)
+    else:
+        wrapped = nn.Sequential(*(wrap(part) if isinstance(part, nn.Linear) else part for part in model))
+    network = Network(from_torch(wrapped, (6,), areas=1, feedback="transpose", update=SGD()), lr=0.1)
+    before = copy.deepcopy(wrapped)
+    learn_beside(network, model, torch.optim.SGD(model.parameters(), lr=0.1), batches("dense", 3))
+    for ours, theirs in zip(to_torch(network, before, (6,)).parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["images", "attending", "language", "batched"])

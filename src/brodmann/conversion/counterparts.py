@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..builders import Parts
 from ..errors import BrodmannError
@@ -99,6 +100,11 @@ def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) ->
         return _batch_norm(operation.norm, ndim, parts, fixed=True)
     if isinstance(operation, FixedNorm):
         return _fixed(operation.norm, ndim, parts)
+    if isinstance(operation, _InstanceNorm) and operation.track_running_stats:
+        raise BrodmannError(
+            f"{module_text(operation)} cannot be converted: at inference it would use statistics other than those of "
+            "the sample: leave track_running_stats out."
+        )
     of_images = _of_images(operation) if ndim == 4 else None
     if isinstance(operation, NORMS) and operation.weight is not None:
         norm = _local(ScaledNorm(operation), step) if of_images is None else Local(of_images)
@@ -177,7 +183,7 @@ def _of_images(operation: Any) -> ImageNorm | None:
     """Returns the norm of images that PyTorch's amounts to, None for one that is not over groups of channels."""
     if isinstance(operation, nn.GroupNorm):
         return ImageNorm(operation.num_groups, operation.eps)
-    if isinstance(operation, nn.InstanceNorm2d) and not operation.track_running_stats:
+    if isinstance(operation, nn.InstanceNorm2d):
         return ImageNorm(operation.num_features, operation.eps)
     return None
 

@@ -7,13 +7,10 @@ import dis
 import functools
 import inspect
 import operator
-import os
 import sys
-import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from types import CodeType, UnionType
 from typing import Any, TypeVar, get_args
 
@@ -25,26 +22,13 @@ from torch.fx.proxy import Attribute
 from ..errors import BrodmannError
 from ..several import Several
 from .followed import STANDS_FOR, Followed, is_unknown, reads_numbers
+from .lines import place_now
 from .values import Walks
 
 MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
 """Methods of `nn.Module` that torch.fx replaces while it follows a network."""
 FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn", "finfo", "iinfo")
 """Functions of sizes, kinds and devices, which torch.fx does not see."""
-
-
-def place_of(error: Exception) -> str:
-    """Returns the last line outside of PyTorch and this package that an error came through; empty if there is none."""
-    return _innermost(traceback.extract_tb(error.__traceback__))
-
-
-def _innermost(frames: traceback.StackSummary) -> str:
-    roots = Path(torch.__file__).parent, Path(__file__).parents[1]
-    packages = tuple(str(root) + os.sep for root in roots)
-    own = [frame for frame in frames if not frame.filename.startswith((*packages, "<"))]
-    return f"{own[-1].filename}, line {own[-1].lineno}: `{own[-1].line}`" if own else ""
-
-
 VIEWS = "writes into a tensor that other values are views of", "clone it first"
 R = TypeVar("R")
 UFUNCS = {
@@ -159,6 +143,8 @@ class Answering(fx.Tracer):
         Raises:
             BrodmannError: It depends on the numbers of the samples, or on how many there are.
         """
+        if node.target is getattr and node.args[1] == "requires_grad":
+            raise self.refused("decides what to do by whether a value requires a gradient", "leave that out")
         self._follow()
         walks = self._walks
         if node in walks.ragged or (node in walks.numbers and ask is not len):
@@ -209,7 +195,7 @@ class Answering(fx.Tracer):
         """Returns an error that says what a network does, where, and what to write instead."""
         name = type(self.root[0]).__name__  # type: ignore[index]
         return BrodmannError(
-            f"{name} cannot be converted: it {what} ({_innermost(traceback.extract_stack())}). Instead, {instead}, or "
+            f"{name} cannot be converted: it {what} ({place_now()}). Instead, {instead}, or "
             "compose its layers with brodmann.Sequential, Residual and Graph."
         )
 

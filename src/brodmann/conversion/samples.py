@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..checks import check_whole
 from ..errors import BrodmannError
 from ..several import Several, called_with, of_each, parts_in, rows_of, sample_count
-from .convertible import check_convertible
+from .convertible import check_convertible, unwrapped
 
 PROBES = 11
 """How many samples go through model and body, to see what comes to each layer and that both return the same: a number
@@ -24,7 +24,7 @@ class Shown(NamedTuple):
     """A network, and what it is followed with.
 
     Attributes:
-        model: The network, as it was before `torch.compile` wrapped it.
+        model: The network, as it was before `torch.compile` or `nn.DataParallel` wrapped it.
         sample: A few samples (samples, ...), or several such tensors.
         kind: Dtype that its body computes in.
         device: Where it lies.
@@ -42,7 +42,7 @@ def shown(model: Any, shape: Any) -> Shown:
     Raises:
         BrodmannError: The network cannot be converted, or does not take such samples.
     """
-    model = getattr(model, "_orig_mod", model)
+    model = unwrapped(model)
     check_convertible(model)
     kind, device = _numbers_of(model)
     sample = _samples_for(model, shape, kind)

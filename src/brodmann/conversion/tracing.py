@@ -21,11 +21,13 @@ from ..generators import standing
 from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .batch_norms import make_norms
+from .convertible import unwrapped
 from .derivatives import OwnDerivative, mark, whole_functions
 from .followed import FOLLOWED_PACKAGES, Followed, is_unknown, package_of, parts_of
 from .in_place import leave_out_writing
+from .lines import place_of
 from .maps import MAPS, is_plain
-from .questions import Answering, asking_for_kinds, place_of
+from .questions import Answering, asking_for_kinds
 from .recurrent import Cells, NeedsUnrollingError, Recurrence, RecurrentLayer
 from .rewriting import write_out_parts
 from .sizes import Questions, questions_of
@@ -162,6 +164,8 @@ class _StopsAtMaps(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if (inside := unwrapped(m)) is not m:
+            return inside(*args, **kwargs)
         if isinstance(m, _ConvTransposeNd) and len(args) + len(kwargs) > 1:  # given the size of what it returns
             return forward(*args, **kwargs)
         try:
