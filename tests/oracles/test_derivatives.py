@@ -309,11 +309,13 @@ def test_a_frozen_weight_may_be_detached_where_it_is_read() -> None:
     check_learns_alike(model, network, torch.randn(32, 6), torch.randint(0, 3, (32,)))
 
 
-@pytest.mark.parametrize("place", ["container", "activation", "weight"])
+@pytest.mark.parametrize("place", ["container", "activation", "weight", "weight, afterwards"])
 def test_hooks_on_gradients_are_refused(place: str) -> None:
     model = nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 3))
     if place == "weight":
         model[1].weight.register_hook(lambda error: 2 * error)  # type: ignore[union-attr]
+    elif place == "weight, afterwards":
+        model[1].weight.register_post_accumulate_grad_hook(lambda weight: None)  # type: ignore[union-attr, arg-type]
     else:
         part = model[0] if place == "container" else model[0][1]  # type: ignore[index]
         part.register_full_backward_hook(lambda *_: None)

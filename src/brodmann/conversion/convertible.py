@@ -90,7 +90,8 @@ def check_convertible(model: Any) -> None:
             )
     for part in model.modules():
         of_gradients = (part._backward_hooks, part._backward_pre_hooks)
-        of_weights = (held._backward_hooks for held in part._parameters.values() if held is not None)
+        weights = [held for held in part._parameters.values() if held is not None]
+        of_weights = [hooks for held in weights for hooks in (held._backward_hooks, held._post_accumulate_grad_hooks)]
         of_values = (part._forward_hooks, part._forward_pre_hooks) if _loses_hooks(part) else ()
         if any(of_gradients) or any(of_weights) or any(of_values):
             raise BrodmannError(
