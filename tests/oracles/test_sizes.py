@@ -86,6 +86,10 @@ def scaled(x: Tensor) -> Tensor:
     return x.mean(1) * (1.0 if steps <= 16 else 16 / steps)
 
 
+def rounded(x: Tensor) -> Tensor:
+    return x[:, : round(x.shape[1] / 3)].mean(1) * round(x.shape[1] / 7, 1)
+
+
 def of_twenty(x: Tensor) -> Tensor:
     return x if x.shape[0] == 20 else -x
 
@@ -106,7 +110,7 @@ def expected_or_refused(model: nn.Module, body: Layer, x: Tensor, error: str) ->
     return True
 
 
-@pytest.mark.parametrize("decide", [last_steps, even, one_of, in_a_set, looked_up, scaled])
+@pytest.mark.parametrize("decide", [last_steps, even, one_of, in_a_set, looked_up, scaled, rounded])
 def test_lengths_for_which_a_model_decides_otherwise_are_refused(decide: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     model = Deciding(decide)

@@ -253,6 +253,9 @@ class _Proxy(Followed):
     def __float__(self) -> float:
         return self.tracer.answer(self.node, float)
 
+    def __round__(self, digits: int | None = None) -> Any:
+        return self.tracer.answer(self.node, round) if digits is None else round(float(self), digits)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         self.node = self.tracer.written(self.node, index, value)
 
