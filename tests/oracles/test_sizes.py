@@ -174,6 +174,29 @@ def test_numbers_of_samples_for_which_a_model_decides_otherwise_are_refused(
     assert taken == [True, True, True, False, True]
 
 
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this PyTorch has no grouped product")
+def test_questions_about_what_grouped_products_return_are_answered_for_other_sizes() -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map, self.weights = nn.Linear(8, 3), nn.Parameter(torch.randn(4, 8, 8) / 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = x.flatten(0, 1)
+            expert = (rows[:, 0] > 0).long() + 2 * (rows[:, 1] > 0)
+            order = expert.argsort(stable=True)
+            ends = torch.histc(expert.float(), bins=4, min=0, max=3).cumsum(0).to(torch.int32)
+            y = torch._grouped_mm(rows[order], self.weights.transpose(-2, -1), offs=ends)[order.argsort()]
+            y = y.unflatten(0, x.shape[:2])
+            return self.map(y if y.shape[1] > 3 else -y)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    model = Experts()
+    body = from_torch(model, (8, 8), areas=1)
+    taken = [expected_or_refused(model, body, torch.randn(n, steps, 8), OTHER) for n, steps in ((3, 8), (5, 4), (4, 2))]
+    assert taken == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("dimension", "error"), [(1, "learns differently for other"), (0, "learns differently for 20")]
 )

@@ -140,10 +140,23 @@ class Questions:
         sample = in_form_of(self._kinds, (torch.zeros(next(sizes), dtype=kind) for kind in parts_in(self._kinds)))
         try:
             with undisturbed():  # the network may draw, as from torch.randn
-                values = fx.Interpreter(self._values).run(sample)  # whose errors torch.fx does not print
+                values = self._values_for(sample)
             return [ask(value) for ask, value in zip(self._asks, values, strict=True)]
         except Exception:  # from whatever the network does with samples of shapes that it is not made for
             return None
+
+    def _values_for(self, sample: Several) -> Any:
+        """Returns what the network asked about, for some samples."""
+        try:
+            return fx.Interpreter(self._values).run(sample)  # whose errors torch.fx does not print
+        except RuntimeError as error:
+            if "stride" not in str(error):
+                raise
+            # To a function, such as a grouped product, it matters how weights lie in memory.
+            whole = deepcopy(self._values)
+            for held in whole.parameters():
+                held.data = held.data.contiguous()
+            return fx.Interpreter(whole).run(sample)
 
 
 def _numbers_of(shapes: Shapes) -> list[int]:
