@@ -28,6 +28,7 @@ from brodmann import (
     Sequential,
     Transpose,
     from_torch,
+    to_torch,
 )
 from brodmann.layers import Constant
 from brodmann.telemetry import alignment
@@ -304,6 +305,35 @@ def test_norms_of_training_alone_are_told_of() -> None:
 
     with pytest.warns(UserWarning, match="What Applied does only in training mode is left out"):
         from_torch(Applied(only_there), (4,))
+
+
+class Even(nn.Module):
+    """Pads images to an even width, so that sizes are asked for and buffers followed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x, (0, 1)) if x.shape[-1] % 2 else x
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("below", [Even, nn.Identity])
+def test_a_norm_of_another_class_counts_its_batches_which_is_no_difference_of_modes(
+    below: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(below(), nn.Conv2d(1, 4, 2), Activated(4), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    body = from_torch(model, (1, 3, 3), areas=1, feedback="transpose", update=SGD())
+    network, before = Network(body, lr=0.1), copy.deepcopy(model)
+    theirs = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        x, y = torch.randn(16, 1, 3, 3), torch.arange(16) % 3
+        theirs.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        theirs.step()
+        network.learn(x, y)
+    assert not recwarn.list
+    found = to_torch(network, before, (1, 3, 3)).state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-9)
 
 
 class Frozen(nn.Module):

@@ -37,10 +37,12 @@ class NormOfFunction(_BatchNorm):
     """The batch norm that `F.batch_norm` computes with tensors that the network holds."""
 
     def __init__(self, held: dict[str, Any]) -> None:
-        """Takes the arguments of the function."""
+        """Takes the arguments of the function, and the count of batches that its module keeps, None without one."""
         super().__init__(len(held["running_mean"]), held["eps"], held["momentum"], affine=held["weight"] is not None)
         self.running_mean, self.running_var = held["running_mean"], held["running_var"]
         self.weight, self.bias = held["weight"], held["bias"]
+        if held["num_batches_tracked"] is not None:
+            self.num_batches_tracked = held["num_batches_tracked"]
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Accepts any input, as the function does."""
@@ -71,27 +73,25 @@ def make_norms(graph: fx.Graph, training: fx.Graph, root: nn.Module) -> None:
         learning = arguments_of(queue.pop(0))
         if given["training"] is not False or learning["training"] is not True:
             continue
-        held = {name: held_by(root, given[name]) for name in NAMES}
+        held: dict[str, Any] = {name: held_by(root, given[name]) for name in NAMES}
         known = all((held[name] is None) == (given[name] is None) for name in NAMES)
         alike = all(_identifier(given[name]) == _identifier(learning[name]) for name in (*NAMES, "eps"))
         whole = held["running_mean"] is not None and (held["weight"] is None) == (held["bias"] is None)
         if not (known and alike and whole and isinstance(learning["momentum"], int | float)):
             raise _not_followed()
         name = f"batch_norm_{number}"
-        momentum = _momentum(str(given["running_mean"].target), learning["momentum"], root)
-        root.add_module(name, NormOfFunction({**held, "eps": given["eps"], "momentum": momentum}).eval())
+        owner = root.get_submodule(str(given["running_mean"].target).rpartition(".")[0])
+        held |= {"eps": given["eps"], "momentum": float(learning["momentum"]), "num_batches_tracked": None}
+        if isinstance(owner, _BatchNorm):  # which counts its batches, and may take the mean over all of them
+            held["num_batches_tracked"] = owner.num_batches_tracked
+            held["momentum"] = None if owner.momentum is None else held["momentum"]
+        root.add_module(name, NormOfFunction(held).eval())
         with graph.inserting_after(node):
             node.replace_all_uses_with(graph.call_module(name, (given["input"],)))
         graph.erase_node(node)
     left = [other for queue in partners.values() for other in queue if arguments_of(other)["training"] is True]
     if alone and left:  # one in training mode may replace one at inference, with other statistics
         raise _not_followed()
-
-
-def _momentum(statistics: str, given: float, root: nn.Module) -> float | None:
-    """Returns the momentum of a call; None where its module takes the mean over all batches, and so computes one."""
-    owner = root.get_submodule(statistics.rpartition(".")[0])
-    return None if isinstance(owner, _BatchNorm) and owner.momentum is None else float(given)
 
 
 def _not_followed() -> BrodmannError:

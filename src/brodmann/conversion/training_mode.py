@@ -52,11 +52,19 @@ def _calls(graph: fx.Graph) -> dict[str, Counter[str]]:
     for node in graph.nodes:
         if node.op == "call_module":
             calls[caller_of(node)][str(node.target)] += 1
-        elif node.op in ("call_function", "call_method") and not (node.target in JUDGED_APART or node in judged_apart):
+        elif node.target in JUDGED_APART or node in judged_apart or _counts_batches(node):
+            continue
+        elif node.op in ("call_function", "call_method"):
             settings: Any = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
             normed = node.target is functional.batch_norm  # what becomes of its settings is judged apart
             calls[caller_of(node)][f"{name_of(node)}{'' if normed else settings}"] += 1
     return calls
+
+
+def _counts_batches(node: fx.Node) -> bool:
+    """Whether a node only adds to a norm's count of batches, as a `BatchNorm` does while learning."""
+    read = node.all_input_nodes
+    return bool(read) and all(str(one.target).endswith(".num_batches_tracked") for one in read)
 
 
 def _only_asked(graph: fx.Graph) -> set[fx.Node]:
