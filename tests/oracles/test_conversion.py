@@ -867,6 +867,17 @@ def test_a_mask_whose_numbers_are_asked_only_where_nobody_follows_may_hide_all_o
         torch.testing.assert_close(body((tokens, mask)), model(tokens, mask).detach())
 
 
+def test_what_a_network_is_refused_for_is_what_it_does_once_it_is_told_that_it_is_followed() -> None:
+    class Told(Padded):
+        def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+            y = super().forward(tokens, mask)
+            return y if y.detach().max() > 9 else -y
+
+    there = torch.ones(3, 7, dtype=torch.int64)
+    with pytest.raises(BrodmannError, match=r"decides what to do by the values .* `return y if y.detach\(\)"):
+        from_torch(Told(), (there, there), areas=1)
+
+
 def test_what_is_asserted_of_numbers_decides_nothing_but_to_go_on() -> None:
     model, x = Asserting(20.0), torch.randn(5, 4)
     torch.testing.assert_close(from_torch(model, (4,), areas=1)(x), model(x).detach())

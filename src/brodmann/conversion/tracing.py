@@ -280,7 +280,8 @@ def _untraceable(root: Root, failures: Sequence[Exception]) -> BrodmannError:
             f"{type(root[0]).__name__} cannot be converted: it returns a cache of what it has read. Let it return "
             "none, as models of Hugging Face do that are built with use_cache=False."
         )
-    failure = failures[0]
+    # Told that it is followed, which is tried last, a network does less that could be refused.
+    failure = next((failure for failure in reversed(failures) if isinstance(failure, BrodmannError)), failures[0])
     if isinstance(failure, BrodmannError):
         return failure
     told = one_line(failure)
