@@ -116,7 +116,8 @@ def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, l
     outputs: dict[nn.Module, list[Tensor]] = defaultdict(list)
 
     def keep(_: str, layer: nn.Module, __: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor) or not output.is_floating_point():  # of a layer of a user's own
+        followed = isinstance(output, Tensor) and output.is_floating_point()
+        if is_own(layer) and not (followed and output.requires_grad):  # it may be what autograd cannot follow
             return output
         if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
             output = output.detach().requires_grad_(True)
