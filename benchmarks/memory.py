@@ -1,7 +1,7 @@
 """Peak memory of a step beyond the persistent weights: 128 layers of 256, one area, batch 128, beside its rivals.
 
-Run: python benchmarks/memory.py [--json] [--depth 128] [--width 256] [--batch 128] [--encoder]
-With --encoder, of a transformer's encoder of 12 layers, converted: 128 units, 16 samples of 64 steps.
+Run: python benchmarks/memory.py [--json] [--depth 128] [--width 256] [--batch 128] [--encoder 12]
+With --encoder, of a transformer's encoder of so many layers, converted: 128 units, 16 samples of 64 steps.
 Peaks are the allocator's, by PyTorch's profiler: they hold every tensor, and nothing of Python or the libraries.
 What an optimiser leaves until the next step counts too.
 """
@@ -97,14 +97,15 @@ def measure(depth: int, width: int, batch: int) -> list[dict[str, Any]]:
 
 
 class Encoder(nn.Module):
-    """An encoder of 12 layers, each of which may be recomputed under autograd."""
+    """An encoder, each layer of which may be recomputed under autograd."""
 
-    def __init__(self, *, recompute: bool) -> None:
+    def __init__(self, layers: int, *, recompute: bool) -> None:
         super().__init__()
         self.recompute = recompute
         self.below, self.readout = nn.Linear(32, 128), nn.Linear(128, 10)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(128, 4, 256, dropout=0.0, batch_first=True, norm_first=True) for _ in range(12)
+            nn.TransformerEncoderLayer(128, 4, 256, dropout=0.0, batch_first=True, norm_first=True)
+            for _ in range(layers)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,18 +115,18 @@ class Encoder(nn.Module):
         return self.readout(x.mean(1))  # type: ignore[no-any-return]
 
 
-def measure_encoder() -> list[dict[str, Any]]:
+def measure_encoder(layers: int) -> list[dict[str, Any]]:
     """Measures the peak of a converted encoder, and of the same under autograd."""
     x, y = torch.randn(16, 64, 32), torch.randint(0, 10, (16,))
     rows = []
     for recompute in (False, True):
         body = from_torch(
-            Encoder(recompute=False), (64, 32), areas=1, feedback="transpose", update=SGD(), recompute=recompute
+            Encoder(layers, recompute=False), (64, 32), areas=1, feedback="transpose", update=SGD(), recompute=recompute
         )
         network, name = Network(body), f"Brodmann, transpose{', recomputed' if recompute else ''}"
         rows.append(measured(name, network, lambda network=network: network.learn(x, y, lr=1e-4)))
     for recompute in (False, True):
-        encoder = Encoder(recompute=recompute)
+        encoder = Encoder(layers, recompute=recompute)
         step = update_in_hooks(encoder, 1e-4)
         name = f"autograd, SGD in backward hooks{', every layer recomputed' if recompute else ''}"
         rows.append(measured(name, encoder, lambda step=step: step(x, y)))
@@ -155,9 +156,9 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=128)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--encoder", action="store_true")
+    parser.add_argument("--encoder", type=int, metavar="LAYERS")
     options = parser.parse_args()
-    rows = measure_encoder() if options.encoder else measure(options.depth, options.width, options.batch)
+    rows = measure_encoder(options.encoder) if options.encoder else measure(options.depth, options.width, options.batch)
     rival = next(row for row in rows if "hooks" in row["method"])
     for row in rows:
         row["ratio_to_hooks"] = row["peak_bytes"] / rival["peak_bytes"]

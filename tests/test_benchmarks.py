@@ -17,9 +17,9 @@ from brodmann.kernels import library
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 COMMANDS = [
     "memory.py --depth 3 --width 8 --batch 4 --json",
-    "memory.py --encoder",
+    "memory.py --encoder 1",
     "scale.py --parameters 1e7 --threads 1",
-    "step_time.py --threads 1 --repeats 2 --rows lean --json",
+    "step_time.py --threads 1 --repeats 2 --rows '16 areas, lean' --json",
     "inference.py --threads 1 --repeats 2 --json",
     "defaults.py --sets digits --variants default growing --seeds 2 --epochs 1",
     "depth.py --depth 3 --seeds 1 --epochs 1",
