@@ -45,7 +45,9 @@ def test_multiples_of_a_rate_follow_it_in_the_same_order_of_products() -> None:
     told = Told()
     multiple = 0.3 * (Rate(0.1, (), told) * 3) * 0.7
     assert isinstance(multiple, Rate)
-    assert multiple == 0.1 * 3 * 0.3 * 0.7
+    assert multiple.plain == 0.1 * 3 * 0.3 * 0.7
+    assert multiple > 0
+    assert bool(multiple)
     assert multiple.at(0.77) == 0.77 * 3 * 0.3 * 0.7
     assert not told.reasons
 

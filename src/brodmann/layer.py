@@ -217,6 +217,9 @@ class Gathering(Layer):
 class Container(Layer):
     """Abstract: a layer that is made of layers, through all of which the error comes down."""
 
+    traces_again: bool = False
+    """Whether it traces its layers a second time when the error comes down."""
+
     @property
     def sends_down(self) -> bool:
         """Whether all of its layers do: else the error below would lack a part."""

@@ -424,7 +424,7 @@ def test_parts_of_ones_own_are_asked_in_every_step() -> None:
 def test_parts_of_ones_own_are_captured_where_that_is_allowed() -> None:
     pair = Pair(with_own(), own_parts=True).learn()
     assert pair.captured
-    assert pair.network.body.layers[1].steps == [2]
+    assert pair.network.body.layers[1].steps == [3]  # an ordinary step, and recordings at two rates
 
 
 class Gain(Layer):
@@ -457,9 +457,37 @@ class Gain(Layer):
 def test_layers_of_ones_own_move_at_rates_that_change(move: Any) -> None:
     torch.manual_seed(0)
     body = Sequential(AreaLinear(5, 4, areas=2, feedback=None), Gain(4, move), AreaLinear(4, 3, areas=2))
-    pair = Pair(Network(body, rates=Rates(layers={"layers.1": 0.3})), own_parts=True).learn()
+    pair = Pair(Network(body, rates=Rates(layers={"layers.1": 0.3})), own_parts=True).learn(8)
     assert pair.captured, pair.step.refusal
-    assert pair.step.recordings == 1
+    assert pair.step.recordings == 2  # the second, at another rate, holds the same numbers
+
+
+def _scripted(weight: Tensor, gradient: Tensor, lr: float) -> None:
+    weight.sub_(lr * gradient)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda weight, gradient, lr: weight.mul_(math.exp(-lr)).sub_(gradient, alpha=lr),
+        lambda weight, gradient, lr: weight.sub_(gradient.sign(), alpha=math.sqrt(lr)),
+        lambda weight, gradient, lr: weight.sub_(gradient, alpha=min(lr, 0.01)),
+        lambda weight, gradient, lr: weight.sub_(gradient, alpha=lr if lr < 0.01 else 0.01),
+        lambda weight, gradient, lr: weight.sub_(gradient, alpha=round(lr, 2)),
+        lambda weight, gradient, lr: weight.sub_(gradient, alpha=+lr),
+        lambda weight, gradient, lr: weight.sub_(gradient, alpha=int(lr * 100) / 100),
+        lambda weight, gradient, lr: weight.sub_(gradient, alpha=lr.real),
+        lambda weight, gradient, lr: weight.sub_(gradient * torch.arange(0.0, 1.0, lr).sum()),
+        torch.jit.script(_scripted),
+    ],
+)
+def test_numbers_that_layers_of_ones_own_compute_from_the_rate_follow_it(move: Any) -> None:
+    torch.manual_seed(0)
+    held = [move]  # a scripted function cannot be copied
+    body = Sequential(AreaLinear(5, 4, areas=2, feedback=None), Gain(4, lambda *given: held[0](*given)))
+    pair = Pair(Network(Sequential(body, AreaLinear(4, 3, areas=2))), own_parts=True).learn(8)
+    assert not pair.captured
+    assert pair.step.refusal
 
 
 class BySign(Router):
@@ -477,7 +505,7 @@ def test_routers_of_ones_own(learned: bool) -> None:
         with pytest.raises(BrodmannError, match="BySign.choose should return cells from 0 to 1, got 3 to 3"):
             step.learn(torch.full((8, 5), 60.0), torch.zeros(8, dtype=torch.long))
     pair.learn()
-    assert pair.step.recordings == 1
+    assert pair.step.recordings == 2
 
 
 def test_functions_and_losses_of_ones_own_are_parts_too() -> None:

@@ -28,6 +28,7 @@ from brodmann import (
     from_torch,
     residual_mlp,
 )
+from brodmann.routing import Recruiting
 
 from .cases import LAYERS, PATHS
 from .models import MODELS, batches, described
@@ -274,6 +275,19 @@ def test_several_inputs_and_outputs_pass_through_segments() -> None:
     targets = {"class": torch.arange(8) % 3, "value": torch.randn(8, 1)}
     for _ in range(3):
         assert torch.equal(*(network.learn(inputs, targets) for network in networks))
+
+
+def test_a_layer_in_several_nodes_whose_router_recruits_is_refused() -> None:
+    """Its second place recruits before the first one is traced again."""
+
+    def nodes(wrap: Any) -> dict[str, Any]:
+        layer = AreaLinear(4, 4, areas=4, router=functools.partial(Recruiting, novelty=0.3))
+        return {"first": (wrap(layer), "input"), "second": ("first", "first")}
+
+    for kind, wrap in ((RecomputedGraph, lambda layer: layer), (Graph, Recomputed)):
+        with pytest.raises(BrodmannError, match="Node 'second' reuses a layer whose router recruits areas"):
+            kind(nodes(wrap))
+    Graph(nodes(lambda layer: layer))
 
 
 def loss_of_both(output: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> torch.Tensor:

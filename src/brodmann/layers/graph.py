@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..autograd import unrecorded
 from ..errors import BrodmannError
 from ..layer import Container, Context, Gathering, Layer, error_through, trace_of
-from ..routing import Choice, Route
+from ..routing import Choice, Recruiting, Route
 from ..several import Several, of_each, parts_in
 from .local import Local
 from .product import Product
@@ -114,7 +114,7 @@ class Graph(Container):
                     f"{before}."
                 )
             part = self.nodes[owner]
-            _check_gathers(name, part)
+            _check_gathers(name, part, traces_again=self.traces_again)
         elif not isinstance(part, Layer):
             part = Local(part)
         if part.reads and not sources:
@@ -295,8 +295,14 @@ def _last_first(traces: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield of_part.popitem()
 
 
-def _check_gathers(name: str, layer: nn.Module) -> None:
-    """Raises where a layer, or one in it, moves at every error that it receives."""
+def _check_gathers(name: str, layer: nn.Module, *, traces_again: bool) -> None:
+    """Raises where a layer, or one in it, moves at every error that it receives, or is traced otherwise again."""
+    again = traces_again or any(getattr(part, "traces_again", False) for part in layer.modules())
+    if again and any(isinstance(part, Recruiting) for part in layer.modules()):
+        raise BrodmannError(
+            f"Node '{name}' reuses a layer whose router recruits areas, and traces are computed again, by then through "
+            "other areas: use Graph and Sequential (recompute=False), or a router without novelty."
+        )
     for part in layer.modules():
         if isinstance(part, Layer) and part.moves and not isinstance(part, Container | Gathering):
             raise BrodmannError(

@@ -30,6 +30,8 @@ class Recomputed(Sequential):
     Source: activation checkpointing (Chen et al. 2016), which needs no graph here.
     """
 
+    traces_again = True
+
     def __init__(self, *layers: Layer, segments: int | None = None) -> None:
         """Takes the layers from input to output, such as the one inside of a `Residual`.
 
@@ -76,8 +78,11 @@ class RecomputedGraph(Graph):
     """A `Graph` whose nodes fall into segments, likewise: each remembers the values that it and later ones read.
 
     A segment begins where few values are read later on, such as before a residual block, within half a segment of where
-    it would begin if all were of one size. Numbers and names are those of `Graph`.
+    it would begin if all were of one size. Numbers and names are those of `Graph`. A layer in several nodes whose
+    router recruits is refused: its second place would change the areas of the first.
     """
+
+    traces_again = True
 
     def __init__(
         self,

@@ -54,8 +54,9 @@ class Captured:
                 do or read besides computing with tensors, such as counting steps, drawing from NumPy, a list of tensors
                 of earlier steps, or a number outside of the network, is then done and read only while a call is
                 recorded: what a layer remembers belongs into its buffers. Learning rates are followed where operations
-                of PyTorch take them as they are, times a number, or with a minus. Default False: such calls stay
-                ordinary ones.
+                of PyTorch take them as they are, times a number, or with a minus; a second recording, at another rate,
+                shows where other numbers are computed from them, and such steps stay ordinary ones. Default False: so
+                do all through parts of your own.
 
         Raises:
             BrodmannError: It is no `Network`, or ``own_parts`` not True or False.

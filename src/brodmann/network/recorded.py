@@ -29,6 +29,8 @@ class Size:
         calls: How many calls came since recording was last tried.
         wait: After how many it is tried (again).
         refusal: Why the function cannot be recorded; None where that is not known.
+        constants: The rate of the first recording through parts of a user's own, and the numbers in it.
+        confirmed: Whether a recording at another rate had the same numbers, or none is needed.
     """
 
     def __init__(self) -> None:
@@ -37,6 +39,8 @@ class Size:
         self.unchanged: Unchanged | None = None
         self.calls, self.wait = 0, 1
         self.refusal: str | None = None
+        self.constants: tuple[float, list[float]] | None = None
+        self.confirmed = True
 
 
 class Recorded:
@@ -72,7 +76,9 @@ class Recorded:
                 self.last = self.sizes[key] = Size()
             return None
         if size.unchanged is not None and not size.unchanged.holds():
-            size.program = size.unchanged = None
+            size.program = size.unchanged = size.constants = None
+        if not size.confirmed and size.constants is not None and rate != size.constants[0]:
+            return self._recorded(size, inputs, rate)
         if size.program is None:
             size.calls += 1
             return self._recorded(size, inputs, rate) if size.calls >= size.wait else None
@@ -85,8 +91,8 @@ class Recorded:
         """Calls the function, and makes a program of it where it can be called again."""
         size.calls, size.wait = 0, min(_PATIENCE * size.wait, _LONGEST)
         network, inputs = self.network, tuple(tensor.clone() for tensor in inputs)
-        own = None if self._own_parts else own_part(network, network.loss)
-        if own is not None:
+        own = own_part(network, network.loss)
+        if own is not None and not self._own_parts:
             size.refusal = f"'{own}' is a part of your own: own_parts=True lets it be captured"
             return None
         unchanged = Unchanged(network, network.loss)
@@ -100,12 +106,22 @@ class Recorded:
             recorder.refuse("a step changes more than numbers in tensors")
         if not isinstance(outputs if rate is None else outputs[1], Tensor):
             recorder.refuse("the network has several outputs")
-        size.refusal = recorder.refusal
+        if own is not None and rate is not None and recorder.refusal is None:
+            size.confirmed = self._confirmed(size, rate, recorder)
+        size.refusal, size.program = recorder.refusal, None
         if size.refusal is None:
             fuse(recorder, outputs)
             size.program, size.unchanged = Program(recorder, inputs, outputs, rate), unchanged
             self.recordings += 1
         return outputs
+
+    @staticmethod
+    def _confirmed(size: Size, rate: float, recorder: Recorder) -> bool:
+        """Whether the recording holds at any rate: code of a user's own may compute numbers from it unnoticed."""
+        first = size.constants = size.constants or (rate, recorder.constants)
+        if rate != first[0] and recorder.constants != first[1]:
+            recorder.refuse("a number is computed from the learning rate")
+        return rate != first[0]
 
     @property
     def memory(self) -> int:

@@ -87,7 +87,25 @@ def _giving_up(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
 _ARITHMETIC = [
     f"{side}{name}" for name in ("add", "sub", "truediv", "floordiv", "mod", "pow", "divmod") for side in ("", "r")
 ] + ["abs"]
-for _name in (*_ARITHMETIC, "float"):
+_READING = ["pos", "round", "int", "trunc", "floor", "ceil"]
+
+
+def _compared(name: str) -> Callable[[Any, Any], Any]:
+    plain = getattr(float, f"__{name}__")
+
+    def compare(self: Rate, other: Any) -> Any:
+        if not (isinstance(other, int | float) and other == 0):  # rates are above 0, each time
+            self.witness.refuse(f"a learning rate is compared with something else than 0 ({name})")
+        return plain(self, other)
+
+    return compare
+
+
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(Rate, f"__{_name}__", _compared(_name))
+for _name in ("conjugate", "as_integer_ratio", "is_integer", "hex"):
+    setattr(Rate, _name, _giving_up(getattr(float, _name), _name))
+for _name in (*_ARITHMETIC, *_READING, "float"):
     setattr(Rate, f"__{_name}__", _giving_up(getattr(float, f"__{_name}__"), _name))
 for _name in (*_ARITHMETIC, "neg", "mul", "rmul"):
     setattr(Answer, f"__{_name}__", _giving_up(getattr(int, f"__{_name}__"), _name))

@@ -28,6 +28,8 @@ _OUTSIDE = {
     Tensor.untyped_storage: "untyped_storage",
 }
 """What looks at a tensor without an operation of PyTorch that a recorder would hear of."""
+_SIZED = {"arange", "range"}
+"""What makes as many numbers as numbers say."""
 _LOOKING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 _one_at_a_time = threading.Lock()
 
@@ -128,6 +130,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """See `Listener.draws`."""
         tags = (getattr(call.function, "tags", ()) for call in self.calls)  # kernels have none
         return sum(torch.Tag.nondeterministic_seeded in of_call for of_call in tags)
+
+    @property
+    def constants(self) -> list[float]:
+        """The plain numbers that operations of PyTorch were given, in order: they stay as they are, as rates do not."""
+        operations = (call for call in self.calls if _name_of(call.function))
+        given = (part for call in operations for part in leaves((call.arguments, call.keywords)))
+        return [part for part in given if type(part) in (bool, int, float)]
 
     @property
     def _records(self) -> bool:
@@ -262,11 +271,11 @@ def _put_back(rates: list[Rate], function: Any, calls: list[Call]) -> bool:
         Whether there is no doubt that the operation was given this number, and no other was made of it.
     """
     name = str(getattr(function, "__name__", "")).strip("_")
-    if len(rates) > 1 or len(calls) != 1 or name != _name_of(calls[0].function).strip("_"):
+    if len(rates) > 1 or len(calls) != 1 or name != _name_of(calls[0].function).strip("_") or name in _SIZED:
         return False
     (rate,), (call,) = rates, calls
-    places = [place for place, part in enumerate(call.arguments) if type(part) is float and part == rate]
-    keys = [key for key, part in call.keywords.items() if type(part) is float and part == rate]
+    places = [place for place, part in enumerate(call.arguments) if type(part) is float and part == rate.plain]
+    keys = [key for key, part in call.keywords.items() if type(part) is float and part == rate.plain]
     if len(places) + len(keys) != 1:
         return False
     call.arguments = tuple(rate if place in places else part for place, part in enumerate(call.arguments))
