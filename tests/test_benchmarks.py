@@ -20,13 +20,13 @@ COMMANDS = [
     "memory.py --encoder 1",
     "scale.py --parameters 1e7 --threads 1",
     "step_time.py --threads 1 --repeats 2 --rows '16 areas, lean' --json",
-    "inference.py --threads 1 --repeats 2 --json",
+    pytest.param("inference.py --threads 1 --repeats 2 --json", marks=pytest.mark.slow),
     "defaults.py --sets digits --variants default growing --seeds 2 --epochs 1",
     "depth.py --depth 3 --seeds 1 --epochs 1",
     "convolutions.py --channels 2 --seeds 1 --epochs 1",
     "conversions.py --models encoder --methods autograd 'transpose, 1 area' --seeds 1 --epochs 1",
     "starts.py --depths 3 --seeds 1 --epochs 1",
-    "language.py --steps 2 --seeds 1 --width 8 --depth 1 --characters 20000",
+    pytest.param("language.py --steps 2 --seeds 1 --width 8 --depth 1 --characters 20000", marks=pytest.mark.slow),
 ]
 
 
