@@ -29,8 +29,8 @@ class Size:
         calls: How many calls came since recording was last tried.
         wait: After how many it is tried (again).
         refusal: Why the function cannot be recorded; None where that is not known.
-        constants: The rate of the first recording through parts of a user's own, and the numbers in it.
-        confirmed: Whether a recording at another rate had the same numbers, or none is needed.
+        constants: The rate of a recording through parts of a user's own, and the numbers in it, until one at another
+            rate has shown that they stay the same; else None.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,6 @@ class Size:
         self.calls, self.wait = 0, 1
         self.refusal: str | None = None
         self.constants: tuple[float, list[float]] | None = None
-        self.confirmed = True
 
 
 class Recorded:
@@ -77,7 +76,7 @@ class Recorded:
             return None
         if size.unchanged is not None and not size.unchanged.holds():
             size.program = size.unchanged = size.constants = None
-        if not size.confirmed and size.constants is not None and rate != size.constants[0]:
+        if size.program is not None and size.constants is not None and rate != size.constants[0]:
             return self._recorded(size, inputs, rate)
         if size.program is None:
             size.calls += 1
@@ -107,7 +106,7 @@ class Recorded:
         if not isinstance(outputs if rate is None else outputs[1], Tensor):
             recorder.refuse("the network has several outputs")
         if own is not None and rate is not None and recorder.refusal is None:
-            size.confirmed = self._confirmed(size, rate, recorder)
+            self._compare(size, rate, recorder)
         size.refusal, size.program = recorder.refusal, None
         if size.refusal is None:
             fuse(recorder, outputs)
@@ -116,12 +115,13 @@ class Recorded:
         return outputs
 
     @staticmethod
-    def _confirmed(size: Size, rate: float, recorder: Recorder) -> bool:
-        """Whether the recording holds at any rate: code of a user's own may compute numbers from it unnoticed."""
-        first = size.constants = size.constants or (rate, recorder.constants)
-        if rate != first[0] and recorder.constants != first[1]:
+    def _compare(size: Size, rate: float, recorder: Recorder) -> None:
+        """Compares recordings at two rates: code of a user's own may compute numbers from them unnoticed."""
+        first, size.constants = size.constants, None
+        if first is None or first[0] == rate:
+            size.constants = rate, recorder.constants
+        elif recorder.constants != first[1]:
             recorder.refuse("a number is computed from the learning rate")
-        return rate != first[0]
 
     @property
     def memory(self) -> int:
