@@ -292,7 +292,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
     def _learn(self, part: Part, schedule: Schedule, held_out: Part | None = None) -> None:
         if self._captured is None or self._captured.network is not self.network_:
             self._captured = Captured(self.network_)  # kept, so that calls of `partial_fit` share what it records
-        trainer = Trainer(self._captured, part, held_out, schedule, callbacks=Epochs(self, held_out))  # type: ignore[arg-type]
+        trainer = Trainer(self._captured, part, held_out, schedule, callbacks=Epochs(self, held_out))
         while True:
             try:
                 trainer.run()

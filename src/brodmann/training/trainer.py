@@ -52,7 +52,7 @@ class Trainer:
         self,
         network: Learner | Captured,
         train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None] | Dataset[Any],
-        validation: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor] | Dataset[Any] | None = None,
+        validation: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None] | Dataset[Any] | None = None,
         schedule: Schedule | None = None,
         *,
         folder: str | Path | None = None,
