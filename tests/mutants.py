@@ -113,7 +113,7 @@ MUTANTS = [
     ("conversion/counterparts.py", 'parts = replace(parts, areas=1, routing="network")', "pass", "a route where there is no sample"),
     ("layers/weights.py", "matrix = matrix_of(self.feedback, self.one_map)", "matrix = self.one_map", "forward weights in the place of feedback"),
     ("layers/weights.py", "follower.move(gradient, lr * rates.feedback", "follower.move(gradient, lr * rates.shared", "feedback at the rate of forward weights"),
-    ("layers/weights.py", "kind = x.dtype if weight.dtype == torch.bfloat16 else weight.dtype", "kind = x.dtype", "gradients of another kind than weights"),
+    ("layers/weights.py", "detach().to(computing(weight.dtype))", "detach().to(x.dtype)", "gradients of another kind than weights"),
     ("conversion/steps.py", "if self.uses[id(weight)] > 1:", "if False:", "shared weights that come apart"),
     ("conversion/steps.py", "unshared = id(weight) not in self.of_modules", "unshared = True", "weights that a module holds too"),
     ("conversion/products.py", "functional.linear(a, drawn)", "functional.linear(a, drawn) * 0 + y", "any product taken for its matrix"),

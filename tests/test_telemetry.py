@@ -24,10 +24,10 @@ from brodmann import (
     residual_mlp,
     stream_mlp,
 )
-from brodmann.batches import batches_of
 from brodmann.layer import Layer
 from brodmann.layers import Elman
 from brodmann.network import routers
+from brodmann.network.batches import batches_of
 from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
 from brodmann.training import AlignmentRecord, Schedule, Trainer
 

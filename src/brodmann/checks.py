@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import BrodmannError, DivergenceError, unknown_name
+from .storage import computing
 
 
 def is_own(part: object) -> bool:
@@ -247,7 +248,7 @@ def check_input(x: Tensor, weight: Tensor) -> None:
         error = MisfitError(f"Expected an input of shape (..., {weight.shape[-1]}), got {tuple(x.shape)}.")
         error.weight = weight
         raise error
-    expected = torch.float32 if weight.dtype == torch.bfloat16 else weight.dtype
+    expected = computing(weight.dtype)
     if x.dtype != expected:
         raise BrodmannError(
             f"Expected an input of {expected}, the dtype of the weights, got {x.dtype}: convert it with "

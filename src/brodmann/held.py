@@ -37,7 +37,7 @@ class Held(Generic[T]):
         if module is None:
             return self
         try:
-            return module.__dict__[self.table][self.name]  # type: ignore[no-any-return]
+            return module.__dict__[self.table][self.name]
         except KeyError:
             raise AttributeError(f"{type(module).__name__} holds no '{self.name}'.") from None
 

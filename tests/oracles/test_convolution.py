@@ -32,7 +32,7 @@ from brodmann import (
     UpdateRule,
 )
 from brodmann.feedback import Signal
-from brodmann.hooks import watched
+from brodmann.network.hooks import watched
 
 
 @pytest.mark.usefixtures("double")

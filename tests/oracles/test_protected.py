@@ -229,12 +229,12 @@ def test_areas_that_are_not_there_are_refused_and_nothing_changes(areas: Any, me
     assert [router.protected for _, router in routers(network)] == [{2}, {2}]
 
 
-def test_the_one_route_of_a_network_has_an_empty_name_or_that_of_its_router() -> None:
+def test_the_one_route_of_a_network_is_called_router_and_was_nameless_in_earlier_files() -> None:
     network = Network(mlp(5, 3, width=6, areas=4))
     for name in ("", "router"):
         network.protected_areas = {name: [1]}
-        assert network.protected_areas == {"": [1]}
-    with pytest.raises(BrodmannError, match="Unknown layer with a router 'body'. Choose one of: ''."):
+        assert network.protected_areas == {"router": [1]}
+    with pytest.raises(BrodmannError, match="Unknown layer with a router 'body'. Choose one of: router."):
         network.protected_areas = {"body": [1]}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import BrodmannError
 from ..held import Held
 from ..kernels import Groups, Target, operations
+from ..storage import computing
 from ..updates import SGD, UpdateRule
 from .pages import ask_for_large_pages
 
@@ -36,7 +37,7 @@ class Slab(nn.Module):
         self.shrunk = 0  # how often slots were given up, which must not go unseen: tensors stay where they lie
         self._rooms: dict[str, Tensor] = {}  # what the value and the buffers grow in, by name
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
-        number = torch.float32 if value.dtype == torch.bfloat16 else value.dtype
+        number = computing(value.dtype)
         shapes = update.state_shapes(tuple(value.shape[1:]))
         if not isinstance(shapes, dict):
             raise BrodmannError(
@@ -262,7 +263,7 @@ class Slab(nn.Module):
         stored = self.value.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._rooms.clear()
-        if stored == torch.bfloat16 and self.value.dtype == torch.float32:
+        if stored != self.value.dtype == computing(stored):
             self._keep(self.value.detach().to(stored), self.value.requires_grad)
         return self
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BrodmannError
+from ..storage import computing
 
 MIRROR_ROWS = 8192
 """Rows of noise that a mirror watches: enough for a cosine of 0.95 to the weights of 784 inputs."""
@@ -26,7 +27,7 @@ def mirrored(answer: Callable[[Tensor], Tensor], like: Tensor, samples: int = MI
         like: Weights of its shape, (out, in), of the wanted dtype and on the wanted device.
         samples: Rows of noise, n, drawn by PyTorch's own generator.
     """
-    number = torch.promote_types(like.dtype, torch.float32)
+    number = computing(like.dtype)
     found = torch.zeros_like(like, dtype=number)
     for start in range(0, samples, ROWS_AT_A_TIME):
         x = torch.randn(min(ROWS_AT_A_TIME, samples - start), found.shape[1], dtype=number, device=found.device)

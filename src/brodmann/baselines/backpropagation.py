@@ -12,14 +12,14 @@ from torch import Tensor
 from ..autograd import ordinary
 from ..builders.sizes import DEPTH, as_ints, depth_of
 from ..checks import check_real
-from ..divergence import check_loss
 from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
 from ..losses.adapters import HoldsLoss
 from ..losses.builtin import Loss, one_number
 from ..losses.error import check_derivative, error_and_loss
-from ..network_files import describe_loss, described_loss, load_whole
+from ..network.divergence import check_loss
+from ..network.files import describe_loss, described_loss, load_whole
 from ..several import check_batch
 from ..updates import SGD, RuleOptimizer, UpdateRule, update_rule
 from .twins import twin_body
@@ -110,7 +110,7 @@ class Backpropagation(HoldsLoss):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in), or images (batch, channels, height, width) for convolutions; (batch, outputs)."""
-        return self.body(x)  # type: ignore[no-any-return]
+        return self.body(x)
 
     def learn_with_output(
         self,
@@ -157,7 +157,7 @@ class Backpropagation(HoldsLoss):
         """Computes the output in training mode, which takes as long to switch on and off as a small step."""
         self.train()
         try:
-            return self(x)  # type: ignore[no-any-return]
+            return self(x)
         finally:
             self.eval()
 

@@ -32,7 +32,7 @@ class _Block(nn.Module):
         self.linear, self.alpha = nn.Linear(width, width), alpha
 
     def forward(self, h: Tensor) -> Tensor:
-        return h + self.alpha * self.linear(self.dropout(self.activation(self.norm(h))))  # type: ignore[no-any-return]
+        return h + self.alpha * self.linear(self.dropout(self.activation(self.norm(h))))
 
 
 class _ChannelsFirst(Images):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ..baselines import Backpropagation
 from ..feedback import Direct, Feedback, KolenPollack, LeastChange, Transpose
-from ..hooks import watched
 from ..layers import AreaLinear
 from ..network import Network, routers
+from ..network.hooks import watched
 from ..routing import Router
 
 

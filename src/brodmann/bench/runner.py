@@ -33,7 +33,7 @@ from .tuner import (
     choose,
     next_settings,
     scores_of,
-    search_name,
+    search_of,
     settled,
     stored_choices,
     trials_of,
@@ -85,7 +85,7 @@ def searches(cases: Iterable[Case], known: Choices) -> tuple[dict[tuple[str, str
     for case in cases:
         if not case.searched:
             continue
-        dataset, method = name = search_name(case.options.dataset, case.method, case.detail)
+        dataset, method = name = search_of(case)
         if method in known.get(dataset, {}):
             choices.setdefault(dataset, {})[method] = known[dataset][method]
         else:

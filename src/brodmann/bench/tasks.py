@@ -19,9 +19,9 @@ from ..checks import check_registered
 from ..data import Split
 from ..errors import BrodmannError, DivergenceError, unknown_name
 from ..files import as_json
-from ..hooks import watched
 from ..layers import Local
 from ..network import Network
+from ..network.hooks import watched
 from ..runs.assembly import learner_for
 from ..runs.execution import peak_rss_mb
 from ..telemetry import alignment, area_usage, class_conflict

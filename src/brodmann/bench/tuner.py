@@ -94,9 +94,11 @@ def trials_of(case: Case, settings: Iterable[Settings]) -> list[Case]:
     ]
 
 
-def search_name(dataset: str, method: str, detail: dict[str, Any]) -> tuple[str, str]:
-    """Identifies a search: every seed and every recipe of a method on a data set, or on a stream of it, share one."""
-    return dataset, f"{detail['stream']}: {method}" if "stream" in detail else method
+def search_of(case: Case | Row) -> tuple[str, str]:
+    """Identifies the search of a case or row, which all seeds and recipes of a method on a set or stream share."""
+    row = case.row() if isinstance(case, Case) else case
+    stream, method = row["detail"].get("stream"), row["method"]
+    return row["dataset"], method if stream is None else f"{stream}: {method}"
 
 
 def choose(rows: Iterable[Row]) -> Choices:
@@ -116,7 +118,7 @@ def scores_of(rows: Iterable[Row]) -> dict[tuple[str, str], Tried]:
     """Returns the validation scores of every search, by data set and method, one a seed: the first in its log."""
     scores: dict[tuple[str, str], dict[Settings, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        name = search_name(row["dataset"], row["method"], row["detail"])
+        name = search_of(row)
         scores[name][Settings.of(row["options"])].setdefault(row["options"]["seed"], row["validation"])
     return {name: {entry: [*seeds.values()] for entry, seeds in tried.items()} for name, tried in scores.items()}
 
@@ -161,6 +163,6 @@ def settled(case: Case, choices: Choices) -> Case:
     """Returns the case with its chosen settings, ready to run."""
     if not case.searched:
         return case
-    dataset, method = search_name(case.options.dataset, case.method, case.detail)
+    dataset, method = search_of(case)
     chosen = {name: choices[dataset][method][name] for name in SEARCHED}
     return replace(case, options=replace(case.options, **chosen), searched=False)

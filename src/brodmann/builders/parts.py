@@ -21,6 +21,7 @@ from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, T
 from ..routing import build_router
 from ..routing.recruiting import Recruiting
 from ..routing.router import DIMENSION, Router, cell_count
+from ..storage import STORAGES
 from ..updates import SGD, Adam, UpdateRule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
@@ -36,7 +37,6 @@ FEEDBACKS: dict[str, Callable[..., Feedback]] = {
 }
 ACTIVATIONS: dict[str, Callable[..., Any]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 ROUTING = ("layer", "network")
-STORAGES = {"bfloat16": torch.bfloat16}
 Body = TypeVar("Body", bound=Layer)
 
 
@@ -94,7 +94,7 @@ def activation_named(name: str) -> nn.Module:
         inspect.signature(made).bind()
     except (TypeError, ValueError):  # it asks for a tensor, or is a builtin such as torch.sin: the operation itself
         return Function(made)
-    return made()  # type: ignore[no-any-return]
+    return made()
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Inspect:
         if inspection.usage:
             table = Table("layer", "areas", "in use", "effective", "entropy (nats)", title="Use of areas (test part)")
             for row in inspection.usage:
-                areas, layer = len(row.counts), row.layer or "whole network"
+                areas, layer = len(row.counts), "whole network" if row.layer == "router" else row.layer
                 table.add_row(layer, str(areas), str(areas - row.dead), f"{row.effective:.2f}", f"{row.entropy:.3f}")
             OUT.print(table)
         if inspection.alignment:

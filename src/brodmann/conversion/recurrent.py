@@ -54,7 +54,7 @@ class Recurrence(nn.Module):
         """Returns the outputs of all steps, (samples, steps, units)."""
         if x.ndim != 3:
             raise BrodmannError("a recurrent layer takes a sequence for each sample")
-        return self.plain(x)[0]  # type: ignore[no-any-return]
+        return self.plain(x)[0]
 
 
 class NeedsUnrollingError(Exception):

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from ..checks import changes_of
 from ..errors import BrodmannError, lacks_memory
 from ..layer import has_parameters
 from ..layers.graph import INPUT
@@ -147,7 +148,7 @@ class _Walk(fx.Interpreter):
         """Computes a node from what comes to it."""
         args, kwargs = self.fetch_args_kwargs_from_env(node)
         tensors = [part for part in (*args, *kwargs.values()) if isinstance(part, Tensor)]
-        before = [tensor._version for tensor in tensors]
+        before = changes_of(tensors)
         module = self._module(node)
         called = name_of(node) if module is None else module_text(module)
         try:
@@ -163,7 +164,7 @@ class _Walk(fx.Interpreter):
             raise BrodmannError(
                 f"{called} does not accept its input, {came} for each sample: {hint}. ({one_line(error)})"
             ) from None
-        if before != [tensor._version for tensor in tensors]:
+        if before != changes_of(tensors):
             raise BrodmannError(f"{called} cannot be converted: it overwrites its input.")
         return result
 

@@ -98,7 +98,7 @@ class Bilinear(nn.Module):
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         """Takes (..., in1) and (..., in2); returns (..., out)."""
-        return self.map((input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2))  # type: ignore[no-any-return]
+        return self.map((input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2))
 
 
 class PReLU(nn.Module):
@@ -191,10 +191,10 @@ class _TransformerLayer(nn.Module):
         self.activation, self.norm_first = layer.activation, layer.norm_first
 
     def _attended(self, x: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
-        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])  # type: ignore[no-any-return]
+        return self.dropout1(self.self_attn(x, x, x, padding, attn_mask=mask)[0])
 
     def _mapped(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))  # type: ignore[no-any-return]
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
 
 class EncoderLayer(_TransformerLayer):
@@ -210,9 +210,9 @@ class EncoderLayer(_TransformerLayer):
         """Takes (samples, steps, size); returns the same shape."""
         if self.norm_first:
             src = src + self._attended(self.norm1(src), src_mask, src_key_padding_mask)
-            return src + self.dropout2(self._mapped(self.norm2(src)))  # type: ignore[no-any-return]
+            return src + self.dropout2(self._mapped(self.norm2(src)))
         src = self.norm1(src + self._attended(src, src_mask, src_key_padding_mask))
-        return self.norm2(src + self.dropout2(self._mapped(src)))  # type: ignore[no-any-return]
+        return self.norm2(src + self.dropout2(self._mapped(src)))
 
 
 class Encoder(nn.Module):
@@ -261,14 +261,14 @@ class DecoderLayer(_TransformerLayer):
         if self.norm_first:
             tgt = tgt + self._attended(self.norm1(tgt), *own)
             tgt = tgt + self._reading(self.norm2(tgt), memory, *read)
-            return tgt + self.dropout3(self._mapped(self.norm3(tgt)))  # type: ignore[no-any-return]
+            return tgt + self.dropout3(self._mapped(self.norm3(tgt)))
         tgt = self.norm1(tgt + self._attended(tgt, *own))
         tgt = self.norm2(tgt + self._reading(tgt, memory, *read))
-        return self.norm3(tgt + self.dropout3(self._mapped(tgt)))  # type: ignore[no-any-return]
+        return self.norm3(tgt + self.dropout3(self._mapped(tgt)))
 
     def _reading(self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
         read = self.multihead_attn(x, memory, memory, padding, attn_mask=mask)[0]
-        return self.dropout2(read)  # type: ignore[no-any-return]
+        return self.dropout2(read)
 
 
 class Decoder(nn.Module):
@@ -311,7 +311,7 @@ class Transformer(nn.Module):
         """Takes two sequences, (samples, steps, size); returns the shape of the second."""
         memory = self.encoder(src, src_mask, src_key_padding_mask)
         masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask
-        return self.decoder(tgt, memory, *masks)  # type: ignore[no-any-return]
+        return self.decoder(tgt, memory, *masks)
 
 
 @fx.wrap

@@ -121,7 +121,7 @@ class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
             positive = np.clip(outputs, 1e-6, None)
             shares: Array = positive / positive.sum(axis=1, keepdims=True)
             return shares
-        return softmax(outputs)  # type: ignore[no-any-return]
+        return softmax(outputs)
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Returns the logarithm of `predict_proba`, (samples, classes)."""

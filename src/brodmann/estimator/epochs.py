@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.metrics import r2_score
 
-from ..batches import outputs_of
+from ..network.batches import outputs_of
 from ..training import Callback, Trainer
 
 if TYPE_CHECKING:

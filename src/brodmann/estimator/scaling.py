@@ -28,7 +28,7 @@ class Scaler(StandardScaler):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Takes mean and deviation of the columns of X, (samples, features)."""
         self._lowest, self._highest = np.inf, -np.inf
-        return super().fit(X, y, sample_weight)  # type: ignore[no-any-return]
+        return super().fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Adds further rows."""

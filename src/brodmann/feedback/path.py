@@ -19,6 +19,7 @@ from ..kernels import Groups
 from ..recording import told
 from ..routing import weights_of_rows
 from ..several import parts_in
+from ..storage import STORAGES, computing
 from ..updates import UpdateRule, check_counts, counted
 
 
@@ -111,7 +112,7 @@ class Shape:
     rows: int = 1
 
     def __post_init__(self) -> None:
-        if self.storage not in (None, torch.bfloat16):
+        if self.storage not in (None, *STORAGES.values()):
             raise BrodmannError(f"Expected storage to be None or torch.bfloat16, got {self.storage}.")
         if self.storage is not None and self.equal_start.dtype == torch.float64:
             raise BrodmannError(
@@ -240,7 +241,7 @@ def matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
 
 def _check_form(matrix: Any, form: tuple[int, int], weight: Tensor | None, name: str) -> None:
     """Raises unless what ``name`` returned is a matrix of this form, in a dtype that goes with the forward map's."""
-    kind = torch.float32 if weight is None else torch.promote_types(weight.dtype, torch.float32)
+    kind = torch.float32 if weight is None else computing(weight.dtype)
     fits = isinstance(matrix, Tensor) and matrix.shape == form and matrix.is_floating_point()
     if not fits or (weight is not None and matrix.dtype not in (weight.dtype, kind)):
         came = f"{tuple(matrix.shape)} {matrix.dtype}" if isinstance(matrix, Tensor) else type(matrix).__name__

@@ -90,7 +90,7 @@ def _shares(row: AreaUsage) -> list[float]:
 
 
 def layer_label(name: str, index: int, layers: int) -> str:
-    """Returns what a layer is called above its panel: by its place, or the whole network where it has no name."""
-    if not name:
+    """Returns what a layer is called above its panel: by its place, or the whole network where one router serves it."""
+    if name == "router":
         return "whole network"
     return f"layer {index + 1}" if layers <= BARS else f"layer {index + 1} of {layers}"

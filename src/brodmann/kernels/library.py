@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import warn
 from ..recording import recorder_here
+from ..storage import computing
 from .build import build
 
 NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -36,7 +37,6 @@ _WITHOUT_AREAS: dict[str, tuple[list[Any], Any]] = {
     "gate_down": (_GATE, None),
     "cross_entropy": (_LOSS, _INTEGER),
 }
-_OF_ROWS = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 _switched_off = False
 
 
@@ -103,7 +103,8 @@ def supports(weight: Tensor, rows: Tensor) -> bool:
     return (
         weight.is_cpu
         and rows.is_cpu
-        and _OF_ROWS.get(weight.dtype) == rows.dtype
+        and weight.dtype in NUMBERS
+        and computing(weight.dtype) == rows.dtype
         and weight.is_contiguous()  # one that was assigned, or called functionally, may be a view
         and active()
     )

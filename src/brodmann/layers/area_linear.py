@@ -20,6 +20,7 @@ from ..kernels import Groups
 from ..layer import Context, Gathering, as_before, as_rows
 from ..rates import Rates
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
+from ..storage import computing
 from ..updates import SGD, UpdateRule, check_counts, check_rule
 from .splitting import choose_areas, learn_choice, merge_areas, split_area
 
@@ -354,7 +355,7 @@ class AreaLinear(Gathering):
         slabs = [] if self.shared is None else [(self.shared, 0)]
         if self.areas is not None:
             slabs.append((self.areas.weight, int(self.areas.slot[area or 0])))
-        number = torch.promote_types(self._map.dtype, torch.float32)
+        number = computing(self._map.dtype)
         linear: nn.Linear = skip_init(  # type: ignore[no-untyped-call]  # which draws nothing
             nn.Linear, self.in_features, self.out_features, bias=self.biased, device=self._map.device, dtype=number
         )

@@ -203,11 +203,11 @@ class Routed(Container):
     @property
     def moves(self) -> bool:
         """Whether its router changes, for a body in which something moves."""
-        return self.router.changes and self.body.can_learn
+        return self.router.moves and self.body.can_learn
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (batch, ..., in); returns what the body does, which follows this router, not an outer one."""
-        return self.body(x, self.router(self._rows(x)))  # type: ignore[no-any-return]
+        return self.body(x, self.router(self._rows(x)))
 
     def _rows(self, x: Tensor) -> Tensor:
         """Returns the rows to route: each row of (..., in), or each flattened sample.

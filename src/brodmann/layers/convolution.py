@@ -13,6 +13,7 @@ from ..errors import BrodmannError
 from ..feedback import Feedback, one_matrix_of
 from ..layer import Container, Context
 from ..routing import Choice, Route
+from ..storage import computing
 from .area_linear import AreaLinear
 from .patches import Patches
 from .weights import move_pair
@@ -99,7 +100,7 @@ class Convolution(Container):
             matrix is not None
             and isinstance(x, Tensor)
             and x.is_cpu
-            and x.dtype == torch.promote_types(matrix.dtype, torch.float32)
+            and x.dtype == computing(matrix.dtype)
             and self.patches.fits(x)
             and x.shape[3] * self.patches.size[0] * self.patches.size[1] == matrix.shape[1]
             and not self.map._forward_hooks  # whoever watches the map sees its rows

@@ -226,6 +226,6 @@ def _relu(x: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     y = torch.relu(x)
 
     def pull_back(error: Tensor) -> Tensor:
-        return torch.ops.aten.threshold_backward(error, y, 0)  # type: ignore[no-any-return]
+        return torch.ops.aten.threshold_backward(error, y, 0)
 
     return y, pull_back

@@ -129,7 +129,7 @@ class Recurrent(Container):
                 f"{self.cell} should return a tuple of as many tensors as it has states, {self.cell.states} of shape "
                 f"{tuple(before[0].shape)}, got {shapes}."
             )
-        return state  # type: ignore[no-any-return]
+        return state
 
     @staticmethod
     def _checked(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
 from ..rates import Rates
+from ..storage import computing
 from ..updates import SGD, UpdateRule, check_rule
 
 Operation = Callable[..., Tensor]
@@ -128,8 +129,7 @@ def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Ten
     Gradients have the dtype of the weights, except for weights that are stored in bfloat16.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        kind = x.dtype if weight.dtype == torch.bfloat16 else weight.dtype
-        leaf = ordinary(weight).detach().to(kind).requires_grad_()
+        leaf = ordinary(weight).detach().to(computing(weight.dtype)).requires_grad_()
         y = operation(ordinary(x).detach(), leaf.to(x.dtype), *map(ordinary, others))
         return ProductTrace(x, leaf, y, others)
 

@@ -182,7 +182,7 @@ def as_loss(loss: Any) -> Loss:
     if isinstance(loss, _Loss) or getattr(inner(loss), "__module__", None) == functional.__name__:
         return PyTorchLoss(loss)
     if isinstance(loss, Facts) or hasattr(loss, "value_and_error"):
-        return loss  # type: ignore[no-any-return]
+        return loss
     two, weighted = _arguments(loss)
     if not two and not weighted:
         raise BrodmannError(f"Expected a loss that takes (output, target) or (output, target, weight), got {loss!r}.")

@@ -9,10 +9,10 @@ from typing import Any
 from ..checks import check_positive
 from ..errors import BrodmannError, unknown_name
 from ..layer import Layer
-from ..learning_layers import check_names, learning_layers, names_in
 from ..losses.adapters import HoldsLoss
 from ..rates import Rates, is_within
 from ..routing import Router
+from .learning_layers import check_names, learning_layers, names_in
 
 
 class Adjustable(HoldsLoss):
@@ -92,7 +92,7 @@ class Adjustable(HoldsLoss):
     def protected_areas(self) -> dict[str, list[int]]:
         """Areas that stay as they are, see `Router.protected`, by the name of the layer whose router chooses them.
 
-        Names are as `telemetry.area_choices` gives them: ``""``, or ``"router"``, for the one route of a routed body.
+        Names are as `telemetry.area_choices` gives them: ``"router"`` for the one route of a routed body.
         May be replaced between steps, by such a dictionary, or by a list of areas for every router; no others are then
         protected.
 
@@ -110,7 +110,7 @@ class Adjustable(HoldsLoss):
                 raise BrodmannError(
                     "Every layer of this network has one area: freeze layers instead, see frozen_layers."
                 )
-        areas = {"" if name == "router" else name: some for name, some in areas.items()}
+        areas = {name or "router": some for name, some in areas.items()}  # "" in files of earlier versions
         for name in areas:
             if name not in known:
                 raise unknown_name("layer with a router", name, known)
@@ -143,4 +143,4 @@ class Adjustable(HoldsLoss):
 def routers(network: Adjustable) -> list[tuple[str, Router]]:
     """Returns every router of a network by the name of the layer, or the `Routed`, that holds it as ``router``."""
     named = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Router)]
-    return [("" if name == "router" else name.removesuffix(".router"), router) for name, router in named]
+    return [(name.removesuffix(".router"), router) for name, router in named]

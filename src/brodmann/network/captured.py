@@ -107,7 +107,7 @@ class Captured:
         both = self._alone(_both_of, self._made, x, target, weight, lr, observe)
         if both is None:
             return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe)
-        return both  # type: ignore[no-any-return]
+        return both
 
     @property
     def is_captured(self) -> bool:
@@ -145,7 +145,7 @@ class Captured:
             return None
         self._last = self._inference
         with torch.inference_mode(False):
-            return self._inference((x,), None)  # type: ignore[no-any-return]
+            return self._inference((x,), None)
 
     def _made(
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
@@ -163,7 +163,7 @@ class Captured:
             return None
         self._last = self._learning
         if weight is None:
-            return self._learning((x, target), float(rate))  # type: ignore[no-any-return]
+            return self._learning((x, target), float(rate))
         return self._learning((x, target, weight), float(rate)) if _plain(weight) else None
 
     def _wants_gradients(self) -> bool:

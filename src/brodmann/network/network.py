@@ -15,23 +15,24 @@ from ..autograd import autocast_off, unrecorded
 from ..builders import build
 from ..builders.designs import built_from, forget
 from ..checks import MisfitError, check_real
-from ..counting import active_parameters, total_parameters
-from ..divergence import check_loss
 from ..errors import BrodmannError, warn
 from ..feedback import Feedback
 from ..held import Held
 from ..layer import Context, Layer, Observer, check_layer, error_through, trace_of
 from ..layers import AreaLinear
-from ..learning_layers import check_once, learning_layers
 from ..losses.builtin import Loss, SumOfSquares
 from ..losses.error import error_and_loss
-from ..network_files import check_savable, load_whole, read_network, write_network
 from ..rates import Rates
 from ..recording import told
 from ..routing import Recruiting, Router
 from ..several import Several, check_batch, check_several, parts_in, sample_count
+from ..storage import COMPUTING
 from ..updates import LEARNING_RATE
 from .adjustable import Adjustable, routers
+from .counting import active_parameters, total_parameters
+from .divergence import check_loss
+from .files import check_savable, load_whole, read_network, write_network
+from .learning_layers import check_once, learning_layers
 
 
 class Network(Adjustable):
@@ -324,7 +325,7 @@ class Network(Adjustable):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         """Refuses dtypes that would also convert routers, biases and the state of rules."""
         number = fn(torch.zeros((), dtype=self.dtype)).dtype
-        if number not in (torch.float32, torch.float64):
+        if number not in COMPUTING:
             raise BrodmannError(
                 f"A network computes in float32 or float64, not in {number}: leave that out, or build it with "
                 "storage='bfloat16', which stores its weights in bfloat16."
@@ -334,7 +335,7 @@ class Network(Adjustable):
                 "Weights stored as bfloat16 work only with float32: leave .double() out, or build the network without "
                 "storage."
             )
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     @property
     def dtype(self) -> torch.dtype:

@@ -8,29 +8,24 @@ made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class Witness(Protocol):
-    """What is told of such numbers."""
-
-    def refuse(self, why: str) -> None:
-        """Is told of something that cannot be recorded."""
+from .telling import Listener
 
 
 class Rate(float):
     """A learning rate, or a multiple of it: ``rate * factors[0] * factors[1] ...``, in this order of products."""
 
     factors: tuple[float, ...]
-    witness: Witness
+    listener: Listener
 
-    def __new__(cls, value: float, factors: tuple[float, ...], witness: Witness) -> Rate:
+    def __new__(cls, value: float, factors: tuple[float, ...], listener: Listener) -> Rate:
         """Takes its present value, which is the product of the rate and all factors."""
         rate = super().__new__(cls, value)
-        rate.factors, rate.witness = factors, witness
+        rate.factors, rate.listener = factors, listener
         return rate
 
     @property
@@ -41,17 +36,17 @@ class Rate(float):
     def __mul__(self, other: Any) -> Any:
         """Returns a multiple, which changes with the rate; of a tensor what PyTorch makes of both."""
         if isinstance(other, int | float) and not isinstance(other, Rate | Answer):
-            return Rate(self.plain * other, (*self.factors, float(other)), self.witness)
+            return Rate(self.plain * other, (*self.factors, float(other)), self.listener)
         if isinstance(other, Tensor):
             return torch.mul(other, self)
-        self.witness.refuse("a learning rate is multiplied by something else than a plain number or a tensor")
+        self.listener.refuse("a learning rate is multiplied by something else than a plain number or a tensor")
         return float.__mul__(self, other)
 
     __rmul__ = __mul__
 
     def __neg__(self) -> Rate:
         """Returns the multiple by -1."""
-        return Rate(-self.plain, (*self.factors, -1.0), self.witness)
+        return Rate(-self.plain, (*self.factors, -1.0), self.listener)
 
     def at(self, rate: float) -> float:
         """Returns what it is at another rate."""
@@ -67,18 +62,18 @@ class Answer(int):
     """
 
     call: int
-    witness: Witness
+    listener: Listener
 
-    def __new__(cls, value: int, call: int, witness: Witness) -> Answer:
+    def __new__(cls, value: int, call: int, listener: Listener) -> Answer:
         """Takes its present value and the number of the call that returned it."""
         answer = super().__new__(cls, value)
-        answer.call, answer.witness = call, witness
+        answer.call, answer.listener = call, listener
         return answer
 
 
 def _giving_up(plain: Callable[..., Any], name: str) -> Callable[..., Any]:
     def compute(self: Any, *others: Any) -> Any:
-        self.witness.refuse(f"a number that changes from step to step is computed with ({name})")
+        self.listener.refuse(f"a number that changes from step to step is computed with ({name})")
         return plain(self, *others)
 
     return compute
@@ -95,7 +90,7 @@ def _compared(name: str) -> Callable[[Any, Any], Any]:
 
     def compare(self: Rate, other: Any) -> Any:
         if not (isinstance(other, int | float) and other == 0):  # rates are above 0, each time
-            self.witness.refuse(f"a learning rate is compared with something else than 0 ({name})")
+            self.listener.refuse(f"a learning rate is compared with something else than 0 ({name})")
         return plain(self, other)
 
     return compare

@@ -57,7 +57,7 @@ class Recruiting(Router):
         self.register_buffer("vacant", torch.arange(self.cells) > 0)
 
     @property
-    def changes(self) -> bool:
+    def moves(self) -> bool:
         """True: it recruits."""
         return True
 

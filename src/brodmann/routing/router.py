@@ -123,7 +123,7 @@ class Router(nn.Module):
         return len(self.prototypes)
 
     @property
-    def changes(self) -> bool:
+    def moves(self) -> bool:
         """Whether learning changes it: its projection or balance, or by splitting."""
         return self.learned or self.balance_rate > 0 or self.conflict is not None
 

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import torch
 
 from ..builders import BUILDERS, FEEDBACKS, Parts
-from ..builders.parts import STORAGES
 from ..builders.sizes import DEPTH, as_ints, check_lists, depth_of
 from ..checks import check_positive, check_real, check_share, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
 from ..routing import check_partition
+from ..storage import STORAGES
 from ..training.schedule import Pace, Schedule
 from ..updates import UpdateRule, usual_rule
 

@@ -215,7 +215,7 @@ def _rows_of_numbers(matrix: Any) -> list[list[float]]:
             f"Expected a matrix of accuracies, as learn_stream returns it, got {came}: give rows of numbers; of "
             "several streams, average the scores of each."
         )
-    return rows  # type: ignore[no-any-return]
+    return rows
 
 
 def _listed(value: Any) -> Any:

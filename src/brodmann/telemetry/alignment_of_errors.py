@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..checks import is_own
 from ..feedback import one_matrix_of
-from ..hooks import watched
 from ..layer import Layer
 from ..layers import AreaLinear, Product, TiedProduct
 from ..losses.facts import check_single
 from ..network import Network, check_network, routers
+from ..network.hooks import watched
 from ..routing import Choice, Route
 from ..several import Several, check_pairs, check_several, of_each
 from .quiet_copy import quiet_copy

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..generators import undisturbed
-from ..hooks import watched
 from ..layers import BatchNorm, Local
 from ..network import Network, copy_of
+from ..network.hooks import watched
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import batches_of
 from ..errors import BrodmannError
-from ..hooks import watched
 from ..network import Network, check_network, routers
+from ..network.batches import batches_of
+from ..network.hooks import watched
 from ..routing import Choice, Route
 from ..several import Several, check_several, sample_count
 
@@ -23,7 +23,7 @@ class AreaUsage:
     """How often each area of a router was chosen.
 
     Attributes:
-        layer: Name of the routed layer; empty for one route for all layers.
+        layer: Name of the layer that holds the router; ``"router"`` for the one route of a routed body.
         counts: Samples of each area; rows, where a layer routes several rows of each sample.
         entropy: ``-sum_g q_g log q_g`` of the shares q, in nats.
         effective: Effective areas, ``exp(entropy)``: 1 if one area takes all, G if all take the same.

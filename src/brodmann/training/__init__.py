@@ -1,6 +1,6 @@
 """Training: the loop over epochs, its schedule, what watches it, and how it scores, stops and goes on."""
 
-from ..batches import outputs_of
+from ..network.batches import outputs_of
 from .callback import Callback
 from .learner import Learner
 from .metrics_file import MetricsFile, read_metrics

@@ -64,7 +64,7 @@ def learner_of(network: Any) -> Learner:
             f"Expected a learner with everything that brodmann.training.Learner names, but {type(network).__name__} "
             f"lacks {', '.join(missing)}."
         )
-    return network  # type: ignore[no-any-return]
+    return network
 
 
 def steps_of(network: Any) -> Callable[..., tuple[Tensor, Any]]:

@@ -41,10 +41,11 @@ class AreaRecord(Callback):
         for name, router in routers(trainer.network):
             # A training that goes on after a stop began as its first row says, and split as all of them do.
             known = router.partition.clone() if not trainer.progress.step else torch.zeros_like(router.partition)
-            if history and name in history[0].get("began", {}):
-                known = torch.as_tensor(history[0]["began"][name])
+            began = history[0].get("began", {}) if history else {}
+            if cells := began.get(name) or (name == "router" and began.get("")):  # "" in earlier versions
+                known = torch.as_tensor(cells)
             for split in (split for row in history for split in row.get("splits", ())):
-                if split["layer"] == name:
+                if (split["layer"] or "router") == name:
                     known[split["cells"]] = split["to"]
             self._known[name] = known
 

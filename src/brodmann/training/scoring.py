@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..batches import ROWS, outputs_of
 from ..checks import check_weights, check_whole
 from ..errors import BrodmannError
 from ..losses.builtin import Loss, are_classes, like_output, one_number
 from ..losses.facts import check_single, facts_of, per_sample
+from ..network.batches import ROWS, outputs_of
 from ..routing import weights_of_rows
 from ..several import Several, check_pairs, check_several, sample_count
 from .learner import Learner, device_of, learner_of

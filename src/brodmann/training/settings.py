@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import as_json
 from ..network import Network
-from ..network_files import describe_loss, every_argument
+from ..network.files import describe_loss, every_argument
 from ..several import sample_count
 from .learner import Learner
 
@@ -33,7 +33,7 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
     }
     if isinstance(network, Network):  # its own may be replaced between steps
         settings |= network.adjustments()
-    return as_json(settings)  # type: ignore[no-any-return]
+    return as_json(settings)
 
 
 def go_on_with(trainer: Trainer, before: dict[str, Any]) -> list[str]:

@@ -13,13 +13,13 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..divergence import Watch, check_loss
 from ..errors import BrodmannError, CheckpointError, DivergenceError, warn
 from ..files import staying
 from ..generators import Draws
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
 from ..network import Captured
+from ..network.divergence import Watch, check_loss
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, as_metric, in_turn
 from .checkpoints import (

@@ -13,7 +13,7 @@ from typing import Any
 from ...runs import RunOptions
 from ..case import LATER, Case, Row, is_score, row_name
 from ..packing import unpack
-from ..tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_name, stored_choices
+from ..tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_of, stored_choices
 
 TEST_FIELDS = ("test", "correct", "matrix")
 
@@ -82,7 +82,7 @@ def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
     """Every method has the same trials: one that has fewer than others on its set was not searched to the end."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in {row["key"]: row for row in trials}.values():
-        dataset, method = search_name(row["dataset"], row["method"], row["detail"])
+        dataset, method = search_of(row)
         counts[dataset][method] += 1
     return [
         f"{dataset}, {method}: its search has {count} trials, those of other methods up to {max(methods.values())}."
@@ -97,7 +97,7 @@ def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
     for row in rows:
         chosen = _chosen(row, choices)
         if row["protocol"] == "tuned" and chosen and any(row["options"][name] != chosen[name] for name in SEARCHED):
-            _, method = search_name(row["dataset"], row["method"], row["detail"])
+            _, method = search_of(row)
             found[
                 f"{row['dataset']}, {method}: a result used {_settings(row['options'])}, but {_settings(chosen)} was "
                 "chosen."
@@ -106,7 +106,7 @@ def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
 
 
 def _chosen(row: Row, choices: Choices) -> dict[str, Any] | None:
-    dataset, method = search_name(row["dataset"], row["method"], row["detail"])
+    dataset, method = search_of(row)
     return choices.get(dataset, {}).get(method)
 
 
@@ -235,11 +235,11 @@ def _versions_of_trials(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]
     tried: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     used: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in trials:
-        dataset, method = search_name(row["dataset"], row["method"], row["detail"])
+        dataset, method = search_of(row)
         tried[dataset][method].add(row["code"])
     for row in rows:
         if row["protocol"] == "tuned":
-            used[search_name(row["dataset"], row["method"], row["detail"])].add(row["code"])
+            used[search_of(row)].add(row["code"])
     found = []
     for dataset, methods in tried.items():
         versions = sorted(set().union(*methods.values()))

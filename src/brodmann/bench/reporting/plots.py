@@ -30,6 +30,9 @@ from .statistics import Difference
 from .tables import grouped
 
 MARKERS = "osD^vP"
+NOISY = "kolen-pollack-noisy"
+PLACES = {"kolen-pollack": 0, "transpose": 1, "random": 2, "direct": 3, NOISY: 5}
+"""Rule -> its place among colours and styles; 4 is that of networks of areas, and of others."""
 STYLES = ("-", "--", "-.", ":")
 OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {
     "test": statistics.mean,
@@ -107,19 +110,18 @@ def critical_difference(path: Path, methods: Sequence[str], ranks: NDArray[np.fl
 
 def depth(path: Path, rows: Sequence[Row]) -> None:
     """Draws test accuracy by number of layers, residual networks beside plain ones; rows carry ``layers_count``."""
-    kinds = {kind: [row for row in rows if kind in row["method"]] for kind in ("residual", "plain")}
-    kinds = {kind: own for kind, own in kinds.items() if own}
+    residual = grouped([row | {"residual": row["options"]["residual"]} for row in rows], "residual")
+    kinds = {name: residual[kind] for kind, name in ((True, "residual"), (False, "plain")) if kind in residual}
     figure = new_figure(2.0 + 2.6 * len(kinds), 3.0)
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     names = list(dict.fromkeys(_without_kind(row["method"]) for row in rows))
     drawn: dict[str, Any] = {}
     for panel, (kind, own) in zip(panels, kinds.items(), strict=True):
         # The main method last, and the same with noise, which lies on it, dotted above: others would hide them.
-        last = ("kolen-pollack, residual", "kolen-pollack, residual, 10 % noise")
-        methods = sorted(grouped(own, "method").items(), key=lambda entry: entry[0] in last)
-        for method, of_method in methods:
-            name, areas = _without_kind(method), "areas" in method
-            colour = COLOURS[4 if areas else _feedback_place(method)]
+        for method, of_method in sorted(grouped(own, "method").items(), key=lambda entry: _is_main(entry[1][0])):
+            name, options = _without_kind(method), of_method[0]["options"]
+            areas, noise = options["areas"] > 1, options["rule"] == NOISY
+            colour = COLOURS[_place(options)]
             by = grouped(of_method, "layers_count")
             scores = [[100 * row["test"] for row in of_count] for of_count in by.values()]
             lowest, highest = [min(s) for s in scores], [max(s) for s in scores]
@@ -128,7 +130,7 @@ def depth(path: Path, rows: Sequence[Row]) -> None:
                 [*by],
                 [sum(s) / len(s) for s in scores],
                 color=colour,
-                linestyle="--" if areas else ":" if "noise" in method else "-",
+                linestyle="--" if areas else ":" if noise else "-",
                 marker=MARKERS[names.index(name) % len(MARKERS)],
                 markersize=3.5,
                 linewidth=1.4,
@@ -154,7 +156,7 @@ def layers(path: Path, rows: Sequence[Row]) -> None:
     figure = new_figure(6.4, 5.0)
     panels = figure.subplots(3, 1, sharex=True)
     for row in rows:
-        place = _feedback_place(row["method"])
+        place = _place(row["options"])
         kind = {"color": COLOURS[place], "linestyle": STYLES[place % 4], "linewidth": 1.3, "label": row["method"]}
         numbers = range(1, len(row["layers"]) + 1)
         cosines = [math.nan if line["cosine"] is None else line["cosine"] for line in row["layers"]]
@@ -285,8 +287,12 @@ def _cliques(ranks: NDArray[np.float64], apart: float) -> list[tuple[int, int]]:
     return stretches
 
 
-def _feedback_place(method: str) -> int:
-    names = ("kolen-pollack", "transpose", "random", "direct")
-    if "noise" in method:
-        return 5
-    return next((place for place, name in enumerate(names) if method.startswith(name)), 4)
+def _place(options: dict[str, Any]) -> int:
+    """Returns the place of a network of `depth` among colours and styles."""
+    return 4 if options["areas"] > 1 else PLACES.get(options["rule"], 4)
+
+
+def _is_main(row: Row) -> bool:
+    """Whether a row is of the main method of `depth`, with or without noise."""
+    options = row["options"]
+    return bool(options["residual"]) and options["areas"] == 1 and options["rule"] in ("kolen-pollack", NOISY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from ...case import Row
 from .. import plots
@@ -40,7 +41,7 @@ def depth_section(rows: list[Row]) -> Section:
                 partial(plots.depth, rows=ordered),
             )
         )
-        residual = [row for row in ordered if "layers" in row and row["method"].endswith("residual")]
+        residual = [row for row in ordered if "layers" in row and _is_plain_residual(row["options"])]
         deepest = max((row["layers_count"] for row in residual), default=0)
         shown = [row for row in residual if row["layers_count"] == deepest and row["seed"] == 0]
         if shown:
@@ -54,3 +55,8 @@ def depth_section(rows: list[Row]) -> Section:
                 )
             )
     return result
+
+
+def _is_plain_residual(options: dict[str, Any]) -> bool:
+    """Whether a network is residual, of one area, and its feedback moves without noise."""
+    return bool(options["residual"]) and options["areas"] == 1 and options["rule"] != plots.NOISY

@@ -18,6 +18,8 @@ CONFLICT = {
     "opposed pairs pooled": "opposed_pooled",
 }
 """Column -> what a row calls it."""
+AREAS, WITHOUT_HIDDEN_LAYERS = ("areas", "recursive"), ("nearest-mean", "streaming-discriminant")
+"""Learners of a stream, see `brodmann.bench.stream_learners.LEARNERS`."""
 
 
 def interference_section(rows: list[Row]) -> Section:
@@ -98,17 +100,20 @@ def _stream(dataset: str, stream: str, rows: list[Row]) -> Table:
 
 
 def _hidden_layers_verdict(dataset: str, stream: str, rows: list[Row]) -> list[str]:
-    means = {method: mean_in_percent(own) for method, own in grouped(rows, "method").items()}
+    methods = grouped(rows, "method")
+    means = {name: mean_in_percent(own) for name, own in methods.items()}
+    details = {name: own[0]["detail"] for name, own in methods.items()}
     # A frozen hidden layer is a control, not a way to win this comparison.
-    ours = {name: value for name, value in means.items() if name.startswith("SAL") and "frozen" not in name}
-    equal = ("nearest class mean", "random features, streaming LDA")
-    fixed = {name: value for name, value in means.items() if name in equal}
+    ours = [name for name, detail in details.items() if detail["learner"] in AREAS and not detail.get("frozen")]
+    unlearned = [name for name, detail in details.items() if detail["learner"] in WITHOUT_HIDDEN_LAYERS]
+    fixed = [name for name in unlearned if "width" not in details[name]]
     if not ours or not fixed:
         return []
-    best, rival = max(ours, key=lambda name: ours[name]), max(fixed, key=lambda name: fixed[name])
-    word = "beats" if ours[best] > fixed[rival] else "does not beat"
+    best, rival = max(ours, key=means.__getitem__), max(fixed, key=means.__getitem__)
+    word = "beats" if means[best] > means[rival] else "does not beat"
+    wider = (name for name in unlearned if details[name].get("width") == 1024)
     return [
-        f"{dataset}, {stream}: SAL at its best ({best}, {ours[best]:.1f} %) {word} the best method that learns no "
-        f"hidden layer ({rival}, {fixed[rival]:.1f} %) at equal width."
-        + "".join(f" {name} reach {value:.1f} %." for name, value in means.items() if name.startswith("1024"))
+        f"{dataset}, {stream}: SAL at its best ({best}, {means[best]:.1f} %) {word} the best method that learns no "
+        f"hidden layer ({rival}, {means[rival]:.1f} %) at equal width."
+        + "".join(f" {name} reach {means[name]:.1f} %." for name in wider)
     ]

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import DivergenceError
+from ..errors import DivergenceError
+from ..layer import Layer
+from ..routing import Choice, Route, Router
+from ..several import Several, parts_in
 from .hooks import watched
-from .layer import Layer
-from .routing import Choice, Route, Router
-from .several import Several, parts_in
 
 EXPLODED, VANISHED = 1e12, 1e-20
 """Ratios of a layer's error to the output error beyond which training stops: float32 cannot carry more. An error of

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .areas import Slab
-from .builders import BUILDERS, build
-from .builders.designs import built_from
-from .errors import BrodmannError, CheckpointError
-from .files import as_json, read_tensors, write_tensors
-from .layer import Layer
-from .losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares
-from .losses.facts import name_of_loss
+from ..areas import Slab
+from ..builders import BUILDERS, build
+from ..builders.designs import built_from
+from ..errors import BrodmannError, CheckpointError
+from ..files import as_json, read_tensors, write_tensors
+from ..layer import Layer
+from ..losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SumOfSquares
+from ..losses.facts import name_of_loss
 
 LEARNING_ALONE = ("update", "feedback", "dropout", "pooling", "recompute", "readout_scale", "novelty")
 """Arguments of builders that change how a body starts and learns, and not what it computes from equal weights."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .several import Several, in_form_of, parts_in, rows_of, sample_count
+from ..several import Several, in_form_of, parts_in, rows_of, sample_count
 
 ROWS = 1024
 """Samples that go through a network at a time: enough for efficient products, in little memory."""

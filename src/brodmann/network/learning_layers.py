@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from .errors import BrodmannError, unknown_name
-from .layer import Layer
-from .layers import Routed
-from .rates import is_within
-from .routing import Router
+from ..errors import BrodmannError, unknown_name
+from ..layer import Layer
+from ..layers import Routed
+from ..rates import is_within
+from ..routing import Router
 
 
 def learning_layers(body: Layer) -> list[tuple[str, Layer]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from .feedback import Feedback
-from .layers import AreaLinear
-from .routing import Router
+from ..feedback import Feedback
+from ..layers import AreaLinear
+from ..routing import Router
 
 
 def active_parameters(part: nn.Module) -> int:
