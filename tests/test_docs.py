@@ -20,6 +20,8 @@ GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md", ROOT / "docs" / "streams.md", *GUIDE]
 EVERY = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDE]
 NUMBER = r"-?\d+\.\d+"
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+"""What torchrun tells a program that it starts in one process."""
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -44,6 +46,8 @@ def test_every_block_of_python_runs_and_prints_what_is_said(
     """Text to the letter, numbers but for what another machine's rounding makes of a training."""
     _, *blocks = re.split(r"```python\n", page.read_text())
     monkeypatch.chdir(tmp_path)
+    for name, value in ALONE.items():
+        monkeypatch.setenv(name, value)
     names: dict[str, object] = {"__name__": "__main__"}
     registries: list[dict[str, Any]] = [ACTIVATIONS, BUILDERS, FEEDBACKS, LOSSES, RECIPES, SCHEDULES, TASKS, UPDATES]
     before = [dict(registry) for registry in registries]

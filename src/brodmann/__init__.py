@@ -27,7 +27,7 @@ from .layers import (
     affine,
 )
 from .losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, SumOfSquares
-from .network import Captured, Network
+from .network import Captured, Network, Parallel
 from .rates import Rates
 from .routing import Route, Router
 from .updates import RLS, SGD, Adam, Muon, UpdateRule
@@ -62,6 +62,7 @@ __all__ = [
     "MissingDataError",
     "Muon",
     "Network",
+    "Parallel",
     "Patches",
     "Product",
     "RMSNorm",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .checks import check_sent, check_switch, is_own
 from .errors import BrodmannError
+from .processes import Processes
 from .rates import Rates
 from .recording import told
 from .routing import Choice, Route
@@ -37,6 +38,7 @@ class Context(NamedTuple):
         layer_rates: Rates of single layers, see `Rates`; None where all are 1.
         gathered: Where one layer stands in several places, what is to move it, see `Gathering`; None where layers move
             at once.
+        processes: The processes that make the step together, see `brodmann.Parallel`; None where this one is alone.
     """
 
     lr: float = 0.0
@@ -49,6 +51,7 @@ class Context(NamedTuple):
     target: Any = None
     layer_rates: Mapping[Layer, float] | None = None
     gathered: dict[Gathering, list[Any]] | None = None
+    processes: Processes | None = None
 
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""
@@ -68,7 +71,24 @@ class Context(NamedTuple):
 
     def clipped(self, error: Tensor) -> Tensor:
         """Returns an error no larger than ``clip`` allows: ``e min(1, clip / |e|)``, over the whole batch."""
-        return error if self.clip is None else error * (self.clip / error.norm().clamp_min(self.clip))
+        if self.clip is None:
+            return error
+        norm: Tensor = error.norm()
+        if self.processes is not None:
+            (square,) = self.processes.summed(norm.square())
+            norm = square.sqrt()
+        return error * (self.clip / norm.clamp_min(self.clip))
+
+    def summed(self, *tensors: Tensor) -> list[Tensor]:
+        """Returns sums of tensors of one dtype over all processes that make the step, such as gradients."""
+        return list(tensors) if self.processes is None else self.processes.summed(*tensors)
+
+    def of_all_processes(self) -> Context:
+        """Returns the context for what was gathered from all processes: as if this one had had the whole batch."""
+        processes, weight = self.processes, self.weight
+        if processes is not None and weight is not None:
+            (weight,) = processes.rows(weight)
+        return self._replace(processes=None, weight=weight)
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -200,14 +220,46 @@ class Layer(nn.Module, ABC):
 
 
 class Gathering(Layer):
-    """Abstract: a layer that may stand in several places of a `Graph`, and then moves once a step, by all of them."""
+    """Abstract: a layer that moves once a step by all that it is handed over.
+
+    It may stand in several places of a `Graph`, and in several processes, see `brodmann.Parallel`.
+    """
 
     def hand_over(self, part: Any, context: Context) -> None:
         """Moves by what `learn` made of one error: at once, or later together with the other places."""
         if context.gathered is None:
-            self.move([part], context)
+            self.move_by([part], context)
         else:
             context.gathered.setdefault(self, []).append(part)
+
+    def move_by(self, parts: list[Any], context: Context) -> None:
+        """Moves by what was handed over in all places, and in all processes that make the step."""
+        processes = context.processes
+        if processes is None:
+            self.move(parts, context)
+            return
+        parts, context = [self.of_all(part, processes) for part in parts], context.of_all_processes()
+        with processes.same_draws():
+            self.move(parts, context)
+
+    def of_all(self, part: Any, processes: Processes) -> Any:
+        """Returns a part with what the other processes have of it: their sum, where a part is a tensor.
+
+        Override it for parts of another kind, such as rows, see `Processes.rows`.
+
+        Args:
+            part: What was handed over in this process. All hand over as many, in the same order.
+            processes: Who makes the step together.
+
+        Raises:
+            BrodmannError: The part is no tensor.
+        """
+        if not isinstance(part, Tensor):
+            raise BrodmannError(
+                f"{type(self).__name__} hands over a {type(part).__name__}, which several processes cannot sum: "
+                "override `of_all`, or hand over a tensor."
+            )
+        return processes.summed(part)[0]
 
     @abstractmethod
     def move(self, parts: list[Any], context: Context) -> None:

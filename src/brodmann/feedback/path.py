@@ -16,9 +16,10 @@ from ..checks import changes_of, check_left_alone, check_sent, is_own
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..kernels import Groups
+from ..processes import Processes
 from ..recording import told
 from ..routing import weights_of_rows
-from ..several import parts_in
+from ..several import of_each, parts_in
 from ..storage import STORAGES, computing
 from ..updates import UpdateRule, check_counts, counted
 
@@ -71,6 +72,23 @@ class Signal(NamedTuple):
             part_delta=torch.cat([signal.part_delta for signal in several]),
             groups=Groups.joined([signal.groups for signal in several]),
             output_error=torch.cat(outputs) if outputs else None,
+        )
+
+    def of_all(self, processes: Processes) -> Signal:
+        """Returns the signal of the rows of all processes."""
+        x, delta = processes.rows(self.x, self.delta)
+        groups, output_error, target = self.groups, self.output_error, self.target
+        if groups.areas == 1:
+            groups = Groups.single(len(x), x.device)
+        else:
+            groups = Groups.of(processes.rows(groups.of_rows)[0], groups.areas)
+        return self._replace(
+            x=x,
+            delta=delta,
+            part_delta=delta if self.part_delta is self.delta else processes.rows(self.part_delta)[0],
+            groups=groups,
+            output_error=None if output_error is None else processes.rows(output_error)[0],
+            target=None if target is None else of_each(lambda part: processes.rows(part)[0], target),
         )
 
     def repeated(self, weight: Tensor) -> Signal:

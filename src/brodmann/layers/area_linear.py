@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,17 +13,19 @@ from torch.nn.utils import skip_init
 from ..areas import AreaMap, Slab
 from ..areas.starts import start_of
 from ..autograd import followed, unrecorded
-from ..checks import check_input, check_real, check_switch, check_whole
+from ..checks import check_input, check_real, check_switch, check_whole, is_own
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below, let_learn
 from ..held import Held
 from ..kernels import Groups
 from ..layer import Context, Gathering, as_before, as_rows
+from ..processes import Processes
 from ..rates import Rates
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
 from ..storage import computing
-from ..updates import SGD, UpdateRule, check_counts, check_rule
+from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .splitting import choose_areas, learn_choice, merge_areas, split_area
+from .weights import move_pair
 
 SHARED = ("learned", "frozen", "off")
 BESIDE_SHARED = 0.1
@@ -260,6 +263,42 @@ class AreaLinear(Gathering):
         """
         self.check_error(error, trace.leading, trace.x)
         return self._below(self._signal(trace, context.clipped(error), context), trace)
+
+    @property
+    def learns_by_gradient(self) -> bool:
+        """Whether the gradient of its one map says how all of its weights move, so that nothing needs rows."""
+        path, rule = self.feedback, self.update_rule
+        if self.one_map is None or self.merged or rule.recursive or is_own(rule):  # which may look at rows
+            return False
+        stays = path is None or type(path).learn is Feedback.learn
+        return stays or (path is not None and path.follower is not None and not is_own(path))
+
+    def move_by_gradient(self, gradient: Tensor, of_bias: Tensor, context: Context) -> None:
+        """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
+        assert self.shared is not None
+        gradient, of_bias = context.summed(gradient, of_bias)
+        with nullcontext() if context.processes is None else context.processes.same_draws():
+            move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates, of_bias)
+
+    @unrecorded
+    def move_by(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
+        """Processes tell one another the gradient of one map, and the rows of several."""
+        if context.processes is None or not self.learns_by_gradient:
+            super().move_by(parts, context)
+            return
+        signal = Signal.joined([signal for signal, _ in parts])
+        gradient, of_bias = (Factors(signal.delta, x).dense() for x in (signal.x, None))
+        self.move_by_gradient(gradient, of_bias, context)
+
+    def of_all(self, part: tuple[Signal, Route | None], processes: Processes) -> tuple[Signal, Route | None]:
+        """Returns the rows of all processes; the route of a shared router is looked after by its `Routed`."""
+        signal, route = part
+        if not is_own(self.feedback):  # those of this package learn from rows alone
+            signal = signal._replace(output_error=None, target=None)
+        whole = signal.of_all(processes)
+        if route is not None and self.router is not None and self.router.moves:
+            route = route.of_all(processes, whole.x if route.x is signal.x else None)
+        return whole, route
 
     @unrecorded
     def move(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:

@@ -173,11 +173,19 @@ class BatchNorm(Layer):
         if self.gain is not None and self.shift is not None:
             self.gain.learn(None, of_gain, context)
             self.shift.learn(None, of_shift, context)
-        if context.lr_of(self) and trace.several:
-            self.mean.copy_(trace.running[0])
-            self.variance.copy_(trace.running[1])
-            self.batches += 1
+        if context.lr_of(self):
+            self._follow(*trace.running, trace.several, context)
         return _as_it_came(below, error.shape)
+
+    def _follow(self, mean: Tensor, variance: Tensor, several: bool, context: Context) -> None:
+        """Takes over running statistics; of several processes the mean, over those whose statistics moved."""
+        if context.processes is not None:
+            mean, variance, moved = context.summed(mean * several, variance * several, mean.new_tensor([several]))
+            mean, variance, several = mean / moved, variance / moved, bool(moved)
+        if several:
+            self.mean.copy_(mean)
+            self.variance.copy_(variance)
+            self.batches += 1
 
     def _goes_by_batch(self, x: Tensor, rate: float) -> bool:
         return x.numel() > self.features and rate > 0 and not self.fixed

@@ -71,13 +71,14 @@ class Constant(Gathering):
     def learn(self, trace: Any, error: Tensor, context: Context) -> None:
         """Moves by the error, of the tensor's shape."""
         if self.slab is not None:
-            self.hand_over(context.clipped(error), context)
+            self.hand_over(error, context)
 
     @unrecorded
     def move(self, parts: list[Tensor], context: Context) -> None:
         """Moves by errors, each of the tensor's shape."""
         lr = context.lr_of(self) * context.rates.shared
         if lr and self.slab is not None:
+            parts = [context.clipped(part) for part in parts]
             self.slab.move(sum(parts[1:], parts[0]), lr, 0.0)
 
     def extra_repr(self) -> str:

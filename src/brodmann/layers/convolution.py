@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from ..autograd import unrecorded
-from ..checks import is_own
 from ..errors import BrodmannError
-from ..feedback import Feedback, one_matrix_of
+from ..feedback import one_matrix_of
 from ..layer import Container, Context
 from ..routing import Choice, Route
 from ..storage import computing
 from .area_linear import AreaLinear
 from .patches import Patches
-from .weights import move_pair
 
 
 class ImageTrace(NamedTuple):
@@ -114,23 +112,14 @@ class Convolution(Container):
 
     def _learns_by_gradient(self) -> bool:
         """Whether the gradient of the map says how all of its weights move, so that nothing needs rows of patches."""
-        path, rule = self.map.feedback, self.map.update_rule
-        if self.map.merged or rule.recursive or is_own(rule):  # a rule of a user's own may look at rows
-            return False
-        if path is None:
-            return True
-        stays = type(path).learn is Feedback.learn
-        return (stays or (path.follower is not None and not is_own(path))) and self._matrix() is not None
+        return self.map.learns_by_gradient and (self.map.feedback is None or self._matrix() is not None)
 
     def _learn_by_gradient(self, trace: ImageTrace, error: Tensor, context: Context) -> Tensor | None:
         self.map.check_error(error, trace.leading, trace.x)
         error, matrix = context.received(self.map, error), self._matrix()
         below = None if matrix is None else self.patches.error_through(matrix, error, trace.x.shape)
-        lr, shared = context.lr_of(self.map), self.map.shared
-        if lr and trace.x.shape[0]:
-            assert shared is not None
-            gradient, of_bias = self.patches.gradient(trace.x, error), error.sum((0, 1, 2))
-            move_pair(shared, self.map.feedback, gradient, lr, context.rates, of_bias)
+        if context.lr_of(self.map) and trace.x.shape[0]:
+            self.map.move_by_gradient(self.patches.gradient(trace.x, error), error.sum((0, 1, 2)), context)
         return below
 
     def _matrix(self) -> Tensor | None:

@@ -65,7 +65,12 @@ class TiedWeights(Weights):
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> None:
         """Moves by the gradient, of W's shape."""
-        self.hand_over(context.clipped(error), context)
+        self.hand_over(error, context)
+
+    @unrecorded
+    def move(self, parts: list[Tensor], context: Context) -> None:
+        """Moves as `Weights` do, by gradients that are clipped."""
+        super().move([context.clipped(part) for part in parts], context)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

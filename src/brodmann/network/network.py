@@ -22,6 +22,8 @@ from ..layer import Context, Layer, Observer, check_layer, error_through, trace_
 from ..layers import AreaLinear
 from ..losses.builtin import Loss, SumOfSquares
 from ..losses.error import error_and_loss
+from ..losses.facts import facts_of
+from ..processes import Processes
 from ..rates import Rates
 from ..recording import told
 from ..routing import Recruiting, Router
@@ -33,6 +35,9 @@ from .counting import active_parameters, total_parameters
 from .divergence import check_loss
 from .files import check_savable, load_whole, read_network, write_network
 from .learning_layers import check_once, learning_layers
+
+Agreement = Callable[..., tuple[Processes, Any, Tensor]]
+"""Takes the output error and the loss of one process, see `brodmann.network.together.Together.agree`."""
 
 
 class Network(Adjustable):
@@ -221,9 +226,18 @@ class Network(Adjustable):
 
     @unrecorded
     def _step(
-        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None,
+        lr: float | None,
+        observe: Observer | None,
+        agree: Agreement | None = None,
     ) -> tuple[Tensor, Any, Any]:
-        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down."""
+        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down.
+
+        Several processes make it together where they ``agree`` on it, before anything moves, see `Parallel`.
+        """
         check_batch(x, target, weight)
         context = self.context(target, weight, lr=lr, observe=observe)
 
@@ -236,6 +250,11 @@ class Network(Adjustable):
                     error_of(self.body(x))  # a step that is refused must recruit nothing
                 output, trace = trace_of(self.body, x, context)
                 error, loss = error_of(output)
+                if agree is not None:
+                    facts = facts_of(self.loss)
+                    counts = facts.counts_for(target, weight, sample_count(x))
+                    processes, error, loss = agree(error, loss, lr=context.lr, counts=counts, sums=facts.sums)
+                    context = context._replace(processes=processes)
                 errors = parts_in(error)
                 context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
                 return loss, output, error_through(self.body, trace, error, context)

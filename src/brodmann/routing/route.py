@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checks import all_in
 from ..errors import BrodmannError
 from ..kernels import Groups, per_row
+from ..processes import Processes
 from .conflict import SIZE
 
 if TYPE_CHECKING:
@@ -101,6 +102,22 @@ class Route:
     def pulls(self) -> Tensor:
         """Sketches of each row's gradients, (rows, SIZE), added to likewise, see `brodmann.routing.conflict.sketch`."""
         return self.u.new_zeros(len(self.u), SIZE)
+
+    def of_all(self, processes: Processes, x: Tensor | None = None) -> Route:
+        """Returns the route of the rows of all processes, with what the layers of each have added to it.
+
+        Args:
+            processes: Who makes the step together.
+            x: What was routed in all processes, (all rows, in), where it is known already.
+        """
+        if x is None:
+            (x,) = processes.rows(self.x)
+        added = [name for name, there in (("gate_error", self.learned), ("pulls", self.grows)) if there]
+        u, *found = processes.rows(self.u, *(getattr(self, name) for name in added))
+        cell, area = processes.rows(self.cell, self.area)
+        whole = Route(self.router, x, u, None, cell, area)
+        vars(whole).update(zip(added, found, strict=True))
+        return whole
 
     def gate_down(self, gate_error: Tensor) -> Tensor:
         """Returns ``dL/du``, (rows, dimension), from ``dL/da``, (rows,), a the gate. See `Router`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import BrodmannError
 from ..layer import Observer
-from ..network import Captured, Network
+from ..network import Captured, Network, Parallel
 
 
 class Learner(Protocol):
@@ -50,12 +50,12 @@ MEMBERS = ("__call__", *(name for name in vars(Learner) if not name.startswith("
 
 
 def learner_of(network: Any) -> Learner:
-    """Returns what is trained: a `Learner`, such as a `Network`, or the network of a `Captured`.
+    """Returns what is trained: a `Learner`, such as a `Network`, or the network of a `Captured` or `Parallel`.
 
     Raises:
         BrodmannError: It is none, such as the body of a network.
     """
-    network = network.network if isinstance(network, Captured) else network
+    network = network.network if isinstance(network, Captured | Parallel) else network
     missing = [name for name in MEMBERS if not hasattr(network, name)]
     if "learn_with_output" in missing:
         raise BrodmannError(f"Expected a Network, got {type(network).__name__}: put the body into one.")

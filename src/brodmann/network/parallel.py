@@ -1,0 +1,187 @@
+"""Parallel: a network that learns in several processes, which together make the steps of one."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import is_own
+from ..errors import BrodmannError
+from ..layer import Container, Gathering, Layer, Observer
+from ..layers import BatchNorm
+from ..processes import Processes
+from ..routing import Recruiting
+from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
+from .network import Network, check_network
+from .together import Together
+
+BATCHES = ("whole", "own")
+
+
+class Parallel:
+    """A network of which several processes hold a copy, and to each of whose steps every process brings some samples.
+
+    A step is that of one process on all of the samples, up to rounding, and leaves the same network in every process,
+    bit for bit. Each computes outputs and errors of its own samples. Then processes tell one another
+
+    - the gradient of what has one map, as is usual;
+    - the rows of what has areas, ``(x, delta, area)``, not their gradients: by these all move the areas that were
+      chosen, so that the traffic is that of the samples, however many areas there are.
+
+    Batch norms go by the samples of their own process, as under PyTorch's ``DistributedDataParallel``; running
+    statistics are the mean over processes. Steps are not captured.
+
+    Source: our choice; for one map as all data-parallel training.
+
+    Attributes:
+        network: The network of this process.
+        processes: Who makes the steps; ``processes.told`` counts the bytes that went to each of the others.
+    """
+
+    def __init__(self, network: Network, group: Any = None, *, batches: str = "whole") -> None:
+        """Takes over the state of the first process's network, so that all begin alike.
+
+        Args:
+            network: Built by the same code in all processes. Weights, feedback and the rule's buffers become those of
+                the first process; the learning rate, ``rates`` and the like are this one's, and have to be the same.
+            group: Group of `torch.distributed` to which this process belongs. Default None: all processes.
+            batches: ``"whole"`` (default): every process is given the same batches, and takes its own share of each;
+                what they return is that of the whole batch. So works a `Trainer` of the same seed in all processes.
+                ``"own"``: every process is given samples of its own, of which there may be more or fewer than in the
+                others, such as by a ``DistributedSampler``.
+
+        Raises:
+            BrodmannError: There is no process group, the networks differ, or hold what cannot learn so: a router that
+                recruits areas, or a layer of your own that learns and is no `brodmann.layer.Gathering`.
+        """
+        check_network(network)
+        if batches not in BATCHES:
+            raise BrodmannError(f"Expected batches to be one of {', '.join(BATCHES)}, got {batches!r}.")
+        for name, part in network.body.named_modules():
+            _check_part(name, part)
+        self.network, self.processes, self._whole = network, Processes(group), batches == "whole"
+        self._copy_first()
+
+    def __call__(self, x: Several) -> Any:
+        """Inference by this process alone; see `Network.forward`."""
+        return self.network(x)
+
+    def learn(
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """Makes one step together with the other processes, all of which call it; see `Network.learn`.
+
+        Returns:
+            The loss of the samples of all processes, before the step.
+
+        Raises:
+            BrodmannError: As `Network.learn`, in this process or in another one; or the batch is too small to be
+                shared. No network has moved then.
+            DivergenceError: Likewise.
+        """
+        return self.learn_with_output(x, target, weight, lr=lr, observe=observe)[0]
+
+    def learn_with_output(
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> tuple[Tensor, Any]:
+        """As `learn`; returns the loss and the output: of the whole batch, or of this process's own one."""
+        together, check = Together(self.processes), 0.0
+        try:
+            if self._whole:
+                check = _checksum(x, target)
+                x, target, weight = self._share_of(x, target, weight)
+            loss, output, _ = self.network._step(x, target, weight, lr, observe, partial(together.agree, check=check))
+        except Exception as error:
+            together.give_up(error)
+            raise
+        if self._whole:
+            output = of_each(lambda part: self.processes.rows(part)[0], output)
+        return loss, output
+
+    def check_equal(self) -> None:
+        """Checks that all processes hold the same network, bit for bit: they call it together, now and then.
+
+        Raises:
+            BrodmannError: They do not, as where processors of different kinds round differently.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.learning_state().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digests = self.processes.of_each(digest.digest()[:16])
+        if apart := [rank for rank, of_rank in enumerate(digests) if of_rank != digests[0]]:
+            raise BrodmannError(
+                f"Processes {', '.join(map(str, apart))} hold other networks than process 0: give all of them the same "
+                "settings and, with batches='whole', the same batches, and run them on processors of one kind."
+            )
+
+    def _share_of(self, x: Several, target: Several, weight: Tensor | None) -> tuple[Several, Several, Tensor | None]:
+        """Returns this process's share of a batch."""
+        check_batch(x, target, weight)
+        samples, count = sample_count(x), self.processes.count
+        if samples < count:
+            raise BrodmannError(
+                f"A batch of {samples} samples cannot be shared by {count} processes: choose a batch size that leaves "
+                "no such rest, or leave the rest out."
+            )
+        rows = self.processes.share_of(samples)
+        return rows_of(x, rows), rows_of(target, rows), None if weight is None else weight[rows]
+
+    def _copy_first(self) -> None:
+        """Takes over the state of the first process's network."""
+        state, processes = self.network.learning_state(), self.processes
+        forms = processes.from_first({name: (tuple(part.shape), part.dtype) for name, part in state.items()})
+        device = next(part.device for part in state.values())
+        received = {}
+        for name, (shape, dtype) in forms.items():
+            own = state[name].contiguous() if processes.rank == 0 else torch.empty(shape, dtype=dtype, device=device)
+            received[name] = processes.tensor_from_first(own)
+        try:
+            fits = {name: part.dtype for name, part in state.items()} == {
+                name: kind for name, (_, kind) in forms.items()
+            }
+            if fits and processes.rank:
+                self.network.load_learning_state(received)
+        except RuntimeError:
+            fits = False
+        if others := [rank for rank, (right,) in enumerate(processes.of_each([fits])) if not right]:
+            raise BrodmannError(
+                f"The network of process {others[0]} has other parts than that of process 0: build it by the same "
+                "code, with the same arguments, in all of them."
+            )
+
+
+def _check_part(name: str, part: nn.Module) -> None:
+    """Raises where a part cannot learn in several processes."""
+    if isinstance(part, Recruiting):
+        raise BrodmannError(
+            f"The router '{name}' recruits areas, for which it would have to see the samples of all processes: build "
+            "it without novelty."
+        )
+    known = Gathering | BatchNorm if is_own(part) else Gathering | BatchNorm | Container
+    if isinstance(part, Layer) and part.moves and not isinstance(part, known):
+        raise BrodmannError(
+            f"Layer '{name}' is a {type(part).__name__}, which learns by the samples of its own process alone: make it "
+            "a brodmann.layer.Gathering, which hands over what it learns from."
+        )
+
+
+def _checksum(x: Several, target: Several) -> float:
+    """Returns a number by which whole batches that differ are told apart."""
+    return sum(float(part.sum(dtype=torch.float64)) for part in (*parts_in(x), *parts_in(target)))

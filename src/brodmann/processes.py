@@ -1,0 +1,108 @@
+"""Processes that make their steps together: what they tell one another, so that all of them move alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from .errors import BrodmannError
+from .generators import Draws
+
+
+class Processes:
+    """A group of processes of `torch.distributed`, each of which holds the same network and a share of every batch.
+
+    Whatever is asked here, all processes must ask at the same place of a step.
+
+    Attributes:
+        group: The group, or None for all processes.
+        rank: Number of this process in the group, from 0.
+        count: How many there are.
+        told: Bytes that this process has told each of the others.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        """Takes a group that exists.
+
+        Args:
+            group: As for `torch.distributed`; None for all processes.
+
+        Raises:
+            BrodmannError: No process group was initialised, or this process is none of the group's.
+        """
+        if not (distributed.is_available() and distributed.is_initialized()):
+            raise BrodmannError(
+                "Expected a process group: call torch.distributed.init_process_group() first, in a program that "
+                "torchrun has started."
+            )
+        self.group = group
+        self.rank, self.count = distributed.get_rank(group), distributed.get_world_size(group)
+        if self.rank < 0:
+            raise BrodmannError("This process is none of the group's: build a Parallel only in those that are.")
+        self.told = 0
+        self._draws = Draws(0)
+
+    def same_draws(self) -> AbstractContextManager[None]:
+        """Lets all processes draw the same random numbers inside the block, as where rounding is stochastic."""
+        return self._draws.going_on()
+
+    def share_of(self, samples: int) -> slice:
+        """Returns which samples of a batch are this process's: shares follow one another, and differ by one at most."""
+        first, extra = divmod(samples, self.count)
+        sizes = [first + (rank < extra) for rank in range(self.count)]
+        bounds = list(pairwise(accumulate(sizes, initial=0)))
+        return slice(*bounds[self.rank])
+
+    def of_each(self, numbers: Iterable[float]) -> list[list[float]]:
+        """Returns the numbers that each process gives, as float64, in the order of the processes."""
+        own = torch.tensor(list(numbers), dtype=torch.float64)
+        return [part.tolist() for part in self._gathered(own)]
+
+    def from_first(self, thing: Any) -> Any:
+        """Returns what the first process gives, which must be picklable."""
+        things = [thing]
+        distributed.broadcast_object_list(things, group=self.group, group_src=0)
+        return things[0]
+
+    def tensor_from_first(self, tensor: Tensor) -> Tensor:
+        """Returns the tensor of the first process; the others' own, of the same shape and dtype, is overwritten."""
+        distributed.broadcast(tensor, group=self.group, group_src=0)
+        return tensor
+
+    def summed(self, *tensors: Tensor) -> list[Tensor]:
+        """Returns sums over the processes: tensors of one dtype, each of the same shape in all processes."""
+        joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(joined, group=self.group)
+        self.told += joined.nbytes
+        parts = torch.split(joined, [tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def rows(self, *tensors: Tensor) -> list[Tensor]:
+        """Returns the rows of all processes, (all rows, ...), in the order of the processes.
+
+        Args:
+            *tensors: Tensors (rows, ...) of one dtype with equally many rows, whose number may differ from one process
+                to the next.
+        """
+        own, widths = tensors[0].shape[0], [tensor.shape[1:].numel() for tensor in tensors]
+        flat = [tensor.reshape(own, width) for tensor, width in zip(tensors, widths, strict=True)]
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+        counts = [int(count) for (count,) in self.of_each([own])]
+        padded = joined.new_zeros(max(counts), joined.shape[1])
+        padded[:own] = joined
+        parts = self._gathered(padded)
+        whole = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        columns = torch.split(whole, widths, 1)
+        return [column.reshape(sum(counts), *tensor.shape[1:]) for column, tensor in zip(columns, tensors, strict=True)]
+
+    def _gathered(self, own: Tensor) -> list[Tensor]:
+        """Returns the tensors of all processes, which have one shape."""
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        distributed.all_gather(parts, own.contiguous(), group=self.group)
+        self.told += own.nbytes
+        return parts
