@@ -906,7 +906,7 @@ def test_layers_inside_a_further_routed_follow_that_one() -> None:
     outer.split(0)
     assert torch.equal(followed.weight.value, before[0])
     names = list(area_choices(network, X))
-    assert names == ["", "body.layers.1"]
+    assert names == ["router", "body.layers.1"]
 
 
 class Targets(Feedback):

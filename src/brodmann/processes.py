@@ -86,18 +86,22 @@ class Processes:
         """Returns the rows of all processes, (all rows, ...), in the order of the processes.
 
         Args:
-            *tensors: Tensors (rows, ...) of one dtype with equally many rows, whose number may differ from one process
-                to the next.
+            *tensors: Tensors (rows, ...) with equally many rows, whose number may differ from one process to the next.
         """
-        own, widths = tensors[0].shape[0], [tensor.shape[1:].numel() for tensor in tensors]
+        counts = [int(count) for (count,) in self.of_each([tensors[0].shape[0]])]
+        whole: dict[int, Tensor] = {}
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # those of one dtype go together
+            places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
+            whole |= zip(places, self._rows([tensors[place] for place in places], counts), strict=True)
+        return [whole[place] for place in range(len(tensors))]
+
+    def _rows(self, tensors: list[Tensor], counts: list[int]) -> list[Tensor]:
+        own, widths = counts[self.rank], [tensor.shape[1:].numel() for tensor in tensors]
         flat = [tensor.reshape(own, width) for tensor, width in zip(tensors, widths, strict=True)]
-        joined = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
-        counts = [int(count) for (count,) in self.of_each([own])]
-        padded = joined.new_zeros(max(counts), joined.shape[1])
-        padded[:own] = joined
+        joined = torch.cat(flat, 1)
+        padded = joined if own == max(counts) else torch.cat([joined, joined.new_zeros(max(counts) - own, sum(widths))])
         parts = self._gathered(padded)
-        whole = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
-        columns = torch.split(whole, widths, 1)
+        columns = torch.split(torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]), widths, 1)
         return [column.reshape(sum(counts), *tensor.shape[1:]) for column, tensor in zip(columns, tensors, strict=True)]
 
     def _gathered(self, own: Tensor) -> list[Tensor]:

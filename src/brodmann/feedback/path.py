@@ -76,17 +76,16 @@ class Signal(NamedTuple):
 
     def of_all(self, processes: Processes) -> Signal:
         """Returns the signal of the rows of all processes."""
-        x, delta = processes.rows(self.x, self.delta)
-        groups, output_error, target = self.groups, self.output_error, self.target
-        if groups.areas == 1:
-            groups = Groups.single(len(x), x.device)
-        else:
-            groups = Groups.of(processes.rows(groups.of_rows)[0], groups.areas)
+        output_error, target = self.output_error, self.target
+        gated = self.part_delta is not self.delta
+        x, delta, area, *part = processes.rows(
+            self.x, self.delta, self.groups.of_rows, *([self.part_delta] if gated else [])
+        )
         return self._replace(
             x=x,
             delta=delta,
-            part_delta=delta if self.part_delta is self.delta else processes.rows(self.part_delta)[0],
-            groups=groups,
+            part_delta=part[0] if gated else delta,
+            groups=self.groups.of_all(area),
             output_error=None if output_error is None else processes.rows(output_error)[0],
             target=None if target is None else of_each(lambda part: processes.rows(part)[0], target),
         )

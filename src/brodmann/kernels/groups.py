@@ -84,6 +84,10 @@ class Groups:
             return Groups.single(sum(groups.rows for groups in several), several[0].bounds.device)
         return Groups.of(torch.cat([groups.of_rows for groups in several]), several[0].areas)
 
+    def of_all(self, area: Tensor) -> Groups:
+        """Returns the groups of other rows that choose among the same areas: area (rows,) int64."""
+        return Groups.single(len(area), area.device) if self.areas == 1 else Groups.of(area, self.areas)
+
     def without(self, areas: Collection[int]) -> Groups:
         """Returns the groups of all other areas: the rows of these stay where they lie, and belong to no group."""
         kept = [segment for segment in self.segments if segment[0] not in areas]

@@ -15,7 +15,7 @@ from ..errors import BrodmannError, DivergenceError
 from ..recording import told
 from ..several import Several, in_form_of, of_each, parts_in
 from .builtin import Loss, one_number
-from .facts import check_single
+from .facts import check_single, name_of_loss
 
 
 def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
@@ -24,7 +24,8 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
     Where there are several outputs, one that the loss leaves out has an error of 0.
 
     Raises:
-        BrodmannError: The loss takes one output and gets several, returns no number, or cannot be followed.
+        BrodmannError: The loss takes one output and gets several, returns no number, cannot be followed, or has
+            parameters that nothing would train.
         DivergenceError: The loss is finite, and its derivative is not.
     """
     check_single(loss, output, target)
@@ -43,10 +44,31 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
                 "Expected a loss that PyTorch can differentiate with respect to the output: leave out .item(), "
                 ".detach() and NumPy."
             )
+        if _trains_others(value, leaves):
+            raise BrodmannError(
+                f"{name_of_loss(loss)} computes with tensors that ask for gradients, such as the parameters of a head, "
+                "which nothing would train: train them by the error of an output, see Network.trace, or freeze them "
+                "with requires_grad_(False)."
+            )
         errors = torch.autograd.grad(value, leaves, allow_unused=len(leaves) > 1, materialize_grads=len(leaves) > 1)
         value = value.detach()
         told(check_derivative, value, errors)
         return in_form_of(leaf, errors), value
+
+
+def _trains_others(value: Tensor, outputs: Iterable[Tensor]) -> bool:
+    """Whether a loss has derivatives with respect to leaves of autograd besides these outputs."""
+    seen, left = set(), [value.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and not any(leaf is output for output in outputs):
+            return True
+        left += [below for below, _ in node.next_functions]
+    return False
 
 
 def check_derivative(value: Tensor, errors: Iterable[Tensor]) -> None:

@@ -18,29 +18,22 @@ from ..checks import MisfitError, check_real
 from ..errors import BrodmannError, warn
 from ..feedback import Feedback
 from ..held import Held
-from ..layer import Context, Layer, Observer, check_layer, error_through, trace_of
+from ..layer import Layer, check_layer
 from ..layers import AreaLinear
 from ..losses.builtin import Loss, SumOfSquares
-from ..losses.error import error_and_loss
-from ..losses.facts import facts_of
-from ..processes import Processes
 from ..rates import Rates
-from ..recording import told
-from ..routing import Recruiting, Router
-from ..several import Several, check_batch, check_several, parts_in, sample_count
+from ..routing import Recruiting
+from ..several import Several, check_several, parts_in, sample_count
 from ..storage import COMPUTING
 from ..updates import LEARNING_RATE
-from .adjustable import Adjustable, routers
+from .adjustable import routers
 from .counting import active_parameters, total_parameters
-from .divergence import check_loss
 from .files import check_savable, load_whole, read_network, write_network
+from .learning import Learning
 from .learning_layers import check_once, learning_layers
 
-Agreement = Callable[..., tuple[Processes, Any, Tensor]]
-"""Takes the output error and the loss of one process, see `brodmann.network.together.Together.agree`."""
 
-
-class Network(Adjustable):
+class Network(Learning):
     """A body and a loss: every step is one forward pass and one error pass, ``x -> traces -> loss -> learn``."""
 
     body = Held[Layer]()
@@ -137,183 +130,6 @@ class Network(Adjustable):
                 self._name_layer(error)
                 raise
 
-    def learn(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
-        """Makes one step on one mini-batch; takes any DataLoader batch as ``network.learn(*batch)``.
-
-        Args:
-            x: (batch, ..., in), or several such tensors, see `forward`.
-            target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
-                the output for `MeanSquaredError`, either for `SumOfSquares`. A loss of your own may ask for several
-                tensors (batch, ...), as a tuple or a dictionary.
-            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. A sample
-                of weight 0 contributes no gradient and recruits no area. Its area still counts as chosen, so decay, and
-                what else a rule does without a gradient, applies there, and routers count the sample for their balance
-                and as evidence of conflict.
-            lr: Learning rate of this step. Default the network's own. At 0 nothing moves, not even a partition.
-            observe: Called by every `AreaLinear`, `Product` and `TiedProduct` with itself and the error that arrives,
-                see `Context`.
-
-        Returns:
-            The loss before the step, a scalar tensor without a graph.
-
-        Raises:
-            BrodmannError: The batch is empty, a shape or a target does not fit, the learning rate is negative, or
-                autograd waits for an error of x, which `learn_with_error` returns.
-            DivergenceError: The loss or its derivative is not finite, as where a sample holds NaN. Nothing has moved
-                then. This is checked only on the CPU: elsewhere it would make every step wait for the device. Inputs
-                that the loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` it is also
-                raised where the inputs of a layer are too large to be told apart: layers above it have moved then.
-        """
-        loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
-        return loss
-
-    def learn_with_output(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Any]:
-        """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
-        if torch.is_grad_enabled() and any(getattr(part, "requires_grad", False) for part in parts_in(x)):
-            raise BrodmannError(
-                "x requires a gradient, which this call would not compute: to train what x comes from, write "
-                "`loss, error = network.learn_with_error(x, target)` and `x.backward(error)`; otherwise give it "
-                "x.detach()."
-            )
-        loss, output, _ = self._step(x, target, weight, lr, observe)
-        return loss, output
-
-    def learn_with_error(
-        self,
-        x: Tensor,
-        target: Several,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """As `learn`; returns the loss and ``dL/dx`` as the feedback sees it, shaped like x, from before the step.
-
-        ``x.backward(error)`` hands it on to autograd, which then trains what x comes from. Routes send no error down.
-
-        Raises:
-            BrodmannError: As `learn`, or the body computes no error of its input, as where its lowest layer has no
-                feedback. Nothing has moved then, unless a layer of your own returns none and does not say so.
-        """
-        if not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
-            raise BrodmannError(
-                "This body sends no error down to its input: build it with lowest=False, or give its lowest layer a "
-                "feedback path. Whole numbers have none, and neither do several inputs."
-            )
-        loss, _, error = self._step(x, target, weight, lr, observe)
-        if error is None:  # of a layer of a user's own that says otherwise
-            raise BrodmannError(
-                "The lowest layer of this body returned no error from `learn`, although it sends one down: return it "
-                "there, or set sends_down = False in its class. The step was made."
-            )
-        return loss, error
-
-    @unrecorded
-    def _step(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None,
-        lr: float | None,
-        observe: Observer | None,
-        agree: Agreement | None = None,
-    ) -> tuple[Tensor, Any, Any]:
-        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down.
-
-        Several processes make it together where they ``agree`` on it, before anything moves, see `Parallel`.
-        """
-        check_batch(x, target, weight)
-        context = self.context(target, weight, lr=lr, observe=observe)
-
-        def error_of(output: Several) -> tuple[Any, Tensor]:
-            return self._checked_error(output, x, target, weight)
-
-        with autocast_off(parts_in(x)[0]):
-            try:
-                if any(router.recruits for router in self._recruiting):
-                    error_of(self.body(x))  # a step that is refused must recruit nothing
-                output, trace = trace_of(self.body, x, context)
-                error, loss = error_of(output)
-                if agree is not None:
-                    facts = facts_of(self.loss)
-                    counts = facts.counts_for(target, weight, sample_count(x))
-                    processes, error, loss = agree(error, loss, lr=context.lr, counts=counts, sums=facts.sums)
-                    context = context._replace(processes=processes)
-                errors = parts_in(error)
-                context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
-                return loss, output, error_through(self.body, trace, error, context)
-            except MisfitError as misfit:
-                self._name_layer(misfit)
-                raise
-            except RuntimeError:
-                if any(parameter.is_inference() for parameter in self.parameters()):
-                    raise BrodmannError(
-                        "A network that was built or copied under torch.inference_mode cannot learn: build it outside "
-                        "that mode, or copy it there with copy.deepcopy."
-                    ) from None
-                raise
-
-    def _name_layer(self, error: MisfitError) -> None:
-        """Lets an error name the layer whose size does not fit what came to it."""
-        parts = [(name, part) for name, part in self.named_modules() if isinstance(part, Layer | Router)]
-        holders = [name for name, part in parts if any(own is error.weight for own in part.parameters())]
-        if holders:  # the innermost comes last
-            error.args = (f"{str(error).removesuffix('.')} at layer '{holders[-1]}'.",)
-            error.weight = None
-
-    def context(
-        self,
-        target: Several | None = None,
-        weight: Tensor | None = None,
-        *,
-        lr: float | None = None,
-        observe: Observer | None = None,
-    ) -> Context:
-        """Returns what layers are told in a step of this network; arguments as of `learn`.
-
-        Raises:
-            BrodmannError: The learning rate is negative.
-        """
-        rate = self.lr if lr is None else lr
-        check_real(lr=rate)
-        return Context(
-            lr=rate,
-            rates=self._rates,
-            weight=weight,
-            clip=self.clip,
-            observe=observe,
-            target=target,
-            layer_rates=self._layer_rates,
-        )
-
-    def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
-        error, loss = self.output_error(output, target, weight)
-        count = len(parts_in(output))
-        if count > 1 and self._direct:
-            raise BrodmannError(
-                f"Direct feedback needs one output, but the network has {count}: choose another feedback path for the "
-                f"layer '{self._direct[0]}'."
-            )
-        if loss.device.type == "cpu":
-            told(check_loss, self, loss, x)
-        return error, loss
-
     @unrecorded
     def allocate(self) -> None:
         """Gives memory to every area of the budget now, not when a sample first chooses it. No output changes.
@@ -333,13 +149,6 @@ class Network(Adjustable):
         for _, layer in copy.area_layers():
             layer.merge_parts()
         return copy
-
-    def output_error(self, output: Several, target: Several, weight: Tensor | None = None) -> tuple[Any, Tensor]:
-        """Returns ``dL/d output`` and the loss. Autograd, if used, differentiates the loss only, never a layer.
-
-        Where there are several outputs, one that the loss leaves out has an error of 0.
-        """
-        return error_and_loss(self.loss, output, target, weight)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
         """Refuses dtypes that would also convert routers, biases and the state of rules."""

@@ -89,7 +89,7 @@ class Parallel:
                 shared. No network has moved then.
             DivergenceError: Likewise.
         """
-        return self.learn_with_output(x, target, weight, lr=lr, observe=observe)[0]
+        return self._step(x, target, weight, lr, observe)[0]
 
     def learn_with_output(
         self,
@@ -101,6 +101,15 @@ class Parallel:
         observe: Observer | None = None,
     ) -> tuple[Tensor, Any]:
         """As `learn`; returns the loss and the output: of the whole batch, or of this process's own one."""
+        loss, output = self._step(x, target, weight, lr, observe)
+        if self._whole:
+            output = of_each(lambda part: self.processes.rows(part)[0], output)
+        return loss, output
+
+    def _step(
+        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
+    ) -> tuple[Tensor, Any]:
+        """Makes a step; returns the loss of all processes and the output of this one."""
         together, check = Together(self.processes), 0.0
         try:
             if self._whole:
@@ -110,8 +119,6 @@ class Parallel:
         except Exception as error:
             together.give_up(error)
             raise
-        if self._whole:
-            output = of_each(lambda part: self.processes.rows(part)[0], output)
         return loss, output
 
     def check_equal(self) -> None:

@@ -113,8 +113,7 @@ class Route:
         if x is None:
             (x,) = processes.rows(self.x)
         added = [name for name, there in (("gate_error", self.learned), ("pulls", self.grows)) if there]
-        u, *found = processes.rows(self.u, *(getattr(self, name) for name in added))
-        cell, area = processes.rows(self.cell, self.area)
+        u, cell, area, *found = processes.rows(self.u, self.cell, self.area, *(getattr(self, name) for name in added))
         whole = Route(self.router, x, u, None, cell, area)
         vars(whole).update(zip(added, found, strict=True))
         return whole

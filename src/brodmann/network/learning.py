@@ -1,0 +1,275 @@
+"""Learning: how a network makes a step, with the loss at its top or with an error that comes from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..autograd import autocast_off, unrecorded
+from ..checks import MisfitError, check_real
+from ..errors import BrodmannError
+from ..layer import Context, Layer, Observer, error_through, trace_of
+from ..losses.error import error_and_loss
+from ..losses.facts import facts_of
+from ..processes import Processes
+from ..recording import told
+from ..routing import Recruiting, Router
+from ..several import Several, check_batch, of_each, parts_in, sample_count
+from .adjustable import Adjustable
+from .divergence import check_loss
+from .open_step import OpenStep
+
+Agreement = Callable[..., tuple[Processes, Any, Tensor]]
+"""Takes the output error and the loss of one process, see `brodmann.network.together.Together.agree`."""
+
+
+class Learning(Adjustable):
+    """A body of layers that makes steps: forward pass, error of the output, error pass.
+
+    Attributes:
+        lr: Learning rate where a call gives none.
+    """
+
+    lr: float
+    _direct: list[str]
+    _recruiting: list[Recruiting]
+
+    def learn(
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """Makes one step on one mini-batch; takes any DataLoader batch as ``network.learn(*batch)``.
+
+        Args:
+            x: (batch, ..., in), or several such tensors, see `forward`.
+            target: What the loss compares with: classes (batch, ...) int64 for `CrossEntropy`, real values shaped like
+                the output for `MeanSquaredError`, either for `SumOfSquares`. A loss of your own may ask for several
+                tensors (batch, ...), as a tuple or a dictionary.
+            weight: Weight of each sample, or of each target where a sample has several, (batch, ...); or None. A sample
+                of weight 0 contributes no gradient and recruits no area. Its area still counts as chosen, so decay, and
+                what else a rule does without a gradient, applies there, and routers count the sample for their balance
+                and as evidence of conflict.
+            lr: Learning rate of this step. Default the network's own. At 0 nothing moves, not even a partition.
+            observe: Called by every `AreaLinear`, `Product` and `TiedProduct` with itself and the error that arrives,
+                see `Context`.
+
+        Returns:
+            The loss before the step, a scalar tensor without a graph.
+
+        Raises:
+            BrodmannError: The batch is empty, a shape or a target does not fit, the learning rate is negative, or
+                autograd waits for an error of x, which `learn_with_error` returns.
+            DivergenceError: The loss or its derivative is not finite, as where a sample holds NaN. Nothing has moved
+                then. This is checked only on the CPU: elsewhere it would make every step wait for the device. Inputs
+                that the loss never sees, such as pixels that no patch holds, are not looked at. With `RLS` it is also
+                raised where the inputs of a layer are too large to be told apart: layers above it have moved then.
+        """
+        loss, _ = self.learn_with_output(x, target, weight, lr=lr, observe=observe)
+        return loss
+
+    def learn_with_output(
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> tuple[Tensor, Any]:
+        """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
+        if torch.is_grad_enabled() and any(getattr(part, "requires_grad", False) for part in parts_in(x)):
+            raise BrodmannError(
+                "x requires a gradient, which this call would not compute: to train what x comes from, write "
+                "`loss, error = network.learn_with_error(x, target)` and `x.backward(error)`; otherwise give it "
+                "x.detach()."
+            )
+        loss, output, _ = self._step(x, target, weight, lr, observe)
+        return loss, output
+
+    def learn_with_error(
+        self,
+        x: Tensor,
+        target: Several,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `learn`; returns the loss and ``dL/dx`` as the feedback sees it, shaped like x, from before the step.
+
+        ``x.backward(error)`` hands it on to autograd, which then trains what x comes from. Routes send no error down.
+
+        Raises:
+            BrodmannError: As `learn`, or the body computes no error of its input, as where its lowest layer has no
+                feedback. Nothing has moved then, unless a layer of your own returns none and does not say so.
+        """
+        if not (isinstance(x, Tensor) and x.is_floating_point() and self.body.sends_down):
+            raise BrodmannError(
+                "This body sends no error down to its input: build it with lowest=False, or give its lowest layer a "
+                "feedback path. Whole numbers have none, and neither do several inputs."
+            )
+        loss, _, error = self._step(x, target, weight, lr, observe)
+        if error is None:  # of a layer of a user's own that says otherwise
+            raise BrodmannError(
+                "The lowest layer of this body returned no error from `learn`, although it sends one down: return it "
+                "there, or set sends_down = False in its class. The step was made."
+            )
+        return loss, error
+
+    @unrecorded
+    def trace(
+        self,
+        x: Several,
+        target: Several | None = None,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> OpenStep:
+        """Makes the forward pass of a step, for an error that something else computes from the output.
+
+            step = trunk.trace(x)
+            hidden = step.output.requires_grad_()
+            cross_entropy(head(hidden), y).backward()  # a head that autograd trains
+            step.learn(hidden.grad)
+
+        The loss of the network has no part in it. A router that recruits does so now.
+
+        Args:
+            x: As for `learn`. It may require a gradient, which `OpenStep.learn` returns.
+            target: What layers and feedback paths of your own read as ``context.target``, if they do.
+            weight: Weights of samples, for routers and rules that count samples. The error must include them.
+            lr: As for `learn`.
+            observe: Likewise.
+
+        Raises:
+            BrodmannError: As `learn`.
+        """
+        check_batch(x, x if target is None else target, weight)
+        context = self.context(target, weight, lr=lr, observe=observe)
+        with self._computing(x):
+            output, trace = trace_of(self.body, x, context)
+        self._check_direct(output)
+        return OpenStep(of_each(Tensor.detach, output), partial(self._down, trace, context))
+
+    @unrecorded
+    def _down(self, trace: Any, context: Context, error: Any) -> Any:
+        """Takes the output error down, so that all layers learn; returns that of x, None where there is none."""
+        errors = parts_in(error)
+        context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
+        with self._computing(errors[0]):
+            return error_through(self.body, trace, error, context)
+
+    @unrecorded
+    def _step(
+        self,
+        x: Several,
+        target: Several,
+        weight: Tensor | None,
+        lr: float | None,
+        observe: Observer | None,
+        agree: Agreement | None = None,
+    ) -> tuple[Tensor, Any, Any]:
+        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down.
+
+        Several processes make it together where they ``agree`` on it, before anything moves, see `Parallel`.
+        """
+        check_batch(x, target, weight)
+        context = self.context(target, weight, lr=lr, observe=observe)
+
+        def error_of(output: Several) -> tuple[Any, Tensor]:
+            return self._checked_error(output, x, target, weight)
+
+        with self._computing(x):
+            if any(router.recruits for router in self._recruiting):
+                error_of(self.body(x))  # a step that is refused must recruit nothing
+            output, trace = trace_of(self.body, x, context)
+            error, loss = error_of(output)
+        if agree is not None:
+            facts = facts_of(self.loss)
+            counts = facts.counts_for(target, weight, sample_count(x))
+            processes, error, loss = agree(error, loss, lr=context.lr, counts=counts, sums=facts.sums)
+            context = context._replace(processes=processes)
+        return loss, output, self._down(trace, context, error)
+
+    @contextmanager
+    def _computing(self, x: Several) -> Iterator[None]:
+        """Computes in the network's own dtypes; says of what goes wrong inside where that was, and what to do."""
+        with autocast_off(parts_in(x)[0]):
+            try:
+                yield
+            except MisfitError as misfit:
+                self._name_layer(misfit)
+                raise
+            except RuntimeError:
+                if any(parameter.is_inference() for parameter in self.parameters()):
+                    raise BrodmannError(
+                        "A network that was built or copied under torch.inference_mode cannot learn: build it outside "
+                        "that mode, or copy it there with copy.deepcopy."
+                    ) from None
+                raise
+
+    def _name_layer(self, error: MisfitError) -> None:
+        """Lets an error name the layer whose size does not fit what came to it."""
+        parts = [(name, part) for name, part in self.named_modules() if isinstance(part, Layer | Router)]
+        holders = [name for name, part in parts if any(own is error.weight for own in part.parameters())]
+        if holders:  # the innermost comes last
+            error.args = (f"{str(error).removesuffix('.')} at layer '{holders[-1]}'.",)
+            error.weight = None
+
+    def context(
+        self,
+        target: Several | None = None,
+        weight: Tensor | None = None,
+        *,
+        lr: float | None = None,
+        observe: Observer | None = None,
+    ) -> Context:
+        """Returns what layers are told in a step of this network; arguments as of `learn`.
+
+        Raises:
+            BrodmannError: The learning rate is negative.
+        """
+        rate = self.lr if lr is None else lr
+        check_real(lr=rate)
+        return Context(
+            lr=rate,
+            rates=self._rates,
+            weight=weight,
+            clip=self.clip,
+            observe=observe,
+            target=target,
+            layer_rates=self._layer_rates,
+        )
+
+    def _checked_error(self, output: Several, x: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
+        error, loss = self.output_error(output, target, weight)
+        self._check_direct(output)
+        if loss.device.type == "cpu":
+            told(check_loss, self, loss, x)
+        return error, loss
+
+    def _check_direct(self, output: Several) -> None:
+        count = len(parts_in(output))
+        if count > 1 and self._direct:
+            raise BrodmannError(
+                f"Direct feedback needs one output, but the network has {count}: choose another feedback path for the "
+                f"layer '{self._direct[0]}'."
+            )
+
+    def output_error(self, output: Several, target: Several, weight: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Returns ``dL/d output`` and the loss. Autograd, if used, differentiates the loss only, never a layer.
+
+        Where there are several outputs, one that the loss leaves out has an error of 0.
+        """
+        return error_and_loss(self.loss, output, target, weight)

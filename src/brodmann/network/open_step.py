@@ -1,0 +1,59 @@
+"""OpenStep: what a network computed, and what it will learn from once the error of its output is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..checks import all_finite
+from ..errors import BrodmannError, DivergenceError
+from ..several import Several, parts_in
+
+
+class OpenStep:
+    """One learning forward pass, see `Network.trace`: it learns once something else has computed the error.
+
+    Attributes:
+        output: (batch, ..., outputs), as `Network.forward` returns it, but as learning computes it: with dropout, and
+            by the statistics of the batch where there are batch norms. A tensor of its own for autograd.
+    """
+
+    def __init__(self, output: Any, down: Callable[[Any], Any]) -> None:
+        """Holds the output, and what takes its error down."""
+        self.output = output
+        self._down: Callable[[Any], Any] | None = down
+
+    def learn(self, error: Several) -> Tensor | None:
+        """Makes the step: moves the network by ``dL/d output``; once, and before the network learns anything else.
+
+        Args:
+            error: Shaped as the output, or several of such tensors: (batch, ..., outputs). Where the loss is a mean
+                over samples, the factor ``1 / batch`` is in it.
+
+        Returns:
+            ``dL/dx`` as the feedback sees it, shaped like x; None where the body sends no error down.
+
+        Raises:
+            BrodmannError: The error is not shaped as the output, or the step was made already.
+            DivergenceError: The error is not finite; looked at on the CPU alone. Nothing has moved then.
+        """
+        if self._down is None:
+            raise BrodmannError("This step was made already: call trace again, and learn by what it returns.")
+        errors, outputs = parts_in(error), parts_in(self.output)
+        forms = [(tuple(part.shape), part.dtype) if isinstance(part, Tensor) else type(part) for part in errors]
+        wanted = [(tuple(part.shape), part.dtype) for part in outputs]
+        if forms != wanted:
+            raise BrodmannError(
+                f"Expected the error of the output, {_as_text(wanted)}, got {_as_text(forms)}: that is dL/d output, "
+                "such as the .grad of an output from which autograd went on."
+            )
+        if not all(all_finite(part) for part in errors if part.is_cpu):
+            raise DivergenceError("The error of the output is not finite, so that nothing was learned from it.")
+        down, self._down = self._down, None
+        return down(error)
+
+
+def _as_text(forms: list[Any]) -> str:
+    return ", ".join(f"{form[0]} {form[1]}" if isinstance(form, tuple) else form.__name__ for form in forms)

@@ -1,0 +1,99 @@
+"""Oracle: a step whose error comes from elsewhere is the step of `learn`, and of autograd where that computes it."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from brodmann import SGD, BrodmannError, DivergenceError, Network, from_torch, mlp
+from brodmann.network import copy_of
+
+from .cases import BODIES, LAYERS, RULES
+
+CASES = [("mlp", name, "adam", path) for name in LAYERS for path in ("kolen-pollack", "direct")]
+CASES += [(name, "areas", "sgd momentum", "kolen-pollack") for name in BODIES]
+CASES += [("mlp", "one route", name, "transpose") for name in RULES]
+
+
+@pytest.mark.parametrize(("body", "layer", "rule", "feedback"), CASES)
+def test_it_is_the_step_of_learn_bit_for_bit(double, body, layer, rule, feedback):
+    torch.manual_seed(0)
+    network = Network(BODIES[body](**{**LAYERS[layer], "update": RULES[rule], "feedback": feedback}), clip=1.0)
+    other = copy_of(network)
+    for number in range(3):
+        x, y = torch.randn(12, 5), torch.randint(0, 3, (12,))
+        weight = torch.randint(0, 3, (12,)).double() if number else None
+        network.learn(x, y, weight)
+        step = other.trace(x, weight=weight)
+        error, _ = other.output_error(step.output, y, weight)
+        step.learn(error)
+    for name, tensor in network.learning_state().items():
+        assert torch.equal(tensor, other.learning_state()[name]), name
+
+
+def test_between_an_encoder_and_a_head_of_autograd_it_learns_as_all_of_them_under_autograd(double):
+    torch.manual_seed(0)
+    encoder, head = nn.Linear(4, 6), nn.Sequential(nn.Tanh(), nn.Linear(5, 3))
+    trunk = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 5))
+    whole = deepcopy(nn.Sequential(encoder, trunk, head))
+    body = from_torch(trunk, (6,), areas=1, feedback="transpose", update=SGD(), lowest=False)
+    network = Network(body, lr=0.1)
+    outside = torch.optim.SGD([*encoder.parameters(), *head.parameters()], 0.1)
+    inside = torch.optim.SGD(whole.parameters(), 0.1)
+    for _ in range(10):
+        x, y = torch.randn(16, 4), torch.randint(0, 3, (16,))
+        hidden = encoder(x)
+        step = network.trace(hidden)
+        output = step.output.requires_grad_()
+        outside.zero_grad()
+        loss = functional.cross_entropy(head(output), y)
+        loss.backward()
+        hidden.backward(step.learn(output.grad))
+        outside.step()
+        inside.zero_grad()
+        expected = functional.cross_entropy(whole(x), y)
+        expected.backward()
+        inside.step()
+        torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(encoder.weight, whole[0].weight, rtol=0, atol=1e-12)
+
+
+def test_it_is_made_once():
+    network = Network(mlp(4, 3, width=5, areas=2))
+    step = network.trace(torch.randn(6, 4))
+    assert step.learn(torch.zeros(6, 3)) is None
+    with pytest.raises(BrodmannError, match="This step was made already: call trace again"):
+        step.learn(torch.zeros(6, 3))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.zeros(5, 3), "Expected the error of the output, (6, 3) torch.float32, got (5, 3) torch.float32"),
+        (torch.zeros(6, 3).double(), "got (6, 3) torch.float64"),
+        (None, "got NoneType: that is dL/d output"),
+        (torch.full((6, 3), torch.nan), "The error of the output is not finite"),
+    ],
+)
+def test_an_error_that_does_not_fit_moves_nothing(error, said):
+    network = Network(mlp(4, 3, width=5, areas=2))
+    before = deepcopy(network.learning_state())
+    with pytest.raises((BrodmannError, DivergenceError), match=re.escape(said)):
+        network.trace(torch.randn(6, 4)).learn(error)
+    for name, tensor in network.learning_state().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_loss_that_would_leave_a_head_untrained_is_refused():
+    head = nn.Linear(5, 3)
+    network = Network(mlp(4, 5, width=5, areas=2), lambda output, y: functional.cross_entropy(head(output), y))
+    x, y = torch.randn(6, 4), torch.randint(0, 3, (6,))
+    with pytest.raises(BrodmannError, match=re.escape("which nothing would train: train them by the error of an")):
+        network.learn(x, y)
+    head.requires_grad_(False)
+    network.learn(x, y)
