@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..several import Several, of_each
-from .followed import held_by, name_of
 from .in_place import writes
+from .nodes import held_by, name_of
 
 _SPREADING = "expand expand_as broadcast_to repeat repeat_interleave tile reshape view contiguous clone"
 SPREADING = frozenset(_SPREADING.split())

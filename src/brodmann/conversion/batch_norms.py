@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import BrodmannError
-from .followed import arguments_of, held_by
+from .nodes import arguments_of, held_by
 
 NAMES = ("running_mean", "running_var", "weight", "bias")
 

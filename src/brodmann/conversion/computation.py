@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import PythonCode
 
 from ..several import parts_in
-from .sizes import Questions
+from .questions import Questions
 
 Outputs = str | tuple[str, ...] | dict[str, str]
 """Name of the step that a network returns; or of several, as a tuple or a dictionary, as it returns them."""

@@ -13,8 +13,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import BrodmannError, warn
 from .computation import Step
-from .followed import module_text
 from .maps import MAPS
+from .nodes import module_text
 from .norms import NORMS
 
 WHOLE = (

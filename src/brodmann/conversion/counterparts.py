@@ -32,7 +32,7 @@ from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
 from .batch_norms import FixedNorm, KeptNorm
 from .computation import Step, Tied, Weighted
-from .followed import module_text
+from .nodes import module_text
 from .norms import NORMS, ImageNorm, ScaledNorm
 from .products import function_of
 from .recurrent import Recurrence

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.utils.checkpoint import CheckpointFunction
 
 from ..errors import BrodmannError
-from .followed import parts_of
+from .nodes import parts_of
 
 WITHOUT_ERROR = "without_error"
 """Marks nodes that were followed under ``torch.no_grad()``: no error goes down through them."""

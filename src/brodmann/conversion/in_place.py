@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..errors import BrodmannError
 from ..several import Several, of_each, rows_of
 from .derivatives import WITHOUT_ERROR
-from .followed import IN_PLACE, in_one_memory, name_of, reads_numbers
+from .nodes import IN_PLACE, in_one_memory, name_of, reads_numbers
 from .provenance import is_complex, is_real
 
 RELUS: set[Any] = {functional.relu, torch.relu, "relu"}

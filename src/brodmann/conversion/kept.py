@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import BrodmannError
 from ..generators import drawing_by
 from ..several import Several, called_with, of_each, parts_in, rows_of
-from .followed import parts_of
+from .nodes import parts_of
 
 FAR = 1000
 """How many calls what a network keeps goes on, to see whether it answers by that."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..several import Several, of_each, parts_in, rows_of
 from .equality import alike
-from .sizes import Questions
+from .questions import Questions
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
-from .followed import asks_metadata, name_of
+from .nodes import asks_metadata, name_of
 from .provenance import is_product
 
 TURNING = frozenset({"t", "transpose", "permute", "contiguous", "to", "type_as", "getattr"})

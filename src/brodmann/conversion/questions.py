@@ -1,387 +1,175 @@
-"""Questions of size, such as `if x.dim() == 3`, answered from samples while torch.fx follows a network."""
+"""Questions: what a network asked about sizes while it was followed, to be asked again for samples of other sizes."""
 
 from __future__ import annotations
 
-import builtins
-import dis
-import functools
-import inspect
-import operator
-import sys
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from types import CodeType, UnionType
-from typing import Any, TypeVar, get_args
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import Any
 
-import numpy
 import torch
-from torch import Tensor, autocast, fx, nn
-from torch.fx.proxy import Attribute
+from torch import fx, nn
 
-from ..errors import BrodmannError
-from ..several import Several
-from .followed import STANDS_FOR, Followed, is_unknown, reads_numbers
-from .lines import place_now
-from .values import Walks
+from ..generators import undisturbed
+from ..several import Several, in_form_of, parts_in
+from .nodes import asks_metadata, caller_of, name_of
 
-MODULES = {name: getattr(nn.Module, name) for name in ("__call__", "__getattr__")}
-"""Methods of `nn.Module` that torch.fx replaces while it follows a network."""
-FACTORIES = ("arange", "zeros", "ones", "full", "empty", "eye", "linspace", "tensor", "rand", "randn", "finfo", "iinfo")
-"""Functions of sizes, kinds and devices, which torch.fx does not see."""
-VIEWS = "writes into a tensor that other values are views of", "clone it first"
-R = TypeVar("R")
-UFUNCS = {
-    "add": operator.add,
-    "subtract": operator.sub,
-    "multiply": operator.mul,
-    "divide": operator.truediv,
-    "power": operator.pow,
-}
-_compiled = torch.jit.ScriptFunction.__call__
 ASKED = "asked"
 """Key in the metadata of a graph's output: what was asked about which nodes, with the answers, and whether they
 may depend on how many samples come."""
+Shapes = tuple[tuple[int, ...], ...]
+"""Shapes of the tensors that come to a network, (samples, ...), in their order."""
+Asked = dict[tuple[fx.Node, Callable[[Any], Any]], tuple[Any, bool]]
+"""See `ASKED`."""
 
 
-class Answering(fx.Tracer):
-    """A tracer that answers what a network asks about sizes, and refuses what it asks about the numbers themselves.
+class _OfModules(fx.Tracer):
+    """Traces a network again, as when it is unpickled: every module is a step, and sizes may slice buffers."""
 
-    Each question is put to the network's own values for all samples and for two of them. Where both give the same
-    answer, the question is about what comes to the network and not about how many samples; the graph then holds for
-    samples of that shape. A size made from the number of samples must have the same answer for `MANY`, too. For a
-    single sample it need not: whether the network does the same with it, as with
-    `if len(x) != 1: mask = mask.expand(len(x), -1)`, is another question, see `same_alone`.
+    proxy_buffer_attributes = True
 
-    So `if x.dim() == 3` is answered. Refused are `if x.max() > 1`, which asks for numbers; `range(len(x[x > 0]))`,
-    whose size numbers decide; and `int(len(x) / 2)`, which counts samples.
-    """
-
-    asks_whether_alone = False
-    """Whether the network asked something whose answer differs between one sample and several."""
-    done = False
-    """Whether the network was followed to its end."""
-    proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
-
-    def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False) -> None:
-        """Takes a few samples.
-
-        Args:
-            sample: (samples, ...), or several such tensors.
-            alone: Whether it is a single sample, whose answers alone count.
-            constants: Whether what `FACTORIES` make of numbers alone becomes a node, too: its methods may then take
-                sizes, as in ``torch.zeros(1, 4).expand(len(x), -1)``.
-        """
-        super().__init__()
-        self.constants = constants
-        self._computes = False  # whether values are being computed: factories then do what they always did
-        self._walks = Walks(sample, alone=alone)
-        self._asked: dict[tuple[fx.Node, Callable[[Any], Any]], Any] = {}
-        self._proxies: list[weakref.ref[_Proxy]] = []
-        self._held: dict[str, Tensor] = {}
-        # What was written, who else sees that memory, and what to raise where they are read later.
-        self._overwritten: list[tuple[fx.Node, list[fx.Node], BrodmannError]] = []
-
-    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        """Follows a network."""
-        self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
-        replaced = {name: self._symbolic(name) for name in FACTORIES}
-        with (
-            _replaced(torch, replaced | {"autocast": _autocast, "is_autocast_enabled": lambda *_: False}),
-            _replaced(torch.jit.ScriptFunction, {"__call__": _as_written}),
-        ):
-            try:
-                graph = super().trace(root, concrete_args)
-            finally:
-                self.done = True
-                del self._walks  # which would otherwise stay until Python collects reference cycles
-        self._check_overwritten(graph)
-        graph.output_node().meta[ASKED] = self._asked
-        return graph
-
-    def _symbolic(self, name: str) -> Callable[..., Any]:
-        """Returns a function of PyTorch that becomes a node where an argument is not known yet."""
-        function: Callable[..., Any] = getattr(torch, name)
-
-        @functools.wraps(function)
-        def called(*args: Any, **kwargs: Any) -> Any:
-            if is_unknown(*args, **kwargs) or (self.constants and not self._computes):
-                return self.whole(made, (name, *args), kwargs)
-            return function(*args, **kwargs)
-
-        return called
-
-    def whole(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Proxy:
-        """Returns a call of one of this module's functions, which stays one wherever the graph is read again."""
-        # While a network is followed, the name of a wrapped function stands for its wrapper.
-        call: fx.Proxy = self.create_proxy("call_function", inspect.unwrap(function), args, kwargs)
-        call.node.meta["is_wrapped"] = True
-        return call
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Returns a proxy whose questions this tracer answers."""
-        return _Proxy(node, self)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        """Answers `if`, `while`, `and`, and `assert`, which may ask for numbers: it only decides whether to go on."""
-        asking = sys._getframe(2)  # the caller of `Proxy.__bool__`
-        if _is_asserted(asking.f_code, asking.f_lasti):
-            self._follow()
-            holds = bool(self._walks[obj.node])
-            if obj.node not in self._walks.ragged | self._walks.numbers:
-                self._asked[obj.node, bool] = holds, self._walks.counts(obj.node)
-            return holds
-        return bool(self.answer(obj.node, bool))
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """Answers `for`: as many parts as there are."""
-        return (obj[index] for index in range(self.answer(obj.node, len)))  # type: ignore[index]
-
-    def answer(self, node: fx.Node, ask: Callable[[Any], R]) -> R:
-        """Returns what ``ask`` makes of the value of a node.
-
-        Raises:
-            BrodmannError: It depends on the numbers of the samples, or on how many there are.
-        """
-        if node.target is getattr and node.args[1] == "requires_grad":
-            raise self.refused("decides what to do by whether a value requires a gradient", "leave that out")
-        self._follow()
-        walks = self._walks
-        if node in walks.ragged or (node in walks.numbers and ask is not len):
-            raise self.refused(
-                "decides what to do by the values of the samples", "avoid that, for example with torch.where"
-            )
-        # How many dimensions there are does not depend on how many samples, except for one, which is asked anyway.
-        if walks.counts(node) if ask is not len else not isinstance(walks[node], torch.Size):
-            self._follow(many=True)
-        answers = walks.answers(node, ask)
-        self.asks_whether_alone |= walks.differs_alone(node, ask)
-        if any(other != answers[0] for other in answers):
-            raise self.refused(
-                "decides what to do by the number of samples",
-                "avoid that, for example with x.shape[0] in place of len(x), or a // b in place of int(a / b)",
-            )
-        self._asked[node, ask] = answers[0], walks.counts(node)
-        return answers[0]
-
-    def hash_of(self, proxy: _Proxy) -> int:
-        """Returns what a set or a dictionary looks a value up by: the number that a size is, else what is held."""
-        self._follow()
-        is_size = isinstance(self._walks[proxy.node], int | float | torch.Size)
-        return self.answer(proxy.node, hash) if is_size else id(proxy)
-
-    def is_tensor(self, node: fx.Node) -> bool:
-        """Answers `isinstance(x, Tensor)`."""
-        self._follow()
-        return isinstance(self._walks[node], Tensor)
-
-    def written(self, node: fx.Node, index: Any, value: Any) -> fx.Node:
-        """Returns what a value is once a part of it is written; later it is checked that nobody reads it as it was."""
-        self._follow()
-        others = self._walks.in_memory_of(node)
-        after = self.whole(with_part, (fx.Proxy(node, self), index, value), {}).node
-        self._overwritten.append((after, others, self.refused(*VIEWS)))
-        return after
-
-    def _check_overwritten(self, graph: fx.Graph) -> None:
-        """Raises where a value is read after a part of its memory was written, by another name or as a view."""
-        order = {node: place for place, node in enumerate(graph.nodes)}
-        for after, others, refused in self._overwritten:
-            readers = (user for node in others for user in node.users if reads_numbers(user, node))
-            if any(order[user] > order[after] for user in readers):
-                raise refused
-
-    def refused(self, what: str, instead: str) -> BrodmannError:
-        """Returns an error that says what a network does, where, and what to write instead."""
-        name = type(self.root[0]).__name__  # type: ignore[index]
-        return BrodmannError(
-            f"{name} cannot be converted: it {what} ({place_now()}). Instead, {instead}, or "
-            "compose its layers with brodmann.Sequential, Residual and Graph."
-        )
-
-    def _follow(self, *, many: bool = False) -> None:
-        """Computes all nodes so far."""
-        self._proxies = [proxy for proxy in self._proxies if proxy() is not None]
-        held = (proxy() for proxy in self._proxies)
-        in_use = {proxy.made for proxy in held if proxy is not None and proxy.made is not None}
-        self._computes = True
-        try:
-            with _replaced(nn.Module, MODULES):
-                self._walks.follow(self.graph, self.root, self._held, in_use, many=many)
-        finally:
-            self._computes = False
-
-    def know(self, proxy: _Proxy) -> None:
-        """Notes a value that the network may read as long as it holds it."""
-        self._proxies.append(weakref.ref(proxy))
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
 
 
-class _Proxy(Followed):
-    """A traced value that answers questions about its size (`len`, `int`, indexing) from sample values."""
-
-    tracer: Answering
-
-    def __init__(self, node: fx.Node, tracer: Answering) -> None:
-        """Takes the node of the value."""
-        super().__init__(node, tracer)
-        tracer.know(self)
-
-    @property
-    def made(self) -> fx.Node | None:
-        """Its node, None where that is not made yet."""
-        return self.node
-
-    def __getattr__(self, k: str) -> Attribute:
-        if k.startswith("__"):  # by which NumPy and others ask what something is
-            raise AttributeError(k)
-        return _Attribute(self, k)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if ufunc.__name__ in UFUNCS:  # from a NumPy number on the left
-            return UFUNCS[ufunc.__name__](
-                *(part.item() if isinstance(part, numpy.generic) else part for part in inputs)
-            )
-        known = (self.tracer.answer(part.node, float) if isinstance(part, fx.Proxy) else part for part in inputs)
-        return getattr(ufunc, method)(*known, **kwargs)
-
-    def __index__(self) -> int:
-        return self.tracer.answer(self.node, operator.index)
-
-    def __int__(self) -> int:
-        return self.tracer.answer(self.node, int)
-
-    def __float__(self) -> float:
-        return self.tracer.answer(self.node, float)
-
-    def __round__(self, digits: int | None = None) -> Any:
-        return self.tracer.answer(self.node, round) if digits is None else round(float(self), digits)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.node = self.tracer.written(self.node, index, value)
-
-    def __len__(self) -> int:
-        return self.tracer.answer(self.node, len)
-
-    def __hash__(self) -> int:
-        return self.tracer.hash_of(self)
-
-    def __eq__(self, other: object) -> Any:
-        ours = not isinstance(other, fx.Proxy) or other.tracer is self.tracer
-        if not ours or self.tracer.done:  # one is left in a cache by a network that was followed before
-            return NotImplemented
-        return self.tracer.create_proxy("call_function", operator.eq, (self, other), {})
-
-
-def _kinds_of(kinds: Any, is_instance: Callable[[Any, Any], bool]) -> Iterator[Any]:
-    """Yields the classes that `isinstance` is given, also in nested tuples and unions."""
-    if is_instance(kinds, tuple):
-        for part in kinds:
-            yield from _kinds_of(part, is_instance)
-    elif is_instance(kinds, UnionType):
-        yield from get_args(kinds)
-    else:
-        yield kinds
-
-
-@contextmanager
-def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable[[], bool]) -> Iterator[None]:
-    """Lets a network ask by `isinstance` whether the value of a proxy is a tensor, and what a twin stands for.
-
-    PyTorch itself gets the usual answer: else it would take a proxy for a tensor.
+def questions_of(
+    graph: fx.Graph, root: nn.Module, training: fx.Graph, twin: nn.Module, sample: Several
+) -> Questions | None:
+    """Returns what a network asked about sizes, None if it asked nothing.
 
     Args:
-        is_tensor: Answers whether the value of a node is one.
-        is_followed: Answers a network that asks whether a value is a proxy, to do something else while it is followed.
+        graph: Graph of the network at inference, before anything in it is replaced.
+        root: The network.
+        training: Likewise in training mode.
+        twin: The network in training mode.
+        sample: The samples that it was shown.
     """
-    before = isinstance
-
-    def by_network() -> bool:
-        return str(sys._getframe(2).f_globals.get("__name__")).split(".")[0] not in ("torch", "brodmann")
-
-    def asked(value: Any, kinds: Any) -> bool:
-        found = before(value, kinds)
-        if not before(value, (nn.Module, fx.Proxy)):  # asked very often
-            return found
-        module = before(value, nn.Module)
-        if (found and module) or not by_network():
-            return found
-        if found:
-            return is_followed()
-        named = tuple(_kinds_of(kinds, before))
-        if module:
-            return issubclass(getattr(value, STANDS_FOR, type(value)), named)
-        return any(kind is Tensor for kind in named) and is_tensor(value.node)
-
-    def asked_for_tensor(value: Any) -> bool:
-        return before(value, Tensor) or (before(value, fx.Proxy) and by_network() and is_tensor(value.node))
-
-    with _replaced(builtins, {"isinstance": asked}), _replaced(torch, {"is_tensor": asked_for_tensor}):
-        yield
+    here: Asked = graph.output_node().meta.get(ASKED, {})
+    there: Asked = training.output_node().meta.get(ASKED, {})
+    texts, others = _texts_of(graph, here), _texts_of(training, there)
+    counts, other_counts = Counter(texts), Counter(others)
+    pairs = zip(others, there.items(), strict=True)
+    only_there = dict(item for text, item in pairs if counts[text] != other_counts[text])
+    while_learning = Questions(training, twin, sample, only_there) if only_there else None
+    return Questions(graph, root, sample, here, while_learning) if here or only_there else None
 
 
-@functools.lru_cache
-def _is_asserted(code: CodeType, place: int) -> bool:
-    """Whether what code asks at an instruction is the whole question of an `assert`."""
-    between = ("TO_BOOL", "CACHE", "NOT_TAKEN", "EXTENDED_ARG")
-    asked = (one for one in dis.get_instructions(code) if one.offset >= place)
-    following = [one for one in asked if one.opname not in between]
-    behind_jump = following[1:2]
-    return any(one.opname == "LOAD_ASSERTION_ERROR" or one.argval is AssertionError for one in behind_jump)
+def _texts_of(graph: fx.Graph, asked: Asked) -> list[Any]:
+    """Returns, for each question, who asked what of which size; it is the same text in graphs numbered differently."""
+    made_of: dict[fx.Node, int] = {}
+    for node in graph.nodes:
+        read = dict.fromkeys(node.all_input_nodes) if asks_metadata(node) else made_of  # sizes, not what is measured
+        given: Any = fx.node.map_arg((node.args, node.kwargs), read.__getitem__)
+        made_of[node] = hash((caller_of(node), name_of(node), repr(given)))
+    return [(made_of[node], ask) for node, ask in asked]
 
 
-def _as_written(compiled: Any, *args: Any, **kwargs: Any) -> Any:
-    """Calls the Python that a `torch.jit` function was made from, where an argument is not known yet."""
-    written = getattr(compiled, "_torchdynamo_inline", None)
-    if written is not None and is_unknown(*args, **kwargs):
-        return written(*args, **kwargs)
-    return _compiled(compiled, *args, **kwargs)
+class Questions:
+    """What a network asked about sizes, and its answers, to be asked again for other sizes.
+
+    Numbers have no part in the answers, so that zeros stand for the network's parameters and take no memory. Where
+    answers differ, the network may still do the same, as one that masks nothing in short sequences: sizes for which
+    this was tried are noted.
+
+    Attributes:
+        count_samples: Whether an answer may depend on how many samples come.
+        while_learning: What it asked in training mode alone, which may be nothing.
+    """
+
+    def __init__(
+        self, graph: fx.Graph, root: nn.Module, sample: Several, asked: Asked, while_learning: Questions | None = None
+    ) -> None:
+        """Takes what was asked.
+
+        Args:
+            graph: Graph of the network, before anything in it is replaced.
+            root: The network.
+            sample: The samples that it was shown.
+            asked: What it asked.
+            while_learning: What it asked in training mode alone; None if this is that.
+        """
+        needed = {node for node, _ in asked}
+        for node in reversed(graph.nodes):
+            if not needed.isdisjoint(node.users):
+                needed.add(node)
+        inside, copies = fx.Graph(tracer_cls=_OfModules), dict[fx.Node, fx.Node]()
+        for node in graph.nodes:
+            if node in needed:
+                copies[node] = inside.node_copy(node, copies.__getitem__)
+                copies[node].type = None  # an annotation, which may be text that pickle does not know
+        inside.output([copies[node] for node, _ in asked])
+        zeros: dict[int, Any] = {id(held): _zeros(held) for held in root.parameters()}
+        self._values = fx.GraphModule(deepcopy(root, zeros).eval(), inside)
+        self._asks = [ask for _, ask in asked]
+        self._answers = [answer for answer, _ in asked.values()]
+        self._kinds: Any = in_form_of(sample, (part.dtype for part in parts_in(sample)))
+        self.while_learning = while_learning
+        self.count_samples = any(counts for _, counts in asked.values())
+        self.count_samples |= while_learning is not None and while_learning.count_samples
+        self._tried: list[tuple[list[Any], Shapes]] = []
+
+    def have_same_answers(self, shapes: Shapes) -> bool:
+        """Whether the network decides for samples of some shapes as it did for those shown."""
+        return self._answers_for(shapes) == self._answers
+
+    def note(self, shapes: Shapes) -> None:
+        """Notes shapes for which the network was found to do the same, although it decides otherwise."""
+        if (answers := self._answers_for(shapes)) is not None:
+            self._tried.append((answers, shapes))
+
+    def allow(self, shapes: Shapes) -> bool:
+        """Whether what was followed holds for samples of some shapes, at inference.
+
+        It does where the answers are the same; or those for shapes that were tried, no smaller and no larger than all.
+        """
+        found = self._answers_for(shapes)
+        if found is None or found == self._answers:
+            return found is not None
+        tried = [_numbers_of(other) for answers, other in self._tried if answers == found]
+        size = _numbers_of(shapes)
+        return any(map(partial(_no_larger, size), tried)) and any(_no_larger(other, size) for other in tried)
+
+    def allow_learning(self, shapes: Shapes) -> bool:
+        """Whether what is allowed at inference holds while learning, too."""
+        return self.while_learning is None or self.while_learning.have_same_answers(shapes)
+
+    @torch.no_grad()
+    def _answers_for(self, shapes: Shapes) -> list[Any] | None:
+        """Returns the answers for samples of some shapes, None where the network does not take them."""
+        sizes = iter(shapes)
+        sample = in_form_of(self._kinds, (torch.zeros(next(sizes), dtype=kind) for kind in parts_in(self._kinds)))
+        try:
+            with undisturbed():  # the network may draw, as from torch.randn
+                values = self._values_for(sample)
+            return [ask(value) for ask, value in zip(self._asks, values, strict=True)]
+        except Exception:  # from whatever the network does with samples of shapes that it is not made for
+            return None
+
+    def _values_for(self, sample: Several) -> Any:
+        """Returns what the network asked about, for some samples."""
+        try:
+            return fx.Interpreter(self._values).run(sample)  # whose errors torch.fx does not print
+        except RuntimeError as error:
+            if "stride" not in str(error):
+                raise
+            # To a function, such as a grouped product, it matters how weights lie in memory.
+            whole = deepcopy(self._values)
+            for held in whole.parameters():
+                held.data = held.data.contiguous()
+            return fx.Interpreter(whole).run(sample)
 
 
-def _autocast(*args: Any, **kwargs: Any) -> Any:
-    """Returns autocast, nothing for a kind of device that is not known yet: it is off while a network is followed."""
-    return nullcontext() if is_unknown(*args, **kwargs) else autocast(*args, **kwargs)
+def _numbers_of(shapes: Shapes) -> list[int]:
+    """Returns the sizes of all dimensions but that of the samples."""
+    return [size for shape in shapes for size in shape[1:]]
 
 
-@fx.wrap
-def with_part(x: Tensor, index: Any, value: Any) -> Tensor:
-    """Returns a copy of a tensor in which ``value`` replaces a part."""
-    x = x.clone()
-    x[index] = value
-    return x
+def _no_larger(one: list[int], other: list[int]) -> bool:
+    """Whether no size is larger than its counterpart."""
+    return len(one) == len(other) and all(size <= most for size, most in zip(one, other, strict=True))
 
 
-@fx.wrap
-def made(factory: str, *args: Any, **kwargs: Any) -> Tensor:
-    """Returns what one of `FACTORIES` makes."""
-    tensor: Tensor = getattr(torch, factory)(*args, **kwargs)
-    return tensor
-
-
-class _Attribute(_Proxy, Attribute):
-    """A property or method of a traced value."""
-
-    def __init__(self, root: _Proxy, attr: str) -> None:
-        """Takes the value, and what it is asked for."""
-        Attribute.__init__(self, root, attr)
-        self.tracer.know(self)
-
-    @property
-    def made(self) -> fx.Node | None:
-        """Its node, which is made when it is first read."""
-        return self._node
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        raise self.tracer.refused(*VIEWS)
-
-
-@contextmanager
-def _replaced(owner: Any, others: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Replaces functions of an owner inside the block."""
-    before = {name: getattr(owner, name) for name in others}
-    for name, other in others.items():
-        setattr(owner, name, other)
-    try:
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(owner, name, function)
+def _zeros(parameter: nn.Parameter) -> nn.Parameter:
+    """Returns zeros in the shape of a parameter, which are a single number in memory."""
+    return nn.Parameter(parameter.detach().new_zeros(()).expand(parameter.shape), requires_grad=False)

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..generators import undisturbed
-from .followed import asks_metadata, held_by, reads_numbers
+from .nodes import asks_metadata, held_by, reads_numbers
 from .provenance import fixed, reached
 
 BIASED = (

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
 from ..several import Several, rows_of, sample_count
-from .followed import module_text
+from .nodes import module_text
 
 
 class Rows:

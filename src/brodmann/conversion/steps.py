@@ -23,9 +23,9 @@ from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, sample_count
 from .computation import Computation, Functions, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
-from .followed import module_text, name_of
 from .in_place import RELUS
 from .lengths import same_for_other_lengths
+from .nodes import module_text, name_of
 from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, pass_all, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .recurrent import Recurrence

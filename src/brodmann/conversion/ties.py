@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
-from .followed import held_by, reads_numbers
+from .nodes import held_by, reads_numbers
 from .products import function_of
 
 ALIKE = (nn.Linear, _ConvNd)

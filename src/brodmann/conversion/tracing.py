@@ -20,17 +20,18 @@ from ..errors import BrodmannError, warn
 from ..generators import standing
 from ..several import Several, called_with, rows_of
 from .alone import same_alone
+from .answering import Answering
 from .batch_norms import make_norms
 from .convertible import unwrapped
 from .derivatives import OwnDerivative, mark, whole_functions
-from .followed import FOLLOWED_PACKAGES, Followed, is_unknown, package_of, parts_of
 from .in_place import leave_out_writing
+from .kinds import asking_for_kinds
 from .lines import place_of
 from .maps import MAPS, is_plain
-from .questions import Answering, asking_for_kinds
+from .nodes import FOLLOWED_PACKAGES, Followed, is_unknown, package_of, parts_of
+from .questions import Questions, questions_of
 from .recurrent import Cells, NeedsUnrollingError, Recurrence, RecurrentLayer
 from .rewriting import write_out_parts
-from .sizes import Questions, questions_of
 from .ties import write_out_tied
 from .training_mode import (
     TRAINING,

@@ -17,7 +17,7 @@ from ..errors import BrodmannError
 from ..generators import drawing_by, standing
 from ..several import Several, of_each
 from .batch_norms import KeptNorm
-from .followed import arguments_of, asks_metadata, caller_of, name_of, reads_numbers
+from .nodes import arguments_of, asks_metadata, caller_of, name_of, reads_numbers
 from .provenance import is_real, reached
 from .questions import ASKED
 

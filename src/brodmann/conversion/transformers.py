@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import BrodmannError
-from .followed import STANDS_FOR
+from .nodes import STANDS_FOR
 from .recurrent import LAYERS, STEPS, RecurrentCell, RecurrentLayer
 
 

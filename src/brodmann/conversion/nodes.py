@@ -1,4 +1,4 @@
-"""Values while torch.fx follows a network: what writes into them, and what reads their numbers."""
+"""Nodes of a graph of torch.fx: what they call, read and hold, and what writes into their values."""
 
 from __future__ import annotations
 
