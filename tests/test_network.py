@@ -902,6 +902,24 @@ def weights_of(network: nn.Module) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
+    ("part", "number"),
+    [
+        ("router.conflict", "evidence"),
+        ("router.conflict", "opposition"),
+        ("router.conflict", "certainty"),
+        ("router", "temperature"),
+        ("router", "balance_rate"),
+        ("body.layers.0", "pooling"),
+    ],
+)
+def test_a_network_whose_numbers_were_changed_has_no_design(part: str, number: str) -> None:
+    network = Network(mlp(5, 3, width=6, areas=4, router={"partition": "growing"}))
+    assert network.design is not None
+    setattr(network.body.get_submodule(part), number, 0.25)
+    assert network.design is None
+
+
+@pytest.mark.parametrize(
     ("loss", "target"),
     [
         (lambda y, t: torch.where(t.isnan(), torch.zeros(()), (y - t) ** 2).mean(), torch.full((4, 3), math.nan)),

@@ -67,3 +67,9 @@ def transformed() -> bool:
 def ordinary(tensor: Tensor) -> Tensor:
     """Returns a tensor that autograd accepts: it refuses those made in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def as_leaf(tensor: Tensor) -> Tensor:
+    """Returns a tensor that autograd follows from here on, if it holds real numbers."""
+    alone = ordinary(tensor).detach()
+    return alone.requires_grad_(alone.is_floating_point())

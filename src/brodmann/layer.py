@@ -148,6 +148,13 @@ class Layer(nn.Module, ABC):
       `Rates` reach them, and returns ``dL/dx``, shaped like x and computed from the parameters before they moved; or
       None where nothing below learns.
 
+    Whether anything moves is asked in four ways:
+
+    |      | what it holds itself              | that, and all layers inside |
+    |------|-----------------------------------|-----------------------------|
+    | ever | `moves`                           | `can_learn`                 |
+    | now  | `moves` and not ``frozen_itself`` | `learns`                    |
+
     Source: our choice.
     """
 

@@ -16,8 +16,9 @@ from ..errors import BrodmannError, CheckpointError
 from ..files import as_json, read_tensors, write_tensors
 from ..layer import Observer
 from ..losses.adapters import HoldsLoss
-from ..losses.builtin import Loss, one_number
+from ..losses.builtin import Loss
 from ..losses.error import check_derivative, error_and_loss
+from ..losses.facts import one_number
 from ..network.divergence import check_loss
 from ..network.files import describe_loss, described_loss, load_whole
 from ..several import check_batch

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..autograd import ordinary
+from ..autograd import as_leaf, ordinary
 
 State = tuple[Tensor, ...]
 """What goes from step to step, (batch, units) each; the first is what the step returns."""
@@ -41,7 +41,7 @@ class Cell(ABC):
     def with_pull_back(self, below: Tensor, before: Tensor, state: State) -> tuple[State, PullBack]:
         """Returns the next state, and what carries its errors back: PyTorch's formula where a cell has none."""
         with torch.inference_mode(False), torch.enable_grad():
-            taken = [ordinary(part).detach().requires_grad_() for part in (below, before, *state)]
+            taken = [as_leaf(part) for part in (below, before, *state)]
             found = self(taken[0], taken[1], tuple(taken[2:]))
         return tuple(part.detach() for part in found), partial(_pulled_back, found, taken)
 

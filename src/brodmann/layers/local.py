@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..autograd import ordinary, unrecorded
+from ..autograd import as_leaf, ordinary, unrecorded
 from ..errors import BrodmannError, lacks_memory
 from ..held import Held
 from ..kernels.per_row import norm, norm_down
@@ -96,7 +96,7 @@ class Local(Layer):
             return _relu(x) if isinstance(operation, nn.ReLU) else operation.with_pull_back(x)
         module = self.operation if isinstance(self.operation, nn.Module) else None
         with torch.inference_mode(False), torch.enable_grad():
-            leaves = [_leaf(part) for part in (x if isinstance(x, tuple) else (x,))]
+            leaves = [as_leaf(part) for part in (x if isinstance(x, tuple) else (x,))]
             if module is not None:
                 module.train(self.draws)
             try:
@@ -165,12 +165,6 @@ def _pull_back(y: Tensor, leaves: list[Tensor], error: Tensor) -> Any:
 def _laid_as(leaf: Tensor, error: Tensor) -> Tensor:
     """Returns an error laid out in memory like the tensor it belongs to: mixing two layouts means strided access."""
     return error.contiguous() if leaf.is_contiguous() else error
-
-
-def _leaf(tensor: Tensor) -> Tensor:
-    """Returns a tensor that autograd follows from here on, if it holds real numbers."""
-    alone = ordinary(tensor).detach()
-    return alone.requires_grad_(alone.is_floating_point())
 
 
 class WithPullBack(nn.Module, ABC):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..areas import Slab
-from ..autograd import ordinary, unrecorded
+from ..autograd import as_leaf, ordinary, unrecorded
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
@@ -99,9 +99,9 @@ class Weights(Gathering):
         matrix = matrix_of(self.feedback, self.one_map)
         assert matrix is not None
         with torch.enable_grad():
-            leaf = ordinary(trace.x).detach().requires_grad_()
-            y = operation(leaf, matrix.detach().to(leaf.dtype).view(self.form), *trace.others)
-        return torch.autograd.grad(y, leaf, error)[0]
+            x = as_leaf(trace.x)
+            y = operation(x, matrix.detach().to(x.dtype).view(self.form), *trace.others)
+        return torch.autograd.grad(y, x, error)[0]
 
     @unrecorded
     def move(self, parts: list[Tensor], context: Context) -> None:
@@ -129,7 +129,7 @@ def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Ten
     Gradients have the dtype of the weights, except for weights that are stored in bfloat16.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = ordinary(weight).detach().to(computing(weight.dtype)).requires_grad_()
+        leaf = as_leaf(weight.to(computing(weight.dtype)))
         y = operation(ordinary(x).detach(), leaf.to(x.dtype), *map(ordinary, others))
         return ProductTrace(x, leaf, y, others)
 

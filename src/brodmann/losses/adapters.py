@@ -15,8 +15,9 @@ from torch.nn.modules.loss import _Loss
 from ..errors import BrodmannError
 from ..several import of_each, parts_in
 from .broadcasting import NoBroadcasting
-from .builtin import CrossEntropy, Loss, are_classes, hint_of_place, like_output
+from .builtin import CrossEntropy, Loss
 from .facts import Facts, Wrapped, inner, name_of_loss
+from .targets import are_classes, hint_of_place, like_output
 
 _OF_LOGITS = (
     ("classes", nn.CrossEntropyLoss, functional.cross_entropy),

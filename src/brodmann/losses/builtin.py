@@ -19,6 +19,7 @@ from ..errors import BrodmannError
 from ..kernels import per_row
 from ..recording import told
 from .facts import Facts
+from .targets import are_classes, check_place, like_output, no_classes
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -99,15 +100,15 @@ class CrossEntropy(Facts):
 
     def _parts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> _Parts:
         """Returns what value and error are made of."""
-        _check_place(output, target)
+        check_place(output, target)
         log_probabilities = output.reshape(-1, output.shape[-1]).log_softmax(1)
         classes, count = target.reshape(-1, 1), output.shape[-1]
         if len(classes) != len(log_probabilities):
-            raise _no_classes(output, target)
+            raise no_classes(output, target)
         try:
             values = -log_probabilities.gather(1, classes)
         except RuntimeError:
-            raise _no_classes(output, target) from None
+            raise no_classes(output, target) from None
         of_classes = values.new_ones(count) if self.class_weights is None else self.class_weights.to(values)
         if of_classes.shape != (count,):
             raise BrodmannError(
@@ -163,7 +164,7 @@ class BinaryCrossEntropy(Facts):
 
     def _labels(self, output: Tensor, target: Tensor) -> Tensor:
         """Returns the targets like the output, after a check of them and of the weights of labels."""
-        _check_place(output, target)
+        check_place(output, target)
         labels = like_output(target, output)
         told(_check_labels, labels)
         count = output.shape[-1]
@@ -248,23 +249,17 @@ LOSSES: dict[str, Callable[[], Loss]] = {
 """Losses by name, for options and the command line; register your own here, as a function that makes it."""
 
 
-def are_classes(outputs: Tensor, target: Tensor) -> bool:
-    """Whether targets are classes: whole numbers, one for each row of several outputs (..., classes)."""
-    classes = outputs.shape[-1]
-    return not target.is_floating_point() and classes > 1 and target.numel() * classes == outputs.numel()
-
-
 def _difference(output: Tensor, target: Tensor) -> Tensor:
     """Returns ``output - target``, for classes output minus their one-hot vectors; (batch, ..., outputs)."""
     if not are_classes(output, target):
         return output - like_output(target, output)
-    _check_place(output, target)
+    check_place(output, target)
     rows = output.reshape(-1, output.shape[-1])
     minus_one = rows.new_full((len(rows), 1), -1.0)
     try:
         return rows.scatter_add(1, target.reshape(-1, 1), minus_one).reshape(output.shape)
     except RuntimeError:
-        raise _no_classes(output, target) from None
+        raise no_classes(output, target) from None
 
 
 def _check_factors(**factors: Tensor) -> None:
@@ -274,63 +269,6 @@ def _check_factors(**factors: Tensor) -> None:
             raise BrodmannError(
                 f"Expected {name} that are finite and at least 0: with negative ones, training would increase the loss."
             )
-
-
-def _check_place(output: Tensor, target: Tensor) -> None:
-    if target.device != output.device:
-        raise BrodmannError(f"Expected targets on {output.device}, where the output is, got some on {target.device}.")
-
-
-def one_number(loss: Any) -> Tensor:
-    """Returns what a loss returned, as a scalar.
-
-    Raises:
-        BrodmannError: It is no tensor of one number.
-    """
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-        raise BrodmannError(f"Expected a loss that returns a tensor with one number, got {got}.")
-    return loss.reshape(())
-
-
-def like_output(target: Tensor, output: Tensor) -> Tensor:
-    """Returns real targets in the shape and the dtype of the output: NumPy's are float64.
-
-    Flat targets may belong to outputs of several dimensions, and the other way round, but not to images: channels come
-    last in outputs, and first in flat images.
-    """
-    shapes = [[size for size in tensor.shape if size > 1] for tensor in (target, output)]
-    flattened = target.ndim != output.ndim and output.ndim < 4
-    if target.numel() != output.numel() or not (shapes[0] == shapes[1] or flattened):
-        problem = f"Expected targets of shape {tuple(output.shape)}, like the output, got {tuple(target.shape)}"
-        moved = target.ndim > 2 and target.movedim(1, -1).shape == output.shape
-        raise BrodmannError(f"{problem}{': channels come last, give target.movedim(1, -1)' if moved else ''}.")
-    return target.reshape(output.shape).to(output.dtype)
-
-
-def _no_classes(output: Tensor, target: Tensor) -> BrodmannError:
-    """Returns the error that says why targets are no classes of the output."""
-    *leading, classes = output.shape
-    if target.dtype != torch.int64:
-        problem = (
-            f"{target.dtype}: convert class numbers with .long(), use nn.CrossEntropyLoss() for probabilities, "
-            "BinaryCrossEntropy for samples of several labels, and MeanSquaredError for real targets"
-        )
-    elif target.numel() != output.numel() // classes:
-        problem = f"shape {tuple(target.shape)}{hint_of_place(output, target)}"
-    else:
-        problem = f"{int(target.min())} to {int(target.max())}"
-        if int(target.min()) == -100:
-            problem += "; nn.CrossEntropyLoss() leaves out targets of -100"
-    return BrodmannError(
-        f"Expected targets of shape {tuple(leading)}, torch.int64, from 0 to {classes - 1}, got {problem}."
-    )
-
-
-def hint_of_place(output: Tensor, target: Tensor) -> str:
-    """Returns what to do where classes stand second in an output, as PyTorch's losses take them; else nothing."""
-    second = output.ndim > 2 and target.shape == output.shape[:1] + output.shape[2:]
-    return ": classes come last in an output, so end the network with x.movedim(1, -1)" if second else ""
 
 
 def _share(values: Tensor, weight: Tensor | None, normalised: bool, within: Tensor | None = None) -> Tensor | float:

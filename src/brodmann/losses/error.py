@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..autograd import ordinary
+from ..autograd import as_leaf, ordinary
 from ..checks import all_finite
 from ..errors import BrodmannError, DivergenceError
 from ..recording import told
 from ..several import Several, in_form_of, of_each, parts_in
-from .builtin import Loss, one_number
-from .facts import check_single, name_of_loss
+from .builtin import Loss
+from .facts import check_single, name_of_loss, one_number
 
 
 def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor | None) -> tuple[Any, Tensor]:
@@ -35,7 +35,7 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
             value, error = exact(output, target, weight)
         return error, one_number(value)
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = of_each(lambda part: ordinary(part).detach().requires_grad_(True), output)
+        leaf = of_each(as_leaf, output)
         leaves = parts_in(leaf)
         given = None if weight is None else ordinary(weight)
         value = one_number(loss(leaf, of_each(ordinary, target), given))

@@ -89,3 +89,15 @@ def name_of_loss(loss: Any) -> str:
 def inner(loss: Any) -> Any:
     """Returns the loss to which a `functools.partial` gives options, or the loss itself."""
     return loss.func if isinstance(loss, partial) else loss
+
+
+def one_number(loss: Any) -> Tensor:
+    """Returns what a loss returned, as a scalar.
+
+    Raises:
+        BrodmannError: It is no tensor of one number.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise BrodmannError(f"Expected a loss that returns a tensor with one number, got {got}.")
+    return loss.reshape(())

@@ -92,6 +92,10 @@ class Conflict(nn.Module):
         self.register_buffer("apart", torch.zeros(cells, dtype=torch.bool))
         self.register_buffer("tension", torch.zeros(()))
 
+    def extra_repr(self) -> str:
+        """Shown by print(network)."""
+        return f"evidence={self.evidence}, opposition={self.opposition}, certainty={self.certainty}"
+
     def add(self, cell: Tensor, sketches: Tensor) -> None:
         """Adds a batch: cell (rows,) int64, sketches (rows, SIZE) of the error of a mean over the batch.
 

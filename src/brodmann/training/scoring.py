@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from ..checks import check_weights, check_whole
 from ..errors import BrodmannError
-from ..losses.builtin import Loss, are_classes, like_output, one_number
-from ..losses.facts import check_single, facts_of, per_sample
+from ..losses.builtin import Loss
+from ..losses.facts import check_single, facts_of, one_number, per_sample
+from ..losses.targets import are_classes, like_output
 from ..network.batches import ROWS, outputs_of
 from ..routing import weights_of_rows
 from ..several import Several, check_pairs, check_several, sample_count
