@@ -68,6 +68,27 @@ def test_products_of_pairs_give_the_same(tmp_path: Path) -> None:
     )
 
 
+def test_maps_of_both_storages_keep_their_own_rows(tmp_path: Path) -> None:
+    """Without pairs the rows of both are float32, and are laid out in the same memory."""
+    program = """
+import torch
+from brodmann import SGD
+from brodmann.kernels import Groups, build
+from brodmann.kernels.interface import Target
+from brodmann.kernels.native import Native
+build._of_processor = lambda: (build.WITHOUT_PAIRS,)
+for turn in range(3):
+    for number in (torch.float32, torch.bfloat16):
+        x, delta, weight = torch.randn(32, 64), torch.randn(32, 10), torch.zeros(1, 10, 64, dtype=number)
+        Native().update(SGD(), [Target(weight, {}, 1.0, 0.0)], Groups.single(32), None, delta, x)
+        torch.testing.assert_close(weight[0].float(), -delta.t() @ x, rtol=0.01, atol=1e-4)
+"""
+    environment = {**os.environ, "BRODMANN_CACHE": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert len(list(tmp_path.glob("*.so"))) == 1
+
+
 @pytest.mark.parametrize("name", COMPILERS)
 def test_every_compiler_gives_the_same(name: str, tmp_path: Path) -> None:
     assert_kernels_equal_pytorch(tmp_path, CXX=compiler_named(name))

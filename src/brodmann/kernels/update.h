@@ -65,28 +65,41 @@ void update_few(const Move& move, const Groups& groups, const Item& item, int64_
 template <class X>
 constexpr int64_t kWidth = kVectors * Lanes<X>::count;  // inputs of a block
 
-// Lays out the rows of a group as blocks of inputs, (blocks, rows, kWidth), so that a block lies in one piece, where rows
-// of x may lie in the same few places of a cache. The last block is padded with zeros. Every thread does so for itself,
-// once for all outputs of a group that it works on in one call of the update: fetching what another core has just
-// written would take as long.
+// The rows of one call's groups, laid out as blocks of inputs, (blocks, rows, kWidth), so that a block lies in one piece,
+// where rows of x may lie in the same few places of a cache. The last block is padded with zeros. Every thread does so for
+// itself, once for all outputs of a group that it works on: fetching what another core has just written would take as
+// long. Memory is kept from call to call; what is in it belongs to the one call whose number it bears.
 template <class X>
-const X* in_blocks(const Groups& groups, int64_t group, int64_t inputs, const X* x, int64_t call) {
-  static thread_local std::vector<X> kept;
-  static thread_local int64_t kept_call = 0, kept_group = 0;
-  if (kept_call == call && kept_group == group) return kept.data();
-  kept_call = call, kept_group = group;
-  constexpr int64_t width = kWidth<X>;
-  const int64_t rows = groups.rows(group);
-  kept.resize(rows * ((inputs + width - 1) / width) * width);
-  for (int64_t k = 0; k < rows; ++k) {
-    const X* from = x + groups.row(groups.bounds[group] + k) * inputs;
-    X* to = kept.data() + k * width;
-    int64_t i = 0;
-    for (; i + width <= inputs; i += width, to += rows * width) std::memcpy(to, from + i, width * sizeof(X));
-    if (i < inputs) std::fill(std::copy(from + i, from + inputs, to), to + width, X{});
+class Blocks {
+ public:
+  Blocks(const Groups& groups, int64_t inputs, const X* x) : groups(groups), inputs(inputs), x(x) {}
+
+  const X* of(int64_t group) const {
+    static thread_local std::vector<X> kept;
+    static thread_local int64_t kept_call = 0, kept_group = 0;
+    if (kept_call == call && kept_group == group) return kept.data();
+    kept_call = call, kept_group = group;
+    constexpr int64_t width = kWidth<X>;
+    const int64_t rows = groups.rows(group);
+    kept.resize(rows * ((inputs + width - 1) / width) * width);
+    for (int64_t k = 0; k < rows; ++k) {
+      const X* from = x + groups.row(groups.bounds[group] + k) * inputs;
+      X* to = kept.data() + k * width;
+      int64_t i = 0;
+      for (; i + width <= inputs; i += width, to += rows * width) std::memcpy(to, from + i, width * sizeof(X));
+      if (i < inputs) std::fill(std::copy(from + i, from + inputs, to), to + width, X{});
+    }
+    return kept.data();
   }
-  return kept.data();
-}
+
+ private:
+  static inline std::atomic<int64_t> calls{0};  // of all updates whose rows share the memory, whatever their weights are
+
+  const Groups& groups;
+  const int64_t inputs;
+  const X* const x;
+  const int64_t call = ++calls;
+};
 
 // Lays out the deltas that some rows, from place `first` on, have at outputs begin .. end as tiles, (tiles, rows, kRows).
 // Tiles of fewer outputs are padded with zeros.
@@ -245,15 +258,14 @@ void update(int threads, const Groups& groups, int64_t inputs, int64_t outputs, 
     });
   });
   const auto step = [](int64_t rows) { return rows < kFew ? 1 : rows < kPanels ? kRows : 0; };
-  static std::atomic<int64_t> calls{0};
-  const int64_t call = ++calls;
+  const Blocks<X> blocks(groups, inputs, x);
   work_off(cut(groups, outputs, inputs, step, threads), work, threads, [&](const Item& item) {
     const int64_t at = groups.slot(item.group) * size + item.begin * inputs;
     const int64_t rows = groups.rows(item.group), first = groups.bounds[item.group];
     moves.of(item.group, [&](const auto& move) {
       if (rows < kFew) return update_few<C>(move, groups, item, at, inputs, outputs, delta, x);
       const X* const tiles = in_tiles(groups, first, rows, item.begin, item.end, outputs, delta);
-      update_tiles<C>(move, groups, item, at, inputs, tiles, in_blocks(groups, item.group, inputs, x, call));
+      update_tiles<C>(move, groups, item, at, inputs, tiles, blocks.of(item.group));
     });
   });
 }
