@@ -277,6 +277,23 @@ def test_what_changes_between_two_steps_is_noticed(change: str) -> None:
     assert pair.captured == (change != "protected")
 
 
+def test_a_network_that_changes_now_and_then_stays_captured() -> None:
+    pair = Pair(network_of())
+    for epoch in range(6):
+        pair.change(lambda network: setattr(network, "clip", 10.0 - epoch))  # noqa: B023  # it is called at once
+        pair.learn(70)
+        assert pair.captured
+    assert pair.step.recordings == 6
+
+
+def test_a_network_that_changes_all_the_time_is_recorded_ever_more_rarely() -> None:
+    pair = Pair(network_of())
+    for turn in range(40):
+        pair.change(lambda network: setattr(network, "clip", 100.0 - turn))  # noqa: B023  # it is called at once
+        pair.learn(5)
+    assert pair.step.recordings < 5
+
+
 def test_a_hook_sees_every_call() -> None:
     seen: list[Tensor] = []
     pair = Pair(network_of(activation="gelu", areas=1)).learn()

@@ -18,6 +18,8 @@ _MOST = 8
 """Sizes that are remembered: an epoch has one of batches, or two."""
 _PATIENCE, _LONGEST = 8, 4096
 """By what the calls until a recording is tried again are multiplied each time, and their largest number."""
+_WORTH = 64
+"""Calls of a program after which its recording has paid: that takes as long as about ten ordinary calls."""
 
 
 class Size:
@@ -26,8 +28,8 @@ class Size:
     Attributes:
         program: What computes the function, where it was recorded.
         unchanged: How the network was then.
-        calls: How many calls came since recording was last tried.
-        wait: After how many it is tried (again).
+        calls: How many calls came since recording was last tried: those of its program, or ordinary ones.
+        wait: After how many ordinary ones it is tried (again).
         refusal: Why the function cannot be recorded; None where that is not known.
         constants: The rate of a recording through parts of a user's own, and the numbers in it, until one at another
             rate has shown that they stay the same; else None.
@@ -40,6 +42,13 @@ class Size:
         self.calls, self.wait = 0, 1
         self.refusal: str | None = None
         self.constants: tuple[float, list[float]] | None = None
+
+    def forget(self) -> None:
+        """Forgets the program of a network that has changed; where it has paid, another is recorded at once."""
+        if self.calls >= _WORTH:
+            self.wait = 1
+        self.program = self.unchanged = self.constants = None
+        self.calls = 0
 
 
 class Recorded:
@@ -75,16 +84,18 @@ class Recorded:
                 self.last = self.sizes[key] = Size()
             return None
         if size.unchanged is not None and not size.unchanged.holds():
-            size.program = size.unchanged = size.constants = None
+            size.forget()
         if size.program is not None and size.constants is not None and rate != size.constants[0]:
             return self._recorded(size, inputs, rate)
         if size.program is None:
             size.calls += 1
             return self._recorded(size, inputs, rate) if size.calls >= size.wait else None
         try:
-            return size.program.run(inputs, rate)
+            made = size.program.run(inputs, rate)
         except Departure:
             return None
+        size.calls += 1
+        return made
 
     def _recorded(self, size: Size, inputs: tuple[Tensor, ...], rate: float | None) -> Any:
         """Calls the function, and makes a program of it where it can be called again."""
