@@ -392,6 +392,43 @@ def test_observers_and_a_rate_of_0_make_ordinary_steps() -> None:
     pair.learn(2)
 
 
+SAMPLES, CLASSES = torch.randn(8, 5), torch.randint(3, (8,))
+ORDINARY: dict[str, Callable[[Captured], object]] = {
+    "observer": lambda step: step.learn(SAMPLES, CLASSES, observe=lambda layer, error: None),
+    "learning rate, 0.0,": lambda step: step.learn(SAMPLES, CLASSES, lr=0.0),
+    "not contiguous": lambda step: step.learn(torch.randn(5, 8).t(), CLASSES),
+    "part of a batch is not contiguous": lambda step: step(torch.randn(5, 8).t()),
+    "a Parameter, not one plain tensor": lambda step: step(nn.Parameter(SAMPLES, requires_grad=False)),
+    "inference_mode": torch.inference_mode()(lambda step: step.learn(SAMPLES, CLASSES)),
+    "autocast": torch.autocast("cpu")(lambda step: step(SAMPLES)),
+    "no compiled kernels": library.switched_off()(lambda step: step(SAMPLES)),
+    "requires a gradient": lambda step: step(SAMPLES.clone().requires_grad_()),
+    "8 sizes": lambda step: [step.learn(SAMPLES[:rows], CLASSES[:rows]) for rows in range(1, 9)],
+}
+
+
+@pytest.mark.parametrize("why", ORDINARY)
+def test_a_call_that_is_not_captured_says_why(why: str) -> None:
+    step = Captured(network_of())
+    for _ in range(3):
+        step.learn(torch.randn(9, 5), torch.randint(3, (9,)))
+        step(torch.randn(9, 5))
+    assert step.is_captured
+    assert step.refusal is None
+    ORDINARY[why](step)
+    assert not step.is_captured
+    assert why in step.refusal
+    step(torch.randn(9, 5))
+    assert step.is_captured
+    assert step.refusal is None
+
+
+def test_the_step_that_a_trainer_watches_tells_nothing_of_the_others() -> None:
+    captured = Captured(network_of())
+    Trainer(captured, (torch.randn(32, 5), torch.randint(3, (32,))), None, Schedule(epochs=2, batch_size=8)).run()
+    assert captured.is_captured, captured.refusal
+
+
 def test_the_default_rate_is_the_networks() -> None:
     pair = Pair(network_of()).learn()
     x, y = torch.randn(8, 5), torch.randint(3, (8,))
@@ -858,6 +895,7 @@ def test_several_inputs_and_outputs_make_ordinary_calls() -> None:
         assert all(map(torch.equal, captured((x, y)), network((x, y))))
         captured.learn((x, y), y)
     assert not captured.is_captured
+    assert "a tuple, not one plain tensor" in captured.refusal
 
 
 def test_several_outputs_of_one_input_make_ordinary_calls() -> None:

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,8 +36,7 @@ class Captured:
     or an output is more than one tensor, or on a GPU; without compiled kernels; under autocast and hooks; where
     autograd follows; while another thread makes a call; for batches of a ninth size; and where a step looks at its own
     numbers: areas that grow, recruit or are protected, rules without a compiled kernel (`Muon`, `RLS`, one of your
-    own), dropout in `Recomputed`, a loss of your own that does. Where recording was tried and failed, `refusal` says
-    why.
+    own), dropout in `Recomputed`, a loss of your own that does. `refusal` says why a call was an ordinary one.
 
     Source: CUDA graphs, which do the same on GPUs; for steps in place, our choice.
 
@@ -70,6 +69,7 @@ class Captured:
         )
         self._inference = Recorded(network, lambda inputs, _: network(*inputs), own_parts=own_parts)
         self._last = self._learning
+        self._refusal: str | None = None  # why the last call was not even looked up there
         self._free = threading.Lock()  # of the memory of recordings, which a second thread would overwrite
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -111,13 +111,13 @@ class Captured:
 
     @property
     def is_captured(self) -> bool:
-        """Whether what was called last, steps or inference, is captured for batches of the size that came last."""
-        return self._last.last is not None and self._last.last.program is not None
+        """Whether calls like the last one, a step or inference, are captured."""
+        return self._refusal is None and self._last.last is not None and self._last.last.program is not None
 
     @property
     def refusal(self) -> str | None:
-        """Why what was called last is not captured for batches of that size; None where it is, or may yet be."""
-        return None if self._last.last is None else self._last.last.refusal
+        """Why calls like the last one, a step or inference, are not captured; None where they are, or may yet be."""
+        return self._refusal or self._last.refusal
 
     @property
     def recordings(self) -> int:
@@ -139,35 +139,44 @@ class Captured:
         finally:
             self._free.release()
 
-    def _computed(self, x: Several) -> Tensor | None:
+    def _computed(self, x: Any) -> Tensor | None:
         """As `_made`, for inference."""
-        if not (_plain(x) and _usual()) or (torch.is_grad_enabled() and self._wants_gradients()):
+        self._last, self._refusal = self._inference, _unfit(x) or _unusual() or self._followed()
+        if self._refusal is not None:
             return None
-        self._last = self._inference
         with torch.inference_mode(False):
             return self._inference((x,), None)
 
     def _made(
-        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
+        self, x: Any, target: Any, weight: Any, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Tensor] | None:
         """Makes a step by a recording, or while recording; returns None where an ordinary step is due.
 
         What is returned belongs to the recording.
         """
-        rate = self.network.lr if lr is None else lr
-        if observe is not None or not (_plain(x) and _plain(target) and _moves(rate)):
-            return None
-        if type(self.network).learn is not Network.learn:  # a subclass does more than is recorded here
-            return None
-        if not _usual() or torch.is_inference_mode_enabled():
-            return None
-        self._last = self._learning
-        if weight is None:
-            return self._learning((x, target), float(rate))
-        return self._learning((x, target, weight), float(rate)) if _plain(weight) else None
+        rate: Any = self.network.lr if lr is None else lr
+        given = (x, target) if weight is None else (x, target, weight)
+        self._last, self._refusal = self._learning, self._uncommon(rate, observe) or _unusual()
+        for tensor in given:
+            self._refusal = self._refusal or _unfit(tensor)
+        return self._learning(given, float(rate)) if self._refusal is None else None
 
-    def _wants_gradients(self) -> bool:
-        return any(parameter.requires_grad for parameter in self.network.parameters())
+    def _uncommon(self, rate: Any, observe: Observer | None) -> str | None:
+        """Returns why a step is an ordinary one, whatever its batch is; None where it need not be."""
+        if observe is not None:
+            return "an observer watches the step"
+        if type(rate) not in (float, int) or not 0 < rate < math.inf:
+            return f"the learning rate, {rate!r}, is no float above 0"
+        if type(self.network).learn is not Network.learn:  # a subclass does more than is recorded here
+            return f"{type(self.network).__name__} learns in a way of its own"
+        if torch.is_inference_mode_enabled():
+            return "torch.inference_mode is on"
+        return None
+
+    def _followed(self) -> str | None:
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.network.parameters()):
+            return "autograd follows, since a parameter requires a gradient"
+        return None
 
 
 def _loss_of(made: tuple[Tensor, Any]) -> Tensor:
@@ -183,19 +192,25 @@ def _copy_of(output: Any) -> Any:
     return output.clone() if isinstance(output, Tensor) else output
 
 
-def _plain(x: Several) -> TypeGuard[Tensor]:
-    """Whether this is one tensor on the CPU, its numbers in order, which autograd leaves alone."""
-    if type(x) is not Tensor or not x.is_cpu or x.requires_grad or x.layout is not torch.strided:
-        return False
-    return x.numel() > 0 and x.is_contiguous()
+def _unfit(x: Any) -> str | None:
+    """Returns why a batch is not captured; None for one tensor on the CPU, its numbers in order, left by autograd."""
+    if type(x) is not Tensor:
+        return f"part of a batch is a {type(x).__name__}, not one plain tensor"
+    if not x.is_cpu:
+        return f"part of a batch lies on {x.device}, not on the CPU"
+    if x.requires_grad:
+        return "part of a batch requires a gradient"
+    if x.layout is not torch.strided or not x.is_contiguous():
+        return "part of a batch is not contiguous: call contiguous() on it"
+    return None if x.numel() else "part of a batch is empty"
 
 
-def _moves(rate: object) -> bool:
-    return type(rate) in (float, int) and 0 < rate < math.inf  # type: ignore[operator]
-
-
-def _usual() -> bool:
-    """Whether kernels are active, and nobody else follows or changes what PyTorch does."""
-    return library.active() and not (
-        dispatched() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or transformed()
-    )
+def _unusual() -> str | None:
+    """Returns why nothing is captured now; None where kernels are active, and nobody follows what PyTorch does."""
+    if not library.active():
+        return "no compiled kernels are active: `brodmann doctor` says why"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if dispatched() or torch.compiler.is_compiling() or transformed():
+        return "a mode, a compiler or a transform follows what PyTorch does"
+    return None

@@ -135,6 +135,13 @@ class Recorded:
             recorder.refuse("a number is computed from the learning rate")
 
     @property
+    def refusal(self) -> str | None:
+        """Why tensors of the size that came last cannot be recorded; None where they are, or may yet be."""
+        if self.last is not None:
+            return self.last.refusal
+        return f"{_MOST} sizes of batches are remembered, and this is another one" if self.sizes else None
+
+    @property
     def memory(self) -> int:
         """Bytes that are kept for what is computed, for tensors of all sizes."""
         return sum(size.program.memory for size in self.sizes.values() if size.program is not None)

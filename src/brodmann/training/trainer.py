@@ -285,9 +285,10 @@ class Trainer:
             samples, wanted, weight = self._next(made)
             rows = sample_count(wanted)
             samples = self._transformed(samples)
-        observe = None if watch is None else watch.observe
+        watched = {} if watch is None else {"observe": watch.observe}
+        learn = self._learn if watch is None else self.network.learn_with_output  # observed steps are never captured
         try:
-            tensor, output = self._learn(samples, wanted, weight, lr=self.rate, observe=observe)
+            tensor, output = learn(samples, wanted, weight, lr=self.rate, **watched)
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
