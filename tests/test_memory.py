@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from brodmann import SGD, Adam, BrodmannError, Context, Network, UpdateRule, mlp, residual_mlp
 from brodmann.areas import Slab
 from brodmann.areas.pages import ask_for_large_pages
+from brodmann.telemetry import class_conflict
 
 IN, WIDTH, ROWS = 300, 200, 32
 
@@ -55,6 +56,13 @@ def test_many_layers_need_the_memory_of_few() -> None:
     plain, lean = (peak_bytes(lambda learner=learner: learner.learn(x, y)) / x.nbytes for learner in learners)
     assert 128 <= plain <= 140
     assert lean <= 34
+
+
+def test_measuring_the_conflict_of_classes_takes_memory_in_proportion_to_samples() -> None:
+    network, x, y = Network(mlp(6, 3, width=8, areas=4)), torch.randn(1000, 6), torch.randint(0, 3, (1000,))
+    parts = [(x[:count], y[:count]) for count in (500, 1000)]
+    half, whole = (peak_bytes(lambda part=part: class_conflict(network, *part)) for part in parts)
+    assert whole < 2.1 * half
 
 
 def test_large_pages_are_asked_for_and_change_no_number() -> None:

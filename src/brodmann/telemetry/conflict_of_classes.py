@@ -16,6 +16,9 @@ from ..network import Network, check_network
 from ..routing import Choice, Route
 from .quiet_copy import quiet_copy
 
+_AT_A_TIME = 1 << 23
+"""Numbers of the gradients of all classes that are formed at a time: 64 MB."""
+
 
 @dataclass(frozen=True)
 class ClassConflict:
@@ -43,12 +46,11 @@ class ClassConflict:
 def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassConflict]:
     """Measures the conflict between classes inside areas and in a map that all would share, on a copy.
 
-    Errors are those that the feedback carries; dropout is off. Our choice: the gradients of a linear map need not be
-    formed, since ``<G[a], G[b]> = sum_ij (delta_i . delta_j) (x_i . x_j + 1)`` over the samples i of a and j of b.
+    Errors are those that the feedback carries; dropout is off.
 
     Args:
         network: Left as it is.
-        x: (samples, in); memory grows with the square of the samples.
+        x: (samples, in).
         target: Classes, (samples,).
 
     Returns:
@@ -103,29 +105,38 @@ def class_conflict(network: Network, x: Tensor, target: Tensor) -> list[ClassCon
                 f"The conflict of classes can be measured only for layers with one row per sample, but '{name}' has "
                 "other rows."
             )
-        products = (delta @ delta.t()) * (h @ h.t() + float(layer.biased))
+        if layer.biased:  # a weight on an input that is always one
+            h = torch.cat((h, torch.ones_like(h[:, :1])), 1)
         area = torch.zeros(len(h), dtype=torch.int64, device=h.device)
-        pooled, opposed_pooled = _cancelled(products, area, classes)
+        pooled, opposed_pooled = _cancelled(delta, h, area, classes)
         if layer in choices:
             area, gate = (torch.cat([getattr(one, part) for one in choices[layer]]) for part in ("area", "gate"))
-            products = products * torch.outer(gate, gate) if layer.gated else products
-        inside, opposed_inside = _cancelled(products, area, classes)
+            delta = delta * gate[:, None] if layer.gated else delta
+        inside, opposed_inside = _cancelled(delta, h, area, classes)
         rows.append(ClassConflict(name, inside, pooled, opposed_inside, opposed_pooled))
     return rows
 
 
-def _cancelled(products: Tensor, group: Tensor, target: Tensor) -> tuple[float, float]:
-    """Returns the cancelled share and the share of opposed pairs: products (n, n) of the samples' gradients."""
+def _cancelled(delta: Tensor, x: Tensor, group: Tensor, target: Tensor) -> tuple[float, float]:
+    """Returns the cancelled share and the share of opposed pairs of the classes within each group of samples."""
     kept = total = 0.0
     opposed = pairs = 0
     for index in torch.unique(group).tolist():
         rows = group == index
-        classes, member = torch.unique(target[rows], return_inverse=True)
-        belongs = torch.nn.functional.one_hot(member, len(classes)).to(products.dtype)
-        gram = belongs.t() @ products[rows][:, rows] @ belongs
+        gram = _products_of_gradients(delta[rows], x[rows], target[rows])
         kept += float(gram.sum().clamp_min(0).sqrt())
         total += float(gram.diagonal().clamp_min(0).sqrt().sum())
         above = gram[torch.triu(torch.ones_like(gram, dtype=torch.bool), 1)]
         opposed += int((above < 0).sum())
         pairs += len(above)
     return (1.0 - kept / total if total else 0.0), (opposed / pairs if pairs else 0.0)
+
+
+def _products_of_gradients(delta: Tensor, x: Tensor, target: Tensor) -> Tensor:
+    """Returns the products of the classes' gradients ``delta^T x`` with each other, (classes, classes)."""
+    of_classes = [target == one for one in torch.unique(target)]
+    gram = delta.new_zeros(len(of_classes), len(of_classes))
+    for some in torch.split(delta, max(1, _AT_A_TIME // (len(of_classes) * x.shape[1])), 1):
+        gradients = torch.stack([(some[rows].t() @ x[rows]).flatten() for rows in of_classes])
+        gram.addmm_(gradients, gradients.t())
+    return gram
