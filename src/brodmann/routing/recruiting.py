@@ -64,14 +64,15 @@ class Recruiting(Router):
     @property
     def recruits(self) -> bool:
         """Whether a new sample would become a prototype: a cell is free, and its area may learn."""
-        return bool(self._free_cells())
+        return bool(self._free().any())
 
-    def _free_cells(self) -> list[int]:
-        """Returns the cells that new samples may take: the free ones of areas that are not protected."""
+    def _free(self) -> Tensor:
+        """Returns which cells new samples may take, (cells,): the free ones of areas that are not protected."""
         free = self.vacant.clone()
         free[0] = ~self.prototypes[0].any()
-        areas = zip(free.nonzero()[:, 0].tolist(), self.partition[free].tolist(), strict=True)
-        return [cell for cell, area in areas if area not in self.protected]
+        if self.protected:
+            free &= ~torch.isin(self.partition, torch.tensor(list(self.protected), device=free.device))
+        return free
 
     @unrecorded
     def recruit(self, x: Tensor) -> list[tuple[int, int]]:
@@ -85,7 +86,7 @@ class Recruiting(Router):
             For every area recruited but the first, the area that its sample would have gone to, and itself.
         """
         pairs: list[tuple[int, int]] = []
-        taken, free = self.prototypes.any(1), self._free_cells()
+        taken, free = self.prototypes.any(1), self._free().nonzero()[:, 0].tolist()
         if not free:
             return pairs
         directions = F.normalize(self._project(x), dim=1)
