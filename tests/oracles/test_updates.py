@@ -6,6 +6,7 @@ import copy
 import pickle
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import RLS, SGD, Adam, BrodmannError, Muon, Network, UpdateRule, mlp
+from brodmann import RLS, SGD, Adam, AreaLinear, BrodmannError, Muon, Network, UpdateRule, mlp
 from brodmann.baselines import Backpropagation
-from brodmann.updates import Factors, RuleOptimizer
+from brodmann.kernels import Groups
+from brodmann.updates import Factors, RuleOptimizer, muon
 from brodmann.updates.muon import orthogonal
 
 
@@ -100,6 +102,27 @@ def test_a_step_of_muon_is_as_large_as_one_of_adam() -> None:
     weight, gradient = torch.zeros(64, 200), torch.randn(64, 200)
     steps = [moved(rule, weight, [gradient]).pow(2).mean().sqrt() for rule in (Adam(), Muon())]
     assert 0.68 <= float(steps[1] / (0.2 * steps[0])) <= 1.21  # 0.2: what those of Adam are while learning
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_map_and_its_feedback_are_made_equal_once_where_their_velocities_are(
+    alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Mock(side_effect=orthogonal)
+    monkeypatch.setattr(muon, "orthogonal", counted)
+    torch.manual_seed(0)
+    layer = AreaLinear(9, 5, areas=1, update=Muon())
+    slabs = layer.shared, layer.feedback.shared
+    if not alike:  # as where one was loaded, or has learned alone
+        slabs[1].velocity.normal_()
+    before = [(slab.value[0].clone(), slab.velocity[0].clone()) for slab in slabs]
+    x, delta = torch.randn(7, 9), torch.randn(7, 5)
+    slabs[0].learn(delta, x, Groups.single(7), 0.1, 0.3, follower=slabs[1].target(0.2, 0.0))
+    assert counted.call_count == (1 if alike else 2)
+    for slab, (weight, velocity), (lr, decay) in zip(slabs, before, ((0.1, 0.3), (0.2, 0.0)), strict=True):
+        Muon().apply(weight, {"velocity": velocity}, Factors(delta, x), lr, decay)  # alone
+        assert torch.equal(slab.value[0], weight)
+        assert torch.equal(slab.velocity[0], velocity)
 
 
 def test_muon_moves_biases_as_adam_does_and_stays_where_nothing_pulls() -> None:

@@ -58,11 +58,12 @@ class Pure(Operations):
         x: Tensor,
         bias: Target | None = None,
     ) -> None:
-        """See `Operations.update`. Each target computes its gradient anew."""
+        """See `Operations.update`."""
         delta, x = groups.sort(delta), groups.sort(x)
         for index, start, stop in _slots(groups, slot):
+            factors = Factors(delta[start:stop], x[start:stop])
             for target in targets:
-                _move_slot(rule, target, index, Factors(delta[start:stop], x[start:stop]))
+                _move_slot(rule, target, index, factors)
             if bias is not None:
                 _move_slot(rule, bias, index, Factors(delta[start:stop]))
 

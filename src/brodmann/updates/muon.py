@@ -36,8 +36,9 @@ class Muon(UpdateRule):
     the same rate.
 
     Costs about ``2 (2 m^2 n + 17 m^3)`` operations a step and area, m the smaller and n the larger of in and out, which
-    in small batches is several times what the rest of the step costs, and half of Adam's memory. No compiled kernel
-    knows it: it runs in PyTorch's products.
+    in small batches is several times what the rest of the step costs, and half of Adam's memory. A map and its
+    Kolen-Pollack feedback share that computation while their velocities are equal. No compiled kernel knows it: it runs
+    in PyTorch's products.
 
     Source: Jordan et al. (2024), "Muon: an optimizer for hidden layers in neural networks"; for each area, and for
     readouts too: our choice (docs/log.md).
@@ -73,10 +74,13 @@ class Muon(UpdateRule):
             return
         ahead = factors.dense()
         velocity = state["velocity"].lerp_(ahead, 1.0 - self.momentum)
-        change = orthogonal(ahead.lerp_(velocity, self.momentum).flatten(1), self.epsilon)
+        change = factors.once(self._orthogonal, ahead.lerp_(velocity, self.momentum).flatten(1))
         if decay:
             weight.mul_(1.0 - lr * decay)
         weight.add_(change.reshape(weight.shape), alpha=-lr * 0.2 * math.sqrt(max(change.shape)))
+
+    def _orthogonal(self, matrix: Tensor) -> Tensor:
+        return orthogonal(matrix, self.epsilon)
 
 
 def orthogonal(matrix: Tensor, epsilon: float) -> Tensor:

@@ -7,6 +7,7 @@ moving, saving, splitting and merging carry it along.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,6 +19,8 @@ from torch import Tensor
 class Factors:
     """A gradient as its factors: ``delta^T x`` for a weight, ``sum over rows of delta`` for a bias.
 
+    Weights that move together, such as a map and its Kolen-Pollack feedback, receive the same object.
+
     Attributes:
         delta: Gradient with respect to what the weight computes, (rows, out).
         x: What the weight was applied to, (rows, in); None for a bias, and where ``delta`` is the gradient itself,
@@ -26,6 +29,7 @@ class Factors:
 
     delta: Tensor
     x: Tensor | None = None
+    _last: list[tuple[object, Tensor, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def dense(self) -> Tensor:
         """Returns the gradient itself, (out, in) or (out,): the scratch of one weight."""
@@ -39,6 +43,23 @@ class Factors:
         if keep != 1.0:
             target.mul_(keep)
         target.add_(self.delta.sum(0), alpha=scale)
+
+    def once(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+        """Returns ``function(given)``, computed once for weights that move together and come to equal numbers here.
+
+        For what takes long, as in `Muon`: the buffers of a map and of its feedback are equal where they started and
+        learned alike.
+
+        Args:
+            function: The same one for each of the weights; draws and changes nothing.
+            given: What it takes; must not be changed afterwards, nor what is returned.
+        """
+        for known, before, result in self._last:
+            if known == function and before.dtype == given.dtype and torch.equal(before, given):
+                return result
+        result = function(given)
+        self._last[:] = [(function, given, result)]
+        return result
 
 
 LEARNING_RATE = 3e-3
