@@ -6,13 +6,14 @@ import copy
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from brodmann import Network, convnet, mlp
+from brodmann import AreaLinear, Graph, Local, Network, Router, Sequential, convnet, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.bench.case import Case
 from brodmann.bench.cost import learning_operations
@@ -21,6 +22,7 @@ from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import RECIPES, cases_of
 from brodmann.bench.tasks import TASKS, run_case, silent_units
 from brodmann.errors import BrodmannError
+from brodmann.layers import Elman, Recurrent
 from brodmann.network import routers
 from brodmann.runs import RunOptions
 from brodmann.telemetry import class_conflict
@@ -153,6 +155,27 @@ def test_operations_of_convolutions_are_counted_for_every_patch() -> None:
     twin = Backpropagation(64, 10, shape=(1, 8, 8), channels=(4,))
     assert learning_operations(Network(convnet((1, 8, 8), 10, channels=(4,), areas=1)), x) == by_hand
     assert learning_operations(twin, x) == by_hand
+
+
+def test_operations_of_direct_feedback_are_counted_for_every_patch() -> None:
+    body = convnet((1, 8, 8), 10, channels=(4, 6), areas=1, feedback="direct")
+    maps = (64, 9 * 4), (16, 36 * 6), (1, 24 * 10)  # patches, and numbers of one map
+    up_and_moved = sum(2 * 2 * rows * numbers for rows, numbers in maps)
+    down = 2 * 10 * (16 * 36 + 24)  # from ten outputs to all that comes to the two maps above the lowest
+    assert learning_operations(Network(body), torch.randn(1, 64)) == up_and_moved + down
+
+
+def test_operations_are_counted_at_every_step_and_in_every_place() -> None:
+    readout = AreaLinear(8, 2, areas=1)
+    steps = Recurrent(AreaLinear(3, 8, areas=1, feedback=None), AreaLinear(8, 8, areas=1), Elman())
+    body = Sequential(steps, Local(lambda h: h[:, -1]), readout)
+    by_hand = 5 * (2 * 2 * 24 + 3 * 2 * 64) + 3 * 2 * 16
+    assert learning_operations(Network(body), torch.randn(1, 5, 3)) == by_hand
+    router = partial(Router, dimension=2)
+    twice = AreaLinear(8, 8, areas=4, router=router)
+    body = Graph({"a": (twice, "input"), "b": ("a", "a"), "o": (readout, "b")})
+    by_hand = 2 * (2 * (4 + 1) * 64 + 2 * 2 * (2 * 8 + 4 * 2)) + 3 * 2 * 16
+    assert learning_operations(Network(body), torch.randn(1, 8)) == by_hand
 
 
 @pytest.mark.parametrize("changes", [{}, {"shared": "off", "areas": 4}, {"areas": 4}])

@@ -24,7 +24,7 @@ def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> i
 
     Args:
         learner: Left as it is.
-        sample: (1, ...), which shows how many rows come to each map: one, or as many as there are patches.
+        sample: (1, ...), which shows how many rows come to each map: one, or as many as there are patches or steps.
     """
     rows = _rows(learner, sample)
     if isinstance(learner, Backpropagation):
@@ -38,15 +38,19 @@ def learning_operations(learner: Network | Backpropagation, sample: Tensor) -> i
 
 @torch.no_grad()
 def _rows(learner: nn.Module, sample: Tensor) -> dict[nn.Module, int]:
-    """Returns how many rows of outputs every map makes of a sample, and how many a router routes, in their order."""
+    """Returns how many rows of outputs every map makes of a sample, and how many a router routes, in their order.
+
+    A part that is called several times, such as at each step of a sequence, has the rows of all calls.
+    """
     rows: dict[nn.Module, int] = {}
 
     def keep(_: str, layer: nn.Module, x: Tensor, output: Any) -> None:
         if isinstance(layer, Router):
-            rows[layer] = len(x)
-            return
-        features = layer.out_features if isinstance(layer, nn.Linear | AreaLinear) else layer.out_channels
-        rows[layer] = output.numel() // cast(int, features)
+            count = len(x)
+        else:
+            features = layer.out_features if isinstance(layer, nn.Linear | AreaLinear) else layer.out_channels
+            count = output.numel() // cast(int, features)
+        rows[layer] = rows.get(layer, 0) + count
 
     kinds = nn.Linear | nn.Conv2d | AreaLinear | Router
     with watched([(name, part) for name, part in learner.named_modules() if isinstance(part, kinds)], keep):
@@ -78,7 +82,7 @@ def _of_feedback(path: Feedback | None, one: int, parts: int) -> int:
     if path is None:
         return 0
     if isinstance(path, Direct):
-        return 2 * path.matrix.numel()
+        return 2 * path.matrix.numel() // path.rows  # its matrix has a part for each row
     if isinstance(path, KolenPollack):
         maps = (path.shared is not None) + (path.areas is not None)
         followers = path.follower is not None  # it moves by the gradient of the shared part
