@@ -27,7 +27,9 @@ from brodmann import (
     Transpose,
     from_torch,
 )
+from brodmann.layer import Context
 from brodmann.layers import GRU, LSTM, Cell, Elman
+from brodmann.routing import Recruiting
 from brodmann.telemetry import alignment
 
 STEPS = 7
@@ -131,6 +133,33 @@ def test_a_limit_holds_for_each_step_and_for_all() -> None:
     network.learn(x, torch.randint(0, 4, (6, STEPS)))
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-7)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("gated", [False, True])
+def test_each_row_moves_the_area_that_computed_it_whatever_later_steps_recruit(gated: bool) -> None:
+    torch.manual_seed(0)
+    router = partial(Recruiting, novelty=0.6, dimension=5)
+    inputs = AreaLinear(4, 5, areas=1, feedback=None, update=SGD())
+    states = AreaLinear(5, 5, areas=6, gated=gated, feedback=Transpose, update=SGD(), router=router)
+    states.areas.allocate(torch.arange(6))
+    for slab in states.areas.weight.slabs():
+        torch.nn.init.normal_(slab.value, std=0.4)
+    layer, context = Recurrent(inputs, states, Elman()), Context(lr=0.1)
+    x, error = 3 * torch.randn(4, STEPS, 4), torch.randn(4, STEPS, 5)
+    _, trace = layer.trace(x, context)  # which recruits, step by step
+    own = states.areas.weight.value.clone().requires_grad_()
+    h, loss = torch.zeros(4, 5), 0.0
+    for step, remembered in enumerate(trace.states):
+        route = remembered.route
+        part = states.areas.weight.bias.value[states.areas.slot[route.area]]
+        part = part + torch.einsum("roi,ri->ro", own[states.areas.slot[route.area]], h)
+        h = torch.tanh(inputs(x[:, step]) + states.shared(h) + (route.gate[:, None] * part if gated else part))
+        loss = loss + (h * error[:, step]).sum()
+    (gradient,) = torch.autograd.grad(loss, own)
+    assert len({int(area) for step in trace.states for area in step.route.area}) > 2
+    layer.learn(trace, error, context)
+    torch.testing.assert_close(states.areas.weight.value, (own - 0.1 * gradient).detach())
 
 
 class Leaky(Cell):

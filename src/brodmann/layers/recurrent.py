@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..autograd import unrecorded
 from ..errors import BrodmannError
+from ..kernels import Groups
 from ..layer import Container, Context
-from ..routing import Choice, Route
+from ..routing import Choice, Route, side_by_side
 from .area_linear import AreaLinear, AreaTrace
 from .cells import Cell, PullBack, State
 
@@ -20,13 +21,13 @@ class RecurrentTrace(NamedTuple):
 
     Attributes:
         inputs: Trace of the map of inputs.
-        steps: For each step, the trace of the map of states, and what pulls errors back through the cell.
-        before: State of the step before, (batch, steps, units).
+        states: For each step, that of the map of states.
+        cells: For each step, what pulls errors back through the cell.
     """
 
     inputs: AreaTrace
-    steps: list[tuple[AreaTrace, PullBack]]
-    before: Tensor
+    states: list[AreaTrace]
+    cells: list[PullBack]
 
 
 class Recurrent(Container):
@@ -38,7 +39,8 @@ class Recurrent(Container):
 
     - ``e_h[t] = e[t] + what comes from step t + 1``, and the cell's derivative, which holds no weights, makes of it the
       errors of both maps and of the state before;
-    - then ``U``, its feedback and a router of its own learn once, from the errors of all steps, and so does ``W``.
+    - then ``U``, its feedback and a router of its own learn once, from the errors of all steps, and so does ``W``; rows
+      move the area that their own step took.
 
     With transpose feedback this is backpropagation through time. ``clip`` limits the error of every step as it goes
     back, and that of all steps together as both maps learn. Source: our choice.
@@ -90,31 +92,30 @@ class Recurrent(Container):
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, RecurrentTrace]:
         """Learning forward pass: x (batch, steps, in); returns (batch, steps, units), and the traces of all steps."""
         below, of_inputs = self.inputs.trace(self._checked(x), context)
-        state, steps = self._first(x), []
-        found = [state[0]]
+        state = self._first(x)
+        states, cells, found = [], [], []
         for number, step in enumerate(below.unbind(1)):
             before, of_state = self.states.trace(state[0], _at_step(context, number, below.shape[1]))
             after, pull_back = self.cell.with_pull_back(step, before, state)
             state = self._next(after, state)
             found.append(state[0])
-            steps.append((of_state, pull_back))
-        h = torch.stack(found, 1)
-        return h[:, 1:], RecurrentTrace(of_inputs, steps, h[:, :-1])
+            states.append(of_state)
+            cells.append(pull_back)
+        return torch.stack(found, 1), RecurrentTrace(of_inputs, states, cells)
 
     @unrecorded
     def learn(self, trace: RecurrentTrace, error: Tensor, context: Context) -> Tensor | None:
         """Error pass, from the last step to the first: error (batch, steps, units); returns that of x, or None."""
         later = self._first(error)
         of_inputs, of_states = [], []
-        for arrived in reversed(error.unbind(1)):
-            of_state, pull_back = trace.steps.pop()
-            below, before, later = pull_back((arrived + later[0], *later[1:]))
+        for arrived, of_state in zip(reversed(error.unbind(1)), reversed(trace.states), strict=True):
+            below, before, later = trace.cells.pop()((arrived + later[0], *later[1:]))
             of_inputs.append(below)
             of_states.append(before)
             down = self.states.send(of_state, before, context)
             assert down is not None  # it has feedback
             later = later[0] + down, *later[1:]
-        _, of_all = self.states.trace(trace.before, context._replace(lr=0.0))  # areas were recruited step by step
+        of_all = _of_all(trace.states)
         self.states.learn(of_all, torch.stack(of_states[::-1], 1), context, send=False)
         return self.inputs.learn(trace.inputs, torch.stack(of_inputs[::-1], 1), context)
 
@@ -140,6 +141,16 @@ class Recurrent(Container):
     def extra_repr(self) -> str:
         """Shown by print(network)."""
         return str(self.cell)
+
+
+def _of_all(steps: list[AreaTrace]) -> AreaTrace:
+    """Returns the traces of single steps as one, in which each row keeps the route that it took at its step."""
+    x = side_by_side([step.x for step in steps])
+    own = [step.own for step in steps if step.own is not None]
+    routes = [step.route for step in steps if step.route is not None]
+    route = Route.of_steps(routes) if routes else None
+    groups = Groups.single(len(x), x.device) if route is None else route.groups_of(len(x))
+    return AreaTrace(x, side_by_side(own) if own else None, route, groups, (*steps[0].leading, len(steps)))
 
 
 def _at_step(context: Context, step: int, steps: int) -> Context:

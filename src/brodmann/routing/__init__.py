@@ -2,7 +2,7 @@
 
 from .conflict import Conflict, sketch
 from .recruiting import Recruiting
-from .route import Choice, Route, checked_route, spread, summed_by_sample, weights_of_rows
+from .route import Choice, Route, checked_route, side_by_side, spread, summed_by_sample, weights_of_rows
 from .router import Router, build_router, cell_count, check_partition
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "cell_count",
     "check_partition",
     "checked_route",
+    "side_by_side",
     "sketch",
     "spread",
     "summed_by_sample",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -39,6 +40,24 @@ class Route:
     products: Tensor | None
     cell: Tensor
     area: Tensor
+
+    @staticmethod
+    def of_steps(steps: Sequence[Route]) -> Route:
+        """Returns the route of all steps of a sequence, see `side_by_side`: the same at each of them, or one for each.
+
+        Products are those of each step: a router may have recruited in between.
+        """
+        first, products = steps[0], [step.products for step in steps if step.products is not None]
+        if first is steps[-1]:
+            return first
+        return Route(
+            first.router,
+            side_by_side([step.x for step in steps]),
+            side_by_side([step.u for step in steps]),
+            side_by_side(products) if products else None,
+            side_by_side([step.cell for step in steps]),
+            side_by_side([step.area for step in steps]),
+        )
 
     @property
     def learned(self) -> bool:
@@ -174,6 +193,11 @@ def spread(of_samples: Tensor, rows: int) -> Tensor:
     """Returns what each sample has, (samples,), for each of its rows, (rows,), which lie together."""
     samples = of_samples.shape[0]  # len() would fix the batch of an exported graph
     return of_samples if rows == samples else of_samples[:, None].expand(-1, rows // samples).reshape(-1)
+
+
+def side_by_side(steps: Sequence[Tensor]) -> Tensor:
+    """Returns what each step has, (samples, ...), for all rows, (samples * steps, ...): a sample's lie together."""
+    return torch.stack(list(steps), 1).flatten(0, 1)
 
 
 def weights_of_rows(weight: Tensor, rows: int) -> Tensor:
