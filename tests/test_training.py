@@ -704,6 +704,20 @@ def test_losses_that_sum_are_reported_per_sample(loss: Any) -> None:
     assert row["train_loss"] == pytest.approx(row["validation_loss"], rel=1e-5)
 
 
+def test_a_loss_that_sums_is_reported_as_a_mean_by_the_weights_of_samples() -> None:
+    x, target = blobs()
+    learner, weight = network(SumOfSquares(), lr=0.0), torch.where(torch.arange(90) % 3 == 0, 4.0, 0.0)
+    weighed = evaluate(learner, x, target, weight)["loss"]
+    assert weighed == pytest.approx(evaluate(learner, x[::3], target[::3])["loss"], rel=1e-5)
+    row = Trainer(learner, (x, target, weight), (x, target, weight), Schedule(1, 7)).run().history[-1]
+    assert row["train_loss"] == pytest.approx(weighed, rel=1e-5)
+    assert row["validation_loss"] == pytest.approx(weighed, rel=1e-5)
+    assert evaluate(learner, x, target, torch.zeros(90))["loss"] == 0.0
+    outputs, steps, wanted = Network(AS_IT_IS, SumOfSquares()), torch.randn(6, 5, 2), torch.randn(6, 5, 2)
+    whole = evaluate(outputs, steps, wanted)  # of sequences, all of whose targets count alike
+    assert evaluate(outputs, steps, wanted, torch.ones(6, 5)) == pytest.approx(whole)
+
+
 def weighed(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (torch.nn.functional.cross_entropy(output, target, reduction="none") * weight).sum() / weight.sum()
 

@@ -35,13 +35,16 @@ class Facts:
 
         It is what the loss of a batch is divided by, or proportional to it: the weights of samples and of their
         classes, or the number of samples where neither counts. A loss of your own is taken to divide by its weights.
+        For a loss that ``sums`` it is what `per_sample` divides by: a sample counts for the mean weight of its targets.
 
         Args:
             target: Targets of the batch, (samples, ...), or several.
             weight: Weights, (samples, ...), or None.
             samples: Number of samples.
         """
-        return samples if weight is None or self.sums or not self.normalised else float(weight.sum())
+        if weight is None or not (self.sums or self.normalised):
+            return samples
+        return samples * float(weight.mean()) if self.sums else float(weight.sum())
 
 
 class Wrapped(Facts):
@@ -61,9 +64,15 @@ def facts_of(loss: Any) -> Facts:
     return facts
 
 
-def per_sample(loss: Any, value: float, samples: int) -> float:
-    """Returns the value of a loss as reports give it: a sum over samples becomes their mean."""
-    return value / samples if facts_of(loss).sums else value
+def per_sample(loss: Any, value: float, counts: float) -> float:
+    """Returns the value of a loss as reports give it: a sum over samples becomes their mean, by what they count for.
+
+    Args:
+        loss: The loss.
+        value: What it returned.
+        counts: What the samples count for, see `Facts.counts_for`; 0 where none counts, nor adds to a sum.
+    """
+    return value / counts if counts and facts_of(loss).sums else value
 
 
 def check_single(loss: Any, output: Any, target: Any) -> None:

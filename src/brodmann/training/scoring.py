@@ -34,9 +34,10 @@ def evaluate(
     Under `BinaryCrossEntropy` the score is ``label_accuracy``, the share of single labels that are right: an output
     above 0 stands for a target above one half.
 
-    For a loss that sums over samples, such as `SumOfSquares`, it is the mean, so that parts of any size can be
-    compared. There is no score where outputs or targets are several, and no ``r2`` where the loss takes outputs as
-    logits, such as a binary cross-entropy of PyTorch, or where whole numbers may be anything: a loss of your own.
+    For a loss that sums over samples, such as `SumOfSquares`, it is their mean, weighted where there are weights, so
+    that parts of any size can be compared. There is no score where outputs or targets are several, and no ``r2`` where
+    the loss takes outputs as logits, such as a binary cross-entropy of PyTorch, or where whole numbers may be anything:
+    a loss of your own.
     Accuracy is over those targets that the loss counts, see `right_and_counted`.
 
     Args:
@@ -66,7 +67,8 @@ def evaluate(
         check_weights(weight, count)
     outputs = outputs_of(network, samples, rows)
     check_single(network.loss, outputs, target)
-    loss = per_sample(network.loss, float(one_number(network.loss(outputs, target, weight))), count)
+    value = float(one_number(network.loss(outputs, target, weight)))
+    loss = per_sample(network.loss, value, facts_of(network.loss).counts_for(target, weight, count))
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return {"loss": loss}
     if (found := right_and_counted(network.loss, outputs, target, weight)) is not None:

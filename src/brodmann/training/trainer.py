@@ -292,12 +292,13 @@ class Trainer:
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
-        loss = per_sample(self.network.loss, float(tensor), rows)
+        counts = facts_of(self.network.loss).counts_for(wanted, weight, rows)
+        loss = per_sample(self.network.loss, float(tensor), counts)
         progress.seconds += time.perf_counter() - began
         right = scored = 0
         if isinstance(output, Tensor) and isinstance(wanted, Tensor):
             right, scored = right_and_counted(self.network.loss, output, wanted, weight) or (0, 0)
-        progress.count(loss, facts_of(self.network.loss).counts_for(wanted, weight, rows), right, scored)
+        progress.count(loss, counts, right, scored)
         if watch is not None:
             watch.check(self.network, output)
             self._tell_of_silence(watch.silent(output))
