@@ -284,6 +284,22 @@ def test_weights_of_several_maps_learn_as_one_under_autograd(rule: str) -> None:
 
 
 @pytest.mark.usefixtures("double")
+def test_a_limit_holds_for_the_errors_of_tied_maps_and_not_once_more_for_their_gradient() -> None:
+    torch.manual_seed(0)
+    weight, x, target = torch.randn(4, 5), 3 * torch.randn(16, 5), torch.randn(16, 4)
+    steps = []
+    table = TiedWeights(weight, feedback=None, update=SGD())
+    nodes = {"table": (table,), "y": (TiedProduct(functional.linear, table, lowest=True), "input", "table")}
+    for single in (Graph(nodes), Product(functional.linear, weight, feedback=None, update=SGD())):
+        Network(single, SumOfSquares(), lr=0.1, clip=1.0).learn(x, target)
+        (after,) = single.parameters()
+        steps.append(after.reshape(4, 5) - weight)
+    error = x @ weight.t() - target
+    torch.testing.assert_close(steps[0], -0.1 * (error / error.norm()).t() @ x)
+    torch.testing.assert_close(steps[0], steps[1])
+
+
+@pytest.mark.usefixtures("double")
 def test_tied_feedback_that_starts_equal_stays_so_and_other_comes_near() -> None:
     torch.manual_seed(0)
     ours = tied(Adam(decay=0.1), partial(KolenPollack, start="equal"))

@@ -64,13 +64,8 @@ class TiedWeights(Weights):
 
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> None:
-        """Moves by the gradient, of W's shape."""
+        """Moves by the gradient, of W's shape: `TiedProduct` layers have made it of errors that were clipped."""
         self.hand_over(error, context)
-
-    @unrecorded
-    def move(self, parts: list[Tensor], context: Context) -> None:
-        """Moves as `Weights` do, by gradients that are clipped."""
-        super().move([context.clipped(part) for part in parts], context)
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
