@@ -180,7 +180,8 @@ def stream_mlp(
         width: As in `mlp`.
         areas: Budget of areas. Default 16.
         feedback: A name in `FEEDBACKS`, or a path; its errors are scaled by `LeastChange`.
-        update: Rule of every weight. Default `RLS`.
+        update: Rule of every weight. Default `RLS`. It moves no biases, which stay 0: so every layer has one more
+            input, always 1. Under another rule both move.
         activation: As in `mlp`.
         novelty: See `Recruiting`. Default 0.4, from a search on validation parts (docs/log.md).
         dimension: Size of the router's projection. Default 128: the cosine decides what is new, and a random projection
@@ -198,7 +199,7 @@ def stream_mlp(
     layers: list[Layer] = []
     for index in range(depth):
         last = index == depth - 1
-        layers.append(Local(InputOfOnes(sizes[index])))  # biases: RLS moves no others
+        layers.append(Local(InputOfOnes(sizes[index])))  # whose weights are biases: RLS moves no others
         scale = 0.0 if last else 1.0
         layers.append(parts.layer(sizes[index] + 1, sizes[index + 1], lowest=index == 0, start_scale=scale))
         layers += [] if last else [activation_of(activation)]

@@ -1,4 +1,4 @@
-"""InputOfOnes: one more input, always 1, in place of a bias."""
+"""InputOfOnes: one more input, always 1, whose weights are biases."""
 
 from __future__ import annotations
 
