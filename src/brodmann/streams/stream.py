@@ -231,8 +231,10 @@ def continual_scores(
 ) -> dict[str, float]:
     """Returns average accuracy, forgetting and backward transfer of a matrix of accuracies, see `learn_stream`.
 
-    Average accuracy is the mean of the last row; forgetting the mean drop of a task from its best accuracy
-    since it was learned; backward transfer the mean change since then (Lopez-Paz and Ranzato 2017, section 3).
+    Average accuracy is the mean of the last row. Forgetting is the mean drop of a task, but for the last one: from its
+    best accuracy between the step that learned it and the last row, which is left out, to that of the last row. Below
+    0, a task ended better than it ever was. Backward transfer is the mean change since a task was learned (Lopez-Paz
+    and Ranzato 2017, section 3).
 
     Args:
         matrix: A row for each task, with a score for each; or a single row of the scores of several parts. Lists,
