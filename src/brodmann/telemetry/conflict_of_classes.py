@@ -26,7 +26,8 @@ class ClassConflict:
 
     With ``G[c]`` the gradient of the samples of class ``c`` that use the map, the cancelled share is
     ``1 - sum_maps |sum_c G[c]| / sum_maps sum_c |G[c]|``: 0 if all classes pull alike, 1 if their pulls add up to
-    nothing.
+    nothing. In a gated layer the gradients inside areas hold the gate; those of the one map, which would have none, do
+    not.
 
     Attributes:
         layer: Name of the layer.
