@@ -21,6 +21,8 @@ class Rates:
             steps do not shrink with the gradient (Adam, Muon), else 1. Such a rule moves an area as far for a few
             samples as the shared part for all: full steps over-fit small sets and a tenth kept the gain on large ones
             (docs/log.md). Areas that grow by themselves (``partition="growing"``) have earned theirs and move at 1.
+            With ``shared=0`` the shared part does not learn, so that areas move ten times as fast under such a rule,
+            unless a rate is given.
         projection: Rate of the routers' projections. Default 1. At 0 they stay fixed; balance and growth go on.
         feedback: Rate of the feedback weights. Default 1; maps per area move at this rate times that of the areas, with
             which they are paired.
