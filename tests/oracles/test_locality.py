@@ -225,6 +225,24 @@ def test_merging_equal_areas_changes_nothing() -> None:
     torch.testing.assert_close(network(x), before)
 
 
+@pytest.mark.parametrize("routing", ["layer", "network"])
+def test_merging_tells_how_far_apart_the_maps_were_whatever_their_feedback(routing: str) -> None:
+    torch.manual_seed(0)
+    options = {"areas": 2, "routing": routing, "shared": "off", "feedback": "kolen-pollack-per-area", "update": SGD()}
+    network = Network(mlp(5, 3, width=6, **options))
+    steps(network, 4)
+    layers = [layer for _, layer in network.area_layers()]
+    distances = []
+    for layer in layers:
+        first, second = layer.areas.weight.value[layer.areas.slot]
+        distances.append(float((first - second).norm() / (first.norm() + second.norm())))
+    layers[-1].feedback.areas.weight.value[1].mul_(-1)  # as far apart as can be
+    if routing == "layer":
+        assert [layer.merge(0, 1) for layer in layers] == pytest.approx(distances)
+    else:
+        assert network.body.merge(0, 1) == pytest.approx(max(distances))
+
+
 def test_merging_two_areas_leaves_the_others_as_they_were() -> None:
     torch.manual_seed(0)
     layer = AreaLinear(5, 3, areas=6)

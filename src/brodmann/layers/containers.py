@@ -250,7 +250,7 @@ class Routed(Container):
         return split_area(self.router, [self.body], area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
-        """Merges two areas in every layer of the body; returns the largest relative distance, see `AreaMap.merge`.
+        """Merges two areas in every layer of the body; returns the largest distance of two maps, see `AreaMap.merge`.
 
         Raises:
             BrodmannError: One of these layers, or the router, is frozen; or as `Router.merge`.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..areas import AreaMap
 from ..errors import BrodmannError
+from ..feedback import Feedback
 from ..layer import Layer
 from ..routing import Recruiting, Route, Router, weights_of_rows
 
@@ -62,7 +63,9 @@ def learn_choice(
 def merge_areas(
     router: Router, modules: Iterable[nn.Module], kept: int, gone: int, *, changing: Iterable[Layer]
 ) -> float:
-    """Merges two areas' maps, feedback and optimiser state; returns the largest relative distance that it removed.
+    """Merges two areas' maps, feedback and optimiser state; returns how far apart they were in the layer of most.
+
+    That is the distance of the layers' maps, which compute outputs; how far apart feedback maps were does not count.
 
     Raises:
         BrodmannError: The router cannot merge them, or one of the layers that are ``changing`` by it is frozen.
@@ -73,9 +76,12 @@ def merge_areas(
             f"Cannot merge areas {kept} and {gone}: a layer that would change is frozen. Let it learn first, such as "
             "by `layer.frozen = False`, or by another choice of `Network.frozen_layers`."
         )
-    apart = max((part.merge(kept, gone) for part in _area_maps(modules)), default=0.0)
+    modules = list(modules)
+    paths = (path for module in modules for path in followers(module, Feedback))  # type: ignore[type-abstract]
+    of_feedback = {part for path in paths for part in path.modules()}
+    apart = {part: part.merge(kept, gone) for part in _area_maps(modules)}
     router.merge(kept, gone)
-    return apart
+    return max((distance for part, distance in apart.items() if part not in of_feedback), default=0.0)
 
 
 def followers(module: nn.Module, kind: type[Part]) -> Iterator[Part]:
