@@ -256,6 +256,28 @@ def test_a_router_recruits_only_while_learning_and_knows_cell_0_before() -> None
     assert torch.equal(body.router.prototypes, prototypes)
 
 
+def test_vacant_cells_are_in_no_gate_even_of_a_sample_without_direction() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(5, 3, areas=16, gated=True, router=functools.partial(Recruiting, novelty=0.4))
+    for new in (torch.ones(1, 5), -torch.ones(1, 5)):
+        layer.trace(new, Context(lr=1.0))
+        taken = int((~layer.router.vacant).sum())
+        x = torch.cat((torch.zeros(1, 5), 1e-3 * torch.randn(4, 5)))
+        route = layer.router(x)
+        cosines = torch.nn.functional.normalize(route.u, dim=1) @ layer.router.prototypes[:taken].t()
+        gates = (cosines / 0.3).softmax(1).gather(1, route.cell[:, None])[:, 0]
+        torch.testing.assert_close(route.gate, gates)
+        assert float(route.gate[0]) == pytest.approx(1 / taken)
+        followed = x.clone().requires_grad_()
+        with torch.enable_grad():
+            out = layer(followed)
+        torch.testing.assert_close(out, layer(x))
+        assert torch.autograd.grad(out.sum(), followed)[0].isfinite().all()
+        torch.testing.assert_close(layer.trace(x, Context())[0], layer(x))
+        torch.testing.assert_close(torch.export.export(layer, (x,)).module()(x), layer(x))
+    assert taken == 2
+
+
 @pytest.mark.parametrize("kind", ["routed", "own router"])
 def test_a_recruited_area_starts_as_its_parent(kind: str) -> None:
     torch.manual_seed(0)

@@ -105,9 +105,12 @@ class Recruiting(Router):
         return pairs
 
     def _products(self, u: Tensor) -> Tensor:
-        products = super()._products(u)
-        # Finite, so that its score is a number even for a projection without length.
-        return products.masked_fill(self.vacant, torch.finfo(products.dtype).min)
+        return super()._products(u).masked_fill(self.vacant, -torch.inf)
+
+    def scores(self, products: Tensor, length: Tensor) -> Tensor:
+        """As `Router.scores`: ``-inf`` at cells that were vacant when the products were computed."""
+        vacant = products == -torch.inf  # left out of the division, whose derivative would be no number there
+        return super().scores(products.masked_fill(vacant, 0.0), length).masked_fill(vacant, -torch.inf)
 
     def _searched(self, u: Tensor, cell: Tensor | None) -> tuple[Tensor | None, Tensor]:
         products = self._products(u)

@@ -78,7 +78,7 @@ class Route:
     def scores(self) -> Tensor:
         """Cosine of projection and prototype, (rows, cells)."""
         products = self.u @ self.router.prototypes.t() if self.products is None else self.products
-        return products / self.length
+        return self.router.scores(products, self.length)
 
     @cached_property
     def groups(self) -> Groups:

@@ -168,12 +168,16 @@ class Router(nn.Module):
         """Returns the products with all prototypes, (rows, cells)."""
         return u @ self.prototypes.t()
 
+    def scores(self, products: Tensor, length: Tensor) -> Tensor:
+        """Returns the cosines with all prototypes, (rows, cells), from the products and ``|u|``, (rows, 1)."""
+        return products / length
+
     def _best(self, products: Tensor, u: Tensor) -> Tensor:
         """Returns the nearest cell, with the balance taken into account, (rows,)."""
         if not self.balance_rate:
             return products.argmax(1)  # the length changes no order; the first of equals: cell 0 where u = 0
         length = length_of(u)
-        return (products / length + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
+        return (self.scores(products, length) + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
 
     def _searched(self, u: Tensor, cell: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """Returns the products, if the choice asked for them, and the cell, which may have been chosen already."""
@@ -212,7 +216,7 @@ class Router(nn.Module):
         products, cell = self._products(u), self._own_choice(x)
         if cell is None:
             cell = self._best(products, u)
-        probabilities = (products / length_of(u) / self.temperature).softmax(1)
+        probabilities = (self.scores(products, length_of(u)) / self.temperature).softmax(1)
         return Choice(self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0])
 
     @unrecorded
