@@ -23,11 +23,14 @@ from brodmann import (
     Rates,
     Recomputed,
     RecomputedGraph,
+    Recurrent,
     RMSNorm,
+    Routed,
     Sequential,
     from_torch,
     residual_mlp,
 )
+from brodmann.layers import Elman
 from brodmann.routing import Recruiting
 
 from .cases import LAYERS, PATHS
@@ -285,6 +288,18 @@ def test_a_layer_in_several_nodes_whose_router_recruits_is_refused() -> None:
         with pytest.raises(BrodmannError, match="Node 'second' reuses a layer whose router recruits areas"):
             kind(nodes(wrap))
     Graph(nodes(lambda layer: layer))
+
+
+def test_steps_that_recruit_are_refused_as_they_would_take_other_areas_when_computed_again() -> None:
+    states = AreaLinear(4, 4, areas=4, router=functools.partial(Recruiting, novelty=0.3))
+    layer = Recurrent(AreaLinear(4, 4, areas=1, feedback=None), states, Elman())
+    for make in (lambda: Recomputed(Sequential(layer)), lambda: RecomputedGraph({"h": (layer, "input")})):
+        with pytest.raises(BrodmannError, match="A Recurrent whose map of states has a router that recruits"):
+            make()
+    routed = Recurrent(
+        AreaLinear(4, 4, areas=4, feedback=None, router=None), AreaLinear(4, 4, areas=4, router=None), Elman()
+    )
+    Recomputed(Routed(Recruiting(4, 4, novelty=0.3), routed))
 
 
 def loss_of_both(output: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..autograd import unrecorded
 from ..checks import check_whole
 from ..errors import BrodmannError
 from ..generators import Draws
 from ..layer import Context, Layer
+from ..routing import Recruiting
 from ..several import Several, of_each, parts_in
 from .containers import Sequential
 from .graph import INPUT, Graph
+from .recurrent import Recurrent
 
 
 class Recomputed(Sequential):
@@ -41,9 +43,11 @@ class Recomputed(Sequential):
                 None: the square root of their number, which needs least memory where traces are as large as inputs.
 
         Raises:
-            BrodmannError: As `Sequential`; or segments is no whole number from 1 to the number of layers.
+            BrodmannError: As `Sequential`; segments is no whole number from 1 to the number of layers; or the steps of
+                a `Recurrent` recruit areas, through which earlier steps would go when they are computed again.
         """
         super().__init__(*layers)
+        _check_steps(self)
         self.segments = _checked(segments, len(layers), "layers")
 
     def extra_repr(self) -> str:
@@ -100,9 +104,10 @@ class RecomputedGraph(Graph):
             segments: As for `Recomputed`, of nodes.
 
         Raises:
-            BrodmannError: As `Graph`; or segments is no whole number from 1 to the number of nodes.
+            BrodmannError: As `Graph` and `Recomputed`.
         """
         super().__init__(nodes, inputs, outputs)
+        _check_steps(self)
         self.segments = _checked(segments, len(self.sources), "nodes")
 
     def extra_repr(self) -> str:
@@ -164,6 +169,17 @@ class _Segment(NamedTuple):
     names: list[str]
     values: dict[str, Any]
     draws: Draws
+
+
+def _check_steps(module: nn.Module) -> None:
+    """Raises where the steps of a layer recruit one after the other, and would be traced otherwise again."""
+    for part in module.modules():
+        if isinstance(part, Recurrent) and isinstance(part.states.router, Recruiting):
+            raise BrodmannError(
+                "A Recurrent whose map of states has a router that recruits cannot be recomputed: its first steps "
+                "would go through areas that later ones recruited. Use Graph or Sequential (recompute=False), a router "
+                "without novelty, or one route for all layers."
+            )
 
 
 def _checked(segments: int | None, count: int, kind: str) -> int:
