@@ -822,6 +822,17 @@ def test_columns_and_targets_that_vary_little_beside_their_mean_are_no_constants
     assert np.corrcoef(1e300 * tiny.predict(x), y)[0, 1] > 0.99
 
 
+def test_constants_of_many_digits_become_0_also_in_parts_and_by_weights() -> None:
+    """Time stamps in nanoseconds: the mean of a day's is rounded by more than such columns vary."""
+    day = np.full(1500, 1733011200123456789.0)
+    x = np.column_stack([day, day + 256 * (np.arange(1500) == 7)])
+    weight = np.linspace(0, 1, len(x))
+    for scaler in (Scaler().fit(x), Scaler().partial_fit(x[:300]).partial_fit(x[300:]), Scaler().fit(x, weight)):
+        found = scaled(x, scaler)
+        assert torch.equal(found[:, 0], torch.zeros(len(x)))
+        assert found[:, 1].abs().median() <= 1.01
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_inputs_of_single_precision_are_scaled_in_double(kind: type) -> None:
     rows = np.random.default_rng(0).normal(size=(2 * ROWS + 500, 3)) + [0, 1e3, 1e6]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from brodmann.data import Dataset, Preprocessing
+from brodmann.data.targets import TargetScale
 from brodmann.errors import BrodmannError
 
 from .sources import small_arrays
@@ -75,6 +76,18 @@ def test_constant_feature_gets_scale_1(normalise: str) -> None:
     assert split.preprocessing.scale[0] == 1
     assert torch.allclose(split.x_train[:, 0], torch.zeros(len(split.x_train)))
     assert torch.allclose(split.x_test[:, 0], torch.ones(6))
+
+
+def test_a_constant_of_many_digits_becomes_0_and_one_that_hardly_varies_stays_small() -> None:
+    """Time stamps in nanoseconds: the mean of a day's is rounded by more than such columns vary."""
+    day = np.full(500, 1733011200123456789.0)
+    x = torch.from_numpy(np.column_stack([day, day + 256 * (np.arange(500) == 7)]))
+    found = Preprocessing.fit(x)(x)
+    assert torch.equal(found[:, 0], torch.zeros(500))
+    assert found[:, 1].abs().max() < 23
+    assert found[:, 1].abs().median() <= 1.01
+    y = TargetScale.fit(x)
+    assert torch.equal(y(x)[:, 0], torch.zeros(500))
 
 
 def test_unknown_normalisation_has_a_suggestion(digits: Dataset) -> None:

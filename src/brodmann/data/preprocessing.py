@@ -208,7 +208,8 @@ def _statistics(x: Tensor, normalise: str, grey: bool) -> tuple[Tensor, Tensor]:
         offset, scale = low, high - low
     else:
         count = len(x) * math.prod(x.shape[2:])
-        offset = sums.sum(dim=0) / count
+        # Rounding takes the mean of large, nearly equal numbers beyond the extremes, by many times what they differ.
+        offset = (sums.sum(dim=0) / count).clamp(low, high)
         # A second pass over the differences: the one-pass formula loses all digits where the mean is large.
         squares = [values.sub_(offset[:, None]).square_().sum(dim=1) for values in _grouped(x, grey)]
         scale = (torch.stack(squares).sum(dim=0) / count).sqrt()

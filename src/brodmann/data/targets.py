@@ -28,9 +28,11 @@ class TargetScale:
     def fit(cls, y: Tensor) -> TargetScale:
         """Takes mean and standard deviation of the targets of a training part, (n, targets)."""
         wide = y.double()
+        low, high = wide.amin(0), wide.amax(0)
+        mean = wide.mean(0).clamp(low, high)  # rounding may leave that of a large constant beside it
         deviation = wide.std(0, correction=0)
-        varies = (wide.amin(0) < wide.amax(0)) & (deviation > 0)  # rounding leaves a constant a deviation of 1e-17
-        return cls(tuple(wide.mean(0).tolist()), tuple(torch.where(varies, deviation, 1.0).tolist()))
+        varies = (low < high) & (deviation > 0)  # rounding leaves a constant a deviation of 1e-17
+        return cls(tuple(mean.tolist()), tuple(torch.where(varies, deviation, 1.0).tolist()))
 
     def __call__(self, y: Tensor) -> Tensor:
         """Scales targets, (n, targets); returns float32."""

@@ -282,11 +282,11 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         """Makes one pass over further samples at a constant rate."""
         schedule = replace(schedule, epochs=1, shape="constant", seed=self._seed + self.n_iter_)
         if self._scaler is not None:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `scaled`
-                if self._recursive and self.n_iter_:
+            if self._recursive and self.n_iter_:
+                with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `scaled`
                     self._scaler = self._scaler.with_scales_of(x, weight)
-                else:
-                    self._scaler = deepcopy(self._scaler).partial_fit(x, sample_weight=weight)
+            else:
+                self._scaler = deepcopy(self._scaler).partial_fit(x, weight)
         self._learn((scaled(x, self._scaler), y, self._relative(weight, len(x))), schedule)
 
     def _learn(self, part: Part, schedule: Schedule, held_out: Part | None = None) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from ..checks import all_finite
 from ..errors import BrodmannError
@@ -18,31 +17,70 @@ ROWS = 1000
 """Rows that are scaled at a time: what is computed in float64 in between then takes little memory."""
 
 
-class Scaler(StandardScaler):  # type: ignore[misc]
-    """As scikit-learn's, which takes a column for constant that varies little beside its mean, such as time stamps.
+class Scaler:
+    """As scikit-learn's `StandardScaler`, but exact where numbers are large beside what they vary by, as time stamps.
 
-    Here a column is constant only if its smallest and largest value are equal; where the variance underflows to 0, the
-    range stands in for the deviation. All is computed in float64, also of rows in float32.
+    A column is constant only if its smallest and largest value are equal; its rows become exactly 0, and its scale
+    is 1. Where the variance underflows to 0, the range stands in for the deviation. All is computed in float64, also of
+    rows in float32.
+
+    Attributes:
+        mean_: Mean of each column.
+        scale_: Deviation of each column, 1 where it is constant.
+        n_features_in_: Number of columns.
     """
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Takes mean and deviation of the columns of X, (samples, features)."""
-        self._lowest, self._highest = np.inf, -np.inf
-        return super().fit(X, y, sample_weight)
+    mean_: NDArray[Any]
+    scale_: NDArray[Any]
+    var_: NDArray[Any]
+    _lowest: NDArray[Any]
+    _highest: NDArray[Any]
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Adds further rows."""
-        if X.dtype == np.float32:  # of which a copy in float64 would take more memory than they do
-            for rows in _parts(len(X)):
-                self.partial_fit(X[rows].astype(np.float64), y, None if sample_weight is None else sample_weight[rows])
-            return self
-        super().partial_fit(X, y, sample_weight)
-        counted = X if sample_weight is None else np.asarray(X)[np.asarray(sample_weight) > 0]
-        self._lowest = np.minimum(getattr(self, "_lowest", np.inf), np.min(counted, axis=0))
-        self._highest = np.maximum(getattr(self, "_highest", -np.inf), np.max(counted, axis=0))
+    def __init__(self) -> None:
+        """Knows no rows."""
+        self.n_features_in_, self.n_samples_seen_ = 0, 0.0
+
+    def fit(self, X: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Self:
+        """Takes mean and deviation of the columns of X, (samples, features)."""
+        self.__init__()  # type: ignore[misc]
+        return self.partial_fit(X, sample_weight)
+
+    def partial_fit(self, X: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Self:
+        """Adds further rows; those of weight 0 do not count."""
+        for part in _parts(len(X)):
+            rows, weight = X[part].astype(np.float64), None if sample_weight is None else sample_weight[part]
+            if weight is not None:
+                rows, weight = rows[weight > 0], weight[weight > 0]
+            if len(rows):
+                with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in `scaled`
+                    self._add(rows, weight)
         deviation = np.where(self.var_ == 0, self._highest - self._lowest, np.sqrt(self.var_))
         self.scale_ = np.where(self._lowest < self._highest, deviation, 1.0)
         return self
+
+    def _add(self, rows: NDArray[Any], weight: NDArray[Any] | None) -> None:
+        """Adds some rows, by differences: in sums, large numbers lose what tells them apart."""
+        lowest, highest = rows.min(0), rows.max(0)
+        apart = rows - rows[0]
+        middle = np.average(apart, axis=0, weights=weight)
+        mean, variance = rows[0] + middle, np.average(np.square(apart - middle), axis=0, weights=weight)
+        count = float(len(rows) if weight is None else weight.sum())
+        if self.n_samples_seen_:
+            share = count / (self.n_samples_seen_ + count)
+            between = mean - self.mean_
+            mean = self.mean_ + share * between
+            variance = (1 - share) * self.var_ + share * variance + share * (1 - share) * np.square(between)
+            lowest, highest = np.minimum(self._lowest, lowest), np.maximum(self._highest, highest)
+        self.mean_, self.var_, self._lowest, self._highest = mean, variance, lowest, highest
+        self.n_features_in_, self.n_samples_seen_ = rows.shape[1], self.n_samples_seen_ + count
+
+    def transform(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Returns rows, (samples, features), at mean 0 and variance 1, in float64."""
+        return (X - self.mean_) / self.scale_
+
+    def inverse_transform(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Returns what rows were before `transform`."""
+        return X * self.scale_ + self.mean_
 
     def with_scales_of(self, X: Any, sample_weight: Any = None) -> Scaler:
         """Returns one that keeps all it knows, and takes the scale of columns that were constant so far from X.
@@ -57,7 +95,6 @@ class Scaler(StandardScaler):  # type: ignore[misc]
         deviation = np.sqrt(np.average(np.square(apart), axis=0, weights=sample_weight))
         deviation = np.where(deviation == 0, apart.max(axis=0), deviation)
         scaler = copy(self)
-        scaler.mean_ = np.where(constant, self._lowest, self.mean_)  # without the rounding of a mean
         scaler.scale_ = np.where(constant & (deviation > 0), deviation, self.scale_)
         scaler._lowest = np.minimum(self._lowest, np.min(X, axis=0))
         scaler._highest = np.maximum(self._highest, np.max(X, axis=0))
