@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from brodmann.cli import main
-from brodmann.data import load
+from brodmann.data import Preprocessing, load, load_inputs
 from brodmann.errors import BrodmannError, MissingDataError
 
 
@@ -28,7 +28,7 @@ def write(path: Path, targets: list[str], header: str = "", columns: int = 3) ->
         (["0.0", "1.5", "2", "-3e1"] * 10, None),
     ],
 )
-@pytest.mark.parametrize("header", ["", "a,b,c,target", "0,1,2,3"])
+@pytest.mark.parametrize("header", ["", "a,b,c,target", "0,1,2,3", "1,2,3,4"])
 def test_the_last_column_is_the_target(
     tmp_path: Path, targets: list[str], classes: tuple[str, ...] | None, header: str
 ) -> None:
@@ -347,3 +347,71 @@ def test_a_header_of_the_training_data_is_one_in_samples_too(
         capsys.readouterr()
         main(["predict", run, str(samples)])
         assert len(capsys.readouterr().out.split()) == 3
+
+
+@pytest.mark.parametrize("targets", [["0", "1"], ["0.25", "-1.5"]])
+def test_other_whole_numbers_above_decimals_may_be_a_header(tmp_path: Path, targets: list[str]) -> None:
+    path = write(tmp_path / "t.csv", targets * 10, "2021,2019,2022,2020")
+    with pytest.raises(BrodmannError, match=r"Line 1 of .*/t.csv holds whole numbers above decimals, as a header does"):
+        load(str(path))
+    write(path, targets * 10, "2021.0,2019,2022,1")  # as the message says
+    assert load(str(path)).columns is None
+
+
+@pytest.mark.parametrize("first", ["5,3,1,0", "2,1,3,0", "3,1,2,7"])
+@pytest.mark.parametrize("below", ["4,2,2,1", "0.5,1,2.5,1", "1.5,2,2.5,0"])
+def test_whole_numbers_above_whole_numbers_are_an_example(tmp_path: Path, first: str, below: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([first, "0,5,1,1", "1,3,2,0", *[below] * 20]) + "\n")
+    data = load(str(path), task="classification")
+    assert data.columns is None
+    assert len(data.x_train) + len(data.x_test) == 23
+
+
+DECIMALS = [[0.5, -1.25, 2.75], [1.5, 0.25, -0.5], [-2.5, 3.25, 0.75]]
+
+
+@pytest.mark.parametrize(
+    ("training", "samples", "order"),
+    [
+        ("0,1,2,3", "1,0,2", (1, 0, 2)),
+        ("0,1,2,3", "3,2,1,0", (3, 2, 1, 0)),  # a target, too
+        ("0,1,2,3", "0,1,2,3", (0, 1, 2, 3)),
+        ("1,2,3,4", "3,2,1", (2, 1, 0)),
+        ("1,2,3,4", "0,1,2", (0, 1, 2)),  # another count of the same columns
+        ("a,b,c,y", "1,2,3", (0, 1, 2)),
+        ("", "1,2,3", (0, 1, 2)),
+        ("2019,2020,2021,2022", "2021,2019,2020", (2, 0, 1)),
+    ],
+)
+def test_samples_may_name_columns_by_numbers(
+    tmp_path: Path, training: str, samples: str, order: tuple[int, ...]
+) -> None:
+    path = write(tmp_path / "t.csv", ["0", "1"] * 10, training)
+    columns = load(str(path)).columns
+    whole = Preprocessing((0.0,) * 3, (1.0,) * 3, grey=False, flat=True, shape=(3,))
+    rows = ["".join(f"{[*row, 9.5][place]}," for place in order)[:-1] for row in DECIMALS]
+    (tmp_path / "s.csv").write_text("\n".join([samples, *rows]))
+    assert load_inputs(tmp_path / "s.csv", whole, columns).tolist() == DECIMALS
+
+
+@pytest.mark.parametrize("training", ["0,1,2,3", "1,2,3,4", "a,b,c,y", ""])
+@pytest.mark.parametrize("first", ["2,1,0", "2,1,3", "1,2,3", "7,0,5"])
+def test_whole_numbers_above_few_whole_numbers_are_a_sample(tmp_path: Path, training: str, first: str) -> None:
+    """One answer less than there are rows would be noticed late, if at all."""
+    columns = load(str(write(tmp_path / "t.csv", ["0", "1"] * 10, training))).columns
+    if columns and first == ",".join(columns):
+        return
+    whole = Preprocessing((0.0,) * 3, (1.0,) * 3, grey=False, flat=True, shape=(3,))
+    (tmp_path / "s.csv").write_text(f"{first}\n4,5,6\n0,2,2\n")
+    assert len(load_inputs(tmp_path / "s.csv", whole, columns)) == 3
+    (tmp_path / "s.csv").write_text(f"{first}\n")
+    assert len(load_inputs(tmp_path / "s.csv", whole, columns)) == 1
+
+
+def test_a_named_column_that_comes_twice_is_named(tmp_path: Path) -> None:
+    columns = load(str(write(tmp_path / "t.csv", ["0", "1"] * 10, "a,b,c,y"))).columns
+    whole = Preprocessing((0.0,) * 3, (1.0,) * 3, grey=False, flat=True, shape=(3,))
+    (tmp_path / "s.csv").write_text("a,b,c,a\n1,2,3,4\n")
+    with pytest.raises(BrodmannError, match="has the column 'a' 2 times: keep only one"):
+        load_inputs(tmp_path / "s.csv", whole, columns)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import BrodmannError, MissingDataError, unknown_name
 from .arrays import Array
+from .csv_header import Line, has_header, stripped
 from .csv_targets import LARGEST, TASKS, column_targets, is_number
 from .dataset import Dataset, with_fixed_test_part
 from .directory import first_line
@@ -22,8 +23,6 @@ from .npz import put_there
 
 NAMES_OF_AN_INDEX = ("", "Unnamed: 0")
 """The second is what pandas makes of the first."""
-Line = tuple[int, list[str]]
-"""Number of a line, and its cells."""
 
 
 @contextlib.contextmanager
@@ -42,9 +41,10 @@ def _uncollected() -> Iterator[None]:
 def load_csv(path: Path, name: str, target: str | None = None, task: str | None = None) -> Dataset:
     """Reads a data set from a ``.csv`` table of one example a line.
 
-    A first line without numbers and without repeated names is a header, and so is one that counts 0, 1, 2 and so on, or
-    one of years above a line of other numbers. Empty lines are skipped, but not lines of empty cells. A fixed fifth
-    (seed 0, with the class shares of the whole) is the test part: a table has none of its own.
+    A first line without numbers and without repeated names is a header, and so is one that counts columns, from 0 or
+    from 1, or one of years above a line of other numbers. Other whole numbers above decimals are refused. Empty lines
+    are skipped, but not lines of empty cells. A fixed fifth (seed 0, with the class shares of the whole) is the test
+    part: a table has none of its own.
 
     Args:
         path: The file.
@@ -96,15 +96,16 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
 
 
 @_uncollected()
-def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...] | None, list[Line]]:
+def read_lines(path: Path, expected: Sequence[str] | None = None) -> tuple[tuple[str, ...] | None, list[Line]]:
     """Returns the names of the columns, None where they have none, and the lines below that are not empty.
 
     Args:
         path: The file.
-        expected: Names of columns; a first line of just these is a header, even where they are numbers.
+        expected: Names of the columns of the training data, see `has_header`; default None: this is that data.
 
     Raises:
-        BrodmannError: The file cannot be read, holds no example, or its header has another length.
+        BrodmannError: The file cannot be read, holds no example, its header has another length, or its first line may
+            be one.
     """
     try:
         lines = _cells(path)
@@ -122,10 +123,8 @@ def read_lines(path: Path, expected: Sequence[str] = ()) -> tuple[tuple[str, ...
                 f"{path} has {said} in every line: separate values with commas, and write decimals with points."
             )
     names = None
-    first, second = ([*(cells for _, cells in lines[:2]), [], []])[:2]
-    years = _are_years(first) and not any(map(_is_year, second))
-    if first and (_is_header(first) or _stripped(first) == [*expected] or years):
-        names = tuple(cell.strip() for cell in lines[0][1])
+    if lines and has_header(lines, str(path), expected):
+        names = tuple(stripped(lines[0][1]))
         lines = lines[1:]
         if lines and len(lines[0][1]) != len(names):
             raise BrodmannError(
@@ -205,37 +204,6 @@ def _column(target: str, names: tuple[str, ...] | None, path: Path) -> int:
     return names.index(target)
 
 
-def _is_header(cells: list[str]) -> bool:
-    """Whether a first line names columns: no number, and no name twice, as a mark of missing values would be.
-
-    Columns without names are counted from 0, as pandas writes them.
-    """
-    named = cells if cells[0].strip() else cells[1:]
-    if len(named) > 2 and is_enumeration(named):
-        return True
-    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
-    return not any(is_number(part) for part in parts) and len({cell.strip() for cell in cells}) == len(cells)
-
-
-def _are_years(cells: Sequence[str]) -> bool:
-    """Whether cells are three years or more, each after the one before."""
-    years = _stripped(cells)
-    return len(years) > 2 and years == sorted(set(years)) and all(map(_is_year, years))
-
-
-def _is_year(cell: str) -> bool:
-    return re.fullmatch(r"(19|20)\d\d", cell.strip()) is not None
-
-
 def _is_index(cells: Sequence[str]) -> bool:
     """Whether cells are whole numbers, each occurring once."""
     return all(re.fullmatch(r"\d+", cell) for cell in cells) and len(set(cells)) == len(cells)
-
-
-def is_enumeration(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2 and so on."""
-    return _stripped(cells) == [str(number) for number in range(len(cells))]
-
-
-def _stripped(cells: Sequence[str]) -> list[str]:
-    return [cell.strip() for cell in cells]

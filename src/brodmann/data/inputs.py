@@ -14,7 +14,8 @@ from torch import Tensor
 from ..errors import BrodmannError, unknown_name
 from ..files import expanded
 from .arrays import Array, as_array, check_numeric, finite_tensor
-from .csv_table import is_enumeration, numbers_of, read_lines
+from .csv_header import is_enumeration
+from .csv_table import numbers_of, read_lines
 from .npz import open_archive, read_array, why_unreadable
 from .preprocessing import Preprocessing
 
@@ -136,6 +137,8 @@ def _read_npy(path: Path, *_: Any) -> Array:
 def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where: str) -> list[int] | None:
     """Returns where the columns of the training data stand among others; None where either has no names.
 
+    Numbers that only count columns are names where all of them are there.
+
     Args:
         columns: Names of the training data's columns, if it had them.
         names: Names of the columns at hand, if they have any.
@@ -144,8 +147,10 @@ def places_of(columns: Sequence[str] | None, names: Sequence[str] | None, where:
     Raises:
         BrodmannError: One is absent, or is there twice.
     """
-    if not columns or not names or is_enumeration(columns) or is_enumeration(names):
+    if not columns or not names:
         return None
+    if not set(columns) <= set(names) and (is_enumeration(columns) or is_enumeration(names)):
+        return None  # numbers that count columns are no names
     for column in columns:
         if column not in names:
             raise BrodmannError(

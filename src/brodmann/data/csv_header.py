@@ -1,0 +1,86 @@
+"""The header of a table of text: whether its first line names the columns, or is an example."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..errors import BrodmannError
+from .csv_targets import is_number
+
+Line = tuple[int, list[str]]
+"""Number of a line, and its cells."""
+MANY = 10
+"""So many numbers in a row that match names, or lines of nothing but decimals, are no accident."""
+
+
+def has_header(lines: Sequence[Line], where: str, expected: Sequence[str] | None) -> bool:
+    """Whether the first line names columns.
+
+    Words do, where none occurs twice, as a mark of missing values would. So do the names that are expected, in any
+    order, and numbers that count columns, or are years above other numbers. Where numbers may be a sample as well, what
+    is below decides: whole numbers above decimals name columns.
+
+    Args:
+        lines: All lines of the table that are not empty.
+        where: What messages call the table.
+        expected: Names of the training data's columns, empty where they have none; None where this is that data. One
+            example too few does no harm there, but among samples every answer would belong to another one.
+
+    Raises:
+        BrodmannError: It holds other whole numbers above nothing but decimals, as a header does.
+    """
+    first, below = stripped(lines[0][1]), [cells for _, cells in lines[1:] if len(cells) == len(lines[0][1])]
+    if _are_words(first) or first == [*(expected or ())]:
+        return True
+    named = first if first[0] else first[1:]  # an index has no name
+    is_expected = bool(expected) and set(expected or ()) <= set(named)
+    if not all(map(_is_whole, named)):
+        return is_expected and not any(map(is_number, expected or ()))
+    if not below or len(set(named)) < max(2, len(named)):
+        return False
+    if len(named) > 2:
+        years = named == sorted(named) and all(map(_is_year, named)) and not any(map(_is_year, below[0]))
+        if years or _counts_from(0, named) or (_counts_from(1, named) and expected is None):
+            return True
+    decimals = [all(map(_is_decimal, column)) for column in zip(*below, strict=True)][len(first) - len(named) :]
+    if is_expected or (len(named) > 2 and _counts_from(1, named)):
+        return any(decimals) or len(named) >= MANY
+    inputs = decimals[:-1] if expected is None else decimals  # targets may be classes
+    if len(named) > 2 and len(below) >= MANY and all(inputs):
+        raise BrodmannError(
+            f"Line 1 of {where} holds whole numbers above decimals, as a header does: use names that are not numbers. "
+            f"If it is an example, write its numbers with a point, such as {named[0]}.0."
+        )
+    return False
+
+
+def is_enumeration(names: Sequence[str]) -> bool:
+    """Whether names only count, from 0 or from 1."""
+    return _counts_from(0, names) or _counts_from(1, names)
+
+
+def stripped(cells: Sequence[str]) -> list[str]:
+    """Returns cells without the blanks around them."""
+    return [cell.strip() for cell in cells]
+
+
+def _counts_from(begin: int, cells: Sequence[str]) -> bool:
+    return [*cells] == [str(number) for number in range(begin, begin + len(cells))]
+
+
+def _are_words(cells: list[str]) -> bool:
+    parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
+    return not any(map(is_number, parts)) and len(set(cells)) == len(cells)
+
+
+def _is_year(cell: str) -> bool:
+    return re.fullmatch(r"(19|20)\d\d", cell.strip()) is not None
+
+
+def _is_whole(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", cell.strip()) is not None
+
+
+def _is_decimal(cell: str) -> bool:
+    return is_number(cell) and not _is_whole(cell)
