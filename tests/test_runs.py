@@ -29,9 +29,10 @@ from brodmann.cli import main
 from brodmann.cli.train import free_folder
 from brodmann.data import load
 from brodmann.kernels import library
-from brodmann.runs import Run, RunOptions, continue_run, execution, start_run
+from brodmann.runs import Run, RunOptions, continue_run, execution, inspect_run, inspection, start_run
 from brodmann.runs.assembly import build_learner
-from brodmann.training import Callback, Interrupted, Trainer
+from brodmann.telemetry import area_usage
+from brodmann.training import Callback, Interrupted, Trainer, records
 from brodmann.training.checkpoints import checkpoint_names
 
 from .blobs import write_blobs
@@ -310,6 +311,25 @@ def test_inspect_draws_figures_and_counts_samples(
     assert all(sum(row["counts"]) == 60 for row in found["usage"])
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in found["figures"])
     assert len(found["figures"]) == 5
+
+
+def test_numbers_of_some_samples_are_of_all_parts_of_a_file_that_is_sorted_by_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y = np.arange(3600) // 1200
+    x = np.random.default_rng(0).normal(size=(3600, 2)) + 4 * y[:, None]
+    np.savez(tmp_path / "sorted.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    measured = []
+    for place in (inspection, records):
+        real = place.alignment
+        monkeypatch.setattr(place, "alignment", lambda *given, real=real: measured.append(given[2]) or real(*given))
+    start_run(RunOptions(str(tmp_path / "sorted.npz"), width=8, epochs=1), tmp_path / "run")
+    result = continue_run(tmp_path / "run")
+    inspect_run(tmp_path / "run")
+    assert [(len(some), some.bincount().tolist()) for some in measured] == [(256, [86, 85, 85]), (512, [171, 170, 171])]
+    run = Run.read(tmp_path / "run")
+    (true,) = area_usage(run.learner(), run.split().x_train)
+    assert result["effective_areas"] == [pytest.approx(true.effective, rel=0.05)]
 
 
 def test_inspect_prints_its_tables_without_matplotlib(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy
+import torch
 from torch import Tensor
 
 from .checks import check_real_weights, check_tensors, check_values_of_weights
@@ -41,6 +42,14 @@ def in_form_of(values: Any, parts: Iterable[Any]) -> Any:
 def rows_of(values: Any, rows: Tensor | slice) -> Any:
     """Returns some of the samples of tensors (samples, ...)."""
     return of_each(lambda part: part[rows], values)
+
+
+def evenly_spaced(count: int, most: int) -> Tensor:
+    """Returns at most ``most`` of the row numbers 0 to count - 1, with the first and the last.
+
+    The first rows alone would be of one class where a file is sorted by class.
+    """
+    return torch.linspace(0, count - 1, min(count, most)).long().clamp(max=count - 1)  # float32 rounds beyond 2**24
 
 
 def called_with(function: Callable[..., Any], values: Any) -> Any:

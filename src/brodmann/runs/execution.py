@@ -23,6 +23,7 @@ from ..errors import BrodmannError
 from ..files import alone_in, as_number, check_utf8, contents, empty, expanded, write_json
 from ..generators import undisturbed
 from ..network import Network
+from ..several import evenly_spaced
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
 from ..training.scoring import name_of_score
@@ -32,6 +33,8 @@ from .run import Run
 
 SMALL = 5_000_000
 """Parameters up to which a run records its alignment at every epoch: it takes a copy of the network."""
+COUNTED = 1024
+"""Training samples by which a run counts the use of its areas."""
 CallbackFactory = Callable[[Path, RunOptions], list[Callback]]
 """Makes callbacks of a training from its folder and options."""
 
@@ -235,9 +238,10 @@ def _train(
 def _own_callbacks(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
     """Returns what every run records of its network: the use of areas, and alignment where a copy is cheap."""
     x, y = train
-    callbacks: list[Callback] = [AreaRecord(x[:1024])]
+    callbacks: list[Callback] = [AreaRecord(x[evenly_spaced(len(x), COUNTED)])]
     if learner.total_parameters() <= SMALL:
-        callbacks.append(AlignmentRecord(x[:256], y[:256]))
+        few = evenly_spaced(len(x), 256)
+        callbacks.append(AlignmentRecord(x[few], y[few]))
     return callbacks
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import figures
 from ..network import Network
+from ..several import evenly_spaced
 from ..telemetry import Alignment, AreaUsage, alignment, area_choices, usage_of
 from ..training import read_metrics
 from .run import Run
@@ -97,13 +98,13 @@ def inspect_run(folder: str | Path, data_dir: str | None = None) -> Inspection:
     if not isinstance(network, Network):
         return Inspection(folder, history)
     x, y = run.test_part(data_dir)
-    choices = area_choices(network, x)
+    choices, some = area_choices(network, x), evenly_spaced(len(x), SAMPLES)
     return Inspection(
         folder,
         history,
         twin,
         usage_of(network, choices),
-        alignment(network, x[:SAMPLES], y[:SAMPLES]),
+        alignment(network, x[some], y[some]),
         choices,
         y,
         run.classes,

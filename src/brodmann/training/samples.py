@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from ..checks import all_finite, check_weights, check_whole
 from ..errors import BrodmannError
 from ..generators import drawing_by
-from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
+from ..several import Several, check_pairs, check_several, evenly_spaced, of_each, parts_in, rows_of, sample_count
 
 Batch = tuple[Several, Several, Tensor | None]
 """Samples, targets, weights of samples or None, (batch, ...) each."""
@@ -82,7 +82,7 @@ class InMemory(Samples):
     @cached_property
     def digest(self) -> str:
         """See `Samples`: of all targets, and of a few hundred samples."""
-        some = torch.linspace(0, len(self) - 1, min(len(self), 256)).long().to(self.device)
+        some = evenly_spaced(len(self), 256).to(self.device)
         given, weights = parts_in(self.x), () if self.weight is None else (self.weight,)
         digest = hashlib.sha256("".join(str((part.shape, part.dtype)) for part in given).encode())
         for part in (*(part[some] for part in given), *parts_in(self.target), *weights):
