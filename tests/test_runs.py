@@ -332,6 +332,15 @@ def test_numbers_of_some_samples_are_of_all_parts_of_a_file_that_is_sorted_by_cl
     assert result["effective_areas"] == [pytest.approx(true.effective, rel=0.05)]
 
 
+def test_effective_areas_are_those_of_the_weights_that_are_kept(table: Path, tmp_path: Path) -> None:
+    start_run(RunOptions(str(table), width=8, epochs=200, patience=2, lr=0.05), tmp_path / "run")
+    result = continue_run(tmp_path / "run")
+    assert result["epochs"] < 200  # so the last weights were not the best
+    run = Run.read(tmp_path / "run")
+    (kept,) = area_usage(run.learner(), run.split().x_train)
+    assert result["effective_areas"] == [round(kept.effective, 3)]
+
+
 def test_inspect_prints_its_tables_without_matplotlib(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

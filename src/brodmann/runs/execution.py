@@ -24,6 +24,7 @@ from ..files import alone_in, as_number, check_utf8, contents, empty, expanded, 
 from ..generators import undisturbed
 from ..network import Network
 from ..several import evenly_spaced
+from ..telemetry import area_usage
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
 from ..training.scoring import name_of_score
@@ -200,7 +201,9 @@ def _train(
         return x.to(device), y.to(device)
 
     train, validation = place(split.x_train, split.y_train), place(split.x_validation, split.y_validation)
-    all_callbacks = [*_own_callbacks(learner, train), *(callbacks(folder, options) if callbacks else [])]
+    counted = train[0][evenly_spaced(len(train[0]), COUNTED)]
+    all_callbacks = [AreaRecord(counted), *_alignment_record(learner, train)]
+    all_callbacks += callbacks(folder, options) if callbacks else []
     all_callbacks.append(MetricsFile(folder / "metrics.jsonl"))
     held_out = validation if len(validation[0]) else None
     trainer = Trainer(learner, train, held_out, options.training_schedule(), folder=folder, callbacks=all_callbacks)
@@ -226,7 +229,7 @@ def _train(
         f"validation_{metric}": validated.get(metric),
         "train_seconds": round(progress.seconds, 3),
         "epochs": progress.epoch,
-        "effective_areas": progress.history[-1].get("effective_areas", []) if progress.history else [],
+        "effective_areas": _effective_areas(learner, counted),
         "active_parameters": learner.active_parameters(),
         "total_parameters": learner.total_parameters(),
         "peak_rss_mb": round(peak_rss_mb(), 1),
@@ -235,14 +238,19 @@ def _train(
     }
 
 
-def _own_callbacks(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
-    """Returns what every run records of its network: the use of areas, and alignment where a copy is cheap."""
+def _alignment_record(learner: Network | Backpropagation, train: tuple[Tensor, Tensor]) -> list[Callback]:
+    """Returns what records the alignment of errors, where a copy of the network is cheap."""
+    if learner.total_parameters() > SMALL:
+        return []
     x, y = train
-    callbacks: list[Callback] = [AreaRecord(x[evenly_spaced(len(x), COUNTED)])]
-    if learner.total_parameters() <= SMALL:
-        few = evenly_spaced(len(x), 256)
-        callbacks.append(AlignmentRecord(x[few], y[few]))
-    return callbacks
+    some = evenly_spaced(len(x), 256)
+    return [AlignmentRecord(x[some], y[some])]
+
+
+def _effective_areas(learner: Network | Backpropagation, x: Tensor) -> list[float]:
+    """Returns how many areas samples (n, ...) use in each routed layer of what was learned, the best weights maybe."""
+    used = area_usage(learner, x) if isinstance(learner, Network) else []
+    return [round(layer.effective, 3) for layer in used]
 
 
 def _sizes(options: RunOptions) -> dict[str, Any]:
