@@ -29,10 +29,11 @@ from brodmann.cli import main
 from brodmann.cli.train import free_folder
 from brodmann.data import load
 from brodmann.kernels import library
+from brodmann.losses import LOSSES
 from brodmann.runs import Run, RunOptions, continue_run, execution, inspect_run, inspection, start_run
 from brodmann.runs.assembly import build_learner
 from brodmann.telemetry import area_usage
-from brodmann.training import Callback, Interrupted, Trainer, records
+from brodmann.training import SCHEDULES, Callback, Interrupted, Trainer, records
 from brodmann.training.checkpoints import checkpoint_names
 
 from .blobs import write_blobs
@@ -597,6 +598,37 @@ def test_what_is_refused_replaces_no_run(
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     assert not (tmp_path / "other").exists()
     assert "TensorBoard is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_labels_that_are_none_replace_no_run(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    data = {f"x_{name}": rng.normal(size=(100, 3)) for name in ("train", "test")}
+    data |= {f"y_{name}": rng.integers(0, 2, (100, 2)).astype(float) for name in ("train", "test")}
+    data[f"y_{part}"][57, 1] = 1.5
+    np.savez(tmp_path / "labels.npz", **data)
+    given = ["train", str(tmp_path / "labels.npz"), "--loss", "binary-cross-entropy", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match="2"):
+        main(given)
+    assert "1.5" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("loss", "Expected a loss that returns a tensor with one number, got shape"),
+        ("schedule", "Expected the share that a schedule returns to be a number of at least 0"),
+    ],
+)
+def test_what_cannot_learn_replaces_no_run(
+    kind: str, message: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSES, "mine", lambda: lambda output, target, weight=None: output.sum(1))
+    monkeypatch.setitem(SCHEDULES, "mine", lambda done: 0.75 - done)
+    with pytest.raises(BrodmannError, match=message):
+        start_run(replace(RunOptions(str(table)), **{kind: "mine"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_homes_are_found_and_a_missing_one_is_said(

@@ -31,6 +31,7 @@ from ..training.scoring import name_of_score
 from .assembly import in_numbers_of, learner_for, split_data, twin_of
 from .options import BASELINES, DTYPES, RunOptions
 from .run import Run
+from .trial import try_out
 
 SMALL = 5_000_000
 """Parameters up to which a run records its alignment at every epoch: it takes a copy of the network."""
@@ -75,10 +76,8 @@ def start_run(
     _check_learnable(options, data, split)
     if options.patience is not None and not len(split.x_validation):
         raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
-    with undisturbed():
-        learner_for(options, split)  # fail on bad sizes before we replace a run
-        if compare:
-            learner_for(twin_of(options), split)  # and on what the twin cannot do
+    for tried in (options, twin_of(options)) if compare else (options,):
+        try_out(tried, split)
     place = data_dir and str(Path(data_dir).resolve())
     run = Run(folder, options, place, compare, data.digest, data.classes, data.columns)
     json.dumps(run.config(), default=as_number)  # an old run is removed only if the new one can be written

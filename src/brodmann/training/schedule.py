@@ -110,14 +110,16 @@ def shape_of(shape: str | Callable[[float], float]) -> Callable[[float], float]:
 
 
 def _check_shape(shape: Callable[[float], float]) -> None:
-    try:
-        begin = shape(0.0)
-    except TypeError as error:
-        raise BrodmannError(
-            "Expected the shape of a schedule to be a function of one number, the share of steps done, got "
-            f"{shape!r}: {error}."
-        ) from None
-    check_real(**{"the share that a schedule returns": begin})
+    """Asks a shape before a training begins, at enough places that one which falls below 0 is told."""
+    for part in range(32):
+        try:
+            share = shape(part / 32)
+        except TypeError as error:
+            raise BrodmannError(
+                "Expected the shape of a schedule to be a function of one number, the share of steps done, got "
+                f"{shape!r}: {error}."
+            ) from None
+        check_real(**{"the share that a schedule returns": share})
 
 
 def learning_rate(

@@ -1,0 +1,43 @@
+"""A trial before a training: what cannot be learned is refused before a folder is touched."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..data import Split
+from ..generators import undisturbed
+from ..several import evenly_spaced
+from ..training import evaluate
+from .assembly import in_numbers_of, learner_for
+from .options import DTYPES, RunOptions
+
+FEW = 8
+"""Samples of each part that a trial takes, beside those of the smallest and the largest targets."""
+
+
+def try_out(options: RunOptions, split: Split) -> None:
+    """Builds a learner that is then dropped, scores a few samples of every part, and makes a step that moves nothing.
+
+    Raises:
+        BrodmannError: A size or choice does not fit, or the loss refuses the targets, such as one of the user's own
+            that returns no number.
+    """
+    with undisturbed():
+        learner = learner_for(options, split)
+        if DTYPES[options.dtype] == torch.float64:
+            learner.double()
+        parts = ((split.x_test, split.y_test), (split.x_validation, split.y_validation), (split.x_train, split.y_train))
+        for x, y in parts:
+            if len(x):
+                rows = _telling_rows(y)
+                some = in_numbers_of(options, x[rows], y[rows])
+                evaluate(learner, *some)
+        learner.learn_with_output(*some, lr=0.0)  # of the training part
+
+
+def _telling_rows(y: Tensor) -> Tensor:
+    """Returns a few row numbers of targets (n, ...), with those of the smallest and the largest."""
+    flat = y.reshape(len(y), -1)
+    rows = {*evenly_spaced(len(y), FEW).tolist(), int(flat.amin(1).argmin()), int(flat.amax(1).argmax())}
+    return torch.tensor(sorted(rows))
