@@ -30,7 +30,16 @@ from brodmann import (
 from brodmann.layer import Context, Layer
 from brodmann.network import routers
 from brodmann.telemetry import alignment
-from brodmann.training import AlignmentRecord, AreaRecord, Callback, Interrupted, ProgressBar, Schedule, Trainer
+from brodmann.training import (
+    AlignmentRecord,
+    AreaRecord,
+    Callback,
+    Interrupted,
+    ProgressBar,
+    Schedule,
+    TensorBoard,
+    Trainer,
+)
 from brodmann.training.checkpoints import checkpoint_names
 
 X, Y = torch.randn(90, 5, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
@@ -204,6 +213,26 @@ def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[s
         rows_of(network, bar)
         assert capsys.readouterr().err.count("twice epoch") == 2
         assert bar.bar is None
+
+
+def test_epochs_that_are_made_again_replace_those_in_tensorboard(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    torch.manual_seed(0)
+    data = torch.randn(40, 4), torch.randint(0, 3, (40,))
+
+    def trainer() -> Trainer:
+        schedule = Schedule(epochs=3, batch_size=40, checkpoint_seconds=0)
+        events = TensorBoard(tmp_path / "events")
+        return Trainer(Network(mlp(4, 3, width=8)), data, None, schedule, folder=tmp_path / "run", callbacks=events)
+
+    trainer().run()
+    again = trainer()
+    again.resume(checkpoint_names(tmp_path / "run")[0])
+    assert 0 < again.progress.epoch < 3
+    again.run()
+    assert len(list((tmp_path / "events").iterdir())) == 2
+    told = accumulators.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [event.step for event in told.Scalars("train_loss")] == [1, 2, 3]
 
 
 def test_the_history_of_a_resumed_training_is_that_of_one_which_was_never_stopped(tmp_path: Path) -> None:

@@ -585,6 +585,14 @@ def test_a_frame_is_read_by_its_names(tmp_path: Path) -> None:
         run.predict(torch.ones(1, 2).to_sparse())
 
 
+def test_a_run_that_writes_events_goes_on_writing_them(table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--tensorboard", "--out", str(run)])
+    main(["train", "--resume", str(run), "--no-figures", "--checkpoint", checkpoint_names(run)[-1]])
+    assert len(list((run / "tensorboard").iterdir())) == 2
+
+
 def test_what_is_refused_replaces_no_run(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

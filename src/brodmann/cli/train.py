@@ -13,6 +13,7 @@ import tyro
 from rich.table import Table
 
 from ..errors import BrodmannError
+from ..files import expanded
 from ..runs import Run, RunOptions, continue_run, inspect_run, start_run
 from ..training import Callback, Interrupted, ProgressBar, TensorBoard
 from .output import OUT, say, say_json
@@ -63,8 +64,10 @@ class Train(RunOptions):
                         folder.rmdir()  # claimed in vain
                 raise
 
+        with_events = self.tensorboard or (expanded(folder) / "tensorboard").is_dir()  # of a run that goes on
+
         def callbacks(place: Path, options: RunOptions) -> list[Callback]:
-            extra: list[Callback] = [TensorBoard(place / "tensorboard")] if self.tensorboard else []
+            extra: list[Callback] = [TensorBoard(place / "tensorboard")] if with_events else []
             return [ProgressBar(f"{options.dataset} {options.rule}"), *extra]
 
         try:

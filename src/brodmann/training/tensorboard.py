@@ -11,7 +11,10 @@ from .trainer import Trainer
 
 
 class TensorBoard(Callback):
-    """Writes every number of an epoch's row for TensorBoard (extra ``tensorboard``)."""
+    """Writes every number of an epoch's row for TensorBoard (extra ``tensorboard``).
+
+    Where a training goes back to a checkpoint, epochs that it makes again replace those of before.
+    """
 
     last = True
 
@@ -22,9 +25,8 @@ class TensorBoard(Callback):
             BrodmannError: TensorBoard is not installed.
         """
         self.check_installed()
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder))
+        self.folder = folder
+        self.writer: Any = None
 
     @staticmethod
     def check_installed() -> None:
@@ -33,6 +35,13 @@ class TensorBoard(Callback):
             import torch.utils.tensorboard  # noqa: F401
         except ImportError:
             raise BrodmannError("TensorBoard is not installed: pip install 'brodmann[tensorboard]'.") from None
+
+    def on_start(self, trainer: Trainer) -> None:
+        """See `Callback`."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        progress = trainer.progress
+        self.writer = SummaryWriter(str(self.folder), purge_step=progress.epoch + 1 if progress.step else None)
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -47,4 +56,6 @@ class TensorBoard(Callback):
 
     def on_end(self, trainer: Trainer) -> None:
         """See `Callback`."""
-        self.writer.close()
+        if self.writer is not None:  # another callback may have failed at the start
+            self.writer.close()
+            self.writer = None
