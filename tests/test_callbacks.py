@@ -215,6 +215,19 @@ def test_a_progress_bar_serves_several_trainings(capsys: pytest.CaptureFixture[s
         assert bar.bar is None
 
 
+def test_a_progress_bar_of_a_long_name_shows_bar_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    rows_of(Network(mlp(5, 3, width=8, areas=2)), ProgressBar("measurements-of-the-north-station.csv kolen-pollack"))
+    said = capsys.readouterr().err
+    assert "measurements-of-the-nor…" in said
+    assert "━" * 10 in said
+    assert "0:00:00" in said
+    assert "loss" in said
+
+
 def test_epochs_that_are_made_again_replace_those_in_tensorboard(tmp_path: Path) -> None:
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     torch.manual_seed(0)

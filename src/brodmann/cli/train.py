@@ -68,7 +68,7 @@ class Train(RunOptions):
 
         def callbacks(place: Path, options: RunOptions) -> list[Callback]:
             extra: list[Callback] = [TensorBoard(place / "tensorboard")] if with_events else []
-            return [ProgressBar(f"{options.dataset} {options.rule}"), *extra]
+            return [ProgressBar(f"{Path(options.dataset).name} {options.rule}"), *extra]
 
         try:
             result = continue_run(folder, checkpoint=self.checkpoint, callbacks=callbacks, data_dir=self.data_dir)

@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from .callback import Callback
 from .trainer import Trainer
@@ -15,7 +17,7 @@ _SHOWN = ("validation_accuracy", "validation_label_accuracy", "validation_r2")
 
 
 class ProgressBar(Callback):
-    """Loss, accuracy, areas in use, samples per second and time left, on standard error."""
+    """Time left, loss, accuracy, areas in use and samples per second, on standard error."""
 
     last = True
 
@@ -28,10 +30,10 @@ class ProgressBar(Callback):
 
     def _start(self, trainer: Trainer) -> None:
         self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=24)),
+            BarColumn(bar_width=10),
             TimeRemainingColumn(),
+            _Facts(),
             console=Console(stderr=True),
         )
         self.task = self.bar.add_task(self.title, total=trainer.steps, facts="", completed=trainer.progress.step)
@@ -69,3 +71,11 @@ class ProgressBar(Callback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+class _Facts(ProgressColumn):
+    """What is told of a training, as far as the terminal is wide enough."""
+
+    def render(self, task: Task) -> Text:
+        """See `rich.progress.ProgressColumn`."""
+        return Text(task.fields["facts"], no_wrap=True, overflow="ellipsis")
