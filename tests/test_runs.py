@@ -26,6 +26,7 @@ from brodmann import SGD, BrodmannError, Network
 from brodmann.baselines import in_proportion
 from brodmann.builders import BUILDERS, mlp
 from brodmann.cli import main
+from brodmann.cli.output import OUT
 from brodmann.cli.train import free_folder
 from brodmann.data import load
 from brodmann.kernels import library
@@ -340,6 +341,19 @@ def test_effective_areas_are_those_of_the_weights_that_are_kept(table: Path, tmp
     run = Run.read(tmp_path / "run")
     (kept,) = area_usage(run.learner(), run.split().x_train)
     assert result["effective_areas"] == [round(kept.effective, 3)]
+
+
+def test_a_narrow_terminal_hides_nothing_of_a_result(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OUT, "width", 40)
+    main(["train", str(table), *SMALL, "--rule", "kolen-pollack-noisy", "--out", str(tmp_path / "run"), "--json"])
+    said = capsys.readouterr().out.splitlines()
+    result = json.loads(said[-1])
+    assert said[0].split() == ["rule", "areas", "width", "test", "validation", "active", "total", "seconds"]
+    assert said[1].startswith("kolen-pollack-noisy  4 ")
+    assert f"{result['test_accuracy']:.4f}" in said[1]
+    assert f"{result['train_seconds']:.2f}" in said[1]
 
 
 def test_inspect_prints_its_tables_without_matplotlib(

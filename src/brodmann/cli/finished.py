@@ -12,7 +12,7 @@ from rich.table import Table
 from ..errors import BrodmannError
 from ..runs import Run, inspect_run
 from ..training import evaluate
-from .output import OUT, say, say_json
+from .output import say, say_json, say_table
 
 RunFolder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run", metavar="RUN")]]
 
@@ -93,14 +93,14 @@ class Inspect:
             for row in inspection.usage:
                 areas, layer = len(row.counts), "whole network" if row.layer == "router" else row.layer
                 table.add_row(layer, str(areas), str(areas - row.dead), f"{row.effective:.2f}", f"{row.entropy:.3f}")
-            OUT.print(table)
+            say_table(table)
         if inspection.alignment:
             table = Table("layer", "cosine", "norm ratio", "error norm", "weights", title="Error against true gradient")
             for line in inspection.alignment:
                 weights = "-" if line.weight_cosine is None else f"{line.weight_cosine:.4f}"
                 errors = (f"{line.cosine:.4f}", f"{line.norm_ratio:.3g}", f"{line.error_norm:.3g}")
                 table.add_row(line.layer, *errors, weights)
-            OUT.print(table)
+            say_table(table)
             say("weights: cosine between the feedback matrix and the shared part", "dim")
         for path in drawn:
             say(f"figure: {path}")

@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 from rich.console import Console
+from rich.segment import Segments
+from rich.table import Table
 
 
 class Output(Console):
@@ -36,3 +38,10 @@ def _finite(content: Any) -> Any:
 def say(line: str, style: str | None = None) -> None:
     """Prints a line without wrapping it: its reader may be a program."""
     OUT.print(line, soft_wrap=True, highlight=False, style=style)
+
+
+def say_table(table: Table) -> None:
+    """Prints a table as wide as it is, in a narrow terminal too: rich would cut numbers and leave out columns."""
+    wide = OUT.options.update(width=10_000)
+    whole = OUT.options.update(width=OUT.measure(table, options=wide).maximum)
+    OUT.print(Segments(OUT.render(table, whole)), end="", soft_wrap=True)

@@ -16,7 +16,7 @@ from ..errors import BrodmannError
 from ..files import expanded
 from ..runs import Run, RunOptions, continue_run, inspect_run, start_run
 from ..training import Callback, Interrupted, ProgressBar, TensorBoard
-from .output import OUT, say, say_json
+from .output import say, say_json, say_table
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,8 @@ def _print_results(results: list[dict[str, Any]]) -> None:
     metric = next(name for name in results[0] if name.startswith("test_") and name != "test_loss")
     held_out = metric.replace("test", "validation")
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("rule", overflow="fold")
-    for name in ("areas", "width", "test", "validation", "active", "total", "seconds"):
-        table.add_column(name, no_wrap=True)
+    for name in ("rule", "areas", "width", "test", "validation", "active", "total", "seconds"):
+        table.add_column(name)
     for row in results:
         sizes = row.get("channels") or row["width"]
         table.add_row(
@@ -150,7 +149,7 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             f"{row['total_parameters']:,}",
             f"{row['train_seconds']:.2f}",
         )
-    OUT.print(table)
+    say_table(table)
     say(f"{metric.removeprefix('test_')} on the test and validation parts; active and total count parameters", "dim")
     use = results[0]["effective_areas"]
     if use:
