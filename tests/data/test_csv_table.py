@@ -140,6 +140,7 @@ def test_what_is_no_table(tmp_path: Path, text: str, message: str) -> None:
         ('"1","2","a, b"\n1,2,"c"\n' * 5, ("a, b", "c")),
         ("1,2,99999999999999999999\n1,2,5\n" * 5, ("5", "99999999999999999999")),
         ("1,2,0123\n1,2,123\n1,2,0456\n" * 5, ("0123", "0456", "123")),
+        ('1,2,"deep\n  red"\n1,2,deep red\n1,2,blue\n' * 5, ("blue", "deep red")),
     ],
 )
 def test_how_tables_are_written(tmp_path: Path, text: str, classes: tuple[str, ...]) -> None:

@@ -91,7 +91,8 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     except BrodmannError as error:
         hint = " If the target is not the last column, name it by --target." if names and target is None else ""
         raise BrodmannError(f"{error}{hint}") from None
-    y = column_targets([(line, cells[learned].strip()) for line, cells in lines], where, task)
+    # A line break inside a name would look like two answers in the lines of `predict`.
+    y = column_targets([(line, " ".join(cells[learned].split())) for line, cells in lines], where, task)
     return replace(with_fixed_test_part(name, x, y), columns=names and tuple(names[place] for place in places))
 
 
