@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import RLS, SGD, Adam, AreaLinear, BrodmannError, Muon, Network, UpdateRule, mlp
+from brodmann import RLS, SGD, Adam, AreaLinear, BrodmannError, Muon, Network, UpdateRule, from_torch, mlp
 from brodmann.baselines import Backpropagation
 from brodmann.kernels import Groups
 from brodmann.updates import Factors, RuleOptimizer, muon
@@ -57,6 +57,37 @@ def test_rules_move_parameters_as_torch_optim_does(rule: UpdateRule, theirs: Any
             optimiser.step()
     for ours, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(ours, other, rtol=1e-12, atol=1e-13)
+
+
+class OfRows(nn.Module):
+    """A table, and gains of two dimensions: no maps, although they have as many dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm, self.out = nn.Embedding(9, 4), nn.LayerNorm((3, 4)), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.norm(self.table(x)).flatten(1))
+
+
+@pytest.mark.parametrize("rule", [Adam(decay=0.3), SGD(momentum=0.5, decay=0.3)])
+@pytest.mark.usefixtures("double")
+def test_a_control_decays_what_layers_decay(rule: UpdateRule) -> None:
+    """With transpose feedback both are backpropagation, so that all that could differ is what decays."""
+    torch.manual_seed(0)
+    perceptron = nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 3))
+    samples = torch.randn(10, 8, 6), torch.randint(0, 9, (10, 8, 3))
+    for model, batches in zip((perceptron, OfRows()), samples, strict=True):
+        network = Network(from_torch(model, batches[0], areas=1, feedback="transpose", update=rule), lr=0.1)
+        optimiser = RuleOptimizer.of(model, rule, lr=0.1)
+        for x in batches:
+            y = torch.randint(0, 3, (8,))
+            optimiser.zero_grad()
+            loss = functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimiser.step()
+            torch.testing.assert_close(network.learn(x, y), loss.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(network(batches[0]), model(batches[0]).detach(), rtol=1e-11, atol=1e-12)
 
 
 def test_muon_moves_matrices_as_torch_optim_does_to_the_digits_of_bfloat16() -> None:

@@ -22,7 +22,7 @@ from ..losses.facts import one_number
 from ..network.divergence import check_loss
 from ..network.files import describe_loss, described_loss, load_whole
 from ..several import check_batch
-from ..updates import SGD, RuleOptimizer, UpdateRule, update_rule
+from ..updates import SGD, RuleOptimizer, UpdateRule, groups_of, update_rule
 from .twins import twin_body
 
 
@@ -102,12 +102,7 @@ class Backpropagation(HoldsLoss):
         if readout_only:
             self.requires_grad_(False)
             self.body[-1].requires_grad_(True)
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": 0.0}]
-        if decay:  # else one group is enough, and each is a call of its own
-            weights, biases = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim == 1]
-            groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
-        self.optimiser = _optimiser(optimiser, groups, rule)
+        self.optimiser = _optimiser(optimiser, groups_of(self, decay), rule)
 
     def forward(self, x: Tensor) -> Tensor:
         """Inference: x (batch, in), or images (batch, channels, height, width) for convolutions; (batch, outputs)."""

@@ -5,7 +5,7 @@ from .applied import apply_rule
 from .counted import check_counts, counted
 from .muon import Muon
 from .named import UPDATES, check_rule, update_rule, usual_rule
-from .optimizer import RuleOptimizer
+from .optimizer import RuleOptimizer, groups_of
 from .rls import RLS
 from .rule import LEARNING_RATE, Factors, UpdateRule
 from .sgd import SGD
@@ -24,6 +24,7 @@ __all__ = [
     "check_counts",
     "check_rule",
     "counted",
+    "groups_of",
     "update_rule",
     "usual_rule",
 ]

@@ -6,13 +6,37 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ..checks import check_real
 from ..errors import BrodmannError
 from .applied import apply_rule
 from .named import check_rule
 from .rule import Factors, UpdateRule
+
+_NEVER_DECAY = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
+"""Modules whose tensors are tables of rows, or gains and shifts, whatever their shape."""
+
+
+def groups_of(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Returns a model's parameters as groups for an optimiser, of which those decay that do in layers.
+
+    These are the weights of maps: tensors of two or more dimensions, but for those of embeddings and norms. A table
+    that a map shares decays; so does a table or a gain that is a bare parameter of two or more dimensions, unlike in a
+    converted network.
+
+    Args:
+        model: Any module.
+        decay: The ``weight_decay`` of what decays; 0 for the rest.
+    """
+    modules = [module for module in model.modules() if not isinstance(module, _NEVER_DECAY)]
+    maps = {part for module in modules for part in module.parameters(recurse=False) if part.ndim > 1}
+    if not (decay and maps):  # else one group is enough, and each is a call of its own
+        return [{"params": list(model.parameters()), "weight_decay": 0.0}]
+    rest = [part for part in model.parameters() if part not in maps]
+    decaying = [part for part in model.parameters() if part in maps]
+    return [{"params": decaying, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -30,7 +54,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             params: Parameters, or groups of them.
             rule: The rule, such as `Muon()`.
             lr: Learning rate. Default None: the rule's own.
-            weight_decay: Decoupled decay. Default None: the rule's own, for biases too, unlike in layers.
+            weight_decay: Decoupled decay. Default None: the rule's own, for biases too, unlike in layers: see `of`.
 
         Raises:
             BrodmannError: The rule is none, or one that needs the inputs of a weight, such as `RLS`; a rate or decay is
@@ -46,6 +70,21 @@ class RuleOptimizer(torch.optim.Optimizer):
         }
         check_real(**settings)
         super().__init__(params, settings)
+
+    @classmethod
+    def of(cls, model: nn.Module, rule: UpdateRule, lr: float | None = None) -> RuleOptimizer:
+        """Returns what moves a model as layers under the rule do: its maps decay, its biases and gains do not.
+
+        Args:
+            model: Any module, see `groups_of` for what decays.
+            rule: The rule.
+            lr: Learning rate. Default None: the rule's own.
+
+        Raises:
+            BrodmannError: As for the constructor.
+        """
+        check_rule(rule)
+        return cls(groups_of(model, rule.decay), rule, lr)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what copies and pickles hold."""
