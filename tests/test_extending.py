@@ -863,6 +863,23 @@ class Scale(Layer):
         return below
 
 
+def test_what_only_learning_reads_is_stored_but_not_active() -> None:
+    class Headed(Scale):
+        learning_only: Any = ("head", "table")
+
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            self.head, self.table = AreaLinear(size, 3, areas=1, feedback=None), nn.Parameter(torch.ones(9))
+
+    network = Network(Sequential(Headed(6), AreaLinear(6, 3, areas=1)))
+    assert network.active_parameters() == 6 + 7 * 3
+    assert network.total_parameters() == 6 + 7 * 3 + 6 * 3 + 7 * 3 + 9
+    for wrong in ("head", ("heads",)):
+        Headed.learning_only = wrong
+        with pytest.raises(BrodmannError, match=r"Expected learning_only of Headed to be a tuple of names"):
+            network.active_parameters()
+
+
 def test_a_learning_layer_of_ones_own_counts() -> None:
     with pytest.raises(BrodmannError, match=r"Layer 1 \(AreaLinear\) sends no error down, but layers below it learn"):
         Sequential(Scale(6), AreaLinear(6, 3, feedback=None))

@@ -162,6 +162,9 @@ class Layer(nn.Module, ABC):
     """Design that a builder built it from, and how it then looked; see `brodmann.builders.designs.built_from`."""
     update_rule: UpdateRule | None = None
     """Rule that its parameters follow, if one does: a `Network` takes that rule's learning rate where none is given."""
+    learning_only: tuple[str, ...] = ()
+    """Class attribute: what it holds for learning alone, by the names of its attributes, such as a readout for a loss
+    of its own: `Network.active_parameters` leaves that out, as it does feedback paths."""
     frozen_itself: bool = False
     """Whether what it holds itself, besides the layers inside it, stays as it is; see `frozen`."""
 

@@ -199,7 +199,7 @@ class Network(Learning):
     def active_parameters(self) -> int:
         """Counts everything read for one sample at inference: merged maps, biases, projections, prototypes.
 
-        Parameters of your own layers count if they are ``nn.Parameter``.
+        Parameters of your own layers count if they are ``nn.Parameter``, and not in what `Layer.learning_only` names.
         """
         return active_parameters(self.body)
 
