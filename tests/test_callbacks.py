@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from brodmann import (
     Adam,
@@ -290,3 +290,31 @@ def test_splits_before_a_training_are_not_told_as_its_own(tmp_path: Path) -> Non
     assert area == [0, 1, 1, 0, 0, 0, 0, 0]
     assert name in [name for name, _ in routers(resumed.network)]
     assert not any("began" in row for row in history[1:])
+
+
+def test_errors_are_told_in_every_step_without_changing_what_is_learned() -> None:
+    """Captured steps would tell nobody; the last step of an epoch is watched by the trainer, too."""
+
+    class Errors(Callback):
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, Layer, Tensor]] = []
+
+        def on_layer_error(self, trainer: Trainer, layer: Layer, error: Tensor) -> None:
+            self.seen.append((trainer.progress.step, layer, error.clone()))
+
+    networks, errors = [], Errors()
+    for callbacks in ([], [errors]):
+        torch.manual_seed(0)
+        networks.append(Network(mlp(5, 3, width=6, areas=2)))
+        trainer = Trainer(networks[-1], (X, Y), None, Schedule(epochs=2, batch_size=30), callbacks=callbacks)
+        trainer.run()
+    torch.testing.assert_close(networks[1](X), networks[0](X), rtol=0, atol=0)
+    hidden, top = (layer for _, layer in networks[1].area_layers())
+    assert [(step, layer) for step, layer, _ in errors.seen] == [
+        (step, layer) for step in range(trainer.steps) for layer in (top, hidden)
+    ]
+    for (_, _, error), (_, _, below) in zip(errors.seen[::2], errors.seen[1::2], strict=True):
+        assert (error.shape, below.shape) == ((30, 3), (30, 6))
+        # Of the mean cross-entropy: softmax minus target, over the batch.
+        torch.testing.assert_close(error.sum(1), torch.zeros(30), rtol=0, atol=1e-7)
+        torch.testing.assert_close(error.clamp_max(0).sum(1) < 0, torch.ones(30, dtype=torch.bool))

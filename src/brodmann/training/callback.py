@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from torch import Tensor
+
 from ..errors import BrodmannError
 from ..files import as_json
+from ..layer import Layer, Observer
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -28,6 +31,13 @@ class Callback:
     def on_step(self, trainer: Trainer, loss: float) -> None:
         """Called after every step, with its loss (the mean, where the loss is a sum over samples)."""
 
+    def on_layer_error(self, trainer: Trainer, layer: Layer, error: Tensor) -> None:
+        """Called in every step, from the top layer down, as ``observe`` of `Network.learn` is.
+
+        Where a callback has this method, no step is captured: small steps take longer. The layer has not moved yet. The
+        error is to be read, or copied, not kept: others use it.
+        """
+
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """Called after every epoch with its row of metrics, before the checkpoint; may add to the row."""
 
@@ -44,6 +54,21 @@ def in_turn(callbacks: Any) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise BrodmannError(f"Expected callbacks to be a list of `Callback` objects, got {callback!r} in it.")
     return sorted(listed, key=lambda callback: callback.last)
+
+
+def observer(trainer: Trainer, own: Observer | None) -> Observer | None:
+    """Returns what tells those callbacks that ask of errors, after the trainer's own observer; None if nobody asks."""
+    asking = [one for one in trainer.callbacks if type(one).on_layer_error is not Callback.on_layer_error]
+    if not asking:
+        return own
+
+    def observe(layer: Layer, error: Tensor) -> None:
+        if own is not None:
+            own(layer, error)
+        for callback in asking:
+            callback.on_layer_error(trainer, layer, error)
+
+    return observe
 
 
 def as_metric(name: str, value: Any) -> Any:

@@ -21,7 +21,7 @@ from ..losses.facts import facts_of, per_sample
 from ..network import Captured
 from ..network.divergence import Watch, check_loss
 from ..several import Several, parts_in, sample_count
-from .callback import Callback, as_metric, in_turn
+from .callback import Callback, as_metric, in_turn, observer
 from .checkpoints import (
     Checkpoint,
     checkpoint_names,
@@ -285,10 +285,9 @@ class Trainer:
             samples, wanted, weight = self._next(made)
             rows = sample_count(wanted)
             samples = self._transformed(samples)
-        watched = {} if watch is None else {"observe": watch.observe}
-        learn = self._learn if watch is None else self.network.learn_with_output  # observed steps are never captured
+        observe = observer(self, None if watch is None else watch.observe)
         try:
-            tensor, output = learn(samples, wanted, weight, lr=self.rate, **watched)
+            tensor, output = self._learn(samples, wanted, weight, lr=self.rate, observe=observe)
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
