@@ -399,7 +399,8 @@ CASES: list[tuple[Callable[[], object], str]] = [
         lambda: mlp(4, 2, feedback=3),  # type: ignore[arg-type]
         "Unknown feedback '3'. Choose one of: direct, kolen-pollack, kolen-pollack-equal, kolen-pollack-mirrored, "
         "kolen-pollack-noisy, kolen-pollack-per-area, random, sign, transpose. To use one of your own, register it in "
-        "brodmann.builders.FEEDBACKS, in a file that `brodmann --import FILE` loads.",
+        "brodmann.builders.FEEDBACKS, in a file that `brodmann --import FILE` loads. In Python, pass the object itself "
+        "where that is accepted: worker processes know only the names of what they import.",
     ),
     (
         lambda: mlp(4, 2, router={"lerned": False}),

@@ -8,6 +8,8 @@ import pickle
 import signal
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -24,14 +26,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from torch import nn
+from torch import Tensor, nn
 
-from brodmann import RLS, SGD, Adam, BrodmannError, Direct, Layer, Local, Sequential
-from brodmann.builders import BUILDERS, Parts, mlp, stream_mlp
+from brodmann import RLS, SGD, Adam, BrodmannError, Direct, FixedRandom, Layer, Local, Sequential, UpdateRule
+from brodmann.builders import BUILDERS, FEEDBACKS, Parts, mlp, stream_mlp
 from brodmann.estimator import SALClassifier, SALRegressor
 from brodmann.estimator.scaling import ROWS, Scaler, scaled
+from brodmann.feedback import Signal
 from brodmann.kernels import library
 from brodmann.training import Trainer
+from brodmann.updates import UPDATES, Factors
 
 EXCUSED = {
     "check_sample_weight_equivalence_on_dense_data": (
@@ -177,6 +181,33 @@ def test_a_builder_of_ones_own_is_given_itself_or_by_its_name(monkeypatch: pytes
     named = clone(model).set_params(builder="two rows").fit(x, y)
     np.testing.assert_array_equal(named.predict(x), model.predict(x))
     assert named.network_.design["builder"] == "two rows"
+
+
+@dataclass(frozen=True)
+class Downhill(UpdateRule):
+    def apply(self, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float) -> None:
+        weight.mul_(1.0 - lr * decay).sub_(factors.dense(), alpha=lr)
+
+
+class Halved(FixedRandom):
+    def error(self, signal: Signal) -> Tensor:
+        return super().error(signal) / 2
+
+
+def test_searches_take_rules_and_paths_of_ones_own_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes know no names but the package's own."""
+    x, y = load_iris(return_X_y=True)
+    model = SALClassifier(width=8, areas=1, epochs=2, decay=0.1, random_state=0)
+    grid = {"optimiser": [Downhill(), "adam"], "feedback": [Halved, partial(Halved), "random"]}
+    search = pickle.loads(pickle.dumps(GridSearchCV(model, grid, cv=2, error_score="raise"))).fit(x, y)
+    assert pickle.loads(pickle.dumps(search)).score(x, y) == search.score(x, y)
+    monkeypatch.setitem(UPDATES, "downhill", Downhill)
+    monkeypatch.setitem(FEEDBACKS, "halved", Halved)
+    named = clone(model).set_params(optimiser="downhill", feedback="halved").fit(x, y)
+    given = clone(model).set_params(optimiser=Downhill(), feedback=Halved).fit(x, y)
+    np.testing.assert_array_equal(given.predict_proba(x), named.predict_proba(x))
+    with pytest.raises(BrodmannError, match="Expected feedback to build a Feedback, got Tanh"):
+        clone(model).set_params(feedback=lambda shape: nn.Tanh()).fit(x, y)
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -66,7 +66,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str], registry: str = "")
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
     if any("," in option or not option for option in options):
         options = [f"'{option}'" for option in options]
-    own = f" To use one of your own, register it in {registry}, in a file that `brodmann --import FILE` loads."
+    own = (
+        f" To use one of your own, register it in {registry}, in a file that `brodmann --import FILE` loads. In "
+        "Python, pass the object itself where that is accepted: worker processes know only the names of what they "
+        "import."
+    )
     return UnknownNameError(
         f"Unknown {kind} '{name}'.{suggestion} Choose one of: {', '.join(options)}."
         + (own if registry and not slip else "")

@@ -23,6 +23,7 @@ from ..builders.sizes import DEPTH, as_ints
 from ..checks import check_real, check_switch, check_whole
 from ..data.arrays import check_unmasked
 from ..errors import BrodmannError, warn
+from ..feedback import Feedback, Shape
 from ..generators import Draws
 from ..layer import Layer
 from ..losses import Loss
@@ -82,7 +83,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         residual: bool = False,
         builder: str | Callable[..., Layer] | None = None,
         options: Mapping[str, Any] | None = None,
-        feedback: str = "kolen-pollack",
+        feedback: str | Callable[[Shape], Feedback] = "kolen-pollack",
         shared: str = "learned",
         gated: bool = False,
         activation: str = "relu",
@@ -120,7 +121,8 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
             options: Further arguments of the builder, for a dense network too, such as ``{"readout_scale": 1.0}``. For
                 ``"convnet"`` they are ``{"shape": (1, 28, 28), "channels": (16, 32)}`` or the like: a ``shape`` stands
                 in for ``in_features``, and samples may then come in it, (samples, 1, 28, 28), or flat. Default None.
-            feedback: A name of `brodmann.builders.FEEDBACKS`. Default Kolen-Pollack.
+            feedback: A name of `brodmann.builders.FEEDBACKS`, or a path itself: a class, or a `functools.partial` of
+                one. Default Kolen-Pollack.
             shared: Part beside the areas that computes for every sample: ``"learned"`` (default: areas alone over-fit
                 small tables), ``"frozen"`` or ``"off"``, see `brodmann.AreaLinear`.
             gated: Whether the gate multiplies the area's part. Default False.
