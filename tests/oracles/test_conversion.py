@@ -1546,7 +1546,7 @@ class Stateful(nn.Module):
         (
             nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()),
             {"shape": (2, 8, 8), "feedback": "kolen-pollack-noisy"},
-            "KolenPollack cannot send errors down through a Product, such as a convolution of several groups",
+            "At '1': KolenPollack cannot send errors down through a Product, such as a convolution of several groups",
         ),
         (with_one_norm(), {}, "got weights that are in the model twice."),
         (sharing_with_a_gru(), {"shape": (3, 4)}, "got weights that are in the model twice."),

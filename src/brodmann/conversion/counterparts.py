@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from ..layers import (
 )
 from ..layers.graph import INPUT, Graph
 from ..layers.local import Local, Sum
+from ..layers.weights import NoWayDownError
 from .batch_norms import FixedNorm, KeptNorm
 from .computation import Step, Tied, Weighted
 from .nodes import module_text
@@ -58,13 +60,23 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
     Raises:
         BrodmannError: There is no such layer.
     """
-    if _is_frozen(step):
-        layer = _counterpart(step, replace(parts, areas=1, routing="network"), output_rows, lowest=lowest)
-        for part in layer.modules():
-            if isinstance(part, Gathering):  # not a batch norm, whose statistics go on
-                part.frozen_itself = True
-        return layer
-    return _counterpart(step, parts, output_rows, lowest=lowest)
+    with _named(step):
+        if _is_frozen(step):
+            layer = _counterpart(step, replace(parts, areas=1, routing="network"), output_rows, lowest=lowest)
+            for part in layer.modules():
+                if isinstance(part, Gathering):  # not a batch norm, whose statistics go on
+                    part.frozen_itself = True
+            return layer
+        return _counterpart(step, parts, output_rows, lowest=lowest)
+
+
+@contextmanager
+def _named(step: Step) -> Iterator[None]:
+    """Lets an error say which step of the model no feedback passes."""
+    try:
+        yield
+    except NoWayDownError as error:
+        raise BrodmannError(f"At '{step.name}': {error}") from None
 
 
 def _is_frozen(step: Step) -> bool:
@@ -120,7 +132,8 @@ def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) ->
 
 def tied_weights(step: Step, parts: Parts) -> TiedWeights:
     """Returns weights that several products share."""
-    weights = parts.tied_weights(step.after.detach())
+    with _named(step):
+        weights = parts.tied_weights(step.after.detach())
     weights.frozen = _is_frozen(step)
     return weights
 

@@ -22,6 +22,10 @@ Operation = Callable[..., Tensor]
 it takes after them tells it what to do, and has no derivative: which of several weights a row goes to, say."""
 
 
+class NoWayDownError(BrodmannError):
+    """A feedback path cannot carry errors through one tensor of weights."""
+
+
 class ProductTrace(NamedTuple):
     """What a product remembers of one forward pass.
 
@@ -144,11 +148,11 @@ def check_operation(operation: Operation, owner: str) -> None:
 
 
 def _check_path(path: Feedback, matrix: Tensor) -> None:
-    """Raises unless a path is one matrix, which stays or follows the weights."""
+    """Raises unless a path is one matrix, which stays or follows the weights: it would need rows to learn from."""
     by_rows = type(path).learn is not Feedback.learn and path.follower is None
     if one_matrix_of(path, matrix) is None or by_rows:
-        raise BrodmannError(
+        raise NoWayDownError(
             f"{type(path).__name__} cannot send errors down through a Product, such as a convolution of several "
             "groups, or through tied weights: choose a path with one matrix that stays fixed or moves as the weights "
-            "do, such as KolenPollack without noise."
+            "do, by `follower`, such as KolenPollack without noise."
         )
