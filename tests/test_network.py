@@ -592,6 +592,19 @@ def test_a_body_that_is_no_data_must_be_given_to_load(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (Network(mlp(5, 3, width=6)), "Expected body to be the layers of a network, got a Network: give its body."),
+        (nn.Linear(5, 3), "Expected body to be the layers of a network, got a Linear: build it as the saved one."),
+    ],
+)
+def test_a_body_to_load_is_made_of_layers(body: Any, message: str, tmp_path: Path) -> None:
+    Network(mlp(5, 3, width=6)).save(tmp_path / "n.safetensors")
+    with pytest.raises(BrodmannError, match=message):
+        Network.load(tmp_path / "n.safetensors", body)
+
+
 @pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(class_weights=torch.ones(3)), SumOfSquares()])
 def test_weights_are_those_of_targets(loss: object) -> None:
     network = Network(mlp(5, 3, width=6, areas=2), loss)

@@ -54,8 +54,12 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         loss: None for the one that the file names.
 
     Raises:
+        BrodmannError: The body is no layer, as where it is a whole `Network`.
         CheckpointError: The file is missing, damaged, of another design, or needs a body or a loss.
     """
+    if not (body is None or isinstance(body, Layer)):
+        inside = " give its body." if isinstance(getattr(body, "body", None), Layer) else " build it as the saved one."
+        raise BrodmannError(f"Expected body to be the layers of a network, got a {type(body).__name__}:{inside}")
     tensors, options = read_tensors(path)
     if not {"lr", "rates", "clip", "dtype"} <= set(options):
         raise CheckpointError(
