@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from brodmann.bench.case import Case
 from brodmann.bench.journal import read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.reporting.audit import audit
@@ -152,6 +153,28 @@ def cheat_trial_seed(rows: list, trials: list, choices: dict, plan: dict) -> Non
     trials[0]["seed"] = trials[0]["options"]["seed"] = 0
 
 
+def run_otherwise(rows: list, plan: dict, **changes: Any) -> None:
+    """Rows as they are when they were run with other settings."""
+    for row in rows:
+        place = plan.pop(row["key"], None)
+        row["options"].update(changes)
+        row["seed"], row["key"] = row["options"]["seed"], Case.of_row(row, alone=False).key
+        if place is not None:
+            plan[row["key"]] = [*place[:4], row["seed"]]
+
+
+def of(rows: list, method: str) -> list:
+    return [row for row in rows if row["method"] == method and row["protocol"] == "tuned"]
+
+
+def cheat_full_beside_quick(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    run_otherwise(of(rows, "SAL, 16 areas")[1:], plan, epochs=30)
+
+
+def cheat_trials_of_quick(rows: list, trials: list, choices: dict, plan: dict) -> None:
+    run_otherwise(of(trials, "SAL, 16 areas"), plan, epochs=1)
+
+
 def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
     del rows[0]["options"]["partition"]
 
@@ -165,6 +188,8 @@ def older_row(rows: list, trials: list, choices: dict, plan: dict) -> None:
         (cheat_name, "its settings differ from those that it was run with"),
         (cheat_kind, "a trial is among the results"),
         (cheat_trial_seed, "this row is among the trials, but is not a trial or has a seed that trials do not use"),
+        (cheat_full_beside_quick, r"ten, tuned, .*, SAL, 16 areas, layers 2: its rows differ in epochs \(4, 30\)"),
+        (cheat_trials_of_quick, r"search, .*, SAL, 16 areas: trials and results differ in epochs \(1, 4\)"),
         (older_row, "1 rows were written by another version, so their settings cannot be checked"),
         (cheat_choice, r"SAL, 16 areas: the stored choice \(lr .*\) is not the best of the trial log"),
         (cheat_settings, r"a result used \(lr 0\.123, "),
@@ -191,6 +216,21 @@ def test_planted_cheats_are_flagged(small_bench: Path, cheat, message: str) -> N
     state = parts(small_bench)
     cheat(*state)
     assert any(re.search(message, problem) for problem in audit(*state)), audit(*state)
+
+
+@pytest.mark.parametrize("file", ["rows.jsonl", "trials.jsonl"])
+def test_a_full_benchmark_does_not_go_on_in_the_folder_of_a_quick_one(
+    small_bench: Path, tmp_path: Path, file: str
+) -> None:
+    shutil.copy(small_bench / file, tmp_path)
+    sets = (read_journal(tmp_path / file)[0]["dataset"],)
+    before = (tmp_path / file).read_bytes()
+    message = (
+        r"holds rows of .* with other settings \(epochs [34] instead of \d+\), .* Choose another folder with --out"
+    )
+    with pytest.raises(BrodmannError, match=message):
+        run_recipes(["ten"], Plan(sets=sets), tmp_path, search=True)
+    assert (tmp_path / file).read_bytes() == before
 
 
 def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:

@@ -23,6 +23,7 @@ from ..training import Interrupted
 from .case import Case, Row
 from .folder import CHOICES, PLAN, ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
 from .journal import Journal
+from .places import check_alike
 from .plan import Plan
 from .recipes import cases_of
 from .tasks import run_case
@@ -56,15 +57,15 @@ def run_recipes(
 
     Raises:
         BrodmannError: A recipe is unknown, its data is missing, a training failed, another process runs in the folder,
-            or a file in it is damaged.
+            a file in it is damaged, or it holds rows of the same methods with other settings.
         Interrupted: Stopped by a signal; a later call goes on.
     """
     folder = Path(folder)
     cases = cases_of(names, plan)
     with alone_in(folder):
         tried, results = Journal(folder / TRIAL_ROWS), Journal(folder / ROWS)
-        for name in (TRIAL_ROWS, ROWS):
-            read_rows(folder, name)  # what is damaged is told before anything runs
+        # What is damaged, or does not belong together, is told before anything runs.
+        check_alike(folder, read_rows(folder, ROWS), read_rows(folder, TRIAL_ROWS), cases)
         earlier, noted = read_choices(folder), read_plan(folder)
         choices = settle(cases, {} if search or plan.quick else stored_choices(), tried, trials, jobs)
         write_json(folder / CHOICES, _merged(earlier, choices))

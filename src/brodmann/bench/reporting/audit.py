@@ -13,6 +13,7 @@ from typing import Any
 from ...runs import RunOptions
 from ..case import LATER, Case, Row, is_score, row_name
 from ..packing import unpack
+from ..places import Place, Terms, differing, place_of, terms_of, terms_of_search
 from ..tuner import SEARCHED, TRIAL_SEEDS, Choices, choose, search_of, stored_choices
 
 TEST_FIELDS = ("test", "correct", "matrix")
@@ -32,6 +33,8 @@ def audit(rows: Sequence[Row], trials: Sequence[Row], choices: Choices, plan: di
         *_choices_not_borne_out(trials, choices),
         *_searches_cut_short(trials),
         *_settings_not_chosen(rows, choices),
+        *_not_alike(rows),
+        *_trials_of_others(rows, trials),
         *_tests_read(rows, trials),
         *_altered(rows, trials),
         *_other_data([*rows, *trials]),
@@ -103,6 +106,48 @@ def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
                 "chosen."
             ] = None
     return list(found)
+
+
+def _not_alike(rows: Sequence[Row]) -> list[str]:
+    """Rows of one place in the tables become one mean: they must differ in nothing but their seeds."""
+    places: dict[Place, list[Terms]] = defaultdict(list)
+    for row in rows:
+        if (terms := terms_of(row)) not in places[place_of(row)]:
+            places[place_of(row)].append(terms)
+    return [
+        f"{', '.join(place)}: its rows differ in {_told(found)}, so their mean says nothing; did a quick and a full "
+        "benchmark run in this folder?"
+        for place, found in places.items()
+        if any(differing(found[0], other) for other in found[1:])
+    ]
+
+
+def _trials_of_others(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
+    """Settings are chosen for what was tried: trials must differ from results in nothing but what they try."""
+    used: dict[Place, Terms] = {
+        search_of(row): terms_of_search(row) for row in reversed(rows) if row["protocol"] == "tuned"
+    }
+    tried: dict[Place, list[Terms]] = defaultdict(list)
+    for row in trials:
+        if (terms := terms_of_search(row)) not in tried[search_of(row)]:
+            tried[search_of(row)].append(terms)
+    found = []
+    for search, every in tried.items():
+        own = used.get(search, every[0])
+        others = [terms for terms in every if differing(terms, own)]
+        if others:
+            found.append(
+                f"search, {', '.join(search)}: trials and results differ in {_told([*others, own])}, so the choice is "
+                "that of another method; did a quick and a full benchmark run in this folder?"
+            )
+    return found
+
+
+def _told(every: list[Terms]) -> str:
+    """Returns in what settings differ, with their values."""
+    names = dict.fromkeys(name for other in every[1:] for name in differing(every[0], other))
+    values = {name: dict.fromkeys(str(terms.get(name)) for terms in every) for name in names}
+    return ", ".join(f"{name} ({', '.join(values[name])})" for name in names)
 
 
 def _chosen(row: Row, choices: Choices) -> dict[str, Any] | None:

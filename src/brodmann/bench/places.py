@@ -1,0 +1,79 @@
+"""Places: which cell of a table a row stands in, and what all rows of one place must have in common."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BrodmannError
+from ..files import as_json
+from .case import Case, Row
+from .tuner import SEARCHED, search_of
+
+Place = tuple[str, ...]
+Terms = dict[str, Any]
+"""What rows of one place have in common: options and details, all but the seed."""
+
+
+def place_of(row: Row) -> Place:
+    """Returns recipe, protocol, data set, method and, in words, what tables tell apart beside them."""
+    kinds = (("stream", row["detail"].get("stream")), ("layers", row["options"].get("layers")))
+    return row["recipe"], row["protocol"], row["dataset"], row["method"], *(f"{a} {b}" for a, b in kinds if b)
+
+
+def terms_of(row: Row) -> Terms:
+    """Returns what all rows of the place of a row share."""
+    settings = row["options"] | {f"detail {name}": value for name, value in row["detail"].items()}
+    return {name: value for name, value in settings.items() if name != "seed"}
+
+
+def terms_of_search(row: Row) -> Terms:
+    """Returns what all trials of a search share with each other and with its results: not what it tries."""
+    apart = (*SEARCHED, "detail every")  # a curve, which trials do not draw
+    return {name: value for name, value in terms_of(row).items() if name not in apart}
+
+
+def differing(one: Terms, other: Terms) -> list[str]:
+    """Returns the names of what differs. Options that one lacks do not count: rows of earlier versions have fewer."""
+    names = (
+        name for name in dict.fromkeys([*one, *other]) if name.startswith("detail ") or (name in one and name in other)
+    )
+    return [name for name in names if one.get(name) != other.get(name)]
+
+
+def check_alike(folder: Path, rows: Sequence[Row], trials: Sequence[Row], cases: Iterable[Case]) -> None:
+    """Raises where cases would stand in one place with rows, or share a search with trials, of other settings.
+
+    Args:
+        folder: Folder of the benchmark, for the message.
+        rows: Results that are there.
+        trials: Trials that are there.
+        cases: What is to run, before its searches.
+
+    Raises:
+        BrodmannError: Such rows are there, as those of a quick benchmark beside a full one.
+    """
+    asked = [(as_json(case.row()), case.searched) for case in cases]
+    searched = [row for row, open_ in asked if open_]
+    ways: tuple[tuple[Sequence[Row], list[Row], Callable[[Row], Place], Callable[[Row], Terms]], ...] = (
+        (rows, [row for row, open_ in asked if not open_], place_of, terms_of),
+        (rows, searched, place_of, terms_of_search),
+        (trials, searched, search_of, terms_of_search),
+    )
+    for present, wanted, place, terms in ways:
+        known: dict[Place, list[Terms]] = defaultdict(list)
+        for row in wanted:
+            if (own := terms(row)) not in known[place(row)]:
+                known[place(row)].append(own)
+        for row in present:
+            gaps = [(differing(terms(row), own), own) for own in known.get(place(row), [])]
+            if gaps and all(names for names, _ in gaps):
+                names, own = min(gaps, key=lambda gap: len(gap[0]))
+                theirs = terms(row)
+                told = ", ".join(f"{name} {theirs.get(name)} instead of {own.get(name)}" for name in names)
+                raise BrodmannError(
+                    f"{folder} holds rows of {', '.join(place(row))} with other settings ({told}), as a quick "
+                    "benchmark and a full one have: a mean of both says nothing. Choose another folder with --out."
+                )
