@@ -225,9 +225,7 @@ def test_a_full_benchmark_does_not_go_on_in_the_folder_of_a_quick_one(
     shutil.copy(small_bench / file, tmp_path)
     sets = (read_journal(tmp_path / file)[0]["dataset"],)
     before = (tmp_path / file).read_bytes()
-    message = (
-        r"holds rows of .* with other settings \(epochs [34] instead of \d+\), .* Choose another folder with --out"
-    )
+    message = r"holds rows of .* with other settings \(epochs [34] instead of \d+\), .* Choose another folder"
     with pytest.raises(BrodmannError, match=message):
         run_recipes(["ten"], Plan(sets=sets), tmp_path, search=True)
     assert (tmp_path / file).read_bytes() == before

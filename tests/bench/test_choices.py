@@ -47,6 +47,14 @@ def test_a_journal_forgets_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
     assert [row["a"] for row in journal.rows()] == [1, 3]
 
 
+def test_a_compressed_journal_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n{"a": 2}\n'))
+    Journal(path).append({"a": 3})
+    (tmp_path / "rows.jsonl.gz").write_bytes(b"")  # no longer read
+    assert [row["a"] for row in Journal(path).rows()] == [1, 2, 3]
+
+
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("no json\n")

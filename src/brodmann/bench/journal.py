@@ -9,15 +9,24 @@ import zlib
 from pathlib import Path
 
 from ..errors import BrodmannError
+from ..files import write_bytes
 from .case import Row
 
 
 class Journal:
-    """A file of one JSON object per line. A line that a kill cut short does not count and is cut off."""
+    """A file of one JSON object per line. A line that a kill cut short does not count and is cut off.
+
+    One that is there compressed alone (``.gz``) is unpacked, and goes on.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Opens it; the file appears with the first row."""
+        """Opens it; the file appears with the first row.
+
+        Raises:
+            BrodmannError: It is compressed, and cannot be read or unpacked.
+        """
         self.path = path
+        self._unpack()
         self._mend()
 
     def rows(self) -> list[Row]:
@@ -41,6 +50,12 @@ class Journal:
                 f"Cannot write {self.path}: {error.strerror}. Choose a folder that you may write to."
             ) from None
 
+    def _unpack(self) -> None:
+        # A new file beside it would hide all of its rows: readers prefer the one that is not compressed.
+        packed = self.path.with_name(f"{self.path.name}.gz")
+        if packed.is_file() and not self.path.exists():
+            write_bytes(self.path, _content(packed))
+
     def _mend(self) -> None:
         if not self.path.is_file():
             return
@@ -57,11 +72,15 @@ def read_journal(path: Path) -> list[Row]:
     Raises:
         BrodmannError: The file is missing or no journal.
     """
+    lines = _content(path).splitlines(keepends=True)
+    return [_row_of(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def _content(path: Path) -> bytes:
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise BrodmannError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
-    return [_row_of(path, number, line) for number, line in enumerate(content.splitlines(keepends=True), start=1)]
 
 
 def _row_of(path: Path, number: int, line: bytes) -> Row:
