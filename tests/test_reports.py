@@ -1,6 +1,7 @@
 """Recipes of one's own: what their cases may be, and what the report says of their rows."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from brodmann.bench.reporting.sections.scale import scale_section
 from brodmann.bench.tasks import run_case
 from brodmann.runs import RunOptions
 
+BENCH = Path(__file__).parents[1] / "docs" / "bench"
 METHOD = "random, plain"
 
 
 def report_of(folder: Path, **changes: object) -> tuple[str, str]:
     """Writes a report of rows that seem to come from a recipe of one's own; returns page and text."""
-    rows = read_journal(Path(__file__).parents[1] / "docs" / "bench" / "depth" / "rows.jsonl.gz")
+    rows = read_journal(BENCH / "depth" / "rows.jsonl.gz")
     mine = [row | {"recipe": "mine"} for row in rows if (row["dataset"], row["method"]) == ("digits", METHOD)]
     mine[-1] |= changes
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mine))
@@ -40,8 +42,28 @@ def test_a_report_tells_which_trainings_broke_down(tmp_path: Path) -> None:
     assert f"digits: training stopped because errors vanished or exploded: {METHOD} at 32." in text
 
 
+def test_a_report_says_which_test_parts_are_counted_by_tasks_of_ones_own(tmp_path: Path) -> None:
+    row = Case("mine", "guesses", RunOptions("digits"), task="guess").row()
+    row |= {"test": 0.1, "test_reads": 1, "digest": "1", "code": "1", "jobs": 1, "wall_seconds": 1.0}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "plan.json").write_text(json.dumps({row["key"]: ["mine", "fixed", "digits", "guesses", 0]}))
+    text = write_report(tmp_path).markdown.read_text()
+    assert "every test part was read once, of which the tasks guess keep their own count; " in text
+    assert "Every row, with all its settings, is in rows.jsonl." in text
+
+
+def test_a_report_without_trials_says_that_settings_come_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brodmann.bench.reporting.page.FORMATS", ("svg",))
+    shutil.copytree(BENCH / "interference-permuted", tmp_path / "out")
+    text = write_report(tmp_path / "out").markdown.read_text()
+    assert "The audit found nothing: the settings of 8 methods come with the package, searched earlier, and " in text
+    assert "is in rows.jsonl.gz." in text
+
+
 def test_table_and_figure_of_scale_tell_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = read_journal(Path(__file__).parents[1] / "docs" / "bench" / "scale" / "rows.jsonl.gz")
+    rows = read_journal(BENCH / "scale" / "rows.jsonl.gz")
     rows = [row for row in rows if row["options"]["rule"] != "backprop"]
     for place, row in enumerate(rows):  # one of three seeds is far off
         row["step_seconds"], row["peak_rss_mb"] = 1e-3 * (1 + 20 * (place % 3 == 0)), 500 + 300 * (place % 3)

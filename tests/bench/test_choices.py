@@ -34,8 +34,6 @@ from brodmann.errors import BrodmannError
 from brodmann.runs import RunOptions
 from brodmann.runs.version import code_version
 
-from .conftest import unexplained
-
 
 def test_a_journal_forgets_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
@@ -198,7 +196,7 @@ def test_choices_that_come_with_the_package_save_the_search_and_pass_their_own_a
         bench = Path(__file__).parents[2] / "docs" / "bench" / name
         rows, trials = read_journal(bench / "rows.jsonl.gz"), read_journal(bench / "trials.jsonl.gz")
         choices, plan = (json.loads((bench / file).read_text()) for file in ("choices.json", "plan.json"))
-        assert unexplained(audit(rows, trials, choices, plan), name) == []
+        assert audit(rows, trials, choices, plan) == []
         for dataset, methods in choices.items():
             newest.setdefault(dataset, {}).update(methods)
     assert newest == stored

@@ -34,14 +34,18 @@ def read_rows(folder: Path, name: str) -> list[Row]:
         BrodmannError: The file is no journal, or a line is not a row of a benchmark.
     """
     needed = NEEDED | {SCORES[name]: (int, float)}
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            rows = read_journal(path)
-            for line, row in enumerate(rows, start=1):
-                if not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
-                    raise BrodmannError(f"{path} line {line} is not a row of a benchmark: remove that line.")
-            return rows
-    return []
+    path = journal_in(folder, name)
+    rows = read_journal(path) if path.is_file() else []
+    for line, row in enumerate(rows, start=1):
+        if not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
+            raise BrodmannError(f"{path} line {line} is not a row of a benchmark: remove that line.")
+    return rows
+
+
+def journal_in(folder: Path, name: str) -> Path:
+    """Returns the file of a journal, the compressed one where there is no other; there may be none."""
+    path, packed = folder / name, folder / f"{name}.gz"
+    return packed if packed.is_file() and not path.is_file() else path
 
 
 def read_choices(folder: Path) -> Choices:

@@ -268,6 +268,16 @@ RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe for recipe in (ten, optimisers, depth, scale, convergence, interference)
 }
 
+PROTOCOL_OF: dict[str, dict[str, str]] = {
+    "ten": {"train": "tuned", "scikit-learn": "tuned", "paper": "paper"},
+    "optimisers": {"train": "tuned"},
+    "depth": {"deep": "fixed"},
+    "scale": {"train": "fixed"},
+    "convergence": {"train": "tuned"},
+    "interference": {"conflict": "fixed", "stream": "tuned"},
+}
+"""Recipe of the package -> task -> protocol of all of its cases."""
+
 
 def cases_of(names: Iterable[str], plan: Plan) -> list[Case]:
     """Returns the cases of recipes, in the order in which they run.

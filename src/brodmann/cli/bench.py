@@ -100,6 +100,8 @@ def _duration(hours: float) -> str:
 def _print_report(report: bench.Report) -> None:
     for problem in report.problems:
         say(f"problem: {problem}")
+    for note in report.notes:
+        say(f"note: {note}")
     for path in (report.page, report.markdown, report.figures):
         if path.exists():  # some recipes draw nothing
             say(str(path))

@@ -14,16 +14,23 @@ from ...errors import BrodmannError
 from ...files import write_bytes
 from ...runs import RunOptions
 from ..case import Row, is_score, row_name
-from ..folder import ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
+from ..folder import ROWS, TRIAL_ROWS, journal_in, read_choices, read_plan, read_rows
+from ..recipes import PROTOCOL_OF
 from ..stream_learners import READ_BY
-from ..tuner import at_edge
-from .audit import audit
+from ..tuner import Choices, at_edge
+from .audit import audit, packaged, version_notes
 from .sections import Section, section_of
 from .tables import Table, grouped
 
 FORMATS = ("svg", "png", "pdf")
 DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What computing with damaged rows raises."""
+VERSIONS = (
+    "Rows of several versions of the code stand side by side. That contradicts nothing; whether they would be the same "
+    "by one version, only what changed between them can tell. Which versions they are stands under What ran."
+)
+Found = dict[str, list[str]]
+"""What the top of the page says -> the findings below it: of the audit, then of versions of the code."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,14 @@ class Report:
         markdown: The same tables as Markdown.
         figures: Folder of the figures.
         problems: What the audit found.
+        notes: What it found of versions of the code, which contradicts nothing.
     """
 
     page: Path
     markdown: Path
     figures: Path
     problems: list[str]
+    notes: list[str]
 
 
 def write_report(folder: str | Path) -> Report:
@@ -57,7 +66,7 @@ def write_report(folder: str | Path) -> Report:
     order = {key: place for place, key in enumerate(plan)}  # not the order in which jobs happened to end
     rows.sort(key=lambda row: order.get(row["key"], len(order)))
     with _said_of(folder, [*rows, *trials]):
-        problems = audit(rows, trials, choices, plan)
+        problems, notes = audit(rows, trials, choices, plan), version_notes(rows, trials)
     sections = []
     for recipe, own in grouped([row for row in rows if is_score(row["test"])], "recipe").items():
         with _said_of(folder, own):
@@ -67,11 +76,11 @@ def write_report(folder: str | Path) -> Report:
         for plot in part.plots:
             for kind in FORMATS:
                 plot.draw(figures / f"{plot.name}.{kind}")
-    closing = [_what_ran(rows, trials), *_edges(trials)]
-    verdict = _verdict(problems, trials)
-    write_bytes(folder / "report.md", _markdown(sections, closing, problems, verdict).encode())
-    write_bytes(folder / "report.html", _page(sections, closing, problems, verdict, figures, rows).encode())
-    return Report(folder / "report.html", folder / "report.md", figures, problems)
+    closing = [_what_ran(folder, rows, trials), *_edges(trials)]
+    found = {_verdict(problems, notes, rows, trials, choices): problems} | ({VERSIONS: notes} if notes else {})
+    write_bytes(folder / "report.md", _markdown(sections, closing, found).encode())
+    write_bytes(folder / "report.html", _page(sections, closing, found, figures, rows).encode())
+    return Report(folder / "report.html", folder / "report.md", figures, problems, notes)
 
 
 @contextmanager
@@ -110,7 +119,7 @@ def _raises(row: Row) -> bool:
     return False
 
 
-def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:
+def _what_ran(folder: Path, rows: Sequence[Row], trials: Sequence[Row]) -> Table:
     lines = [
         [
             recipe,
@@ -118,13 +127,14 @@ def _what_ran(rows: Sequence[Row], trials: Sequence[Row]) -> Table:
             str(len(own)),
             _counts([len({row["seed"] for row in of_method}) for of_method in grouped(own, "method").values()]),
             f"{sum(row['wall_seconds'] for row in own) / 3600:.2f}",
-            ", ".join(sorted({row["code"] for row in own})),
+            "\n".join(sorted({row["code"] for row in own})),
         ]
         for recipe, own in grouped([*rows, *trials], "recipe").items()
     ]
     columns = ["recipe", "data sets", "rows", "seeds", "core-hours", "code"]
-    where = "Every row, with all its settings, is in rows.jsonl" + ("; trials.jsonl has the search." if trials else ".")
-    return Table("What ran", columns, lines, where)
+    results, search = (journal_in(folder, name).name for name in (ROWS, TRIAL_ROWS))
+    where = f"Every row, with all its settings, is in {results}" + (f"; {search} has the search." if trials else ".")
+    return Table("Rows and versions", columns, lines, where)
 
 
 def _counts(numbers: Sequence[int]) -> str:
@@ -142,40 +152,49 @@ def _edges(trials: Sequence[Row]) -> list[Table]:
     return [Table("Searches that ended at an edge", ["search", "chosen", ""], lines, note)] if lines else []
 
 
-def _markdown(sections: Sequence[Section], closing: Sequence[Table], problems: Sequence[str], verdict: str) -> str:
-    parts = ["# Benchmark", verdict]
-    parts += [f"- {problem}" for problem in problems]
+def _markdown(sections: Sequence[Section], closing: Sequence[Table], found: Found) -> str:
+    parts = ["# Benchmark"]
+    for said, findings in found.items():
+        parts += [said, *(f"- {finding}" for finding in findings)]
     for part in sections:
         parts.append(f"## {part.title}")
         parts += part.text
         parts += [table.markdown() for table in part.tables]
         parts += [f"![{plot.caption}](figures/{plot.name}.png)" for plot in part.plots]
-    return "\n\n".join([*parts, *(table.markdown() for table in closing)]) + "\n"
+    return "\n\n".join([*parts, "## What ran", *(table.markdown() for table in closing)]) + "\n"
 
 
-def _verdict(problems: Sequence[str], trials: Sequence[Row]) -> str:
+def _verdict(
+    problems: Sequence[str], notes: Sequence[str], rows: Sequence[Row], trials: Sequence[Row], choices: Choices
+) -> str:
     if problems:
-        return f"**The audit found {len(problems)} problems: these tables prove nothing until they are resolved.**"
-    searched = "every choice of a search is the best of its trial log, " if trials else ""
-    theirs = ", as do its trials" if trials else ""
-    return (
-        f"The audit found nothing: {searched}every test part was read once, all results of a recipe on a set come from "
-        f"the same data and version of the code{theirs}, and none is missing."
-    )
+        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        return f"**The audit found {count}: these tables prove nothing until that is resolved.**"
+    own = ", ".join(sorted({row["task"] for row in rows} - {task for by in PROTOCOL_OF.values() for task in by}))
+    brought = packaged(trials, choices)
+    said = [
+        "searches on a set have as many trials each, and every choice is the best of its trial log" if trials else "",
+        f"the settings of {brought} {'others' if trials else 'methods'} come with the package, searched earlier, and "
+        "their trials are not in this folder"
+        if brought
+        else "",
+        "every test part was read once" + (f", of which the tasks {own} keep their own count" if own else ""),
+        "all results of a recipe on a set come from the same data"
+        + ("" if notes else " and version of the code" + (", as do its trials" if trials else "")),
+        "none is missing",
+    ]
+    return f"The audit found nothing: {'; '.join(text for text in said if text)}."
 
 
 def _page(
     sections: Sequence[Section],
     closing: Sequence[Table],
-    problems: Sequence[str],
-    verdict: str,
+    found: Found,
     figures: Path,
     rows: Sequence[Row],
 ) -> str:
     links = "".join(f'<a href="#{part.recipe}">{html.escape(part.title)}</a>' for part in sections)
-    kind = "bad" if problems else "good"
-    found = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
-    body = [f'<div class="{kind}"><p>{html.escape(verdict.strip("*"))}</p><ul>{found}</ul></div>']
+    body = [_findings(said, findings) for said, findings in found.items()]
     for part in sections:
         body.append(f'<section id="{part.recipe}"><h2>{html.escape(part.title)}</h2>')
         body += [f"<p>{html.escape(text)}</p>" for text in part.text]
@@ -186,6 +205,12 @@ def _page(
     body.append(f"<section><h2>What ran</h2>{tables}{_settings(rows)}</section>")
     page = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
     return page.replace("{links}", links).replace("{body}", "\n".join(body))
+
+
+def _findings(said: str, findings: Sequence[str]) -> str:
+    kind = "aside" if said == VERSIONS else "bad" if findings else "good"
+    items = "".join(f"<li>{html.escape(finding)}</li>" for finding in findings)
+    return f'<div class="{kind}"><p>{html.escape(said.strip("*"))}</p>{f"<ul>{items}</ul>" if items else ""}</div>'
 
 
 def _drawing(path: Path, name: str, caption: str) -> str:

@@ -13,7 +13,7 @@ from ..case import Row
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
+    """A table of text; a cell may have several lines.
 
     Attributes:
         title: What it shows.
@@ -36,9 +36,8 @@ class Table:
     def html(self) -> str:
         """Returns it as an HTML table; a click on a head sorts."""
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in self.rows
-        )
+        rows = ("".join(f"<td>{_lines(html.escape(str(cell)))}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         title = html.escape(self.title)
         return (
@@ -79,4 +78,8 @@ def crossed(
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
+    return "| " + " | ".join(_lines(str(cell).replace("|", "/")) for cell in cells) + " |"
+
+
+def _lines(text: str) -> str:
+    return text.replace("\n", "<br>")

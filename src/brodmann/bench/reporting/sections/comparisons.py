@@ -39,7 +39,7 @@ def against_rival(rows: list[Row], ours: str, rival: str = TWIN) -> tuple[Table,
                 verdict,
             ]
         )
-        if entry.mean < 0:
+        if entry.mean <= -0.005:  # what reads as 0.00 is no loss
             lost.append(f"{dataset} ({entry.mean:+.2f} points, {verdict})")
         if verdict == "undecided":
             unknown.append(dataset)

@@ -50,7 +50,7 @@ def _add_tuned(result: Section, rows: list[Row]) -> None:
         accuracies(
             rows,
             "Protocol tuned: test accuracy in %, mean ± standard deviation over seeds",
-            "Every method had the same trials on validation parts; dense methods are widened to the active parameters "
+            "Settings are chosen on validation parts; dense methods are widened to the active parameters "
             "of SAL with 16 areas (or its total). cifar10-jpeg is CIFAR-10 compressed once as JPEG, in grey.",
         )
     )

@@ -1,0 +1,148 @@
+"""Do the settings of the results come from the search: its trials, the choices, and what the results used."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from ...case import Row
+from ...places import Place, Terms, differing, place_of, terms_of, terms_of_search
+from ...tuner import SEARCHED, Choices, choose, search_of, stored_choices
+
+
+def evidence_problems(rows: Sequence[Row], trials: Sequence[Row], choices: Choices) -> list[str]:
+    """Returns where results, choices and trials contradict each other, or one of them is gone."""
+    return [
+        *_not_there(rows, trials, choices),
+        *_choices_not_borne_out(trials, choices),
+        *_searches_cut_short(trials),
+        *_settings_not_chosen(rows, choices),
+        *_not_alike(rows),
+        *_trials_of_others(rows, trials),
+    ]
+
+
+def packaged(trials: Sequence[Row], choices: Choices) -> int:
+    """Counts the choices that come with the package and have no trials here."""
+    tried, stored = choose(trials), stored_choices()
+    return sum(
+        method not in tried.get(dataset, {}) and chosen == stored.get(dataset, {}).get(method)
+        for dataset, methods in choices.items()
+        for method, chosen in methods.items()
+    )
+
+
+def _not_there(rows: Sequence[Row], trials: Sequence[Row], choices: Choices) -> list[str]:
+    """Says what cannot be checked since its evidence is gone; choices that come with the package need no trials."""
+    tried, stored = choose(trials), stored_choices()
+    found = [
+        f"{dataset}, {method}: this search has no trials, so nothing supports the choice {settings_told(chosen)}."
+        for dataset, methods in choices.items()
+        for method, chosen in methods.items()
+        if method not in tried.get(dataset, {}) and chosen != stored.get(dataset, {}).get(method)
+    ]
+    # Streams have methods with nothing to search for: there are no searches for them.
+    tuned = [
+        row
+        for row in rows
+        if row["protocol"] == "tuned" and (row["task"] != "stream" or chosen_for(row, tried) or chosen_for(row, stored))
+    ]
+    lacking = dict.fromkeys((row["dataset"], row["method"]) for row in tuned if not chosen_for(row, choices))
+    found += [
+        f"{dataset}, {method}: no choice is stored, so its settings were not checked." for dataset, method in lacking
+    ]
+    return found
+
+
+def _choices_not_borne_out(trials: Sequence[Row], choices: Choices) -> list[str]:
+    found = []
+    for dataset, methods in choose(trials).items():
+        for method, best in methods.items():
+            chosen = choices.get(dataset, {}).get(method)
+            if chosen is not None and any(chosen[name] != best[name] for name in SEARCHED):
+                found.append(
+                    f"{dataset}, {method}: the stored choice {settings_told(chosen)} is not the best of the trial log, "
+                    f"which is {settings_told(best)}."
+                )
+    return found
+
+
+def _searches_cut_short(trials: Sequence[Row]) -> list[str]:
+    """Every method has the same trials: one that has fewer than others on its set was not searched to the end."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in {row["key"]: row for row in trials}.values():
+        dataset, method = search_of(row)
+        counts[dataset][method] += 1
+    return [
+        f"{dataset}, {method}: its search has {count} trials, those of other methods up to {max(methods.values())}."
+        for dataset, methods in counts.items()
+        for method, count in methods.items()
+        if count < max(methods.values())
+    ]
+
+
+def _settings_not_chosen(rows: Sequence[Row], choices: Choices) -> list[str]:
+    found: dict[str, None] = {}
+    for row in rows:
+        chosen = chosen_for(row, choices)
+        if row["protocol"] == "tuned" and chosen and any(row["options"][name] != chosen[name] for name in SEARCHED):
+            _, method = search_of(row)
+            found[
+                f"{row['dataset']}, {method}: a result used {settings_told(row['options'])}, but "
+                f"{settings_told(chosen)} was chosen."
+            ] = None
+    return list(found)
+
+
+def _not_alike(rows: Sequence[Row]) -> list[str]:
+    """Rows of one place in the tables become one mean: they must differ in nothing but their seeds."""
+    places: dict[Place, list[Terms]] = defaultdict(list)
+    for row in rows:
+        if (terms := terms_of(row)) not in places[place_of(row)]:
+            places[place_of(row)].append(terms)
+    return [
+        f"{', '.join(place)}: its rows differ in {_told(found)}, so their mean says nothing; did a quick and a full "
+        "benchmark run in this folder?"
+        for place, found in places.items()
+        if any(differing(found[0], other) for other in found[1:])
+    ]
+
+
+def _trials_of_others(rows: Sequence[Row], trials: Sequence[Row]) -> list[str]:
+    """Settings are chosen for what was tried: trials must differ from results in nothing but what they try."""
+    used: dict[Place, Terms] = {
+        search_of(row): terms_of_search(row) for row in reversed(rows) if row["protocol"] == "tuned"
+    }
+    tried: dict[Place, list[Terms]] = defaultdict(list)
+    for row in trials:
+        if (terms := terms_of_search(row)) not in tried[search_of(row)]:
+            tried[search_of(row)].append(terms)
+    found = []
+    for search, every in tried.items():
+        own = used.get(search, every[0])
+        others = [terms for terms in every if differing(terms, own)]
+        if others:
+            found.append(
+                f"search, {', '.join(search)}: trials and results differ in {_told([*others, own])}, so the choice is "
+                "that of another method; did a quick and a full benchmark run in this folder?"
+            )
+    return found
+
+
+def _told(every: list[Terms]) -> str:
+    """Returns in what settings differ, with their values."""
+    names = dict.fromkeys(name for other in every[1:] for name in differing(every[0], other))
+    values = {name: dict.fromkeys(str(terms.get(name)) for terms in every) for name in names}
+    return ", ".join(f"{name} ({', '.join(values[name])})" for name in names)
+
+
+def chosen_for(row: Row, choices: Choices) -> dict[str, Any] | None:
+    """Returns what was chosen for the search of a row; None where there is no choice."""
+    dataset, method = search_of(row)
+    return choices.get(dataset, {}).get(method)
+
+
+def settings_told(values: Any) -> str:
+    """Returns the settings that a search chooses, in words."""
+    return "(" + ", ".join(f"{name} {values[name]:g}" for name in SEARCHED) + ")"
