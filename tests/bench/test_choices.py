@@ -214,6 +214,20 @@ def test_a_later_call_keeps_the_choices_of_earlier_ones(blobs: str, tmp_path: Pa
     assert any("a result used (lr 0.5" in problem for problem in audit(rows, trials, choices, plan_of))
 
 
+def test_settings_chosen_in_the_folder_come_before_those_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Case] = []
+    monkeypatch.setattr("brodmann.bench.runner.carry_out", lambda cases, *_: ran.extend(cases))
+    own = candidates(1)[0]._asdict() | {"lr": 0.0123}
+    (tmp_path / "choices.json").write_text(json.dumps({"digits": {"SAL, 1 area": own}}))
+    methods = ("SAL, 1 area", "Kolen-Pollack")
+    run_recipes(["ten"], Plan(seeds=1, protocols=("tuned",), sets=("digits",), methods=methods), tmp_path)
+    packaged = stored_choices()["digits"]["Kolen-Pollack"]
+    assert {case.method: case.options.lr for case in ran} == dict(zip(methods, (0.0123, packaged["lr"]), strict=True))
+    assert json.loads((tmp_path / "choices.json").read_text())["digits"]["SAL, 1 area"] == own
+
+
 def test_muon_is_compared_with_adam_and_with_backpropagation_by_muon(blobs: str, tmp_path: Path) -> None:
     methods = "SAL, 1 area", "SAL, 1 area, Muon", "backpropagation, equal active, Muon"
     plan = Plan(quick=True, seeds=2, sets=(blobs,), methods=methods)

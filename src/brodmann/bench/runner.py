@@ -52,8 +52,8 @@ def run_recipes(
         folder: Gets ``trials.jsonl``, ``choices.json``, ``rows.jsonl`` and ``plan.json``.
         jobs: Trainings at a time, one thread each. Times count as measurements only with 1.
         trials: Settings that a search tries per method and data set.
-        search: Whether to search also where the package holds chosen settings. A quick plan always does: those settings
-            were chosen for longer trainings.
+        search: Whether to search also where the folder or else the package holds chosen settings. A quick plan always
+            does: the package's were chosen for longer trainings.
 
     Raises:
         BrodmannError: A recipe is unknown, its data is missing, a training failed, another process runs in the folder,
@@ -67,7 +67,8 @@ def run_recipes(
         # What is damaged, or does not belong together, is told before anything runs.
         check_alike(folder, read_rows(folder, ROWS), read_rows(folder, TRIAL_ROWS), cases)
         earlier, noted = read_choices(folder), read_plan(folder)
-        choices = settle(cases, {} if search or plan.quick else stored_choices(), tried, trials, jobs)
+        known = {} if search or plan.quick else _merged(stored_choices(), earlier)  # what was chosen here stays
+        choices = settle(cases, known, tried, trials, jobs)
         write_json(folder / CHOICES, _merged(earlier, choices))
         final = [settled(case, choices) for case in cases]
         write_json(folder / PLAN, noted | _plan_of(final))  # of earlier calls too: the report looks for gaps
@@ -75,7 +76,7 @@ def run_recipes(
 
 
 def _merged(earlier: Choices, choices: Choices) -> Choices:
-    """Returns the choices with those that earlier calls wrote for other sets and methods."""
+    """Returns the choices, and the earlier ones for other sets and methods."""
     return {name: earlier.get(name, {}) | choices.get(name, {}) for name in dict.fromkeys([*earlier, *choices])}
 
 
