@@ -20,6 +20,7 @@ import pytest
 
 from brodmann import Network, mlp
 from brodmann.bench import write_report
+from brodmann.bench.estimate import core_hours
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import PAPER_METHODS, cases_of, ten
@@ -268,6 +269,19 @@ def test_an_estimate_names_every_recipe(capsys: pytest.CaptureFixture[str], reci
     out = capsys.readouterr().out
     for name in (recipe, "search", "in all"):
         assert re.search(rf"{name} +\d+\.\d\d core-(hours|minutes)", out)
+
+
+def test_an_estimate_leaves_out_what_is_done(small_bench: Path, tmp_path: Path) -> None:
+    (dataset,) = {row["dataset"] for row in read_journal(small_bench / "rows.jsonl")}
+    cases = cases_of(["ten"], Plan(quick=True, sets=(dataset,)))
+    assert core_hours(cases, 2, search=True, folder=small_bench) == {"ten": 0.0}
+    assert core_hours(cases, 3, search=True, folder=small_bench)["search"] > 0
+    for name in ("rows.jsonl", "trials.jsonl", "choices.json"):
+        shutil.copy(small_bench / name, tmp_path)
+    *rows, _ = (small_bench / "rows.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    one = core_hours(cases, 2, search=True, folder=tmp_path)["ten"]
+    assert 0 < one < core_hours(cases, 2, search=True)["ten"] / 3
 
 
 @pytest.mark.parametrize(

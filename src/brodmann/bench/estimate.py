@@ -6,10 +6,11 @@ import json
 import math
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from ..runs import RunOptions
 from ..runs.assembly import learner_for, split_data
 from ..runs.execution import threads
 from .case import Case
-from .runner import searches
+from .folder import ROWS, TRIAL_ROWS, read_choices, read_rows
+from .runner import known_choices, searches
 from .stream_learners import stream_learner
 from .streams import Stream, stream_of
-from .tuner import candidates, stored_choices, trials_of
+from .tuner import candidates, choose, search_of, settled, trials_of
 
 START_SECONDS = 0.3
 """Loading data, scoring and writing a row: measured on the small sets, where it shows."""
@@ -32,23 +34,52 @@ STREAM_STEPS = 40
 """Steps of a stream that are timed: the first ones recruit the areas."""
 
 
-def core_hours(cases: Iterable[Case], trials: int, *, search: bool = False) -> dict[str, float]:
-    """Estimates the core-hours of each recipe; the search counts as a recipe of its own.
+def core_hours(
+    cases: Iterable[Case], trials: int, *, search: bool = False, folder: Path | None = None
+) -> dict[str, float]:
+    """Estimates the core-hours that are left of each recipe; the search counts as a recipe of its own.
 
     A few steps of every distinct learner are timed on one thread, and multiplied by the number of steps; of streams
     also the scores, which every task asks for.
+
+    Args:
+        cases: What is to run.
+        trials: Settings that a search tries.
+        search: Whether to search also where settings are known.
+        folder: Folder whose rows and trials are not run again; None for a new one.
     """
     cases = list(cases)
-    wanted, _ = searches(cases, {} if search else stored_choices())
-    # Which settings a search will try is not known yet; how many is, and none changes the time of a step.
-    tried = [trial for case in wanted.values() for trial in trials_of(case, candidates(trials))]
-    total: dict[str, float] = defaultdict(float)
+    total = dict.fromkeys((case.recipe for case in cases), 0.0)
     paces: dict[str, tuple[float, float]] = {}
     with threads(1), undisturbed():
-        for case in [*tried, *cases]:
+        for case in _left(cases, trials, search, folder):
             seconds = _stream_seconds(case, paces) if case.task == "stream" else _seconds(case)
-            total[case.recipe] += (START_SECONDS + seconds) / 3600.0
-    return dict(total)
+            total[case.recipe] = total.get(case.recipe, 0.0) + (START_SECONDS + seconds) / 3600.0
+    return total
+
+
+def _left(cases: list[Case], trials: int, search: bool, folder: Path | None) -> list[Case]:
+    """Returns the trials, then the cases, that have no row yet."""
+    rows = [] if folder is None else read_rows(folder, ROWS)
+    tried = [] if folder is None else read_rows(folder, TRIAL_ROWS)
+    earlier = {} if folder is None else read_choices(folder)
+    wanted, choices = searches(cases, {} if search else known_choices(earlier))
+    there, best = Counter(search_of(row) for row in tried), choose(tried)
+    left: list[Case] = []
+    for (dataset, method), case in wanted.items():
+        # Which settings a search will try is not known yet; how many is, and none changes the time of a step.
+        more = trials_of(case, candidates(trials))[there[dataset, method] :]
+        if not more:
+            choices.setdefault(dataset, {})[method] = best[dataset][method]
+        left += more
+    done = {row["key"] for row in rows}
+
+    def is_done(case: Case) -> bool:
+        dataset, method = search_of(case)
+        open_ = case.searched and method not in choices.get(dataset, {})
+        return not open_ and settled(case, choices).key in done
+
+    return left + [case for case in cases if not is_done(case)]
 
 
 def _seconds(case: Case) -> float:

@@ -67,12 +67,16 @@ def run_recipes(
         # What is damaged, or does not belong together, is told before anything runs.
         check_alike(folder, read_rows(folder, ROWS), read_rows(folder, TRIAL_ROWS), cases)
         earlier, noted = read_choices(folder), read_plan(folder)
-        known = {} if search or plan.quick else _merged(stored_choices(), earlier)  # what was chosen here stays
-        choices = settle(cases, known, tried, trials, jobs)
+        choices = settle(cases, {} if search or plan.quick else known_choices(earlier), tried, trials, jobs)
         write_json(folder / CHOICES, _merged(earlier, choices))
         final = [settled(case, choices) for case in cases]
         write_json(folder / PLAN, noted | _plan_of(final))  # of earlier calls too: the report looks for gaps
         carry_out(final, results, jobs, ", ".join(dict.fromkeys(case.recipe for case in final)))
+
+
+def known_choices(earlier: Choices) -> Choices:
+    """Returns the settings that need no search: those that were chosen in the folder, else those of the package."""
+    return _merged(stored_choices(), earlier)
 
 
 def _merged(earlier: Choices, choices: Choices) -> Choices:

@@ -49,7 +49,7 @@ class Bench:
     data_dir: Path | None = None
     """Folder of the data (default: BRODMANN_DATA, then a cache folder)."""
     estimate: bool = False
-    """Only print how many core-hours, or minutes, it will take."""
+    """Only print how many core-hours, or minutes, what is not yet in the folder will take."""
 
     def run(self) -> None:
         """Runs what is missing, then writes the report."""
@@ -63,14 +63,14 @@ class Bench:
             os.environ["BRODMANN_DATA"] = str(expanded(self.data_dir).resolve())  # the workers inherit it
         names = list(bench.RECIPES) if self.name == "all" else [self.name]
         plan = bench.Plan(self.quick, self.seeds, self.protocols, self.sets, self.methods, self.streams)
+        folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
         if self.estimate:
             cases = bench.cases_of(names, plan)
-            hours = core_hours(cases, self.trials, search=self.search or self.quick)
+            hours = core_hours(cases, self.trials, search=self.search or self.quick, folder=folder)
             for name, value in hours.items():
                 say(f"{name:14} {_duration(value)}")
             say(f"{'in all':14} {_duration(sum(hours.values()))} on this machine when otherwise idle")
             return
-        folder = expanded(self.out) if self.out else Path("runs") / ("bench-quick" if self.quick else "bench")
         try:
             with interrupting_sigterm():
                 bench.run_recipes(names, plan, folder, jobs=self.jobs, trials=self.trials, search=self.search)
