@@ -24,6 +24,7 @@ from brodmann.bench.estimate import core_hours
 from brodmann.bench.journal import Journal, read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import PAPER_METHODS, cases_of, ten
+from brodmann.bench.reporting import page
 from brodmann.bench.reporting.sections.ten import ten_section
 from brodmann.bench.reporting.tables import Table
 from brodmann.bench.runner import carry_out, run_recipes
@@ -31,6 +32,7 @@ from brodmann.cli import main
 from brodmann.errors import BrodmannError
 from brodmann.runs.version import code_version
 
+PAGE = Path(page.__file__).with_name("page.html")
 TIMES = ("seconds", "step_seconds", "wall_seconds", "peak_rss_mb")
 
 
@@ -44,13 +46,13 @@ def test_the_report_holds_tables_figures_and_nothing_from_the_network(
     small_bench: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["report", str(small_bench)])
-    page, text = (small_bench / "report.html").read_text(), (small_bench / "report.md").read_text()
-    assert "The audit found nothing" in page
-    assert not re.search(r'(src|href)="https?:', page)
+    html, text = (small_bench / "report.html").read_text(), (small_bench / "report.md").read_text()
+    assert "The audit found nothing" in html
+    assert not re.search(r'(src|href)="https?:', html)
     for name in ("SAL, 16 areas", "scikit-learn MLP", "Chosen settings", "Effective areas"):
-        assert name in page
+        assert name in html
         assert name in text
-    assert page.count("<figure") == text.count("![")
+    assert html.count("<figure") == text.count("![")
     assert {path.suffix for path in (small_bench / "figures").iterdir()} == {".png", ".svg", ".pdf"}
     assert str(small_bench / "report.html") in capsys.readouterr().out.replace("\n", "")
 
@@ -315,6 +317,37 @@ def test_a_table_is_markdown_and_html_and_keeps_its_bars() -> None:
     table = Table("T", ["a", "b"], [["x|y", "<1>"]], "Note.")
     assert "| x/y | <1> |" in table.markdown()
     assert "<td>&lt;1&gt;</td>" in table.html()
+
+
+def test_heads_sort_by_keyboard_and_wide_tables_are_whole_on_paper() -> None:
+    source = PAGE.read_text()
+    assert '<th tabindex="0">a</th>' in Table("T", ["a"], [["1"]]).html()
+    assert "aria-sort" in source
+    paper = source.split("@media print {")[1].split("</style>")[0]
+    assert ".wide { overflow: visible; }" in paper
+    assert "white-space: normal" in paper
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which runs the page's script")
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        ("[-1.13, +0.04]", -1.13),
+        ("1,850 steps, 1.86 s", 1850),
+        ("0.003, 1, 0", 0.003),
+        ("97.78 ± 0.29", 97.78),
+        ("< 0.001", 0.001),
+        ("1 of 3 seeds", None),
+        ("-", None),
+        ("undecided", None),
+    ],
+)
+def test_cells_sort_by_the_number_that_they_begin_with(cell: str, number: float | None) -> None:
+    script = re.search(r"const numberIn = .*?\n};", PAGE.read_text(), re.DOTALL)
+    assert script is not None
+    program = f"{script[0]} process.stdout.write(JSON.stringify(numberIn({json.dumps(cell)})))"
+    run = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == number
 
 
 def test_recipes_compare_classifiers(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ class Table:
         return "\n".join([*lines, "", self.note] if self.note else lines)
 
     def html(self) -> str:
-        """Returns it as an HTML table; a click on a head sorts."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.columns)
+        """Returns it as an HTML table; a click or Enter on a head sorts."""
+        head = "".join(f'<th tabindex="0">{html.escape(cell)}</th>' for cell in self.columns)
         rows = ("".join(f"<td>{_lines(html.escape(str(cell)))}</td>" for cell in row) for row in self.rows)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
