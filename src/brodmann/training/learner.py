@@ -75,6 +75,11 @@ def steps_of(network: Any) -> Callable[..., tuple[Tensor, Any]]:
     return (Captured(network) if type(network) is Network else network).learn_with_output
 
 
+def observed_steps_of(network: Any) -> Callable[..., tuple[Tensor, Any]]:
+    """Returns what makes steps that an observer sees, which are never captured: a `Captured` is not asked for them."""
+    return (network if isinstance(network, Parallel) else learner_of(network)).learn_with_output
+
+
 def device_of(network: Learner) -> torch.device:
     """Returns where a learner computes, by its first parameter."""
     devices = (parameter.device for _, part in network.named_modules() for parameter in part.parameters())

@@ -31,7 +31,7 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .early_stopping import BestWeights, standing
-from .learner import Learner, device_of, learner_of, steps_of
+from .learner import Learner, device_of, learner_of, observed_steps_of, steps_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
@@ -116,7 +116,7 @@ class Trainer:
         self.failure: BaseException | None = None
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
-        self._learn = steps_of(network)
+        self._learn, self._learn_observed = steps_of(network), observed_steps_of(network)
         self._stopping = False
         self._waiting = Waiting()
         self._check_folder: Callable[[], None] = _nothing
@@ -287,7 +287,8 @@ class Trainer:
             samples = self._transformed(samples)
         observe = observer(self, None if watch is None else watch.observe)
         try:
-            tensor, output = self._learn(samples, wanted, weight, lr=self.rate, observe=observe)
+            learn = self._learn if observe is None else self._learn_observed
+            tensor, output = learn(samples, wanted, weight, lr=self.rate, observe=observe)
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
