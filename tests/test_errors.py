@@ -211,7 +211,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     (lambda: AreaLinear(4, 2, shared="on"), "Expected shared to be one of learned, frozen, off, got 'on'."),
     (
         lambda: AreaLinear(4, 2, storage=torch.float16),
-        "Expected storage to be None or torch.bfloat16, got torch.float16.",
+        "Unknown storage 'float16'. Did you mean 'bfloat16'? Choose one of: bfloat16.",
     ),
     (
         lambda: mlp(4, 2, storage="float16"),
@@ -328,7 +328,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Product(torch.mul, torch.ones(3, 2), storage=torch.int8),
-        "Expected storage to be None or torch.bfloat16, got torch.int8.",
+        "Unknown storage 'int8'. Choose one of: bfloat16.",
     ),
     (
         lambda: Sequential(AreaLinear(4, 4), nn.ReLU()),  # type: ignore[arg-type]

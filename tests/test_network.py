@@ -38,6 +38,7 @@ from brodmann import (
     Local,
     MeanSquaredError,
     Network,
+    Product,
     Rates,
     Recomputed,
     Residual,
@@ -364,6 +365,22 @@ def test_bfloat16_storage_learns_like_float32_and_survives_saving(layer: str, fe
     # Rounding the merged map may send a sample that lies between two cells of a later layer to the other one.
     close = torch.isclose(network.merged()(x), network(x), rtol=0.05, atol=0.05).all(1)
     assert close.double().mean() >= 0.95
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", torch.bfloat16], ids=["name", "dtype"])
+def test_a_storage_is_given_by_its_name_or_as_a_dtype(storage: Any, tmp_path: Path) -> None:
+    network = Network(mlp(5, 3, width=6, areas=2, storage=storage))
+    assert network.design["storage"] == "bfloat16"  # as files hold it
+    network.save(tmp_path / "n.safetensors")
+    networks = [
+        Network.load(tmp_path / "n.safetensors"),
+        Network(AreaLinear(4, 2, storage=storage)),
+        Network(Product(torch.mul, torch.ones(3, 2), storage=storage)),
+        Network(from_torch(nn.Linear(4, 2), (4,), storage=storage)),
+        Network.from_design(design("mlp", None, in_features=5, outputs=3, storage=storage)),
+    ]
+    assert all(torch.bfloat16 in {weight.dtype for weight in network.parameters()} for network in networks)
+    assert RunOptions(storage=storage) == RunOptions(storage="bfloat16")
 
 
 def test_a_loss_of_ones_own_is_handed_the_sample_weights() -> None:

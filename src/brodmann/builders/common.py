@@ -8,6 +8,8 @@ from dataclasses import fields
 from functools import wraps
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
+import torch
+
 from ..routing.router import Router
 from ..updates import UpdateRule
 from .parts import Parts
@@ -34,9 +36,9 @@ class Common(TypedDict, total=False):
     """Extra decay on the areas' own parts. Default 0, see `AreaLinear`."""
     router: dict[str, Any] | Callable[..., Router] | None
     """Further arguments of every `Router`; or what builds one of your own, as `AreaLinear` takes it. Default None."""
-    storage: str | None
-    """Dtype in which weights are stored: ``"bfloat16"`` halves a step's bytes. Default None: that of the computation.
-    See `AreaLinear`."""
+    storage: str | torch.dtype | None
+    """Dtype in which weights are stored, or its name: ``"bfloat16"`` halves a step's bytes. Default None: that of the
+    computation. See `AreaLinear`."""
 
 
 def spelled_out(builder: Callable[P, R]) -> Callable[P, R]:

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from ..errors import BrodmannError
 from ..files import as_json
 from ..layer import Layer
+from ..storage import storage_name
 from ..updates import UPDATES, UpdateRule, check_rule
 from .sizes import as_ints
 
@@ -27,6 +28,8 @@ def design(builder: str, update: UpdateRule | None, **arguments: Any) -> dict[st
             no fields; or an argument cannot be written as data, such as a feedback path that is not given by its name.
     """
     given = dict(arguments)
+    if "storage" in given:
+        given["storage"] = storage_name(given["storage"])
     if update is not None:
         check_rule(update)
         name = next((name for name, rule in UPDATES.items() if rule is type(update)), None)

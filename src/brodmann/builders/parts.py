@@ -21,7 +21,7 @@ from ..layers import AreaLinear, Convolution, Local, Patches, Product, Routed, T
 from ..routing import build_router
 from ..routing.recruiting import Recruiting
 from ..routing.router import DIMENSION, Router, cell_count
-from ..storage import STORAGES
+from ..storage import storage_dtype
 from ..updates import SGD, Adam, UpdateRule
 
 FEEDBACKS: dict[str, Callable[..., Feedback]] = {
@@ -117,7 +117,7 @@ class Parts:
     gated: bool = False
     pooling: float = 0.0
     router: dict[str, Any] | Callable[..., Router] | None = None
-    storage: str | None = None
+    storage: str | torch.dtype | None = None
 
     def check(self, depth: int, weights: int) -> None:
         """Checks, before any layer is built, what no layer checks itself.
@@ -139,8 +139,7 @@ class Parts:
         check_memory(weights * (2 if self.storage else 4) + tables)
         if self.routing not in ROUTING:
             raise unknown_name("routing", self.routing, ROUTING)
-        if self.storage is not None and self.storage not in STORAGES:
-            raise unknown_name("storage", self.storage, STORAGES)
+        storage_dtype(self.storage)
 
     def layer(
         self,
@@ -165,7 +164,7 @@ class Parts:
             router=self._new_router if self.routing == "layer" else None,
             start_scale=start_scale,
             start=start,
-            storage=self._storage,
+            storage=self.storage,
         )
 
     def convolution(
@@ -194,7 +193,7 @@ class Parts:
             weight,
             feedback=None if lowest else self._path(1),
             update=self.update_rule,
-            storage=self._storage,
+            storage=self.storage,
         )
 
     def tied_weights(self, weight: Tensor) -> TiedWeights:
@@ -215,10 +214,6 @@ class Parts:
     def routed(self) -> bool:
         """Whether all layers follow one route."""
         return self.routing == "network" and self.areas > 1
-
-    @property
-    def _storage(self) -> torch.dtype | None:
-        return None if self.storage is None else STORAGES[self.storage]
 
     @property
     def update_rule(self) -> UpdateRule:

@@ -20,7 +20,7 @@ from ..processes import Processes
 from ..recording import told
 from ..routing import weights_of_rows
 from ..several import of_each, parts_in
-from ..storage import STORAGES, computing
+from ..storage import computing
 from ..updates import UpdateRule, check_counts, counted
 
 
@@ -115,7 +115,7 @@ class Shape:
             sequence; 0 where there is no such number.
 
     Raises:
-        BrodmannError: The storage is neither None nor bfloat16, or not None for float64 weights.
+        BrodmannError: The storage is not None for float64 weights.
     """
 
     in_features: int
@@ -129,8 +129,6 @@ class Shape:
     rows: int = 1
 
     def __post_init__(self) -> None:
-        if self.storage not in (None, *STORAGES.values()):
-            raise BrodmannError(f"Expected storage to be None or torch.bfloat16, got {self.storage}.")
         if self.storage is not None and self.equal_start.dtype == torch.float64:
             raise BrodmannError(
                 "A separate storage dtype works only with float32, but the weights are float64: leave storage out."

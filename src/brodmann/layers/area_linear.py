@@ -22,7 +22,7 @@ from ..layer import Context, Gathering, as_before, as_rows
 from ..processes import Processes
 from ..rates import Rates
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
-from ..storage import computing
+from ..storage import computing, storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .splitting import choose_areas, learn_choice, merge_areas, split_area
 from .weights import move_pair
@@ -95,7 +95,7 @@ class AreaLinear(Gathering):
         start_scale: float = 1.0,
         start: nn.Linear | None = None,
         bias: bool = True,
-        storage: torch.dtype | None = None,
+        storage: str | torch.dtype | None = None,
     ) -> None:
         """Draws the weights from torch's global generator.
 
@@ -121,9 +121,10 @@ class AreaLinear(Gathering):
                 float64 map gives a float64 layer, any other one of PyTorch's default dtype. Default None.
             bias: Whether maps have biases, which start at 0 and never decay. Default True; a ``start`` decides this
                 itself.
-            storage: Dtype in which weights, and feedback weights that learn, are stored. Default None: that of the
-                computation. ``torch.bfloat16`` halves the bytes of a step. Products are summed in float32, with rows
-                rounded to bfloat16 where the processor multiplies such numbers; new weights are rounded stochastically.
+            storage: Dtype in which weights, and feedback weights that learn, are stored, or its name. Default None:
+                that of the computation. ``"bfloat16"`` halves the bytes of a step. Products are summed in float32, with
+                rows rounded to bfloat16 where the processor multiplies such numbers; new weights are rounded
+                stochastically.
 
         Raises:
             BrodmannError: A size is not a positive whole number, a choice is unknown, or the start has other sizes, is
@@ -149,7 +150,8 @@ class AreaLinear(Gathering):
                 "A gate without a shared part would scale the weights given as start: leave gated or start out."
             )
         weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
-        shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, storage, scale=scale or 1.0)
+        stored = storage_dtype(storage)
+        shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, stored, scale=scale or 1.0)
         self.shared = self.areas = None
         if shared != "off":
             self.shared = Slab(

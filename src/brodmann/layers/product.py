@@ -40,7 +40,7 @@ class Product(Weights):
         *,
         feedback: Callable[[Shape], Feedback] | None = KolenPollack,
         update: UpdateRule | None = None,
-        storage: torch.dtype | None = None,
+        storage: str | torch.dtype | None = None,
     ) -> None:
         """Copies the weights.
 

@@ -14,7 +14,7 @@ from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
 from ..rates import Rates
-from ..storage import computing
+from ..storage import computing, storage_dtype
 from ..updates import SGD, UpdateRule, check_rule
 
 Operation = Callable[..., Tensor]
@@ -52,7 +52,7 @@ class Weights(Gathering):
         weight: Tensor,
         feedback: Callable[[Shape], Feedback] | None = KolenPollack,
         update: UpdateRule | None = None,
-        storage: torch.dtype | None = None,
+        storage: str | torch.dtype | None = None,
     ) -> None:
         """Copies the weights; the arguments are those of `Product`."""
         super().__init__()
@@ -67,7 +67,7 @@ class Weights(Gathering):
         out, inputs = matrix.shape
         scale = float(matrix.square().mean() * inputs) ** 0.5
         moving = SGD() if rule.recursive else rule  # else it would keep a square of inputs, and move nothing
-        shape = Shape(inputs, out, 1, True, matrix, moving, storage, scale=scale or 1.0)
+        shape = Shape(inputs, out, 1, True, matrix, moving, storage_dtype(storage), scale=scale or 1.0)
         self.shared = Slab(shape.stored(matrix[None]), moving)
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if weight.dtype != torch.get_default_dtype():

@@ -14,7 +14,7 @@ from ..builders.sizes import DEPTH, as_ints, check_lists, depth_of
 from ..checks import check_positive, check_real, check_share, check_switch, check_whole
 from ..errors import BrodmannError, unknown_name
 from ..routing import check_partition
-from ..storage import STORAGES
+from ..storage import storage_dtype, storage_name
 from ..training.schedule import Pace, Schedule
 from ..updates import UpdateRule, usual_rule
 
@@ -142,6 +142,7 @@ class RunOptions:
             value = getattr(self, name)
             if isinstance(value, Iterable) and not isinstance(value, str):
                 object.__setattr__(self, name, as_ints(tuple(value)))  # a configuration's is a list
+        object.__setattr__(self, "storage", storage_name(self.storage))
 
     def check(self) -> None:
         """Checks the settings that no part of the network checks itself; the constructor only stores.
@@ -165,9 +166,7 @@ class RunOptions:
             self._refuse(f"the baseline '{self.rule}', which has no areas", "areas")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
-        if self.storage is not None and self.storage not in STORAGES:
-            raise unknown_name("storage", self.storage, STORAGES)
-        if self.storage is not None and self.dtype != "float32":
+        if storage_dtype(self.storage) is not None and self.dtype != "float32":
             raise BrodmannError("A separate storage works only with dtype float32: leave one of them out.")
         if self.threads is not None:
             check_whole(threads=self.threads)
