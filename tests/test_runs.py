@@ -940,6 +940,17 @@ def test_runs_without_a_name_get_folders_of_their_own_and_leave_none_behind_in_v
 
 
 @pytest.mark.usefixtures("every_epoch")
+def test_a_signal_before_the_training_leaves_no_folder(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(execution, "load", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+        main(["train", str(table), *SMALL])
+    assert "stopped by SIGTERM before the training began." in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_a_run_that_goes_back_to_a_checkpoint_is_unfinished_until_it_ends(table: Path, tmp_path: Path) -> None:
     class Stop(Callback):
         def on_step(self, trainer: Trainer, loss: float) -> None:

@@ -16,6 +16,7 @@ from ..errors import BrodmannError
 from ..files import expanded
 from ..runs import Run, RunOptions, continue_run, inspect_run, start_run
 from ..training import Callback, Interrupted, ProgressBar, TensorBoard
+from ..training.signals import interrupting_sigterm
 from .output import say, say_json, say_table
 
 
@@ -54,15 +55,7 @@ class Train(RunOptions):
         else:
             if self.checkpoint is not None:
                 raise BrodmannError("--checkpoint needs --resume: name the run folder that holds the checkpoint.")
-            options = self._options()
-            folder = self.out or free_folder(options)
-            try:
-                start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
-            except BaseException:
-                if self.out is None:
-                    with contextlib.suppress(OSError):  # something is in it already
-                        folder.rmdir()  # claimed in vain
-                raise
+            folder = self._prepared()
 
         with_events = self.tensorboard or (expanded(folder) / "tensorboard").is_dir()  # of a run that goes on
 
@@ -84,6 +77,23 @@ class Train(RunOptions):
         say(f"Everything is in {folder}")
         if self.json:
             say_json(result)
+
+    def _prepared(self) -> Path:
+        """Returns the folder of a new run; where it cannot begin, or a signal comes first, none is left behind."""
+        options, folder = self._options(), self.out
+        try:
+            with interrupting_sigterm():
+                folder = folder or free_folder(options)
+                start_run(options, folder, data_dir=self.data_dir, compare=self.compare, overwrite=self.overwrite)
+        except BaseException as error:
+            if self.out is None and folder is not None:
+                with contextlib.suppress(OSError):  # something is in it already
+                    folder.rmdir()  # claimed in vain
+            if isinstance(error, Interrupted):
+                print(f"{error} before the training began.", file=sys.stderr)
+                sys.exit(128 + error.number)
+            raise
+        return folder
 
     def _options(self) -> RunOptions:
         return RunOptions(**{field.name: getattr(self, field.name) for field in fields(RunOptions)})
