@@ -859,6 +859,14 @@ def test_what_a_finished_run_lost_is_made_again(table: Path, tmp_path: Path) -> 
     assert json.loads((run / "result.json").read_text())["areas"] == 4
 
 
+def test_a_damaged_environment_stops_nothing(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--out", str(run)])
+    (run / "environment.json").write_text('{"brodmann": "0.')
+    main(["evaluate", str(run)])
+    assert "test_accuracy" in capsys.readouterr().out
+
+
 def test_a_damaged_list_of_classes_is_said(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     main(["train", str(table), "--out", str(run), *SMALL])

@@ -163,9 +163,11 @@ class Run:
             return Network.load(path, loss=loss)
 
     def imported(self) -> dict[str, str]:
-        """Returns the user's own files and modules that it began with, and digests of them."""
-        path = self.folder / "environment.json"
-        environment = read_json(path) if path.is_file() else {}
+        """Returns the user's own files and modules that it began with, and digests of them; none where that is lost."""
+        try:
+            environment = read_json(self.folder / "environment.json")
+        except BrodmannError:  # it only serves to warn and to hint: nothing that it holds is needed
+            return {}
         found = environment.get("imported") if isinstance(environment, dict) else None
         return found if isinstance(found, dict) else {}
 
