@@ -272,3 +272,15 @@ def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(tmp_path: Path) -> 
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_in_letters_that_the_font_lacks_are_told_by_numbers(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    pictures = []
+    for number, classes in enumerate((["猫", "Größe", "개"], ["0", "Größe", "2"])):
+        path = tmp_path / f"{number}.png"
+        figures.areas_by_class(path, choices(1, 4), target(3), classes)
+        pictures.append(path.read_bytes())
+    assert pictures[0] == pictures[1]
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]

@@ -13,6 +13,7 @@ from ..checks import check_tensors
 from ..errors import BrodmannError
 from .drawing import (
     MAP,
+    can_draw,
     evenly,
     literal,
     name_ticks,
@@ -45,7 +46,7 @@ def areas_by_class(
         choices: Area of every sample by layer, (samples,), or of its rows, (samples, rows), from input to output, see
             `brodmann.telemetry.area_choices`.
         target: Class of every sample, (samples,) int64, or of every row, (samples, rows).
-        classes: Names of the classes. Default their numbers.
+        classes: Names of the classes. Default their numbers, which also stand for names in letters that the font lacks.
         panels: Largest number of layers to draw; of more, evenly spaced ones, the first and the last included. Default
             4.
 
@@ -67,6 +68,7 @@ def areas_by_class(
     widest = max(len(order) for order, _ in tables)
     height = max(2.3, min(7.0, 0.16 * len(classes) + 0.95))
     figure = new_figure(min(12.0, columns * max(2.9, min(5.6, 0.17 * widest + 1.3)) + 0.6), lines * height)
+    labels = [_short(name) if can_draw(name) else str(number) for number, name in enumerate(classes)]
     image = None
     for position, (index, (order, counts)) in enumerate(zip(shown, tables, strict=True)):
         panel = figure.add_subplot(lines, columns, position + 1)
@@ -78,7 +80,7 @@ def areas_by_class(
         last = position + columns >= len(shown)
         tidy(panel, "area in use" if last else "", "class" if position % columns == 0 else "", grid=False)
         name_ticks(panel.xaxis, [str(area) for area in order], 20)
-        name_ticks(panel.yaxis, [_short(name) for name in classes], 45)
+        name_ticks(panel.yaxis, labels, 45)
         if len(order) > 8 and max(order) > 99:
             panel.tick_params(axis="x", rotation=90)
         separate(panel, len(order), len(classes))

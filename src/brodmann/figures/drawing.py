@@ -110,6 +110,19 @@ def require(rows: Sequence[Any] | Mapping[str, Any], what: str) -> None:
         raise BrodmannError(f"There is nothing to draw: expected at least {what}.")
 
 
+def can_draw(name: str) -> bool:
+    """Whether the font at hand, or one that the user's settings name beside it, has every letter of a name."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    fonts = []
+    for family in FontProperties().get_family():
+        try:
+            fonts.append(get_font(findfont(FontProperties(family=family), fallback_to_default=False)))
+        except ValueError:  # it is not installed
+            continue
+    return all(letter.isspace() or any(font.get_char_index(ord(letter)) for font in fonts) for letter in name)
+
+
 def literal(name: str) -> str:
     """Returns a name as Matplotlib draws it letter by letter, dollar signs too."""
     return name.replace("$", r"\$")
