@@ -28,7 +28,7 @@ from brodmann.builders import BUILDERS, mlp
 from brodmann.cli import main
 from brodmann.cli.output import OUT
 from brodmann.cli.train import free_folder
-from brodmann.data import load
+from brodmann.data import catalogue, load
 from brodmann.kernels import library
 from brodmann.losses import LOSSES
 from brodmann.runs import Run, RunOptions, continue_run, execution, inspect_run, inspection, start_run
@@ -671,6 +671,28 @@ def test_homes_are_found_and_a_missing_one_is_said(
         assert "begins with a home folder that does not exist: write the path in full" in capsys.readouterr().err
 
 
+def test_a_table_is_read_once_unless_it_or_its_copy_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, run, read = tmp_path / "table.csv", tmp_path / "run", []
+    real = catalogue.load_csv
+    monkeypatch.setattr(catalogue, "load_csv", lambda *given: read.append(given[0]) or real(*given))
+    x = np.random.default_rng(0).normal(size=(60, 2)).round(3)
+    lines = [f"{a},{b},{'north' if a > b else 'south'}\n" for a, b in x]
+    table.write_text("".join(lines))
+    main(["train", str(table), "--width", "4", "--areas", "2", "--epochs", "1", "--out", str(run)])
+    assert len(read) == 1
+    data = Run.read(run).data()
+    whole = data.x_train.clone()
+    data.x_train.zero_()
+    assert torch.equal(Run.read(run).data().x_train, whole)
+    assert len(read) == 1
+    table.write_text("".join(lines[1:]))
+    with pytest.raises(BrodmannError, match="has changed since this run began"):
+        Run.read(run).data()
+    assert len(read) == 2
+
+
 def test_a_file_of_another_folder_is_not_taken_for_one_that_is_missing(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -923,14 +945,14 @@ def test_a_run_that_begins_elsewhere_meanwhile_is_never_replaced(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    load = execution.load
+    load = execution.load_data
 
     def slow(*arguments: Any, **named: Any) -> object:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
         return load(*arguments, **named)
 
-    monkeypatch.setattr(execution, "load", slow)
+    monkeypatch.setattr(execution, "load_data", slow)
     with pytest.raises(BrodmannError, match="exists: resume it"):
         start_run(options(table), folder)
     assert (folder / "config.json").read_text() == "{}"
@@ -952,7 +974,7 @@ def test_a_signal_before_the_training_leaves_no_folder(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(execution, "load", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(execution, "load_data", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
         main(["train", str(table), *SMALL])
     assert "stopped by SIGTERM before the training began." in capsys.readouterr().err

@@ -75,13 +75,13 @@ def load(
     """
     name = _as_name(name)
     if name.lower().endswith(".csv"):
-        return load_csv(_file(name, data_dir), name, target, task)
+        return load_csv(file_of(name, data_dir), name, target, task)
     if target is not None or task is not None:
         raise BrodmannError(f"A target and a task apply only to tables in .csv files, and '{name}' is not one.")
     if name == BUNDLED:
         return _load_digits()
     if name.lower().endswith(".npz"):
-        return load_npz(_file(name, data_dir), name)
+        return load_npz(file_of(name, data_dir), name)
     directory = data_directory(data_dir)
     if name.startswith(PREFIX):
         return load_table(name, directory)
@@ -156,6 +156,15 @@ def is_own_file(name: str) -> bool:
     return name.lower().endswith((".npz", ".csv"))
 
 
+def file_of(name: str, data_dir: str | Path | None) -> Path:
+    """Returns the path of a user's own file: as given, else inside the data directory, where it is there."""
+    path = expanded(name)
+    if path.is_file():
+        return path
+    there = data_directory(data_dir) / path
+    return there if there.is_file() else path
+
+
 def _load_digits() -> Dataset:
     from sklearn.datasets import load_digits  # which takes a second
 
@@ -169,14 +178,6 @@ def _as_name(name: Any) -> str:
     if not isinstance(name, str | Path):
         raise BrodmannError(f"Expected the name of a data set, or the path of a file, got {name!r}.")
     return str(name)
-
-
-def _file(name: str, data_dir: str | Path | None) -> Path:
-    path = expanded(name)
-    if path.is_file():
-        return path
-    there = data_directory(data_dir) / path
-    return there if there.is_file() else path
 
 
 def _own_files(directory: Path) -> dict[str, Path]:

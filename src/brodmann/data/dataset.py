@@ -175,6 +175,10 @@ class Dataset(_Described):
             y = indexed_targets(name, y_train, y_test, len(names))
         return cls(name, x[0], y[0], x[1], y[1], names, _digest(x[0], y[0], x[1], y[1]))
 
+    def is_intact(self) -> bool:
+        """Whether the four arrays are still those of the digest: nobody has written into them."""
+        return _digest(self.x_train, self.y_train, self.x_test, self.y_test) == self.digest
+
     def split(
         self,
         validation: float = 0.1,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..baselines import Backpropagation, in_proportion, matching_width
 from ..builders.sizes import depth_of
-from ..data import Dataset, Split, data_directory, load
+from ..data import Dataset, Split, data_directory
 from ..data.catalogue import is_own_file
 from ..errors import BrodmannError
 from ..files import alone_in, as_number, check_utf8, contents, empty, expanded, write_json
@@ -29,6 +29,7 @@ from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Train
 from ..training.checkpoints import checkpoint_names
 from ..training.scoring import name_of_score
 from .assembly import in_numbers_of, learner_for, split_data, twin_of
+from .loading import load_data
 from .options import BASELINES, DTYPES, RunOptions
 from .run import Run
 from .trial import try_out
@@ -68,7 +69,7 @@ def start_run(
     folder, data_dir = expanded(folder), data_dir and str(expanded(data_dir))
     check_utf8(folder)
     _check_place(folder, overwrite)
-    data = load(options.dataset, data_dir, target=options.target, task=options.task)
+    data = load_data(options, data_dir)
     if is_own_file(options.dataset) and (file := expanded(options.dataset)).is_file():
         options = replace(options, dataset=str(file.resolve()))  # found from any folder
     _device(options.device)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..baselines import Backpropagation
 from ..checks import rows_not_finite
-from ..data import Dataset, Preprocessing, Split, data_directory, load, load_inputs
+from ..data import Dataset, Preprocessing, Split, data_directory, load_inputs
 from ..data.inputs import process_samples
 from ..data.targets import TargetScale
 from ..errors import BrodmannError, CheckpointError, MissingDataError, UnknownNameError, warn
@@ -35,6 +35,7 @@ from ..network import Network
 from ..training import outputs_of
 from .assembly import in_numbers_of, loss_of, split_data
 from .extensions import import_extensions
+from .loading import load_data
 from .options import BASELINES, RunOptions
 from .version import code_version
 
@@ -127,10 +128,10 @@ class Run:
         """Returns the raw data of the run, see `split`."""
         options, place = self.options, data_dir or self.data_dir
         try:
-            data = self._loaded(options.dataset, place)
+            data = load_data(options, place)
         except MissingDataError as error:
             try:  # a user's own file that lies elsewhere now
-                data = self._loaded(str(data_directory(place) / Path(options.dataset).name), place)
+                data = load_data(options, place, str(data_directory(place) / Path(options.dataset).name))
             except BrodmannError:
                 raise MissingDataError(f"{error} If it has moved, name its folder with --data-dir.") from None
         if data.digest != self.digest:
@@ -139,9 +140,6 @@ class Run:
                 f"{self.digest[:12]}): restore it, or start a new run."
             )
         return data
-
-    def _loaded(self, dataset: str, data_dir: str | None) -> Dataset:
-        return load(dataset, data_dir, target=self.options.target, task=self.options.task)
 
     def learner(self) -> Network | Backpropagation:
         """Returns the trained learner.
