@@ -15,7 +15,7 @@ import torch
 
 from brodmann import BrodmannError, figures
 from brodmann.figures.classes_in_areas import _information
-from brodmann.figures.drawing import evenly
+from brodmann.figures.drawing import evenly, plain_decades
 from brodmann.telemetry import Alignment, AreaUsage
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
@@ -284,3 +284,13 @@ def test_names_in_letters_that_the_font_lacks_are_told_by_numbers(
         pictures.append(path.read_bytes())
     assert pictures[0] == pictures[1]
     assert not [one for one in recwarn if "Glyph" in str(one.message)]
+
+
+@pytest.mark.parametrize(("low", "same"), [(1e-6, "$"), (1e-4, "0")])
+def test_labels_of_a_logarithmic_axis_are_of_one_kind(low: float, same: str) -> None:
+    panel = Figure().add_subplot()
+    panel.plot([0, 1], [low, 1e-1])
+    panel.set_yscale("log")
+    panel.set_ylim(low, 1e-1)
+    plain_decades(panel.yaxis)
+    assert {panel.yaxis.get_major_formatter()(tick, 0)[0] for tick in (low, 1e-3, 1e-2)} == {same}

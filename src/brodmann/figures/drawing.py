@@ -152,11 +152,15 @@ def whole_numbers(axis: Any) -> None:
 
 
 def plain_decades(axis: Any) -> None:
-    """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 where it spans few of them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """Labels a logarithmic axis with plain numbers, and inside a decade at 2 and 5 where it spans few of them.
+
+    Powers of ten stand on one that reaches numbers with many zeros: all of its labels look alike.
+    """
+    from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
     narrow = high / low < 300
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain if narrow or (low >= 1e-4 and high <= 1e6) else LogFormatterMathtext())
     axis.set_minor_locator(NullLocator())

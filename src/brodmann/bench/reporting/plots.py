@@ -137,13 +137,24 @@ def depth(path: Path, rows: Sequence[Row]) -> None:
             )
         panel.set_xscale("log", base=2)
         counts = list(dict.fromkeys(row["layers_count"] for row in own))
-        panel.set_xticks(counts, labels=[str(count) for count in counts])
+        panel.set_xticks(counts, labels=_apart(counts))
         panel.minorticks_off()
         tidy(panel, "layers", "test accuracy (%)" if panel is panels[0] else "")
         title(panel, kind)
     lines = [drawn[name] for name in names]
     figure.legend(lines, names, loc="outside right upper", fontsize=7, frameon=False, labelcolor=INK)
     write_figure(path, figure)
+
+
+def _apart(counts: Sequence[int]) -> list[str]:
+    """Returns the labels of ticks on a logarithmic axis, of ten octaves at most: none that the next would touch."""
+    labels: dict[int, str] = {}
+    for count in sorted(counts, reverse=True):
+        label = str(count)
+        nearest = min(labels, default=None)  # an octave is as wide as seven halves of a figure
+        if nearest is None or math.log2(nearest / count) > 0.15 * (len(label) + len(str(nearest))):
+            labels[count] = label
+    return [labels.get(count, "") for count in counts]
 
 
 def _without_kind(method: str) -> str:
