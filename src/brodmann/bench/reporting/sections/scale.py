@@ -48,7 +48,15 @@ def scale_section(rows: list[Row]) -> Section:
             "Areas that no sample chose do not exist: a small set cannot fill a large budget. Each row ran in its own "
             "process."
         ],
-        [Table("Total parameters at constant active parameters", columns, lines)],
+        [
+            Table(
+                "Total parameters by the number of areas",
+                columns,
+                lines,
+                "A sample uses one area, of the same size in every row. The rest of what is active is the router: its "
+                "prototypes, one for each area, are compared with every sample, and grow with their number.",
+            )
+        ],
         [
             Plot(
                 "scale",
