@@ -11,6 +11,9 @@ import pytest
 from brodmann import BrodmannError
 from brodmann.bench import Case, write_report
 from brodmann.bench.journal import read_journal
+from brodmann.bench.reporting.page import _sort
+from brodmann.bench.reporting.plots import _apart
+from brodmann.bench.reporting.sections.optimisers import optimisers_section
 from brodmann.bench.reporting.sections.scale import scale_section
 from brodmann.bench.tasks import run_case
 from brodmann.runs import RunOptions
@@ -77,6 +80,28 @@ def test_table_and_figure_of_scale_tell_the_same_numbers(monkeypatch: pytest.Mon
         drawn = sorted(float(value) for line in panel.get_lines() for value in line.get_ydata())
         told = sorted(float(line[name].split(" ")[0].replace(",", "")) for line in table)
         assert drawn == pytest.approx(told, abs=0.5 if "accuracy" not in name else 0.005)
+
+
+def test_sets_stand_in_one_order_whatever_ran_first() -> None:
+    places = [("own", "mnist"), ("own", "mine.npz"), ("own", "digits"), ("ten", "letter"), ("ten", "digits")]
+    rows = [{"key": f"{place}", "recipe": recipe, "dataset": name} for place, (recipe, name) in enumerate(places)]
+    _sort(rows, [row["key"] for row in rows])
+    assert [row["dataset"] for row in rows] == ["digits", "mnist", "mine.npz", "digits", "letter"]
+
+
+def test_muon_is_compared_with_backpropagation_by_either_rule_and_over_as_many_seeds_as_both_have() -> None:
+    rows = [row for row in read_journal(BENCH / "optimisers" / "rows.jsonl.gz") if row["dataset"] == "digits"]
+    short = [row for row in rows if row["method"] != "SAL, 1 area, Muon" or row["seed"] < 4]
+    table = optimisers_section(short).tables[1]
+    pairs = {line[0]: line[-1] for line in table.rows}
+    assert table.columns[-1] == "seeds"
+    assert pairs["SAL, 1 area, Muon minus backpropagation, equal active"] == "4"
+    assert pairs["backpropagation, equal active, Muon minus backpropagation, equal active"] == "10"
+
+
+def test_labels_of_depths_do_not_touch() -> None:
+    assert _apart([3, 8, 32, 128, 512, 1024]) == ["3", "8", "32", "128", "", "1024"]
+    assert _apart([8, 16, 32, 64]) == ["8", "16", "32", "64"]
 
 
 def test_cases_are_classifiers(tmp_path: Path) -> None:

@@ -79,6 +79,12 @@ def test_sets_of_one_size_are_drawn_each_for_itself() -> None:
     assert np.log(two[2] / two[1]) == pytest.approx(np.log(one[2] / one[1]) / 2**0.5, rel=0.1)
 
 
+def test_an_error_ratio_does_not_depend_on_the_order_of_the_sets() -> None:
+    right = np.random.default_rng(0).random((2, 4, 200)) > 0.3
+    pairs = {"a": (right[0], right[1]), "b": (right[1], right[0] | right[1])}
+    assert error_ratio(pairs) == pytest.approx(error_ratio(dict(reversed(pairs.items()))), rel=1e-12)
+
+
 def test_a_clear_difference_is_found_and_its_interval_holds_the_truth() -> None:
     generator = np.random.default_rng(1)
     ours, theirs = generator.random((10, 2000)) < 0.95, generator.random((10, 2000)) < 0.90

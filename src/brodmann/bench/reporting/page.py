@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -15,12 +15,12 @@ from ...files import write_bytes
 from ...runs import RunOptions
 from ..case import Row, is_score, row_name
 from ..folder import ROWS, TRIAL_ROWS, journal_in, read_choices, read_plan, read_rows
-from ..recipes import PROTOCOL_OF
+from ..recipes import PROTOCOL_OF, TEN
 from ..stream_learners import READ_BY
 from ..tuner import Choices, at_edge
 from .audit import audit, packaged, version_notes
 from .sections import Section, section_of
-from .tables import Table, grouped
+from .tables import Table, grouped, spread
 
 FORMATS = ("svg", "png", "pdf")
 DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
@@ -63,8 +63,7 @@ def write_report(folder: str | Path) -> Report:
     if not rows:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
     choices, plan = read_choices(folder), read_plan(folder)
-    order = {key: place for place, key in enumerate(plan)}  # not the order in which jobs happened to end
-    rows.sort(key=lambda row: order.get(row["key"], len(order)))
+    _sort(rows, plan)
     with _said_of(folder, [*rows, *trials]):
         problems, notes = audit(rows, trials, choices, plan), version_notes(rows, trials)
     sections = []
@@ -81,6 +80,15 @@ def write_report(folder: str | Path) -> Report:
     write_bytes(folder / "report.md", _markdown(sections, closing, found).encode())
     write_bytes(folder / "report.html", _page(sections, closing, found, figures, rows).encode())
     return Report(folder / "report.html", folder / "report.md", figures, problems, notes)
+
+
+def _sort(rows: list[Row], plan: Collection[str]) -> None:
+    """Sorts rows as planned, not as jobs happened to end; within a recipe the ten sets come first, in their order."""
+    order = {key: place for place, key in enumerate(plan)}
+    rows.sort(key=lambda row: order.get(row["key"], len(order)))
+    recipes = {name: place for place, name in enumerate(dict.fromkeys(row["recipe"] for row in rows))}
+    sets = {name: place for place, name in enumerate(dict.fromkeys([*TEN, *(row["dataset"] for row in rows)]))}
+    rows.sort(key=lambda row: (recipes[row["recipe"]], sets[row["dataset"]]))
 
 
 @contextmanager
@@ -125,7 +133,7 @@ def _what_ran(folder: Path, rows: Sequence[Row], trials: Sequence[Row]) -> Table
             recipe,
             ", ".join(dict.fromkeys(row["dataset"] for row in own)),
             str(len(own)),
-            _counts([len({row["seed"] for row in of_method}) for of_method in grouped(own, "method").values()]),
+            spread([len({row["seed"] for row in of_method}) for of_method in grouped(own, "method").values()]),
             f"{sum(row['wall_seconds'] for row in own) / 3600:.2f}",
             "\n".join(sorted({row["code"] for row in own})),
         ]
@@ -135,11 +143,6 @@ def _what_ran(folder: Path, rows: Sequence[Row], trials: Sequence[Row]) -> Table
     results, search = (journal_in(folder, name).name for name in (ROWS, TRIAL_ROWS))
     where = f"Every row, with all its settings, is in {results}" + (f"; {search} has the search." if trials else ".")
     return Table("Rows and versions", columns, lines, where)
-
-
-def _counts(numbers: Sequence[int]) -> str:
-    """Returns the smallest and the largest number; one where they are equal."""
-    return " to ".join(dict.fromkeys(str(end(numbers)) for end in (min, max)))
 
 
 def _edges(trials: Sequence[Row]) -> list[Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,12 +69,14 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> tuple[float, float, float]:
+def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]]) -> tuple[float, float, float]:
     """Returns the geometric mean over data sets of ``(our error + 0.5) / (their error + 0.5)``, and its interval.
+
+    The bootstrap is over seeds and test samples, and draws by the name of each set: the interval does not depend on
+    their order, and sets of one size do not share draws.
 
     Args:
         pairs: Ours and theirs for each data set, (seeds, samples) each.
-        seed: Seed of the bootstrap, over seeds and test samples.
     """
 
     def error(accuracy: Any) -> Any:
@@ -81,9 +84,9 @@ def error_ratio(pairs: Mapping[str, tuple[Correct, Correct]], seed: int = 0) -> 
 
     logs = [math.log(error(ours.mean()) / error(theirs.mean())) for ours, theirs in pairs.values()]
     drawn = np.zeros(DRAWS)
-    for place, (ours, theirs) in enumerate(pairs.values()):
+    for name, (ours, theirs) in pairs.items():
         both = np.stack([ours, theirs], -1).astype(float)
-        accuracy = _draws(both, seed + place)  # sets of one size must not share draws
+        accuracy = _draws(both, zlib.crc32(name.encode()))
         drawn += np.log(error(accuracy[:, 0]) / error(accuracy[:, 1])) / len(pairs)
     low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
     return math.exp(sum(logs) / len(logs)), float(low), float(high)

@@ -55,6 +55,11 @@ def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
     return dict(groups)
 
 
+def spread(numbers: Sequence[int]) -> str:
+    """Returns the smallest and the largest number; one where they are equal."""
+    return " to ".join(dict.fromkeys(str(end(numbers)) for end in (min, max)))
+
+
 def crossed(
     title: str, rows: Sequence[Row], down: str, across: str, cell: Callable[[list[Row]], str], note: str = ""
 ) -> Table:

@@ -11,7 +11,7 @@ import numpy as np
 from ...case import Row
 from ...packing import Correct, unpack
 from ..statistics import Difference, difference, error_ratio, holm
-from ..tables import Table, grouped
+from ..tables import Table, grouped, spread
 
 Pairs = dict[str, tuple[Correct, Correct]]
 """Data set -> which test samples either method got right, (seeds, samples) each."""
@@ -102,10 +102,11 @@ def pair_by_pair(rows: Sequence[Row], methods: Sequence[tuple[str, str]]) -> Tab
                 f"{found[name].mean:+.2f} [{found[name].low:+.2f}, {found[name].high:+.2f}]" if name in found else ""
                 for name in sets
             )
-            lines.append([f"{ours} minus {theirs}", *cells, _ratio(pairs)])
+            seeds = spread([len(first) for first, _ in pairs.values()])
+            lines.append([f"{ours} minus {theirs}", *cells, _ratio(pairs), seeds])
     return Table(
         "Differences in points of test accuracy, with 95 % intervals",
-        ["methods", *sets, "error ratio [95 %]"],
+        ["methods", *sets, "error ratio [95 %]", "seeds"],
         lines,
         "Paired over test samples and the seeds that both have. The ratio is the geometric mean over the sets of "
         "(error + 0.5); below 1, the first makes fewer errors.",

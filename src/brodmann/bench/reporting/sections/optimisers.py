@@ -14,6 +14,7 @@ def optimisers_section(rows: list[Row]) -> Section:
     names = list(dict.fromkeys(row["method"] for row in rows))
     by_muon = [name for name in names if name.endswith(MUON)]
     pairs = [(name, name.removesuffix(MUON)) for name in by_muon]
-    pairs += [(name, f"{TWIN}{MUON}") for name in by_muon if not name.startswith(TWIN)]
+    ours = [name for name in by_muon if not name.startswith(TWIN)]
+    pairs += [(name, rival) for rival in (f"{TWIN}{MUON}", TWIN) for name in ours]
     title = "Test accuracy in %, mean ± standard deviation over seeds"
     return Section("optimisers", "Adam beside Muon", tables=[accuracies(rows, title), pair_by_pair(rows, pairs)])
