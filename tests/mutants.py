@@ -77,6 +77,7 @@ MUTANTS = [
     ("layers/local.py", "y, scale = norm(x, _EPSILON)", "y, scale = x, norm(x, _EPSILON)[1]", "a norm that norms nothing"),
     ("layers/weights.py", "sum(parts[1:], parts[0])", "parts[0]", "a product that one of its places moves"),
     ("telemetry/alignment_of_errors.py", "errors = received[layer][::-1]", "errors = received[layer]", "errors of other places"),
+    ("training/trainer.py", "self.earlier + progress.epoch", "progress.epoch", "calls of partial_fit that are all watched"),
     ("updates/muon.py", "ahead.lerp_(velocity, self.momentum).flatten(1)", "velocity.flatten(1)", "no look ahead"),
     ("updates/rule.py", "and torch.equal(before, given)", "", "the change of other weights"),
     ("updates/muon.py", "gram = once @ gram @ once", "gram = once @ gram", "another polynomial"),

@@ -966,6 +966,15 @@ def test_masked_values_are_refused() -> None:
 
 
 @pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
+def test_calls_of_partial_fit_with_one_batch_are_captured() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = SALClassifier(random_state=0, batch_size=16)
+    for call in range(5):
+        model.partial_fit(x[call : call + 144 : 9], y[call : call + 144 : 9], classes=np.unique(y))
+    assert model._captured.is_captured
+
+
+@pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
 def test_further_calls_of_partial_fit_record_nothing_new() -> None:
     x, y = load_iris(return_X_y=True)
     rows = np.arange(0, 150, 2)[:64]
@@ -973,5 +982,6 @@ def test_further_calls_of_partial_fit_record_nothing_new() -> None:
     for _ in range(4):
         model.partial_fit(x[rows], y[rows], classes=np.unique(y))
     assert model._captured.recordings == 1
+    assert model._captured.is_captured
     again = pickle.loads(pickle.dumps(model)).partial_fit(x[rows], y[rows])
     assert np.array_equal(model.partial_fit(x[rows], y[rows]).predict_proba(x), again.predict_proba(x))

@@ -47,7 +47,9 @@ from brodmann import (
 )
 from brodmann.areas import Slab
 from brodmann.baselines import Backpropagation, in_proportion, matching_width
+from brodmann.estimator import SALClassifier
 from brodmann.generators import Draws
+from brodmann.network.divergence import Watch
 from brodmann.runs import RunOptions
 from brodmann.training import (
     Callback,
@@ -353,6 +355,31 @@ def test_a_vanished_error_stops_with_the_layer() -> None:
         DivergenceError, match=r"The error at layer 'body\.body\.layers\.0' has vanished to [1-9]\.[0-9]e-3[0-9]"
     ):
         Trainer(learner, blobs(), None, Schedule(epochs=1)).run()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "epochs", "watched"), [(64, 17, [0, 8, 16]), (16, 5, [0, 2, 4]), (4, 3, [0, 1, 2])]
+)
+def test_errors_are_watched_in_one_step_of_eight_where_epochs_are_shorter(
+    batch_size: int, epochs: int, watched: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(Watch, "check", lambda *_: found.append(trainer.progress.epoch))
+    schedule = Schedule(epochs=epochs, batch_size=batch_size)
+    trainer = Trainer(network(), blobs(64), None, schedule)
+    trainer.run()
+    assert found == watched
+
+
+def test_errors_that_vanish_between_calls_of_partial_fit_are_found() -> None:
+    x, y = (part.numpy() for part in blobs(16))
+    model = SALClassifier(random_state=0, layers=3, batch_size=16)
+    for _ in range(2):
+        model.partial_fit(x, y, classes=[0, 1, 2])
+    model.network_.area_layers()[1][1].feedback.shared.value.mul_(1e-30)
+    model.network_.rates = Rates(feedback=0.0)
+    with pytest.raises(DivergenceError, match="has vanished to"):
+        list(map(model.partial_fit, [x] * 8, [y] * 8))
 
 
 def test_a_small_last_batch_is_no_sign_of_divergence() -> None:

@@ -295,6 +295,7 @@ class SALEstimator(BaseEstimator):  # type: ignore[misc]
         if self._captured is None or self._captured.network is not self.network_:
             self._captured = Captured(self.network_)  # kept, so that calls of `partial_fit` share what it records
         trainer = Trainer(self._captured, part, held_out, schedule, callbacks=Epochs(self, held_out))
+        trainer.earlier = self.n_iter_
         while True:
             try:
                 trainer.run()

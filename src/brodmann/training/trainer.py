@@ -34,7 +34,7 @@ from .early_stopping import BestWeights, standing
 from .learner import Learner, device_of, learner_of, observed_steps_of, steps_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
-from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
+from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, watched_batch
 from .scoring import evaluate, name_of_score, right_and_counted
 from .settings import go_on_with, settings_of
 from .signals import Waiting, waiting_signals
@@ -84,6 +84,8 @@ class Trainer:
         Attributes:
             progress: Where the run stands.
             rate: Learning rate of the last step, None before one.
+            earlier: Epochs of earlier trainings that this one goes on with, as a call of ``partial_fit`` does: where
+                epochs are short, errors are watched in some of them all. Default 0.
             failure: The exception that ended the last call of `run`, or None.
 
         Raises:
@@ -113,6 +115,7 @@ class Trainer:
         self.transform = transform
         self.progress = Progress()
         self.rate: float | None = None
+        self.earlier = 0
         self.failure: BaseException | None = None
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
             raise BrodmannError("Early stopping needs a validation part: set its share above 0, or leave patience out.")
@@ -198,6 +201,8 @@ class Trainer:
                 of an epoch counts.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
+                Errors are looked at in one step of an epoch, the first included, or of about eight where epochs have
+                fewer.
 
         Warns:
             UserWarning: The warm-up is longer than the training that begins; or the units of a network are silent.
@@ -239,8 +244,8 @@ class Trainer:
         progress, (_, batch_size, shape), count = self.progress, self.pace, len(self.samples)
         rate_of = partial(learning_rate, self.lr, steps=self.steps, shape=shape, warmup=self.schedule.warmup)
         order = rows_of_batches(count, batch_size, self.schedule.seed, progress.epoch)
-        # The last full batch: for a few samples all units may be off.
-        watched = max(0, count // batch_size - 1)
+        # After a silent epoch the next one is watched, whichever it is.
+        watched = watched_batch(count, batch_size, 0 if self._silent else self.earlier + progress.epoch)
         left = range(progress.batch, len(order))
         seeds = (batch_seed(self.schedule.seed, progress.epoch, number) for number in left)
         with closing(self.samples.batches(order[progress.batch :], seeds)) as made:  # an interrupt ends its workers
