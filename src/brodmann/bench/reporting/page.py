@@ -64,6 +64,7 @@ def write_report(folder: str | Path) -> Report:
         raise BrodmannError(f"{folder} holds no rows: expected {folder / ROWS}, written by `brodmann bench`.")
     choices, plan = read_choices(folder), read_plan(folder)
     _sort(rows, plan)
+    _sort(trials, ())  # those of a set stay as they came: the first of equals counts
     with _said_of(folder, [*rows, *trials]):
         problems, notes = audit(rows, trials, choices, plan), version_notes(rows, trials)
     sections = []
