@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import math
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from brodmann.bench.case import Case
+from brodmann.bench.folder import read_rows
 from brodmann.bench.journal import read_journal
 from brodmann.bench.plan import Plan
 from brodmann.bench.recipes import PROTOCOL_OF, RECIPES, cases_of
@@ -392,6 +394,16 @@ def test_damaged_rows_are_refused(small_bench: Path, tmp_path: Path, file: str, 
     message = rf"{re.escape(file)} line 1 is not a row of a benchmark|holds damaged rows \(.*\): {place}"
     with pytest.raises(BrodmannError, match=message):
         write_report(tmp_path / "out")
+
+
+def test_a_journal_that_hides_rows_of_a_compressed_one_is_refused(small_bench: Path, tmp_path: Path) -> None:
+    first, *others = (small_bench / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_bytes(first)
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(first))
+    assert len(read_rows(tmp_path, "rows.jsonl")) == 1
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"".join([first, *others])))
+    with pytest.raises(BrodmannError, match=rf"rows.jsonl hides {len(others)} rows that only .*rows.jsonl.gz holds"):
+        write_report(tmp_path)
 
 
 @pytest.mark.parametrize("every", [False, True])

@@ -31,7 +31,8 @@ def read_rows(folder: Path, name: str) -> list[Row]:
     """Returns the rows of a journal, ``ROWS`` or ``TRIAL_ROWS``, also of a compressed one; none where there is no file.
 
     Raises:
-        BrodmannError: The file is no journal, or a line is not a row of a benchmark.
+        BrodmannError: The file is no journal, a line is not a row of a benchmark, or the file hides rows of a
+            compressed one, as those did that earlier versions began beside it.
     """
     needed = NEEDED | {SCORES[name]: (int, float)}
     path = journal_in(folder, name)
@@ -39,6 +40,13 @@ def read_rows(folder: Path, name: str) -> list[Row]:
     for line, row in enumerate(rows, start=1):
         if not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
             raise BrodmannError(f"{path} line {line} is not a row of a benchmark: remove that line.")
+    packed = folder / f"{name}.gz"
+    if packed.is_file() and path != packed:
+        hidden = len({row.get("key") for row in read_journal(packed)} - {row["key"] for row in rows})
+        if hidden:
+            raise BrodmannError(
+                f"{path} hides {hidden} rows that only {packed} holds: move one of the two files to another folder."
+            )
     return rows
 
 
