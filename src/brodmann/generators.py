@@ -114,7 +114,7 @@ def drawing_by(seed: int) -> Iterator[None]:
         random.setstate(of_python)
 
 
-def standing() -> tuple[object, ...]:
+def generator_states() -> tuple[object, ...]:
     """Returns where the generators of PyTorch's CPU, NumPy and Python stand, to be compared."""
     _, numbers, *rest = numpy.random.get_state()
     return torch.get_rng_state().numpy().tobytes(), numpy.asarray(numbers).tobytes(), *rest, random.getstate()

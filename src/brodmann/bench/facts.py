@@ -15,7 +15,7 @@ LARGE = 50_000
 
 
 @dataclass(frozen=True)
-class Facts:
+class DataFacts:
     """What recipes need to know about a data set, which is read once.
 
     Attributes:
@@ -38,22 +38,22 @@ class Facts:
         return self.samples >= LARGE
 
 
-def facts_of(dataset: str) -> Facts:
+def data_facts(dataset: str) -> DataFacts:
     """Returns the facts about a data set in the data folder."""
     return _facts_in(data_directory(), dataset)
 
 
 @cache
-def _facts_in(folder: Path, dataset: str) -> Facts:
+def _facts_in(folder: Path, dataset: str) -> DataFacts:
     data = load(dataset, folder)
     features = math.prod(data.shape[1:] if data.is_coloured else data.shape)
-    return Facts(features, data.outputs, len(data.y_train), data.is_coloured, data.is_classification)
+    return DataFacts(features, data.outputs, len(data.y_train), data.is_coloured, data.is_classification)
 
 
 def is_here(dataset: str) -> bool:
     """Whether a data set is on this machine."""
     try:
-        facts_of(dataset)
+        data_facts(dataset)
     except BrodmannError:
         return False
     return True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..checks import check_whole
 from ..errors import BrodmannError, unknown_name
-from .facts import facts_of, is_here
+from .facts import data_facts, is_here
 from .streams import STREAMS
 
 PROTOCOLS = ("tuned", "paper")
@@ -49,7 +49,7 @@ class Plan:
         """Returns the data sets asked for, or else those of the usual ones that are on this machine."""
         if self.sets is not None:
             for name in self.sets:
-                if not facts_of(name).is_classification:
+                if not data_facts(name).is_classification:
                     raise BrodmannError(
                         f"The recipes compare classifiers, and '{name}' has real targets: leave it out of --sets."
                     )
@@ -60,4 +60,4 @@ class Plan:
         """Returns the seeds: as many as asked for, 2 if quick, else ``large`` for a large data set, or ``usual``."""
         if self.seeds is not None:
             return range(self.seeds)
-        return range(2 if self.quick else large if facts_of(dataset).is_large else usual)
+        return range(2 if self.quick else large if data_facts(dataset).is_large else usual)

@@ -15,7 +15,7 @@ from ..network import Network
 from ..runs import RunOptions
 from ..training import Schedule
 from .case import Case
-from .facts import facts_of, is_here
+from .facts import data_facts, is_here
 from .plan import Plan
 
 TEN = (
@@ -114,7 +114,7 @@ def depth(plan: Plan) -> list[Case]:
     """Residual and plain networks of 3 to 1024 layers under four feedback paths, settings unchanged with depth."""
     cases: list[Case] = []
     for dataset in plan.datasets(("digits", "mnist")):
-        large = facts_of(dataset).is_large
+        large = data_facts(dataset).is_large
         layers = (3, 8, 32) if plan.quick else (3, 8, 32, 128, 1024) if large else (3, 8, 32, 128, 512, 1024)
         base = replace(_options(dataset, quick=plan.quick), width=64, areas=1, decay=0.0, epochs=2 if large else 15)
         base = replace(base, epochs=3) if plan.quick else base
@@ -142,7 +142,7 @@ def scale(plan: Plan) -> list[Case]:
     """
     cases: list[Case] = []
     for dataset in plan.datasets(("mnist",)):
-        facts = facts_of(dataset)
+        facts = data_facts(dataset)
         one = dense_size(facts.features, facts.outputs, 2, 256)
         base = replace(
             _options(dataset, quick=plan.quick),
@@ -331,14 +331,14 @@ def _cases_of(name: str, plan: Plan) -> list[Case]:
 
 def _options(dataset: str, *, quick: bool) -> RunOptions:
     """Returns the settings that all methods share: as many epochs as a schedule takes by default; quick: 4."""
-    facts = facts_of(dataset)
+    facts = data_facts(dataset)
     epochs = 4 if quick else Schedule().pace(facts.samples).epochs
     return RunOptions(dataset, epochs=epochs, batch_size=64, grey=facts.is_coloured)
 
 
 def _methods(dataset: str, base: RunOptions) -> dict[str, RunOptions]:
     """Returns the methods of the tuned protocol. Dense ones are widened to SAL's active, or total, parameters."""
-    facts = facts_of(dataset)
+    facts = data_facts(dataset)
     features, outputs = facts.features, facts.outputs
     network = Network(mlp(features, outputs, depth=base.layers, width=base.width, areas=16))
     one = dense_size(features, outputs, 2, base.width)

@@ -61,7 +61,7 @@ def built_by(builder: Callable[..., Layer], arguments: dict[str, Any], name: str
     Raises:
         BrodmannError: It does not take these arguments, does not return a layer, or is a layer itself.
     """
-    name = name_of(builder) if name is None else name
+    name = label_of(builder) if name is None else name
     if isinstance(builder, nn.Module):
         raise BrodmannError(
             f"Expected a function that builds a body, got a {name}, which is built already: give a function of "
@@ -79,7 +79,7 @@ def built_by(builder: Callable[..., Layer], arguments: dict[str, Any], name: str
     return body
 
 
-def name_of(builder: Any) -> str:
+def label_of(builder: Any) -> str:
     """Returns what messages call a builder, given by its name or itself."""
     return builder if isinstance(builder, str) else getattr(builder, "__name__", type(builder).__name__)
 

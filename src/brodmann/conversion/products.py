@@ -88,7 +88,7 @@ def is_linear_in_both(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, we
     return torch.allclose(product(a + b, u + v), sum(parts[1:], parts[0]), rtol=1e-3, atol=1e-3)
 
 
-def matrix_of(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor | None:
+def as_matrix(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor | None:
     """Returns the matrix (out, in) by which a product maps the last dimension of a value, None if there is none.
 
     The two are compared in float64: a product that rounds in between has none.

@@ -26,7 +26,7 @@ from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
 from .in_place import RELUS
 from .lengths import same_for_other_lengths
 from .nodes import module_text, name_of
-from .products import arranged, is_linear_in_both, leads_to, matrix_of, order_of, pass_all, turns_alone
+from .products import arranged, as_matrix, is_linear_in_both, leads_to, order_of, pass_all, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .recurrent import Recurrence
 from .rows import Rows
@@ -300,7 +300,7 @@ class _Walk(fx.Interpreter):
         unshared = id(weight) not in self.of_modules
         matrix = None
         if turns_alone(inside) and not others and unshared and of_samples and self.count > 1:
-            matrix = matrix_of(product, came, weight) if self.rows.lie_by_samples(value, came) else None
+            matrix = as_matrix(product, came, weight) if self.rows.lie_by_samples(value, came) else None
         if matrix is not None:
             return linear_of(matrix, None).requires_grad_(weight.requires_grad).eval(), [value]
         return Weighted(product, weight), [value, *others]

@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError, warn
-from ..generators import standing
+from ..generators import generator_states
 from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .answering import Answering
@@ -99,22 +99,22 @@ def traced(root: Root, sample: Several) -> tuple[fx.GraphModule, Questions | Non
     whole: Collection[str] = ()
     twin = deepcopy(root).train()  # what is written into buffers in training mode must not be found at inference
     follow = _Following(sample)
-    graph, before = follow(root, whole), standing()
+    graph, before = follow(root, whole), generator_states()
     for part, other in zip(root.modules(), twin.modules(), strict=True):
         if isinstance(part, RecurrentLayer) and isinstance(other, RecurrentLayer):
             other.unrolled = part.unrolled
     training = follow(twin, whole)
     differ = {*modules_that_differ(graph, training)}
-    if drawn := standing() != before:  # by the network itself: values of nodes move no generator
+    if drawn := generator_states() != before:  # by the network itself: values of nodes move no generator
         differ.update(modules_that_draw(deepcopy(twin), sample))
     if whole := [name for name in taking_tensors(root, sample) if name in differ] if differ else []:
         graph = follow(root, whole)
         if (kept := joining_values(graph, whole)) != whole:
             whole = kept
             graph = follow(root, whole)
-        before = standing()
+        before = generator_states()
         training = follow(twin, whole)
-        drawn = standing() != before
+        drawn = generator_states() != before
     if (left := modules_that_differ(graph, training)) or drawn:
         kinds = dict.fromkeys(type(root.get_submodule(name)).__name__ for name in left or ["0"])
         warn(

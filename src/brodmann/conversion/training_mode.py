@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import BrodmannError
-from ..generators import drawing_by, standing
+from ..generators import drawing_by, generator_states
 from ..several import Several, of_each
 from .batch_norms import KeptNorm
 from .nodes import arguments_of, asks_metadata, caller_of, name_of, reads_numbers
@@ -112,10 +112,10 @@ def modules_that_draw(twin: nn.Module, sample: Several) -> list[str]:
     found: list[str] = []
 
     def begin(part: nn.Module, *_: Any) -> None:
-        began[part] = standing()
+        began[part] = generator_states()
 
     def end(part: nn.Module, *_: Any) -> None:
-        if standing() != began[part] and not any(name.startswith(f"{names[part]}.") for name in found):
+        if generator_states() != began[part] and not any(name.startswith(f"{names[part]}.") for name in found):
             found.append(names[part])
 
     with ExitStack() as hooks, drawing_by(0):

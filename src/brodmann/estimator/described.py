@@ -10,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from ..builders import build, stream_mlp
-from ..builders.registry import built_by, name_of
+from ..builders.registry import built_by, label_of
 from ..builders.sizes import as_ints
 from ..checks import check_positive
 from ..errors import BrodmannError
@@ -43,8 +43,8 @@ def network_of(settings: SALEstimator, features: int, outputs: int, loss: Loss) 
     network = Network(_body(settings, features, outputs, rule), lr=settings.learning_rate)
     if network.recursive:
         raise BrodmannError(
-            f"The builder '{name_of(settings.builder)}' returned a body that learns streams by recursive least squares,"
-            " in one pass. Of such bodies an estimator has stream_mlp alone: write optimiser='rls' and leave the "
+            f"The builder '{label_of(settings.builder)}' returned a body that learns streams by recursive least "
+            "squares, in one pass. Of such bodies an estimator has stream_mlp alone: write optimiser='rls' and leave the "
             "builder out, or learn with brodmann.Network and its loss SumOfSquares."
         )
     network.loss = loss
@@ -109,6 +109,6 @@ def _check_outputs(network: Network, builder: Any, features: int, outputs: int) 
     shape = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
     if shape != (1, outputs):
         raise BrodmannError(
-            f"Expected the builder '{name_of(builder)}' to return a body whose outputs for one sample have the shape "
+            f"Expected the builder '{label_of(builder)}' to return a body whose outputs for one sample have the shape "
             f"(1, {outputs}), got {shape}: its argument outputs says how many there must be."
         )

@@ -44,11 +44,11 @@ def _held_by(value: Any) -> Iterable[Any]:
     if isinstance(value, list | tuple | set | frozenset):
         return value
     if isinstance(value, nn.Module):
-        return *value._modules.values(), *(vars(value)[name] for name in settings_of(value))
+        return *value._modules.values(), *(vars(value)[name] for name in attributes_of(value))
     return vars(value).values() if is_of_this_package(value) else ()
 
 
-def settings_of(value: Any) -> set[str]:
+def attributes_of(value: Any) -> set[str]:
     """Returns the names of an object's own attributes, without those that every module has."""
     return vars(value).keys() - _OF_EVERY_MODULE if isinstance(value, nn.Module) else set(vars(value))
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as modules_of_torch
 
-from .contents import everything_in, is_of_this_package, settings_of
+from .contents import attributes_of, everything_in, is_of_this_package
 
 
 class Unchanged:
@@ -22,7 +22,7 @@ class Unchanged:
         found = [value for _, value in everything_in(network, *others)]
         parts = [value for value in found if isinstance(value, nn.Module)]
         objects = [value for value in found if isinstance(value, nn.Module) or is_of_this_package(value)]
-        settings = [(vars(value), settings_of(value) - ({"lr"} if value is network else set())) for value in objects]
+        settings = [(vars(value), attributes_of(value) - ({"lr"} if value is network else set())) for value in objects]
         settings += [(value.keywords, set(value.keywords)) for value in found if isinstance(value, partial)]
         self._threads = torch.get_num_threads()
         self._settings = [_values(table, names) for table, names in settings]
