@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -82,6 +83,10 @@ class Context(NamedTuple):
     def summed(self, *tensors: Tensor) -> list[Tensor]:
         """Returns sums of tensors of one dtype over all processes that make the step, such as gradients."""
         return list(tensors) if self.processes is None else self.processes.summed(*tensors)
+
+    def same_draws(self) -> AbstractContextManager[None]:
+        """Lets all processes that make the step draw the same random numbers inside the block."""
+        return nullcontext() if self.processes is None else self.processes.same_draws()
 
     def of_all_processes(self) -> Context:
         """Returns the context for what was gathered from all processes: as if this one had had the whole batch."""
@@ -248,9 +253,8 @@ class Gathering(Layer):
         if processes is None:
             self.move(parts, context)
             return
-        parts, context = [self.of_all(part, processes) for part in parts], context.of_all_processes()
         with processes.same_draws():
-            self.move(parts, context)
+            self.move([self.of_all(part, processes) for part in parts], context.of_all_processes())
 
     def of_all(self, part: Any, processes: Processes) -> Any:
         """Returns a part with what the other processes have of it: their sum, where a part is a tensor.

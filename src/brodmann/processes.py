@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import zlib
 from contextlib import AbstractContextManager
 from itertools import accumulate, pairwise
 from typing import Any
@@ -12,6 +12,9 @@ from torch import Tensor, distributed
 
 from .errors import BrodmannError
 from .generators import Draws
+
+MOST = 16
+"""Numbers that a message of `Processes.of_each` holds: all are of one size, so that none is taken for another."""
 
 
 class Processes:
@@ -51,17 +54,35 @@ class Processes:
         """Lets all processes draw the same random numbers inside the block, as where rounding is stochastic."""
         return self._draws.going_on()
 
-    def share_of(self, samples: int) -> slice:
-        """Returns which samples of a batch are this process's: shares follow one another, and differ by one at most."""
-        first, extra = divmod(samples, self.count)
-        sizes = [first + (rank < extra) for rank in range(self.count)]
-        bounds = list(pairwise(accumulate(sizes, initial=0)))
-        return slice(*bounds[self.rank])
+    def share_of(self, samples: int, rank: int | None = None) -> slice:
+        """Returns which samples of a batch are a process's, by default this one's.
 
-    def of_each(self, numbers: Iterable[float]) -> list[list[float]]:
-        """Returns the numbers that each process gives, as float64, in the order of the processes."""
-        own = torch.tensor(list(numbers), dtype=torch.float64)
-        return [part.tolist() for part in self._gathered(own)]
+        Shares follow one another, and differ by one at most.
+        """
+        first, extra = divmod(samples, self.count)
+        sizes = [first + (place < extra) for place in range(self.count)]
+        bounds = list(pairwise(accumulate(sizes, initial=0)))
+        return slice(*bounds[self.rank if rank is None else rank])
+
+    def of_each(self, what: str, *numbers: float) -> list[list[float]]:
+        """Returns the numbers that each process gives, as float64, in the order of the processes.
+
+        Args:
+            what: What they are told for, such as a step.
+            *numbers: Equally many in all processes, at most `MOST`.
+
+        Raises:
+            BrodmannError: Another process tells something else: it is at another place of its program.
+        """
+        own = torch.tensor([zlib.crc32(what.encode()), *numbers, *[0.0] * (MOST - len(numbers))], dtype=torch.float64)
+        parts = self._gathered(own)
+        for rank, part in enumerate(parts):
+            if part[0] != own[0]:
+                raise BrodmannError(
+                    f"Process {rank} does something else while process {self.rank} is about {what}: let all processes "
+                    "make equally many steps, of networks that were built alike."
+                )
+        return [part[1 : 1 + len(numbers)].tolist() for part in parts]
 
     def from_first(self, thing: Any) -> Any:
         """Returns what the first process gives, which must be picklable."""
@@ -88,7 +109,7 @@ class Processes:
         Args:
             *tensors: Tensors (rows, ...) with equally many rows, whose number may differ from one process to the next.
         """
-        counts = [int(count) for (count,) in self.of_each([tensors[0].shape[0]])]
+        counts = [int(count) for (count,) in self.of_each("the rows of a layer", tensors[0].shape[0])]
         whole: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # those of one dtype go together
             places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]

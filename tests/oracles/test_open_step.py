@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from brodmann import SGD, BrodmannError, DivergenceError, Network, from_torch, mlp
+from brodmann import SGD, AreaLinear, BrodmannError, DivergenceError, Graph, Network, from_torch, mlp
 from brodmann.network import copy_of
 
 from .cases import BODIES, LAYERS, RULES
@@ -87,6 +87,41 @@ def test_an_error_that_does_not_fit_moves_nothing(error, said):
         network.trace(torch.randn(6, 4)).learn(error)
     for name, tensor in network.learning_state().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_errors_of_several_outputs_go_by_their_names(double):
+    def built() -> Network:
+        torch.manual_seed(0)
+        heads = {name: (AreaLinear(6, 3, areas=1), "hidden") for name in ("a", "b")}
+        body = Graph(
+            {"hidden": (AreaLinear(4, 6, areas=1, feedback=None), "input"), **heads}, outputs={"a": "a", "b": "b"}
+        )
+        return Network(body, lambda output, y: output["a"].sum() - output["b"].sum(), lr=0.1)
+
+    x, one, other = torch.randn(6, 4), torch.randn(6, 3), torch.randn(6, 3)
+    networks = built(), built()
+    networks[0].trace(x).learn({"a": one, "b": other})
+    networks[1].trace(x).learn({"b": other, "a": one})
+    for name, tensor in networks[0].learning_state().items():
+        assert torch.equal(tensor, networks[1].learning_state()[name])
+    for wrong in ({"a": one, "c": other}, {"a": one}, (one, other)):
+        with pytest.raises(BrodmannError, match="Expected an error for each output by its name: a, b"):
+            networks[0].trace(x).learn(wrong)
+
+
+def test_samples_must_not_be_written_over_before_it_is_made():
+    network, x = Network(mlp(4, 3, width=5, areas=2)), torch.randn(6, 4)
+    step = network.trace(x)
+    x.copy_(torch.randn(6, 4))
+    with pytest.raises(BrodmannError, match=r"written over since trace took them: give it a copy, x.clone\(\)"):
+        step.learn(torch.zeros(6, 3))
+
+
+def test_targets_may_come_from_a_network_under_autograd():
+    network, teacher = Network(mlp(4, 3, width=5, areas=2), nn.MSELoss()), nn.Linear(4, 3)
+    x = torch.randn(6, 4)
+    network.learn(x, teacher(x))
+    assert teacher.weight.grad is None
 
 
 def test_a_loss_that_would_leave_a_head_untrained_is_refused():

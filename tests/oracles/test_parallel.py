@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn import functional
 
 from brodmann import (
     Adam,
@@ -25,13 +27,17 @@ from brodmann import (
     Network,
     Parallel,
     Rates,
+    Route,
+    Router,
     Sequential,
+    UpdateRule,
     from_torch,
     mlp,
 )
 from brodmann.layer import Gathering
 from brodmann.network import copy_of
 from brodmann.training import Schedule, Trainer
+from brodmann.updates import Factors
 
 from .cases import BODIES, LAYERS, PATHS, RULES
 from .models import CLASSES, MODELS, OF_TOKENS, described, samples
@@ -84,7 +90,23 @@ RANDOM = {
 }
 """What draws random numbers, or goes by the samples of one process: no step of one process, but the same in all."""
 WEIGHTED = ("areas", "one route", "adam", "rls", "mixture")
-EXACT = [*BUILT, *LOSSES, *(f"{name}, weighted" for name in WEIGHTED)]
+EXACT = [*BUILT, *LOSSES, "a sum of one's own", "a mean of one's own", *(f"{name}, weighted" for name in WEIGHTED)]
+
+
+def total(output: Tensor, y: Tensor) -> Tensor:
+    """A loss of one's own that is a sum, and says so."""
+    return functional.cross_entropy(output, y, reduction="sum")
+
+
+def counted(output: Tensor, y: Tensor) -> Tensor:
+    """A loss of one's own that leaves a class out, and says what it divides by."""
+    return functional.cross_entropy(output, y, ignore_index=2)
+
+
+total.sums = True  # type: ignore[attr-defined]
+counted.counts_for = lambda y, weight, samples: float((y != 2).sum())  # type: ignore[attr-defined]
+LOSSES["a sum of one's own"] = total, {"lr": 1e-2}
+LOSSES["a mean of one's own"] = counted, {}
 
 
 def batch(name: str, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,6 +218,22 @@ class Halving(Gathering):
         self.factor.sub_(sum(parts), alpha=context.lr)
 
 
+class Online(Router):
+    """A router of one's own that moves the prototypes towards the samples that chose them."""
+
+    def learn(self, route: Route, lr: float, weight: Tensor | None = None) -> None:
+        self.prototypes.index_add_(0, route.cell, route.u, alpha=lr)
+
+
+@dataclass(frozen=True)
+class Noisy(UpdateRule):
+    """A rule of one's own that draws."""
+
+    def apply(self, weight: Tensor, state: Any, factors: Factors, lr: float, decay: float) -> None:
+        factors.add_to(weight, keep=1.0, scale=-lr)
+        weight.add_(torch.randn_like(weight), alpha=lr)
+
+
 class Alone(Layer):
     """A layer of one's own that learns at once."""
 
@@ -224,6 +262,34 @@ def own_layer() -> float:
     return apart(alone, network)
 
 
+def own_router(options: dict[str, Any]) -> bool:
+    """Lets a network learn by a router or a rule of one's own; raises unless all processes hold the same."""
+    together = Parallel(Network(BODIES["mlp"](**{**SMOOTH, "areas": 4, "routing": "layer", **options})))
+    for step in range(STEPS):
+        x, y, weight = batch("", step)
+        together.learn(x, y, weight if "router" in options else None)
+    together.check_equal()
+    return True
+
+
+def masks() -> float:
+    """Returns how far apart outputs of equal samples are, which only their dropout tells apart."""
+    torch.manual_seed(0)
+    together = Parallel(Network(BODIES["mlp"](**{**SMOOTH, "areas": 1, "dropout": 0.5})))
+    _, output = together.learn_with_output(torch.ones(2, 5), torch.zeros(2, dtype=torch.int64))
+    return float((output[0] - output[1]).abs().max())
+
+
+def refused_trainer() -> str:
+    """Returns what a training of batches of one's own says."""
+    x, y, _ = batch("", 0)
+    try:
+        Trainer(Parallel(Network(BUILT["areas"]()), batches="own"), (x, y))
+    except BrodmannError as error:
+        return str(error)
+    return "nothing was refused"
+
+
 def refused(name: str) -> str:
     """Returns what an error says; nothing may have moved in any process."""
     rank = distributed.get_rank()
@@ -231,10 +297,12 @@ def refused(name: str) -> str:
         "recruiting": partial(BODIES["mlp"], areas=4, router={"novelty": 0.5}, **SMOOTH),
         "own layer": lambda: Sequential(Alone(), AreaLinear(5, 3, areas=1)),
         "no tensor": lambda: Sequential(Halving(tensor=False), AreaLinear(5, 3, areas=1)),
+        "a loss": BUILT["areas"],
         "another network": partial(BODIES["mlp"], areas=4 + rank, **SMOOTH),
     }
-    x, y, _ = batch("", 0)
-    network = Network(bodies.get(name, BUILT["areas"])())
+    (x, y, _), weight = batch("", 0), None
+    loss = (lambda output, y: functional.cross_entropy(output, y, reduction="sum")) if name == "a loss" else None
+    network = Network(bodies.get(name, BUILT["areas"])(), loss)
     before: dict[str, Tensor] = {}
     try:
         together = Parallel(network, batches="own" if name in ("NaN", "class") else "whole")
@@ -243,13 +311,32 @@ def refused(name: str) -> str:
             x[0, 0] = torch.nan
         if name == "class" and rank == 0:
             y[0] = 7
+        if name == "clip":
+            network.clip = 1.0 + rank
+        if name == "protected":
+            network.protected_areas = [rank]
+        if name == "frozen":
+            network.frozen_layers = ["layers.0"][:rank]
+        if name == "weights in one" and rank:
+            weight = torch.ones(len(x))
+        if name == "another order" and rank:
+            x, y = x.flip(0), y.flip(0)
+        if name == "more steps" and rank:
+            together.learn(x, y)
+            before = {}
+            together.check_equal()
         if name == "few":
             x, y = x[:1], y[:1]
         if name == "another batch":
             x = x + rank
         if name == "no tensor":
             before = {}  # the layer above it has moved
-        together.learn(x, y, lr=0.1 * rank if name == "another rate" else None)
+        if name == "graph":
+            x.requires_grad_()
+        together.learn(x, y, weight, lr=0.1 * rank if name == "another rate" else None)
+        if name == "more steps":
+            before = {}
+            together.learn(x, y)
         if name == "unequal":
             network.body.get_submodule("layers.0.shared").value.add_(rank)
             before = {}
@@ -269,7 +356,15 @@ REFUSED = {
     "NaN": ("DivergenceError: Process 1 could not make this step", "DivergenceError: The loss is nan"),
     "class": ("targets", "Process 0 could not make this step, so that no process has"),
     "few": ("A batch of 1 samples cannot be shared by 2 processes: choose a batch size", "A batch of 1"),
-    "another batch": ("Processes were given different batches", "Processes were given different batches"),
+    "another batch": ("Processes 1 have other batches, than process 0", "Processes 1 have other batches"),
+    "another order": ("Processes 1 have other batches, than process 0", "Processes 1 have other batches"),
+    "clip": ("Processes 1 have other settings: clip, rates", "Processes 1 have other settings"),
+    "protected": ("Processes 1 have other settings: clip, rates", "Processes 1 have other settings"),
+    "frozen": ("Processes 1 have other settings: clip, rates", "Processes 1 have other settings"),
+    "weights in one": ("Processes 1 have other", "Processes 1 have other"),
+    "more steps": ("let all processes make equally many steps", "let all processes make equally many steps"),
+    "a loss": ("give <lambda> an attribute sums = True where it is a sum", "is not the mean of those of its shares"),
+    "graph": ("x requires a gradient, which this call would not compute", "x requires a gradient"),
     "another rate": ("Processes were given different learning rates: 0.0, 0.1", "different learning rates"),
     "unequal": ("Processes 1 hold other networks than process 0", "Processes 1 hold other networks"),
 }
@@ -288,6 +383,11 @@ def run(rank: int, folder: str) -> None:
         **{f"refused {name}": partial(refused, name) for name in REFUSED},
         "own batches": own_batches,
         "own layer": own_layer,
+        "own router": lambda: own_router({"router": Online}),
+        "own router of all layers": lambda: own_router({"router": Online, "routing": "network"}),
+        "own rule": lambda: own_router({"update": Noisy(), "routing": "network"}),
+        "masks": masks,
+        "trainer": refused_trainer,
         "traffic": lambda: (traffic(2), traffic(64)),
         "trained": trained,
     }
@@ -339,6 +439,19 @@ def test_processes_may_bring_samples_of_their_own(found):
 
 def test_a_layer_of_ones_own_hands_over_gradients(found):
     assert max(of_all(found, "own layer")) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["own router", "own router of all layers", "own rule"])
+def test_routers_and_rules_of_ones_own_move_alike_in_all_processes(found, name):
+    assert all(of_all(found, name))
+
+
+def test_each_process_draws_masks_of_its_own(found):
+    assert min(of_all(found, "masks")) > 0.01
+
+
+def test_a_training_needs_whole_batches(found):
+    assert all("Expected a Parallel that shares whole batches" in said for said in of_all(found, "trainer"))
 
 
 def test_traffic_does_not_grow_with_the_areas(found):

@@ -44,8 +44,8 @@ def network_of(settings: SALEstimator, features: int, outputs: int, loss: Loss) 
     if network.recursive:
         raise BrodmannError(
             f"The builder '{label_of(settings.builder)}' returned a body that learns streams by recursive least "
-            "squares, in one pass. Of such bodies an estimator has stream_mlp alone: write optimiser='rls' and leave the "
-            "builder out, or learn with brodmann.Network and its loss SumOfSquares."
+            "squares, in one pass. Of such bodies an estimator has stream_mlp alone: write optimiser='rls' and leave "
+            "the builder out, or learn with brodmann.Network and its loss SumOfSquares."
         )
     network.loss = loss
     network.float()  # as the inputs, whatever PyTorch's default

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -279,7 +278,7 @@ class AreaLinear(Gathering):
         """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
         assert self.shared is not None
         gradient, of_bias = context.summed(gradient, of_bias)
-        with nullcontext() if context.processes is None else context.processes.same_draws():
+        with context.same_draws():
             move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates, of_bias)
 
     @unrecorded
@@ -295,7 +294,7 @@ class AreaLinear(Gathering):
     def of_all(self, part: tuple[Signal, Route | None], processes: Processes) -> tuple[Signal, Route | None]:
         """Returns the rows of all processes; the route of a shared router is looked after by its `Routed`."""
         signal, route = part
-        if not is_own(self.feedback):  # those of this package learn from rows alone
+        if self.feedback is None or not is_own(self.feedback):  # those of this package learn from rows alone
             signal = signal._replace(output_error=None, target=None)
         whole = signal.of_all(processes)
         if route is not None and self.router is not None and self.router.moves:

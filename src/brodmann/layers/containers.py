@@ -240,9 +240,10 @@ class Routed(Container):
         below: Tensor | None = error_through(self.body, inner, error, context._replace(route=route))
         lr = context.lr_of(self)
         if lr:
-            if context.processes is not None and self.router.moves:
-                route, context = route.of_all(context.processes), context.of_all_processes()
-            learn_choice(self.router, [self.body], route, lr * context.rates.projection, context.weight)
+            with context.same_draws():
+                if context.processes is not None and self.router.moves:
+                    route, context = route.of_all(context.processes), context.of_all_processes()
+                learn_choice(self.router, [self.body], route, lr * context.rates.projection, context.weight)
         return below
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:

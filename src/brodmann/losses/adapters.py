@@ -139,7 +139,13 @@ class OwnLoss(Wrapped):
         """
         super().__init__(loss)
         self.alone, self.weighted = alone, weighted
+        self.sums, self.normalised = getattr(loss, "sums", False), getattr(loss, "normalised", True)
         self._seen = False
+
+    def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
+        """As `Facts.counts_for`, or as the loss itself says."""
+        own = getattr(self.loss, "counts_for", super().counts_for)
+        return float(own(target, weight, samples))
 
     def __call__(self, output: Any, target: Any, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., outputs), the loss's target, weight (batch, ...) or None; returns a scalar.

@@ -94,7 +94,7 @@ class CrossEntropy(Facts):
     def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
         """As `Facts.counts_for`, with the weights of classes."""
         if self.class_weights is None or not self.normalised:
-            return super().counts_for(target, weight, samples)
+            return super().counts_for(target, weight, target.numel())
         of_target = self.class_weights.to(target.device)[target].reshape(-1)
         return float(of_target.sum() if weight is None else of_target @ weight.reshape(-1).to(of_target))
 

@@ -37,8 +37,8 @@ def error_and_loss(loss: Loss, output: Several, target: Several, weight: Tensor 
     with torch.inference_mode(False), torch.enable_grad():
         leaf = of_each(as_leaf, output)
         leaves = parts_in(leaf)
-        given = None if weight is None else ordinary(weight)
-        value = one_number(loss(leaf, of_each(ordinary, target), given))
+        given = None if weight is None else ordinary(weight).detach()
+        value = one_number(loss(leaf, of_each(lambda part: ordinary(part).detach(), target), given))
         if not value.requires_grad:
             raise BrodmannError(
                 "Expected a loss that PyTorch can differentiate with respect to the output: leave out .item(), "

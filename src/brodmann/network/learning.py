@@ -87,12 +87,7 @@ class Learning(Adjustable):
         observe: Observer | None = None,
     ) -> tuple[Tensor, Any]:
         """As `learn`; returns the loss and the output that it was computed from, both from before the step."""
-        if torch.is_grad_enabled() and any(getattr(part, "requires_grad", False) for part in parts_in(x)):
-            raise BrodmannError(
-                "x requires a gradient, which this call would not compute: to train what x comes from, write "
-                "`loss, error = network.learn_with_error(x, target)` and `x.backward(error)`; otherwise give it "
-                "x.detach()."
-            )
+        check_alone(x)
         loss, output, _ = self._step(x, target, weight, lr, observe)
         return loss, output
 
@@ -160,7 +155,7 @@ class Learning(Adjustable):
         with self._computing(x):
             output, trace = trace_of(self.body, x, context)
         self._check_direct(output)
-        return OpenStep(of_each(Tensor.detach, output), partial(self._down, trace, context))
+        return OpenStep(x, of_each(Tensor.detach, output), partial(self._down, trace, context))
 
     @unrecorded
     def _down(self, trace: Any, context: Context, error: Any) -> Any:
@@ -273,3 +268,13 @@ class Learning(Adjustable):
         Where there are several outputs, one that the loss leaves out has an error of 0.
         """
         return error_and_loss(self.loss, output, target, weight)
+
+
+def check_alone(x: Several) -> None:
+    """Raises where autograd waits for an error of samples, which a step would not return."""
+    if torch.is_grad_enabled() and any(getattr(part, "requires_grad", False) for part in parts_in(x)):
+        raise BrodmannError(
+            "x requires a gradient, which this call would not compute: to train what x comes from, write "
+            "`loss, error = network.learn_with_error(x, target)` and `x.backward(error)`; otherwise give it "
+            "x.detach()."
+        )

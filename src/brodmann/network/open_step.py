@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from ..checks import all_finite
+from ..checks import all_finite, changes_of
 from ..errors import BrodmannError, DivergenceError
 from ..several import Several, parts_in
 
@@ -20,10 +20,11 @@ class OpenStep:
             by the statistics of the batch where there are batch norms. A tensor of its own for autograd.
     """
 
-    def __init__(self, output: Any, down: Callable[[Any], Any]) -> None:
-        """Holds the output, and what takes its error down."""
+    def __init__(self, x: Several, output: Any, down: Callable[[Any], Any]) -> None:
+        """Holds the output, what takes its error down, and the samples, which must stay as they are until then."""
         self.output = output
         self._down: Callable[[Any], Any] | None = down
+        self._x, self._before = parts_in(x), changes_of(parts_in(x))
 
     def learn(self, error: Several) -> Tensor | None:
         """Makes the step: moves the network by ``dL/d output``; once, and before the network learns anything else.
@@ -36,11 +37,18 @@ class OpenStep:
             ``dL/dx`` as the feedback sees it, shaped like x; None where the body sends no error down.
 
         Raises:
-            BrodmannError: The error is not shaped as the output, or the step was made already.
+            BrodmannError: The error is not shaped as the output, the step was made already, or the samples were changed
+                in place.
             DivergenceError: The error is not finite; looked at on the CPU alone. Nothing has moved then.
         """
         if self._down is None:
             raise BrodmannError("This step was made already: call trace again, and learn by what it returns.")
+        if changes_of(self._x) != self._before:
+            raise BrodmannError("The samples were written over since trace took them: give it a copy, x.clone().")
+        if isinstance(self.output, Mapping) and isinstance(error, Mapping) and error.keys() == self.output.keys():
+            error = {name: error[name] for name in self.output}
+        elif isinstance(self.output, Mapping):
+            raise BrodmannError(f"Expected an error for each output by its name: {', '.join(self.output)}.")
         errors, outputs = parts_in(error), parts_in(self.output)
         forms = [(tuple(part.shape), part.dtype) if isinstance(part, Tensor) else type(part) for part in errors]
         wanted = [(tuple(part.shape), part.dtype) for part in outputs]

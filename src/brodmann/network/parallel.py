@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import zlib
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,11 +14,15 @@ from torch import Tensor, nn
 
 from ..checks import is_own
 from ..errors import BrodmannError
+from ..generators import Draws
 from ..layer import Container, Gathering, Layer, Observer
 from ..layers import BatchNorm
-from ..processes import Processes
+from ..losses.facts import facts_of, name_of_loss
+from ..processes import MOST, Processes
 from ..routing import Recruiting
 from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
+from .adjustable import routers
+from .learning import check_alone
 from .network import Network, check_network
 from .together import Together
 
@@ -34,6 +41,8 @@ class Parallel:
 
     Batch norms go by the samples of their own process, as under PyTorch's ``DistributedDataParallel``; running
     statistics are the mean over processes. Steps are not captured.
+
+    A loss of your own is taken for a mean over samples, unless its attributes ``sums`` or ``counts_for`` say otherwise.
 
     Source: our choice; for one map as all data-parallel training.
 
@@ -64,6 +73,8 @@ class Parallel:
         for name, part in network.body.named_modules():
             _check_part(name, part)
         self.network, self.processes, self._whole = network, Processes(group), batches == "whole"
+        self._layers = [part for part in network.body.modules() if isinstance(part, Layer)]
+        self._checked: Any = None  # the loss that was found to be made of those of shares
         self._copy_first()
 
     def __call__(self, x: Several) -> Any:
@@ -110,16 +121,29 @@ class Parallel:
         self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Any]:
         """Makes a step; returns the loss of all processes and the output of this one."""
-        together, check = Together(self.processes), 0.0
+        together, batch = Together(self.processes), 0.0
+        draws: AbstractContextManager[None] = nullcontext()
         try:
+            check_alone(x)
             if self._whole:
-                check = _checksum(x, target)
+                check_batch(x, target, weight)
+                self._check_loss(x, target, weight)
+                batch = _checksum(*parts_in(x), *parts_in(target), *([] if weight is None else [weight]))
                 x, target, weight = self._share_of(x, target, weight)
-            loss, output, _ = self.network._step(x, target, weight, lr, observe, partial(together.agree, check=check))
+                # All have the same seed, and their samples masks of their own.
+                draws = Draws(int(torch.randint(2**62, (), device="cpu")) + self.processes.rank).going_on()
+            agree = partial(together.agree, batch=batch, settings=self._settings(x, weight))
+            with draws:
+                loss, output, _ = self.network._step(x, target, weight, lr, observe, agree)
         except Exception as error:
             together.give_up(error)
             raise
         return loss, output
+
+    @property
+    def shares_batches(self) -> bool:
+        """Whether every process is given whole batches, as a `Trainer` gives them."""
+        return self._whole
 
     def check_equal(self) -> None:
         """Checks that all processes hold the same network, bit for bit: they call it together, now and then.
@@ -131,7 +155,7 @@ class Parallel:
         for name, tensor in sorted(self.network.learning_state().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        digests = self.processes.of_each(digest.digest()[:16])
+        digests = self.processes.of_each("a comparison of networks", *digest.digest()[:MOST])
         if apart := [rank for rank, of_rank in enumerate(digests) if of_rank != digests[0]]:
             raise BrodmannError(
                 f"Processes {', '.join(map(str, apart))} hold other networks than process 0: give all of them the same "
@@ -140,7 +164,6 @@ class Parallel:
 
     def _share_of(self, x: Several, target: Several, weight: Tensor | None) -> tuple[Several, Several, Tensor | None]:
         """Returns this process's share of a batch."""
-        check_batch(x, target, weight)
         samples, count = sample_count(x), self.processes.count
         if samples < count:
             raise BrodmannError(
@@ -150,11 +173,44 @@ class Parallel:
         rows = self.processes.share_of(samples)
         return rows_of(x, rows), rows_of(target, rows), None if weight is None else weight[rows]
 
+    def _settings(self, x: Several, weight: Tensor | None) -> float:
+        """Returns a number that stands for all that processes must have in common beside the batch."""
+        network = self.network
+        shapes = [part.shape[1:] for part in parts_in(x)] if network.clip is not None else None  # asked step by step
+        frozen = [layer.frozen_itself for layer in self._layers]
+        protected = [sorted(router.protected) for _, router in routers(network)]
+        return zlib.crc32(repr((network.clip, network.rates, frozen, protected, weight is None, shapes)).encode())
+
+    def _check_loss(self, x: Several, target: Several, weight: Tensor | None) -> None:
+        """Raises, at the first step by a loss of one's own, unless that of a batch is made of those of its shares."""
+        loss: Any = self.network.loss
+        facts = facts_of(loss)
+        if self._checked is loss or facts.known:
+            return
+        shares = [self.processes.share_of(sample_count(x), rank) for rank in range(self.processes.count)]
+        with torch.no_grad():
+            output = self.network(x)
+            whole = loss(output, target, weight)
+            parts = [(rows_of(target, rows), None if weight is None else weight[rows]) for rows in shares]
+            losses = [loss(rows_of(output, rows), *part) for rows, part in zip(shares, parts, strict=True)]
+        counts = [facts.counts_for(*part, rows.stop - rows.start) for rows, part in zip(shares, parts, strict=True)]
+        total = sum(counts) or 1.0
+        made = sum(
+            float(value) * (1.0 if facts.sums else count / total) for value, count in zip(losses, counts, strict=True)
+        )
+        if math.isfinite(whole) and not math.isclose(whole, made, rel_tol=1e-3, abs_tol=1e-6):
+            raise BrodmannError(
+                f"The loss of a batch, {float(whole):.6g}, is not the mean of those of its shares, {made:.6g}: give "
+                f"{name_of_loss(loss)} an attribute sums = True where it is a sum over samples, or a method "
+                "counts_for(target, weight, samples) that returns what it divides by."
+            )
+        self._checked = loss
+
     def _copy_first(self) -> None:
         """Takes over the state of the first process's network."""
         state, processes = self.network.learning_state(), self.processes
         forms = processes.from_first({name: (tuple(part.shape), part.dtype) for name, part in state.items()})
-        device = next(part.device for part in state.values())
+        device = next((part.device for part in state.values()), None)
         received = {}
         for name, (shape, dtype) in forms.items():
             own = state[name].contiguous() if processes.rank == 0 else torch.empty(shape, dtype=dtype, device=device)
@@ -167,7 +223,7 @@ class Parallel:
                 self.network.load_learning_state(received)
         except RuntimeError:
             fits = False
-        if others := [rank for rank, (right,) in enumerate(processes.of_each([fits])) if not right]:
+        if others := [rank for rank, (right,) in enumerate(processes.of_each("a network", fits)) if not right]:
             raise BrodmannError(
                 f"The network of process {others[0]} has other parts than that of process 0: build it by the same "
                 "code, with the same arguments, in all of them."
@@ -189,6 +245,8 @@ def _check_part(name: str, part: nn.Module) -> None:
         )
 
 
-def _checksum(x: Several, target: Several) -> float:
-    """Returns a number by which whole batches that differ are told apart."""
-    return sum(float(part.sum(dtype=torch.float64)) for part in (*parts_in(x), *parts_in(target)))
+def _checksum(*parts: Tensor) -> float:
+    """Returns a number by which batches that differ, if only in the order of their samples, are told apart."""
+    places = torch.arange(1, len(parts[0]) + 1, dtype=torch.float64)
+    sums = (part.reshape(len(part), -1).sum(1, dtype=torch.float64).nan_to_num().cpu() for part in parts)
+    return sum(float(of_samples @ places) for of_samples in sums)

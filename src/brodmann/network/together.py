@@ -11,6 +11,7 @@ from ..processes import Processes
 from ..several import of_each
 
 DONE, FAILED, DIVERGED = range(3)
+SETTINGS = "clip, rates, what is frozen or protected, and whether samples are weighed"
 
 
 class Together:
@@ -26,7 +27,7 @@ class Together:
         self._told = False
 
     def agree(
-        self, error: Any, loss: Tensor, *, lr: float, counts: float, sums: bool, check: float
+        self, error: Any, loss: Tensor, *, lr: float, counts: float, sums: bool, batch: float, settings: float
     ) -> tuple[Processes, Any, Tensor]:
         """Returns the processes, the output error and the loss as of one batch of the samples of all processes.
 
@@ -39,24 +40,29 @@ class Together:
             lr: Learning rate of the step.
             counts: n, see `brodmann.losses.facts.Facts.counts_for`.
             sums: Whether the loss is a sum over samples.
-            check: A number that all processes must have in common.
+            batch: Stands for the whole batch; 0 where processes bring samples of their own.
+            settings: Stands for the settings of the network.
 
         Raises:
-            BrodmannError: Another process cannot make the step, or was given another batch or learning rate.
+            BrodmannError: Another process cannot make the step, or was given another batch, learning rate or settings.
             DivergenceError: The loss of another process is not finite.
         """
-        reports = self._tell(DONE, lr, check, counts, float(loss))
-        for rank, (state, *_) in enumerate(reports):
+        states, rates, batches, every_setting, every_count, losses = zip(
+            *self._tell(DONE, lr, batch, settings, counts, float(loss)), strict=True
+        )
+        for rank, state in enumerate(states):
             if state != DONE:
                 kind = DivergenceError if state == DIVERGED else BrodmannError
                 raise kind(f"Process {rank} could not make this step, so that no process has: see its own error.")
-        for what, values in zip(("learning rates", "batches"), list(zip(*reports, strict=True))[1:3], strict=True):
-            if len(set(values)) > 1:
-                raise BrodmannError(f"Processes were given different {what}: {', '.join(map(str, values))}.")
-        total = sum(report[3] for report in reports)
-        shares = [1.0 if sums else report[3] / total if total else 0.0 for report in reports]
+        if len(set(rates)) > 1:
+            raise BrodmannError(f"Processes were given different learning rates: {', '.join(map(str, rates))}.")
+        for values, what in ((batches, "batches"), (every_setting, f"settings: {SETTINGS} must be the same")):
+            if others := [str(rank) for rank, value in enumerate(values) if value != values[0]]:
+                raise BrodmannError(f"Processes {', '.join(others)} have other {what}, than process 0.")
+        total = sum(every_count)
+        shares = [1.0 if sums else count / total if total else 0.0 for count in every_count]
         own = shares[self.processes.rank]
-        whole = sum(share * report[4] for share, report in zip(shares, reports, strict=True))
+        whole = sum(share * value for share, value in zip(shares, losses, strict=True))
         return self.processes, of_each(lambda part: part * own, error), loss.new_tensor(whole)
 
     def give_up(self, error: Exception) -> None:
@@ -64,6 +70,6 @@ class Together:
         if not self._told:
             self._tell(DIVERGED if isinstance(error, DivergenceError) else FAILED)
 
-    def _tell(self, state: int, lr: float = 0.0, check: float = 0.0, counts: float = 0.0, loss: float = 0.0) -> Any:
+    def _tell(self, state: int, *numbers: float) -> list[list[float]]:
         self._told = True
-        return self.processes.of_each([state, lr, check, counts, loss])
+        return self.processes.of_each("a step", state, *(numbers or [0.0] * 5))

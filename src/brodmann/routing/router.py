@@ -124,8 +124,9 @@ class Router(nn.Module):
 
     @property
     def moves(self) -> bool:
-        """Whether learning changes it: its projection or balance, or by splitting."""
-        return self.learned or self.balance_rate > 0 or self.conflict is not None
+        """Whether learning changes it: its projection or balance, by splitting, or as a class of your own learns."""
+        own = type(self).learn is not Router.learn
+        return self.learned or self.balance_rate > 0 or self.conflict is not None or own
 
     @property
     def protected(self) -> frozenset[int]:

@@ -55,6 +55,11 @@ def learner_of(network: Any) -> Learner:
     Raises:
         BrodmannError: It is none, such as the body of a network.
     """
+    if isinstance(network, Parallel) and not network.shares_batches:
+        raise BrodmannError(
+            "Expected a Parallel that shares whole batches, since a training decides by them: leave batches='own' out, "
+            "and give all processes the same data and seed."
+        )
     network = network.network if isinstance(network, Captured | Parallel) else network
     missing = [name for name in MEMBERS if not hasattr(network, name)]
     if "learn_with_output" in missing:
