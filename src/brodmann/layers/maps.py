@@ -1,0 +1,117 @@
+"""Maps: what a layer of areas computes with, a shared part and the areas' own parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from ..areas import AreaMap, Slab
+from ..autograd import unrecorded
+from ..checks import check_whole
+from ..errors import BrodmannError
+from ..feedback import Feedback
+from ..held import Held
+from ..layer import Gathering
+from ..storage import computing
+
+
+class Maps(Gathering):
+    """Abstract: a layer whose map is a shared part ``W0 x + b0``, the areas' own parts ``D[g] x + d[g]``, or both.
+
+    Attributes:
+        in_features: Size of a sample.
+        out_features: Size of the output.
+        budget: Largest number of areas.
+        gated: Whether the gate multiplies the area's part.
+        shared: ``W0``, (1, out, in), with biases ``b0``, (1, out), or None.
+        areas: ``D`` and ``d`` of all areas, or None where the shared part is all.
+        feedback: Its way down, or None.
+        merged: Whether `merge_parts` made it a layer for inference alone.
+    """
+
+    shared = Held[Slab | None]()
+    areas = Held[AreaMap | None]()
+    feedback = Held[Feedback | None]()
+    in_features: int
+    out_features: int
+    budget: int
+    gated: bool
+    shared_mode: str
+    merged: bool
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def as_linear(self, area: int | None = None) -> nn.Linear:
+        """Returns the map of an area, ``W0 + D[g]`` and ``b0 + d[g]``, as PyTorch's: a copy, which autograd can train.
+
+        Args:
+            area: ``g``. Default None: the only one.
+
+        Raises:
+            BrodmannError: There are several areas and none is named, there is none of that number, or a gate scales its
+                part.
+        """
+        if area is None and self.budget > 1:
+            raise BrodmannError(f"A layer of {self.budget} areas has one map for each of them: name an area.")
+        if area is not None:
+            check_whole(0, area=area)
+            if area >= self.budget:
+                raise BrodmannError(f"Expected an area from 0 to {self.budget - 1}, got {area}.")
+        if self.gated and self.budget > 1:
+            raise BrodmannError("A gate scales the areas' part separately for each sample, so there is no single map.")
+        slabs = [] if self.shared is None else [(self.shared, 0)]
+        if self.areas is not None:
+            slabs.append((self.areas.weight, int(self.areas.slot[area or 0])))
+        number = computing(self._map.dtype)
+        linear: nn.Linear = skip_init(  # type: ignore[no-untyped-call]  # which draws nothing
+            nn.Linear, self.in_features, self.out_features, bias=self.biased, device=self._map.device, dtype=number
+        )
+        for parameter in linear.parameters():
+            parameter.zero_()
+        for slab, at in slabs:
+            linear.weight.add_(slab.value[at])
+            if slab.bias is not None:
+                linear.bias.add_(slab.bias.value[at])
+        return linear
+
+    @unrecorded
+    def merge_parts(self) -> None:
+        """Folds the shared part into the areas' maps, ``W0 + D[g]``, for inference: one product per sample, not two.
+
+        No output changes beyond rounding. The layer no longer learns: its feedback and the rule's buffers are dropped.
+        A gated layer keeps both parts, and one without areas or without a shared part has nothing to fold.
+        """
+        shared, areas = self.shared, self.areas
+        if shared is not None and areas is not None and not self.gated:
+            for own, common in zip(areas.weight.slabs(), shared.slabs(), strict=True):
+                own.value.add_(common.value)
+            self.shared, self.shared_mode = None, "off"
+        for weight in (self.shared, None if areas is None else areas.weight):
+            for slab in () if weight is None else weight.slabs():
+                slab.forget()
+        self.feedback, self.merged = None, True
+
+    def _weights(self) -> list[Tensor]:
+        """Returns what the output is computed from."""
+        parts = [self.shared, None if self.areas is None else self.areas.weight]
+        return [slab.value for part in parts if part is not None for slab in part.slabs()]
+
+    @property
+    def one_map(self) -> Tensor | None:
+        """The map (out, in), where the shared part is all; None where it depends on the area."""
+        return self.shared.value[0] if self.shared is not None and self.areas is None else None
+
+    @property
+    def biased(self) -> bool:
+        """Whether its maps have biases."""
+        slab = self.shared if self.areas is None else self.areas.weight
+        return slab is not None and slab.bias is not None
+
+    @property
+    def _map(self) -> Tensor:
+        """One of the layer's weights, (slots, out, in): there is a shared part, or there are areas."""
+        if self.shared is not None:
+            return self.shared.value
+        assert self.areas is not None
+        return self.areas.weight.value
