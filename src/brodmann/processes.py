@@ -103,13 +103,18 @@ class Processes:
         parts = torch.split(joined, [tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def rows(self, *tensors: Tensor) -> list[Tensor]:
+    def counts(self, rows: int) -> list[int]:
+        """Returns how many rows each process has."""
+        return [int(count) for (count,) in self.of_each("the rows of a layer", rows)]
+
+    def rows(self, *tensors: Tensor, counts: list[int] | None = None) -> list[Tensor]:
         """Returns the rows of all processes, (all rows, ...), in the order of the processes.
 
         Args:
             *tensors: Tensors (rows, ...) with equally many rows, whose number may differ from one process to the next.
+            counts: How many rows each process has, where that is known already.
         """
-        counts = [int(count) for (count,) in self.of_each("the rows of a layer", tensors[0].shape[0])]
+        counts = counts or self.counts(tensors[0].shape[0])
         whole: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # those of one dtype go together
             places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]

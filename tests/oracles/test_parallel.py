@@ -18,12 +18,15 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
 
 from brodmann import (
+    RLS,
+    SGD,
     Adam,
     AreaLinear,
     BrodmannError,
     Context,
     CrossEntropy,
     Layer,
+    Muon,
     Network,
     Parallel,
     Rates,
@@ -76,6 +79,21 @@ BUILT: dict[str, Callable[[], Layer]] = {
         name: partial(converted, name) for name in ("residual", "grouped", "mixture", "translating", "language", "bags")
     },
 }
+MANY = {
+    "many rows": {},
+    "many rows, shared part off": {"shared": "off"},
+    "many rows, maps of feedback": {"feedback": "kolen-pollack-per-area"},
+    "many rows, muon": {"update": Muon(decay=0.3)},
+    "many rows, momentum": {"update": SGD(momentum=0.9, decay=0.1)},
+    "many rows, gated": {"gated": True},
+    "many rows, rls": {"update": RLS(ridge=2.0)},
+    "many rows, fixed feedback": {"feedback": "random"},
+}
+"""Of each sample, as of patches or tokens: gradients of areas are smaller."""
+BUILT |= {
+    name: partial(BODIES["mlp"], **{**SMOOTH, "areas": 3, "routing": "layer", **options})
+    for name, options in MANY.items()
+}
 LOSSES: dict[str, tuple[Any, dict[str, Any]]] = {
     "clip": (None, {"clip": 0.05}),
     "class weights": (CrossEntropy(class_weights=torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)), {}),
@@ -89,7 +107,7 @@ RANDOM = {
     "batch norms": partial(BODIES["normed"], areas=4, update=Adam()),
 }
 """What draws random numbers, or goes by the samples of one process: no step of one process, but the same in all."""
-WEIGHTED = ("areas", "one route", "adam", "rls", "mixture")
+WEIGHTED = ("areas", "one route", "adam", "rls", "mixture", "many rows", "many rows, rls")
 EXACT = [*BUILT, *LOSSES, "a sum of one's own", "a mean of one's own", *(f"{name}, weighted" for name in WEIGHTED)]
 
 
@@ -115,7 +133,11 @@ def batch(name: str, step: int) -> tuple[Tensor, Tensor, Tensor]:
     count = SAMPLES + step % 2
     x = samples(name, count).to(torch.int64 if name in OF_TOKENS else torch.float64) if name in MODELS else None
     x = torch.randn(count, 5) if x is None else x
-    return x, torch.randint(0, CLASSES, (count,)), torch.randint(0, 3, (count,)).double()
+    shape = (count,)
+    if name in MANY:
+        shape = count, 20
+        x = torch.randn(*shape, 5)
+    return x, torch.randint(0, CLASSES, shape), torch.randint(0, 3, shape).double()
 
 
 def apart(one: Network, other: Network) -> float:
@@ -180,6 +202,16 @@ def traffic(areas: int) -> int:
     before = together.processes.told
     together.learn(*batch("", 0)[:2])
     return together.processes.told - before
+
+
+def traffic_of_many_rows() -> tuple[int, int]:
+    """Returns how many bytes one process tells the other in a step of many rows, and those of its weights."""
+    fixed = {"routing": "layer", "router": {"learned": False}}
+    together = Parallel(Network(BODIES["mlp"](**{**SMOOTH, "areas": 3, **fixed})))
+    before = together.processes.told
+    x, y, _ = batch("many rows", 0)
+    together.learn(x.repeat(8, 1, 1), y.repeat(8, 1))
+    return together.processes.told - before, sum(part.nbytes for part in together.network.body.parameters())
 
 
 def trained() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -389,6 +421,7 @@ def run(rank: int, folder: str) -> None:
         "masks": masks,
         "trainer": refused_trainer,
         "traffic": lambda: (traffic(2), traffic(64)),
+        "traffic of many rows": traffic_of_many_rows,
         "trained": trained,
     }
     found: dict[str, Any] = {}
@@ -457,6 +490,11 @@ def test_a_training_needs_whole_batches(found):
 def test_traffic_does_not_grow_with_the_areas(found):
     for few, many in of_all(found, "traffic"):
         assert few == many > 0
+
+
+def test_traffic_does_not_grow_with_the_rows_beyond_the_weights(found):
+    for told, weights in of_all(found, "traffic of many rows"):
+        assert told < 2 * weights
 
 
 def test_a_trainer_of_several_processes_is_that_of_one(found):

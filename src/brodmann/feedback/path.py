@@ -74,12 +74,12 @@ class Signal(NamedTuple):
             output_error=torch.cat(outputs) if outputs else None,
         )
 
-    def of_all(self, processes: Processes) -> Signal:
-        """Returns the signal of the rows of all processes."""
+    def of_all(self, processes: Processes, counts: list[int]) -> Signal:
+        """Returns the signal of the rows of all processes, of which there are so many in each."""
         output_error, target = self.output_error, self.target
         gated = self.part_delta is not self.delta
         x, delta, area, *part = processes.rows(
-            self.x, self.delta, self.groups.of_rows, *([self.part_delta] if gated else [])
+            self.x, self.delta, self.groups.of_rows, *([self.part_delta] if gated else []), counts=counts
         )
         return self._replace(
             x=x,
@@ -88,6 +88,34 @@ class Signal(NamedTuple):
             groups=self.groups.of_all(area),
             output_error=None if output_error is None else processes.rows(output_error)[0],
             target=None if target is None else of_each(lambda part: processes.rows(part)[0], target),
+        )
+
+    def gradients_of_all(self, processes: Processes) -> Signal:
+        """Returns a signal of few rows with the gradients of the rows of all processes, of each area that has some.
+
+        The gradient G of an area, (out, in), is ``I^T G`` and ``(G^T)^T I``: the one of fewer rows is taken. Another
+        row, with x = 0, makes the sum of the deltas that of all rows, as biases need it. What looks at single rows, or
+        counts them, needs `of_all`; so does a gate, by which areas have other deltas than what they share.
+        """
+        groups, x, delta = self.groups, self.groups.sort(self.x), self.groups.sort(self.delta)
+        (counts,) = processes.summed(torch.bincount(groups.of_rows, minlength=groups.areas))
+        chosen = counts.nonzero()[:, 0]
+        place = {area: number for number, area in enumerate(chosen.tolist())}
+        outputs, inputs = delta.shape[1], x.shape[1]
+        weights, biases = delta.new_zeros(len(chosen), outputs, inputs), delta.new_zeros(len(chosen), outputs)
+        for area, start, stop in groups.segments:
+            torch.mm(delta[start:stop].t(), x[start:stop], out=weights[place[area]])
+            biases[place[area]] = delta[start:stop].sum(0)
+        weights, biases = processes.summed(weights, biases)
+        size = min(inputs, outputs)
+        one = torch.eye(size, dtype=delta.dtype, device=delta.device).expand(len(chosen), -1, -1)
+        rows, x = (weights.transpose(1, 2), one) if inputs <= outputs else (one, weights)
+        rows = torch.cat([rows, (biases - rows.sum(1))[:, None]], 1).flatten(0, 1)
+        return self._replace(
+            x=torch.cat([x, x.new_zeros(len(chosen), 1, inputs)], 1).flatten(0, 1),
+            delta=rows,
+            part_delta=rows,
+            groups=groups.of_all(chosen.repeat_interleave(size + 1)),
         )
 
     def repeated(self, weight: Tensor) -> Signal:

@@ -265,11 +265,15 @@ class AreaLinear(Maps):
     @property
     def learns_by_gradient(self) -> bool:
         """Whether the gradient of its one map says how all of its weights move, so that nothing needs rows."""
-        path, rule = self.feedback, self.update_rule
-        if self.one_map is None or self.merged or rule.recursive or is_own(rule):  # which may look at rows
+        path = self.feedback
+        if self.one_map is None or self.merged or self._looks_at_rows:
             return False
-        stays = path is None or type(path).learn is Feedback.learn
-        return stays or (path is not None and path.follower is not None and not is_own(path))
+        return path is None or type(path).learn is Feedback.learn or (path.follower is not None and not is_own(path))
+
+    @property
+    def _looks_at_rows(self) -> bool:
+        """Whether the rule looks at single rows, as `RLS` does, and as one of a user's own may."""
+        return self.update_rule.recursive or is_own(self.update_rule)
 
     def move_by_gradient(self, gradient: Tensor, of_bias: Tensor, context: Context) -> None:
         """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
@@ -280,7 +284,7 @@ class AreaLinear(Maps):
 
     @unrecorded
     def move_by(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
-        """Processes tell one another the gradient of one map, and the rows of several."""
+        """Processes tell one another the gradient of one map; for those of several see `of_all`."""
         if context.processes is None or not self.learns_by_gradient:
             super().move_by(parts, context)
             return
@@ -289,14 +293,28 @@ class AreaLinear(Maps):
         self.move_by_gradient(gradient, of_bias, context)
 
     def of_all(self, part: tuple[Signal, Route | None], processes: Processes) -> tuple[Signal, Route | None]:
-        """Returns the rows of all processes; the route of a shared router is looked after by its `Routed`."""
+        """Returns the rows of all processes, or gradients of areas in the form of rows where these are smaller.
+
+        The route of a shared router is looked after by its `Routed`.
+        """
         signal, route = part
         if self.feedback is None or not is_own(self.feedback):  # those of this package learn from rows alone
             signal = signal._replace(output_error=None, target=None)
-        whole = signal.of_all(processes)
+        counts = processes.counts(len(signal.x))
+        sums = self._learns_by_gradients_of_areas and max(counts) * (self.in_features + self.out_features) > (
+            self.budget * self.in_features * self.out_features
+        )
+        whole = signal.gradients_of_all(processes) if sums else signal.of_all(processes, counts)
         if route is not None and self.router is not None and self.router.moves:
-            route = route.of_all(processes, whole.x if route.x is signal.x else None)
+            route = route.of_all(processes, whole.x if route.x is signal.x and not sums else None)
         return whole, route
+
+    @property
+    def _learns_by_gradients_of_areas(self) -> bool:
+        """Whether gradients of areas say how all of its weights move, which are computed and stored in one dtype."""
+        path = self.feedback
+        known = path is None or type(path).learn is Feedback.learn or type(path) is KolenPollack
+        return known and not (self.gated or self._looks_at_rows) and self._map.dtype != torch.bfloat16
 
     @unrecorded
     def move(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:

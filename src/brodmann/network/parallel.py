@@ -37,7 +37,8 @@ class Parallel:
 
     - the gradient of what has one map, as is usual;
     - the rows of what has areas, ``(x, delta, area)``, not their gradients: by these all move the areas that were
-      chosen, so that the traffic is that of the samples, however many areas there are.
+      chosen, so that the traffic is that of the samples, however many areas there are. Where gradients are smaller, as
+      of patches of images, they are sent instead.
 
     Batch norms go by the samples of their own process, as under PyTorch's ``DistributedDataParallel``; running
     statistics are the mean over processes. Steps are not captured.
