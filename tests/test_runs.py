@@ -969,7 +969,6 @@ def test_runs_without_a_name_get_folders_of_their_own_and_leave_none_behind_in_v
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [first.name, second.name]
 
 
-@pytest.mark.usefixtures("every_epoch")
 def test_a_signal_before_the_training_leaves_no_folder(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -981,6 +980,7 @@ def test_a_signal_before_the_training_leaves_no_folder(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_a_run_that_goes_back_to_a_checkpoint_is_unfinished_until_it_ends(table: Path, tmp_path: Path) -> None:
     class Stop(Callback):
         def on_step(self, trainer: Trainer, loss: float) -> None:

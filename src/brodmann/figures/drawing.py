@@ -117,7 +117,7 @@ def can_draw(name: str) -> bool:
     fonts = []
     for family in FontProperties().get_family():
         try:
-            fonts.append(get_font(findfont(FontProperties(family=family), fallback_to_default=False)))
+            fonts.append(get_font(findfont(FontProperties(family=[family]), fallback_to_default=False)))
         except ValueError:  # it is not installed
             continue
     return all(letter.isspace() or any(font.get_char_index(ord(letter)) for font in fonts) for letter in name)
