@@ -125,9 +125,10 @@ class Parallel:
         together, batch = Together(self.processes), 0.0
         draws: AbstractContextManager[None] = nullcontext()
         try:
+            check_batch(x, target, weight)
             check_alone(x)
             if self._whole:
-                check_batch(x, target, weight)
+                self._check_size(sample_count(x))
                 self._check_loss(x, target, weight)
                 batch = _checksum(*parts_in(x), *parts_in(target), *([] if weight is None else [weight]))
                 x, target, weight = self._share_of(x, target, weight)
@@ -165,14 +166,15 @@ class Parallel:
 
     def _share_of(self, x: Several, target: Several, weight: Tensor | None) -> tuple[Several, Several, Tensor | None]:
         """Returns this process's share of a batch."""
-        samples, count = sample_count(x), self.processes.count
-        if samples < count:
-            raise BrodmannError(
-                f"A batch of {samples} samples cannot be shared by {count} processes: choose a batch size that leaves "
-                "no such rest, or leave the rest out."
-            )
-        rows = self.processes.share_of(samples)
+        rows = self.processes.share_of(sample_count(x))
         return rows_of(x, rows), rows_of(target, rows), None if weight is None else weight[rows]
+
+    def _check_size(self, samples: int) -> None:
+        if samples < self.processes.count:
+            raise BrodmannError(
+                f"A batch of {samples} samples cannot be shared by {self.processes.count} processes: choose a batch "
+                "size that leaves no such rest, or leave the rest out."
+            )
 
     def _settings(self, x: Several, weight: Tensor | None) -> float:
         """Returns a number that stands for all that processes must have in common beside the batch."""

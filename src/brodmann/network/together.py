@@ -56,9 +56,9 @@ class Together:
                 raise kind(f"Process {rank} could not make this step, so that no process has: see its own error.")
         if len(set(rates)) > 1:
             raise BrodmannError(f"Processes were given different learning rates: {', '.join(map(str, rates))}.")
-        for values, what in ((batches, "batches"), (every_setting, f"settings: {SETTINGS} must be the same")):
+        for values, what in ((batches, "batches"), (every_setting, f"settings ({SETTINGS})")):
             if others := [str(rank) for rank, value in enumerate(values) if value != values[0]]:
-                raise BrodmannError(f"Processes {', '.join(others)} have other {what}, than process 0.")
+                raise BrodmannError(f"Processes {', '.join(others)} have other {what} than process 0.")
         total = sum(every_count)
         shares = [1.0 if sums else count / total if total else 0.0 for count in every_count]
         own = shares[self.processes.rank]
