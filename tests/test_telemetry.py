@@ -29,6 +29,7 @@ from brodmann.layers import Elman
 from brodmann.network import routers
 from brodmann.network.batches import batches_of
 from brodmann.telemetry import alignment, area_choices, area_counts, area_usage, class_conflict
+from brodmann.telemetry.conflict_of_classes import products_of_gradients
 from brodmann.training import AlignmentRecord, Schedule, Trainer
 
 from .oracles.cases import LAYERS, PATHS
@@ -236,3 +237,12 @@ def test_conflict_of_classes_is_measured_where_areas_are_still_vacant() -> None:
     assert all(0 <= row.inside_areas <= 1 for row in rows)
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("classes", [2, 40])
+def test_products_of_the_gradients_of_classes_are_those_of_the_gradients(classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    delta, x = (torch.randn(60, size, generator=generator, dtype=torch.float64) for size in (5, 7))
+    target = torch.arange(60) % classes
+    gradients = torch.stack([(delta[target == one].t() @ x[target == one]).flatten() for one in range(classes)])
+    torch.testing.assert_close(products_of_gradients(delta, x, target), gradients @ gradients.t())

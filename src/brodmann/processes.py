@@ -103,9 +103,20 @@ class Processes:
         parts = torch.split(joined, [tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def counts(self, rows: int) -> list[int]:
-        """Returns how many rows each process has."""
-        return [int(count) for (count,) in self.of_each("the rows of a layer", rows)]
+    def counts(self, *tensors: Tensor) -> list[int]:
+        """Returns how many rows each process has of tensors (rows, ...).
+
+        Raises:
+            BrodmannError: They are of other shapes or dtypes in another process.
+        """
+        form = zlib.crc32(repr([(tuple(tensor.shape[1:]), tensor.dtype) for tensor in tensors]).encode())
+        told = self.of_each("the rows of a layer", tensors[0].shape[0], form)
+        if others := [rank for rank, (_, other) in enumerate(told) if other != form]:
+            raise BrodmannError(
+                f"Process {others[0]} has rows of another shape or dtype than process {self.rank}, where layers above "
+                "have moved already: build the networks alike, and give samples, weights and targets of one shape."
+            )
+        return [int(count) for count, _ in told]
 
     def rows(self, *tensors: Tensor, counts: list[int] | None = None) -> list[Tensor]:
         """Returns the rows of all processes, (all rows, ...), in the order of the processes.
@@ -114,7 +125,7 @@ class Processes:
             *tensors: Tensors (rows, ...) with equally many rows, whose number may differ from one process to the next.
             counts: How many rows each process has, where that is known already.
         """
-        counts = counts or self.counts(tensors[0].shape[0])
+        counts = counts or self.counts(*tensors)
         whole: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # those of one dtype go together
             places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]

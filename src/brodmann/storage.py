@@ -12,6 +12,7 @@ STORAGES = {"bfloat16": torch.bfloat16}
 """Dtypes in which weights may be stored apart from the one in which they compute, which is then float32."""
 COMPUTING = (torch.float32, torch.float64)
 """Dtypes in which layers compute."""
+_COMPUTING_OF = dict.fromkeys(STORAGES.values(), torch.float32)
 
 
 def storage_dtype(storage: str | torch.dtype | None) -> torch.dtype | None:
@@ -35,4 +36,4 @@ def storage_name(storage: Any) -> Any:
 
 def computing(stored: torch.dtype) -> torch.dtype:
     """Returns the dtype in which a layer computes whose weights are stored in this one."""
-    return torch.float32 if stored in STORAGES.values() else stored
+    return _COMPUTING_OF.get(stored, stored)

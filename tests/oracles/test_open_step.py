@@ -113,8 +113,17 @@ def test_samples_must_not_be_written_over_before_it_is_made():
     network, x = Network(mlp(4, 3, width=5, areas=2)), torch.randn(6, 4)
     step = network.trace(x)
     x.copy_(torch.randn(6, 4))
-    with pytest.raises(BrodmannError, match=r"written over since trace took them: give it a copy, x.clone\(\)"):
+    with pytest.raises(BrodmannError, match="The samples, or the output, were written over since trace took"):
         step.learn(torch.zeros(6, 3))
+
+
+def test_its_output_must_not_be_written_over_and_may_come_with_its_error_in_a_list():
+    network = Network(mlp(4, 3, width=5, areas=2))
+    step = network.trace(torch.randn(6, 4))
+    step.output[:, 0] = 1.0
+    with pytest.raises(BrodmannError, match="The samples, or the output, were written over"):
+        step.learn(torch.zeros(6, 3))
+    network.trace(torch.randn(6, 4)).learn([torch.zeros(6, 3)])
 
 
 def test_targets_may_come_from_a_network_under_autograd():

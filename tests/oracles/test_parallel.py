@@ -333,16 +333,28 @@ def refused(name: str) -> str:
         "another network": partial(BODIES["mlp"], areas=4 + rank, **SMOOTH),
     }
     (x, y, _), weight = batch("", 0), None
-    loss = (lambda output, y: functional.cross_entropy(output, y, reduction="sum")) if name == "a loss" else None
+    loss = {
+        "a loss": lambda output, y: functional.cross_entropy(output, y, reduction="sum"),
+        "a term of the batch": lambda output, y: (
+            functional.cross_entropy(output, y) + output.softmax(1).mean(0).square().sum()
+        ),
+    }.get(name)
     network = Network(bodies.get(name, BUILT["areas"])(), loss)
     before: dict[str, Tensor] = {}
     try:
-        together = Parallel(network, batches="own" if name in ("NaN", "class") else "whole")
+        together = Parallel(network, batches="own" if name in ("NaN", "class", "lengths") else "whole")
         before = {key: part.clone() for key, part in network.learning_state().items()}
         if name == "NaN" and rank == 1:
             x[0, 0] = torch.nan
         if name == "class" and rank == 0:
             y[0] = 7
+        if name == "lengths":
+            x = torch.randn(4, 3 + rank, 5)
+            y, weight = torch.zeros(x.shape[:2], dtype=torch.int64), torch.ones(x.shape[:2])
+        if name == "a term of the batch":
+            before = {}
+            for _ in range(40):
+                together.learn(x, y, lr=0.3)
         if name == "clip":
             network.clip = 1.0 + rank
         if name == "protected":
@@ -395,6 +407,8 @@ REFUSED = {
     "frozen": ("Processes 1 have other settings (clip, rates", "Processes 1 have other settings"),
     "weights in one": ("Processes 1 have other", "Processes 1 have other"),
     "more steps": ("let all processes make equally many steps", "let all processes make equally many steps"),
+    "lengths": ("have other shapes of samples, such as lengths of sequences", "have other shapes of samples"),
+    "a term of the batch": ("is not the mean of those of its shares", "is not the mean of those of its shares"),
     "a loss": ("give <lambda> an attribute sums = True where it is a sum", "is not the mean of those of its shares"),
     "graph": ("x requires a gradient, which this call would not compute", "x requires a gradient"),
     "another rate": ("Processes were given different learning rates: 0.0, 0.1", "different learning rates"),

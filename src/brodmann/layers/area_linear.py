@@ -300,7 +300,7 @@ class AreaLinear(Maps):
         signal, route = part
         if self.feedback is None or not is_own(self.feedback):  # those of this package learn from rows alone
             signal = signal._replace(output_error=None, target=None)
-        counts = processes.counts(len(signal.x))
+        counts = processes.counts(signal.x, signal.delta)
         sums = self._learns_by_gradients_of_areas and max(counts) * (self.in_features + self.out_features) > (
             self.budget * self.in_features * self.out_features
         )

@@ -165,8 +165,8 @@ class Captured:
         """Returns why a step is an ordinary one, whatever its batch is; None where it need not be."""
         if observe is not None:
             return "an observer watches the step"
-        if type(rate) not in (float, int) or not 0 < rate < math.inf:
-            return f"the learning rate, {rate!r}, is no float above 0"
+        if not isinstance(rate, float | int) or not 0 < rate < math.inf:
+            return f"the learning rate, {rate!r}, is no plain number above 0"
         if type(self.network).learn is not Network.learn:  # a subclass does more than is recorded here
             return f"{type(self.network).__name__} learns in a way of its own"
         if torch.is_inference_mode_enabled():

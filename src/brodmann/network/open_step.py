@@ -21,10 +21,11 @@ class OpenStep:
     """
 
     def __init__(self, x: Several, output: Any, down: Callable[[Any], Any]) -> None:
-        """Holds the output, what takes its error down, and the samples, which must stay as they are until then."""
+        """Holds the output, what takes its error down, and the samples; both must stay as they are until then."""
         self.output = output
         self._down: Callable[[Any], Any] | None = down
-        self._x, self._before = parts_in(x), changes_of(parts_in(x))
+        self._kept = [*parts_in(x), *parts_in(output)]
+        self._before = changes_of(self._kept)
 
     def learn(self, error: Several) -> Tensor | None:
         """Makes the step: moves the network by ``dL/d output``; once, and before the network learns anything else.
@@ -37,14 +38,19 @@ class OpenStep:
             ``dL/dx`` as the feedback sees it, shaped like x; None where the body sends no error down.
 
         Raises:
-            BrodmannError: The error is not shaped as the output, the step was made already, or the samples were changed
-                in place.
+            BrodmannError: The error is not shaped as the output, the step was made already, or samples or output were
+                changed in place.
             DivergenceError: The error is not finite; looked at on the CPU alone. Nothing has moved then.
         """
         if self._down is None:
             raise BrodmannError("This step was made already: call trace again, and learn by what it returns.")
-        if changes_of(self._x) != self._before:
-            raise BrodmannError("The samples were written over since trace took them: give it a copy, x.clone().")
+        if changes_of(self._kept) != self._before:
+            raise BrodmannError(
+                "The samples, or the output, were written over since trace took and returned them: work on a copy, "
+                "such as x.clone()."
+            )
+        if isinstance(self.output, Tensor) and isinstance(error, tuple | list) and len(error) == 1:
+            error = error[0]
         if isinstance(self.output, Mapping) and isinstance(error, Mapping) and error.keys() == self.output.keys():
             error = {name: error[name] for name in self.output}
         elif isinstance(self.output, Mapping):

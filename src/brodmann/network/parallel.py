@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..checks import is_own
 from ..errors import BrodmannError
+from ..feedback import Feedback
 from ..generators import Draws
 from ..layer import Container, Gathering, Layer, Observer
-from ..layers import BatchNorm
+from ..layers import BatchNorm, Recurrent
 from ..losses.facts import facts_of, name_of_loss
 from ..processes import MOST, Processes
 from ..routing import Recruiting
@@ -75,7 +76,9 @@ class Parallel:
             _check_part(name, part)
         self.network, self.processes, self._whole = network, Processes(group), batches == "whole"
         self._layers = [part for part in network.body.modules() if isinstance(part, Layer)]
-        self._checked: Any = None  # the loss that was found to be made of those of shares
+        self._own_path = any(isinstance(part, Feedback) and is_own(part) for part in network.body.modules())
+        self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
+        self._steps = 0  # by a loss of one's own
         self._copy_first()
 
     def __call__(self, x: Several) -> Any:
@@ -134,7 +137,9 @@ class Parallel:
                 x, target, weight = self._share_of(x, target, weight)
                 # All have the same seed, and their samples masks of their own.
                 draws = Draws(int(torch.randint(2**62, (), device="cpu")) + self.processes.rank).going_on()
-            agree = partial(together.agree, batch=batch, settings=self._settings(x, weight))
+            agree = partial(
+                together.agree, batch=batch, settings=self._settings(weight), shapes=self._shapes(x, weight)
+            )
             with draws:
                 loss, output, _ = self.network._step(x, target, weight, lr, observe, agree)
         except Exception as error:
@@ -176,19 +181,30 @@ class Parallel:
                 "size that leaves no such rest, or leave the rest out."
             )
 
-    def _settings(self, x: Several, weight: Tensor | None) -> float:
+    def _settings(self, weight: Tensor | None) -> float:
         """Returns a number that stands for all that processes must have in common beside the batch."""
         network = self.network
-        shapes = [part.shape[1:] for part in parts_in(x)] if network.clip is not None else None  # asked step by step
         frozen = [layer.frozen_itself for layer in self._layers]
         protected = [sorted(router.protected) for _, router in routers(network)]
-        return zlib.crc32(repr((network.clip, network.rates, frozen, protected, weight is None, shapes)).encode())
+        return zlib.crc32(repr((network.clip, network.rates, frozen, protected, weight is None)).encode())
+
+    def _shapes(self, x: Several, weight: Tensor | None) -> float:
+        """Returns a number that stands for the shapes that processes must have in common."""
+        matter = self._own_path or (self._recurrent and self.network.clip is not None)
+        of_samples = [part.shape[1:] for part in parts_in(x)] if matter else None
+        return zlib.crc32(repr((of_samples, None if weight is None else weight.shape[1:])).encode())
 
     def _check_loss(self, x: Several, target: Several, weight: Tensor | None) -> None:
-        """Raises, at the first step by a loss of one's own, unless that of a batch is made of those of its shares."""
+        """Raises, now and then, unless a loss of one's own of a batch is made of those of its shares.
+
+        In the first steps outputs hardly differ, so that it asks again after twice as many.
+        """
         loss: Any = self.network.loss
         facts = facts_of(loss)
-        if self._checked is loss or facts.known:
+        if facts.known:
+            return
+        self._steps += 1
+        if self._steps & (self._steps - 1):  # no power of two
             return
         shares = [self.processes.share_of(sample_count(x), rank) for rank in range(self.processes.count)]
         with torch.no_grad():
@@ -207,7 +223,6 @@ class Parallel:
                 f"{name_of_loss(loss)} an attribute sums = True where it is a sum over samples, or a method "
                 "counts_for(target, weight, samples) that returns what it divides by."
             )
-        self._checked = loss
 
     def _copy_first(self) -> None:
         """Takes over the state of the first process's network."""

@@ -12,6 +12,7 @@ from ..several import of_each
 
 DONE, FAILED, DIVERGED = range(3)
 SETTINGS = "clip, rates, what is frozen or protected, and whether samples are weighed"
+SHAPES = "shapes of samples, such as lengths of sequences, where weights, clip or a path of your own need the same"
 
 
 class Together:
@@ -27,7 +28,16 @@ class Together:
         self._told = False
 
     def agree(
-        self, error: Any, loss: Tensor, *, lr: float, counts: float, sums: bool, batch: float, settings: float
+        self,
+        error: Any,
+        loss: Tensor,
+        *,
+        lr: float,
+        counts: float,
+        sums: bool,
+        batch: float,
+        settings: float,
+        shapes: float,
     ) -> tuple[Processes, Any, Tensor]:
         """Returns the processes, the output error and the loss as of one batch of the samples of all processes.
 
@@ -42,13 +52,14 @@ class Together:
             sums: Whether the loss is a sum over samples.
             batch: Stands for the whole batch; 0 where processes bring samples of their own.
             settings: Stands for the settings of the network.
+            shapes: Stands for those shapes of samples that must be the same.
 
         Raises:
             BrodmannError: Another process cannot make the step, or was given another batch, learning rate or settings.
             DivergenceError: The loss of another process is not finite.
         """
-        states, rates, batches, every_setting, every_count, losses = zip(
-            *self._tell(DONE, lr, batch, settings, counts, float(loss)), strict=True
+        states, rates, batches, every_setting, every_shape, every_count, losses = zip(
+            *self._tell(DONE, lr, batch, settings, shapes, counts, float(loss)), strict=True
         )
         for rank, state in enumerate(states):
             if state != DONE:
@@ -56,7 +67,8 @@ class Together:
                 raise kind(f"Process {rank} could not make this step, so that no process has: see its own error.")
         if len(set(rates)) > 1:
             raise BrodmannError(f"Processes were given different learning rates: {', '.join(map(str, rates))}.")
-        for values, what in ((batches, "batches"), (every_setting, f"settings ({SETTINGS})")):
+        compared = {"batches": batches, f"settings ({SETTINGS})": every_setting, SHAPES: every_shape}
+        for what, values in compared.items():
             if others := [str(rank) for rank, value in enumerate(values) if value != values[0]]:
                 raise BrodmannError(f"Processes {', '.join(others)} have other {what} than process 0.")
         total = sum(every_count)
@@ -72,4 +84,4 @@ class Together:
 
     def _tell(self, state: int, *numbers: float) -> list[list[float]]:
         self._told = True
-        return self.processes.of_each("a step", state, *(numbers or [0.0] * 5))
+        return self.processes.of_each("a step", state, *(numbers or [0.0] * 6))

@@ -124,7 +124,7 @@ def _cancelled(delta: Tensor, x: Tensor, group: Tensor, target: Tensor) -> tuple
     opposed = pairs = 0
     for index in torch.unique(group).tolist():
         rows = group == index
-        gram = _products_of_gradients(delta[rows], x[rows], target[rows])
+        gram = products_of_gradients(delta[rows], x[rows], target[rows])
         kept += float(gram.sum().clamp_min(0).sqrt())
         total += float(gram.diagonal().clamp_min(0).sqrt().sum())
         above = gram[torch.triu(torch.ones_like(gram, dtype=torch.bool), 1)]
@@ -133,11 +133,21 @@ def _cancelled(delta: Tensor, x: Tensor, group: Tensor, target: Tensor) -> tuple
     return (1.0 - kept / total if total else 0.0), (opposed / pairs if pairs else 0.0)
 
 
-def _products_of_gradients(delta: Tensor, x: Tensor, target: Tensor) -> Tensor:
-    """Returns the products of the classes' gradients ``delta^T x`` with each other, (classes, classes)."""
-    of_classes = [target == one for one in torch.unique(target)]
-    gram = delta.new_zeros(len(of_classes), len(of_classes))
-    for some in torch.split(delta, max(1, _AT_A_TIME // (len(of_classes) * x.shape[1])), 1):
-        gradients = torch.stack([(some[rows].t() @ x[rows]).flatten() for rows in of_classes])
+def products_of_gradients(delta: Tensor, x: Tensor, target: Tensor) -> Tensor:
+    """Returns the products of the classes' gradients ``delta^T x`` with each other, (classes, classes).
+
+    By what takes fewer operations: the gradients themselves, or ``(delta_i . delta_j) (x_i . x_j)`` of all samples.
+    """
+    classes, member = torch.unique(target, return_inverse=True)
+    count, rows, outputs, inputs = len(classes), len(target), delta.shape[1], x.shape[1]
+    gram = delta.new_zeros(count, count)
+    if count**2 * outputs * inputs > rows**2 * (outputs + inputs):
+        for some in torch.split(torch.arange(rows, device=x.device), max(1, _AT_A_TIME // rows)):
+            products = (delta[some] @ delta.t()) * (x[some] @ x.t())
+            gram.index_add_(0, member[some], products.new_zeros(len(some), count).index_add_(1, member, products))
+        return gram
+    of_classes = [member == one for one in range(count)]
+    for some in torch.split(delta, max(1, _AT_A_TIME // (count * inputs)), 1):
+        gradients = torch.stack([(some[own].t() @ x[own]).flatten() for own in of_classes])
         gram.addmm_(gradients, gradients.t())
     return gram
