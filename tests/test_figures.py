@@ -294,3 +294,13 @@ def test_labels_of_a_logarithmic_axis_are_of_one_kind(low: float, same: str) -> 
     panel.set_ylim(low, 1e-1)
     plain_decades(panel.yaxis)
     assert {panel.yaxis.get_major_formatter()(tick, 0)[0] for tick in (low, 1e-3, 1e-2)} == {same}
+
+
+def test_names_are_drawn_where_the_font_that_is_asked_for_is_not_there(
+    tmp_path: Path, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import rcParams
+
+    monkeypatch.setitem(rcParams, "font.family", ["A font that nobody has"])
+    figures.areas_by_class(tmp_path / "a.png", choices(1, 4), target(2), ["cat", "dog"])
+    assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == ["cat", "dog"]

@@ -1160,3 +1160,25 @@ def test_the_twin_is_a_run_like_any_other(table: Path, tmp_path: Path) -> None:
     continue_run(start_run(twin.options, tmp_path / "again"))
     with pytest.raises(BrodmannError, match="'backprop' has none: leave it out"):
         start_run(twin.options, tmp_path / "third", compare=True)
+
+
+def test_a_loss_of_ones_own_is_tried_on_as_many_samples_as_a_batch_has(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hardest(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(output, y, reduction="none").topk(16).values.mean()
+
+    monkeypatch.setitem(LOSSES, "hardest", lambda: hardest)
+    start_run(replace(options(table), loss="hardest", batch_size=24), tmp_path / "run")
+    assert "test_accuracy" in continue_run(tmp_path / "run")
+
+
+def test_a_table_that_was_changed_and_looks_as_old_is_read_again(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b,y\n" + "".join(f"{n}.5,{n % 7},{n % 2}\n" for n in range(80)))
+    before = table.stat()
+    start_run(RunOptions(dataset=str(table), epochs=1, width=4, areas=1), tmp_path / "run")
+    table.write_text(table.read_text().replace("1.5", "9.5"))
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BrodmannError, match="has changed since this run began"):
+        continue_run(tmp_path / "run")

@@ -1561,3 +1561,18 @@ def test_a_file_of_metrics_may_be_named_by_text(tmp_path: Path) -> None:
     name = str(tmp_path / "metrics.jsonl")
     Trainer(network(), blobs(), None, Schedule(epochs=1), callbacks=[MetricsFile(name)]).run()
     assert [row["epoch"] for row in read_metrics(name)] == [1]
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float32])
+def test_weights_of_any_kind_divide_a_sum(kind: torch.dtype) -> None:
+    network = Network(mlp(5, 3, width=6, areas=2), SumOfSquares())
+    x, y, weight = torch.randn(64, 5), torch.randn(64, 3), (torch.arange(64) % 3 > 0).to(kind)
+    expected = evaluate(network, x[weight > 0], y[weight > 0])["loss"]
+    assert evaluate(network, x, y, weight)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_schedule_that_falls_below_0_at_its_end_is_told_before_the_training() -> None:
+    network = Network(mlp(5, 3, width=6, areas=1))
+    data = torch.randn(8, 5), torch.arange(8) % 3
+    with pytest.raises(BrodmannError, match="the share that a schedule returns"):
+        Trainer(network, data, schedule=Schedule(epochs=2, shape=lambda done: 1 - done / 0.99))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -141,3 +142,21 @@ def test_a_loss_that_would_leave_a_head_untrained_is_refused():
         network.learn(x, y)
     head.requires_grad_(False)
     network.learn(x, y)
+
+
+class Shifted(torch.autograd.Function):
+    """An operation of one's own that remembers something by a name that nodes of leaves have."""
+
+    @staticmethod
+    def forward(ctx: Any, output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        ctx.variable = y
+        return (output - y).square().sum()
+
+    @staticmethod
+    def backward(ctx: Any, error: torch.Tensor) -> Any:
+        return torch.ones_like(ctx.variable) * error, None
+
+
+def test_operations_of_ones_own_in_a_loss_are_no_parameters():
+    network = Network(mlp(4, 3, width=5, areas=2), lambda output, y: Shifted.apply(output, y))
+    network.learn(torch.randn(6, 4), torch.randn(6, 3))

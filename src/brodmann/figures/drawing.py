@@ -120,6 +120,7 @@ def can_draw(name: str) -> bool:
             fonts.append(get_font(findfont(FontProperties(family=[family]), fallback_to_default=False)))
         except ValueError:  # it is not installed
             continue
+    fonts = fonts or [get_font(findfont(FontProperties()))]  # which Matplotlib then draws with
     return all(letter.isspace() or any(font.get_char_index(ord(letter)) for font in fonts) for letter in name)
 
 
@@ -162,5 +163,6 @@ def plain_decades(axis: Any) -> None:
     narrow = high / low < 300
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axis.set_major_formatter(plain if narrow or (low >= 1e-4 and high <= 1e6) else LogFormatterMathtext())
+    powers = FuncFormatter(lambda value, _: f"{value:.0e}") if narrow else LogFormatterMathtext()
+    axis.set_major_formatter(plain if low >= 1e-4 and high <= 1e6 else powers)
     axis.set_minor_locator(NullLocator())

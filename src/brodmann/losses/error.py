@@ -64,9 +64,10 @@ def _trains_others(value: Tensor, outputs: Iterable[Tensor]) -> bool:
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and not any(leaf is output for output in outputs):
-            return True
+        if isinstance(node, torch._C._functions.AccumulateGrad):  # type: ignore[attr-defined]
+            if not any(node.variable is output for output in outputs):
+                return True
+            continue
         left += [below for below, _ in node.next_functions]
     return False
 

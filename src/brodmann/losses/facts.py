@@ -44,7 +44,8 @@ class Facts:
         """
         if weight is None or not (self.sums or self.normalised):
             return samples
-        return samples * float(weight.mean()) if self.sums else float(weight.sum())
+        total = float(weight.sum())  # of whole numbers, or of true and false, there is no mean
+        return samples * total / weight.numel() if self.sums else total
 
 
 class Wrapped(Facts):

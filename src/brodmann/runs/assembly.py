@@ -132,6 +132,17 @@ def in_numbers_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Te
     return x.to(dtype), y.to(dtype) if y.is_floating_point() else y
 
 
+def device_of(options: RunOptions) -> torch.device:
+    """Returns the device that the options name; raises a `BrodmannError` where it is not available."""
+    try:
+        device = torch.zeros(0, device=options.device).device
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type == "meta":
+        raise BrodmannError(f"The device '{options.device}' is not available here: use cpu, or check the installation.")
+    return device
+
+
 def twin_of(options: RunOptions) -> RunOptions:
     """Returns the options of the dense network by backpropagation that `--compare` trains beside a run."""
     return replace(options, rule="backprop", areas=1, **options_of("areas"))

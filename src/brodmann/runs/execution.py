@@ -28,7 +28,7 @@ from ..telemetry import area_usage
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
 from ..training.scoring import name_of_score
-from .assembly import in_numbers_of, learner_for, split_data, twin_of
+from .assembly import device_of, in_numbers_of, learner_for, split_data, twin_of
 from .loading import load_data
 from .options import BASELINES, DTYPES, RunOptions
 from .run import Run
@@ -72,7 +72,7 @@ def start_run(
     data = load_data(options, data_dir)
     if is_own_file(options.dataset) and (file := expanded(options.dataset)).is_file():
         options = replace(options, dataset=str(file.resolve()))  # found from any folder
-    _device(options.device)
+    device_of(options)
     split = split_data(options, data)
     _check_learnable(options, data, split)
     if options.patience is not None and not len(split.x_validation):
@@ -191,7 +191,7 @@ def _train(
 ) -> tuple[Network | Backpropagation, dict[str, Any]]:
     with undisturbed():
         learner = learner_for(options, split)
-    device = _device(options.device)
+    device = device_of(options)
     learner.to(device)
     if DTYPES[options.dtype] == torch.float64:
         learner.double()
@@ -264,16 +264,6 @@ def _sizes(options: RunOptions) -> dict[str, Any]:
         "channels": options.channels,
         "builder": options.builder,
     }
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError):
-        device = None
-    if device is None or device.type == "meta":
-        raise BrodmannError(f"The device '{name}' is not available here: use cpu, or check the installation.")
-    return device
 
 
 def peak_rss_mb() -> float:

@@ -32,7 +32,8 @@ def load_data(options: RunOptions, data_dir: str | None, dataset: str | None = N
     if file is None or not file.is_file():
         return load(name, data_dir, target=options.target, task=options.task)
     state = file.stat()
-    key = file.resolve(), state.st_mtime_ns, state.st_size, options.target, options.task
+    same = state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns  # copying may keep the time of the content
+    key = file.resolve(), *same, options.target, options.task
     if _last is not None and _last[0] == key and _last[1].is_intact():
         data = _last[1]
         own = {part: getattr(data, part).clone() for part in ("x_train", "y_train", "x_test", "y_test")}

@@ -9,11 +9,8 @@ from ..data import Split
 from ..generators import undisturbed
 from ..several import evenly_spaced
 from ..training import evaluate
-from .assembly import in_numbers_of, learner_for
+from .assembly import device_of, in_numbers_of, learner_for
 from .options import DTYPES, RunOptions
-
-FEW = 8
-"""Samples of each part that a trial takes, beside those of the smallest and the largest targets."""
 
 
 def try_out(options: RunOptions, split: Split) -> None:
@@ -23,21 +20,23 @@ def try_out(options: RunOptions, split: Split) -> None:
         BrodmannError: A size or choice does not fit, or the loss refuses the targets, such as one of the user's own
             that returns no number.
     """
-    with undisturbed():
+    device = device_of(options)
+    with undisturbed(device):
         learner = learner_for(options, split)
+        learner.to(device)
         if DTYPES[options.dtype] == torch.float64:
             learner.double()
         parts = ((split.x_test, split.y_test), (split.x_validation, split.y_validation), (split.x_train, split.y_train))
         for x, y in parts:
             if len(x):
-                rows = _telling_rows(y)
-                some = in_numbers_of(options, x[rows], y[rows])
+                rows = _telling_rows(y, options.pace(len(split.x_train)).batch_size)
+                some = tuple(part.to(device) for part in in_numbers_of(options, x[rows], y[rows]))
                 evaluate(learner, *some)
         learner.learn_with_output(*some, lr=0.0)  # of the training part
 
 
-def _telling_rows(y: Tensor) -> Tensor:
-    """Returns a few row numbers of targets (n, ...), with those of the smallest and the largest."""
+def _telling_rows(y: Tensor, count: int) -> Tensor:
+    """Returns about so many row numbers of targets (n, ...), with those of the smallest and the largest."""
     flat = y.reshape(len(y), -1)
-    rows = {*evenly_spaced(len(y), FEW).tolist(), int(flat.amin(1).argmin()), int(flat.amax(1).argmax())}
+    rows = {*evenly_spaced(len(y), count).tolist(), int(flat.amin(1).argmin()), int(flat.amax(1).argmax())}
     return torch.tensor(sorted(rows))

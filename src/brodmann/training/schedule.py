@@ -114,9 +114,9 @@ def shape_of(shape: str | Callable[[float], float]) -> Callable[[float], float]:
 
 def _check_shape(shape: Callable[[float], float]) -> None:
     """Asks a shape before a training begins, at enough places that one which falls below 0 is told."""
-    for part in range(32):
+    for done in (*(part / 32 for part in range(32)), math.nextafter(1.0, 0.0)):  # which is not reached
         try:
-            share = shape(part / 32)
+            share = shape(done)
         except TypeError as error:
             raise BrodmannError(
                 "Expected the shape of a schedule to be a function of one number, the share of steps done, got "
