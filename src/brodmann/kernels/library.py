@@ -17,6 +17,7 @@ from ..storage import computing
 from .build import build
 
 NUMBERS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+_OF_ROWS = {stored: computing(stored) for stored in NUMBERS}  # asked several times a step
 
 _POINTER, _INTEGER, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _GROUPS = [_INTEGER, _INTEGER, *[_POINTER] * 4, _INTEGER, _INTEGER]
@@ -103,8 +104,7 @@ def supports(weight: Tensor, rows: Tensor) -> bool:
     return (
         weight.is_cpu
         and rows.is_cpu
-        and weight.dtype in NUMBERS
-        and computing(weight.dtype) == rows.dtype
+        and _OF_ROWS.get(weight.dtype) == rows.dtype
         and weight.is_contiguous()  # one that was assigned, or called functionally, may be a view
         and active()
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -155,15 +154,19 @@ class Learning(Adjustable):
         with self._computing(x):
             output, trace = trace_of(self.body, x, context)
         self._check_direct(output)
-        return OpenStep(x, of_each(Tensor.detach, output), partial(self._down, trace, context))
 
-    @unrecorded
+        @unrecorded
+        def down(error: Any) -> Any:
+            with self._computing(error):
+                return self._down(trace, context, error)
+
+        return OpenStep(x, of_each(Tensor.detach, output), down)
+
     def _down(self, trace: Any, context: Context, error: Any) -> Any:
         """Takes the output error down, so that all layers learn; returns that of x, None where there is none."""
         errors = parts_in(error)
         context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
-        with self._computing(errors[0]):
-            return error_through(self.body, trace, error, context)
+        return error_through(self.body, trace, error, context)
 
     @unrecorded
     def _step(
@@ -190,12 +193,12 @@ class Learning(Adjustable):
                 error_of(self.body(x))  # a step that is refused must recruit nothing
             output, trace = trace_of(self.body, x, context)
             error, loss = error_of(output)
-        if agree is not None:
-            facts = facts_of(self.loss)
-            counts = facts.counts_for(target, weight, sample_count(x))
-            processes, error, loss = agree(error, loss, lr=context.lr, counts=counts, sums=facts.sums)
-            context = context._replace(processes=processes)
-        return loss, output, self._down(trace, context, error)
+            if agree is not None:
+                facts = facts_of(self.loss)
+                counts = facts.counts_for(target, weight, sample_count(x))
+                processes, error, loss = agree(error, loss, lr=context.lr, counts=counts, sums=facts.sums)
+                context = context._replace(processes=processes)
+            return loss, output, self._down(trace, context, error)
 
     @contextmanager
     def _computing(self, x: Several) -> Iterator[None]:
