@@ -228,8 +228,15 @@ def test_a_progress_bar_of_a_long_name_shows_bar_and_time_left(
     assert "loss" in said
 
 
-def test_epochs_that_are_made_again_replace_those_in_tensorboard(tmp_path: Path) -> None:
-    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+@pytest.fixture
+def accumulators(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What reads events. Files of one second are read in the order of a counter as text, where 10 is before 9."""
+    writers = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
+    monkeypatch.setattr(writers, "_global_uid", writers.AtomicCounter(0))
+    return pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+
+def test_epochs_that_are_made_again_replace_those_in_tensorboard(tmp_path: Path, accumulators: Any) -> None:
     torch.manual_seed(0)
     data = torch.randn(40, 4), torch.randint(0, 3, (40,))
 
@@ -246,6 +253,36 @@ def test_epochs_that_are_made_again_replace_those_in_tensorboard(tmp_path: Path)
     assert len(list((tmp_path / "events").iterdir())) == 2
     told = accumulators.EventAccumulator(str(tmp_path / "events")).Reload()
     assert [event.step for event in told.Scalars("train_loss")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_epochs_of_a_training_that_begins_again_replace_those_in_tensorboard(
+    tmp_path: Path, accumulators: Any, opened: bool
+) -> None:
+    """As where the first was killed before it wrote a checkpoint."""
+    for epochs in (3, 2):
+        events = TensorBoard(tmp_path)
+        if opened:
+            events.writer.add_text("before", "width 8")
+        rows_of(Network(mlp(5, 3, width=8)), events, epochs=epochs)
+    told = accumulators.EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in told.Scalars("train_loss")] == [1, 2]
+    if opened:
+        assert len(told.Tensors("before/text_summary")) == 2
+
+
+def test_the_writer_of_tensorboard_takes_entries_before_and_after_a_training(tmp_path: Path, accumulators: Any) -> None:
+    events = TensorBoard(tmp_path)
+    writer = events.writer
+    writer.add_text("before", "width 8")
+    rows_of(Network(mlp(5, 3, width=8)), events)
+    events.writer.add_scalar("after", 0.5, 3)
+    assert events.writer is writer
+    events.writer.close()
+    told = accumulators.EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in told.Scalars("train_loss")] == [1, 2]
+    assert told.Scalars("after")[0].value == 0.5
+    assert told.Tensors("before/text_summary")
 
 
 def test_the_history_of_a_resumed_training_is_that_of_one_which_was_never_stopped(tmp_path: Path) -> None:

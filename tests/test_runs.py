@@ -607,6 +607,19 @@ def test_a_run_that_writes_events_goes_on_writing_them(table: Path, tmp_path: Pa
     assert len(list((run / "tensorboard").iterdir())) == 2
 
 
+def test_a_run_that_wrote_events_goes_on_without_tensorboard(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    main(["train", str(table), *SMALL, "--out", str(run)])
+    (run / "tensorboard").mkdir()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.warns(UserWarning, match="events of this run are not continued: TensorBoard is not installed"):
+        main(["train", "--resume", str(run), "--no-figures", "--checkpoint", checkpoint_names(run)[-1]])
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--resume", str(run), "--tensorboard"])
+
+
 def test_what_is_refused_replaces_no_run(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

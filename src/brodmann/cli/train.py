@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from ..errors import BrodmannError
+from ..errors import BrodmannError, warn
 from ..files import expanded
 from ..runs import Run, RunOptions, continue_run, inspect_run, start_run
 from ..training import Callback, Interrupted, ProgressBar, TensorBoard
@@ -57,7 +57,7 @@ class Train(RunOptions):
                 raise BrodmannError("--checkpoint needs --resume: name the run folder that holds the checkpoint.")
             folder = self._prepared()
 
-        with_events = self.tensorboard or (expanded(folder) / "tensorboard").is_dir()  # of a run that goes on
+        with_events = self.tensorboard or _goes_on_with_events(folder)
 
         def callbacks(place: Path, options: RunOptions) -> list[Callback]:
             extra: list[Callback] = [TensorBoard(place / "tensorboard")] if with_events else []
@@ -116,6 +116,18 @@ class Train(RunOptions):
                 )
         if self.out not in (None, self.resume) or self.overwrite or (self.compare and not run.compare):
             raise BrodmannError("--resume continues the run as it is: leave out --out, --overwrite and --compare.")
+
+
+def _goes_on_with_events(folder: Path) -> bool:
+    """Whether a run has events and can go on writing them; warns where TensorBoard is gone, which nobody asked for."""
+    if not (expanded(folder) / "tensorboard").is_dir():
+        return False
+    try:
+        TensorBoard.check_installed()
+    except BrodmannError as error:
+        warn(f"The events of this run are not continued: {error}")
+        return False
+    return True
 
 
 def free_folder(options: RunOptions) -> Path:

@@ -13,7 +13,7 @@ from .trainer import Trainer
 class TensorBoard(Callback):
     """Writes every number of an epoch's row for TensorBoard (extra ``tensorboard``).
 
-    Where a training goes back to a checkpoint, epochs that it makes again replace those of before.
+    Where a training begins again or goes back to a checkpoint, epochs that it makes replace those of before.
     """
 
     last = True
@@ -26,7 +26,16 @@ class TensorBoard(Callback):
         """
         self.check_installed()
         self.folder = folder
-        self.writer: Any = None
+        self._writer: Any = None
+
+    @property
+    def writer(self) -> Any:
+        """PyTorch's ``SummaryWriter`` into the folder, for entries of your own, also before and after a training."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder))
+        return self._writer
 
     @staticmethod
     def check_installed() -> None:
@@ -40,8 +49,13 @@ class TensorBoard(Callback):
         """See `Callback`."""
         from torch.utils.tensorboard import SummaryWriter
 
-        progress = trainer.progress
-        self.writer = SummaryWriter(str(self.folder), purge_step=progress.epoch + 1 if progress.step else None)
+        # Also in the first epoch: a run that was killed before its first checkpoint has events.
+        first = trainer.progress.epoch + 1
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder), purge_step=first)
+        else:  # it stays the same one for those who hold it, and opens a file anew with its next entry
+            self._writer.close()
+            self._writer.purge_step = first
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """See `Callback`."""
@@ -56,6 +70,5 @@ class TensorBoard(Callback):
 
     def on_end(self, trainer: Trainer) -> None:
         """See `Callback`."""
-        if self.writer is not None:  # another callback may have failed at the start
-            self.writer.close()
-            self.writer = None
+        if self._writer is not None:  # another callback may have failed at the start
+            self._writer.close()
