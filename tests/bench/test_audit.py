@@ -302,6 +302,11 @@ def test_a_full_benchmark_does_not_go_on_in_the_folder_of_a_quick_one(
     with pytest.raises(BrodmannError, match=message):
         run_recipes(["ten"], Plan(sets=sets), tmp_path, search=True)
     assert (tmp_path / file).read_bytes() == before
+    (tmp_path / file).unlink()
+    (tmp_path / f"{file}.gz").write_bytes(gzip.compress(before))
+    with pytest.raises(BrodmannError, match=message):
+        run_recipes(["ten"], Plan(sets=sets), tmp_path, search=True)
+    assert not (tmp_path / file).exists()  # what is refused unpacks nothing
 
 
 def test_settings_of_streams_and_searches_cut_short_are_flagged() -> None:

@@ -46,11 +46,25 @@ def test_a_journal_forgets_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
 
 
 def test_a_compressed_journal_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n{"a": 2}\n'))
-    Journal(path).append({"a": 3})
-    (tmp_path / "rows.jsonl.gz").write_bytes(b"")  # no longer read
+    path, packed = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'{"a": 1}\n{"a": 2}\n{"a":'))  # packed after a kill
+    journal = Journal(path)
+    assert [row["a"] for row in journal.rows()] == [row["a"] for row in read_journal(packed)] == [1, 2]
+    assert not path.exists()  # before there is a new row
+    journal.append({"a": 3})
     assert [row["a"] for row in Journal(path).rows()] == [1, 2, 3]
+    assert not packed.exists()  # a row that is damaged later can be removed from one file
+
+
+@pytest.mark.parametrize("plain", [b'{"a": 1}\n{"a": 2}\n', b'{"a": 2}\n'])
+def test_a_compressed_journal_beside_another_stays_while_it_alone_holds_a_row(tmp_path: Path, plain: bytes) -> None:
+    """As where a kill came between unpacking it and removing it."""
+    path, packed = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.gz"
+    path.write_bytes(plain)
+    packed.write_bytes(gzip.compress(b'{"a": 1}\n'))
+    Journal(path).append({"a": 3})
+    assert path.read_bytes() == plain + b'{"a": 3}\n'
+    assert packed.exists() == (not plain.startswith(b'{"a": 1}'))
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:

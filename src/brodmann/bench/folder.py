@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import BrodmannError
 from ..files import read_json
 from .case import Row
-from .journal import read_journal
+from .journal import read_journal, stored_journal
 from .tuner import SEARCHED, Choices
 
 ROWS, TRIAL_ROWS, CHOICES, PLAN = "rows.jsonl", "trials.jsonl", "choices.json", "plan.json"
@@ -35,7 +35,7 @@ def read_rows(folder: Path, name: str) -> list[Row]:
             compressed one, as those did that earlier versions began beside it.
     """
     needed = NEEDED | {SCORES[name]: (int, float)}
-    path = journal_in(folder, name)
+    path = stored_journal(folder / name)
     rows = read_journal(path) if path.is_file() else []
     for line, row in enumerate(rows, start=1):
         if not all(isinstance(row.get(key), kind) for key, kind in needed.items()):
@@ -48,12 +48,6 @@ def read_rows(folder: Path, name: str) -> list[Row]:
                 f"{path} hides {hidden} rows that only {packed} holds: move one of the two files to another folder."
             )
     return rows
-
-
-def journal_in(folder: Path, name: str) -> Path:
-    """Returns the file of a journal, the compressed one where there is no other; there may be none."""
-    path, packed = folder / name, folder / f"{name}.gz"
-    return packed if packed.is_file() and not path.is_file() else path
 
 
 def read_choices(folder: Path) -> Choices:

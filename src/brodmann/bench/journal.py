@@ -16,30 +16,33 @@ from .case import Row
 class Journal:
     """A file of one JSON object per line. A line that a kill cut short does not count and is cut off.
 
-    One that is there compressed alone (``.gz``) is unpacked, and goes on.
+    One that is there compressed alone (``.gz``) is read as it is. With the first new row it is unpacked, and the
+    compressed file goes: a damaged line is then in one file alone, and can be removed.
     """
 
     def __init__(self, path: Path) -> None:
         """Opens it; the file appears with the first row.
 
         Raises:
-            BrodmannError: It is compressed, and cannot be read or unpacked.
+            BrodmannError: It is compressed and cannot be read, or a line that was cut short cannot be cut off.
         """
         self.path = path
-        self._unpack()
+        self._packed = path.with_name(f"{path.name}.gz")
         self._mend()
 
     def rows(self) -> list[Row]:
         """Returns all rows, in the order of their arrival."""
-        return read_journal(self.path) if self.path.is_file() else []
+        stored = stored_journal(self.path)
+        return read_journal(stored) if stored.is_file() else []
 
     def append(self, row: Row) -> None:
         """Adds a row; it is on the disk when this returns.
 
         Raises:
-            BrodmannError: The file cannot be written.
+            BrodmannError: The file cannot be written, or the compressed one cannot be read.
         """
         try:
+            self._unpack()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 file.write((json.dumps(row, sort_keys=True) + "\n").encode())
@@ -51,19 +54,28 @@ class Journal:
             ) from None
 
     def _unpack(self) -> None:
-        # A new file beside it would hide all of its rows: readers prefer the one that is not compressed.
-        packed = self.path.with_name(f"{self.path.name}.gz")
-        if packed.is_file() and not self.path.exists():
-            write_bytes(self.path, _content(packed))
+        if not self._packed.is_file():
+            return
+        content = _content(self._packed)
+        if not self.path.is_file():  # a new file would hide all rows: readers prefer the one that is not compressed
+            write_bytes(self.path, content)
+        if self.path.read_bytes().startswith(content):  # no row is in the compressed file alone
+            self._packed.unlink()
 
     def _mend(self) -> None:
-        if not self.path.is_file():
+        stored = stored_journal(self.path)
+        if not stored.is_file():
             return
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with self.path.open("rb+") as file:
-                file.truncate(whole)
+        content = _content(stored)
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            write_bytes(stored, gzip.compress(whole) if stored == self._packed else whole)
+
+
+def stored_journal(path: Path) -> Path:
+    """Returns the file that holds a journal: the compressed one where there is no other; there may be none."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.is_file() and not path.is_file() else path
 
 
 def read_journal(path: Path) -> list[Row]:

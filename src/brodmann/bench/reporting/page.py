@@ -14,7 +14,8 @@ from ...errors import BrodmannError
 from ...files import write_bytes
 from ...runs import RunOptions
 from ..case import Row, is_score, row_name
-from ..folder import ROWS, TRIAL_ROWS, journal_in, read_choices, read_plan, read_rows
+from ..folder import ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
+from ..journal import stored_journal
 from ..recipes import PROTOCOL_OF, TEN
 from ..stream_learners import READ_BY
 from ..tuner import Choices, at_edge
@@ -141,7 +142,7 @@ def _what_ran(folder: Path, rows: Sequence[Row], trials: Sequence[Row]) -> Table
         for recipe, own in grouped([*rows, *trials], "recipe").items()
     ]
     columns = ["recipe", "data sets", "rows", "seeds", "core-hours", "code"]
-    results, search = (journal_in(folder, name).name for name in (ROWS, TRIAL_ROWS))
+    results, search = (stored_journal(folder / name).name for name in (ROWS, TRIAL_ROWS))
     where = f"Every row, with all its settings, is in {results}" + (f"; {search} has the search." if trials else ".")
     return Table("Rows and versions", columns, lines, where)
 
