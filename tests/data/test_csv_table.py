@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -367,6 +368,61 @@ def test_whole_numbers_above_whole_numbers_are_an_example(tmp_path: Path, first:
     data = load(str(path), task="classification")
     assert data.columns is None
     assert len(data.x_train) + len(data.x_test) == 23
+
+
+@pytest.mark.parametrize(
+    ("header", "targets", "target"),
+    [
+        ("0,1,2,target", ["0", "1"], None),  # as pandas writes a frame without names and one more column
+        ("1,2,3,target", ["0.25", "-1.5"], None),
+        ("0,1,2,target", ["0", "1"], "target"),
+        ("0,1,2,species", ["red", "white"], "species"),
+        ("400.5,410.5,420.5,label", ["red", "white"], "label"),
+    ],
+)
+def test_numbers_beside_words_may_be_a_header(
+    tmp_path: Path, header: str, targets: list[str], target: str | None
+) -> None:
+    path = write(tmp_path / "t.csv", targets * 10, header)
+    data = load(str(path), target=target)
+    assert data.columns == tuple(header.split(",")[:3])
+    assert len(data.x_train) + len(data.x_test) == 20
+    whole = Preprocessing((0.0,) * 3, (1.0,) * 3, grey=False, flat=True, shape=(3,))
+    assert len(load_inputs(path, whole, data.columns)) == 20  # the table itself, whose targets are no inputs
+    inputs = [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
+    for lines in (inputs, inputs[1:]):
+        (tmp_path / "s.csv").write_text("\n".join(lines))
+        assert len(load_inputs(tmp_path / "s.csv", whole, data.columns)) == 20
+
+
+@pytest.mark.parametrize(
+    ("first", "targets", "message"),
+    [
+        ("1,2,3,red", ["red", "white"], None),
+        ("1,2,3,red", ["blue", "white"], "Line 1 is not taken as a header, since it holds numbers, but its 'red'"),
+        ("0,1,2,?", ["0.25", "1.5"], "No target in line 1 of the last column of"),
+        ("5,9,2,y", ["0.25", "1.5"], "Line 1 is not taken as a header, since it holds numbers: if it is one, name the"),
+    ],
+)
+def test_numbers_before_a_word_may_be_an_example(
+    tmp_path: Path, first: str, targets: list[str], message: str | None
+) -> None:
+    path = write(tmp_path / "t.csv", targets * 10, first)
+    if message is None:
+        assert len(load(str(path)).x_train) + len(load(str(path)).x_test) == 21
+        with pytest.raises(BrodmannError, match="has no header, so no column is named 'red'"):
+            load(str(path), target="red")
+        return
+    with pytest.raises(BrodmannError, match=re.escape(message)):
+        load(str(path))
+
+
+@pytest.mark.parametrize("columns", [None, ("a", "b", "c", "d"), ("0", "1", "2", "3")])
+def test_a_sample_with_a_word_is_no_header(tmp_path: Path, columns: tuple[str, ...] | None) -> None:
+    whole = Preprocessing((0.0,) * 4, (1.0,) * 4, grey=False, flat=True, shape=(4,))
+    (tmp_path / "s.csv").write_text("0,1,2,unknown\n" + "0.5,1.5,2.5,3.5\n" * 12)
+    with pytest.raises(BrodmannError, match="line 1 column 4 must be a finite number, got 'unknown'"):
+        load_inputs(tmp_path / "s.csv", whole, columns)
 
 
 DECIMALS = [[0.5, -1.25, 2.75], [1.5, 0.25, -0.5], [-2.5, 3.25, 0.75]]

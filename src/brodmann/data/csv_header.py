@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ..errors import BrodmannError
-from .csv_targets import is_number
+from .csv_targets import MISSING, is_number
 
 Line = tuple[int, list[str]]
 """Number of a line, and its cells."""
@@ -14,18 +14,20 @@ MANY = 10
 """So many numbers in a row that match names, or lines of nothing but decimals, are no accident."""
 
 
-def has_header(lines: Sequence[Line], where: str, expected: Sequence[str] | None) -> bool:
+def has_header(lines: Sequence[Line], where: str, expected: Sequence[str] | None, target: str | None = None) -> bool:
     """Whether the first line names columns.
 
     Words do, where none occurs twice, as a mark of missing values would. So do the names that are expected, in any
     order, and numbers that count columns, or are years above other numbers. Where numbers may be a sample as well, what
-    is below decides: whole numbers above decimals name columns.
+    is below decides: whole numbers above decimals name columns. Numbers and words together do where all names that are
+    expected, or the target's, are among them, or where the numbers count columns and the words stand above numbers.
 
     Args:
         lines: All lines of the table that are not empty.
         where: What messages call the table.
         expected: Names of the training data's columns, empty where they have none; None where this is that data. One
             example too few does no harm there, but among samples every answer would belong to another one.
+        target: Name of the target's column, if it was given.
 
     Raises:
         BrodmannError: It holds other whole numbers above nothing but decimals, as a header does.
@@ -36,7 +38,10 @@ def has_header(lines: Sequence[Line], where: str, expected: Sequence[str] | None
     named = first if first[0] else first[1:]  # an index has no name
     is_expected = bool(expected) and set(expected or ()) <= set(named)
     if not all(map(_is_whole, named)):
-        return is_expected and not any(map(is_number, expected or ()))
+        if is_expected and not any(map(is_number, expected or ())):
+            return True
+        rows = below if first[0] else [cells[1:] for cells in below]
+        return _are_numbers_and_words(named, rows, is_expected or target in named, expected is None)
     if not below or len(set(named)) < max(2, len(named)):
         return False
     if len(named) > 2:
@@ -72,6 +77,18 @@ def _counts_from(begin: int, cells: Sequence[str]) -> bool:
 def _are_words(cells: list[str]) -> bool:
     parts = [part for cell in cells for part in re.split("[;\t]", cell)]  # tables that are not separated by commas
     return not any(map(is_number, parts)) and len(set(cells)) == len(cells)
+
+
+def _are_numbers_and_words(named: list[str], below: list[list[str]], is_known: bool, is_training: bool) -> bool:
+    """Whether numbers and words name columns together, as where pandas adds a target to columns without names."""
+    numbers, words = ([name for name in named if is_number(name) == kind] for kind in (True, False))
+    if not below or not words or len(set(named)) < len(named) or any(word.lower() in MISSING for word in words):
+        return False
+    if is_known:  # without a header the table would be refused
+        places = [named.index(word) for word in words]
+        return not any(cells[place].strip() == named[place] for cells in below for place in places)
+    counts = is_training and len(numbers) > 2 and is_enumeration(numbers)
+    return counts and all(is_number(cell) for cells in below for cell in cells)
 
 
 def _is_year(cell: str) -> bool:

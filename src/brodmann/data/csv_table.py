@@ -42,9 +42,10 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
     """Reads a data set from a ``.csv`` table of one example a line.
 
     A first line without numbers and without repeated names is a header, and so is one that counts columns, from 0 or
-    from 1, or one of years above a line of other numbers. Other whole numbers above decimals are refused. Empty lines
-    are skipped, but not lines of empty cells. A fixed fifth (seed 0, with the class shares of the whole) is the test
-    part: a table has none of its own.
+    from 1, beside words too where all below are numbers, or one of years above a line of other numbers. One that holds
+    the name of the target, a word that does not occur below, is a header whatever else it holds. Other whole numbers
+    above decimals are refused. Empty lines are skipped, but not lines of empty cells. A fixed fifth (seed 0, with the
+    class shares of the whole) is the test part: a table has none of its own.
 
     Args:
         path: The file.
@@ -67,7 +68,7 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
         raise unknown_name("task", task, TASKS)
     if not path.is_file():
         raise MissingDataError(f"Data set '{name}' was expected at {path}; no file is there. Check the path.")
-    names, lines = read_lines(path)
+    names, lines = read_lines(path, target=target)
     unnamed = names and names[0] in NAMES_OF_AN_INDEX and len(lines) > 1
     if unnamed and _is_index([cells[0].strip() for _, cells in lines]):
         raise BrodmannError(
@@ -97,12 +98,15 @@ def load_csv(path: Path, name: str, target: str | None = None, task: str | None 
 
 
 @_uncollected()
-def read_lines(path: Path, expected: Sequence[str] | None = None) -> tuple[tuple[str, ...] | None, list[Line]]:
+def read_lines(
+    path: Path, expected: Sequence[str] | None = None, target: str | None = None
+) -> tuple[tuple[str, ...] | None, list[Line]]:
     """Returns the names of the columns, None where they have none, and the lines below that are not empty.
 
     Args:
         path: The file.
         expected: Names of the columns of the training data, see `has_header`; default None: this is that data.
+        target: Name of the target's column, if it was given.
 
     Raises:
         BrodmannError: The file cannot be read, holds no example, its header has another length, or its first line may
@@ -124,7 +128,7 @@ def read_lines(path: Path, expected: Sequence[str] | None = None) -> tuple[tuple
                 f"{path} has {said} in every line: separate values with commas, and write decimals with points."
             )
     names = None
-    if lines and has_header(lines, str(path), expected):
+    if lines and has_header(lines, str(path), expected, target):
         names = tuple(stripped(lines[0][1]))
         lines = lines[1:]
         if lines and len(lines[0][1]) != len(names):

@@ -42,9 +42,10 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
         raise BrodmannError(f"Expected a number as target in line {line} of {where}, got '{cell}'.")
     if words and len(words) < len(cells) and task is None:
         line, cell = words[0]
+        header = " Line 1 is not taken as a header, since it holds numbers: if it is one, name the target by --target."
         raise BrodmannError(
             f"The targets in {where} are numbers, except for '{cell}' in line {line}: write all of them as numbers or "
-            "all as words, or name the task."
+            f"all as words, or name the task.{header if line == 1 else ''}"
         )
     whole = all(re.fullmatch(r"[+-]?\d+", cell) for cell in cells)
     distinct = len(set(cells))
@@ -74,7 +75,7 @@ def column_targets(lines: list[tuple[int, str]], where: str, task: str | None) -
     if words and cells.count(cells[0]) == 1 and lines[0][0] == 1 and distinct > 2:
         raise BrodmannError(
             f"Line 1 is not taken as a header, since it holds numbers, but its '{cells[0]}' occurs nowhere else in "
-            f"{where}: use names that are not numbers, or leave that line out."
+            f"{where}: use names that are not numbers, name the target by --target, or leave that line out."
         )
     # 0123 is a code, and another one than 123; int64 surely holds 18 digits.
     if not whole or any(len(cell) > 18 or re.fullmatch(r"[+-]?0\d+", cell) for cell in cells):
