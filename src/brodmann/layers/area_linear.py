@@ -24,7 +24,6 @@ from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .maps import Maps
 from .splitting import choose_areas, learn_choice, merge_areas, split_area
-from .weights import move_pair
 
 SHARED = ("learned", "frozen", "off")
 BESIDE_SHARED = 0.1
@@ -73,7 +72,6 @@ class AreaLinear(Maps):
         merged: Whether `merge_parts` made it a layer for inference alone.
     """
 
-    update_rule: UpdateRule
     router = Held[Router | None]()
 
     def __init__(
@@ -262,26 +260,6 @@ class AreaLinear(Maps):
         self.check_error(error, trace.leading, trace.x)
         return self._below(self._signal(trace, context.clipped(error), context), trace)
 
-    @property
-    def learns_by_gradient(self) -> bool:
-        """Whether the gradient of its one map says how all of its weights move, so that nothing needs rows."""
-        path = self.feedback
-        if self.one_map is None or self.merged or self._looks_at_rows:
-            return False
-        return path is None or type(path).learn is Feedback.learn or (path.follower is not None and not is_own(path))
-
-    @property
-    def _looks_at_rows(self) -> bool:
-        """Whether the rule looks at single rows, as `RLS` does, and as one of a user's own may."""
-        return self.update_rule.recursive or is_own(self.update_rule)
-
-    def move_by_gradient(self, gradient: Tensor, of_bias: Tensor, context: Context) -> None:
-        """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
-        assert self.shared is not None
-        gradient, of_bias = context.summed(gradient, of_bias)
-        with context.same_draws():
-            move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates, of_bias)
-
     @unrecorded
     def move_by(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:
         """Processes tell one another the gradient of one map; for those of several see `of_all`."""
@@ -301,20 +279,13 @@ class AreaLinear(Maps):
         if self.feedback is None or not is_own(self.feedback):  # those of this package learn from rows alone
             signal = signal._replace(output_error=None, target=None)
         counts = processes.counts(signal.x, signal.delta)
-        sums = self._learns_by_gradients_of_areas and max(counts) * (self.in_features + self.out_features) > (
+        sums = self.learns_by_gradients_of_areas and max(counts) * (self.in_features + self.out_features) > (
             self.budget * self.in_features * self.out_features
         )
         whole = signal.gradients_of_all(processes) if sums else signal.of_all(processes, counts)
         if route is not None and self.router is not None and self.router.moves:
             route = route.of_all(processes, whole.x if route.x is signal.x and not sums else None)
         return whole, route
-
-    @property
-    def _learns_by_gradients_of_areas(self) -> bool:
-        """Whether gradients of areas say how all of its weights move, which are computed and stored in one dtype."""
-        path = self.feedback
-        known = path is None or type(path).learn is Feedback.learn or type(path) is KolenPollack
-        return known and not (self.gated or self._looks_at_rows) and self._map.dtype != torch.bfloat16
 
     @unrecorded
     def move(self, parts: list[tuple[Signal, Route | None]], context: Context) -> None:

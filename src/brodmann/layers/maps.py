@@ -1,4 +1,4 @@
-"""Maps: what a layer of areas computes with, a shared part and the areas' own parts."""
+"""Maps: what a layer of areas computes with, a shared part and the areas' own parts; and what tells how they move."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from torch.nn.utils import skip_init
 
 from ..areas import AreaMap, Slab
 from ..autograd import unrecorded
-from ..checks import check_whole
+from ..checks import check_whole, is_own
 from ..errors import BrodmannError
-from ..feedback import Feedback
+from ..feedback import Feedback, KolenPollack
 from ..held import Held
-from ..layer import Gathering
+from ..layer import Context, Gathering
 from ..storage import computing
+from ..updates import UpdateRule
+from .weights import move_pair
 
 
 class Maps(Gathering):
@@ -33,6 +35,7 @@ class Maps(Gathering):
     shared = Held[Slab | None]()
     areas = Held[AreaMap | None]()
     feedback = Held[Feedback | None]()
+    update_rule: UpdateRule
     in_features: int
     out_features: int
     budget: int
@@ -115,3 +118,34 @@ class Maps(Gathering):
             return self.shared.value
         assert self.areas is not None
         return self.areas.weight.value
+
+    @property
+    def learns_by_gradient(self) -> bool:
+        """Whether the gradient of its one map says how all of its weights move, so that nothing needs rows."""
+        path = self.feedback
+        if self.one_map is None or self.merged or self._looks_at_rows:
+            return False
+        return self._path_stays or (path is not None and path.follower is not None and not is_own(path))
+
+    @property
+    def learns_by_gradients_of_areas(self) -> bool:
+        """Whether gradients of areas say how all of its weights move, which are computed and stored in one dtype."""
+        known = self._path_stays or type(self.feedback) is KolenPollack
+        return known and not (self.gated or self._looks_at_rows) and self._map.dtype != torch.bfloat16
+
+    def move_by_gradient(self, gradient: Tensor, of_bias: Tensor, context: Context) -> None:
+        """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
+        assert self.shared is not None
+        gradient, of_bias = context.summed(gradient, of_bias)
+        with context.same_draws():
+            move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates, of_bias)
+
+    @property
+    def _looks_at_rows(self) -> bool:
+        """Whether the rule looks at single rows, as `RLS` does, and as one of a user's own may."""
+        return self.update_rule.recursive or is_own(self.update_rule)
+
+    @property
+    def _path_stays(self) -> bool:
+        """Whether no feedback weights move."""
+        return self.feedback is None or type(self.feedback).learn is Feedback.learn

@@ -25,7 +25,7 @@ from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_c
 from .adjustable import routers
 from .learning import check_alone
 from .network import Network, check_network
-from .together import Together
+from .together import Together, shares_of
 
 BATCHES = ("whole", "own")
 
@@ -76,6 +76,7 @@ class Parallel:
             _check_part(name, part)
         self.network, self.processes, self._whole = network, Processes(group), batches == "whole"
         self._layers = [part for part in network.body.modules() if isinstance(part, Layer)]
+        self._routers = [router for _, router in routers(network)]
         self._own_path = any(isinstance(part, Feedback) and is_own(part) for part in network.body.modules())
         self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
         self._steps = 0  # by a loss of one's own
@@ -185,7 +186,7 @@ class Parallel:
         """Returns a number that stands for all that processes must have in common beside the batch."""
         network = self.network
         frozen = [layer.frozen_itself for layer in self._layers]
-        protected = [sorted(router.protected) for _, router in routers(network)]
+        protected = [sorted(router.protected) for router in self._routers]
         return zlib.crc32(repr((network.clip, network.rates, frozen, protected, weight is None)).encode())
 
     def _shapes(self, x: Several, weight: Tensor | None) -> float:
@@ -213,10 +214,8 @@ class Parallel:
             parts = [(rows_of(target, rows), None if weight is None else weight[rows]) for rows in shares]
             losses = [loss(rows_of(output, rows), *part) for rows, part in zip(shares, parts, strict=True)]
         counts = [facts.counts_for(*part, rows.stop - rows.start) for rows, part in zip(shares, parts, strict=True)]
-        total = sum(counts) or 1.0
-        made = sum(
-            float(value) * (1.0 if facts.sums else count / total) for value, count in zip(losses, counts, strict=True)
-        )
+        factors = shares_of(counts, sums=facts.sums)
+        made = sum(factor * float(value) for factor, value in zip(factors, losses, strict=True))
         if math.isfinite(whole) and not math.isclose(whole, made, rel_tol=1e-3, abs_tol=1e-6):
             raise BrodmannError(
                 f"The loss of a batch, {float(whole):.6g}, is not the mean of those of its shares, {made:.6g}: give "

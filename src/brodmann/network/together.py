@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +14,12 @@ from ..several import of_each
 DONE, FAILED, DIVERGED = range(3)
 SETTINGS = "clip, rates, what is frozen or protected, and whether samples are weighed"
 SHAPES = "shapes of samples, such as lengths of sequences, where weights, clip or a path of your own need the same"
+
+
+def shares_of(counts: Sequence[float], *, sums: bool) -> list[float]:
+    """Returns the factors by which losses of parts add up to that of all, from what each part counts for."""
+    total = sum(counts)
+    return [1.0 if sums else count / total if total else 0.0 for count in counts]
 
 
 class Together:
@@ -71,8 +78,7 @@ class Together:
         for what, values in compared.items():
             if others := [str(rank) for rank, value in enumerate(values) if value != values[0]]:
                 raise BrodmannError(f"Processes {', '.join(others)} have other {what} than process 0.")
-        total = sum(every_count)
-        shares = [1.0 if sums else count / total if total else 0.0 for count in every_count]
+        shares = shares_of(every_count, sums=sums)
         own = shares[self.processes.rank]
         whole = sum(share * value for share, value in zip(shares, losses, strict=True))
         return self.processes, of_each(lambda part: part * own, error), loss.new_tensor(whole)
