@@ -1304,7 +1304,7 @@ def test_a_checkpoint_that_cannot_be_written_hides_no_failure(tmp_path: Path, mo
     def refuse(*arguments: Any) -> None:
         raise RuntimeError("read-only file system")
 
-    monkeypatch.setattr("brodmann.training.trainer.write_checkpoint", refuse)
+    monkeypatch.setattr("brodmann.training.keeper.write_checkpoint", refuse)
     with pytest.raises(OSError, match="no space left"):
         Trainer(network(), blobs(), None, Schedule(), folder=tmp_path, callbacks=[Failing("step", 1)]).run()
 

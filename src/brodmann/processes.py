@@ -50,6 +50,10 @@ class Processes:
         self.told = 0
         self._draws = Draws(0)
 
+    def draw_from(self, seed: int) -> None:
+        """Lets what `same_draws` draws begin at a seed, which all processes give alike."""
+        self._draws = Draws(seed)
+
     def same_draws(self) -> AbstractContextManager[None]:
         """Lets all processes draw the same random numbers inside the block, as where rounding is stochastic."""
         return self._draws.going_on()

@@ -80,7 +80,7 @@ class Parallel:
         self._own_path = any(isinstance(part, Feedback) and is_own(part) for part in network.body.modules())
         self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
         self._steps = 0  # by a loss of one's own
-        self._copy_first()
+        self.copy_first()
 
     def __call__(self, x: Several) -> Any:
         """Inference by this process alone; see `Network.forward`."""
@@ -127,6 +127,7 @@ class Parallel:
     ) -> tuple[Tensor, Any]:
         """Makes a step; returns the loss of all processes and the output of this one."""
         together, batch = Together(self.processes), 0.0
+        seed = int(torch.randint(2**52, (), device="cpu"))  # as a float64 can tell it
         draws: AbstractContextManager[None] = nullcontext()
         try:
             check_batch(x, target, weight)
@@ -137,9 +138,13 @@ class Parallel:
                 batch = _checksum(*parts_in(x), *parts_in(target), *([] if weight is None else [weight]))
                 x, target, weight = self._share_of(x, target, weight)
                 # All have the same seed, and their samples masks of their own.
-                draws = Draws(int(torch.randint(2**62, (), device="cpu")) + self.processes.rank).going_on()
+                draws = Draws(seed + self.processes.rank).going_on()
             agree = partial(
-                together.agree, batch=batch, settings=self._settings(weight), shapes=self._shapes(x, weight)
+                together.agree,
+                batch=batch,
+                settings=self._settings(weight),
+                shapes=self._shapes(x, weight),
+                seed=seed,
             )
             with draws:
                 loss, output, _ = self.network._step(x, target, weight, lr, observe, agree)
@@ -168,6 +173,33 @@ class Parallel:
             raise BrodmannError(
                 f"Processes {', '.join(map(str, apart))} hold other networks than process 0: give all of them the same "
                 "settings and, with batches='whole', the same batches, and run them on processors of one kind."
+            )
+
+    def copy_first(self) -> None:
+        """Takes over the state of the first process's network: after a change there, all processes call it together.
+
+        Raises:
+            BrodmannError: The networks differ in more than numbers.
+        """
+        state, processes = self.network.learning_state(), self.processes
+        forms = processes.from_first({name: (tuple(part.shape), part.dtype) for name, part in state.items()})
+        device = next((part.device for part in state.values()), None)
+        received = {}
+        for name, (shape, dtype) in forms.items():
+            own = state[name].contiguous() if processes.rank == 0 else torch.empty(shape, dtype=dtype, device=device)
+            received[name] = processes.tensor_from_first(own)
+        try:
+            fits = {name: part.dtype for name, part in state.items()} == {
+                name: kind for name, (_, kind) in forms.items()
+            }
+            if fits and processes.rank:
+                self.network.load_learning_state(received)
+        except RuntimeError:
+            fits = False
+        if others := [rank for rank, (right,) in enumerate(processes.of_each("a network", fits)) if not right]:
+            raise BrodmannError(
+                f"The network of process {others[0]} has other parts than that of process 0: build it by the same "
+                "code, with the same arguments, in all of them."
             )
 
     def _share_of(self, x: Several, target: Several, weight: Tensor | None) -> tuple[Several, Several, Tensor | None]:
@@ -221,29 +253,6 @@ class Parallel:
                 f"The loss of a batch, {float(whole):.6g}, is not the mean of those of its shares, {made:.6g}: give "
                 f"{name_of_loss(loss)} an attribute sums = True where it is a sum over samples, or a method "
                 "counts_for(target, weight, samples) that returns what it divides by."
-            )
-
-    def _copy_first(self) -> None:
-        """Takes over the state of the first process's network."""
-        state, processes = self.network.learning_state(), self.processes
-        forms = processes.from_first({name: (tuple(part.shape), part.dtype) for name, part in state.items()})
-        device = next((part.device for part in state.values()), None)
-        received = {}
-        for name, (shape, dtype) in forms.items():
-            own = state[name].contiguous() if processes.rank == 0 else torch.empty(shape, dtype=dtype, device=device)
-            received[name] = processes.tensor_from_first(own)
-        try:
-            fits = {name: part.dtype for name, part in state.items()} == {
-                name: kind for name, (_, kind) in forms.items()
-            }
-            if fits and processes.rank:
-                self.network.load_learning_state(received)
-        except RuntimeError:
-            fits = False
-        if others := [rank for rank, (right,) in enumerate(processes.of_each("a network", fits)) if not right]:
-            raise BrodmannError(
-                f"The network of process {others[0]} has other parts than that of process 0: build it by the same "
-                "code, with the same arguments, in all of them."
             )
 
 

@@ -45,6 +45,7 @@ class Together:
         batch: float,
         settings: float,
         shapes: float,
+        seed: float,
     ) -> tuple[Processes, Any, Tensor]:
         """Returns the processes, the output error and the loss as of one batch of the samples of all processes.
 
@@ -60,13 +61,14 @@ class Together:
             batch: Stands for the whole batch; 0 where processes bring samples of their own.
             settings: Stands for the settings of the network.
             shapes: Stands for those shapes of samples that must be the same.
+            seed: Random numbers of the update, which must be the same, follow from that of the first process.
 
         Raises:
             BrodmannError: Another process cannot make the step, or was given another batch, learning rate or settings.
             DivergenceError: The loss of another process is not finite.
         """
-        states, rates, batches, every_setting, every_shape, every_count, losses = zip(
-            *self._tell(DONE, lr, batch, settings, shapes, counts, float(loss)), strict=True
+        states, rates, batches, every_setting, every_shape, seeds, every_count, losses = zip(
+            *self._tell(DONE, lr, batch, settings, shapes, seed, counts, float(loss)), strict=True
         )
         for rank, state in enumerate(states):
             if state != DONE:
@@ -78,6 +80,7 @@ class Together:
         for what, values in compared.items():
             if others := [str(rank) for rank, value in enumerate(values) if value != values[0]]:
                 raise BrodmannError(f"Processes {', '.join(others)} have other {what} than process 0.")
+        self.processes.draw_from(int(seeds[0]))
         shares = shares_of(every_count, sums=sums)
         own = shares[self.processes.rank]
         whole = sum(share * value for share, value in zip(shares, losses, strict=True))
@@ -90,4 +93,4 @@ class Together:
 
     def _tell(self, state: int, *numbers: float) -> list[list[float]]:
         self._told = True
-        return self.processes.of_each("a step", state, *(numbers or [0.0] * 6))
+        return self.processes.of_each("a step", state, *(numbers or [0.0] * 7))

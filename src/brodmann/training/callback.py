@@ -21,9 +21,12 @@ class Callback:
     Attributes:
         last: Class attribute: True to be called after the callbacks without it, as one that writes a row must be, so
             that the row holds what the others put there. Default False.
+        writes: Class attribute: True for one that writes files, or prints: where several processes train together, see
+            `Parallel`, only that of the first is called. Default False.
     """
 
     last: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
 
     def on_start(self, trainer: Trainer) -> None:
         """Called once, before the first step of a call of `Trainer.run`."""

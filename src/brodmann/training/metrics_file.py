@@ -15,7 +15,7 @@ from .trainer import Trainer
 class MetricsFile(Callback):
     """Keeps ``metrics.jsonl``: a JSON object per epoch, whole at any moment, also after a resume."""
 
-    last = True
+    last = writes = True
 
     def __init__(self, path: str | Path) -> None:
         """Writes to this path."""

@@ -19,7 +19,7 @@ _SHOWN = ("validation_accuracy", "validation_label_accuracy", "validation_r2")
 class ProgressBar(Callback):
     """Time left, loss, accuracy, areas in use and samples per second, on standard error."""
 
-    last = True
+    last = writes = True
 
     def __init__(self, title: str) -> None:
         """Shows this title before the bar."""

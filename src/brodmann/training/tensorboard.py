@@ -16,7 +16,7 @@ class TensorBoard(Callback):
     Where a training begins again or goes back to a checkpoint, epochs that it makes replace those of before.
     """
 
-    last = True
+    last = writes = True
 
     def __init__(self, folder: Path) -> None:
         """Writes event files into this folder.

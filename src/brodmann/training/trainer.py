@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,36 +13,26 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import BrodmannError, CheckpointError, DivergenceError, warn
-from ..files import staying
-from ..generators import Draws
+from ..errors import BrodmannError, DivergenceError, warn
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
-from ..network import Captured
+from ..network import Captured, Parallel
 from ..network.divergence import Watch, check_loss
 from ..several import Several, parts_in, sample_count
 from .callback import Callback, as_metric, in_turn, observer
-from .checkpoints import (
-    Checkpoint,
-    checkpoint_names,
-    drop_checkpoints_after,
-    drop_halves,
-    read_checkpoint,
-    write_checkpoint,
-)
-from .early_stopping import BestWeights, standing
+from .early_stopping import standing
+from .group import Group
+from .keeper import Keeper
 from .learner import Learner, device_of, learner_of, observed_steps_of, steps_of
 from .progress import Progress
 from .samples import Batch, as_samples, in_memory
 from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches, watched_batch
 from .scoring import evaluate, name_of_score, right_and_counted
-from .settings import go_on_with, settings_of
-from .signals import Waiting, waiting_signals
+from .settings import go_on_with
+from .signals import Interrupted, Waiting, waiting_signals
 
 BRIEF = 1.0
 """Seconds after a checkpoint within which the end of an epoch needs none: little is lost, and writing takes long."""
-GENERATORS = ("generator_state", "device_generator_state")
-"""Tensors of a checkpoint that say where the generators stand; the second is that of an accelerator."""
 
 
 class Trainer:
@@ -50,7 +40,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: Learner | Captured,
+        network: Learner | Captured | Parallel,
         train: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None] | Dataset[Any],
         validation: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None] | Dataset[Any] | None = None,
         schedule: Schedule | None = None,
@@ -64,7 +54,8 @@ class Trainer:
 
         Args:
             network: The learner. A `Network` makes captured steps, see `Captured`; give one of those where several
-                trainings of one network are to share what it has recorded.
+                trainings of one network are to share what it has recorded. A `Parallel` trains in several processes,
+                of which the first one reads and writes the folder.
             train: Samples (n, ...) and targets (n, ...), either of which may be several tensors, and, where samples
                 count differently, weights (n, ...), as for `Network.learn`. Or a `torch.utils.data.Dataset` of such
                 items, with a length, for samples that do not fit into memory: batches are made as they are needed, in
@@ -106,12 +97,11 @@ class Trainer:
             if _is_empty(validation):
                 raise BrodmannError("Expected a validation part with samples, got an empty one: give None for none.")
             self.validation = in_memory(validation, "validation", device)
-        self.folder = None if folder is None else Path(folder)
-        if self.folder is not None and any(place.is_file() for place in (self.folder, *self.folder.parents)):
-            raise BrodmannError(f"Checkpoints need a folder, but {self.folder} is a file, or is inside one.")
+        self._group = Group(network)
+        self._keeper = Keeper(self, folder, self._group)
         if transform is not None and not callable(transform):
             raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
-        self.callbacks = in_turn(callbacks)
+        self.callbacks = [callback for callback in in_turn(callbacks) if self._group.keeps or not callback.writes]
         self.transform = transform
         self.progress = Progress()
         self.rate: float | None = None
@@ -122,11 +112,12 @@ class Trainer:
         self._learn, self._learn_observed = steps_of(network), observed_steps_of(network)
         self._stopping = False
         self._waiting = Waiting()
-        self._check_folder: Callable[[], None] = _nothing
-        self._written = 0.0
         self._silent = 0  # epochs in a row in which no error came down
-        self._best = BestWeights(learner, self.folder)
-        self._draws = Draws(self.schedule.seed, self.samples.device)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where checkpoints go."""
+        return self._keeper.folder
 
     @property
     def pace(self) -> Pace:
@@ -161,26 +152,11 @@ class Trainer:
         Warns:
             UserWarning: Data, schedule, loss, rules or how the network was built are not the same.
         """
-        if self.folder is None:
-            raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
-        checkpoint = read_checkpoint(self.folder, name)
-        if set(checkpoint.progress) != set(vars(self.progress)):
-            raise CheckpointError(f"{self.folder} holds checkpoints of another version of this package: start again.")
-        tensors = dict(checkpoint.tensors)
-        states = [tensors.pop(name) for name in GENERATORS if name in tensors]
-        try:
-            self.network.load_learning_state(tensors)
-        except (RuntimeError, KeyError, IndexError):
-            raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
+        checkpoint = self._keeper.load(name)
         if changed := go_on_with(self, checkpoint.settings):
             warn(f"This training continues with other settings than it began with: {', '.join(changed)}.")
-        self._draws.states = states
         self.progress = Progress(**checkpoint.progress)
-        self._best.go_back(self.progress.best_epoch)
-        drop_halves(self.folder)
-        if name is not None:
-            # What lies after the chosen point is given up: else a damaged one would stay the newest.
-            drop_checkpoints_after(self.folder, name)
+        self._keeper.go_back(checkpoint, name)
 
     def stop(self) -> None:
         """Ends the training after the running epoch: for callbacks that have seen enough."""
@@ -208,23 +184,15 @@ class Trainer:
             UserWarning: The warm-up is longer than the training that begins; or the units of a network are silent.
         """
         progress, self._stopping, self.failure = self.progress, False, None
-        if progress.step == 0 and self.folder is not None and checkpoint_names(self.folder):
-            raise BrodmannError(
-                f"{self.folder} holds checkpoints of an earlier run: continue it with resume(), or choose another "
-                "folder."
-            )
         if progress.step == 0 and self.schedule.warmup > self.steps:
             warn(
                 f"The learning rate rises for {self.schedule.warmup} steps, but the training has {self.steps}: it "
                 "never reaches its full size. Shorten the warm-up, or train longer.",
             )
         library.active()  # compiles at a machine's first use: seconds that no step took
-        self._written = time.monotonic()
-        folder = nullcontext(_nothing) if self.folder is None else staying(self.folder)
         # Signals wait for the end of a step, not for another thread's training: the generators come first.
-        with self._draws.going_on(), waiting_signals() as self._waiting, folder as self._check_folder:
+        with self._keeper.draws.going_on(), waiting_signals() as self._waiting, self._keeper.open():
             try:
-                self._best.go_on()
                 for callback in self.callbacks:
                     callback.on_start(self)
                 while not self._is_over():
@@ -251,41 +219,22 @@ class Trainer:
         with closing(self.samples.batches(order[progress.batch :], seeds)) as made:  # an interrupt ends its workers
             for number in left:
                 loss = self._step(made, rate_of, Watch() if number == watched else None)
-                with self._saving(again=False):
+                with self._keeper.saving(again=False):
                     for callback in self.callbacks:
                         callback.on_step(self, loss)
-                self._stop_if_asked()
-                if time.monotonic() - self._written > self.schedule.checkpoint_seconds:
-                    self._checkpoint()
-        with self._saving(again=True):
+                self._stop_if_asked(self._agreed())
+                if not self._keeper.written_within(self.schedule.checkpoint_seconds):
+                    self._keeper.checkpoint()
+        with self._keeper.saving(again=True):
             self._end_epoch()
-        if self._is_over() or time.monotonic() - self._written >= min(BRIEF, self.schedule.checkpoint_seconds):
-            self._checkpoint()
-
-    @contextmanager
-    def _saving(self, *, again: bool) -> Iterator[None]:
-        """Writes a checkpoint where something fails between two steps, so that what was learned is not lost.
-
-        Args:
-            again: Whether a training that goes on does all of it again, and so must draw the same again.
-        """
-        before = self._draws.now() if again else None
-        try:
-            yield
-        except BaseException as error:
-            if before is not None:
-                self._draws.go_to(before)
-            if self.progress.step:
-                try:
-                    self._checkpoint()
-                except Exception as second:  # what failed first is what must be told
-                    error.add_note(f"No checkpoint could be written either: {second}")
-            raise
+            self._agreed()
+        if self._is_over() or not self._keeper.written_within(min(BRIEF, self.schedule.checkpoint_seconds)):
+            self._keeper.checkpoint()
 
     def _step(self, made: Iterator[Batch], rate_of: Callable[[int], float], watch: Watch | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
-        with self._saving(again=True):
+        with self._keeper.saving(again=True):
             self.rate = rate_of(progress.step)
             samples, wanted, weight = self._next(made)
             rows = sample_count(wanted)
@@ -314,13 +263,19 @@ class Trainer:
         try:
             return next(made)
         except RuntimeError:
-            self._stop_if_asked()
+            self._stop_if_asked(self._waiting.number)
             raise
 
-    def _stop_if_asked(self) -> None:
-        if self._waiting.number is not None:
-            self._checkpoint()
-            self._waiting.stop_if_any()
+    def _agreed(self) -> int:
+        """Lets all processes stop where one does; returns the number of a signal that any of them got, 0 for none."""
+        number, stopping = self._group.largest(self._waiting.number or 0, self._stopping)
+        self._stopping = bool(stopping)
+        return int(number)
+
+    def _stop_if_asked(self, number: int | None) -> None:
+        if number:
+            self._keeper.checkpoint()
+            raise Interrupted(number)
 
     def _tell_of_silence(self, silent: bool) -> None:
         self._silent = self._silent + 1 if silent else 0
@@ -332,7 +287,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         progress = self.progress
-        self._check_folder()  # before callbacks write there
+        self._keeper.check()  # before callbacks write there
         if not progress.counted:
             raise BrodmannError(
                 f"No target of epoch {progress.epoch + 1} counted: all have weight 0, or are what the loss leaves out, "
@@ -354,7 +309,7 @@ class Trainer:
         progress, score = self.progress, standing(self.schedule, row, self.network.loss)
         if score is not None and score > (progress.best, -progress.best_loss):
             if self.schedule.patience is not None:
-                self._best.keep(progress.epoch)
+                self._keeper.keep_best(progress.epoch)
             progress.best, progress.best_loss, progress.best_epoch = score[0], -score[1], progress.epoch
 
     def _transformed(self, samples: Several) -> Any:
@@ -377,22 +332,7 @@ class Trainer:
         """Puts the best weights in their place at the end, where there is patience."""
         if self.schedule.patience is not None and self.progress.best_epoch >= 0:
             goes_on = self.progress.epoch < self.pace.epochs and not self._out_of_patience()
-            self._best.put_back(self.progress.best_epoch, goes_on=goes_on)
-
-    def _checkpoint(self) -> None:
-        if self.folder is not None:
-            self._check_folder()
-            draws = zip(GENERATORS, self._draws.now(), strict=False)
-            tensors = {**self.network.learning_state(), **dict(draws)}
-            write_checkpoint(
-                self.folder, self.progress.step, Checkpoint(tensors, vars(self.progress), settings_of(self))
-            )
-            self._best.named(self.progress.best_epoch)
-        self._written = time.monotonic()
-
-
-def _nothing() -> None:
-    """Checks nothing: there is no folder."""
+            self._keeper.put_best_back(self.progress.best_epoch, goes_on=goes_on)
 
 
 def _is_empty(part: Any) -> bool:
