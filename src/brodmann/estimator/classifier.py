@@ -19,7 +19,7 @@ from .base import Array, SALEstimator, all_or_nothing, without_weightless
 
 
 class SALClassifier(ClassifierMixin, SALEstimator):  # type: ignore[misc]
-    """Classifier of areas, trained without backpropagation. See `SALEstimator` for the settings.
+    """scikit-learn classifier: a network with areas, trained without backpropagation. See `SALEstimator`.
 
     Samples have one class each, or any number of labels at once: those of an indicator matrix.
 

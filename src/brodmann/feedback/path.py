@@ -172,7 +172,7 @@ class Shape:
 
 
 class Feedback(nn.Module, ABC):
-    """One layer's way down. Abstract: a path computes the error below, and may learn."""
+    """Abstract base of feedback paths: computes a layer's error with respect to its input; its weights may learn."""
 
     from_output: bool = False
     """Whether the error below is made from that at the network's output, not from the one that arrives."""

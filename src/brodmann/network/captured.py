@@ -21,7 +21,7 @@ from .recorded import Recorded
 
 
 class Captured:
-    """A network that learns and computes as it does otherwise, bit for bit, in less time where batches are small.
+    """Records the operations of a step once and replays them, like a CUDA graph: same bits, faster for small batches.
 
     The first call of `learn`, or of inference, on batches of one size is an ordinary one. During the second, all that
     it computes is recorded: operations of PyTorch, and calls of the compiled kernels. Further ones make just these

@@ -34,7 +34,15 @@ from .learning_layers import check_once, learning_layers
 
 
 class Network(Learning):
-    """A body and a loss: every step is one forward pass and one error pass, ``x -> traces -> loss -> learn``."""
+    """A trainable network: a body of layers with a loss on top.
+
+    ``network.learn(x, y)`` makes one training step (forward pass, error pass and all updates, without autograd) and
+    returns the loss before the step. ``network(x)`` is inference::
+
+        network = Network(mlp(64, 10), lr=3e-3)
+        loss = network.learn(x, y)
+        logits = network(x)
+    """
 
     body = Held[Layer]()
 

@@ -31,7 +31,7 @@ BATCHES = ("whole", "own")
 
 
 class Parallel:
-    """A network of which several processes hold a copy, and to each of whose steps every process brings some samples.
+    """Data-parallel training: every process holds a copy of the network and contributes samples to each step.
 
     A step is that of one process on all of the samples, up to rounding, and leaves the same network in every process,
     bit for bit. Each computes outputs and errors of its own samples. Then processes tell one another

@@ -68,7 +68,7 @@ LEARNING_RATE = 3e-3
 
 @dataclass(frozen=True)
 class UpdateRule(ABC):
-    """How one weight moves in place.
+    """Abstract base of update rules (optimisers): updates one weight tensor in place from the factors of its gradient.
 
     Attributes:
         decay: Decoupled weight decay (per unit of learning rate): every step first multiplies the weight by
