@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +56,28 @@ def check_alike(folder: Path, rows: Sequence[Row], trials: Sequence[Row], cases:
         BrodmannError: Such rows are there, as those of a quick benchmark beside a full one.
     """
     asked = [(as_json(case.row()), case.searched) for case in cases]
-    searched = [row for row, open_ in asked if open_]
-    ways: tuple[tuple[Sequence[Row], list[Row], Callable[[Row], Place], Callable[[Row], Terms]], ...] = (
-        (rows, [row for row, open_ in asked if not open_], place_of, terms_of),
-        (rows, searched, place_of, terms_of_search),
-        (trials, searched, search_of, terms_of_search),
-    )
-    for present, wanted, place, terms in ways:
-        known: dict[Place, list[Terms]] = defaultdict(list)
+    settled = [row for row, searched in asked if not searched]
+    open_ones = [row for row, searched in asked if searched]
+    for present, wanted, place_by, terms_by in (
+        (rows, settled, place_of, terms_of),
+        (rows, open_ones, place_of, terms_of_search),
+        (trials, open_ones, search_of, terms_of_search),
+    ):
+        asked_for: dict[Place, list[Terms]] = defaultdict(list)
         for row in wanted:
-            if (own := terms(row)) not in known[place(row)]:
-                known[place(row)].append(own)
+            asked_for[place_by(row)].append(terms_by(row))
         for row in present:
-            gaps = [(differing(terms(row), own), own) for own in known.get(place(row), [])]
-            if gaps and all(names for names, _ in gaps):
-                names, own = min(gaps, key=lambda gap: len(gap[0]))
-                theirs = terms(row)
-                told = ", ".join(f"{name} {theirs.get(name)} instead of {own.get(name)}" for name in names)
-                raise BrodmannError(
-                    f"{folder} holds rows of {', '.join(place(row))} with other settings ({told}), as a quick "
-                    "benchmark and a full one have: a mean of both says nothing. Choose another folder with --out."
-                )
+            _check_one(folder, place_by(row), terms_by(row), asked_for[place_by(row)])
+
+
+def _check_one(folder: Path, place: Place, present: Terms, asked_for: Sequence[Terms]) -> None:
+    """Raises where all that is asked for in the place of a row has other terms than the row."""
+    gaps = [(differing(present, terms), terms) for terms in asked_for]
+    if not gaps or not all(names for names, _ in gaps):
+        return
+    names, nearest = min(gaps, key=lambda gap: len(gap[0]))
+    told = ", ".join(f"{name} {present.get(name)} instead of {nearest.get(name)}" for name in names)
+    raise BrodmannError(
+        f"{folder} holds rows of {', '.join(place)} with other settings ({told}), as a quick benchmark and a full one "
+        "have: a mean of both says nothing. Choose another folder with --out."
+    )
