@@ -14,7 +14,7 @@ from ..held import Held
 from ..kernels import Groups, Target, operations
 from ..storage import computing
 from ..updates import SGD, UpdateRule
-from .pages import ask_for_large_pages
+from .room import Room
 
 
 class Slab(nn.Module):
@@ -35,7 +35,7 @@ class Slab(nn.Module):
         self.update_rule, self.reserve = update, reserve
         self.bias = None if bias is None else Slab(bias, update, reserve=reserve)
         self.shrunk = 0  # how often slots were given up, which must not go unseen: tensors stay where they lie
-        self._rooms: dict[str, Tensor] = {}  # what the value and the buffers grow in, by name
+        self._rooms: dict[str, Room] = {}  # what the value and the buffers grow in, by name
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
         number = computing(value.dtype)
         shapes = update.state_shapes(tuple(value.shape[1:]))
@@ -194,19 +194,11 @@ class Slab(nn.Module):
             BrodmannError: There is not enough.
         """
         with torch.inference_mode(False), torch.no_grad():
-            self._hold({name: self._with_room(name, tensor, slots) for name, tensor in self.tensors().items()})
+            self._hold({name: self._room(name).take_in(old, slots) for name, old in self.tensors().items()})
 
     def has_room(self, slots: int) -> bool:
         """Whether it could hold so many slots where it lies."""
-        return all(
-            len(old) >= slots or self._fits_room(self._rooms.get(name), old, slots)
-            for name, old in self.tensors().items()
-        )
-
-    @staticmethod
-    def _fits_room(room: Tensor | None, old: Tensor, slots: int) -> bool:
-        # A tensor that was moved to another device, or assigned, lies elsewhere: that memory is not ours to grow in.
-        return room is not None and room.data_ptr() == old.data_ptr() and room.dtype == old.dtype and len(room) >= slots
+        return all(len(old) >= slots or self._room(name).holds(old, slots) for name, old in self.tensors().items())
 
     def resize(self, slots: int) -> None:
         """Keeps the first slots and adds new ones: a copy of slot 0 with fresh state of the rule."""
@@ -215,10 +207,13 @@ class Slab(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             sized = {}
             for name, old in self.tensors().items():
-                sized[name] = new = _first(self._rooms[name], slots)
+                sized[name] = new = self._room(name).first(slots)
                 if slots > len(old):
                     new[len(old) :] = old[0] if name == "value" else 0
             self._hold(sized)
+
+    def _room(self, name: str) -> Room:
+        return self._rooms.setdefault(name, Room(self.reserve))
 
     def forget(self) -> None:
         """Drops the rule's buffers: for weights that no longer learn."""
@@ -234,29 +229,6 @@ class Slab(nn.Module):
                 self._keep(tensor, self.value.requires_grad)
             else:
                 setattr(self, name, tensor)
-
-    def _with_room(self, name: str, old: Tensor, slots: int) -> Tensor:
-        """Returns a tensor at the start of room for ``slots`` slots, moved there if its own room is too small."""
-        room = self._rooms.get(name)
-        if room is None or not self._fits_room(room, old, slots):
-            try:
-                room = _unwritten(old, max(slots, self.reserve))
-            except RuntimeError:  # the system does not grant that much: ask for twice what is needed
-                room = self._twice(old, slots)
-            ask_for_large_pages(room)
-            room[: len(old)] = old
-            self._rooms[name] = room
-        return _first(room, len(old))
-
-    @staticmethod
-    def _twice(old: Tensor, slots: int) -> Tensor:
-        try:
-            return _unwritten(old, 2 * slots)
-        except RuntimeError:
-            shape = " x ".join(map(str, old.shape[1:]))
-            raise BrodmannError(
-                f"There is not enough memory for {slots} areas of {shape} weights: use fewer areas or units."
-            ) from None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Slab:
         """Keeps weights stored as bfloat16 where float32 is asked for: the computation is in float32 already."""
@@ -277,27 +249,6 @@ class Slab(nn.Module):
         if stored is not None and stored.shape[1:] == self.value.shape[1:] and len(stored) != len(self.value):
             self.resize(len(stored))
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _unwritten(like: Tensor, slots: int) -> Tensor:
-    """Returns room for ``slots`` slots, which takes memory only where it is written."""
-    deterministic: Any = torch.utils.deterministic
-    filled = deterministic.fill_uninitialized_memory
-    deterministic.fill_uninitialized_memory = False  # else PyTorch's deterministic mode would write all of it
-    try:
-        return like.new_empty((slots, *like.shape[1:]))
-    finally:
-        deterministic.fill_uninitialized_memory = filled
-
-
-def _first(room: Tensor, slots: int) -> Tensor:
-    """Returns the first slots of a room, as a tensor whose storage ends where they end.
-
-    Files and copies of it, such as those of a ``state_dict``, then hold only these slots.
-    """
-    size = slots * room[0].numel() * room.element_size()
-    shape = (slots, *room.shape[1:])
-    return room.new_empty(0).set_(room.untyped_storage()[:size], 0, shape, room.stride())
 
 
 def _misfit(what: str, shape: tuple[int, int], rows: Tensor) -> BrodmannError:
