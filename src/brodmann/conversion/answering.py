@@ -61,7 +61,7 @@ class Answering(fx.Tracer):
     """Whether the network was followed to its end."""
     proxy_buffer_attributes = True  # so that buffers are cut to the size that comes, not to that of the samples
 
-    def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False) -> None:
+    def __init__(self, sample: Several, *, alone: bool = False, constants: bool = False, **others: Any) -> None:
         """Takes a few samples.
 
         Args:
@@ -69,8 +69,9 @@ class Answering(fx.Tracer):
             alone: Whether it is a single sample, whose answers alone count.
             constants: Whether what `FACTORIES` make of numbers alone becomes a node, too: its methods may then take
                 sizes, as in ``torch.zeros(1, 4).expand(len(x), -1)``.
+            others: What the tracer takes that this is a part of.
         """
-        super().__init__()
+        super().__init__(**others)
         self.constants = constants
         self._computes = False  # whether values are being computed: factories then do what they always did
         self._walks = Walks(sample, alone=alone)

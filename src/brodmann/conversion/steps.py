@@ -23,6 +23,7 @@ from ..layers.local import Sum
 from ..several import Several, of_each, parts_in, sample_count
 from .computation import Computation, Functions, Step, Tied, Weighted, free_name, lay_out, tensors_of
 from .derivatives import WITHOUT_ERROR, OwnDerivative, WithoutError
+from .following import Root, one_line
 from .in_place import RELUS
 from .lengths import same_for_other_lengths
 from .nodes import module_text, name_of
@@ -32,7 +33,7 @@ from .recurrent import Recurrence
 from .rows import Rows
 from .samples import check_returned
 from .ties import uses_of_parameters
-from .tracing import OfFunctions, Root, one_line, traced
+from .tracing import OfFunctions, traced
 from .training_mode import DROPOUTS
 from .transformers import linear_of, written_out
 
