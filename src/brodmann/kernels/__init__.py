@@ -15,16 +15,16 @@ from .groups import Groups
 from .interface import Operations, Target
 from .library import supports
 from .native import Native
-from .pure import Pure
+from .pure import PURE
 
-_PURE, _NATIVE = Pure(), Native()
+_NATIVE = Native()
 
 
 def operations(weight: Tensor, rows: Tensor) -> Operations:
     """Returns what computes with this weight (slots, out, in) and these rows of a batch."""
     if supports(weight, rows):
         return _NATIVE
-    return _on_cuda() if weight.is_cuda and rows.dtype == torch.float32 and weight.is_contiguous() else _PURE
+    return _on_cuda() if weight.is_cuda and rows.dtype == torch.float32 and weight.is_contiguous() else PURE
 
 
 @cache
@@ -37,7 +37,7 @@ def _on_cuda() -> Operations:
             f"Brodmann computes in pure PyTorch on this GPU, area by area: {error}. Install triton.",
             RuntimeWarning,
         )
-        return _PURE
+        return PURE
     return Cuda()
 
 

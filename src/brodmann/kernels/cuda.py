@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ..updates import UpdateRule
 from .groups import Groups
-from .interface import KnownRule, Operations, Target, known_rule, rounding_seed
-from .pure import Pure
+from .interface import Kind, KnownRule, Operations, Target, known_rule, rounding_seed
+from .pure import PURE
 
+_DESCENT, _MOMENTUM = tl.constexpr(int(Kind.DESCENT)), tl.constexpr(int(Kind.MOMENTUM))
 BLOCK_ROWS, BLOCK_OUT, BLOCK_IN = 32, 64, 32
 """A program's tile: 16 KB of operands at a time, small enough for every card since Volta."""
 
@@ -125,7 +126,7 @@ def _update(
     rest2,
     epsilon,
     seed,
-    RULE: tl.constexpr,
+    KIND: tl.constexpr,
     ROUND: tl.constexpr,
     BN: tl.constexpr,
     BO: tl.constexpr,
@@ -153,9 +154,9 @@ def _update(
     here = (o < outputs)[:, None] & (i < inputs)[None, :]
     at = slot * outputs * inputs + o[:, None] * inputs + i[None, :]
     value = tl.load(weight + at, mask=here, other=0.0).to(tl.float32)
-    if RULE == 0:
+    if KIND == _DESCENT:
         step = gradient
-    elif RULE == 1:
+    elif KIND == _MOMENTUM:
         step = beta1 * tl.load(first + at, mask=here, other=0.0) + gradient
         tl.store(first + at, step, mask=here)
     else:
@@ -229,7 +230,7 @@ class Cuda(Operations):
         numbers = (delta.dtype, torch.int64)
         known = known_rule(rule)
         if known is None or any(t.dtype not in numbers for it in moved for t in it.state.values()):
-            Pure().update(rule, targets, groups, slot, delta, x, bias)
+            PURE.update(rule, targets, groups, slot, delta, x, bias)
             return
         slots = groups.present if slot is None else slot[groups.present]
         if not len(slots):  # there are no rows, or all of them are of areas that stay as they are
@@ -241,7 +242,7 @@ class Cuda(Operations):
 
     def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
         """See `Operations.move`."""
-        Pure().move(rule, target, gradient)
+        PURE.move(rule, target, gradient)
 
 
 def _move(rule: KnownRule, target: Target, groups: Groups, slots: Tensor, delta: Tensor, x: Tensor) -> None:
@@ -259,7 +260,7 @@ def _move(rule: KnownRule, target: Target, groups: Groups, slots: Tensor, delta:
     _update[grid](
         weight, first, second, size, scale, delta, x, _order(groups), slots, groups.bounds,
         inputs, outputs, target.lr, 1.0 - target.lr * target.decay, beta1, 1.0 - beta1, beta2, 1.0 - beta2, epsilon,
-        rounding_seed(weight), kind, weight.dtype == torch.bfloat16,
+        rounding_seed(weight), int(kind), weight.dtype == torch.bfloat16,
         **_blocks(),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -31,18 +32,26 @@ class Target(NamedTuple):
     decay: float
 
 
+class Kind(IntEnum):
+    """How a rule that kernels know moves a weight, by the numbers of ``moves.h``."""
+
+    DESCENT = 0
+    MOMENTUM = 1
+    ADAM = 2
+
+
 class KnownRule(NamedTuple):
     """What compiled kernels know of a rule.
 
     Attributes:
-        kind: 0 for gradient descent, 1 with momentum, 2 for Adam.
+        kind: How it moves a weight.
         beta1: Decay of the first moment, or the momentum.
         beta2: Decay of the second moment.
         epsilon: Added to its root.
         state: Names of the rule's buffers.
     """
 
-    kind: int
+    kind: Kind
     beta1: float
     beta2: float
     epsilon: float
@@ -58,8 +67,9 @@ def known_rule(rule: UpdateRule) -> KnownRule | None:
 def _known(rule: Any) -> KnownRule:
     state = frozenset(rule.state_shapes(()))
     if isinstance(rule, Adam):
-        return KnownRule(2, rule.beta1, rule.beta2, rule.epsilon, state)
-    return KnownRule(int(rule.momentum > 0), rule.momentum, 0.0, 0.0, state)
+        return KnownRule(Kind.ADAM, rule.beta1, rule.beta2, rule.epsilon, state)
+    kind = Kind.MOMENTUM if rule.momentum > 0 else Kind.DESCENT
+    return KnownRule(kind, rule.momentum, 0.0, 0.0, state)
 
 
 def rounding_seed(weight: Tensor) -> int:

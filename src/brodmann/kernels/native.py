@@ -13,7 +13,7 @@ from ..updates import UpdateRule
 from .groups import Groups
 from .interface import KnownRule, Operations, Target, known_rule, rounding_seed
 from .library import NUMBERS, call
-from .pure import Pure
+from .pure import PURE
 
 _MANY, _WORK = 4096, 50_000_000  # rows and products from which on a BLAS is faster: measured, docs/log.md
 _WIDE = 32  # inputs and outputs likewise; in the forward product half of it
@@ -37,7 +37,7 @@ class Native(Operations):
     ) -> Tensor:
         """See `Operations.forward`."""
         if _for_blas(groups, weight, x, _WIDE // 2):
-            return Pure().forward(x, groups, slot, weight, bias, beside)
+            return PURE.forward(x, groups, slot, weight, bias, beside)
         x = x.contiguous()
         bias = None if bias is None else bias.to(x.dtype).contiguous()
         beside = None if beside is None else beside.contiguous()
@@ -48,7 +48,7 @@ class Native(Operations):
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
         """See `Operations.add_error`."""
         if _for_blas(groups, weight, delta):
-            Pure().add_error(below, delta, groups, slot, weight)
+            PURE.add_error(below, delta, groups, slot, weight)
             return
         delta, sums = delta.contiguous(), below.contiguous()
         call("error_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), delta, weight, sums, None)
@@ -69,34 +69,24 @@ class Native(Operations):
         weight, known = targets[0].weight, known_rule(rule)
         if known is None or len(targets) > 2 or not _fit(known.state, targets, bias, delta, x):
             _check_recorded(rule)
-            Pure().update(rule, targets, groups, slot, delta, x, bias)
+            PURE.update(rule, targets, groups, slot, delta, x, bias)
             return
         if _for_blas(groups, weight, x) and groups.rows >= 16 * weight.shape[1]:
-            _move(known, targets, groups, slot, delta.t() @ x)
+            _update(known, targets, groups, slot, delta.t() @ x)
             if bias is not None:
-                _move(known, [bias], groups, slot, delta.sum(0))
+                _update(known, [bias], groups, slot, delta.sum(0))
             return
-        delta, x = delta.contiguous(), x.contiguous()
-        call(
-            "update_" + NUMBERS[weight.dtype],
-            *_arguments(groups, slot, weight),
-            delta,
-            x,
-            *known[:4],
-            *_given(targets[0]),
-            *(_given(targets[1]) if len(targets) == 2 else _NOTHING),
-            *(_NOTHING if bias is None else _given(bias)),
-        )
+        _update(known, targets, groups, slot, delta, x.contiguous(), bias)
 
     def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
         """See `Operations.move`."""
         known = known_rule(rule)
         fits = gradient.is_cpu and gradient.numel() == target.weight.numel()  # a kernel would read past its end
         if known is not None and fits and _walkable(target, known.state, gradient.dtype):
-            _move(known, [target], Groups.single(1), None, gradient)
+            _update(known, [target], Groups.single(1), None, gradient)
         else:
             _check_recorded(rule)
-            Pure().move(rule, target, gradient)
+            PURE.move(rule, target, gradient)
 
 
 def _check_recorded(rule: UpdateRule) -> None:
@@ -105,18 +95,26 @@ def _check_recorded(rule: UpdateRule) -> None:
         recorder.refuse(f"{type(rule).__name__} has no compiled kernel")
 
 
-def _move(rule: KnownRule, targets: Sequence[Target], groups: Groups, slot: Tensor | None, gradient: Tensor) -> None:
-    """Moves the weights of the only group by their gradient."""
+def _update(
+    rule: KnownRule,
+    targets: Sequence[Target],
+    groups: Groups,
+    slot: Tensor | None,
+    delta: Tensor,
+    x: Tensor | None = None,
+    bias: Target | None = None,
+) -> None:
+    """Moves weights and biases; without x, delta (out, in) is the gradient itself of the only group's weights."""
     weight = targets[0].weight
     call(
         "update_" + NUMBERS[weight.dtype],
         *_arguments(groups, slot, weight),
-        gradient.contiguous(),
-        None,
+        delta.contiguous(),
+        x,
         *rule[:4],
         *_given(targets[0]),
         *(_given(targets[1]) if len(targets) == 2 else _NOTHING),
-        *_NOTHING,
+        *(_NOTHING if bias is None else _given(bias)),
     )
 
 

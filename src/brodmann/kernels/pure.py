@@ -72,6 +72,9 @@ class Pure(Operations):
         _move_slot(rule, target, 0, Factors(gradient[None]))
 
 
+PURE = Pure()
+
+
 def _move_slot(rule: UpdateRule, target: Target, index: int, factors: Factors) -> None:
     """Moves one slot of a target, in place, see `apply_rule`."""
     state = {name: tensor[index] for name, tensor in target.state.items()}
