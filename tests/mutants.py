@@ -95,7 +95,7 @@ MUTANTS = [
     ("conversion/norms.py", "addcmul_(apart, -of_along)", "addcmul_(apart, of_along)", "errors along what a norm took away"),
     ("areas/area_map.py", "if not lr:", "if False:", "moments of frozen areas"),
     ("routing/router.py", "x, delta = counted(weights_of_rows(weight, len(x)), x, delta)", "pass", "projections that count every sample once"),
-    ("conversion/steps.py", "if not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):", "if False:", "products that are not linear in their weights"),
+    ("conversion/products.py", "if not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):", "if False:", "products that are not linear in their weights"),
     ("conversion/rows.py", "if more or not each or not lie_by_samples:", "if more or not each:", "rows in another order"),
     ("conversion/derivatives.py", "node.meta[WITHOUT_ERROR] = True", "pass", "errors through blocks without gradients"),
     ("conversion/derivatives.py", "return came.tracer.create_proxy(\"call_function\", OwnDerivative(function), args, kwargs)", "return super(base, function).apply(*args, **kwargs)", "derivatives of the operations inside of a function"),

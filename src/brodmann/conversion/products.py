@@ -1,19 +1,22 @@
-"""Products of a value and weights: which function a map is, whether one is linear in both, and which are matrices."""
+"""Products of a value and weights: what they multiply, whether they are linear in both, and which are matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
+from functools import partial
 from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
+from ..errors import BrodmannError
 from .nodes import asks_metadata, name_of
-from .provenance import is_product
+from .provenance import is_product, not_followed
+from .training_mode import DROPOUTS
 
 TURNING = frozenset({"t", "transpose", "permute", "contiguous", "to", "type_as", "getattr"})
 """Functions and methods that leave the numbers of a matrix as they are."""
@@ -24,6 +27,75 @@ def function_of(conv: _ConvNd) -> tuple[Callable[..., Tensor], dict[str, Any]]:
     name = f"conv{'_transpose' if conv.transposed else ''}{len(conv.kernel_size)}d"
     names = ["stride", "padding", "dilation", "groups", *["output_padding"] * conv.transposed]
     return getattr(functional, name), {setting: getattr(conv, setting) for setting in names}
+
+
+class Factors(NamedTuple):
+    """A product with weights, and what it multiplies.
+
+    Attributes:
+        product: The function, of a value, weights, and what else says what to do, such as where each row goes.
+        read: Nodes of these, in this order.
+        given: What they are for a few samples.
+        inside: Calls that the function is made of.
+    """
+
+    product: Callable[..., Tensor]
+    read: list[fx.Node]
+    given: list[Any]
+    inside: list[fx.Node]
+
+
+def factors_of(
+    node: fx.Node,
+    function: fx.GraphModule,
+    read: Sequence[fx.Node],
+    values: Mapping[fx.Node, Any],
+    live: Collection[fx.Node],
+) -> Factors:
+    """Returns what a product multiplies: one value and one parameter.
+
+    Args:
+        node: The product.
+        function: It and all that is part of it. Where no parameter learns, this no longer detaches anything.
+        read: Nodes of the function's arguments.
+        values: What nodes are for a few samples.
+        live: Nodes through which errors would go down.
+
+    Raises:
+        BrodmannError: There are several values or parameters, or what the product takes goes through a dropout.
+    """
+    inside = [one for one in function.graph.nodes if one.op in ("call_function", "call_method")]
+    if any(one.target in DROPOUTS for one in inside):
+        raise BrodmannError(
+            f"{name_of(node)} cannot be converted here: it takes parameters through a dropout, which would be lost."
+        )
+    given = [values[one] for one in read]
+    held = [place for place, value in enumerate(given) if isinstance(value, nn.Parameter)]
+    if not any(given[place].requires_grad for place in held):
+        pass_all(function)
+    order = order_of(function, given, [one in live for one in read], held[0]) if len(held) == 1 else None
+    if order is None:
+        raise not_followed(node)
+    product = function if order == (0, 1) else partial(arranged, function, order)
+    return Factors(product, [read[place] for place in order], [given[place] for place in order], inside)
+
+
+def check_learns_as_before(node: fx.Node, factors: Factors) -> None:
+    """Raises where a layer would not learn the weights of a product as autograd does."""
+    product, (came, weight, *besides) = factors.product, factors.given
+    if weight.ndim < 2:
+        raise BrodmannError(
+            f"{name_of(node)} cannot be converted: it multiplies by a parameter of shape {tuple(weight.shape)}. "
+            "Expected one of two or more dimensions: give it the shape (features, 1), as in (x @ self.query)[..., "
+            "0], or use an nn.Linear(features, 1)."
+        )
+    if not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):
+        raise not_followed(node)
+    if weight.requires_grad and not leads_to(product, factors.given, 1):
+        raise BrodmannError(
+            f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, because of "
+            "detach() or torch.no_grad(), but that would learn all the same. Make the parameter a buffer."
+        )
 
 
 def turns_alone(nodes: Iterable[fx.Node]) -> bool:

@@ -6,7 +6,6 @@ import operator
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from .following import Root, one_line
 from .in_place import RELUS
 from .lengths import same_for_other_lengths
 from .nodes import module_text, name_of
-from .products import arranged, as_matrix, is_linear_in_both, leads_to, order_of, pass_all, turns_alone
+from .products import Factors, as_matrix, check_learns_as_before, factors_of, turns_alone
 from .provenance import Provenance, is_product, is_real, not_followed
 from .recurrent import Recurrence
 from .rows import Rows
@@ -264,47 +263,26 @@ class _Walk(fx.Interpreter):
     def _weighted(self, node: fx.Node) -> tuple[nn.Linear | Weighted | Tied, list[fx.Node]]:
         """Returns a product with weights as a module, and the nodes that it reads: a value, and weights if tied."""
         function, read = self._as_module(node, self.provenance.fixed.intersection(self.provenance.weights))
-        inside = [one for one in function.graph.nodes if one.op in ("call_function", "call_method")]
-        if any(one.target in DROPOUTS for one in inside):
-            raise BrodmannError(
-                f"{name_of(node)} cannot be converted here: it takes parameters through a dropout, which would be lost."
-            )
-        held = [one for one in read if isinstance(self.env[one], nn.Parameter)]
-        if not any(self.env[one].requires_grad for one in held):
-            pass_all(function)
-        given = [self.env[one] for one in read]
-        live = [one in self.provenance.live for one in read]
-        order = order_of(function, given, live, read.index(held[0])) if len(held) == 1 else None
-        if order is None:
-            raise not_followed(node)
-        product = function if order == (0, 1) else partial(arranged, function, order)
-        value, _, *others = (read[place] for place in order)
-        came, weight, *besides = (given[place] for place in order)
-        if weight.ndim < 2:
-            raise BrodmannError(
-                f"{name_of(node)} cannot be converted: it multiplies by a parameter of shape {tuple(weight.shape)}. "
-                "Expected one of two or more dimensions: give it the shape (features, 1), as in (x @ self.query)[..., "
-                "0], or use an nn.Linear(features, 1)."
-            )
-        if not is_linear_in_both(lambda x, weights: product(x, weights, *besides), came, weight):
-            raise not_followed(node)
-        if weight.requires_grad and not leads_to(function, given, order[1]):
-            raise BrodmannError(
-                f"{name_of(node)} cannot be converted: it multiplies by a parameter that gets no gradient, because of "
-                "detach() or torch.no_grad(), but that would learn all the same. Make the parameter a buffer."
-            )
+        factors = factors_of(node, function, read, self.env, self.provenance.live)
+        check_learns_as_before(node, factors)
+        product, (value, _, *others), weight = factors.product, factors.read, factors.given[1]
         if self.uses[id(weight)] > 1:
             if others:
                 raise not_followed(node)
             return Tied(product), [value, next(one for one in self.names if self.env[one] is weight)]
-        of_samples = node in self.provenance.moved and not len(self.env[node]) % self.count
-        unshared = id(weight) not in self.of_modules
-        matrix = None
-        if turns_alone(inside) and not others and unshared and of_samples and self.count > 1:
-            matrix = as_matrix(product, came, weight) if self.rows.lie_by_samples(value, came) else None
+        matrix = self._matrix(node, factors)
         if matrix is not None:
             return linear_of(matrix, None).requires_grad_(weight.requires_grad).eval(), [value]
         return Weighted(product, weight), [value, *others]
+
+    def _matrix(self, node: fx.Node, factors: Factors) -> Tensor | None:
+        """Returns the matrix by which a product maps rows of samples, None where it is no such map of its own."""
+        (value, _, *others), (came, weight, *_) = factors.read, factors.given
+        of_samples = node in self.provenance.moved and not len(self.env[node]) % self.count and self.count > 1
+        unshared = id(weight) not in self.of_modules
+        if others or not (of_samples and unshared and turns_alone(factors.inside)):
+            return None
+        return as_matrix(factors.product, came, weight) if self.rows.lie_by_samples(value, came) else None
 
     def _held(self, node: fx.Node, result: Any) -> Step | None:
         """Returns the step of a tensor that the network holds, None where it has one already."""
