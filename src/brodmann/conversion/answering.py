@@ -151,7 +151,8 @@ class Answering(fx.Tracer):
                 "decides what to do by the values of the samples", "avoid that, for example with torch.where"
             )
         # How many dimensions there are does not depend on how many samples, except for one, which is asked anyway.
-        if walks.counts(node) if ask is not len else not isinstance(walks[node], torch.Size):
+        may_count = not isinstance(walks[node], torch.Size) if ask is len else walks.counts(node)
+        if may_count:
             self._follow(many=True)
         answers = walks.answers(node, ask)
         self.asks_whether_alone |= walks.differs_alone(node, ask)

@@ -94,9 +94,9 @@ class _Building:
 
     def _add_again(self, step: Step) -> None:
         """Adds a step whose operation stands in several places, and is one layer in all of them."""
-        most = max(self.places[id(step.operation)], key=lambda place: place.each)
+        most = max(self.places[id(step.operation)], key=lambda place: place.rows_per_sample)
         owner = self.owners.setdefault(id(step.operation), replace(most, name=step.name))
-        if not owner.laid_as(step, alike=self.parts.from_output, routed=self.parts.routed):
+        if not owner.laid_out_as(step, self.parts):
             raise BrodmannError(
                 f"The layer that returns '{step.name}' is called in several places with values of different shapes: "
                 "one layer of areas needs images in all of these places or in none, the same number of rows for each "
@@ -136,7 +136,7 @@ def _tied_weights(steps: Sequence[Step], parts: Parts) -> dict[str, TiedWeights]
     held = [step for step in steps if step.name in names]
     # All but products would expect weights of four dimensions to be laid out as images are.
     others = {source for step in steps if not isinstance(step.operation, Tied) for source in step.sources}
-    if any(step.after.ndim == 4 and step.name in others for step in held):
+    if any(step.output.ndim == 4 and step.name in others for step in held):
         raise tied_error()
     return {step.name: tied_weights(step, parts) for step in held}
 

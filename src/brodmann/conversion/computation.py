@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx.graph import PythonCode
 
+from ..builders import Parts
 from ..several import parts_in
 from .questions import Questions
 
@@ -24,40 +25,41 @@ class Step:
         name: Name of its value.
         operation: A module of the network, a module made of its functions, or the tensor that the step is.
         sources: Names of the values that it reads, of steps or inputs of the network.
-        before: Those values, for a few samples.
-        after: Its value.
-        each: How many rows of its first dimension belong to each sample: 1; the number of windows of an image whose
-            windows the network maps as if they were samples; or 0 where it is the same whatever the input.
-        turned: Whether samples lie in the second dimension, as where steps of a sequence come first.
+        inputs: Those values, for a few samples.
+        output: Its value.
+        rows_per_sample: How many rows of its first dimension belong to each sample: 1; the number of windows of an
+            image whose windows the network maps as if they were samples; or 0 where it is the same whatever the input.
+        batch_second: Whether samples lie in the second dimension, as where steps of a sequence come first.
     """
 
     name: str
     operation: nn.Module | Tensor
     sources: tuple[str, ...]
-    before: tuple[Tensor, ...]
-    after: Tensor
-    each: int = 1
-    turned: bool = False
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    rows_per_sample: int = 1
+    batch_second: bool = False
 
-    def laid_as(self, other: Step, *, alike: bool, routed: bool) -> bool:
+    def laid_out_as(self, other: Step, parts: Parts) -> bool:
         """Whether one layer can stand for both steps: the values that they take have to be laid out alike.
 
-        Where they follow a route, they need equally many rows for each sample; if they are to be ``alike``, equal
-        shapes. Rows that are the same whatever the input, such as the initial state of a loop, count as rows of samples
-        where there are as many.
+        Where layers follow a route, they need equally many rows for each sample; under direct feedback, equal shapes.
+        Rows that are the same whatever the input, such as the initial state of a loop, count as rows of samples where
+        there are as many.
         """
-        if self.turned != other.turned:
+        if self.batch_second != other.batch_second:
             return False
-        if alike:
-            return self.each == other.each and self.after.shape == other.after.shape
-        rows = self.each == other.each or (not routed and other.each > 0)
-        rows = rows or (not other.each and len(other.after) * self.each == len(self.after))
-        return rows and (self.after.ndim == 4) == (other.after.ndim == 4)
+        equal = self.rows_per_sample == other.rows_per_sample
+        if parts.from_output:
+            return equal and self.output.shape == other.output.shape
+        fits = equal or (not parts.routed and other.rows_per_sample > 0)
+        fits = fits or (not other.rows_per_sample and len(other.output) * self.rows_per_sample == len(self.output))
+        return fits and (self.output.ndim == 4) == (other.output.ndim == 4)
 
     def rows_of(self, outputs: int) -> int:
         """Returns how many rows of ``outputs`` numbers its value has for each sample."""
-        samples = self.after.shape[1] if self.turned else len(self.after) // max(1, self.each)
-        return self.after.numel() // (samples * outputs)
+        samples = self.output.shape[1] if self.batch_second else len(self.output) // max(1, self.rows_per_sample)
+        return self.output.numel() // (samples * outputs)
 
 
 class Functions(fx.GraphModule):

@@ -87,8 +87,8 @@ def _is_frozen(step: Step) -> bool:
 
 
 def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> Layer:
-    operation, ndim = step.operation, step.after.ndim
-    if not step.each:
+    operation, ndim = step.operation, step.output.ndim
+    if not step.rows_per_sample:
         parts = replace(parts, areas=1, routing="network")  # there is no sample by which to choose
     if isinstance(operation, Tensor):
         learns = isinstance(operation, nn.Parameter) and operation.is_floating_point()
@@ -103,7 +103,8 @@ def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) ->
     if isinstance(operation, Weighted):
         return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
     if isinstance(operation, _ConvNd):
-        if step.each > 1 or not _is_of_patches(operation):  # areas are chosen for one image or sequence of a sample
+        # Areas are chosen for one image or sequence of a sample.
+        if step.rows_per_sample > 1 or not _is_of_patches(operation):
             return _product(operation, step, parts, lowest=lowest)
         return _convolution(operation, parts, _rows_for_each(step, operation.out_channels, output_rows), lowest=lowest)
     if isinstance(operation, _BatchNorm):
@@ -133,7 +134,7 @@ def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) ->
 def tied_weights(step: Step, parts: Parts) -> TiedWeights:
     """Returns weights that several products share."""
     with _named(step):
-        weights = parts.tied_weights(step.after.detach())
+        weights = parts.tied_weights(step.output.detach())
     weights.frozen = _is_frozen(step)
     return weights
 
@@ -147,7 +148,7 @@ def tied_product(step: Step, weights: TiedWeights, *, lowest: bool) -> TiedProdu
 def _rows_for_each(step: Step, outputs: int, output_rows: int) -> int:
     """Returns how many rows a map has for each row of the network's output; 0 where there is no such number."""
     each, more = divmod(step.rows_of(outputs), output_rows)
-    return 0 if more or not step.each else each
+    return 0 if more or not step.rows_per_sample else each
 
 
 def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest: bool) -> Layer:
@@ -155,11 +156,11 @@ def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest
     plain = type(operation).forward is nn.Linear.forward
     start = operation if plain else linear_of(operation.weight, operation.bias)
     linear: Layer = parts.layer(start.in_features, start.out_features, rows=rows, lowest=lowest, start=start)
-    if step.turned:
+    if step.batch_second:
         return Sequential(Local(_turned), linear, Local(_turned))
-    if step.each > 1 and parts.routed:  # by a route, which has one entry for each sample
-        linear = Sequential(Local(nn.Unflatten(0, (-1, step.each))), linear, Local(nn.Flatten(0, 1)))
-    if step.after.ndim != 4:
+    if step.rows_per_sample > 1 and parts.routed:  # by a route, which has one entry for each sample
+        linear = Sequential(Local(nn.Unflatten(0, (-1, step.rows_per_sample))), linear, Local(nn.Flatten(0, 1)))
+    if step.output.ndim != 4:
         return linear
     return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
 
@@ -208,7 +209,7 @@ def channels_last(value: Tensor) -> Tensor:
 
 def _local(operation: nn.Module, step: Step) -> Local:
     """Returns an operation without parameters, which is given tensors in PyTorch's layout."""
-    moved = any(value.ndim == 4 for value in (*step.before, step.after)) and type(operation) not in ELEMENTWISE
+    moved = any(value.ndim == 4 for value in (*step.inputs, step.output)) and type(operation) not in ELEMENTWISE
     try:
         return Local(ChannelsLast(operation) if moved else operation)
     except BrodmannError as error:
@@ -252,8 +253,8 @@ def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
 
 def _is_of_patches(conv: _ConvNd) -> bool:
     """Whether a convolution is one map of all patches, and its padding zeros, equally many on both sides."""
-    kind = isinstance(conv, nn.Conv1d | nn.Conv2d) and conv.groups == 1 and conv.padding_mode == "zeros"
-    return kind and all(before == behind for before, behind in _around(conv))
+    plain = isinstance(conv, nn.Conv1d | nn.Conv2d) and conv.groups == 1 and conv.padding_mode == "zeros"
+    return plain and all(before == behind for before, behind in _around(conv))
 
 
 def _around(conv: _ConvNd) -> list[tuple[int, int]]:
@@ -286,7 +287,7 @@ def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
     product = parts.product(_as_laid(convolved, step), conv.weight, lowest=lowest)
     if conv.bias is None:
         return product
-    bias = Constant(_laid(conv.bias, step.after.ndim), parts.update_rule)
+    bias = Constant(_laid(conv.bias, step.output.ndim), parts.update_rule)
     return Graph({"product": (product, INPUT), "bias": (bias,), "sum": (torch.add, "product", "bias")})
 
 
@@ -298,8 +299,8 @@ def _padded(
 
 def _as_laid(product: Callable[[Tensor, Tensor], Tensor], step: Step) -> Callable[[Tensor, Tensor], Tensor]:
     """Returns a product of a value and weights for values as they are laid out between layers."""
-    values = step.before[:1] if isinstance(step.operation, Tied) else step.before
-    moved = any(value.ndim == 4 for value in (*values, step.after))
+    values = step.inputs[:1] if isinstance(step.operation, Tied) else step.inputs
+    moved = any(value.ndim == 4 for value in (*values, step.output))
     return partial(_moved, product) if moved else product
 
 

@@ -25,7 +25,7 @@ def answers_of(model: nn.Module, sample: Several) -> Any:
 
 def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
     """Raises where a network returns something else for the same samples the second time."""
-    if not alike(outputs, answers_of(model, sample), 1e-3):
+    if not near(outputs, answers_of(model, sample), 1e-3):
         raise BrodmannError(
             f"{type(model).__name__} cannot be converted: it answers the same samples differently the second time. "
             "Whatever it keeps from call to call, such as state in an attribute, or draws at random must come in with "
@@ -37,7 +37,7 @@ def check_steady(model: nn.Module, sample: Several, outputs: Any) -> None:
 def same_outputs(body: Layer, sample: Several, outputs: Any) -> bool:
     """Whether a body returns what a network did for samples, up to rounding."""
     stored = any(parameter.dtype == torch.bfloat16 for parameter in body.parameters())
-    return alike(body(sample), of_each(channels_last, outputs), 0.1 if stored else 1e-3)
+    return near(body(sample), of_each(channels_last, outputs), 0.1 if stored else 1e-3)
 
 
 def check_reached(computation: Computation, model: nn.Module, sample: Several) -> None:
@@ -77,12 +77,12 @@ def _without_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def alike(ours: Any, theirs: Any, tolerance: float) -> bool:
+def near(ours: Any, theirs: Any, tolerance: float) -> bool:
     """Whether outputs are the same, up to a share of the largest number."""
     ours, theirs = parts_in(ours), parts_in(theirs)
-    return len(ours) == len(theirs) and all(_near(*pair, tolerance) for pair in zip(ours, theirs, strict=True))
+    return len(ours) == len(theirs) and all(_tensor_near(*pair, tolerance) for pair in zip(ours, theirs, strict=True))
 
 
-def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+def _tensor_near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
     size = float(theirs.abs().max()) + 1e-6
     return ours.shape == theirs.shape and float((ours - theirs).abs().max()) <= tolerance * size

@@ -30,14 +30,14 @@ def folded(computation: Computation) -> Computation:
         below = found.get(names[step.sources[0]]) if len(step.sources) == 1 else None
         fused = None
         if below is not None and readers[step.sources[0]] == 1 and {step.name, below.name} <= alone:
-            fused = _fused(below.operation, norm, below.after.ndim)
+            fused = _fused(below.operation, norm, below.output.ndim)
         if below is None or fused is None:
             names[step.name] = step.name
             fixed = FixedNorm(norm) if isinstance(norm, _BatchNorm) else norm
             found[step.name] = replace(step, operation=fixed, sources=tuple(names[source] for source in step.sources))
         else:
             names[step.name] = below.name
-            found[below.name] = replace(below, operation=fused, after=step.after)
+            found[below.name] = replace(below, operation=fused, output=step.output)
     return replace(computation, steps=list(found.values()), outputs=of_each(names.__getitem__, computation.outputs))
 
 

@@ -113,7 +113,7 @@ def from_torch(
     if batch_norms not in BATCH_NORMS:
         raise unknown_name("batch_norms", batch_norms, BATCH_NORMS)
     check_switch(recompute=recompute, lowest=lowest)
-    model, sample, kind, device = shown(model, shape)
+    model, sample, dtype, device = shown(model, shape)
     if batch_norms == "running":
         warn_of_new_norms(model)
     in_features = sum(part[0].numel() for part in parts_in(sample))
@@ -124,16 +124,17 @@ def from_torch(
             f"{'Samples of whole numbers have' if single else 'Several inputs have'} no direction to route them by: "
             "choose routing='layer', where every layer routes its own input, or areas=1."
         )
-    computation = computed_by(model, sample, kind)
+    computation = computed_by(model, sample, dtype)
     check_untied(computation.steps)
-    plain = deepcopy(model).to("cpu", kind).eval()
+    plain = deepcopy(model).to("cpu", dtype).eval()
     outputs = answers_of(plain, sample)
     check_steady(plain, sample, outputs)
     check_reached(computation, plain, sample)
     warn_of_frozen(computation.steps)
     computation = folded(computation) if batch_norms == "running" else computation
     steps, returned = computation.steps, computation.returned
-    parts = replace(parts, outputs=returned[0].after.shape[1 if returned[0].after.ndim == 4 else -1])
+    output = returned[0].output
+    parts = replace(parts, outputs=output.shape[1 if output.ndim == 4 else -1])
     if len(returned) > 1 and parts.from_output:
         raise BrodmannError(
             f"Direct feedback needs one output, but the model has {len(returned)}: choose another feedback path."
@@ -141,10 +142,10 @@ def from_torch(
     maps = sum(isinstance(step.operation, MAPS) for step in steps)
     parts.check(maps, sum(parameter.numel() for parameter in model.parameters()))
     body = parts.wrap(body_of(computation, parts, lowest=lowest, recompute=recompute))
-    if kind == torch.float64:
+    if dtype == torch.float64:
         body.double()  # its routers
     # A copy of its own: what the other one was called with, it may keep, with a graph that cannot be copied.
-    check_keeps_nothing(deepcopy(model).to("cpu", kind).eval(), sample)
+    check_keeps_nothing(deepcopy(model).to("cpu", dtype).eval(), sample)
     if not same_outputs(body, sample, outputs):
         raise BrodmannError(
             "The converted network does not return what the model does: one of its layers changes samples in a way "

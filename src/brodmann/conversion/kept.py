@@ -68,7 +68,7 @@ def _check_reads_nothing_kept(
     model: nn.Module, sample: Several, before: dict[Place, Any], now: dict[Place, tuple[Any, Any]], training: bool
 ) -> None:
     """Raises where numbers that a network holds changed during a call, and it answers by them in any mode."""
-    both = [place for place, old in before.items() if place in now and _alike(old, now[place][1])]
+    both = [place for place, old in before.items() if place in now and _comparable(old, now[place][1])]
     moved = [place for place in both if not _equal(before[place], now[place][1])]
     if not moved:
         return
@@ -207,12 +207,12 @@ def _same(ours: Any, theirs: Any) -> bool:
 def _equal(one: Any, other: Any) -> bool:
     """Whether numbers or tensors are the same, NaN too."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return _alike(one, other) and torch.allclose(one, other, rtol=0.0, atol=0.0, equal_nan=True)
+        return _comparable(one, other) and torch.allclose(one, other, rtol=0.0, atol=0.0, equal_nan=True)
     return bool(one == other) or (one != one and other != other)
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two are numbers, or tensors of one shape and kind."""
+def _comparable(one: Any, other: Any) -> bool:
+    """Whether two are numbers, or tensors of one shape and dtype."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and one.dtype == other.dtype
     return not isinstance(one, Tensor) and not isinstance(other, Tensor)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..several import Several, of_each, parts_in, rows_of
-from .equality import alike
+from .equality import near
 from .questions import Questions
 
 
@@ -41,7 +41,7 @@ def same_for_other_lengths(
                 continue
             # A network may keep something for samples of a size.
             ours, theirs = _outcome(followed, other), _outcome(deepcopy(network), other)
-            same = (ours is None) == (theirs is None) and (ours is None or alike(ours, theirs, 1e-3))
+            same = (ours is None) == (theirs is None) and (ours is None or near(ours, theirs, 1e-3))
             if known and not same:
                 return False
             if asked is not None and not known and same and ours is not None:

@@ -126,8 +126,8 @@ class Questions:
         found = self._answers_for(shapes)
         if found is None or found == self._answers:
             return found is not None
-        tried = [_numbers_of(other) for answers, other in self._tried if answers == found]
-        size = _numbers_of(shapes)
+        tried = [_sizes_of(other) for answers, other in self._tried if answers == found]
+        size = _sizes_of(shapes)
         return any(map(partial(_no_larger, size), tried)) and any(_no_larger(other, size) for other in tried)
 
     def allow_learning(self, shapes: Shapes) -> bool:
@@ -138,7 +138,7 @@ class Questions:
     def _answers_for(self, shapes: Shapes) -> list[Any] | None:
         """Returns the answers for samples of some shapes, None where the network does not take them."""
         sizes = iter(shapes)
-        sample = in_form_of(self._kinds, (torch.zeros(next(sizes), dtype=kind) for kind in parts_in(self._kinds)))
+        sample = in_form_of(self._kinds, (torch.zeros(next(sizes), dtype=dtype) for dtype in parts_in(self._kinds)))
         try:
             with undisturbed():  # the network may draw, as from torch.randn
                 values = self._values_for(sample)
@@ -160,7 +160,7 @@ class Questions:
             return fx.Interpreter(whole).run(sample)
 
 
-def _numbers_of(shapes: Shapes) -> list[int]:
+def _sizes_of(shapes: Shapes) -> list[int]:
     """Returns the sizes of all dimensions but that of the samples."""
     return [size for shape in shapes for size in shape[1:]]
 

@@ -23,7 +23,7 @@ class Rows:
         self.root, self.sample, self.count = root, sample, sample_count(sample)
         self._alone = self._walk(root, rows_of(sample, slice(1)))
 
-    def of_each(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module) -> int:
+    def per_sample(self, node: fx.Node, values: Mapping[fx.Node, Any], module: nn.Module) -> int:
         """Returns how many rows of the first dimension each sample has, whose rows lie one after the other.
 
         Args:
@@ -35,22 +35,22 @@ class Rows:
             BrodmannError: There is no such number.
         """
         result, (read, *_) = values[node], node.all_input_nodes
-        each, more = divmod(len(result), self.count)
+        rows, more = divmod(len(result), self.count)
         lie_by_samples = self.lie_by_samples(read, values[read])
-        if each == 1 and not more and not lie_by_samples:
+        if rows == 1 and not more and not lie_by_samples:
             raise BrodmannError(
                 f"{module_text(module)} cannot be converted: its input for a sample changes when the sample comes "
                 "alone. The network draws random numbers at inference, as F.dropout does without "
                 "training=self.training, mixes the samples of a batch, or keeps them in a dimension other than the "
                 "first."
             )
-        if more or not each or not lie_by_samples:
+        if more or not rows or not lie_by_samples:
             raise BrodmannError(
                 f"{module_text(module)} cannot be converted: its output, {tuple(result.shape)} for {self.count} "
                 "samples, does not hold one row for each sample, or equally many rows for each, one sample after the "
                 "other."
             )
-        return each
+        return rows
 
     def are_turned(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
         """Whether samples lie in the second dimension of what a node takes and returns."""
@@ -77,8 +77,8 @@ class Rows:
         near = 1e-3 * float(several.abs().max()) if several.is_floating_point() else 0.0
         count = first.shape[dimension]
         rows = several.narrow(dimension, 0, min(count, several.shape[dimension]))
-        alike = count * self.count == several.shape[dimension] and first.shape == rows.shape
-        return alike and torch.allclose(first, rows, rtol=0.0, atol=near)
+        fits = count * self.count == several.shape[dimension] and first.shape == rows.shape
+        return fits and torch.allclose(first, rows, rtol=0.0, atol=near)
 
     @cached_property
     def _stirred(self) -> tuple[fx.Interpreter, fx.Interpreter]:

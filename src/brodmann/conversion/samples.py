@@ -26,13 +26,13 @@ class Shown(NamedTuple):
     Attributes:
         model: The network, as it was before `torch.compile` or `nn.DataParallel` wrapped it.
         sample: A few samples (samples, ...), or several such tensors.
-        kind: Dtype that its body computes in.
+        dtype: The one that its body computes in.
         device: Where it lies.
     """
 
     model: Any
     sample: Any
-    kind: torch.dtype
+    dtype: torch.dtype
     device: torch.device
 
 
@@ -44,19 +44,19 @@ def shown(model: Any, shape: Any) -> Shown:
     """
     model = unwrapped(model)
     check_convertible(model)
-    kind, device = _numbers_of(model)
-    sample = _samples_for(model, shape, kind)
+    dtype, device = _dtype_and_device(model)
+    sample = _samples_for(model, shape, dtype)
     _check_arguments(model, sample)
-    return Shown(model, sample, kind, device)
+    return Shown(model, sample, dtype, device)
 
 
-def _numbers_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
+def _dtype_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
     """Returns the dtype that a network's body computes in, and the network's device."""
     first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     return torch.promote_types(first.dtype, torch.get_default_dtype()), first.device
 
 
-def _samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
+def _samples_for(model: nn.Module, shape: Any, dtype: torch.dtype) -> Any:
     """Returns a few samples: those given, or random ones of a shape, or of what a model's first layer takes.
 
     Returns several tensors where several samples or shapes are given.
@@ -76,24 +76,24 @@ def _samples_for(model: nn.Module, shape: Any, kind: torch.dtype) -> Any:
     if not several:
         if isinstance(shape, Tensor) and shape.ndim < 2:
             raise _expected_samples(shape)
-        return _samples(shape, kind, draws)
+        return _samples(shape, dtype, draws)
     if isinstance(shape, Mapping) and not all(isinstance(name, str) for name in shape):
         names = ", ".join(map(str, shape))
         raise BrodmannError(
             f"Expected the keys of a dictionary of samples to be names of the model's arguments, got {names}."
         )
-    made = of_each(lambda part: _samples(part, kind, draws), shape)
+    made = of_each(lambda part: _samples(part, dtype, draws), shape)
     given = [part for part in parts_in(shape) if isinstance(part, Tensor)]
     return rows_of(made, slice(sample_count(given) if given else PROBES))
 
 
-def _samples(shape: Any, kind: torch.dtype, draws: torch.Generator) -> Tensor:
+def _samples(shape: Any, dtype: torch.dtype, draws: torch.Generator) -> Tensor:
     """Returns the first of samples, or random ones of a shape."""
     if isinstance(shape, Tensor):
         if not shape.ndim or not len(shape):
             raise _expected_samples(shape)
         sample = shape[:PROBES].detach().cpu()
-        return sample.to(kind) if sample.is_floating_point() else sample
+        return sample.to(dtype) if sample.is_floating_point() else sample
     if isinstance(shape, numpy.ndarray | Mapping):
         raise BrodmannError(f"Expected a shape, or samples as a tensor, got {type(shape).__name__}.")
     try:
@@ -102,7 +102,7 @@ def _samples(shape: Any, kind: torch.dtype, draws: torch.Generator) -> Tensor:
         raise BrodmannError(f"Expected the shape of a sample, such as (784,) or (3, 32, 32), got {shape!r}.") from None
     for size in sizes:
         check_whole(shape=size)
-    return torch.randn(PROBES, *sizes, generator=draws).to(kind)
+    return torch.randn(PROBES, *sizes, generator=draws).to(dtype)
 
 
 def _expected_samples(came: Tensor) -> BrodmannError:

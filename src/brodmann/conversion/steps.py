@@ -44,7 +44,7 @@ DEEPEST = 100
 """Largest depth to which functions are nested."""
 
 
-def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computation:
+def computed_by(model: nn.Module, sample: Several, dtype: torch.dtype) -> Computation:
     """Returns what a network computes in a dtype, followed with a few samples (samples, ...).
 
     A step is a module of PyTorch's own, a tensor that the network holds, or a function whose value is a tensor of real
@@ -55,7 +55,7 @@ def computed_by(model: nn.Module, sample: Several, kind: torch.dtype) -> Computa
     Raises:
         BrodmannError: The network cannot be followed, or a module does not take what comes to it.
     """
-    copy = deepcopy(model).to("cpu", kind)
+    copy = deepcopy(model).to("cpu", dtype)
     lay_out(copy)
     held = tensors_of(copy)
     if not any(parameter.requires_grad for parameter in copy.parameters()):
@@ -131,10 +131,10 @@ class _Walk(fx.Interpreter):
         name = self.names.get(node) if isinstance(node, fx.Node) else None
         if name is None or name in self.inputs:
             value = self.env[node] if isinstance(node, fx.Node) else node
-            kind = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            came = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise BrodmannError(
                 "Expected a network that returns a tensor of real numbers, or a tuple or a dictionary of such tensors, "
-                f"each of them with a name, as in `a, b = x.chunk(2)`; got {'one of its inputs' if name else kind} "
+                f"each of them with a name, as in `a, b = x.chunk(2)`; got {'one of its inputs' if name else came} "
                 "among them."
             )
         check_returned(tuple(self.env[node].shape), self.count)
@@ -192,7 +192,9 @@ class _Walk(fx.Interpreter):
             return None
         operation, read = self._operation(node)
         step = self._of(node, operation, read)
-        return replace(step, each=len(step.after) // self.count) if isinstance(operation, nn.Linear) else step
+        if not isinstance(operation, nn.Linear):
+            return step
+        return replace(step, rows_per_sample=len(step.output) // self.count)
 
     def _of_module(self, node: fx.Node, module: nn.Module) -> Step:
         """Returns the step of a module."""
@@ -206,10 +208,10 @@ class _Walk(fx.Interpreter):
             )
         step = self._of(node, module, node.all_input_nodes)
         if node not in self.provenance.moved:
-            return replace(step, each=0)
+            return replace(step, rows_per_sample=0)
         if not isinstance(module, _ConvNd | _BatchNorm | Recurrence) and self.rows.are_turned(node, self.env):
-            return replace(step, turned=True)
-        return replace(step, each=self.rows.of_each(node, self.env, module))
+            return replace(step, batch_second=True)
+        return replace(step, rows_per_sample=self.rows.per_sample(node, self.env, module))
 
     def _takes_values(self, node: fx.Node, module: nn.Module) -> bool:
         """Whether a module takes one thing, or has no parameters and takes several that depend on the input alone.
@@ -334,8 +336,8 @@ class _Walk(fx.Interpreter):
 
     def _of(self, node: fx.Node, module: nn.Module, read: list[fx.Node]) -> Step:
         """Returns the step of a node, which applies a module to the values of others."""
-        sources, before = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
-        return Step(self._new_name(node), module, sources, before, self.env[node])
+        sources, inputs = tuple(self.names[one] for one in read), tuple(self.env[one] for one in read)
+        return Step(self._new_name(node), module, sources, inputs, self.env[node])
 
     def _without_error(self, step: Step) -> Step:
         """Returns the step that hands on the value of another one, through which no error goes down."""
@@ -344,7 +346,7 @@ class _Walk(fx.Interpreter):
             name=self._free(f"{step.name}_detached"),
             operation=WithoutError(),
             sources=(step.name,),
-            before=(step.after,),
+            inputs=(step.output,),
         )
 
     def _new_name(self, node: fx.Node) -> str:

@@ -64,10 +64,10 @@ def to_torch(
     if not isinstance(body, Layer):
         raise BrodmannError(f"Expected a Network, or a body of layers, got {type(network).__name__}.")
     learned = list(_numbers(body))
-    model, sample, kind, _ = shown(model, shape)
-    copy, plain = deepcopy(model), deepcopy(model).to("cpu", kind).eval()
+    model, sample, dtype, _ = shown(model, shape)
+    copy, plain = deepcopy(model), deepcopy(model).to("cpu", dtype).eval()
     with undisturbed():  # nothing is trained here, and a training may go on
-        computation = computed_by(model, sample, kind)
+        computation = computed_by(model, sample, dtype)
         places = _places(computation, learned)
     for taking in (copy, plain):
         _write(taking, computation, places, learned)

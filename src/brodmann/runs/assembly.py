@@ -126,7 +126,7 @@ def image_shape(options: RunOptions, shape: tuple[int, ...]) -> tuple[int, ...] 
     return (1, *shape[1:]) if options.grey else shape
 
 
-def in_numbers_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def in_dtype_of(options: RunOptions, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Returns samples, and targets that are real, in the dtype in which a run computes."""
     dtype = DTYPES[options.dtype]
     return x.to(dtype), y.to(dtype) if y.is_floating_point() else y

@@ -28,7 +28,7 @@ from ..telemetry import area_usage
 from ..training import AlignmentRecord, AreaRecord, Callback, MetricsFile, Trainer, evaluate
 from ..training.checkpoints import checkpoint_names
 from ..training.scoring import name_of_score
-from .assembly import device_of, in_numbers_of, learner_for, split_data, twin_of
+from .assembly import device_of, in_dtype_of, learner_for, split_data, twin_of
 from .loading import load_data
 from .options import BASELINES, DTYPES, RunOptions
 from .run import Run
@@ -197,7 +197,7 @@ def _train(
         learner.double()
 
     def place(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        x, y = in_numbers_of(options, x, y)
+        x, y = in_dtype_of(options, x, y)
         return x.to(device), y.to(device)
 
     train, validation = place(split.x_train, split.y_train), place(split.x_validation, split.y_validation)

@@ -33,7 +33,7 @@ from ..files import expanded, read_json, write_json
 from ..kernels.build import build
 from ..network import Network
 from ..training import outputs_of
-from .assembly import in_numbers_of, loss_of, split_data
+from .assembly import in_dtype_of, loss_of, split_data
 from .extensions import import_extensions
 from .loading import load_data
 from .options import BASELINES, RunOptions
@@ -122,7 +122,7 @@ class Run:
         """Returns samples and targets of the test part, processed by what the folder holds, in the run's numbers."""
         data, scale = self.data(data_dir), self.targets()
         y = data.y_test if scale is None else scale(data.y_test)
-        return in_numbers_of(self.options, self.preprocessing()(data.x_test), y)
+        return in_dtype_of(self.options, self.preprocessing()(data.x_test), y)
 
     def data(self, data_dir: str | None = None) -> Dataset:
         """Returns the raw data of the run, see `split`."""

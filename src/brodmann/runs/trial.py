@@ -9,7 +9,7 @@ from ..data import Split
 from ..generators import undisturbed
 from ..several import evenly_spaced
 from ..training import evaluate
-from .assembly import device_of, in_numbers_of, learner_for
+from .assembly import device_of, in_dtype_of, learner_for
 from .options import DTYPES, RunOptions
 
 
@@ -30,7 +30,7 @@ def try_out(options: RunOptions, split: Split) -> None:
         for x, y in parts:
             if len(x):
                 rows = _telling_rows(y, options.pace(len(split.x_train)).batch_size)
-                some = tuple(part.to(device) for part in in_numbers_of(options, x[rows], y[rows]))
+                some = tuple(part.to(device) for part in in_dtype_of(options, x[rows], y[rows]))
                 evaluate(learner, *some)
         learner.learn_with_output(*some, lr=0.0)  # of the training part
 
