@@ -15,7 +15,8 @@ How a model goes through these files, from `from_torch` down:
       derivative of their own, and weights that several maps share.
    c. The steps are made from the graph: ``provenance`` tells which values are made of samples, of parameters, or of
       both, ``maps`` which modules and ``products`` which functions are linear maps by a parameter, and ``rows`` how
-      samples lie. ``lengths`` tells whether the graph holds for sequences of other lengths.
+      samples lie. ``lengths`` tells whether the graph holds for sequences of other lengths. For both, ``stirring``
+      replaces weights of 0, which show nothing.
 
 3. ``folding`` puts batch norms into maps, where asked for.
 4. ``body`` makes layers of steps, each by ``counterparts``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ..several import Several, of_each, parts_in, rows_of
 from .equality import near
 from .questions import Questions
+from .stirring import stir
 
 
 @torch.no_grad()
@@ -33,7 +33,8 @@ def same_for_other_lengths(
         asked: What the network asked about sizes.
     """
     others = [*_of_other_lengths(rows_of(sample, slice(2)))]
-    with _stirred(network):
+    zeros = stir(network)
+    try:
         for other, counts in others:
             shapes = tuple(tuple(part.shape) for part in parts_in(other))
             known = asked is None or asked.have_same_answers(shapes)
@@ -46,22 +47,10 @@ def same_for_other_lengths(
                 return False
             if asked is not None and not known and same and ours is not None:
                 asked.note(shapes)
-    return True
-
-
-@contextmanager
-def _stirred(network: nn.Module) -> Iterator[None]:
-    """Replaces weights of 0 by noise inside the block: they would hide what is done before them."""
-    held = [parameter for parameter in network.parameters() if parameter.is_floating_point() and parameter.numel()]
-    zeros = [parameter for parameter in held if not bool(parameter.any())]
-    draws = torch.Generator().manual_seed(0)
-    try:
-        for parameter in zeros:
-            parameter.normal_(std=0.1, generator=draws)
-        yield
     finally:
         for parameter in zeros:
             parameter.zero_()
+    return True
 
 
 def _of_other_lengths(sample: Several) -> Iterator[tuple[Several, bool]]:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from ..errors import BrodmannError
 from ..several import Several, rows_of, sample_count
 from .nodes import module_text
+from .stirring import stir
 
 
 class Rows:
@@ -84,10 +85,7 @@ class Rows:
     def _stirred(self) -> tuple[fx.Interpreter, fx.Interpreter]:
         """Walks with all samples and with the first, through a copy of the network with noise for weights of 0."""
         root = deepcopy(self.root)
-        draws = torch.Generator().manual_seed(0)
-        for parameter in root.parameters():
-            if parameter.is_floating_point() and not bool(parameter.any()):
-                parameter.normal_(std=0.1, generator=draws)
+        stir(root)
         return self._walk(root, self.sample), self._walk(root, rows_of(self.sample, slice(1)))
 
     def _walk(self, root: fx.GraphModule, sample: Several) -> fx.Interpreter:
