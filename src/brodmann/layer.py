@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from .areas import Slab
 from .checks import check_sent, check_switch, is_own
 from .errors import BrodmannError
 from .processes import Processes
@@ -16,7 +17,7 @@ from .rates import Rates
 from .recording import told
 from .routing import Choice, Route
 from .several import parts_in
-from .updates import UpdateRule
+from .updates import UpdateRule, check_rule
 
 Observer = Callable[["Layer", Tensor], None]
 """What is called with every layer that has weights and a way down, or calls `Context.received`, and its error."""
@@ -165,13 +166,46 @@ class Layer(nn.Module, ABC):
 
     _built: tuple[dict[str, Any], str] | None = None
     """Design that a builder built it from, and how it then looked; see `brodmann.builders.designs.built_from`."""
-    update_rule: UpdateRule | None = None
-    """Rule that its parameters follow, if one does: a `Network` takes that rule's learning rate where none is given."""
+    _update_rule: UpdateRule | None = None
     learning_only: tuple[str, ...] = ()
     """Class attribute: what it holds for learning alone, by the names of its attributes, such as a readout for a loss
     of its own: `Network.active_parameters` leaves that out, as it does feedback paths."""
     frozen_itself: bool = False
     """Whether what it holds itself, besides the layers inside it, stays as it is; see `frozen`."""
+
+    @property
+    def update_rule(self) -> UpdateRule | None:
+        """Rule that its parameters follow, None where none does. It may be replaced between steps.
+
+        A `Network` takes that rule's learning rate, where none is given, when it is made. What follows the rule then
+        follows the new one: weights, biases, feedback weights and the projection of the layer's router, and every
+        `Slab` that a layer of your own holds under it. What the old one remembers is kept as `Slab.update_rule` says.
+
+        Raises:
+            BrodmannError: It is no rule, the layer holds no weights that follow one, or one of the two is recursive.
+        """
+        return self._update_rule
+
+    @update_rule.setter
+    def update_rule(self, rule: UpdateRule | None) -> None:
+        before, name = self._update_rule, type(self).__name__
+        if before is None and not is_own(self):
+            raise BrodmannError(
+                f"This {name} holds no weights of its own that follow a rule, and its update_rule is None: set that of "
+                "layers which have one."
+            )
+        if before is not None:
+            check_rule(rule)
+            assert rule is not None
+            if rule.recursive != before.recursive:
+                raise BrodmannError(
+                    f"This {name} follows {before}, and cannot go on with {rule}: loss and schedule depend on whether "
+                    "a rule is recursive, so build the network with it."
+                )
+            for slab in _slabs_in(self):
+                if slab.update_rule is before or slab.update_rule == before:
+                    slab.update_rule = rule
+        self._update_rule = rule
 
     @property
     def sends_down(self) -> bool:
@@ -297,6 +331,15 @@ def _holds_parameters(module: nn.Module) -> bool:
     if any(True for _ in module.parameters(recurse=False)):
         return True
     return any(_holds_parameters(child) for child in module.children() if not isinstance(child, Layer))
+
+
+def _slabs_in(module: nn.Module) -> Iterator[Slab]:
+    """Yields the slabs that a module holds, but not those of layers inside it."""
+    for child in module.children():
+        if isinstance(child, Slab):
+            yield child
+        elif not isinstance(child, Layer):
+            yield from _slabs_in(child)
 
 
 def _inside(module: nn.Module) -> Iterator[Layer]:

@@ -32,20 +32,45 @@ class Slab(nn.Module):
     def __init__(self, value: Tensor, update: UpdateRule, bias: Tensor | None = None, reserve: int = 0) -> None:
         """Holds ``value`` (slots, *shape), which ``update`` will move, with room for ``reserve`` slots in all."""
         super().__init__()
-        self.update_rule, self.reserve = update, reserve
+        self.reserve = reserve
         self.bias = None if bias is None else Slab(bias, update, reserve=reserve)
         self.shrunk = 0  # how often slots were given up, which must not go unseen: tensors stay where they lie
         self._rooms: dict[str, Room] = {}  # what the value and the buffers grow in, by name
         self._keep(value.contiguous(), requires_grad=False)  # the kernels walk through it in order
-        number = computing(value.dtype)
-        shapes = update.state_shapes(tuple(value.shape[1:]))
+        self._update_rule = update
+        self._start_states(self._shapes_of(update))
+
+    @property
+    def update_rule(self) -> UpdateRule:
+        """Rule that moves the weights and their biases. It may be replaced between steps.
+
+        What the old one remembers stays where the new one is of the same class and keeps buffers of the same shapes;
+        otherwise its buffers start at zero.
+
+        Raises:
+            BrodmannError: A buffer of the rule has a name that cannot be used.
+        """
+        return self._update_rule
+
+    @update_rule.setter
+    def update_rule(self, update: UpdateRule) -> None:
+        before, shapes = self._update_rule, self._shapes_of(update)
+        if type(update) is not type(before) or shapes != self._shapes_of(before):
+            self._start_states(shapes)
+        self._update_rule = update
+        if self.bias is not None:
+            self.bias.update_rule = update
+
+    def _shapes_of(self, update: UpdateRule) -> dict[str, tuple[int, ...]]:
+        """Returns the buffers that a rule keeps for one slot, once their names are checked."""
+        shapes = update.state_shapes(tuple(self.value.shape[1:]))
         if not isinstance(shapes, dict):
             raise BrodmannError(
                 f"{type(update).__name__}.state_shapes should return a dictionary of buffers' names and shapes, such "
                 f"as {{'velocity': shape}}, got {type(shapes).__name__}."
             )
         for name, shape in shapes.items():
-            if not name.isidentifier() or hasattr(self, name):
+            if not name.isidentifier() or (name not in self._buffers and hasattr(self, name)):
                 raise BrodmannError(
                     f"{type(update).__name__} names a buffer '{name}', which is reserved or not a Python identifier: "
                     "choose another name, such as 'velocity'."
@@ -55,8 +80,18 @@ class Slab(nn.Module):
                     f"{type(update).__name__} names a buffer of shape {shape} 'steps', but that name is reserved for a "
                     "count of shape (): choose another name."
                 )
+        return shapes
+
+    @torch.inference_mode(False)
+    def _start_states(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Replaces the rule's buffers by new ones, which start at zero."""
+        for name in self.states():
+            del self._buffers[name]
+            self._rooms.pop(name, None)
+        number = computing(self.value.dtype)
+        for name, shape in shapes.items():
             dtype = torch.int64 if name == "steps" else number
-            self.register_buffer(name, torch.zeros((len(value), *shape), dtype=dtype, device=value.device))
+            self.register_buffer(name, self.value.new_zeros((len(self.value), *shape), dtype=dtype))
 
     @property
     def value(self) -> Tensor:
@@ -218,9 +253,6 @@ class Slab(nn.Module):
     def forget(self) -> None:
         """Drops the rule's buffers: for weights that no longer learn."""
         self.update_rule = SGD()
-        for name in self.states():
-            del self._buffers[name]
-            self._rooms.pop(name, None)
 
     def _hold(self, tensors: dict[str, Tensor]) -> None:
         """Takes these tensors for the value and the rule's buffers."""

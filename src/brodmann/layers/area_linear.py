@@ -138,7 +138,7 @@ class AreaLinear(Maps):
         rule = update or SGD()
         in_features, out_features, areas = int(in_features), int(out_features), int(areas)  # NumPy's overflow
         self.in_features, self.out_features, self.budget = in_features, out_features, areas
-        self.shared_mode, self.gated, self.pooling, self.update_rule = shared, gated, pooling, rule
+        self.shared_mode, self.gated, self.pooling, self._update_rule = shared, gated, pooling, rule
         if start is not None and gated and shared == "off" and areas > 1:
             raise BrodmannError(
                 "A gate without a shared part would scale the weights given as start: leave gated or start out."

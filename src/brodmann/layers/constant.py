@@ -37,7 +37,7 @@ class Constant(Gathering):
         if not isinstance(value, Tensor):
             raise BrodmannError(f"Expected the value of a Constant to be a tensor, got {type(value).__name__}.")
         self.slab: Slab | None = None
-        self.update_rule = update
+        self._update_rule = update
         with torch.inference_mode(False):
             own = value.detach().clone()
         if update is None:
@@ -83,7 +83,7 @@ class Constant(Gathering):
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""
-        moves = "fixed" if self.slab is None else str(self.slab.update_rule)
+        moves = "fixed" if self.slab is None else str(self.update_rule)
         return f"{tuple(self.value.shape)}, {moves}"
 
 

@@ -199,6 +199,7 @@ class Routed(Container):
                 )
             part.place = place
         self.router, self.body = router, body
+        self._update_rule = router.projection.update_rule
 
     @property
     def moves(self) -> bool:

@@ -61,7 +61,7 @@ class Weights(Gathering):
             raise BrodmannError(f"Expected weights (out, ...) of float32 or float64, got {came}.")
         rule = update or SGD()
         check_rule(rule)
-        self.form, self.update_rule = tuple(weight.shape), rule
+        self.form, self._update_rule = tuple(weight.shape), rule
         with torch.inference_mode(False):
             matrix = weight.detach().clone().flatten(1)
         out, inputs = matrix.shape

@@ -19,7 +19,7 @@ from ..errors import BrodmannError, warn
 from ..feedback import Feedback
 from ..held import Held
 from ..layer import Layer, check_layer
-from ..layers import AreaLinear
+from ..layers import AreaLinear, Routed
 from ..losses.builtin import Loss, SumOfSquares
 from ..rates import Rates
 from ..routing import Recruiting
@@ -83,7 +83,8 @@ class Network(Learning):
         if lr is not None:
             check_real(lr=lr)
         moving = [part for part in body.modules() if isinstance(part, Layer) and part.moves]
-        rules = [part.update_rule for part in moving if part.update_rule is not None]
+        maps = [part for part in moving if not isinstance(part, Routed)]  # a projection goes along at any rate
+        rules = [part.update_rule for part in maps if part.update_rule is not None]
         self.recursive = any(rule.recursive for rule in rules)
         self.body = body
         self.loss = SumOfSquares() if loss is None and self.recursive else loss  # type: ignore[assignment]
