@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,17 +15,26 @@ from ..checks import MisfitError, check_real
 from ..errors import BrodmannError
 from ..layer import Context, Layer, Observer, error_through, trace_of
 from ..losses.error import error_and_loss
-from ..losses.facts import facts_of
-from ..processes import Processes
 from ..recording import told
 from ..routing import Recruiting, Router
-from ..several import Several, check_batch, of_each, parts_in, sample_count
+from ..several import Several, check_batch, of_each, parts_in
 from .adjustable import Adjustable
 from .divergence import check_loss
 from .open_step import OpenStep
 
-Agreement = Callable[..., tuple[Processes, Any, Tensor]]
-"""Takes the output error and the loss of one process, see `brodmann.network.together.Together.agree`."""
+
+class Pending(NamedTuple):
+    """A step between its two halves: the forward pass is made, and nothing has moved.
+
+    Attributes:
+        output: What the forward pass returned.
+        trace: What the layers remember of it.
+        context: What they are told in this step.
+    """
+
+    output: Any
+    trace: Any
+    context: Context
 
 
 class Learning(Adjustable):
@@ -154,34 +164,22 @@ class Learning(Adjustable):
         with self._computing(x):
             output, trace = trace_of(self.body, x, context)
         self._check_direct(output)
-
-        @unrecorded
-        def down(error: Any) -> Any:
-            with self._computing(error):
-                return self._down(trace, context, error)
-
-        return OpenStep(x, of_each(Tensor.detach, output), down)
-
-    def _down(self, trace: Any, context: Context, error: Any) -> Any:
-        """Takes the output error down, so that all layers learn; returns that of x, None where there is none."""
-        errors = parts_in(error)
-        context = context._replace(output_error=errors[0] if len(errors) == 1 else None)
-        return error_through(self.body, trace, error, context)
+        output = of_each(Tensor.detach, output)
+        return OpenStep(x, output, partial(self.error_pass, Pending(output, trace, context)))
 
     @unrecorded
     def _step(
-        self,
-        x: Several,
-        target: Several,
-        weight: Tensor | None,
-        lr: float | None,
-        observe: Observer | None,
-        agree: Agreement | None = None,
+        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
     ) -> tuple[Tensor, Any, Any]:
-        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down.
+        """Makes a step, see `learn`; returns loss, output, and the error of x, None where nothing sends one down."""
+        pending, error, loss = self.forward_pass(x, target, weight, lr, observe)
+        return loss, pending.output, self.error_pass(pending, error)
 
-        Several processes make it together where they ``agree`` on it, before anything moves, see `Parallel`.
-        """
+    @unrecorded
+    def forward_pass(
+        self, x: Several, target: Several, weight: Tensor | None, lr: float | None, observe: Observer | None
+    ) -> tuple[Pending, Any, Tensor]:
+        """Makes the first half of a step, see `learn`; returns it, ``dL/d output`` and the loss, checked."""
         check_batch(x, target, weight)
         context = self.context(target, weight, lr=lr, observe=observe)
 
@@ -192,13 +190,19 @@ class Learning(Adjustable):
             if any(router.recruits for router in self._recruiting):
                 error_of(self.body(x))  # a step that is refused must recruit nothing
             output, trace = trace_of(self.body, x, context)
-            error, loss = error_of(output)
-            if agree is not None:
-                facts = facts_of(self.loss)
-                counts = facts.counts_for(target, weight, sample_count(x))
-                processes, error, loss = agree(error, loss, lr=context.lr, counts=counts, sums=facts.sums)
-                context = context._replace(processes=processes)
-            return loss, output, self._down(trace, context, error)
+            return Pending(output, trace, context), *error_of(output)
+
+    @unrecorded
+    def error_pass(self, pending: Pending, error: Any) -> Any:
+        """Makes the second half, by ``dL/d output``: all layers learn.
+
+        Returns:
+            The error of x; None where nothing sends one down.
+        """
+        errors = parts_in(error)
+        context = pending.context._replace(output_error=errors[0] if len(errors) == 1 else None)
+        with self._computing(error):
+            return error_through(self.body, pending.trace, error, context)
 
     @contextmanager
     def _computing(self, x: Several) -> Iterator[None]:

@@ -6,7 +6,6 @@ import hashlib
 import math
 import zlib
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -139,19 +138,26 @@ class Parallel:
                 x, target, weight = self._share_of(x, target, weight)
                 # All have the same seed, and their samples masks of their own.
                 draws = Draws(seed + self.processes.rank).going_on()
-            agree = partial(
-                together.agree,
-                batch=batch,
-                settings=self._settings(weight),
-                shapes=self._shapes(x, weight),
-                seed=seed,
-            )
+            facts = facts_of(self.network.loss)
             with draws:
-                loss, output, _ = self.network._step(x, target, weight, lr, observe, agree)
+                pending, error, loss = self.network.forward_pass(x, target, weight, lr, observe)
+                error, loss = together.agree(
+                    error,
+                    loss,
+                    lr=pending.context.lr,
+                    counts=facts.counts_for(target, weight, sample_count(x)),
+                    sums=facts.sums,
+                    batch=batch,
+                    settings=self._settings(weight),
+                    shapes=self._shapes(x, weight),
+                    seed=seed,
+                )
+                context = pending.context._replace(processes=self.processes)
+                self.network.error_pass(pending._replace(context=context), error)
         except Exception as error:
             together.give_up(error)
             raise
-        return loss, output
+        return loss, pending.output
 
     @property
     def shares_batches(self) -> bool:

@@ -46,8 +46,8 @@ class Together:
         settings: float,
         shapes: float,
         seed: float,
-    ) -> tuple[Processes, Any, Tensor]:
-        """Returns the processes, the output error and the loss as of one batch of the samples of all processes.
+    ) -> tuple[Any, Tensor]:
+        """Returns the output error and the loss as of one batch of the samples of all processes.
 
         With ``n`` what a process's samples count for, and N the sum over all processes, the error becomes ``n / N``
         times as large, and the loss the mean weighted likewise; both are sums where the loss is one.
@@ -84,7 +84,7 @@ class Together:
         shares = shares_of(every_count, sums=sums)
         own = shares[self.processes.rank]
         whole = sum(share * value for share, value in zip(shares, losses, strict=True))
-        return self.processes, of_each(lambda part: part * own, error), loss.new_tensor(whole)
+        return of_each(lambda part: part * own, error), loss.new_tensor(whole)
 
     def give_up(self, error: Exception) -> None:
         """Tells the others that this process cannot make the step, unless they have agreed on it already."""
