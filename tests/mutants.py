@@ -156,6 +156,7 @@ MUTANTS = [
     ("conversion/kinds.py", "return issubclass(getattr(value, STANDS_FOR, type(value)), named)", "return False", "modules that deny what they stand for"),
     ("areas/starts.py", "found.addmm_(answer(x).t(), x, alpha=1.0 / samples)", "found.addmm_(answer(x).t(), x)", "a mirror that magnifies"),
     ("conversion/counterparts.py", "shift = -gain * mean", "shift = gain * mean", "a batch norm with its mean turned"),
+    ("layers/containers.py", "self.hand_over(route, context)", "self.move([route], context)", "a router that each of its places moves"),
     ("layers/containers.py", "error_through(self.body, trace, self.alpha * error, context)", "error_through(self.body, trace, error, context)", "a forgotten alpha"),
     ("layers/containers.py", "None if through is None or around is None else around + through", "None if through is None or around is None else through", "no residual error"),
     ("feedback/kolen_pollack.py", "signal.groups, lr, shared_decay)", "signal.groups, lr, 0.0)", "feedback without decay"),

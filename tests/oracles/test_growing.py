@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from brodmann import Adam, AreaLinear, Context, Layer, MeanSquaredError, Network, Routed, Router, mlp
+from brodmann import Adam, AreaLinear, Context, Graph, Layer, MeanSquaredError, Network, Routed, Router, mlp
 from brodmann.layers.splitting import learn_choice
 from brodmann.network import routers
 from brodmann.routing.conflict import SIZE, Conflict, sketch
@@ -286,6 +286,20 @@ def test_growth_changes_no_output_keeps_to_the_budget_and_goes_through_a_checkpo
     again = copy.deepcopy(network)
     again.load_state_dict(network.state_dict())
     assert torch.equal(again(x), network(x))
+
+
+def test_a_body_in_several_places_splits_once_all_have_moved_it() -> None:
+    torch.manual_seed(0)
+    layer = AreaLinear(5, 5, areas=4, router=None)
+    routed = Routed(Router(5, 4, partition="growing"), layer)
+    routed.router.conflict = _AlwaysSplit(routed.router.cells, evidence=1)
+    start = layer.as_linear(0).weight
+    network = Network(Graph({"first": (routed, "input"), "bent": (torch.tanh, "first"), "second": ("first", "bent")}))
+    network.learn(torch.randn(40, 5), torch.randint(0, 5, (40,)), lr=0.1)
+    first, *others = (layer.as_linear(area).weight for area in torch.unique(routed.router.partition).tolist())
+    assert others
+    assert all(torch.equal(other, first) for other in others)
+    assert not torch.equal(first, start)
 
 
 def test_a_window_goes_through_a_checkpoint_halfway() -> None:

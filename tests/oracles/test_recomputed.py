@@ -26,6 +26,7 @@ from brodmann import (
     Recurrent,
     RMSNorm,
     Routed,
+    Router,
     Sequential,
     from_torch,
     residual_mlp,
@@ -191,13 +192,16 @@ def test_the_norm_carries_errors_down_as_autograd_does(double: None) -> None:
     assert torch.allclose(pull_back(error), expected, rtol=1e-12, atol=1e-14)
 
 
-def test_a_layer_of_several_places_that_routes_for_itself(double: None) -> None:
-    """Its router learns once all of its places are done: else the second place would be traced by another route."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_router_of_several_places_learns_once_all_are_done(double: None, shared: bool) -> None:
+    """Else the layer would be traced again by another route than the one that made the output."""
     networks = []
     for wrap in (lambda layer: layer, Recomputed):
         torch.manual_seed(0)
+        layer = AreaLinear(6, 6, areas=4, update=Adam(), router=None if shared else Router)
+        routed = Routed(Router(6, 4, update=Adam()), layer) if shared else layer
         nodes = {
-            "first": (wrap(AreaLinear(6, 6, areas=4, update=Adam())), "input"),
+            "first": (wrap(routed), "input"),
             "bent": (nn.Tanh(), "first"),
             "second": ("first", "bent"),
             "readout": (AreaLinear(6, 3, areas=1, update=Adam()), "second"),

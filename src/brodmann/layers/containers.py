@@ -12,7 +12,8 @@ from ..autograd import unrecorded
 from ..checks import check_finite, check_tensors
 from ..errors import BrodmannError
 from ..held import Held
-from ..layer import Container, Context, Layer, as_rows, check_layer, error_through, trace_of
+from ..layer import Container, Context, Gathering, Layer, as_rows, check_layer, error_through, trace_of
+from ..processes import Processes
 from ..routing import Choice, Route, Router
 from .area_linear import AreaLinear
 from .splitting import choose_areas, followers, learn_choice, merge_areas, split_area
@@ -154,11 +155,12 @@ class Residual(Container):
         return None if through is None or around is None else around + through
 
 
-class Routed(Container):
+class Routed(Container, Gathering):
     """One router for a whole body: ``y = body(x, route(x))``, the same area for a sample in every layer.
 
     The projection learns once a step, from ``dL/da`` summed over the layers of the body, and over the rows of a sample
-    where a layer sees several. The error below is the body's: none goes through the route. Source: our choice.
+    where a layer sees several; in several nodes of a `Graph` from each in turn, once the body has moved. The error
+    below is the body's: none goes through the route. Source: our choice.
     """
 
     router = Held[Router]()
@@ -239,13 +241,20 @@ class Routed(Container):
         """Error pass: error shaped as the output; returns that of x, or None."""
         route, inner = trace
         below: Tensor | None = error_through(self.body, inner, error, context._replace(route=route))
-        lr = context.lr_of(self)
-        if lr:
-            with context.same_draws():
-                if context.processes is not None and self.router.moves:
-                    route, context = route.of_all(context.processes), context.of_all_processes()
-                learn_choice(self.router, [self.body], route, lr * context.rates.projection, context.weight)
+        if self.router.moves and context.lr_of(self):
+            self.hand_over(route, context)  # after the layers of the body have handed over theirs: they move first
         return below
+
+    def of_all(self, part: Route, processes: Processes) -> Route:
+        """Returns the route of the rows of all processes."""
+        return part.of_all(processes)
+
+    @unrecorded
+    def move(self, parts: list[Route], context: Context) -> None:
+        """Lets the router learn from the routes of all places, after which areas may split."""
+        for route in parts:
+            rate = context.lr_of(self) * context.rates.projection
+            learn_choice(self.router, [self.body], route, rate, context.weight)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""

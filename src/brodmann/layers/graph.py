@@ -33,8 +33,8 @@ class Graph(Container):
 
     A layer may stand in several nodes: all but the first name one before, as in ``"again": ("wide", "both")``. Each
     sends its error down by the layer's weights and feedback as they were before the step, and then the layer moves
-    once, by the gradients of all of them: rows of the nodes count as rows of one batch. A router that it has for itself
-    learns from each node in turn, and ``clip`` limits the error of each.
+    once, by the gradients of all of them: rows of the nodes count as rows of one batch. Then its router, if it has one,
+    learns from each node in turn. ``clip`` limits the error of each.
     """
 
     def __init__(
@@ -304,11 +304,11 @@ def _check_gathers(name: str, layer: nn.Module, *, traces_again: bool) -> None:
             "other areas: use Graph and Sequential (recompute=False), or a router without novelty."
         )
     for part in layer.modules():
-        if isinstance(part, Layer) and part.moves and not isinstance(part, Container | Gathering):
+        if isinstance(part, Layer) and part.moves and not isinstance(part, Gathering):
             raise BrodmannError(
                 f"Node '{name}' reuses a layer in which a {type(part).__name__} learns, which would be updated twice "
-                "per step: of the layers that learn, only AreaLinear, Product, Constant, TiedWeights and what is made "
-                "of them may be in several nodes, and layers of your own that are a brodmann.layer.Gathering."
+                "per step: of the layers that learn, only AreaLinear, Product, Constant, TiedWeights, Routed and what "
+                "is made of them may be in several nodes, and layers of your own that are a brodmann.layer.Gathering."
             )
 
 
