@@ -752,6 +752,25 @@ def weighed(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 OF_CLASSES = torch.tensor([1.0, 20.0, 0.1])
 
 
+class Summed:
+    """A loss of a user's own that sums, counts a class for its weight, and may know its derivative."""
+
+    sums = True
+
+    def __call__(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        assert weight is None
+        return torch.nn.functional.cross_entropy(output, target, OF_CLASSES, reduction="sum")
+
+    def counts_for(self, target: Tensor, weight: Tensor | None, samples: int) -> float:
+        return float(OF_CLASSES[target].sum())
+
+
+class SummedExactly(Summed):
+    def value_and_error(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        shares = output.softmax(1) - torch.nn.functional.one_hot(target, 3)
+        return self(output, target), OF_CLASSES[target, None] * shares
+
+
 @pytest.mark.parametrize(
     ("loss", "kind"),
     [
@@ -764,6 +783,8 @@ OF_CLASSES = torch.tensor([1.0, 20.0, 0.1])
         (BinaryCrossEntropy(), "weights"),
         (BinaryCrossEntropy(normalised=False), "weights"),
         (weighed, "weights"),
+        (Summed(), None),
+        (SummedExactly(), None),
         (torch.nn.CrossEntropyLoss(weight=OF_CLASSES), None),
         (torch.nn.CrossEntropyLoss(weight=OF_CLASSES, label_smoothing=0.1), "left out"),
         (torch.nn.CrossEntropyLoss(weight=OF_CLASSES, reduction="sum"), "left out"),
@@ -785,6 +806,14 @@ def test_the_training_loss_is_that_of_all_samples_at_once(loss: Any, kind: str |
     row = Trainer(learner, part, part, Schedule(epochs=1, batch_size=4)).run().history[-1]
     assert row["train_loss"] == pytest.approx(row["validation_loss"], rel=1e-5)
     assert row["validation_loss"] == pytest.approx(evaluate(learner, *part)["loss"])
+
+
+@pytest.mark.parametrize("loss", [Summed(), SummedExactly()])
+def test_a_sum_of_ones_own_is_reported_as_a_mean(loss: Any) -> None:
+    x, y = blobs(50)
+    learner = network(loss)
+    of_classes = torch.nn.functional.cross_entropy(learner(x), y, OF_CLASSES)
+    assert evaluate(learner, x, y)["loss"] == pytest.approx(float(of_classes), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [torch.nn.CrossEntropyLoss(), torch.nn.NLLLoss(), torch.nn.functional.cross_entropy])

@@ -16,7 +16,7 @@ from ..errors import BrodmannError
 from ..several import of_each, parts_in
 from .broadcasting import NoBroadcasting
 from .builtin import CrossEntropy, Loss
-from .facts import Facts, Wrapped, inner, name_of_loss
+from .facts import LossTraits, Stated, Wrapped, inner, name_of_loss
 from .targets import are_classes, hint_of_place, like_output
 
 _OF_LOGITS = (
@@ -65,7 +65,7 @@ class PyTorchLoss(Wrapped):
         return bool(self.option("reduction") == "sum")
 
     def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
-        """As `Facts.counts_for`: by the weights of classes, without targets that are left out."""
+        """As `LossTraits.counts_for`: by the weights of classes, without targets that are left out."""
         alike = self.sums or self.ignored is None or target.is_floating_point()
         return samples if alike else float(self.of_classes(target))
 
@@ -123,7 +123,7 @@ class PyTorchLoss(Wrapped):
             ) from None
 
 
-class OwnLoss(Wrapped):
+class OwnLoss(Stated):
     """A loss of your own: ``loss(output, target)``, ``loss(output, target, weight)``, or both.
 
     A module is held as a loss, not as a part of the network, whose files would otherwise hold its buffers.
@@ -139,13 +139,7 @@ class OwnLoss(Wrapped):
         """
         super().__init__(loss)
         self.alone, self.weighted = alone, weighted
-        self.sums, self.normalised = getattr(loss, "sums", False), getattr(loss, "normalised", True)
         self._seen = False
-
-    def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
-        """As `Facts.counts_for`, or as the loss itself says."""
-        own = getattr(self.loss, "counts_for", super().counts_for)
-        return float(own(target, weight, samples))
 
     def __call__(self, output: Any, target: Any, weight: Tensor | None = None) -> Tensor:
         """Takes output (batch, ..., outputs), the loss's target, weight (batch, ...) or None; returns a scalar.
@@ -188,7 +182,7 @@ def as_loss(loss: Any) -> Loss:
         )
     if isinstance(loss, _Loss) or getattr(inner(loss), "__module__", None) == functional.__name__:
         return PyTorchLoss(loss)
-    if isinstance(loss, Facts) or hasattr(loss, "value_and_error"):
+    if isinstance(loss, LossTraits) or hasattr(loss, "value_and_error"):
         return loss
     two, weighted = _arguments(loss)
     if not two and not weighted:

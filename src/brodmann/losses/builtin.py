@@ -18,7 +18,7 @@ from ..checks import all_in, check_share, check_switch, check_tensors
 from ..errors import BrodmannError
 from ..kernels import per_row
 from ..recording import told
-from .facts import Facts
+from .facts import LossTraits
 from .targets import are_classes, check_place, like_output, no_classes
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -42,7 +42,7 @@ class _Parts(NamedTuple):
     share: Tensor | float
 
 
-class CrossEntropy(Facts):
+class CrossEntropy(LossTraits):
     """``sum_i w_i * -sum_c q_ic k_c log softmax(output_i)_c / sum_i w_i k_y``.
 
     ``q`` is one-hot, smoothed by ``label_smoothing``; ``w`` is the sample weight and ``k`` the class weight, 1 where
@@ -92,7 +92,7 @@ class CrossEntropy(Facts):
         return (parts.values * parts.share).sum(), error.reshape(output.shape)
 
     def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
-        """As `Facts.counts_for`, with the weights of classes."""
+        """As `LossTraits.counts_for`, with the weights of classes."""
         if self.class_weights is None or not self.normalised:
             return super().counts_for(target, weight, target.numel())
         of_target = self.class_weights.to(target.device)[target].reshape(-1)
@@ -123,7 +123,7 @@ class CrossEntropy(Facts):
         return _Parts(log_probabilities, own, spread, values, share)
 
 
-class BinaryCrossEntropy(Facts):
+class BinaryCrossEntropy(LossTraits):
     """``sum_i w_i * mean_k -(p_k t_ik log s_ik + (1 - t_ik) log(1 - s_ik)) / sum_i w_i``, ``s = sigmoid(output)``.
 
     For samples that have any number of labels at once: an output of each label, as a logit, and a target of each label,
@@ -192,7 +192,7 @@ def _check_labels(labels: Tensor) -> None:
         )
 
 
-class MeanSquaredError(Facts):
+class MeanSquaredError(LossTraits):
     """``sum_i w_i * mean_k (output_ik - target_ik)^2 / 2 / sum_i w_i``: half of `torch.nn.MSELoss`.
 
     So the error of an output is ``output - target``, over the number of outputs and the sum of the weights, or the
@@ -220,7 +220,7 @@ class MeanSquaredError(Facts):
         return (values * share).sum(), error * (share / error.shape[-1])
 
 
-class SumOfSquares(Facts):
+class SumOfSquares(LossTraits):
     """``sum_i w_i * sum_k (output_ik - target_ik)^2 / 2``: of all samples together, not their mean.
 
     A sample's error then does not depend on the batch it comes in, as `RLS` requires. Targets that are classes, a whole

@@ -12,7 +12,7 @@ from ..errors import BrodmannError
 from ..several import parts_in
 
 
-class Facts:
+class LossTraits:
     """What is known of a loss; each says where it differs from one of your own, of which nothing is.
 
     Attributes:
@@ -48,7 +48,7 @@ class Facts:
         return samples * total / weight.numel() if self.sums else total
 
 
-class Wrapped(Facts):
+class Wrapped(LossTraits):
     """A loss from outside the package, held as ``loss``."""
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
@@ -56,13 +56,23 @@ class Wrapped(Facts):
         self.loss = loss
 
 
-def facts_of(loss: Any) -> Facts:
+class Stated(Wrapped):
+    """What a loss of a user's own states of itself by its attributes ``sums``, ``normalised`` and ``counts_for``."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        """Reads the attributes."""
+        super().__init__(loss)
+        self.sums, self.normalised = getattr(loss, "sums", False), getattr(loss, "normalised", True)
+
+    def counts_for(self, target: Any, weight: Tensor | None, samples: int) -> float:
+        """As `LossTraits.counts_for`, or as the loss itself says."""
+        own = getattr(self.loss, "counts_for", super().counts_for)
+        return float(own(target, weight, samples))
+
+
+def facts_of(loss: Any) -> LossTraits:
     """Returns what a loss says of itself."""
-    if isinstance(loss, Facts):
-        return loss
-    facts = Wrapped(loss)
-    facts.normalised = getattr(loss, "normalised", True)
-    return facts
+    return loss if isinstance(loss, LossTraits) else Stated(loss)
 
 
 def per_sample(loss: Any, value: float, counts: float) -> float:
@@ -71,7 +81,7 @@ def per_sample(loss: Any, value: float, counts: float) -> float:
     Args:
         loss: The loss.
         value: What it returned.
-        counts: What the samples count for, see `Facts.counts_for`; 0 where none counts, nor adds to a sum.
+        counts: What the samples count for, see `LossTraits.counts_for`; 0 where none counts, nor adds to a sum.
     """
     return value / counts if counts and facts_of(loss).sums else value
 

@@ -56,7 +56,7 @@ class Together:
             error: ``dL/d output`` of this process's samples, or several.
             loss: Their loss.
             lr: Learning rate of the step.
-            counts: n, see `brodmann.losses.facts.Facts.counts_for`.
+            counts: n, see `brodmann.losses.facts.LossTraits.counts_for`.
             sums: Whether the loss is a sum over samples.
             batch: Stands for the whole batch; 0 where processes bring samples of their own.
             settings: Stands for the settings of the network.
