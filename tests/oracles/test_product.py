@@ -165,6 +165,31 @@ def test_weights_of_a_product_may_be_stored_in_few_bits() -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+class Shrinking(KolenPollack):
+    """A path that follows the weights, and moves beside that: nothing else would say that its `learn` is not called."""
+
+    def learn(self, *arguments: Any) -> None:
+        super().learn(*arguments)
+        assert self.shared is not None
+        self.shared.value.mul_(0.9)
+
+
+class Small(KolenPollack):
+    """A path that begins in a way of its own, and learns as Kolen-Pollack does."""
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__(shape)
+        assert self.shared is not None
+        self.shared.value.mul_(0.1)
+
+
+def test_a_path_of_ones_own_that_follows_alone_goes_through_a_product() -> None:
+    assert Product(functional.linear, torch.randn(3, 2), feedback=Small).sends_down
+    assert AreaLinear(2, 3, areas=1, feedback=Small).learns_by_gradient
+    for path in (Shrinking, partial(LeastChange, path=Shrinking)):
+        assert not AreaLinear(2, 3, areas=1, feedback=path).learns_by_gradient
+
+
 class Twice(Feedback):
     """A path of one's own that says an error alone."""
 
@@ -191,6 +216,7 @@ class Twice(Feedback):
         ({"feedback": partial(Direct, outputs=2)}, "Direct cannot send errors down through a Product"),
         ({"feedback": LeastChange}, "LeastChange cannot send errors down through a Product"),
         ({"feedback": partial(KolenPollack, noise=0.1)}, "such as KolenPollack without noise."),
+        ({"feedback": Shrinking}, "Shrinking cannot send errors down through a Product"),
         ({"feedback": Twice}, "Twice cannot send errors down through a Product"),
     ],
 )

@@ -4,7 +4,18 @@ from .fixed import Direct, FixedRandom
 from .forward_weights import SignSymmetric, Transpose
 from .kolen_pollack import KolenPollack
 from .least_change import LeastChange
-from .path import Feedback, Shape, Signal, build_feedback, error_below, let_learn, matrix_of, one_matrix_of
+from .path import (
+    Feedback,
+    Shape,
+    Signal,
+    build_feedback,
+    error_below,
+    follows_alone,
+    let_learn,
+    matrix_of,
+    one_matrix_of,
+    path_reads_rows,
+)
 
 __all__ = [
     "Direct",
@@ -18,7 +29,9 @@ __all__ = [
     "Transpose",
     "build_feedback",
     "error_below",
+    "follows_alone",
     "let_learn",
     "matrix_of",
     "one_matrix_of",
+    "path_reads_rows",
 ]

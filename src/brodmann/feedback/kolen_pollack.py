@@ -39,6 +39,7 @@ class KolenPollack(Feedback):
     Source: Kolen and Pollack (1994), Akrout et al. (2019) for the rule; sharing one matrix among areas is our choice.
     """
 
+    reads_rows = False
     shared = Held[Slab | None]()
     areas = Held[AreaMap | None]()
 

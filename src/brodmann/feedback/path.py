@@ -176,6 +176,8 @@ class Feedback(nn.Module, ABC):
 
     from_output: bool = False
     """Whether the error below is made from that at the network's output, not from the one that arrives."""
+    reads_rows: bool = True
+    """Whether `learn` needs the rows of the signal themselves, not only the sums of their products."""
     _form: tuple[int, int]
     """Shape of its layer's maps, (out, in): what `one_matrix` returns has it too."""
 
@@ -262,6 +264,23 @@ def build_feedback(feedback: Callable[[Shape], Feedback], shape: Shape) -> Feedb
             ) from None
     path._form = shape.out_features, shape.in_features
     return path
+
+
+def follows_alone(path: Feedback | None) -> bool:
+    """Whether nothing of a path moves but its `follower`, in a layer of one map: `learn` need not be called."""
+    if path is None:
+        return True
+    return all(_follows_alone(part) for part in path.modules() if isinstance(part, Feedback))  # also of a wrapped path
+
+
+def _follows_alone(path: Feedback) -> bool:
+    learn = type(path).learn
+    return learn is Feedback.learn or (path.follower is not None and learn.__module__.startswith("brodmann."))
+
+
+def path_reads_rows(path: Feedback | None) -> bool:
+    """Whether a path learns, and from single rows: one of a user's own may."""
+    return path is not None and type(path).learn is not Feedback.learn and (is_own(path) or path.reads_rows)
 
 
 def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:

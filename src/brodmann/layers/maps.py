@@ -8,13 +8,13 @@ from torch.nn.utils import skip_init
 
 from ..areas import AreaMap, Slab
 from ..autograd import unrecorded
-from ..checks import check_whole, is_own
+from ..checks import check_whole
 from ..errors import BrodmannError
-from ..feedback import Feedback, KolenPollack
+from ..feedback import Feedback, follows_alone, path_reads_rows
 from ..held import Held
 from ..layer import Context, Gathering
 from ..storage import computing
-from ..updates import UpdateRule
+from ..updates import UpdateRule, rule_reads_rows
 from .weights import move_pair
 
 
@@ -122,16 +122,15 @@ class Maps(Gathering):
     @property
     def learns_by_gradient(self) -> bool:
         """Whether the gradient of its one map says how all of its weights move, so that nothing needs rows."""
-        path = self.feedback
-        if self.one_map is None or self.merged or self._looks_at_rows:
+        if self.one_map is None or self.merged or rule_reads_rows(self.update_rule):
             return False
-        return self._path_stays or (path is not None and path.follower is not None and not is_own(path))
+        return follows_alone(self.feedback)
 
     @property
     def learns_by_gradients_of_areas(self) -> bool:
         """Whether gradients of areas say how all of its weights move, which are computed and stored in one dtype."""
-        known = self._path_stays or type(self.feedback) is KolenPollack
-        return known and not (self.gated or self._looks_at_rows) and self._map.dtype != torch.bfloat16
+        by_rows = self.gated or rule_reads_rows(self.update_rule) or path_reads_rows(self.feedback)
+        return not by_rows and self._map.dtype != torch.bfloat16
 
     def move_by_gradient(self, gradient: Tensor, of_bias: Tensor, context: Context) -> None:
         """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
@@ -139,13 +138,3 @@ class Maps(Gathering):
         gradient, of_bias = context.summed(gradient, of_bias)
         with context.same_draws():
             move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates, of_bias)
-
-    @property
-    def _looks_at_rows(self) -> bool:
-        """Whether the rule looks at single rows, as `RLS` does, and as one of a user's own may."""
-        return self.update_rule.recursive or is_own(self.update_rule)
-
-    @property
-    def _path_stays(self) -> bool:
-        """Whether no feedback weights move."""
-        return self.feedback is None or type(self.feedback).learn is Feedback.learn

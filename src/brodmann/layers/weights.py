@@ -11,7 +11,7 @@ from torch import Tensor
 from ..areas import Slab
 from ..autograd import as_leaf, ordinary, unrecorded
 from ..errors import BrodmannError
-from ..feedback import Feedback, KolenPollack, Shape, build_feedback, matrix_of, one_matrix_of
+from ..feedback import Feedback, KolenPollack, Shape, build_feedback, follows_alone, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
 from ..rates import Rates
 from ..storage import computing, storage_dtype
@@ -149,10 +149,9 @@ def check_operation(operation: Operation, owner: str) -> None:
 
 def _check_path(path: Feedback, matrix: Tensor) -> None:
     """Raises unless a path is one matrix, which stays or follows the weights: it would need rows to learn from."""
-    by_rows = type(path).learn is not Feedback.learn and path.follower is None
-    if one_matrix_of(path, matrix) is None or by_rows:
+    if one_matrix_of(path, matrix) is None or not follows_alone(path):
         raise NoWayDownError(
             f"{type(path).__name__} cannot send errors down through a Product, such as a convolution of several "
             "groups, or through tied weights: choose a path with one matrix that stays fixed or moves as the weights "
-            "do, by `follower`, such as KolenPollack without noise."
+            "do, by `follower` and no `learn` of its own, such as KolenPollack without noise."
         )

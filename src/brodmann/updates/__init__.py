@@ -1,7 +1,7 @@
 """Update rules: how a weight moves."""
 
 from .adam import Adam
-from .applied import apply_rule
+from .applied import apply_rule, rule_reads_rows
 from .counted import check_counts, counted
 from .muon import Muon
 from .named import UPDATES, check_rule, update_rule, usual_rule
@@ -25,6 +25,7 @@ __all__ = [
     "check_rule",
     "counted",
     "groups_of",
+    "rule_reads_rows",
     "update_rule",
     "usual_rule",
 ]

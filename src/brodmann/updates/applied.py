@@ -9,6 +9,11 @@ from ..errors import BrodmannError, DivergenceError, warn
 from .rule import Factors, UpdateRule
 
 
+def rule_reads_rows(rule: UpdateRule) -> bool:
+    """Whether a rule looks at single rows, as `RLS` does, and as one of a user's own may."""
+    return rule.recursive or is_own(rule)
+
+
 def apply_rule(
     rule: UpdateRule, weight: Tensor, state: dict[str, Tensor], factors: Factors, lr: float, decay: float
 ) -> None:
