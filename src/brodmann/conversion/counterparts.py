@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import partial, singledispatch
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,14 +60,16 @@ def counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> 
     Raises:
         BrodmannError: There is no such layer.
     """
+    frozen = _is_frozen(step)
+    if frozen or not step.rows_per_sample:  # then there is no sample by which to choose
+        parts = replace(parts, areas=1, routing="network")
     with _named(step):
-        if _is_frozen(step):
-            layer = _counterpart(step, replace(parts, areas=1, routing="network"), output_rows, lowest=lowest)
-            for part in layer.modules():
-                if isinstance(part, Gathering):  # not a batch norm, whose statistics go on
-                    part.frozen_itself = True
-            return layer
-        return _counterpart(step, parts, output_rows, lowest=lowest)
+        layer = _layer_of(step.operation, _Place(step, parts, output_rows, lowest))
+    if frozen:
+        for part in layer.modules():
+            if isinstance(part, Gathering):  # not a batch norm, whose statistics go on
+                part.frozen_itself = True
+    return layer
 
 
 @contextmanager
@@ -86,51 +88,6 @@ def _is_frozen(step: Step) -> bool:
     return bool(held) and not any(part.requires_grad for part in held)
 
 
-def _counterpart(step: Step, parts: Parts, output_rows: int, *, lowest: bool) -> Layer:
-    operation, ndim = step.operation, step.output.ndim
-    if not step.rows_per_sample:
-        parts = replace(parts, areas=1, routing="network")  # there is no sample by which to choose
-    if isinstance(operation, Tensor):
-        learns = isinstance(operation, nn.Parameter) and operation.is_floating_point()
-        return Constant(channels_last(operation.detach()), parts.update_rule if learns else None)
-    if isinstance(operation, nn.Linear):
-        rows = _rows_for_each(step, operation.out_features, output_rows)
-        return _linear(operation, step, parts, rows, lowest=lowest)
-    if isinstance(operation, Recurrence):
-        return _recurrent(
-            operation, parts, _rows_for_each(step, operation.plain.hidden_size, output_rows), lowest=lowest
-        )
-    if isinstance(operation, Weighted):
-        return parts.product(_as_laid(operation.product, step), operation.weight, lowest=lowest)
-    if isinstance(operation, _ConvNd):
-        # Areas are chosen for one image or sequence of a sample.
-        if step.rows_per_sample > 1 or not _is_of_patches(operation):
-            return _product(operation, step, parts, lowest=lowest)
-        return _convolution(operation, parts, _rows_for_each(step, operation.out_channels, output_rows), lowest=lowest)
-    if isinstance(operation, _BatchNorm):
-        return _batch_norm(operation, ndim, parts)
-    if isinstance(operation, KeptNorm):
-        return _batch_norm(operation.norm, ndim, parts, fixed=True)
-    if isinstance(operation, FixedNorm):
-        return _fixed(operation.norm, ndim, parts)
-    if isinstance(operation, _InstanceNorm) and operation.track_running_stats:
-        raise BrodmannError(
-            f"{module_text(operation)} cannot be converted: at inference it would use statistics other than those of "
-            "the sample: leave track_running_stats out."
-        )
-    of_images = _of_images(operation) if ndim == 4 else None
-    if isinstance(operation, NORMS) and operation.weight is not None:
-        norm = _local(ScaledNorm(operation), step) if of_images is None else Local(of_images)
-        return _with_parameters(norm, operation, parts)
-    if of_images is not None:
-        return Local(of_images)
-    if has_parameters(operation):
-        raise BrodmannError(
-            f"{module_text(operation)} cannot be converted: of layers with parameters, only maps and norms can be."
-        )
-    return _local(operation, step)
-
-
 def tied_weights(step: Step, parts: Parts) -> TiedWeights:
     """Returns weights that several products share."""
     with _named(step):
@@ -145,17 +102,60 @@ def tied_product(step: Step, weights: TiedWeights, *, lowest: bool) -> TiedProdu
     return TiedProduct(_as_laid(step.operation.product, step), weights, lowest=lowest)
 
 
-def _rows_for_each(step: Step, outputs: int, output_rows: int) -> int:
-    """Returns how many rows a map has for each row of the network's output; 0 where there is no such number."""
-    each, more = divmod(step.rows_of(outputs), output_rows)
-    return 0 if more or not step.rows_per_sample else each
+class _Place(NamedTuple):
+    """Where a layer is to stand, see `counterpart`."""
+
+    step: Step
+    parts: Parts
+    output_rows: int
+    lowest: bool
+
+    def rows_of(self, outputs: int) -> int:
+        """Returns how many rows a map has for each row of the network's output; 0 where there is no such number."""
+        rows, more = divmod(self.step.rows_of(outputs), self.output_rows)
+        return 0 if more or not self.step.rows_per_sample else rows
 
 
-def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest: bool) -> Layer:
+@singledispatch
+def _layer_of(operation: Any, place: _Place) -> Layer:
+    """Returns the layer that stands for an operation: here for a norm of each sample, or one without parameters."""
+    if isinstance(operation, _InstanceNorm) and operation.track_running_stats:
+        raise BrodmannError(
+            f"{module_text(operation)} cannot be converted: at inference it would use statistics other than those of "
+            "the sample: leave track_running_stats out."
+        )
+    of_images = _of_images(operation) if place.step.output.ndim == 4 else None
+    if isinstance(operation, NORMS) and operation.weight is not None:
+        norm = _local(ScaledNorm(operation), place.step) if of_images is None else Local(of_images)
+        return _with_parameters(norm, operation, place.parts)
+    if of_images is not None:
+        return Local(of_images)
+    if has_parameters(operation):
+        raise BrodmannError(
+            f"{module_text(operation)} cannot be converted: of layers with parameters, only maps and norms can be."
+        )
+    return _local(operation, place.step)
+
+
+@_layer_of.register
+def _constant(held: Tensor, place: _Place) -> Constant:
+    learns = isinstance(held, nn.Parameter) and held.is_floating_point()
+    return Constant(channels_last(held.detach()), place.parts.update_rule if learns else None)
+
+
+@_layer_of.register
+def _weighted(operation: Weighted, place: _Place) -> Layer:
+    return place.parts.product(_as_laid(operation.product, place.step), operation.weight, lowest=place.lowest)
+
+
+@_layer_of.register
+def _linear(operation: nn.Linear, place: _Place) -> Layer:
     """Returns a map of the last dimension, as PyTorch counts."""
+    step, parts = place.step, place.parts
     plain = type(operation).forward is nn.Linear.forward
     start = operation if plain else linear_of(operation.weight, operation.bias)
-    linear: Layer = parts.layer(start.in_features, start.out_features, rows=rows, lowest=lowest, start=start)
+    size, rows = (start.in_features, start.out_features), place.rows_of(operation.out_features)
+    linear: Layer = parts.layer(*size, rows=rows, lowest=place.lowest, start=start)
     if step.batch_second:
         return Sequential(Local(_turned), linear, Local(_turned))
     if step.rows_per_sample > 1 and parts.routed:  # by a route, which has one entry for each sample
@@ -165,24 +165,29 @@ def _linear(operation: nn.Linear, step: Step, parts: Parts, rows: int, *, lowest
     return Sequential(Local(partial(torch.movedim, source=-1, destination=1)), linear, Local(channels_last))
 
 
-def _recurrent(operation: Recurrence, parts: Parts, rows: int, *, lowest: bool) -> Recurrent:
+@_layer_of.register
+def _recurrent(operation: Recurrence, place: _Place) -> Recurrent:
     """Returns a recurrent layer that starts as another one."""
-    plain = operation.plain
+    plain, parts, rows = operation.plain, place.parts, place.rows_of(operation.plain.hidden_size)
     biases = (plain.bias_ih_l0, plain.bias_hh_l0) if plain.bias else (None, None)
     below, before = map(linear_of, (plain.weight_ih_l0, plain.weight_hh_l0), biases)
-    inputs = parts.layer(below.in_features, below.out_features, rows=rows, lowest=lowest, start=below)
+    inputs = parts.layer(below.in_features, below.out_features, rows=rows, lowest=place.lowest, start=below)
     states = parts.layer(before.in_features, before.out_features, start=before)  # a row a sample, at every step
     return Recurrent(inputs, states, operation.cell)
 
 
-def _convolution(operation: Any, parts: Parts, rows: int, *, lowest: bool) -> Layer:
-    """Returns a convolution that is one map of all patches; one of sequences works on images of one row."""
+@_layer_of.register
+def _convolution(operation: _ConvNd, place: _Place) -> Layer:
+    """Returns a convolution: one map of all patches where it can be, else a product of its kind."""
+    # Areas are chosen for one image or sequence of a sample.
+    if place.step.rows_per_sample > 1 or not _is_of_patches(operation):
+        return _product(operation, place)
     start = linear_of(operation.weight.movedim(1, -1).flatten(1), operation.bias)  # (out, [k *] k * in)
-    size = start.in_features, start.out_features
-    convolution = parts.convolution(_window(operation), *size, rows=rows, lowest=lowest, start=start)
+    size, rows = (start.in_features, start.out_features), place.rows_of(operation.out_channels)
+    convolution = place.parts.convolution(_window(operation), *size, rows=rows, lowest=place.lowest, start=start)
     if isinstance(operation, nn.Conv2d):
         return convolution
-    return Sequential(Local(_as_image), convolution, Local(_as_sequence))
+    return Sequential(Local(_as_image), convolution, Local(_as_sequence))  # one of sequences, as images of one row
 
 
 def _with_parameters(norm: Layer, operation: Any, parts: Parts) -> Graph:
@@ -221,14 +226,20 @@ def _laid(of_channels: Tensor, ndim: int) -> Tensor:
     return channels_last(of_channels.detach().reshape(1, -1, *(1,) * (ndim - 2)))[0]
 
 
-def _batch_norm(norm: _BatchNorm, ndim: int, parts: Parts, *, fixed: bool = False) -> Layer:
+@_layer_of.register
+def _batch_norm(norm: _BatchNorm, place: _Place, *, fixed: bool = False) -> Layer:
     """Returns a batch norm that starts as another one."""
     _running(norm)
-    own = BatchNorm(norm.num_features, update=parts.update_rule, start=norm, fixed=fixed)
-    if ndim in (2, 4):
+    own = BatchNorm(norm.num_features, update=place.parts.update_rule, start=norm, fixed=fixed)
+    if place.step.output.ndim in (2, 4):
         return own
     last, second = (partial(torch.movedim, source=a, destination=b) for a, b in ((1, -1), (-1, 1)))
     return Sequential(Local(last), own, Local(second))
+
+
+@_layer_of.register
+def _kept_norm(operation: KeptNorm, place: _Place) -> Layer:
+    return _batch_norm(operation.norm, place, fixed=True)
 
 
 def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -241,14 +252,16 @@ def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return norm.running_mean, norm.running_var
 
 
-def _fixed(norm: _BatchNorm, ndim: int, parts: Parts) -> Graph:
+@_layer_of.register
+def _fixed_norm(operation: FixedNorm, place: _Place) -> Graph:
     """Returns what a batch norm does at inference: a gain and a shift for each channel."""
+    norm, ndim = operation.norm, place.step.output.ndim
     mean, variance = _running(norm)
     gain = torch.rsqrt(variance + norm.eps)
     if norm.affine:
         gain = gain * norm.weight
     shift = -gain * mean + (0.0 if norm.bias is None else norm.bias)
-    return affine(_laid(gain, ndim), _laid(shift, ndim), parts.update_rule if norm.affine else None)
+    return affine(_laid(gain, ndim), _laid(shift, ndim), place.parts.update_rule if norm.affine else None)
 
 
 def _is_of_patches(conv: _ConvNd) -> bool:
@@ -266,7 +279,7 @@ def _around(conv: _ConvNd) -> list[tuple[int, int]]:
     return [(pixels // 2, pixels - pixels // 2) for pixels in more]
 
 
-def _window(conv: nn.Conv1d | nn.Conv2d) -> Patches:
+def _window(conv: _ConvNd) -> Patches:
     """Returns the window of a convolution; that of sequences is one pixel high."""
     size, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
     padding = tuple(before for before, _ in _around(conv))
@@ -275,7 +288,7 @@ def _window(conv: nn.Conv1d | nn.Conv2d) -> Patches:
     )
 
 
-def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
+def _product(conv: _ConvNd, place: _Place) -> Layer:
     """Returns any other convolution as a product of its kind, and a sum with its biases."""
     function, settings = function_of(conv)
     convolved: Callable[..., Tensor] = partial(function, **settings)
@@ -284,7 +297,8 @@ def _product(conv: _ConvNd, step: Step, parts: Parts, *, lowest: bool) -> Layer:
         around = [pixels for both in reversed(_around(conv)) for pixels in both]
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         convolved = partial(_padded, partial(convolved, padding=0), around, mode)
-    product = parts.product(_as_laid(convolved, step), conv.weight, lowest=lowest)
+    step, parts = place.step, place.parts
+    product = parts.product(_as_laid(convolved, step), conv.weight, lowest=place.lowest)
     if conv.bias is None:
         return product
     bias = Constant(_laid(conv.bias, step.output.ndim), parts.update_rule)
