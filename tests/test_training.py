@@ -982,6 +982,52 @@ def test_checkpoints_of_another_version_are_refused(tmp_path: Path) -> None:
         Trainer(network(), blobs(), None, Schedule(epochs=2), folder=tmp_path).resume()
 
 
+def test_a_rate_that_is_set_while_training_holds_from_the_next_step_on_and_when_resumed(tmp_path: Path) -> None:
+    class Slower(Callback):
+        def __init__(self, kill: bool = False) -> None:
+            self.rates: list[float | None] = []
+            self.kill = kill
+
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            self.rates.append(trainer.rate)
+            if trainer.progress.step == 4:
+                trainer.lr = 0.02
+            if self.kill and trainer.progress.step == 5:
+                raise KeyboardInterrupt
+
+    schedule = Schedule(epochs=2, batch_size=23, lr=0.08, shape="linear")
+    whole, killed, rest = Slower(), Slower(kill=True), Slower()
+    straight = network()
+    Trainer(straight, blobs(), None, schedule, callbacks=whole).run()
+    assert whole.rates == pytest.approx([0.08, 0.07, 0.06, 0.05, 0.01, 0.0075, 0.005, 0.0025])
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(network(), blobs(), None, schedule, callbacks=killed, folder=tmp_path).run()
+    again = network()
+    trainer = Trainer(again, blobs(), None, schedule, callbacks=rest, folder=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.resume()
+    trainer.run()
+    assert killed.rates + rest.rates == whole.rates
+    assert all(map(torch.equal, again.state_dict().values(), straight.state_dict().values()))
+    with pytest.raises(BrodmannError, match="Expected lr"):
+        trainer.lr = 0.0
+    with pytest.raises(AttributeError):
+        trainer.rate = 0.1  # type: ignore[misc]
+
+
+def test_a_checkpoint_that_names_no_rate_goes_on_with_the_schedules(tmp_path: Path) -> None:
+    """As those of earlier versions do."""
+    Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.1), folder=tmp_path).run()
+    path = tmp_path / f"{checkpoint_names(tmp_path)[-1]}.json"
+    record = json.loads(path.read_text())
+    del record["progress"]["lr"]
+    path.write_text(json.dumps(record))
+    trainer = Trainer(network(), blobs(), None, Schedule(epochs=1, lr=0.1), folder=tmp_path)
+    trainer.resume()
+    assert (trainer.progress.epoch, trainer.lr) == (1, 0.1)
+
+
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_going_on_after_a_stop_is_training_without_one(on_disk: bool, tmp_path: Path) -> None:
     """With patience a stop leaves the best weights, and going on begins from the last."""

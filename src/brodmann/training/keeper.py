@@ -142,7 +142,8 @@ class Keeper:
         if self.folder is None:
             raise CheckpointError("This Trainer has no folder of checkpoints: give it one.")
         checkpoint = read_checkpoint(self.folder, name)
-        if set(checkpoint.progress) != set(vars(self._trainer.progress)):
+        progress = {"lr": None, **checkpoint.progress}  # earlier versions had none
+        if set(progress) != set(vars(self._trainer.progress)):
             raise CheckpointError(f"{self.folder} holds checkpoints of another version of this package: start again.")
         tensors = dict(checkpoint.tensors)
         states = {generator: tensors.pop(generator) for generator in GENERATORS if generator in tensors}
@@ -150,7 +151,7 @@ class Keeper:
             self._trainer.network.load_learning_state(tensors)
         except (RuntimeError, KeyError, IndexError):
             raise CheckpointError(f"{self.folder} holds checkpoints of another network: build it as before.") from None
-        return Checkpoint(states, checkpoint.progress, checkpoint.settings)
+        return Checkpoint(states, progress, checkpoint.settings)
 
     def _check_new(self) -> None:
         """Raises where a training that begins would write among the checkpoints of another."""

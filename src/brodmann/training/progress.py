@@ -24,6 +24,7 @@ class Progress:
         best_loss: Validation loss there.
         best_epoch: Its epoch.
         history: A row per epoch.
+        lr: Largest learning rate, where it was set while training, see `Trainer.lr`.
     """
 
     epoch: int = 0
@@ -38,6 +39,7 @@ class Progress:
     best_loss: float = math.inf
     best_epoch: int = -1
     history: list[dict[str, Any]] = field(default_factory=list)
+    lr: float | None = None
 
     def count(self, loss: float, share: float, right: int = 0, scored: int = 0) -> None:
         """Counts a batch: its loss, what it counts for, and how many of its targets were right, of how many."""

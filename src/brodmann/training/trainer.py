@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..checks import check_positive
 from ..errors import BrodmannError, DivergenceError, warn
 from ..kernels import library
 from ..losses.facts import facts_of, per_sample
@@ -74,7 +75,6 @@ class Trainer:
 
         Attributes:
             progress: Where the run stands.
-            rate: Learning rate of the last step, None before one.
             earlier: Epochs of earlier trainings that this one goes on with, as a call of ``partial_fit`` does: where
                 epochs are short, errors are watched in some of them all. Default 0.
             failure: The exception that ended the last call of `run`, or None.
@@ -104,7 +104,7 @@ class Trainer:
         self.callbacks = [callback for callback in in_turn(callbacks) if self._group.keeps or not callback.writes]
         self.transform = transform
         self.progress = Progress()
-        self.rate: float | None = None
+        self._rate: float | None = None
         self.earlier = 0
         self.failure: BaseException | None = None
         if self.schedule.patience is not None and self.validation is None and self.schedule.metric is None:
@@ -131,8 +131,25 @@ class Trainer:
 
     @property
     def lr(self) -> float:
-        """Largest learning rate: the schedule's, or the learner's own."""
-        return self.network.lr if self.schedule.lr is None else self.schedule.lr
+        """Largest learning rate, which the schedule shapes: its own, or else the learner's.
+
+        It may be set between steps, as by a callback, and then holds to the end of the training, resumed ones included.
+
+        Raises:
+            BrodmannError: It is not above 0.
+        """
+        given = self.schedule.lr if self.progress.lr is None else self.progress.lr
+        return self.network.lr if given is None else given
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        check_positive(lr=lr)
+        self.progress.lr = float(lr)
+
+    @property
+    def rate(self) -> float | None:
+        """Learning rate of the last step, None before one: what the schedule makes of `lr`."""
+        return self._rate
 
     @property
     def steps(self) -> int:
@@ -143,8 +160,8 @@ class Trainer:
         """Goes back to a checkpoint in the folder, by default the newest.
 
         The network, the data and the schedule are those of this trainer: give it the same ones as before. The
-        network's ``rates`` and ``clip``, and which layers are frozen and areas protected, become those of the
-        checkpoint.
+        network's ``rates`` and ``clip``, which layers are frozen and areas protected, and `lr` where it was set while
+        training, become those of the checkpoint.
 
         Raises:
             CheckpointError: There is none, it is damaged, or it is of another network.
@@ -153,9 +170,9 @@ class Trainer:
             UserWarning: Data, schedule, loss, rules or how the network was built are not the same.
         """
         checkpoint = self._keeper.load(name)
+        self.progress = Progress(**checkpoint.progress)
         if changed := go_on_with(self, checkpoint.settings):
             warn(f"This training continues with other settings than it began with: {', '.join(changed)}.")
-        self.progress = Progress(**checkpoint.progress)
         self._keeper.go_back(checkpoint, name)
 
     def stop(self) -> None:
@@ -210,7 +227,7 @@ class Trainer:
 
     def _epoch(self) -> None:
         progress, (_, batch_size, shape), count = self.progress, self.pace, len(self.samples)
-        rate_of = partial(learning_rate, self.lr, steps=self.steps, shape=shape, warmup=self.schedule.warmup)
+        rate_of = partial(learning_rate, steps=self.steps, shape=shape, warmup=self.schedule.warmup)
         order = rows_of_batches(count, batch_size, self.schedule.seed, progress.epoch)
         # After a silent epoch the next one is watched, whichever it is.
         watched = watched_batch(count, batch_size, 0 if self._silent else self.earlier + progress.epoch)
@@ -231,18 +248,18 @@ class Trainer:
         if self._is_over() or not self._keeper.written_within(min(BRIEF, self.schedule.checkpoint_seconds)):
             self._keeper.checkpoint()
 
-    def _step(self, made: Iterator[Batch], rate_of: Callable[[int], float], watch: Watch | None) -> float:
+    def _step(self, made: Iterator[Batch], rate_of: Callable[[float, int], float], watch: Watch | None) -> float:
         """Learns from the next batch, counts it, and returns its loss, a mean over samples."""
         progress, began = self.progress, time.perf_counter()
         with self._keeper.saving(again=True):
-            self.rate = rate_of(progress.step)
+            self._rate = rate = rate_of(self.lr, progress.step)
             samples, wanted, weight = self._next(made)
             rows = sample_count(wanted)
             samples = self._transformed(samples)
         observe = observer(self, None if watch is None else watch.observe)
         try:
             learn = self._learn if observe is None else self._learn_observed
-            tensor, output = learn(samples, wanted, weight, lr=self.rate, observe=observe)
+            tensor, output = learn(samples, wanted, weight, lr=rate, observe=observe)
             check_loss(self.network, tensor, samples)
         except DivergenceError as error:
             raise DivergenceError(f"Step {progress.step + 1}: {error}") from None
