@@ -26,7 +26,7 @@ import rich.progress
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from brodmann import (
     SGD,
@@ -643,6 +643,57 @@ def test_a_transform_changes_what_is_learned_from_and_its_draws_resume(tmp_path:
         train(tmp_path / "d", change=lambda samples: samples[:3])
 
 
+class Mirrored(nn.Module):
+    """Negates samples and exchanges two classes."""
+
+    def forward(self, samples: Tensor, targets: Tensor, classes: int = 3) -> tuple[Tensor, Tensor]:
+        return -samples, classes - 1 - targets
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Mirrored(),
+        Mirrored().forward,
+        lambda samples, targets: list(Mirrored()(samples, targets)),
+        functools.partial(lambda classes, samples, targets: Mirrored()(samples, targets, classes), 3),
+    ],
+)
+def test_a_transform_of_samples_and_targets_changes_both(change: Any) -> None:
+    (x, y), schedule = blobs(), Schedule(epochs=1, batch_size=30)
+    changed, wanted = network(), network()
+    Trainer(changed, (x, y), None, schedule, transform=change).run()
+    Trainer(wanted, (-x, 2 - y), None, schedule).run()
+    assert all(map(torch.equal, changed.state_dict().values(), wanted.state_dict().values()))
+
+
+def test_what_a_transform_learns_from_is_what_is_scored() -> None:
+    def smooth(samples: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return samples, nn.functional.one_hot(targets, 3) * 0.9 + 0.1 / 3
+
+    learner = network(nn.CrossEntropyLoss())
+    expected = float(learner.output_error(learner(blobs()[0]), smooth(*blobs())[1])[1])
+    schedule = Schedule(epochs=1, batch_size=90)
+    row = Trainer(learner, blobs(), None, schedule, transform=smooth).run().history[-1]
+    assert row["train_loss"] == pytest.approx(expected)
+    assert "train_accuracy" not in row
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda samples, targets: samples, "takes samples and targets, to return both, got"),
+        (lambda samples, targets: (samples, targets[:3]), r"to return the \d+ targets of the batch, got \(3,\)"),
+        (lambda samples, targets: (samples[:3], targets), r"to return the \d+ samples of the batch, got \(3, 5\)"),
+        (lambda samples, targets, weights: (samples, targets), "a function of the samples of a batch, or of samples"),
+        (lambda samples, scale=None: None, r"to return the \d+ samples of the batch, got NoneType"),
+    ],
+)
+def test_a_transform_of_another_kind_says_what_is_expected(change: Any, message: str) -> None:
+    with pytest.raises(BrodmannError, match=message):
+        Trainer(network(), blobs(), None, Schedule(epochs=1), transform=change).run()
+
+
 def test_checkpoints_of_another_network_stay(tmp_path: Path) -> None:
     Trainer(network(), blobs(), None, Schedule(epochs=3), folder=tmp_path).run()
     names = checkpoint_names(tmp_path)
@@ -1097,7 +1148,7 @@ def test_a_trainer_is_given_a_folder_and_a_function(tmp_path: Path) -> None:
     for folder in (file, file / "inside"):
         with pytest.raises(BrodmannError, match="Checkpoints need a folder, but .*file.* is a file, or is inside one"):
             Trainer(network(), blobs(), folder=folder)
-    with pytest.raises(BrodmannError, match="Expected transform to be a function of the samples of a batch, got 5"):
+    with pytest.raises(BrodmannError, match="Expected transform to be a function of the samples of a batch, .* got 5"):
         Trainer(network(), blobs(), transform=5)  # type: ignore[arg-type]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import BrodmannError, DivergenceError, unknown_name
 from .storage import computing
@@ -20,6 +20,23 @@ from .storage import computing
 def is_own(part: object) -> bool:
     """Whether the class of a part is a user's own: what parts of this package do need not be looked at every time."""
     return not type(part).__module__.startswith("brodmann.")
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Returns what a function takes, or a module in its ``forward``; None for built-in functions that do not say."""
+    try:
+        return inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except ValueError:
+        return None
+
+
+def binds(signature: inspect.Signature, arguments: int) -> bool:
+    """Whether what has this signature can be called with so many arguments, by their places."""
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def check_whole(least: int = 1, **settings: Any) -> None:

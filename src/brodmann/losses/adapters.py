@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
+from ..checks import binds, signature_of
 from ..errors import BrodmannError
 from ..several import of_each, parts_in
 from .broadcasting import NoBroadcasting
@@ -216,23 +217,14 @@ def _arguments(loss: Callable[..., Any]) -> tuple[bool, bool]:
     A third argument that may be left out is a weight where its name says so: else it is an option, such as the
     ``class_weights`` of a focal loss.
     """
-    try:
-        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
-    except ValueError:  # some built-in functions do not say
+    signature = signature_of(loss)
+    if signature is None:
         return True, True
     placed = [known for known in signature.parameters.values() if known.kind != inspect.Parameter.KEYWORD_ONLY]
-    two, three = _binds(signature, 2), _binds(signature, 3)
+    two, three = binds(signature, 2), binds(signature, 3)
     if not two or any(known.kind == inspect.Parameter.VAR_POSITIONAL for known in placed):
         return two, three
     return True, three and placed[2].name in _WEIGHTS
-
-
-def _binds(signature: inspect.Signature, arguments: int) -> bool:
-    try:
-        signature.bind(*[None] * arguments)
-    except TypeError:
-        return False
-    return True
 
 
 def _takes_no_weights(loss: Any) -> BrodmannError:

@@ -19,7 +19,7 @@ from ..kernels import library
 from ..losses.facts import facts_of, per_sample
 from ..network import Captured, Parallel
 from ..network.divergence import Watch, check_loss
-from ..several import Several, parts_in, sample_count
+from ..several import parts_in, sample_count
 from .callback import Callback, as_metric, in_turn, observer
 from .early_stopping import standing
 from .group import Group
@@ -31,6 +31,7 @@ from .schedule import Pace, Schedule, batch_seed, learning_rate, rows_of_batches
 from .scoring import evaluate, name_of_score, right_and_counted
 from .settings import go_on_with
 from .signals import Interrupted, Waiting, waiting_signals
+from .transform import Transform
 
 BRIEF = 1.0
 """Seconds after a checkpoint within which the end of an epoch needs none: little is lost, and writing takes long."""
@@ -48,7 +49,7 @@ class Trainer:
         *,
         folder: str | Path | None = None,
         callbacks: Iterable[Callback] | Callback = (),
-        transform: Callable[[Any], Any] | None = None,
+        transform: Callable[..., Any] | None = None,
         workers: int = 0,
     ) -> None:
         """Stores its arguments; nothing runs yet.
@@ -68,8 +69,9 @@ class Trainer:
             folder: Where checkpoints go; None for none.
             callbacks: Objects of `Callback`, called in turn, those that are `last` after the others.
             transform: Changes the samples of a batch, (batch, ...) or several such tensors, before the step that
-                learns from them: to augment images, say. The schedule's seed decides what it draws from PyTorch's own
-                generator. Default None.
+                learns from them: to augment images, say. One that takes two arguments, none of which may be left out,
+                gets samples and targets and returns both, as Mixup does. The schedule's seed decides what it draws from
+                PyTorch's own generator. Default None.
             workers: Processes that make items of a data set ahead of the training, where reading or augmenting takes
                 time; numbers stay the same. Default 0: items are made when a batch needs them.
 
@@ -99,8 +101,6 @@ class Trainer:
             self.validation = in_memory(validation, "validation", device)
         self._group = Group(network)
         self._keeper = Keeper(self, folder, self._group)
-        if transform is not None and not callable(transform):
-            raise BrodmannError(f"Expected transform to be a function of the samples of a batch, got {transform!r}.")
         self.callbacks = [callback for callback in in_turn(callbacks) if self._group.keeps or not callback.writes]
         self.transform = transform
         self.progress = Progress()
@@ -118,6 +118,15 @@ class Trainer:
     def folder(self) -> Path | None:
         """Where checkpoints go."""
         return self._keeper.folder
+
+    @property
+    def transform(self) -> Callable[..., Any] | None:
+        """What changes a batch before the step that learns from it, or None. It may be set between steps."""
+        return self._transform.function
+
+    @transform.setter
+    def transform(self, transform: Callable[..., Any] | None) -> None:
+        self._transform = Transform(transform)
 
     @property
     def pace(self) -> Pace:
@@ -254,8 +263,8 @@ class Trainer:
         with self._keeper.saving(again=True):
             self._rate = rate = rate_of(self.lr, progress.step)
             samples, wanted, weight = self._next(made)
+            samples, wanted = self._transform(samples, wanted)
             rows = sample_count(wanted)
-            samples = self._transformed(samples)
         observe = observer(self, None if watch is None else watch.observe)
         try:
             learn = self._learn if observe is None else self._learn_observed
@@ -328,15 +337,6 @@ class Trainer:
             if self.schedule.patience is not None:
                 self._keeper.keep_best(progress.epoch)
             progress.best, progress.best_loss, progress.best_epoch = score[0], -score[1], progress.epoch
-
-    def _transformed(self, samples: Several) -> Any:
-        if self.transform is None:
-            return samples
-        changed, count = self.transform(samples), sample_count(samples)
-        if {part.shape[:1] if isinstance(part, Tensor) else None for part in parts_in(changed)} != {(count,)}:
-            got = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
-            raise BrodmannError(f"Expected transform to return the {count} samples of the batch, got {got}.")
-        return changed
 
     def _is_over(self) -> bool:
         return self.progress.epoch >= self.pace.epochs or self._out_of_patience() or self._stopping
