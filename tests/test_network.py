@@ -1292,8 +1292,15 @@ def test_a_network_whose_layers_are_all_frozen_stands_still() -> None:
         before = copy.deepcopy(network.state_dict())
         network.learn(x, y)
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network.rates, network.frozen = Rates(), True
+    network.learn(x, y)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.frozen
+    assert network.frozen_layers == names
+    network.frozen = False
     network.rates = Rates(layers={"router": 0.0})
     network.learn(x, y)
+    assert not network.frozen
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
     assert not any("router" in name for name in moved)

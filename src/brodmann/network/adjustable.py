@@ -58,6 +58,15 @@ class Adjustable(HoldsLoss):
         self._clip = clip
 
     @property
+    def frozen(self) -> bool:
+        """Whether all of it stays as it is, see `Layer.frozen`. May be set between steps."""
+        return self.body.frozen
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        self.body.frozen = frozen
+
+    @property
     def frozen_layers(self) -> list[str]:
         """Names of all layers that are frozen, as `learning_layers` gives them. May be replaced between steps.
 
