@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from brodmann import SGD, AreaLinear, BrodmannError, DivergenceError, Graph, Network, from_torch, mlp
+from brodmann import SGD, AreaLinear, BrodmannError, Captured, DivergenceError, Graph, Network, from_torch, mlp
 from brodmann.network import copy_of
 
 from .cases import BODIES, LAYERS, RULES
@@ -70,6 +70,54 @@ def test_it_is_made_once():
     assert step.learn(torch.zeros(6, 3)) is None
     with pytest.raises(BrodmannError, match="This step was made already: call trace again"):
         step.learn(torch.zeros(6, 3))
+
+
+def taken_back(network, x, y):
+    network.load_state_dict(deepcopy(network.state_dict()))
+
+
+CHANGES = {
+    "a step": lambda network, x, y: network.learn(x, y),
+    "another open step": lambda network, x, y: network.trace(x).learn(torch.ones(6, 3)),
+    "weights that were loaded": taken_back,
+    "memory for all areas": lambda network, x, y: network.allocate(),
+    "a split": lambda network, x, y: network.body.split(0),
+    "a layer that was replaced": lambda network, x, y: setattr(network, "body", deepcopy(network.body)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_it_is_refused_once_the_network_is_another(change):
+    network = Network(mlp(4, 3, width=5, areas=4, router={"partition": "manual"}))
+    x, y = torch.randn(6, 4), torch.randint(0, 3, (6,))
+    step = network.trace(x)
+    change(network, x, y)
+    before = deepcopy(network.learning_state())
+    with pytest.raises(BrodmannError, match="The network has learned, or was changed, since trace: call trace again"):
+        step.learn(torch.ones(6, 3))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.learning_state().items())
+
+
+def test_it_is_refused_after_a_step_of_a_recording():
+    network = Network(mlp(4, 3, width=5, areas=2))
+    captured, x, y = Captured(network), torch.randn(6, 4), torch.randint(0, 3, (6,))
+    for _ in range(3):
+        captured.learn(x, y)
+    step = network.trace(x)
+    captured.learn(x, y)
+    with pytest.raises(BrodmannError, match="The network has learned"):
+        step.learn(torch.ones(6, 3))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_inference_and_steps_at_a_rate_of_0_leave_it_open(layer):
+    network = Network(BODIES["mlp"](**{**LAYERS[layer], "lowest": False}))
+    x, y = torch.randn(6, 5), torch.randint(0, 3, (6,))
+    step = network.trace(x)
+    network(x)
+    network.learn_with_error(x, y, lr=0.0)
+    network.trace(x, lr=0.0).learn(torch.ones(6, 3))
+    step.learn(torch.ones(6, 3))
 
 
 @pytest.mark.parametrize(

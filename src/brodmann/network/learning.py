@@ -20,7 +20,7 @@ from ..routing import Recruiting, Router
 from ..several import Several, check_batch, of_each, parts_in
 from .adjustable import Adjustable
 from .divergence import check_loss
-from .open_step import OpenStep
+from .open_step import NetworkState, OpenStep
 
 
 class Pending(NamedTuple):
@@ -47,6 +47,8 @@ class Learning(Adjustable):
     lr: float
     _direct: list[str]
     _recruiting: list[Recruiting]
+    _moves: list[int]
+    """Its only number says how often layers have moved; a list, since attributes stay the same in captured steps."""
 
     def learn(
         self,
@@ -147,7 +149,8 @@ class Learning(Adjustable):
             cross_entropy(head(hidden), y).backward()  # a head that autograd trains
             step.learn(hidden.grad)
 
-        The loss of the network has no part in it. A router that recruits does so now.
+        The loss of the network has no part in it. A router that recruits does so now. Nothing else may move the
+        network before the step does; steps at a rate of 0 do not.
 
         Args:
             x: As for `learn`. It may require a gradient, which `OpenStep.learn` returns.
@@ -165,7 +168,7 @@ class Learning(Adjustable):
             output, trace = trace_of(self.body, x, context)
         self._check_direct(output)
         output = of_each(Tensor.detach, output)
-        return OpenStep(x, output, partial(self.error_pass, Pending(output, trace, context)))
+        return OpenStep(x, output, partial(self.error_pass, Pending(output, trace, context)), self._state)
 
     @unrecorded
     def _step(
@@ -199,10 +202,18 @@ class Learning(Adjustable):
         Returns:
             The error of x; None where nothing sends one down.
         """
+        if pending.context.lr > 0:
+            told(self._count_move)  # by the recording of a step, too
         errors = parts_in(error)
         context = pending.context._replace(output_error=errors[0] if len(errors) == 1 else None)
         with self._computing(error):
             return error_through(self.body, pending.trace, error, context)
+
+    def _count_move(self) -> None:
+        self._moves[0] += 1
+
+    def _state(self) -> NetworkState:
+        return NetworkState(self, self._moves[0])
 
     @contextmanager
     def _computing(self, x: Several) -> Iterator[None]:

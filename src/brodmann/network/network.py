@@ -104,6 +104,7 @@ class Network(Learning):
         paths = [(name.rpartition(".")[0], part) for name, part in self.named_modules() if isinstance(part, Feedback)]
         self._direct = [name for name, path in paths if path.from_output]
         self._recruiting = [router for _, router in routers(self) if isinstance(router, Recruiting)]
+        self._moves = [0]
 
     @staticmethod
     def from_design(design: dict[str, Any], loss: Loss | None = None, **options: Any) -> Network:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checks import all_finite, changes_of
 from ..errors import BrodmannError, DivergenceError
@@ -20,12 +21,20 @@ class OpenStep:
             by the statistics of the batch where there are batch norms. A tensor of its own for autograd.
     """
 
-    def __init__(self, x: Several, output: Any, down: Callable[[Any], Any]) -> None:
-        """Holds the output, what takes its error down, and the samples; both must stay as they are until then."""
+    def __init__(self, x: Several, output: Any, down: Callable[[Any], Any], state: Callable[[], NetworkState]) -> None:
+        """Takes what a forward pass made.
+
+        Args:
+            x: The samples, which must stay as they are until the step is made, as must the output.
+            output: Output of the network.
+            down: Takes its error down, so that all layers learn.
+            state: Returns how the network is now; it must be the same when the step is made.
+        """
         self.output = output
         self._down: Callable[[Any], Any] | None = down
         self._kept = [*parts_in(x), *parts_in(output)]
         self._before = changes_of(self._kept)
+        self._state, self._first = state, state()
 
     def learn(self, error: Several) -> Tensor | None:
         """Makes the step: moves the network by ``dL/d output``; once, and before the network learns anything else.
@@ -38,8 +47,8 @@ class OpenStep:
             ``dL/dx`` as the feedback sees it, shaped like x; None where the body sends no error down.
 
         Raises:
-            BrodmannError: The error is not shaped as the output, the step was made already, or samples or output were
-                changed in place.
+            BrodmannError: The error is not shaped as the output, the step was made already, samples or output were
+                changed in place, or the network has learned, or was changed, since `Network.trace`.
             DivergenceError: The error is not finite; looked at on the CPU alone. Nothing has moved then.
         """
         if self._down is None:
@@ -48,6 +57,11 @@ class OpenStep:
             raise BrodmannError(
                 "The samples, or the output, were written over since trace took and returned them: work on a copy, "
                 "such as x.clone()."
+            )
+        if not self._state().equals(self._first):
+            raise BrodmannError(
+                "The network has learned, or was changed, since trace: call trace again, and learn by what it returns "
+                "before the network learns anything else."
             )
         if isinstance(self.output, Tensor) and isinstance(error, tuple | list) and len(error) == 1:
             error = error[0]
@@ -67,6 +81,27 @@ class OpenStep:
             raise DivergenceError("The error of the output is not finite, so that nothing was learned from it.")
         down, self._down = self._down, None
         return down(error)
+
+
+class NetworkState:
+    """Tells whether the tensors of a network hold the numbers that they held before."""
+
+    def __init__(self, network: nn.Module, moves: int) -> None:
+        """Looks at a network that has made so many steps, of which PyTorch does not count what kernels change."""
+        held: list[Tensor | None] = []
+        parts: list[nn.Module | None] = [network]
+        while parts:  # PyTorch's own walk takes as long as half of a small step
+            if (part := parts.pop()) is not None:
+                held.extend(part._parameters.values())
+                held.extend(part._buffers.values())
+                parts.extend(part._modules.values())
+        # No changes are counted of tensors that were made in inference mode.
+        self._tensors = [tensor for tensor in held if tensor is not None and not tensor.is_inference()]
+        self._changes = moves, [tensor._version for tensor in self._tensors]
+
+    def equals(self, other: NetworkState) -> bool:
+        """Whether nothing has moved, been written or been replaced between the two."""
+        return self._changes == other._changes and all(map(operator.is_, self._tensors, other._tensors))
 
 
 def _as_text(forms: list[Any]) -> str:
