@@ -882,6 +882,12 @@ def test_a_design_does_not_outlive_a_part_of_other_settings(change: Callable[[nn
     assert Network(body).design is None
 
 
+def test_observers_must_leave_errors_as_they_are() -> None:
+    network = Network(mlp(4, 3, width=5, areas=1))
+    with pytest.raises(BrodmannError, match="The observer of errors changed in place what it was given"):
+        network.learn(torch.randn(6, 4), torch.randint(0, 3, (6,)), observe=lambda layer, error: error.mul_(2.0))
+
+
 def test_errors_are_observed_as_they_arrive() -> None:
     """A clip would else hide an explosion from who looks for one."""
     torch.manual_seed(0)

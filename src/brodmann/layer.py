@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .areas import Slab
-from .checks import check_sent, check_switch, is_own
+from .checks import changes_of, check_left_alone, check_sent, check_switch, is_own
 from .errors import BrodmannError
 from .processes import Processes
 from .rates import Rates
@@ -20,7 +20,10 @@ from .several import parts_in
 from .updates import UpdateRule, check_rule
 
 Observer = Callable[["Layer", Tensor], None]
-"""What is called with every layer that has weights and a way down, or calls `Context.received`, and its error."""
+"""What is called with every layer that has weights and a way down, or calls `Context.received`, and its error.
+
+The error must stay as it is: what is to learn otherwise belongs into a loss, a feedback path or a layer.
+"""
 
 
 class Context(NamedTuple):
@@ -66,9 +69,15 @@ class Context(NamedTuple):
         return self.lr * self.rate_of(layer)
 
     def received(self, layer: Layer, error: Tensor) -> Tensor:
-        """Tells the observer of the error that arrives at a layer; returns it `clipped`."""
+        """Tells the observer of the error that arrives at a layer; returns it `clipped`.
+
+        Raises:
+            BrodmannError: The observer has written into the error.
+        """
         if self.observe is not None:
+            before = changes_of((error,))
             self.observe(layer, error)
+            check_left_alone("The observer of errors", (error,), before)
         return self.clipped(error)
 
     def clipped(self, error: Tensor) -> Tensor:
