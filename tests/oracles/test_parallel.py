@@ -357,6 +357,10 @@ def refused(name: str) -> str:
                 together.learn(x, y, lr=0.3)
         if name == "clip":
             network.clip = 1.0 + rank
+        if name == "smoothing":
+            network.loss = CrossEntropy(label_smoothing=0.1 * rank)
+        if name == "weights of classes":
+            network.loss = CrossEntropy(class_weights=torch.tensor([1.0, 2.0, 3.0 + rank]))
         if name == "protected":
             network.protected_areas = [rank]
         if name == "frozen":
@@ -403,6 +407,8 @@ REFUSED = {
     "another batch": ("Processes 1 have other batches than process 0", "Processes 1 have other batches"),
     "another order": ("Processes 1 have other batches than process 0", "Processes 1 have other batches"),
     "clip": ("Processes 1 have other settings (clip, rates", "Processes 1 have other settings"),
+    "smoothing": ("Processes 1 have other settings (clip, rates, the loss", "Processes 1 have other settings"),
+    "weights of classes": ("Processes 1 have other settings (clip, rates, the loss", "Processes 1 have other settings"),
     "protected": ("Processes 1 have other settings (clip, rates", "Processes 1 have other settings"),
     "frozen": ("Processes 1 have other settings (clip, rates", "Processes 1 have other settings"),
     "weights in one": ("Processes 1 have other", "Processes 1 have other"),

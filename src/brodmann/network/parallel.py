@@ -22,6 +22,7 @@ from ..processes import MOST, Processes
 from ..routing import Recruiting
 from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
 from .adjustable import routers
+from .files import describe_loss
 from .learning import check_alone
 from .network import Network, check_network
 from .together import Together, shares_of
@@ -57,7 +58,7 @@ class Parallel:
 
         Args:
             network: Built by the same code in all processes. Weights, feedback and the rule's buffers become those of
-                the first process; the learning rate, ``rates`` and the like are this one's, and have to be the same.
+                the first process; learning rate, loss, ``rates`` and the like are this one's, and have to be the same.
             group: Group of `torch.distributed` to which this process belongs. Default None: all processes.
             batches: ``"whole"`` (default): every process is given the same batches, and takes its own share of each;
                 what they return is that of the whole batch. So works a `Trainer` of the same seed in all processes.
@@ -79,6 +80,7 @@ class Parallel:
         self._own_path = any(isinstance(part, Feedback) and is_own(part) for part in network.body.modules())
         self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
         self._steps = 0  # by a loss of one's own
+        self._described: tuple[Any, str] | None = None  # the loss of the last step
         self.copy_first()
 
     def __call__(self, x: Several) -> Any:
@@ -225,7 +227,14 @@ class Parallel:
         network = self.network
         frozen = [layer.frozen_itself for layer in self._layers]
         protected = [sorted(router.protected) for router in self._routers]
-        return zlib.crc32(repr((network.clip, network.rates, frozen, protected, weight is None)).encode())
+        loss = self._description_of(network.loss)
+        return zlib.crc32(repr((network.clip, network.rates, loss, frozen, protected, weight is None)).encode())
+
+    def _description_of(self, loss: Any) -> str:
+        """Returns the name and options of a loss; looked at once, since weights of classes may be many."""
+        if self._described is None or self._described[0] is not loss:
+            self._described = loss, repr(describe_loss(loss))
+        return self._described[1]
 
     def _shapes(self, x: Several, weight: Tensor | None) -> float:
         """Returns a number that stands for the shapes that processes must have in common."""

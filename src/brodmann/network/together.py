@@ -12,7 +12,7 @@ from ..processes import Processes
 from ..several import of_each
 
 DONE, FAILED, DIVERGED = range(3)
-SETTINGS = "clip, rates, what is frozen or protected, and whether samples are weighed"
+SETTINGS = "clip, rates, the loss, what is frozen or protected, and whether samples are weighed"
 SHAPES = "shapes of samples, such as lengths of sequences, where weights, clip or a path of your own need the same"
 
 
