@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -78,8 +77,13 @@ class Captured:
 
     def __call__(self, x: Several) -> Any:
         """Inference: x (batch, ..., in); returns (batch, ..., outputs); see `Network.forward`."""
-        made = self._alone(_copy_of, self._computed, x)
-        return self.network(x) if made is None else made
+        if self._free.acquire(blocking=False):
+            try:
+                if (output := self._computed(x)) is not None:
+                    return _copy_of(output)
+            finally:
+                self._free.release()
+        return self.network(x)
 
     def learn(
         self,
@@ -91,8 +95,13 @@ class Captured:
         observe: Observer | None = None,
     ) -> Tensor:
         """Makes one step on one mini-batch; see `Network.learn`."""
-        loss = self._alone(_loss_of, self._made, x, target, weight, lr, observe)
-        return self.network.learn(x, target, weight, lr=lr, observe=observe) if loss is None else loss
+        if self._free.acquire(blocking=False):
+            try:
+                if (made := self._made(x, target, weight, lr, observe)) is not None:
+                    return made[0].clone()
+            finally:
+                self._free.release()
+        return self.network.learn(x, target, weight, lr=lr, observe=observe)
 
     def learn_with_output(
         self,
@@ -104,10 +113,13 @@ class Captured:
         observe: Observer | None = None,
     ) -> tuple[Tensor, Any]:
         """As `learn`; returns the loss and the output, both from before the step; see `Network.learn_with_output`."""
-        both = self._alone(_both_of, self._made, x, target, weight, lr, observe)
-        if both is None:
-            return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe)
-        return both
+        if self._free.acquire(blocking=False):
+            try:
+                if (made := self._made(x, target, weight, lr, observe)) is not None:
+                    return made[0].clone(), _copy_of(made[1])
+            finally:
+                self._free.release()
+        return self.network.learn_with_output(x, target, weight, lr=lr, observe=observe)
 
     @property
     def is_captured(self) -> bool:
@@ -128,16 +140,6 @@ class Captured:
     def memory(self) -> int:
         """Bytes that are kept for what is computed, for batches of all sizes."""
         return self._learning.memory + self._inference.memory
-
-    def _alone(self, copied: Callable[[Any], Any], function: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns a copy of what a recorded call made; None where there is none, or another thread is making one."""
-        if not self._free.acquire(blocking=False):
-            return None
-        try:
-            made = function(*arguments)
-            return None if made is None else copied(made)
-        finally:
-            self._free.release()
 
     def _computed(self, x: Any) -> Tensor | None:
         """As `_made`, for inference."""
@@ -177,14 +179,6 @@ class Captured:
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.network.parameters()):
             return "autograd follows, since a parameter requires a gradient"
         return None
-
-
-def _loss_of(made: tuple[Tensor, Any]) -> Tensor:
-    return made[0].clone()
-
-
-def _both_of(made: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-    return made[0].clone(), _copy_of(made[1])
 
 
 def _copy_of(output: Any) -> Any:
