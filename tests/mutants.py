@@ -55,7 +55,7 @@ MUTANTS = [
     ("layers/patches.py", "spare % stride for spare", "0 for spare", "pixels that no patch begins at"),
     ("layers/convolution.py", "self._matrix() if context.clip is None else None", "self._matrix()", "errors of convolutions go down before they are clipped"),
     ("layers/convolution.py", "if context.gathered is None:", "if True:", "a convolution that each of its places moves"),
-    ("layers/splitting.py", "if len(part.slot) > 1", "", "layers with one area are split"),
+    ("layers/steering.py", " if len(part.slot) > 1", "", "layers with one area are split"),
     ("areas/starts.py", "None if biases is None else biases.detach().to(weight)", "None if biases is None else weight.new_zeros(len(weight))", "biases that are not taken over"),
     ("layers/area_linear.py", "area_decay = decay + self.pooling", "area_decay = decay", "a forgotten pooling"),
     ("layers/area_linear.py", "follower.target(feedback_lr, decay)", "follower.target(lr, decay)", "feedback at the rate of others"),

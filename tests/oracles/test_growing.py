@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from brodmann import Adam, AreaLinear, Context, Graph, Layer, MeanSquaredError, Network, Routed, Router, mlp
-from brodmann.layers.splitting import learn_choice
+from brodmann.layers.steering import Steering
 from brodmann.network import routers
 from brodmann.routing.conflict import SIZE, Conflict, sketch
 
@@ -171,6 +171,7 @@ def test_what_a_split_leaves_is_parted_in_the_very_next_window(budget: int, area
     pulls = torch.stack([axes[0] + axes[1], axes[0] - axes[1], -axes[0] + axes[2], -axes[0] - axes[2]])
     pulls[:, 1:3] *= 1.25
     router = Router(8, budget, cells=4, partition="growing", conflict={"evidence": 64})
+    layer = Routed(router, AreaLinear(8, 2, areas=budget, router=None))
     conflict = router.conflict
     assert conflict is not None
     found = []
@@ -178,7 +179,7 @@ def test_what_a_split_leaves_is_parted_in_the_very_next_window(budget: int, area
         cell = torch.arange(64) % 4
         route = replace(router.route(torch.randn(64, 8)), cell=cell)
         route.pulls.add_(pulls[cell] / 64)
-        learn_choice(router, [], route, 0.0)
+        Steering(router, layer).learn([route], Context())
         found.append(len(torch.unique(router.partition)))
     assert found == areas
     sides = router.partition.tolist()

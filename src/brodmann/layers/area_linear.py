@@ -23,7 +23,7 @@ from ..routing import Choice, Route, Router, build_router, checked_route, sketch
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .maps import Maps
-from .splitting import choose_areas, learn_choice, merge_areas, split_area
+from .steering import Steering
 
 SHARED = ("learned", "frozen", "off")
 BESIDE_SHARED = 0.1
@@ -296,10 +296,7 @@ class AreaLinear(Maps):
                 signal = signal._replace(groups=signal.groups.without(still))
             self._move(signal, self._area_rate(parts[0][1], context.rates), context)
         if self.router is not None:
-            rate = context.lr_of(self) * context.rates.projection
-            for _, route in parts:
-                assert route is not None
-                learn_choice(self.router, self.children(), route, rate, context.weight)
+            self._steering.learn((route for _, route in parts if route is not None), context)
 
     def _move(self, signal: Signal, area_rate: float, context: Context) -> None:
         rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
@@ -345,7 +342,7 @@ class AreaLinear(Maps):
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
-        return split_area(self._own_router(), self.children(), area, cells)
+        return self._steering.split(area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas, by default into their mean. See `Router.merge` and `UpdateRule.merge`.
@@ -356,20 +353,20 @@ class AreaLinear(Maps):
         Raises:
             BrodmannError: The layer is frozen, or has no router of its own; or as `Router.merge`.
         """
-        return merge_areas(self._own_router(), self.children(), kept, gone, changing=[self])
+        return self._steering.merge(kept, gone, changing=[self])
 
-    def _own_router(self) -> Router:
+    @property
+    def _steering(self) -> Steering:
+        """Its own router, and itself."""
         if self.router is None:
             raise BrodmannError("This layer has no router of its own: call split or merge on the Routed that holds it.")
-        return self.router
+        return Steering(self.router, self)
 
     def _route(self, x: Tensor, rows: Tensor, context: Context) -> Route | None:
         if self.budget == 1:
             return None
-        router = self.router
-        if router is not None:
-            recruits = context.lr_of(self) > 0
-            return choose_areas(router, self.children(), rows, context.weight, recruits=recruits)
+        if self.router is not None:
+            return self._steering.choose(rows, context)
         return checked_route(context.route, x, rows)
 
     def _area_rate(self, route: Route | None, rates: Rates) -> float:

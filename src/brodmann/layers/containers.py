@@ -16,7 +16,7 @@ from ..layer import Container, Context, Gathering, Layer, as_rows, check_layer, 
 from ..processes import Processes
 from ..routing import Choice, Route, Router
 from .area_linear import AreaLinear
-from .splitting import choose_areas, followers, learn_choice, merge_areas, split_area
+from .steering import Steering, followers
 
 
 class Sequential(Container):
@@ -231,8 +231,7 @@ class Routed(Container, Gathering):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass: x (batch, ..., in); returns the body's output, and the route with the body's trace."""
-        recruits = context.lr_of(self) > 0
-        route = choose_areas(self.router, [self.body], self._rows(x), context.weight, recruits=recruits)
+        route = self._steering.choose(self._rows(x), context)
         y, trace = trace_of(self.body, x, context._replace(route=route))
         return y, (route, trace)
 
@@ -252,13 +251,11 @@ class Routed(Container, Gathering):
     @unrecorded
     def move(self, parts: list[Route], context: Context) -> None:
         """Lets the router learn from the routes of all places, after which areas may split."""
-        for route in parts:
-            rate = context.lr_of(self) * context.rates.projection
-            learn_choice(self.router, [self.body], route, rate, context.weight)
+        self._steering.learn(parts, context)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
-        return split_area(self.router, [self.body], area, cells)
+        return self._steering.split(area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas in every layer of the body; returns the largest distance of two maps, see `AreaMap.merge`.
@@ -267,4 +264,8 @@ class Routed(Container, Gathering):
             BrodmannError: One of these layers, or the router, is frozen; or as `Router.merge`.
         """
         maps = (part for part in followers(self.body, AreaLinear) if part.routed)
-        return merge_areas(self.router, [self.body], kept, gone, changing=[self, *maps])
+        return self._steering.merge(kept, gone, changing=[self, *maps])
+
+    @property
+    def _steering(self) -> Steering:
+        return Steering(self.router, self)
