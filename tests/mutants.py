@@ -44,7 +44,7 @@ MUTANTS = [
     ("layers/batch_norm.py", "self.variance.copy_(variance)", "pass", "a running variance that stays"),
     ("layers/batch_norm.py", "1.0 / (1 + int(self.batches))", "0.5", "the mean over all batches"),
     ("layers/recurrent.py", "later = later[0] + down, *later[1:]", "later = down, *later[1:]", "a state whose error is lost"),
-    ("layers/recurrent.py", "self.states.learn(of_all, torch.stack(of_states[::-1], 1)", "self.states.learn(of_all, torch.stack(of_states, 1)", "steps in the wrong order"),
+    ("layers/recurrent.py", "self.states.learn_without_sending(of_all, torch.stack(of_states[::-1], 1)", "self.states.learn_without_sending(of_all, torch.stack(of_states, 1)", "steps in the wrong order"),
     ("layers/cells.py", "torch.cat((of_rz, of_n * r), -1)", "torch.cat((of_rz, of_n), -1)", "a reset gate that lets errors through"),
     ("layers/cells.py", "(torch.zeros_like(of_h), of_c * f)", "(torch.zeros_like(of_h), of_c)", "a forget gate that lets errors through"),
     ("conversion/recurrent.py", "torch.cat((y, reverse.flip(1)), -1)", "torch.cat((y, reverse), -1)", "a sequence left turned round"),

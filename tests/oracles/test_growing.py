@@ -178,7 +178,7 @@ def test_what_a_split_leaves_is_parted_in_the_very_next_window(budget: int, area
     for _ in areas:
         cell = torch.arange(64) % 4
         route = replace(router.route(torch.randn(64, 8)), cell=cell)
-        route.pulls.add_(pulls[cell] / 64)
+        route.add_pulls(pulls[cell] / 64)
         Steering(router, layer).learn([route], Context())
         found.append(len(torch.unique(router.partition)))
     assert found == areas

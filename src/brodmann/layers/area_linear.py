@@ -19,7 +19,7 @@ from ..kernels import Groups
 from ..layer import Context, as_before, as_rows
 from ..processes import Processes
 from ..rates import Rates
-from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread, summed_by_sample
+from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
 from .maps import Maps
@@ -230,26 +230,34 @@ class AreaLinear(Maps):
         return as_before(out, leading), AreaTrace(rows, needed, route, groups, leading)
 
     @unrecorded
-    def learn(self, trace: AreaTrace, error: Tensor, context: Context, *, send: bool = True) -> Tensor | None:
-        """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback.
+    def learn(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:
+        """Error pass: error (..., out), ``dL/dz``; returns ``e_below`` (..., in), or None without feedback."""
+        signal = self._received(trace, error, context)
+        below = self._below(signal, trace)
+        self._learn_from(signal, trace, context)
+        return below
 
-        ``send=False`` skips the error below, for callers that have computed it already.
-        """
+    @unrecorded
+    def learn_without_sending(self, trace: AreaTrace, error: Tensor, context: Context) -> None:
+        """As `learn`, for callers that have computed the error below already, such as by `send`."""
+        self._learn_from(self._received(trace, error, context), trace, context)
+
+    def _received(self, trace: AreaTrace, error: Tensor, context: Context) -> Signal:
         self.check_error(error, trace.leading, trace.x)
-        error = context.received(self, error)
-        route = trace.route
-        signal = self._signal(trace, error, context)
-        below = self._below(signal, trace) if send else None
-        lr = context.lr_of(self)
-        if route is not None and trace.own is not None:
-            route.gate_error.add_(summed_by_sample((signal.delta * trace.own).sum(1), len(route.u)))
-        if lr and route is not None and route.grows:
-            route.pulls.add_(summed_by_sample(sketch(signal.part_delta, trace.x, self.place), len(route.u)))
+        return self._signal(trace, context.received(self, error), context)
+
+    def _learn_from(self, signal: Signal, trace: AreaTrace, context: Context) -> None:
+        """Adds to what the router learns from, and hands over what moves the layer."""
+        route, lr = trace.route, context.lr_of(self)
+        if route is not None:
+            if trace.own is not None:
+                route.add_gate_error((signal.delta * trace.own).sum(1))
+            if lr and route.grows:
+                route.add_pulls(sketch(signal.part_delta, trace.x, self.place))
         if lr:
             if context.weight is not None and self.update_rule.repeats and trace.groups.rows:
                 signal = signal.repeated(context.weight)
             self.hand_over((signal, route), context)
-        return below
 
     @unrecorded
     def send(self, trace: AreaTrace, error: Tensor, context: Context) -> Tensor | None:

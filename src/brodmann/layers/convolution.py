@@ -88,7 +88,7 @@ class Convolution(Container):
             return None if of_patches is None else self.patches.learn(shape, of_patches, context)
         self.map.check_error(error, inner.leading, inner.x)
         below = self.patches.error_through(matrix, error, shape)
-        self.map.learn(inner, error, context, send=False)
+        self.map.learn_without_sending(inner, error, context)
         return below
 
     def _by_one_map(self, x: Tensor) -> bool:

@@ -116,7 +116,7 @@ class Recurrent(Container):
             assert down is not None  # it has feedback
             later = later[0] + down, *later[1:]
         of_all = _of_all(trace.states)
-        self.states.learn(of_all, torch.stack(of_states[::-1], 1), context, send=False)
+        self.states.learn_without_sending(of_all, torch.stack(of_states[::-1], 1), context)
         return self.inputs.learn(trace.inputs, torch.stack(of_inputs[::-1], 1), context)
 
     def _first(self, x: Tensor) -> State:

@@ -2,7 +2,7 @@
 
 from .conflict import Conflict, sketch
 from .recruiting import Recruiting
-from .route import Choice, Route, checked_route, side_by_side, spread, summed_by_sample, weights_of_rows
+from .route import Choice, Route, checked_route, side_by_side, spread, weights_of_rows
 from .router import Router, build_router, cell_count, check_partition
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "side_by_side",
     "sketch",
     "spread",
-    "summed_by_sample",
     "weights_of_rows",
 ]

@@ -122,6 +122,14 @@ class Route:
         """Sketches of each row's gradients, (rows, SIZE), added to likewise, see `brodmann.routing.conflict.sketch`."""
         return self.u.new_zeros(len(self.u), SIZE)
 
+    def add_gate_error(self, of_rows: Tensor) -> None:
+        """Adds what a layer finds for each of its rows, (rows of the layer,), to `gate_error`."""
+        self.gate_error.add_(summed_by_sample(of_rows, len(self.u)))
+
+    def add_pulls(self, sketches: Tensor) -> None:
+        """Adds the sketches of a layer's rows, (rows of the layer, SIZE), to `pulls`."""
+        self.pulls.add_(summed_by_sample(sketches, len(self.u)))
+
     def of_all(self, processes: Processes, x: Tensor | None = None) -> Route:
         """Returns the route of the rows of all processes, with what the layers of each have added to it.
 
@@ -134,7 +142,8 @@ class Route:
         added = [name for name, there in (("gate_error", self.learned), ("pulls", self.grows)) if there]
         u, cell, area, *found = processes.rows(self.u, self.cell, self.area, *(getattr(self, name) for name in added))
         whole = Route(self.router, x, u, None, cell, area)
-        vars(whole).update(zip(added, found, strict=True))
+        for name, of_rows in zip(added, found, strict=True):
+            setattr(whole, name, of_rows)
         return whole
 
     def gate_down(self, gate_error: Tensor) -> Tensor:
