@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from brodmann import (
     Adam,
     AreaLinear,
     BrodmannError,
+    Captured,
     Context,
     Convolution,
     FixedRandom,
@@ -24,14 +26,16 @@ from brodmann import (
     KolenPollack,
     Layer,
     Muon,
+    Network,
     Patches,
     Product,
     Rates,
     Sequential,
     Transpose,
     UpdateRule,
+    convnet,
 )
-from brodmann.feedback import Signal
+from brodmann.feedback import Direct, Signal
 from brodmann.network.hooks import watched
 
 
@@ -42,7 +46,7 @@ from brodmann.network.hooks import watched
     stride=st.integers(1, 3),
     padding=st.integers(0, 2),
     extent=st.tuples(st.integers(4, 8), st.integers(4, 8)),
-    feedback=st.sampled_from([KolenPollack, FixedRandom, Transpose, partial(KolenPollack, per_area=True)]),
+    feedback=st.sampled_from([KolenPollack, FixedRandom, Transpose, partial(KolenPollack, per_area=True), Direct]),
     areas=st.sampled_from([1, 3]),
     shared=st.sampled_from(["learned", "off"]),
     clip=st.sampled_from([None, 0.1]),
@@ -51,6 +55,9 @@ def test_a_convolution_learns_as_its_two_layers_do(
     size: int, stride: int, padding: int, extent: tuple[int, int], feedback: Any, areas: int, shared: str, clip: Any
 ) -> None:
     bodies: list[Layer] = []
+    if feedback is Direct:
+        rows = math.prod((side + 2 * padding - size) // stride + 1 for side in extent)
+        feedback = partial(Direct, outputs=2, rows=rows)
     for make in (Sequential, Convolution):
         torch.manual_seed(0)
         layer = AreaLinear(2 * size * size, 3, areas=areas, shared=shared, feedback=feedback, update=Adam(), gated=True)
@@ -61,7 +68,7 @@ def test_a_convolution_learns_as_its_two_layers_do(
         torch.testing.assert_close(*outputs)
         torch.testing.assert_close(bodies[0](x), bodies[1](x))
         error = torch.randn_like(outputs[0])
-        context = Context(lr=0.1, clip=clip)
+        context = Context(lr=0.1, clip=clip, output_error=torch.randn(4, 2))
         below = [body.learn(trace, error, context) for body, trace in zip(bodies, traces, strict=True)]
         torch.testing.assert_close(*below, rtol=1e-10, atol=1e-12)
     for ours, theirs in zip(bodies[0].parameters(), bodies[1].parameters(), strict=True):
@@ -130,3 +137,49 @@ def test_a_path_of_ones_own_is_asked_for_its_errors_where_it_says_no_matrix_anew
     assert len(asked) == 2
     with pytest.raises(BrodmannError, match="Doubling cannot send errors down through a Product"):
         Product(torch.mul, torch.randn(3, 4), feedback=Doubling)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("outputs_of_an_image", [1, 9])
+def test_direct_feedback_reaches_images_as_it_reaches_their_patches(outputs_of_an_image: int) -> None:
+    """Whatever has become of its matrix since the last step, and whether an image has one output or one for a patch."""
+    map = AreaLinear(2 * 9, 3, areas=1, feedback=partial(Direct, outputs=2, rows=9 // outputs_of_an_image))
+    convolution = Convolution(Patches(3), map)
+
+    def check(layer: Convolution, x: Tensor) -> None:
+        error, output_error = torch.randn(4, 3, 3, 3, dtype=x.dtype), torch.randn(4 * outputs_of_an_image, 2)
+        context = Context(output_error=output_error.to(x.dtype))
+        bodies = layer, Sequential(layer.patches, layer.map)
+        torch.testing.assert_close(*(body.learn(body.trace(x, context)[1], error, context) for body in bodies))
+
+    x = torch.randn(4, 5, 5, 2)
+    check(convolution, x)
+    other = copy.deepcopy(convolution)
+    assert isinstance(other.map.feedback, Direct)
+    other.map.feedback.matrix.mul_(2)
+    check(other, x)
+    check(convolution, x)
+    convolution.load_state_dict(other.state_dict())
+    check(convolution, x)
+    convolution.float()
+    check(convolution, x.float())
+
+
+def test_captured_steps_follow_a_matrix_of_direct_feedback_that_changed() -> None:
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        networks.append(Network(convnet((1, 8, 8), 3, channels=(4, 4), areas=1, feedback="direct"), lr=0.1))
+    plain, captured = networks[0], Captured(networks[1])
+    x, y = torch.randn(6, 64), torch.randint(0, 3, (6,))
+    for step in range(6):
+        if step == 3:
+            assert captured.is_captured
+            for network in networks:
+                for part in network.modules():
+                    if isinstance(part, Direct):
+                        part.matrix.neg_()
+        assert captured.learn(x, y) == plain.learn(x, y)
+    assert captured.is_captured
+    for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
+        assert torch.equal(ours, theirs)

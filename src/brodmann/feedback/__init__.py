@@ -1,6 +1,6 @@
 """Feedback paths: how an error travels down through a layer without its forward weights."""
 
-from .fixed import Direct, FixedRandom
+from .fixed import Direct, FixedRandom, as_direct
 from .forward_weights import SignSymmetric, Transpose
 from .kolen_pollack import KolenPollack
 from .least_change import LeastChange
@@ -27,6 +27,7 @@ __all__ = [
     "SignSymmetric",
     "Signal",
     "Transpose",
+    "as_direct",
     "build_feedback",
     "error_below",
     "follows_alone",

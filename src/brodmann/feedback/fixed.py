@@ -72,20 +72,33 @@ class Direct(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        if signal.output_error is None:
+        return self.through(self.matrix, signal.output_error, len(signal.x)).reshape(signal.x.shape)
+
+    def through(self, matrix: Tensor, output_error: Tensor | None, rows: int) -> Tensor:
+        """Returns the output error (samples, outputs) times a matrix (outputs, ...), once checked for a layer's rows.
+
+        Raises:
+            BrodmannError: As the constructor says of `error`.
+        """
+        if output_error is None:
             raise BrodmannError(
                 "Direct feedback needs the error of one output: train through Network.learn, or set output_error in "
                 "the Context."
             )
-        count, outputs = signal.output_error.shape
+        count, outputs = output_error.shape
         if outputs != len(self.matrix):
             raise BrodmannError(
                 f"Direct feedback was built for {len(self.matrix)} outputs, but the output error has {outputs}: build "
                 f"it with partial(Direct, outputs={outputs})."
             )
-        if count * self.rows != len(signal.x):
+        if count * self.rows != rows:
             raise BrodmannError(
-                f"Direct feedback was built for a layer of {self.rows} rows for each output, got {len(signal.x)} rows "
+                f"Direct feedback was built for a layer of {self.rows} rows for each output, got {rows} rows "
                 f"and {count} output errors: build it with partial(Direct, outputs={outputs}, rows=...)."
             )
-        return (signal.output_error @ self.matrix).reshape(signal.x.shape)
+        return output_error @ matrix
+
+
+def as_direct(path: Feedback | None) -> Direct | None:
+    """Returns a path, if its error is that of `Direct`; a subclass may make another one."""
+    return path if isinstance(path, Direct) and type(path).error is Direct.error else None

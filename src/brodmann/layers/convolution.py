@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from ..autograd import unrecorded
 from ..errors import BrodmannError
-from ..feedback import one_matrix_of
-from ..layer import Container, Context
+from ..feedback import as_direct, one_matrix_of
+from ..layer import Container, Context, as_rows
 from ..routing import Choice, Route
 from ..storage import computing
 from .area_linear import AreaLinear
+from .folded import Folded
 from .patches import Patches
 
 
@@ -35,7 +37,8 @@ class Convolution(Container):
     It computes and learns what both do one after the other in a `Sequential`, in less time and memory (docs/log.md). On
     the CPU no patches are made where one map serves all of them, and one matrix carries their errors, which stays or
     moves as the map does: output, gradient and error below are PyTorch's convolutions. With areas, the error below is
-    one where one matrix carries the errors of all patches, and they are not clipped.
+    one where one matrix carries the errors of all patches, and they are not clipped. Under `Direct` feedback the error
+    below is one product, with a matrix whose patches are added up once, see `Folded`.
     """
 
     def __init__(self, patches: Patches, map: AreaLinear) -> None:
@@ -56,6 +59,7 @@ class Convolution(Container):
                 f"{type(patches).__name__} and {type(map).__name__}."
             )
         self.patches, self.map = patches, map
+        self._folded = Folded()
 
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (samples, height, width, channels); returns (samples, rows, columns, out)."""
@@ -64,7 +68,7 @@ class Convolution(Container):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, ImageTrace | tuple[torch.Size, Any]]:
         """Learning forward pass: x and output as for `forward`."""
-        if self._by_one_map(x) and self._learns_by_gradient():
+        if self._by_one_map(x) and self._learns_by_gradient(x.shape):
             y = self._mapped(x)
             return y, ImageTrace(x, tuple(y.shape[:-1]))
         return self._trace_patches(x, context)
@@ -82,12 +86,12 @@ class Convolution(Container):
                 return self._learn_by_gradient(trace, error, context)
             _, trace = self._trace_patches(trace.x, context)  # it moves later, by the rows of all of its places
         shape, inner = trace
-        matrix = self._matrix() if context.clip is None else None
-        if matrix is None or not error.is_cpu:  # elsewhere convolutions may compute in fewer digits than products
+        # Elsewhere convolutions may compute in fewer digits than products; the map clips the error that it receives.
+        if not error.is_cpu or context.clip is not None or not self._skips_patches(shape):
             of_patches = self.map.learn(inner, error, context)
             return None if of_patches is None else self.patches.learn(shape, of_patches, context)
         self.map.check_error(error, inner.leading, inner.x)
-        below = self.patches.error_through(matrix, error, shape)
+        below = self._below(error, shape, context)
         self.map.learn_without_sending(inner, error, context)
         return below
 
@@ -110,14 +114,31 @@ class Convolution(Container):
         assert shared is not None
         return self.patches.mapped(x, shared.value[0], None if shared.bias is None else shared.bias.value[0])
 
-    def _learns_by_gradient(self) -> bool:
+    def _learns_by_gradient(self, images: torch.Size) -> bool:
         """Whether the gradient of the map says how all of its weights move, so that nothing needs rows of patches."""
-        return self.map.learns_by_gradient and (self.map.feedback is None or self._matrix() is not None)
+        return self.map.learns_by_gradient and (self.map.feedback is None or self._skips_patches(images))
+
+    def _skips_patches(self, images: torch.Size) -> bool:
+        """Whether the error below, shaped as the images, can be computed without those of patches."""
+        direct = as_direct(self.map.feedback)
+        if direct is None:
+            return self._matrix() is not None
+        return direct.rows == math.prod(self.patches.places(*images[1:3]))  # one output for each image
+
+    def _below(self, error: Tensor, images: torch.Size, context: Context) -> Tensor | None:
+        """Returns the error below, shaped as the images; None without feedback, or where patches cannot be skipped."""
+        direct = as_direct(self.map.feedback)
+        if direct is None:
+            matrix = self._matrix()
+            return None if matrix is None else self.patches.error_through(matrix, error, images)
+        output_error = None if context.output_error is None else as_rows(context.output_error)
+        folded = self._folded.matrix(self.patches, direct.matrix, tuple(images[1:]))
+        return direct.through(folded, output_error, images[0] * direct.rows).reshape(images)
 
     def _learn_by_gradient(self, trace: ImageTrace, error: Tensor, context: Context) -> Tensor | None:
         self.map.check_error(error, trace.leading, trace.x)
-        error, matrix = context.received(self.map, error), self._matrix()
-        below = None if matrix is None else self.patches.error_through(matrix, error, trace.x.shape)
+        error = context.received(self.map, error)
+        below = self._below(error, trace.x.shape, context)
         if context.lr_of(self.map) and trace.x.shape[0]:
             self.map.move_by_gradient(self.patches.gradient(trace.x, error), error.sum((0, 1, 2)), context)
         return below

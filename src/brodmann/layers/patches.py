@@ -60,6 +60,13 @@ class Patches(Layer):
         settings = zip((height, width), self.size, self.padding, self.dilation, strict=True)
         return [extent + 2 * padding - dilation * (size - 1) - 1 for extent, size, padding, dilation in settings]
 
+    def places(self, height: int, width: int) -> tuple[int, int]:
+        """Returns how many rows and columns of patches an image has, see `fits`."""
+        down, across = (
+            spare // stride + 1 for spare, stride in zip(self._spare(height, width), self.stride, strict=True)
+        )
+        return down, across
+
     def forward(self, x: Tensor, choice: Route | Choice | None = None) -> Tensor:
         """Inference: x (samples, height, width, channels); returns (samples, rows, columns, k * k * channels)."""
         check_tensors(x=x)
@@ -82,16 +89,20 @@ class Patches(Layer):
     @unrecorded
     def learn(self, trace: Any, error: Tensor, context: Context) -> Tensor | None:
         """Adds the error of every patch, (samples, rows, columns, k * k * channels), to the pixels that it holds."""
-        samples, height, width, channels = trace
-        _, rows, columns, _ = error.shape
+        return self.added_up(error, trace)
+
+    def added_up(self, patches: Tensor, images: tuple[int, ...]) -> Tensor:
+        """Returns images of this shape, of which each pixel is the sum over the patches that hold it, as in `learn`."""
+        samples, height, width, channels = images
+        _, rows, columns, _ = patches.shape
         (top, left), (down, across), (apart, aside) = self.padding, self.stride, self.dilation
-        below = error.new_zeros(samples, height + 2 * top, width + 2 * left, channels)
-        by_place = error.reshape(samples, rows, columns, *self.size, channels)
+        whole = patches.new_zeros(samples, height + 2 * top, width + 2 * left, channels)
+        by_place = patches.reshape(samples, rows, columns, *self.size, channels)
         for i, j in product(*map(range, self.size)):
             high = slice(i * apart, i * apart + down * (rows - 1) + 1, down)
             wide = slice(j * aside, j * aside + across * (columns - 1) + 1, across)
-            below[:, high, wide] += by_place[:, :, :, i, j]
-        return below[:, top : top + height, left : left + width]
+            whole[:, high, wide] += by_place[:, :, :, i, j]
+        return whole[:, top : top + height, left : left + width]
 
     def mapped(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
         """Returns every patch under one map, ``self(x) @ matrix.T + bias``, without making patches: a convolution.
