@@ -71,6 +71,7 @@ MUTANTS = [
     ("network/unchanged.py", "if len(table) != count or get(table) != values:", "if False:", "captured steps by old settings"),
     ("recording/program.py", "others[place] = answer", "pass", "as many groups of rows as when it was recorded"),
     ("recording/program.py", "arguments[place] = value", "pass", "the rate of the step that was recorded"),
+    ("recording/bindings.py", "if binding is not None and _equal(_heard(binding, arguments, keywords), wanted):", "if binding is not None:", "bindings that call another operation"),
     ("recording/recorder.py", "self.pieces[piece].used = len(self.calls)", "pass", "memory that is used again too early"),
     ("recording/recorder.py", "if not all(map(self._may_change, changed)):", "if False:", "tensors that nobody resets"),
     ("kernels/fusion.py", "if not before or uses[view.piece][-1] != number:", "if not before:", "a ReLU of what others read"),

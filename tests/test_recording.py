@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from brodmann.recording import Answer, Program, Rate, Recorder
+from brodmann.recording.bindings import quick
 from brodmann.recording.memory import LINE, Piece, placed
 
 
@@ -154,6 +155,27 @@ def test_a_program_computes_what_was_recorded_for_other_inputs() -> None:
         state.copy_(before)
         assert torch.equal(found, function(*others))
         assert torch.equal(state, after)
+
+
+ATEN = torch.ops.aten
+ROW, NUMBER = torch.ones(3), torch.ones(())
+CALLED: dict[str, tuple[Any, list[Any], dict[str, Any], Any]] = {
+    "a sum": (ATEN.add.out, [ROW, ROW], {"alpha": 2.0, "out": ROW}, torch.add),
+    "a sum with a number": (ATEN.add.out, [ROW, 2.0], {"out": ROW}, torch.add),
+    "a sum in place": (ATEN.add_.Tensor, [ROW, NUMBER], {}, torch.Tensor.add_),
+    "tensors in a list": (ATEN.stack.out, [[ROW, ROW]], {"out": torch.ones(2, 3)}, torch.stack),
+    "another overload": (ATEN.mul_.Scalar, [ROW, 2.0], {}, ATEN.mul_.Scalar._op),
+    "a number for a tensor": (ATEN.add_.Scalar, [ROW, 2.0], {}, ATEN.add_.Scalar._op),
+    "no binding": (ATEN.rsub.Scalar_out, [ROW, 1], {"out": ROW}, ATEN.rsub.Scalar_out._op),
+    "nothing written": (ATEN.add.Tensor, [ROW, ROW], {}, ATEN.add.Tensor),
+    "a plain function": (len, [ROW], {}, len),
+}
+
+
+@pytest.mark.parametrize("call", CALLED)
+def test_bindings_are_taken_where_they_call_the_same_operation_and_only_there(call: str) -> None:
+    operation, arguments, keywords, expected = CALLED[call]
+    assert quick(operation, arguments, keywords) is expected
 
 
 def test_only_one_thread_records_and_hears_of_itself_alone() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .bindings import quick
 from .memory import LINE, View, placed
 from .nested import leaves, replaced
 from .numbers import Answer, Rate
@@ -66,14 +67,15 @@ class Program:
                 elif isinstance(argument, Tensor) and takes_addresses(function):
                     arguments[place] = argument.data_ptr()
             if call.made is not None:
-                function, keywords = _into(function, keywords, lay(call.made))
+                function, arguments, keywords = _into(function, arguments, keywords, lay(call.made))
             elif call.answer is not None:
                 function = partial(_answered, function, receivers[number], call.answer)
             for name, value in keywords.items():
                 if isinstance(value, Rate):
                     self._rated.append((keywords, name, value))
                     keywords[name] = value.plain
-            (self._rest if self._rest or call.moves else self._first).append((function, arguments, keywords))
+            step = quick(function, arguments, keywords), arguments, keywords
+            (self._rest if self._rest or call.moves else self._first).append(step)
         self._draws = recorder.draws > 0
         self._held = recorder.calls  # the tensors whose addresses kernels have
 
@@ -179,26 +181,21 @@ def _answered(
         others[place] = answer
 
 
-def _into(operation: Any, keywords: dict[str, Any], made: list[Tensor]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Returns what computes an operation of PyTorch into tensors that are there, and its keywords."""
+def _into(operation: Any, arguments: list[Any], keywords: dict[str, Any], made: list[Tensor]) -> _Step:
+    """Returns what computes an operation of PyTorch into tensors that are there."""
     if operation.overloadpacket.__name__ in _ZEROS:
-        return partial(_zero, [(tensor.data_ptr(), tensor.nbytes) for tensor in made]), {}
+        return torch.ops.aten.zero_.default, made, {}
     writing = _writing(operation, len(made))
     if writing is not None:
         overload, names = writing
-        return overload, {**keywords, **dict(zip(names, made, strict=True))}
+        return overload, arguments, {**keywords, **dict(zip(names, made, strict=True))}
 
-    def compute(*arguments: Any, **others: Any) -> None:
-        result = [part for part in leaves(operation(*arguments, **others)) if part is not None]
+    def compute(*arguments: Any, **keywords: Any) -> None:
+        result = [part for part in leaves(operation(*arguments, **keywords)) if part is not None]
         for own, part in zip(made, result, strict=True):
             own.copy_(part)
 
-    return compute, keywords
-
-
-def _zero(places: list[tuple[int, int]], *_: Any) -> None:
-    for address, size in places:
-        ctypes.memset(address, 0, size)
+    return compute, arguments, keywords
 
 
 def _writing(operation: Any, count: int) -> tuple[Any, list[str]] | None:
