@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,10 @@ from torch import Tensor
 
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CrossEntropy, Network, RMSNorm, Router, UpdateRule, mlp
 from brodmann.areas import Slab
+from brodmann.files import contents
 from brodmann.kernels import Groups, library, operations, per_row, pure
 from brodmann.kernels.build import FLAGS, SOURCE, Build, build, find_compiler
+from brodmann.kernels.build import compiled as library_of
 from brodmann.kernels.native import Native
 from brodmann.updates import Factors
 
@@ -479,6 +482,12 @@ def built_with(**environment: str) -> Build:
             build.cache_clear()
 
 
+def executable(path: Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
 def test_the_kernels_work_beside_another_default_device() -> None:
     network = Network(mlp(5, 3, width=8, areas=4, update=SGD()))
     x, y = torch.randn(9, 5), torch.randint(0, 3, (9,))
@@ -546,7 +555,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, hasty: str) -> tuple[Path, d
 @needs_kernels
 def test_kernels_are_built_once_and_kept(tmp_path: Path, hasty: str, built: tuple[Path, dict[str, Any]]) -> None:
     folder, first = built
-    kept = list(folder.iterdir())
+    kept = contents(folder)
     assert [path.suffix for path in kept] == [".so"]
     made = kept[0].stat().st_mtime_ns
     second = train_elsewhere(CXX=hasty, BRODMANN_CACHE=str(folder))
@@ -568,7 +577,7 @@ def test_kernels_outlive_their_compiler(tmp_path: Path, built: tuple[Path, dict[
     assert str(gone["why"]).startswith(
         "Compiled for this processor by an earlier compiler. The compiler that CXX names was not found"
     )
-    (kept,) = tmp_path.iterdir()
+    (kept,) = contents(tmp_path)
     content = kept.read_bytes()
     for damaged in (content[:-1], content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), b""):
         kept.write_bytes(damaged)
@@ -580,11 +589,24 @@ def test_kernels_outlive_their_compiler(tmp_path: Path, built: tuple[Path, dict[
 def test_a_damaged_library_is_compiled_anew(tmp_path: Path, hasty: str, built: tuple[Path, dict[str, Any]]) -> None:
     folder, first = built
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    (kept,) = tmp_path.iterdir()
+    (kept,) = contents(tmp_path)
     whole = kept.read_bytes()
     kept.write_bytes(whole[: len(whole) // 2])
     assert train_elsewhere(CXX=hasty, BRODMANN_CACHE=str(tmp_path)) == first
     assert len(kept.read_bytes()) == len(whole)
+
+
+def test_of_processes_that_need_them_together_one_compiles_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = 'for last; do :; done; echo > "$last"'
+    script = f"#!/bin/sh\n[ $1 = --version ] && exit\necho >> {tmp_path}/calls\nsleep 0.3\n{writes}\n"
+    compiler, count = executable(tmp_path / "slow", script), 4
+    monkeypatch.setenv("BRODMANN_CACHE", str(tmp_path / "cache"))
+    with ThreadPoolExecutor(count) as processes:  # threads lock files against one another as processes do
+        found = set(processes.map(library_of, [SOURCE] * count, [compiler] * count))
+    assert len(found) == 1
+    assert len((tmp_path / "calls").read_text()) == 2  # one compiles, one links
 
 
 @needs_kernels

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from .errors import BrodmannError, CheckpointError
 
 LOCK = ".lock"
-"""File with which `alone_in` locks a folder."""
+"""File with which `alone_in` and `in_turn` lock a folder."""
 
 
 def user_cache() -> Path:
@@ -110,6 +110,19 @@ def alone_in(folder: Path) -> Iterator[None]:
         except OSError:  # no locks there
             pass
         yield  # the system lets go of it with the file, however the process ends
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Locks a folder as `alone_in` does, but waits while another process holds it.
+
+    Where it cannot be locked, it does nothing: on a file system without locks, or where the lock is another user's.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            file = held.enter_context((folder / LOCK).open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import BrodmannError, warn
 from ..files import alone_in, write_json
+from ..kernels import library
 from ..runs.extensions import import_extensions
 from ..runs.version import code_version
 from ..training import Interrupted
@@ -154,6 +155,7 @@ def _run(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:
     left = list({case.key: case for case in cases if case.key not in done}.values())
     if not left:
         return
+    library.active()  # compiles at a machine's first use: seconds that no case took
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns) as progress:
         bar = progress.add_task(title, total=len(left))

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ..errors import BrodmannError, warn
-from ..files import expanded, user_cache
+from ..files import expanded, in_turn, user_cache
 
 SOURCE = Path(__file__).with_name("grouped.cpp")
 WITHOUT_PAIRS = "-DBRODMANN_WITHOUT_PAIRS"
@@ -27,6 +28,9 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-std=c++17")
 COMPILERS = ("g++", "clang++", "c++")
 CACHE_VARIABLE = "BRODMANN_CACHE"
 SWITCH_VARIABLE = "BRODMANN_KERNELS"
+PATIENCE = 1800
+"""Seconds that compiling may take, turns of other processes included: tens of them on an idle machine, and more the
+busier it is."""
 
 
 @dataclass(frozen=True)
@@ -136,26 +140,33 @@ def compiled(source: Path, compiler: str) -> Path:
     one that a full disk or a power loss has cut short would crash the process that loads it, and is compiled again.
 
     Raises:
-        subprocess.SubprocessError: The compiler failed.
+        subprocess.SubprocessError: The compiler failed, or did not finish in time.
         OSError: The cache cannot be written.
     """
     command = shlex.split(compiler)
-    version = _run([*command, "--version"], 30)
+    version = _run([*command, "--version"], time.monotonic() + 30)
     stem = f"{_stem(source)}-{_digest(compiler, version)}"
     if kept := _whole(stem):
         return kept
-    folder, openmp = cache_folder(), _openmp()
+    folder, until = cache_folder(), time.monotonic() + PATIENCE
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with in_turn(folder):  # where many processes begin together, one compiles for all
+        return _whole(stem) or _compile(source, command, folder / stem, until)
+
+
+def _compile(source: Path, command: list[str], stem: Path, until: float) -> Path:
+    """Compiles a C++ file into a library whose path begins like this, and returns it."""
+    openmp = _openmp()
+    with tempfile.TemporaryDirectory(dir=stem.parent) as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
         parallel = ["-DBRODMANN_OPENMP"] if openmp else []
-        _run([*command, *FLAGS, *_of_processor(), *parallel, "-c", str(source), "-o", str(half)])
-        _run([*command, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)])
+        _run([*command, *FLAGS, *_of_processor(), *parallel, "-c", str(source), "-o", str(half)], until)
+        _run([*command, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)], until)
         if not whole.is_file():
             raise subprocess.SubprocessError("it ended without an error and wrote nothing.")
         with whole.open("rb+") as file:
             os.fsync(file.fileno())
-        target = folder / f"{stem}-{_digest(whole.read_bytes())}.so"
+        target = stem.with_name(f"{stem.name}-{_digest(whole.read_bytes())}.so")
         os.replace(whole, target)  # atomic: another process sees all of it or nothing
     return target
 
@@ -177,9 +188,10 @@ def _digest(*parts: str | bytes) -> str:
     return hashlib.sha256(whole).hexdigest()[:16]
 
 
-def _run(command: list[str], timeout: int = 300) -> str:
-    """Runs a command and returns what it prints; its names of files may be in any encoding."""
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=timeout).stdout
+def _run(command: list[str], until: float) -> str:
+    """Runs a command, until a moment of the clock at most, and returns what it prints, in any encoding."""
+    left = max(until - time.monotonic(), 0.0)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=left).stdout
 
 
 def _openmp() -> Path | None:
