@@ -511,7 +511,7 @@ def test_a_compiler_that_fails_is_quoted_where_it_says_why(tmp_path: Path) -> No
     compiler.write_text(script)
     compiler.chmod(0o755)
     found = built_with(CXX=str(compiler), BRODMANN_CACHE=str(tmp_path / "cache"))
-    assert found.why == f"{compiler} failed: error: no g The kernels need g++ 12, or clang++, and space on the disk."
+    assert found.why == f"{compiler} failed: error: no g. The kernels need g++ 12, or clang++, and space on the disk."
 
 
 def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_without_a_compiler_everything_works_with_one_notice(tmp_path: Path) -> 
     )
     assert (
         fails["why"]
-        == f"{broken} failed: no such processor The kernels need g++ 12, or clang++, and space on the disk."
+        == f"{broken} failed: no such processor. The kernels need g++ 12, or clang++, and space on the disk."
     )
     assert off["why"] == "Switched off by BRODMANN_KERNELS=off."
     for run in (none, fails):
@@ -594,6 +594,25 @@ def test_a_damaged_library_is_compiled_anew(tmp_path: Path, hasty: str, built: t
     kept.write_bytes(whole[: len(whole) // 2])
     assert train_elsewhere(CXX=hasty, BRODMANN_CACHE=str(tmp_path)) == first
     assert len(kept.read_bytes()) == len(whole)
+
+
+def test_a_compiler_that_does_not_finish_is_not_said_to_be_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiler = executable(tmp_path / "hangs", "#!/bin/sh\n[ $1 = --version ] || exec sleep 60\n")
+    monkeypatch.setattr("brodmann.kernels.build.PATIENCE", 0.1)
+    found = built_with(CXX=compiler, BRODMANN_CACHE=str(tmp_path / "cache"))
+    assert found.why.startswith(f"{compiler} did not finish in time: is the machine busy")
+    assert "g++ 12" not in found.why
+    assert "Compiling the kernels" in caplog.text  # nobody is to wait without a word
+
+
+@needs_kernels
+def test_earlier_kernels_serve_where_the_compiler_is_no_program(tmp_path: Path, built: tuple[Path, Any]) -> None:
+    compiler = executable(tmp_path / "no-program", "\x7f")
+    found = built_with(CXX=compiler, BRODMANN_CACHE=str(built[0]))
+    assert found.library is not None
+    assert f"{compiler} failed: [Errno 8] Exec format error" in found.why
 
 
 def test_of_processes_that_need_them_together_one_compiles_for_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -31,6 +32,7 @@ SWITCH_VARIABLE = "BRODMANN_KERNELS"
 PATIENCE = 1800
 """Seconds that compiling may take, turns of other processes included: tens of them on an idle machine, and more the
 busier it is."""
+_LOG = logging.getLogger("brodmann")
 
 
 @dataclass(frozen=True)
@@ -96,19 +98,20 @@ def _found() -> tuple[Path | None, str]:
             try:
                 return compiled(SOURCE, compiler), f"Compiled by {compiler} for this processor."
             except subprocess.SubprocessError as error:
-                why = (
-                    f"{compiler} failed: {_complaint(error)} The kernels need g++ 12, or clang++, and space on the "
-                    "disk."
-                )
+                why = f"{compiler} {_complaint(error)}"
     path = _whole(f"{_stem(SOURCE)}-*")
     return path, why if path is None else f"Compiled for this processor by an earlier compiler. {why}"
 
 
 def _complaint(error: subprocess.SubprocessError) -> str:
-    """Returns the line in which a compiler says what is wrong; its first lines only say where."""
+    """Returns what a compiler did instead, and what to do: the end of a sentence, and another."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return "did not finish in time: is the machine busy, or the disk? The next process tries again."
     said = getattr(error, "stderr", None) or str(error)
-    lines = (said.decode(errors="replace") if isinstance(said, bytes) else said).strip().splitlines()
-    return next((line for line in lines if "error:" in line), lines[0] if lines else str(error))
+    lines = said.strip().splitlines()
+    # The first lines only say where.
+    line = next((line for line in lines if "error:" in line), lines[0] if lines else str(error))
+    return f"failed: {line.rstrip('.')}. The kernels need g++ 12, or clang++, and space on the disk."
 
 
 def cache_folder() -> Path:
@@ -156,6 +159,7 @@ def compiled(source: Path, compiler: str) -> Path:
 
 def _compile(source: Path, command: list[str], stem: Path, until: float) -> Path:
     """Compiles a C++ file into a library whose path begins like this, and returns it."""
+    _LOG.warning("Compiling the kernels, once for this machine: this takes ten seconds or more.")
     openmp = _openmp()
     with tempfile.TemporaryDirectory(dir=stem.parent) as scratch:
         half, whole = Path(scratch) / "half.o", Path(scratch) / "whole.so"
@@ -163,7 +167,7 @@ def _compile(source: Path, command: list[str], stem: Path, until: float) -> Path
         _run([*command, *FLAGS, *_of_processor(), *parallel, "-c", str(source), "-o", str(half)], until)
         _run([*command, "-shared", str(half), *([str(openmp)] if openmp else []), "-o", str(whole)], until)
         if not whole.is_file():
-            raise subprocess.SubprocessError("it ended without an error and wrote nothing.")
+            raise subprocess.SubprocessError("it ended without an error and wrote nothing")
         with whole.open("rb+") as file:
             os.fsync(file.fileno())
         target = stem.with_name(f"{stem.name}-{_digest(whole.read_bytes())}.so")
@@ -189,9 +193,17 @@ def _digest(*parts: str | bytes) -> str:
 
 
 def _run(command: list[str], until: float) -> str:
-    """Runs a command, until a moment of the clock at most, and returns what it prints, in any encoding."""
+    """Runs a command, until a moment of the clock at most, and returns what it prints, in any encoding.
+
+    Raises:
+        subprocess.SubprocessError: It failed, was not done by then, or is no program.
+    """
     left = max(until - time.monotonic(), 0.0)
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=left).stdout
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=left)
+    except OSError as error:
+        raise subprocess.SubprocessError(str(error)) from None
+    return done.stdout
 
 
 def _openmp() -> Path | None:
