@@ -6,7 +6,9 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,26 @@ def test_a_progress_bar_of_a_long_name_shows_bar_and_time_left(
     assert "━" * 10 in said
     assert "0:00:00" in said
     assert "loss" in said
+
+
+@pytest.mark.parametrize("reader", ["gone", "a full disk"])
+@pytest.mark.parametrize("terminal", ["0", "1"])
+def test_a_training_goes_on_where_nobody_can_read_its_progress(
+    reader: str, terminal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+    if reader == "gone":
+        end, handle = os.pipe()
+        os.close(end)
+    else:
+        handle = os.open("/dev/full", os.O_WRONLY)
+    stream = os.fdopen(handle, "w")
+    monkeypatch.setattr(sys, "stderr", stream)
+    try:
+        assert len(rows_of(Network(mlp(5, 3, width=8, areas=2)), ProgressBar("unread"))) == 2
+    finally:
+        with suppress(OSError):
+            stream.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from ..kernels import library
 from ..runs.extensions import import_extensions
 from ..runs.version import code_version
 from ..training import Interrupted
+from ..training.display import display
 from .case import Case, Row
 from .folder import CHOICES, PLAN, ROWS, TRIAL_ROWS, read_choices, read_plan, read_rows
 from .journal import Journal
@@ -157,7 +159,7 @@ def _run(cases: list[Case], journal: Journal, jobs: int, title: str) -> None:
         return
     library.active()  # compiles at a machine's first use: seconds that no case took
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns) as progress:
+    with Progress(TextColumn("{task.description}"), *columns, console=display(sys.stdout)) as progress:
         bar = progress.add_task(title, total=len(left))
         for row in _rows_of(left, jobs):
             journal.append(row)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
 from .callback import Callback
+from .display import display
 from .trainer import Trainer
 
 _SHOWN = ("validation_accuracy", "validation_label_accuracy", "validation_r2")
 
 
 class ProgressBar(Callback):
-    """Time left, loss, accuracy, areas in use and samples per second, on standard error."""
+    """Time left, loss, accuracy, areas in use and samples per second, on standard error.
+
+    Where that takes nothing more, such as a pipe that nobody reads, it shows nothing, and the training goes on.
+    """
 
     last = writes = True
 
@@ -34,7 +37,7 @@ class ProgressBar(Callback):
             BarColumn(bar_width=10),
             TimeRemainingColumn(),
             _Facts(),
-            console=Console(stderr=True),
+            console=display(sys.stderr),
         )
         self.task = self.bar.add_task(self.title, total=trainer.steps, facts="", completed=trainer.progress.step)
         self.began, self.samples = trainer.progress.seconds, 0
@@ -64,7 +67,8 @@ class ProgressBar(Callback):
         if self.bar is not None:
             self._show(self.bar, trainer, row["train_loss"])
             if not self.bar.console.is_terminal:
-                print(f"{self.title} epoch {row['epoch']}: loss {row['train_loss']:.4f} {self.facts}", file=sys.stderr)
+                line = f"{self.title} epoch {row['epoch']}: loss {row['train_loss']:.4f} {self.facts}"
+                print(line, file=self.bar.console.file)
 
     def on_end(self, trainer: Trainer) -> None:
         """See `Callback`."""

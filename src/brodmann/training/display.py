@@ -1,0 +1,36 @@
+"""Display: where progress is shown, which must not stop what it shows."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from typing import IO, Any, cast
+
+from rich.console import Console
+
+
+def display(stream: IO[str] | None) -> Console:
+    """Returns a console on a stream, such as `sys.stderr`, that shows nothing where the stream takes nothing more."""
+    # Python has no stream where the process began without it.
+    return Console(file=cast("IO[str]", _Forgiving(io.StringIO() if stream is None else stream)))
+
+
+class _Forgiving:
+    """A stream that drops what it cannot write: its reader is gone, its disk is full, or it was closed."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes a text if it can."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands on what was written if it can."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
