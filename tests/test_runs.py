@@ -263,7 +263,10 @@ def test_every_rule_trains_evaluates_and_predicts(
             "--json",
         ]
     )
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    said = capsys.readouterr().out
+    result = json.loads(said)  # one object and nothing else
+    main(["train", "--resume", str(run), "--json"])
+    assert capsys.readouterr().out == said
     expected = "dataset rule areas layers width test_accuracy validation_accuracy train_seconds active_parameters"
     assert {*expected.split(), "total_parameters", "peak_rss_mb", "run"} <= result.keys()
     assert result["test_accuracy"] > 0.5
@@ -347,9 +350,9 @@ def test_a_narrow_terminal_hides_nothing_of_a_result(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OUT, "width", 40)
-    main(["train", str(table), *SMALL, "--rule", "kolen-pollack-noisy", "--out", str(tmp_path / "run"), "--json"])
+    main(["train", str(table), *SMALL, "--rule", "kolen-pollack-noisy", "--out", str(tmp_path / "run")])
     said = capsys.readouterr().out.splitlines()
-    result = json.loads(said[-1])
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert said[0].split() == ["rule", "areas", "width", "test", "validation", "active", "total", "seconds"]
     assert said[1].startswith("kolen-pollack-noisy  4 ")
     assert f"{result['test_accuracy']:.4f}" in said[1]

@@ -42,7 +42,7 @@ class Train(RunOptions):
     tensorboard: bool = False
     """Write TensorBoard events too."""
     json: bool = False
-    """Print the result as one JSON object on the last line."""
+    """Print the result as one JSON object instead of a table."""
     figures: bool = True
     """Draw figures into the run folder."""
 
@@ -71,12 +71,15 @@ class Train(RunOptions):
                 file=sys.stderr,
             )
             sys.exit(128 + stop.number)
-        _print_results([result, result["backpropagation"]] if "backpropagation" in result else [result])
-        if self.figures:
-            _draw(folder, self.data_dir)
-        say(f"Everything is in {folder}")
+        if not self.json:
+            _print_results([result, result["backpropagation"]] if "backpropagation" in result else [result])
+        problem = _draw(folder, self.data_dir) if self.figures else None
         if self.json:
-            say_json(result)
+            say_json(result if problem is None else {**result, "problem": problem})
+            return
+        if problem is not None:
+            say(f"No figures: {problem}")
+        say(f"Everything is in {folder}")
 
     def _prepared(self) -> Path:
         """Returns the folder of a new run; where it cannot begin, or a signal comes first, none is left behind."""
@@ -146,11 +149,13 @@ def free_folder(options: RunOptions) -> Path:
         return folder
 
 
-def _draw(folder: Path, data_dir: str | None) -> None:
+def _draw(folder: Path, data_dir: str | None) -> str | None:
+    """Draws the figures of a run; returns what kept it from that, if anything did."""
     try:
         inspect_run(folder, data_dir).draw()
     except BrodmannError as error:
-        say(f"No figures: {error}")
+        return str(error)
+    return None
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
