@@ -879,6 +879,8 @@ def test_a_batch_whose_targets_are_all_left_out_teaches_nothing(loss: Any) -> No
     assert row["train_loss"] == pytest.approx(row["validation_loss"], rel=1e-5)
     with pytest.raises(BrodmannError, match=r"No target of epoch 1 counted: .* such as -100. Leave such samples out"):
         Trainer(learner, (x, none), None, Schedule(epochs=1)).run()
+    with pytest.raises(BrodmannError, match="No target of the validation part counted: all have weight 0, or are what"):
+        Trainer(learner, (x, y), (x, none), Schedule(epochs=1)).run()
 
 
 @pytest.mark.parametrize(

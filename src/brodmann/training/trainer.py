@@ -200,7 +200,7 @@ class Trainer:
 
         Raises:
             BrodmannError: The folder holds checkpoints of another run, or was deleted or moved meanwhile; or no target
-                of an epoch counts.
+                of an epoch or of the validation part counts.
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             DivergenceError: The loss or an error is not finite, has vanished or exploded; the message names the layer.
                 Errors are looked at in one step of an epoch, the first included, or of about eight where epochs have
@@ -314,15 +314,14 @@ class Trainer:
     def _end_epoch(self) -> None:
         progress = self.progress
         self._keeper.check()  # before callbacks write there
-        if not progress.counted:
-            raise BrodmannError(
-                f"No target of epoch {progress.epoch + 1} counted: all have weight 0, or are what the loss leaves out, "
-                "such as -100. Leave such samples out, and look at how targets and weights are made."
-            )
+        _check_counted(progress.counted, f"epoch {progress.epoch + 1}")
         row: dict[str, Any] = {"epoch": progress.epoch + 1}
         row |= progress.train_scores(name_of_score(self.network.loss))
         if self.validation is not None:
             row |= {f"validation_{name}": value for name, value in evaluate(self.network, *self.validation).items()}
+            target, weight = (*self.validation[1:], None)[:2]
+            counted = facts_of(self.network.loss).counts_for(target, weight, sample_count(target))
+            _check_counted(counted, "the validation part")  # else its loss of 0 would pass for the best of all
         row["seconds"] = progress.seconds
         for callback in self.callbacks:
             callback.on_epoch(self, row)
@@ -350,6 +349,15 @@ class Trainer:
         if self.schedule.patience is not None and self.progress.best_epoch >= 0:
             goes_on = self.progress.epoch < self.pace.epochs and not self._out_of_patience()
             self._keeper.put_best_back(self.progress.best_epoch, goes_on=goes_on)
+
+
+def _check_counted(counted: float, where: str) -> None:
+    """Raises where the targets of a part count for nothing."""
+    if not counted:
+        raise BrodmannError(
+            f"No target of {where} counted: all have weight 0, or are what the loss leaves out, such as -100. Leave "
+            "such samples out, and look at how targets and weights are made."
+        )
 
 
 def _is_empty(part: Any) -> bool:
