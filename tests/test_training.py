@@ -341,7 +341,7 @@ def test_a_step_that_cannot_be_made_moves_nothing() -> None:
     with pytest.raises(BrodmannError, match="from 0 to"):
         learner.learn(x, y + 100)
     real = network(loss=MeanSquaredError())
-    with pytest.raises(DivergenceError, match="all outputs are finite, so look at targets and weights"):
+    with pytest.raises(DivergenceError, match="all outputs are finite: look at targets and weights"):
         real.learn(x, torch.full((len(x), 3), math.nan))
     after = learner.learning_state()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -865,6 +865,12 @@ def test_a_sum_of_ones_own_is_reported_as_a_mean(loss: Any) -> None:
     learner = network(loss)
     of_classes = torch.nn.functional.cross_entropy(learner(x), y, OF_CLASSES)
     assert evaluate(learner, x, y)["loss"] == pytest.approx(float(of_classes), rel=1e-5)
+
+
+def test_a_function_whose_mean_is_over_nothing_is_told_what_it_lacks() -> None:
+    learner = network(lambda output, target: torch.nn.functional.cross_entropy(output, target))
+    with pytest.raises(DivergenceError, match="a mean over targets none of which counts is NaN"):
+        learner.learn(blobs(12)[0], torch.full((12,), -100))
 
 
 @pytest.mark.parametrize("loss", [torch.nn.CrossEntropyLoss(), torch.nn.NLLLoss(), torch.nn.functional.cross_entropy])

@@ -77,12 +77,14 @@ def check_loss(network: Any, loss: Tensor, x: Several) -> None:
     if not all(torch.isfinite(part).all() for part in parts_in(x)):
         raise DivergenceError(f"The loss is {float(loss)}: samples hold NaN or infinite values, remove or fill them.")
     layer = _first_not_finite(network, x)
-    where = (
-        "all outputs are finite, so look at targets and weights"
-        if layer is None
-        else f"NaN or infinite values first appear in layer '{layer}'"
-    )
-    if layer is not None and not all(tensor.isfinite().all() for tensor in network.get_submodule(layer).parameters()):
+    if layer is None:
+        raise DivergenceError(
+            f"The loss is {float(loss)}, but all outputs are finite: look at targets and weights and loss. Of a "
+            "function of your own, a mean over targets none of which counts is NaN, as in a batch of padding alone. "
+            "Lower the learning rate where outputs have become large."
+        )
+    where = f"NaN or infinite values first appear in layer '{layer}'"
+    if not all(tensor.isfinite().all() for tensor in network.get_submodule(layer).parameters()):
         where += ", whose weights have held them since an earlier step: look at the error that comes down to it, too"
     raise DivergenceError(
         f"The loss is {float(loss)}: {where}. Lower the learning rate, clip the error, or check the input's scale."
