@@ -18,7 +18,7 @@ from roofline import Roofline
 from roofline import measure as measure_roofline
 
 from brodmann import SGD
-from brodmann.kernels import Groups, Target, operations
+from brodmann.kernels import Groups, Served, Target, operations
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def measure(size: Size, roofline: Roofline) -> dict[str, Any]:
     torch.manual_seed(0)
     rows = size.areas * size.rows
     area = torch.arange(rows) % size.areas
-    groups = Groups.of(area[torch.randperm(rows)], size.areas)
+    served = Served(Groups.of(area[torch.randperm(rows)], size.areas))
     weight = torch.randn(size.areas, size.outputs, size.inputs).to(size.dtype) * 0.05
     x, delta, below = torch.randn(rows, size.inputs), torch.randn(rows, size.outputs), torch.zeros(rows, size.inputs)
     kernels = operations(weight, x)
@@ -71,9 +71,9 @@ def measure(size: Size, roofline: Roofline) -> dict[str, Any]:
     activations = 4.0 * rows * (size.inputs + size.outputs)
     flops = 2.0 * rows * size.inputs * size.outputs
     moved = Target(weight, {}, 1e-6, 0.0)
-    forward = seconds(lambda: kernels.forward(x, groups, None, weight, None))
-    error = seconds(lambda: kernels.add_error(below, delta, groups, None, weight))
-    update = seconds(lambda: kernels.update(SGD(), [moved], groups, None, delta, x))
+    forward = seconds(lambda: kernels.forward(weight, None, served, x))
+    error = seconds(lambda: kernels.add_error(weight, served, delta, below))
+    update = seconds(lambda: kernels.update(SGD(), [moved], served, delta, x))
     reading = roofline.seconds(bytes_of_weights + activations, 0.0, flops)
     writing = roofline.seconds(activations, bytes_of_weights, flops)
     result: dict[str, Any] = {

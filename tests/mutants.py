@@ -23,7 +23,7 @@ MUTANTS = [
     ("updates/rls.py", "self._see(part, explained, root_ridge)", "self._see(part.flip(1), explained, root_ridge)", "many rows of other inputs"),
     ("updates/rls.py", "@ two - origin.to(one)", "@ two", "a start that counts twice where areas merge"),
     ("updates/rls.py", "explained.addmm_(back.t(),", "explained.addmm_(seen.t(),", "the root of another covariance"),
-    ("kernels/pure.py", "yield index, start, stop", "yield slots[-1], start, stop", "another area learns"),
+    ("kernels/served.py", "yield index, start, stop", "yield slots[-1], start, stop", "another area learns"),
     ("kernels/pure.py", "x[start:stop])", "x[: stop - start])", "the wrong samples' inputs"),
     ("kernels/pure.py", "bias, index, Factors(delta[start:stop]))", "bias, index, Factors(delta[: stop - start]))", "the wrong samples' biases"),
     ("areas/area_map.py", "tensor[target].copy_(tensor[source])", "self.weight.value[target].copy_(self.weight.value[source])", "state not cloned"),

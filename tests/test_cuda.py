@@ -9,7 +9,7 @@ import torch
 
 from brodmann import SGD, Adam, Network, UpdateRule, mlp, residual_mlp
 from brodmann.areas import slab
-from brodmann.kernels import Groups
+from brodmann.kernels import Groups, Served
 from brodmann.kernels.interface import Operations, Target
 from brodmann.kernels.pure import Pure
 
@@ -38,8 +38,8 @@ class Case:
         areas, rows, inputs, outputs = SHAPES[shape]
         torch.manual_seed(0)
         area = torch.randint(0, areas, (rows,), device=DEVICE)
-        self.groups = Groups.of(area, areas) if areas > 1 else Groups.single(rows, torch.device(DEVICE))
-        self.slot = torch.randperm(areas + 2, device=DEVICE)[:areas]
+        groups = Groups.of(area, areas) if areas > 1 else Groups.single(rows, torch.device(DEVICE))
+        self.served = Served(groups, torch.randperm(areas + 2, device=DEVICE)[:areas])
         self.weight = torch.randn(areas + 2, outputs, inputs, device=DEVICE)
         self.bias = torch.randn(areas + 2, outputs, device=DEVICE)
         self.x, self.delta = torch.randn(rows, inputs, device=DEVICE), torch.randn(rows, outputs, device=DEVICE)
@@ -52,9 +52,9 @@ def test_forward_and_error(shape: str, with_bias: bool) -> None:
     results = []
     for operations in (Pure(), Cuda()):
         bias = case.bias if with_bias else None
-        out = operations.forward(case.x, case.groups, case.slot, case.weight, bias)
+        out = operations.forward(case.weight, bias, case.served, case.x)
         below = torch.ones_like(case.x)
-        operations.add_error(below, case.delta, case.groups, case.slot, case.weight)
+        operations.add_error(case.weight, case.served, case.delta, below)
         results.append((out, below))
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
 
@@ -67,11 +67,11 @@ def test_update(shape: str, rule: str) -> None:
     for operations in (Pure(), Cuda()):
         targets, bias = [target(case.weight, how, lr) for lr in (0.1, 0.2)], target(case.bias, how, 0.3)
         for _ in range(3):
-            operations.update(how, targets, case.groups, case.slot, case.delta, case.x, bias)
+            operations.update(how, targets, case.served, case.delta, case.x, bias=bias)
         results.append([(moved.weight, moved.state) for moved in (*targets, bias)])
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
     untouched = torch.ones(len(case.weight), dtype=torch.bool, device=DEVICE)
-    untouched[case.slot[case.groups.present]] = False
+    untouched[case.served.slots] = False
     for moved, start in zip(results[1], (case.weight, case.weight, case.bias), strict=True):
         assert torch.equal(moved[0][untouched], start[untouched])
 
@@ -91,7 +91,7 @@ def test_new_bfloat16_weights_are_rounded_to_a_neighbour_and_right_on_average() 
     x, delta = torch.ones(rows, inputs, device=DEVICE), torch.full((rows, outputs), 1e-3, device=DEVICE)
     groups = Groups.single(rows, torch.device(DEVICE))
     torch.manual_seed(0)
-    Cuda().update(SGD(), [Target(weight, {}, 1.0, 0.0)], groups, None, delta, x)
+    Cuda().update(SGD(), [Target(weight, {}, 1.0, 0.0)], Served(groups), delta, x)
     assert set(weight.float().unique().tolist()) == {1.0, 1.0 - 2**-8}
     assert float(weight.float().mean()) == pytest.approx(1.0 - 1e-3, abs=2e-4)
 

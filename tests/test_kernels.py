@@ -26,7 +26,7 @@ from torch import Tensor
 from brodmann import SGD, Adam, AreaLinear, BrodmannError, CrossEntropy, Network, RMSNorm, Router, UpdateRule, mlp
 from brodmann.areas import Slab
 from brodmann.files import contents
-from brodmann.kernels import Groups, library, operations, per_row, pure
+from brodmann.kernels import Groups, Served, library, operations, per_row, pure
 from brodmann.kernels.build import FLAGS, SOURCE, Build, build, find_compiler
 from brodmann.kernels.build import compiled as library_of
 from brodmann.kernels.native import Native
@@ -118,11 +118,14 @@ def test_forward_and_error_equal_pure_pytorch(case: Case, threads: int) -> None:
             (None, None, case.delta),
             (None, case.bias, case.delta),
         ):
-            arguments = (case.x, groups, slot, case.weight, bias, beside)
-            close(compiled.forward(*arguments), plain.forward(*arguments), case.weight.shape[2])
+            served = Served(groups, slot)
+            found, expected = (
+                how.forward(case.weight, bias, served, case.x, beside=beside) for how in (compiled, plain)
+            )
+            close(found, expected, case.weight.shape[2])
             below = torch.ones(case.x.shape, dtype=case.x.dtype), torch.ones(case.x.shape, dtype=case.x.dtype)
-            compiled.add_error(below[0], case.delta, groups, slot, case.weight)
-            plain.add_error(below[1], case.delta, groups, slot, case.weight)
+            compiled.add_error(case.weight, served, case.delta, below[0])
+            plain.add_error(case.weight, served, case.delta, below[1])
             close(*below, case.weight.shape[1])
     finally:
         torch.set_num_threads(1)
@@ -236,7 +239,8 @@ def test_updates_equal_pure_pytorch_and_touch_nothing_else(case: Case, rule: Upd
             for _ in range(3):
                 targets = [weight.target(0.05, 0.2)]
                 how = operations(weight.value, case.x)
-                how.update(rule, targets, groups, case.slot, case.delta, case.x, bias.target(0.1, 0.3))
+                served = Served(groups, case.slot)
+                how.update(rule, targets, served, case.delta, case.x, bias=bias.target(0.1, 0.3))
         results.append({**weight.tensors(), **{"bias " + name: t for name, t in bias.tensors().items()}})
     untouched = sorted(set(range(case.areas + 1)) - set(case.slot[groups.present].tolist()))
     for name, found in results[0].items():
@@ -254,7 +258,7 @@ def test_weights_that_move_together_move_as_if_alone(case: Case, rule: UpdateRul
     together, alone = ([Slab(case.weight * k, rule) for k in range(1, count + 1)] for _ in range(2))
     for _ in range(2):
         targets = [slab.target(lr, 0.2) for slab, lr in zip(together, rates, strict=True)]
-        Native().update(rule, targets, groups, case.slot, case.delta, case.x)
+        Native().update(rule, targets, Served(groups, case.slot), case.delta, case.x)
         for slab, lr in zip(alone, rates, strict=True):
             slab.learn(case.delta, case.x, groups, lr, 0.2, case.slot)
     for one, other in zip(together, alone, strict=True):
@@ -333,15 +337,15 @@ def as_multiplied(rows: Tensor, paired: int = 0) -> Tensor:
 def test_bfloat16_storage_sums_in_float32_and_rounds_to_a_neighbour(case: Case, rule: UpdateRule, threads: int) -> None:
     groups = Groups.of(case.area, case.areas)
     inputs = case.weight.shape[2]
-    wide, compiled, plain = case.weight.float(), Native(), pure.Pure()
+    served, wide, compiled, plain = Served(groups, case.slot), case.weight.float(), Native(), pure.Pure()
     torch.set_num_threads(threads)
     try:
-        found = compiled.forward(case.x, groups, case.slot, case.weight, case.bias)
+        found = compiled.forward(case.weight, case.bias, served, case.x)
         # Weights of an odd number of inputs do not begin at a pair: rows stay float32.
-        close(found, plain.forward(as_multiplied(case.x, inputs), groups, case.slot, wide, case.bias), inputs)
+        close(found, plain.forward(wide, case.bias, served, as_multiplied(case.x, inputs)), inputs)
         below = torch.ones(case.x.shape), torch.ones(case.x.shape)
-        compiled.add_error(below[0], case.delta, groups, case.slot, case.weight)
-        plain.add_error(below[1], as_multiplied(case.delta), groups, case.slot, wide)
+        compiled.add_error(case.weight, served, case.delta, below[0])
+        plain.add_error(wide, served, as_multiplied(case.delta), below[1])
         close(*below, case.weight.shape[1])
         exact = Slab(wide.clone(), rule)
         exact.learn(as_multiplied(case.delta), as_multiplied(case.x), groups, 0.05, 0.2, case.slot)
@@ -707,8 +711,8 @@ def test_errors_are_added_to_rows_that_lie_apart() -> None:
     start = torch.randn(6, 7, dtype=torch.float64).t()
     ours, theirs = start.clone(memory_format=torch.preserve_format), start.contiguous()
     assert not ours.is_contiguous()
-    Native().add_error(ours, case.delta, groups, case.slot, case.weight)
-    pure.Pure().add_error(theirs, case.delta, groups, case.slot, case.weight)
+    for how, below in ((Native(), ours), (pure.Pure(), theirs)):
+        how.add_error(case.weight, Served(groups, case.slot), case.delta, below)
     torch.testing.assert_close(ours, theirs)
 
 

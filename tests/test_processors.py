@@ -73,14 +73,14 @@ def test_maps_of_both_storages_keep_their_own_rows(tmp_path: Path) -> None:
     program = """
 import torch
 from brodmann import SGD
-from brodmann.kernels import Groups, build
+from brodmann.kernels import Groups, Served, build
 from brodmann.kernels.interface import Target
 from brodmann.kernels.native import Native
 build._of_processor = lambda: (build.WITHOUT_PAIRS,)
 for turn in range(3):
     for number in (torch.float32, torch.bfloat16):
         x, delta, weight = torch.randn(32, 64), torch.randn(32, 10), torch.zeros(1, 10, 64, dtype=number)
-        Native().update(SGD(), [Target(weight, {}, 1.0, 0.0)], Groups.single(32), None, delta, x)
+        Native().update(SGD(), [Target(weight, {}, 1.0, 0.0)], Served(Groups.single(32)), delta, x)
         torch.testing.assert_close(weight[0].float(), -delta.t() @ x, rtol=0.01, atol=1e-4)
 """
     environment = {**os.environ, "BRODMANN_CACHE": str(tmp_path)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..autograd import transformed
-from ..kernels import Groups, operations
+from ..kernels import Groups, Served, operations
 
 
 def grouped_linear(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ torch.library.define(
 @torch.library.impl("brodmann::grouped_linear", "CompositeExplicitAutograd")
 def _grouped_linear(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """As `grouped_linear`, opaque to torch.compile."""
-    return operations(weight, x).forward(x, Groups.of(slot, len(weight)), None, weight, bias)
+    return operations(weight, x).forward(weight, bias, Served(Groups.of(slot, len(weight))), x)
 
 
 def _grouped_linear_fake(x: Tensor, slot: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

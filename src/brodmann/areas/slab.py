@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import BrodmannError
 from ..held import Held
-from ..kernels import Groups, Target, operations
+from ..kernels import Groups, Served, Target, operations
 from ..storage import computing
 from ..updates import SGD, UpdateRule
 from .room import Room
@@ -141,14 +141,14 @@ class Slab(nn.Module):
         Returns:
             (rows, out).
         """
-        groups = self._served(groups, slot, None, x)
+        served, weight = self._served(groups, slot, None, x), self.value
         bias = None if self.bias is None else self.bias.value
-        return operations(self.value, x).forward(x, groups, slot, self.value, bias, beside)
+        return operations(weight, x).forward(weight, bias, served, x, beside=beside)
 
     def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None = None) -> None:
         """Adds ``delta value[s]`` to ``below`` in place: delta (rows, out), below (rows, in)."""
-        groups = self._served(groups, slot, delta, below)
-        operations(self.value, delta).add_error(below, delta, groups, slot, self.value)
+        served, weight = self._served(groups, slot, delta, below), self.value
+        operations(weight, delta).add_error(weight, served, delta, below)
 
     def learn(
         self,
@@ -172,13 +172,12 @@ class Slab(nn.Module):
             slot: Slot of each area, (areas,) int64; None where area g has slot g, or one slot serves all rows.
             follower: Weights of equal shape that move by the same gradient, under the same rule.
         """
-        groups = self._served(groups, slot, delta, x)
+        served, own = self._served(groups, slot, delta, x), self.target(lr, decay)
         if follower is not None and follower.weight.shape != self.value.shape:
             raise BrodmannError(
                 f"Expected a follower of shape {tuple(self.value.shape)}, like the weights that it follows, got "
                 f"{tuple(follower.weight.shape)}."
             )
-        own = self.target(lr, decay)
         if follower is not None and follower.state.keys() != own.state.keys():
             raise BrodmannError(
                 f"Expected a follower with the update rule of the weights that it follows, {self.update_rule}, got one "
@@ -186,7 +185,7 @@ class Slab(nn.Module):
             )
         targets = (own,) if follower is None else (own, follower)
         bias = None if self.bias is None else self.bias.target(lr, 0.0)
-        operations(self.value, delta).update(self.update_rule, targets, groups, slot, delta, x, bias)
+        operations(own.weight, delta).update(self.update_rule, targets, served, delta, x, bias=bias)
 
     def move(self, gradient: Tensor, lr: float, decay: float, of_bias: Tensor | None = None) -> None:
         """Moves the only slot, of a slab of one, and its bias by gradients of their shapes, in place."""
@@ -194,8 +193,8 @@ class Slab(nn.Module):
         if self.bias is not None and of_bias is not None:
             self.bias.move(of_bias, lr, 0.0)
 
-    def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Groups:
-        """Returns the rows grouped by what serves them: all together for a slab of one.
+    def _served(self, groups: Groups, slot: Tensor | None, delta: Tensor | None, x: Tensor) -> Served:
+        """Returns the rows by the slots that serve them: all together for a slab of one.
 
         Checks what the kernels rely on: they would read and write past the end of smaller tensors.
         """
@@ -208,13 +207,13 @@ class Slab(nn.Module):
             raise _misfit("(rows, in)", (groups.rows, inputs), x)
         if delta is not None and delta.dtype != x.dtype:
             raise BrodmannError(f"Expected delta and rows of the same dtype, got {delta.dtype} and {x.dtype}.")
-        served = slots if slot is None else len(slot)
-        if groups.areas > served:
+        areas = slots if slot is None else len(slot)
+        if groups.areas > areas:
             raise BrodmannError(
-                f"These weights serve {served} areas, but the rows choose among {groups.areas}: use a router with as "
+                f"These weights serve {areas} areas, but the rows choose among {groups.areas}: use a router with as "
                 "many areas as the weights."
             )
-        return groups
+        return Served(groups, slot)
 
     def target(self, lr: float, decay: float) -> Target:
         """Returns the weights with their state and rates, as what an update moves."""

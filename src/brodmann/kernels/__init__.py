@@ -16,6 +16,7 @@ from .interface import Operations, Target
 from .library import supports
 from .native import Native
 from .pure import PURE
+from .served import Served
 
 _NATIVE = Native()
 
@@ -41,4 +42,4 @@ def _on_cuda() -> Operations:
     return Cuda()
 
 
-__all__ = ["Groups", "Target", "operations"]
+__all__ = ["Groups", "Served", "Target", "operations"]

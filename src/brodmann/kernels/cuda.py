@@ -18,6 +18,7 @@ from ..updates import UpdateRule
 from .groups import Groups
 from .interface import Kind, KnownRule, Operations, Target, known_rule, rounding_seed
 from .pure import PURE
+from .served import Served
 
 _DESCENT, _MOMENTUM = tl.constexpr(int(Kind.DESCENT)), tl.constexpr(int(Kind.MOMENTUM))
 BLOCK_ROWS, BLOCK_OUT, BLOCK_IN = 32, 64, 32
@@ -180,13 +181,7 @@ class Cuda(Operations):
     """Launches the Triton kernels; float64 and update rules that they do not know are left to pure PyTorch."""
 
     def forward(
-        self,
-        x: Tensor,
-        groups: Groups,
-        slot: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        beside: Tensor | None = None,
+        self, weight: Tensor, bias: Tensor | None, served: Served, x: Tensor, *, beside: Tensor | None = None
     ) -> Tensor:
         """See `Operations.forward`."""
         x = x.contiguous()
@@ -194,24 +189,24 @@ class Cuda(Operations):
         out = torch.empty((len(x), outputs), dtype=x.dtype, device=x.device)
         if not len(x):
             return out
-        tiles = _tiles(groups, slot)
+        order, tiles = _order(served.groups), _tiles(served)
         grid = (len(tiles[0]), triton.cdiv(outputs, BLOCK_OUT))
         given = weight if bias is None else bias
         with torch.cuda.device_of(x):
             _forward[grid](
-                x, weight, given, out, _order(groups), *tiles, inputs, outputs, bias is not None, **_blocks()
+                x, weight, given, out, order, *tiles, inputs, outputs, bias is not None, **_blocks()
             )  # fmt: skip
         return out if beside is None else out.add_(beside)
 
-    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
+    def add_error(self, weight: Tensor, served: Served, delta: Tensor, below: Tensor) -> None:
         """See `Operations.add_error`."""
         _, outputs, inputs = weight.shape
         if len(delta):
-            tiles = _tiles(groups, slot)
+            order, tiles = _order(served.groups), _tiles(served)
             grid = (len(tiles[0]), triton.cdiv(inputs, BLOCK_IN))
             sums = below.contiguous()
             with torch.cuda.device_of(delta):
-                _error[grid](sums, delta.contiguous(), weight, _order(groups), *tiles, inputs, outputs, **_blocks())
+                _error[grid](sums, delta.contiguous(), weight, order, *tiles, inputs, outputs, **_blocks())
             if sums is not below:
                 below.copy_(sums)
 
@@ -219,10 +214,10 @@ class Cuda(Operations):
         self,
         rule: UpdateRule,
         targets: Sequence[Target],
-        groups: Groups,
-        slot: Tensor | None,
+        served: Served,
         delta: Tensor,
         x: Tensor,
+        *,
         bias: Target | None = None,
     ) -> None:
         """See `Operations.update`. Each target computes its gradient anew."""
@@ -230,15 +225,15 @@ class Cuda(Operations):
         numbers = (delta.dtype, torch.int64)
         known = known_rule(rule)
         if known is None or any(t.dtype not in numbers for it in moved for t in it.state.values()):
-            PURE.update(rule, targets, groups, slot, delta, x, bias)
+            PURE.update(rule, targets, served, delta, x, bias=bias)
             return
-        slots = groups.present if slot is None else slot[groups.present]
+        slots = served.slots
         if not len(slots):  # there are no rows, or all of them are of areas that stay as they are
             return
         delta, x, one = delta.contiguous(), x.contiguous(), delta.new_ones(len(delta), 1)
         with torch.cuda.device_of(delta):
             for target in moved:
-                _move(known, target, groups, slots, delta, one if target is bias else x)
+                _move(known, target, served.groups, slots, delta, one if target is bias else x)
 
     def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
         """See `Operations.move`."""
@@ -274,12 +269,12 @@ def _order(groups: Groups) -> Tensor:
     return torch.arange(groups.rows, device=groups.bounds.device) if groups.order is None else groups.order
 
 
-def _tiles(groups: Groups, slot: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _tiles(served: Served) -> tuple[Tensor, Tensor, Tensor]:
     """Cuts the groups into tiles of rows: returns slot, first place and end of the group's places of each, (tiles,).
 
     Nothing is read back from the device: there are as many tiles as could be needed, and those left over are empty.
     """
-    slots = groups.present if slot is None else slot[groups.present]
+    groups, slots = served.groups, served.slots
     needed = torch.div(groups.bounds.diff() + (BLOCK_ROWS - 1), BLOCK_ROWS, rounding_mode="floor")
     ends = needed.cumsum(0)
     tile = torch.arange(groups.rows // BLOCK_ROWS + len(slots), device=slots.device)

@@ -107,7 +107,7 @@ class Groups:
     @property
     def whole(self) -> Groups:
         """The groups with all rows in area 0: for what every sample uses."""
-        return Groups.single(self.rows, self.bounds.device)
+        return self if self.order is None else Groups.single(self.rows, self.bounds.device)
 
     @cached_property
     def segments(self) -> tuple[tuple[int, int, int], ...]:

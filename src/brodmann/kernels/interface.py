@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..recording import told
 from ..updates import SGD, Adam, UpdateRule
-from .groups import Groups
+from .served import Served
 
 
 class Target(NamedTuple):
@@ -82,26 +82,22 @@ def _seed() -> int:
 
 
 class Operations(ABC):
-    """The grouped operations. In all of them s(n) is ``slot[area of row n]``, or the area itself without a table."""
+    """The grouped operations. In all of them s(n) is the slot that serves row n.
+
+    They take what is computed with, then the rows by what serves them, then numbers of rows.
+    """
 
     @abstractmethod
     def forward(
-        self,
-        x: Tensor,
-        groups: Groups,
-        slot: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        beside: Tensor | None = None,
+        self, weight: Tensor, bias: Tensor | None, served: Served, x: Tensor, *, beside: Tensor | None = None
     ) -> Tensor:
         """Computes ``y[n] = weight[s(n)] x[n] + bias[s(n)] + beside[n]``.
 
         Args:
-            x: (rows, in).
-            groups: The rows of each area.
-            slot: (areas,) int64, or None.
             weight: (slots, out, in).
             bias: (slots, out), or None.
+            served: The rows by the slots that serve them.
+            x: (rows, in).
             beside: (rows, out), which stays as it is. Default None: nothing is added.
 
         Returns:
@@ -109,7 +105,7 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
+    def add_error(self, weight: Tensor, served: Served, delta: Tensor, below: Tensor) -> None:
         """Adds ``delta[n] weight[s(n)]`` to ``below[n]`` in place: delta (rows, out), below (rows, in)."""
 
     @abstractmethod
@@ -117,10 +113,10 @@ class Operations(ABC):
         self,
         rule: UpdateRule,
         targets: Sequence[Target],
-        groups: Groups,
-        slot: Tensor | None,
+        served: Served,
         delta: Tensor,
         x: Tensor,
+        *,
         bias: Target | None = None,
     ) -> None:
         """Moves the slots of the areas that have rows by their gradient: the sum of ``delta[n] x[n]^T``.
@@ -128,8 +124,7 @@ class Operations(ABC):
         Args:
             rule: How a weight moves.
             targets: Weights of equal shape that receive the same factors; no other slot of them changes.
-            groups: The rows of each area.
-            slot: (areas,) int64, or None.
+            served: The rows by the slots that serve them.
             delta: (rows, out).
             x: (rows, in).
             bias: Biases (slots, out) that move as well, by the sum of ``delta[n]``.

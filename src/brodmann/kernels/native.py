@@ -14,6 +14,7 @@ from .groups import Groups
 from .interface import KnownRule, Operations, Target, known_rule, rounding_seed
 from .library import NUMBERS, call
 from .pure import PURE
+from .served import Served
 
 _MANY, _WORK = 4096, 50_000_000  # rows and products from which on a BLAS is faster: measured, docs/log.md
 _WIDE = 32  # inputs and outputs likewise; in the forward product half of it
@@ -27,31 +28,25 @@ class Native(Operations):
     """
 
     def forward(
-        self,
-        x: Tensor,
-        groups: Groups,
-        slot: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        beside: Tensor | None = None,
+        self, weight: Tensor, bias: Tensor | None, served: Served, x: Tensor, *, beside: Tensor | None = None
     ) -> Tensor:
         """See `Operations.forward`."""
-        if _for_blas(groups, weight, x, _WIDE // 2):
-            return PURE.forward(x, groups, slot, weight, bias, beside)
+        if _for_blas(served.groups, weight, x, _WIDE // 2):
+            return PURE.forward(weight, bias, served, x, beside=beside)
         x = x.contiguous()
         bias = None if bias is None else bias.to(x.dtype).contiguous()
         beside = None if beside is None else beside.contiguous()
         out = x.new_empty((x.shape[0], weight.shape[1]))
-        call("forward_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), x, weight, bias, beside, out, 0)
+        call("forward_" + NUMBERS[weight.dtype], *_arguments(served, weight), x, weight, bias, beside, out, 0)
         return out
 
-    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
+    def add_error(self, weight: Tensor, served: Served, delta: Tensor, below: Tensor) -> None:
         """See `Operations.add_error`."""
-        if _for_blas(groups, weight, delta):
-            PURE.add_error(below, delta, groups, slot, weight)
+        if _for_blas(served.groups, weight, delta):
+            PURE.add_error(weight, served, delta, below)
             return
         delta, sums = delta.contiguous(), below.contiguous()
-        call("error_" + NUMBERS[weight.dtype], *_arguments(groups, slot, weight), delta, weight, sums, None)
+        call("error_" + NUMBERS[weight.dtype], *_arguments(served, weight), delta, weight, sums, None)
         if sums is not below:
             below.copy_(sums)
 
@@ -59,31 +54,31 @@ class Native(Operations):
         self,
         rule: UpdateRule,
         targets: Sequence[Target],
-        groups: Groups,
-        slot: Tensor | None,
+        served: Served,
         delta: Tensor,
         x: Tensor,
+        *,
         bias: Target | None = None,
     ) -> None:
         """See `Operations.update`."""
         weight, known = targets[0].weight, known_rule(rule)
         if known is None or len(targets) > 2 or not _fit(known.state, targets, bias, delta, x):
             _check_recorded(rule)
-            PURE.update(rule, targets, groups, slot, delta, x, bias)
+            PURE.update(rule, targets, served, delta, x, bias=bias)
             return
-        if _for_blas(groups, weight, x) and groups.rows >= 16 * weight.shape[1]:
-            _update(known, targets, groups, slot, delta.t() @ x)
+        if _for_blas(served.groups, weight, x) and served.groups.rows >= 16 * weight.shape[1]:
+            _update(known, targets, served, delta.t() @ x)
             if bias is not None:
-                _update(known, [bias], groups, slot, delta.sum(0))
+                _update(known, [bias], served, delta.sum(0))
             return
-        _update(known, targets, groups, slot, delta, x.contiguous(), bias)
+        _update(known, targets, served, delta, x.contiguous(), bias=bias)
 
     def move(self, rule: UpdateRule, target: Target, gradient: Tensor) -> None:
         """See `Operations.move`."""
         known = known_rule(rule)
         fits = gradient.is_cpu and gradient.numel() == target.weight.numel()  # a kernel would read past its end
         if known is not None and fits and _walkable(target, known.state, gradient.dtype):
-            _update(known, [target], Groups.single(1), None, gradient)
+            _update(known, [target], Served(Groups.single(1)), gradient)
         else:
             _check_recorded(rule)
             PURE.move(rule, target, gradient)
@@ -98,17 +93,17 @@ def _check_recorded(rule: UpdateRule) -> None:
 def _update(
     rule: KnownRule,
     targets: Sequence[Target],
-    groups: Groups,
-    slot: Tensor | None,
+    served: Served,
     delta: Tensor,
     x: Tensor | None = None,
+    *,
     bias: Target | None = None,
 ) -> None:
     """Moves weights and biases; without x, delta (out, in) is the gradient itself of the only group's weights."""
     weight = targets[0].weight
     call(
         "update_" + NUMBERS[weight.dtype],
-        *_arguments(groups, slot, weight),
+        *_arguments(served, weight),
         delta.contiguous(),
         x,
         *rule[:4],
@@ -154,7 +149,7 @@ def _walkable(target: Target, names: frozenset[str], summed: torch.dtype) -> boo
     return True
 
 
-def _arguments(groups: Groups, slot: Tensor | None, weight: Tensor) -> tuple[int | Tensor | None, ...]:
+def _arguments(served: Served, weight: Tensor) -> tuple[int | Tensor | None, ...]:
     outputs, inputs = weight.shape[1:] if weight.ndim == 3 else (1, weight[0].numel())
-    order, present, bounds = groups.order, groups.present, groups.bounds
-    return torch.get_num_threads(), groups.count, present, bounds, order, slot, inputs, outputs
+    groups, slot = served
+    return torch.get_num_threads(), groups.count, groups.present, groups.bounds, groups.order, slot, inputs, outputs

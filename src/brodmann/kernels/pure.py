@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..updates import Factors, UpdateRule, apply_rule
-from .groups import Groups
 from .interface import Operations, Target
+from .served import Served
 
 
 class Pure(Operations):
     """Sorts the rows by area, then loops over the areas: each one's work is a dense product over a slice."""
 
     def forward(
-        self,
-        x: Tensor,
-        groups: Groups,
-        slot: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        beside: Tensor | None = None,
+        self, weight: Tensor, bias: Tensor | None, served: Served, x: Tensor, *, beside: Tensor | None = None
     ) -> Tensor:
         """See `Operations.forward`."""
+        groups = served.groups
         rows = groups.sort(x)
         out = x.new_empty(len(x), weight.shape[1])
-        for index, start, stop in _slots(groups, slot):
+        for index, start, stop in served.segments():
             part, to = rows[start:stop], out[start:stop]
             of_slot = weight[index].to(x.dtype).t()
             if bias is None:
@@ -37,14 +32,15 @@ class Pure(Operations):
         y = groups.unsort(out)
         return y if beside is None else y.add_(beside)
 
-    def add_error(self, below: Tensor, delta: Tensor, groups: Groups, slot: Tensor | None, weight: Tensor) -> None:
+    def add_error(self, weight: Tensor, served: Served, delta: Tensor, below: Tensor) -> None:
         """See `Operations.add_error`."""
+        groups = served.groups
         rows = groups.sort(delta)
         if groups.order is None:
-            for index, start, stop in _slots(groups, slot):
+            for index, start, stop in served.segments():
                 below[start:stop].addmm_(rows[start:stop], weight[index].to(below.dtype))
             return
-        for index, start, stop in _slots(groups, slot):
+        for index, start, stop in served.segments():
             part = rows[start:stop] @ weight[index].to(below.dtype)
             below.index_add_(0, groups.order[start:stop], part)
 
@@ -52,15 +48,15 @@ class Pure(Operations):
         self,
         rule: UpdateRule,
         targets: Sequence[Target],
-        groups: Groups,
-        slot: Tensor | None,
+        served: Served,
         delta: Tensor,
         x: Tensor,
+        *,
         bias: Target | None = None,
     ) -> None:
         """See `Operations.update`."""
-        delta, x = groups.sort(delta), groups.sort(x)
-        for index, start, stop in _slots(groups, slot):
+        delta, x = served.groups.sort(delta), served.groups.sort(x)
+        for index, start, stop in served.segments():
             factors = Factors(delta[start:stop], x[start:stop])
             for target in targets:
                 _move_slot(rule, target, index, factors)
@@ -95,13 +91,3 @@ def round_stochastically(values: Tensor) -> Tensor:
     noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
     raised = torch.where(values.isfinite(), bits + noise, bits) & -(1 << 16)
     return raised.view(torch.float32).to(torch.bfloat16)
-
-
-def _slots(groups: Groups, slot: Tensor | None) -> Iterator[tuple[int, int, int]]:
-    """Yields slot, start and stop of every group."""
-    if slot is None:
-        yield from groups.segments
-        return
-    slots = slot[groups.present].tolist()
-    for index, (_, start, stop) in zip(slots, groups.segments, strict=True):
-        yield index, start, stop
