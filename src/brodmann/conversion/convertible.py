@@ -48,12 +48,13 @@ def check_convertible(model: Any) -> None:
         raise BrodmannError(f"Expected an nn.Module, got {type(model).__name__}.")
     if not any(parameter.is_floating_point() for parameter in model.parameters()):
         raise BrodmannError("Expected a network with weights to learn, such as those of an nn.Linear, got one without.")
-    if any(tensor.is_complex() for tensor in (*model.parameters(), *model.buffers())):
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(held.is_complex() for held in tensors):
         raise BrodmannError(
             "A network that holds complex numbers cannot be converted: hold their real and imaginary parts instead."
         )
     lazy = nn.UninitializedParameter | nn.UninitializedBuffer
-    if any(isinstance(held, lazy) or held.is_meta for held in (*model.parameters(), *model.buffers())):
+    if any(isinstance(held, lazy) or held.is_meta for held in tensors):
         raise BrodmannError(
             "The network has no weights yet: call it once if it has lazy layers, and give it memory if it is on the "
             "meta device."
@@ -70,34 +71,39 @@ def check_convertible(model: Any) -> None:
             "values."
         )
     for part in model.modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            raise BrodmannError(
-                "A part compiled by torch.jit cannot be converted: give the module that it was compiled from."
-            )
-        if is_parametrized(part):
-            raise BrodmannError(
-                f"{type(part).__name__} cannot be converted: turn its parametrisation into an ordinary weight first, "
-                "with torch.nn.utils.parametrize.remove_parametrizations."
-            )
-    owners = Counter(id(held) for part in model.modules() for held in part._parameters.values() if held is not None)
+        _check_part(part)
+    owners = Counter(id(held) for part in model.modules() for held in _own(part))
     attention = (part for part in model.modules() if isinstance(part, nn.MultiheadAttention))
     if any(owners[id(held)] > 1 for part in attention for held in part.parameters()):
         raise tied_error()
-    for layer in (part for part in model.modules() if isinstance(part, MAPS)):
-        if not layer.weight.is_floating_point():
-            raise BrodmannError(
-                f"{module_text(layer)} cannot be converted: its weights are not floating-point numbers."
-            )
-    for part in model.modules():
-        of_gradients = (part._backward_hooks, part._backward_pre_hooks)
-        weights = [held for held in part._parameters.values() if held is not None]
-        of_weights = [hooks for held in weights for hooks in (held._backward_hooks, held._post_accumulate_grad_hooks)]
-        of_values = (part._forward_hooks, part._forward_pre_hooks) if _loses_hooks(part) else ()
-        if any(of_gradients) or any(of_weights) or any(of_values):
-            raise BrodmannError(
-                f"{module_text(part)} cannot be converted: {type(part).__name__} has hooks, which would be lost. "
-                "Remove them first."
-            )
+
+
+def _check_part(part: nn.Module) -> None:
+    """Raises where a module hides what it computes, computes with whole numbers, or has hooks that would be lost."""
+    if isinstance(part, torch.jit.ScriptModule):
+        raise BrodmannError(
+            "A part compiled by torch.jit cannot be converted: give the module that it was compiled from."
+        )
+    if is_parametrized(part):
+        raise BrodmannError(
+            f"{type(part).__name__} cannot be converted: turn its parametrisation into an ordinary weight first, "
+            "with torch.nn.utils.parametrize.remove_parametrizations."
+        )
+    if isinstance(part, MAPS) and not part.weight.is_floating_point():
+        raise BrodmannError(f"{module_text(part)} cannot be converted: its weights are not floating-point numbers.")
+    of_gradients = (part._backward_hooks, part._backward_pre_hooks)
+    of_weights = [hooks for held in _own(part) for hooks in (held._backward_hooks, held._post_accumulate_grad_hooks)]
+    of_values = (part._forward_hooks, part._forward_pre_hooks) if _loses_hooks(part) else ()
+    if any(of_gradients) or any(of_weights) or any(of_values):
+        raise BrodmannError(
+            f"{module_text(part)} cannot be converted: {type(part).__name__} has hooks, which would be lost. "
+            "Remove them first."
+        )
+
+
+def _own(part: nn.Module) -> list[nn.Parameter]:
+    """Returns the parameters that a module holds itself."""
+    return [held for held in part._parameters.values() if held is not None]
 
 
 def _loses_hooks(part: nn.Module) -> bool:
