@@ -72,18 +72,18 @@ class Answering(fx.Tracer):
             others: What the tracer takes that this is a part of.
         """
         super().__init__(**others)
+        self._sample, self._alone = sample, alone
         self.constants = constants
         self._computes = False  # whether values are being computed: factories then do what they always did
-        self._walks = Walks(sample, alone=alone)
         self._asked: dict[tuple[fx.Node, Callable[[Any], Any]], Any] = {}
         self._proxies: list[weakref.ref[_Proxy]] = []
-        self._held: dict[str, Tensor] = {}
         # What was written, who else sees that memory, and what to raise where they are read later.
         self._overwritten: list[tuple[fx.Node, list[fx.Node], BrodmannError]] = []
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Follows a network."""
-        self._held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
+        held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers())
+        self._walks = Walks(self._sample, root, held, alone=self._alone)
         factories = {name: self._symbolic(name) for name in FACTORIES}
         with (
             replaced(torch, factories | {"autocast": _autocast, "is_autocast_enabled": lambda *_: False}),
@@ -207,7 +207,7 @@ class Answering(fx.Tracer):
         self._computes = True
         try:
             with replaced(nn.Module, MODULES):
-                self._walks.follow(self.graph, self.root, self._held, in_use, many=many)
+                self._walks.follow(self.graph, in_use, many=many)
         finally:
             self._computes = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -35,44 +34,43 @@ class Walks:
         ragged: Nodes whose sizes do.
     """
 
-    def __init__(self, sample: Several, *, alone: bool = False) -> None:
-        """Takes samples (samples, ...), repeated where there are too few; or only one sample, ``alone``."""
+    def __init__(self, sample: Several, root: nn.Module, held: Mapping[str, Tensor], *, alone: bool = False) -> None:
+        """Takes what values are computed from.
+
+        Args:
+            sample: (samples, ...), repeated where there are too few.
+            root: The network.
+            held: Its parameters and buffers as they are at first, by name.
+            alone: Whether the sample is only one.
+        """
         count = sample_count(sample)
         many = of_each(lambda part: torch.cat([part] * (1 + MANY // count))[:MANY], sample)
         some = (rows_of(many, slice(number)) for number in (max(3, count), 2, MANY))
         batches = (sample,) * 3 if alone else some
-        self._few, self._two, self._many, self._one = map(_Values, (*batches, rows_of(sample, slice(1))))
+        self._few, self._two, self._many, self._one = (
+            _Values(batch, root, held) for batch in (*batches, rows_of(sample, slice(1)))
+        )
+        self._held = held
         self.numbers: set[fx.Node] = set()
         self.ragged: set[fx.Node] = set()
 
     @torch.no_grad()
-    def follow(
-        self,
-        graph: fx.Graph,
-        root: nn.Module,
-        held: Mapping[str, Tensor],
-        in_use: Collection[fx.Node],
-        *,
-        many: bool = False,
-    ) -> None:
+    def follow(self, graph: fx.Graph, in_use: Collection[fx.Node], *, many: bool = False) -> None:
         """Computes all nodes so far, in their order, as they would be at inference.
 
         Args:
             graph: Graph of the network.
-            root: The network.
-            held: Its parameters and buffers as they were at first, by name.
             in_use: Nodes that the network may still read.
             many: Whether to compute them for the large batch, too.
         """
         nodes = [node for node in graph.nodes if node.op != "output"]
         last = {read: node for node in nodes for read in node.all_input_nodes}
         with undisturbed():  # what is drawn here is not drawn by the network
-            for node in self._few.follow(nodes, last, in_use, root, held):
-                self._judge(node, held)
+            self._few.follow(nodes, last, in_use, self._judge)
             for walk in (self._two, self._many) if many else (self._two,):
-                deque(walk.follow(nodes, last, in_use, root, held), maxlen=0)
+                walk.follow(nodes, last, in_use)
             with suppress(Exception):  # what is done with several samples may fail with one
-                deque(self._one.follow(nodes, last, in_use, root, held), maxlen=0)
+                self._one.follow(nodes, last, in_use)
 
     def __getitem__(self, node: fx.Node) -> Any:
         """Returns the value of a node for a few samples."""
@@ -100,14 +98,14 @@ class Walks:
         walks = [walk.of for walk in (self._few, self._one) if node in walk.of]
         return [other for of in walks for other, value in of.items() if in_one_memory(value, of[node])]
 
-    def _judge(self, node: fx.Node, held: Mapping[str, Tensor]) -> None:
+    def _judge(self, node: fx.Node) -> None:
         """Notes whether a node depends on numbers, and whether its sizes do."""
         read = node.all_input_nodes
         if asks_metadata(node):
             if read[0] in self.ragged or not self.numbers.isdisjoint(read[1:]):
                 self.numbers.add(node)
             return
-        own = node.op == "get_attr" and isinstance(held.get(str(node.target)), nn.Parameter)
+        own = node.op == "get_attr" and isinstance(self._held.get(str(node.target)), nn.Parameter)
         if own or node.op == "placeholder" or not self.numbers.isdisjoint(read):
             self.numbers.add(node)
         name = name_of(node)
@@ -119,9 +117,10 @@ class Walks:
 class _Values:
     """Values of nodes for one batch."""
 
-    def __init__(self, batch: Several) -> None:
-        """Takes samples (samples, ...)."""
+    def __init__(self, batch: Several, root: nn.Module, held: Mapping[str, Tensor]) -> None:
+        """Takes samples (samples, ...), the network, and what it holds at first."""
         self.batch, self.of = batch, dict[fx.Node, Any]()
+        self._root, self._held = root, held
         self._done: set[fx.Node] = set()
 
     def follow(
@@ -129,16 +128,15 @@ class _Values:
         nodes: list[fx.Node],
         last: Mapping[fx.Node, fx.Node],
         in_use: Collection[fx.Node],
-        root: nn.Module,
-        held: Mapping[str, Tensor],
-    ) -> Iterator[fx.Node]:
-        """Yields each node once it is computed for the first time; ``last`` is the last reader of each."""
+        computed: Callable[[fx.Node], None] = lambda node: None,
+    ) -> None:
+        """Computes nodes, and calls ``computed`` with each when it first is; ``last`` is the last reader of each."""
         for node in nodes:
             if node in self._done:
                 continue
             self._done.add(node)
-            self.of[node] = self._value(node, root, held)
-            yield node
+            self.of[node] = self._value(node)
+            computed(node)
             for read in {node, *node.all_input_nodes}:
                 if last.get(read, node) is node and read not in in_use:
                     self._let_go(read)
@@ -150,20 +148,20 @@ class _Values:
         if isinstance(value, Tensor) and value.is_floating_point() and value.numel() >= LARGE:
             del self.of[node]
 
-    def _value(self, node: fx.Node, root: nn.Module, held: Mapping[str, Tensor]) -> Any:
+    def _value(self, node: fx.Node) -> Any:
         """Computes a node; what it overwrites is a copy, and what the network holds is what it held at first."""
         if node.op == "placeholder":
             return of_each(Tensor.clone, self.batch)
         target: Any = node.target
         if node.op == "get_attr":
-            value = held[target] if target in held else operator.attrgetter(target)(root)
+            value = self._held[target] if target in self._held else operator.attrgetter(target)(self._root)
             return value.detach().clone() if isinstance(value, Tensor) else value
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.of.__getitem__)
         if node.op == "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
         if node.op != "call_module":
             return target(*args, **kwargs)
-        with _at_inference(root.get_submodule(target)) as module:
+        with _at_inference(self._root.get_submodule(target)) as module:
             return module(*args, **kwargs)
 
 
