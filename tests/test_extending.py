@@ -1317,6 +1317,7 @@ class Greedy(FixedRandom):
         lambda signal: signal.delta.div_(2.0),
         lambda signal: signal.part_delta.neg_(),
         lambda signal: signal.output_error.zero_(),
+        lambda signal: signal.output.zero_(),
         lambda signal: signal.target.fill_(0),
     ],
 )
@@ -1456,3 +1457,54 @@ def test_a_layer_of_ones_own_that_follows_a_rule_has_its_learning_rate() -> None
         Sequential(Scale(3, SGD()), Graph({"one": (Constant(torch.ones(3)),), "sum": (torch.add, "input", "one")}))
     )
     assert fixed.lr == SGD().default_lr  # what never moves follows no rule
+
+
+class Hearing(Layer):
+    """Passes on what comes, and keeps what it is told of the network's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Any] = []
+
+    def forward(self, x: Tensor, choice: Any = None) -> Tensor:
+        return x
+
+    def trace(self, x: Tensor, context: Context) -> tuple[Tensor, None]:
+        return x, None
+
+    def learn(self, trace: None, error: Tensor, context: Context) -> Tensor:
+        self.heard.append(context.output)
+        return error
+
+
+class HearingPath(FixedRandom):
+    """Fixed random feedback that keeps what it is told of it."""
+
+    def error(self, signal: Signal) -> Tensor:
+        self.heard = signal.output
+        return super().error(signal)
+
+
+@pytest.mark.parametrize("around", [Sequential, Recomputed, lambda *layers: Residual(Sequential(*layers))])
+def test_layers_and_paths_are_told_of_the_output_before_the_step(around: Any) -> None:
+    torch.manual_seed(0)
+    hearing, map_ = Hearing(), AreaLinear(6, 6, areas=2, feedback=HearingPath)
+    network = Network(Sequential(around(hearing, map_), AreaLinear(6, 3)), lr=0.1)
+    x, y = X.reshape(4, 5, 6), Y.reshape(4, 5)
+    for _ in range(2):
+        _, output = network.learn_with_output(x, y)
+        step = network.trace(x, y)
+        step.learn(network.output_error(step.output, y)[0])
+        assert torch.equal(hearing.heard[-2], output)
+        assert torch.equal(hearing.heard[-1], step.output)
+        assert torch.equal(map_.feedback.heard, step.output.flatten(0, 1))  # type: ignore[union-attr]
+
+
+def test_of_several_outputs_none_is_told() -> None:
+    hearing = Hearing()
+    nodes = {"heard": (hearing, "input"), "a": (AreaLinear(6, 3), "heard"), "b": (AreaLinear(6, 3), "heard")}
+    network = Network(
+        Graph(nodes, outputs=("a", "b")), lambda output, target: sum(part.square().mean() for part in output)
+    )
+    network.learn(X, Y)
+    assert hearing.heard == [None]

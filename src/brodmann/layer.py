@@ -44,6 +44,8 @@ class Context(NamedTuple):
         gathered: Where one layer stands in several places, what is to move it, see `Gathering`; None where layers move
             at once.
         processes: The processes that make the step together, see `brodmann.Parallel`; None where this one is alone.
+        output: Output of the network from before the step, (batch, ..., outputs), where ``output_error`` is set; it is
+            the caller's too, and stays as it is.
     """
 
     lr: float = 0.0
@@ -57,6 +59,7 @@ class Context(NamedTuple):
     layer_rates: Mapping[Layer, float] | None = None
     gathered: dict[Gathering, list[Any]] | None = None
     processes: Processes | None = None
+    output: Tensor | None = None
 
     def rate_of(self, layer: Layer) -> float:
         """Returns the multiple of the learning rate for all that one layer holds."""

@@ -14,6 +14,7 @@ from brodmann import (
     SGD,
     Adam,
     BatchNorm,
+    FixedRandom,
     Graph,
     Layer,
     Muon,
@@ -26,6 +27,7 @@ from brodmann import (
 )
 from brodmann.builders import FEEDBACKS
 from brodmann.builders.parts import Parts, activation_of
+from brodmann.feedback import Signal
 from brodmann.layers import GRU, LSTM, Local, Recurrent
 
 RULES = {
@@ -114,3 +116,13 @@ BODIES: dict[str, Callable[..., Layer]] = {
     "convnet": partial(convnet, (1, 1, 5), 3, channels=(2, 3), pool=1),
 }
 """Five features, three outputs."""
+
+
+class Rewarded(FixedRandom):
+    """A path whose matrix moves by the errors of those rows alone whose answer was right."""
+
+    def learn(self, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
+        assert signal.output is not None
+        assert signal.target is not None
+        right = signal.output.argmax(1) == signal.target.reshape(-1)
+        self.matrix.sub_((signal.delta * right[:, None]).t() @ signal.x, alpha=lr)

@@ -47,7 +47,7 @@ from brodmann.streams import NetworkLearner, Task, learn_stream
 from brodmann.training import Schedule, Trainer, evaluate
 from brodmann.updates import UpdateRule
 
-from .cases import BODIES, LAYERS, PATHS, RULES
+from .cases import BODIES, LAYERS, PATHS, RULES, Rewarded
 
 pytestmark = pytest.mark.skipif(not library.active(), reason="without compiled kernels no step is captured")
 
@@ -479,6 +479,11 @@ def test_parts_of_ones_own_are_captured_where_that_is_allowed() -> None:
     pair = Pair(with_own(), own_parts=True).learn()
     assert pair.captured
     assert pair.network.body.layers[1].steps == [3]  # an ordinary step, and recordings at two rates
+
+
+def test_paths_of_ones_own_see_the_output_of_every_step() -> None:
+    pair = Pair(network_of(areas=3, feedback=Rewarded), own_parts=True).learn()
+    assert pair.captured, pair.step.refusal
 
 
 class Gain(Layer):

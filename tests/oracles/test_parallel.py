@@ -42,7 +42,7 @@ from brodmann.network import copy_of
 from brodmann.training import Schedule, Trainer
 from brodmann.updates import Factors
 
-from .cases import BODIES, LAYERS, PATHS, RULES
+from .cases import BODIES, LAYERS, PATHS, RULES, Rewarded
 from .models import CLASSES, MODELS, OF_TOKENS, described, samples
 
 COUNT = 2
@@ -88,6 +88,7 @@ MANY = {
     "many rows, gated": {"gated": True},
     "many rows, rls": {"update": RLS(ridge=2.0)},
     "many rows, fixed feedback": {"feedback": "random"},
+    "many rows, feedback by the output": {"feedback": Rewarded},
 }
 """Of each sample, as of patches or tokens: gradients of areas are smaller."""
 BUILT |= {

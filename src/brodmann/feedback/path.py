@@ -37,6 +37,7 @@ class Signal(NamedTuple):
             those here `Transpose` reads it, and `SignSymmetric` its signs.
         areas: The areas' maps, or None; likewise.
         target: What the network's output is compared with, (samples, ...), or None: for paths that carry targets down.
+        output: The network's output from before the step, (rows, outputs), or None.
     """
 
     x: Tensor
@@ -47,6 +48,7 @@ class Signal(NamedTuple):
     shared: Slab | None
     areas: AreaMap | None
     target: Tensor | None = None
+    output: Tensor | None = None
 
     def weight_of(self, area: int) -> Tensor:
         """Returns the forward map of an area, ``W0 + D[g]``, (out, in), for paths that read weights, or their signs.
@@ -65,18 +67,20 @@ class Signal(NamedTuple):
         """Returns one signal for all rows of a layer that stands in several places of a network."""
         if len(several) == 1:
             return several[0]
-        outputs = [signal.output_error for signal in several if signal.output_error is not None]
+        errors = [signal.output_error for signal in several if signal.output_error is not None]
+        outputs = [signal.output for signal in several if signal.output is not None]
         return several[0]._replace(
             x=torch.cat([signal.x for signal in several]),
             delta=torch.cat([signal.delta for signal in several]),
             part_delta=torch.cat([signal.part_delta for signal in several]),
             groups=Groups.joined([signal.groups for signal in several]),
-            output_error=torch.cat(outputs) if outputs else None,
+            output_error=torch.cat(errors) if errors else None,
+            output=torch.cat(outputs) if outputs else None,
         )
 
     def of_all(self, processes: Processes, counts: list[int]) -> Signal:
         """Returns the signal of the rows of all processes, of which there are so many in each."""
-        output_error, target = self.output_error, self.target
+        output_error, output, target = self.output_error, self.output, self.target
         gated = self.part_delta is not self.delta
         x, delta, area, *part = processes.rows(
             self.x, self.delta, self.groups.of_rows, *([self.part_delta] if gated else []), counts=counts
@@ -87,6 +91,7 @@ class Signal(NamedTuple):
             part_delta=part[0] if gated else delta,
             groups=self.groups.of_all(area),
             output_error=None if output_error is None else processes.rows(output_error)[0],
+            output=None if output is None else processes.rows(output)[0],
             target=None if target is None else of_each(lambda part: processes.rows(part)[0], target),
         )
 
@@ -344,4 +349,4 @@ def let_learn(feedback: Feedback, signal: Signal, lr: float, decay: float, area_
 def _read(signal: Signal) -> list[Any]:
     """Returns what others read after a path: the layer's rows and errors, and the target, which is the user's."""
     targets = [] if signal.target is None else parts_in(signal.target)
-    return [signal.x, signal.delta, signal.part_delta, signal.output_error, *targets]
+    return [signal.x, signal.delta, signal.part_delta, signal.output_error, signal.output, *targets]

@@ -285,7 +285,7 @@ class AreaLinear(Maps):
         """
         signal, route = part
         if self.feedback is None or not is_own(self.feedback):  # those of this package learn from rows alone
-            signal = signal._replace(output_error=None, target=None)
+            signal = signal._replace(output_error=None, output=None, target=None)
         counts = processes.counts(signal.x, signal.delta)
         sums = self.learns_by_gradients_of_areas and max(counts) * (self.in_features + self.out_features) > (
             self.budget * self.in_features * self.out_features
@@ -329,11 +329,13 @@ class AreaLinear(Maps):
         delta = part_delta = as_rows(error)
         if self.gated and trace.route is not None:
             part_delta = spread(trace.route.gate, len(delta))[:, None] * delta
-        output_error = context.output_error
+        output_error, output = context.output_error, context.output
         if output_error is not None:
             output_error = as_rows(output_error)
+        if output is not None:
+            output = as_rows(output)
         parts = self.shared, self.areas
-        return Signal(trace.x, delta, part_delta, trace.groups, output_error, *parts, context.target)
+        return Signal(trace.x, delta, part_delta, trace.groups, output_error, *parts, context.target, output)
 
     def _below(self, signal: Signal, trace: AreaTrace) -> Tensor | None:
         if self.feedback is None:

@@ -204,8 +204,10 @@ class Learning(Adjustable):
         """
         if pending.context.lr > 0:
             told(self._count_move)  # by the recording of a step, too
-        errors = parts_in(error)
-        context = pending.context._replace(output_error=errors[0] if len(errors) == 1 else None)
+        outputs, errors = parts_in(pending.output), parts_in(error)
+        context = pending.context
+        if len(errors) == 1:
+            context = context._replace(output=outputs[0], output_error=errors[0])
         with self._computing(error):
             return error_through(self.body, pending.trace, error, context)
 
