@@ -378,7 +378,7 @@ CASES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: Network(mlp(4, 2)).learn(torch.zeros(3, 4), torch.zeros(3, dtype=torch.long), torch.ones(2)),
-        "Expected as many weights as samples, got 2 for 3.",
+        "Expected a weight for each sample, got 2 for 3 samples.",
     ),
     (
         lambda: Network(mlp(4, 2))(np.zeros((3, 4), dtype=np.float32)),

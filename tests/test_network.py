@@ -1418,7 +1418,7 @@ def test_the_baseline_is_checked_as_a_network_is_and_keeps_its_rate(tmp_path: Pa
         (lambda: Backpropagation(5, 3, dropout=1.5), r"Expected dropout to be a number in \[0, 1\), got 1.5"),
         (lambda: baseline.learn_with_output(x, y, lr=-1.0), "Expected lr to be a number of at least 0, got -1.0"),
         (lambda: baseline.learn_with_output(x, y, -torch.ones(6)), "Expected sample weights that are finite and at"),
-        (lambda: baseline.learn_with_output(x, y, torch.ones(5)), "Expected as many weights as samples, got 5 for 6"),
+        (lambda: baseline.learn_with_output(x, y, torch.ones(5)), "Expected a weight for each sample, got 5 for 6"),
         (lambda: baseline.learn_with_output(x, y[:5]), "Expected as many targets as samples, got 5 for 6"),
         (lambda: baseline.learn_with_output(x[:0], y[:0]), "Cannot learn from an empty batch"),
         (lambda: baseline.learn_with_output(x * math.nan, y), "The loss is nan: samples hold NaN or infinite values"),

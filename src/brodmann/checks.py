@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BrodmannError, DivergenceError, unknown_name
+from .recording import told
 from .storage import computing
 
 
@@ -206,28 +207,37 @@ def rows_not_finite(values: Tensor) -> list[int]:
     return (~values.isfinite().reshape(len(values), -1).all(1)).nonzero()[:, 0].tolist()
 
 
-def check_weights(weight: Any, samples: int) -> None:
-    """Checks that there is a weight for each sample, finite and at least 0; raises a `BrodmannError`."""
-    check_real_weights(weight)
-    if weight.shape[:1] != (samples,):
-        came = len(weight) if weight.ndim else "a single number"
-        raise BrodmannError(f"Expected a weight for each sample, got {came} for {samples} samples.")
-    check_values_of_weights(weight)
+def check_weights(weight: Any, samples: int, *, on_cpu_alone: bool = False) -> None:
+    """Checks that there is a weight for each sample, real, finite and at least 0.
 
+    Args:
+        weight: (samples, ...).
+        samples: Number of samples.
+        on_cpu_alone: Whether its numbers are looked at on the CPU alone: elsewhere every step would wait for the
+            device.
 
-def check_real_weights(weight: Any) -> None:
-    """Checks that weights of samples are a tensor of real numbers; raises a `BrodmannError`."""
+    Raises:
+        BrodmannError: There is not.
+    """
     check_tensors(weight=weight)
     if weight.is_complex():
         raise BrodmannError(f"Expected sample weights to be real numbers, got {weight.dtype}.")
+    if weight.shape[:1] != (samples,):
+        raise BrodmannError(f"Expected a weight for each sample, got {length_of(weight)} for {samples} samples.")
+    if weight.is_cpu or not on_cpu_alone:
+        told(_check_values_of_weights, weight)
 
 
-def check_values_of_weights(weight: Tensor) -> None:
-    """Checks that weights of samples are finite and at least 0; raises a `BrodmannError`."""
-    if not bool((weight >= 0).all() & (weight.sum() < math.inf)):
+def _check_values_of_weights(weight: Tensor) -> None:
+    if not bool((weight >= 0).all() & (weight.sum() < math.inf)):  # below 0 they would climb the loss
         raise BrodmannError(
             "Expected sample weights that are finite and at least 0: leave out samples with other weights."
         )
+
+
+def length_of(values: Tensor) -> str:
+    """Returns how many rows values have, for a message."""
+    return str(len(values)) if values.ndim else "a single number"
 
 
 def check_memory(needed: int) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy
-import torch
 from torch import Tensor
 
-from .checks import check_real_weights, check_tensors, check_values_of_weights
+from .checks import check_tensors, check_weights, length_of
 from .errors import BrodmannError
-from .recording import told
 
 Several = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
 """One tensor, or several as a tuple, a list, or a dictionary by name."""
@@ -42,14 +40,6 @@ def in_form_of(values: Any, parts: Iterable[Any]) -> Any:
 def rows_of(values: Any, rows: Tensor | slice) -> Any:
     """Returns some of the samples of tensors (samples, ...)."""
     return of_each(lambda part: part[rows], values)
-
-
-def evenly_spaced(count: int, most: int) -> Tensor:
-    """Returns at most ``most`` of the row numbers 0 to count - 1, with the first and the last.
-
-    The first rows alone would be of one class where a file is sorted by class.
-    """
-    return torch.linspace(0, count - 1, min(count, most)).long().clamp(max=count - 1)  # float32 rounds beyond 2**24
 
 
 def called_with(function: Callable[..., Any], values: Any) -> Any:
@@ -101,16 +91,11 @@ def check_batch(x: Several, target: Several, weight: Tensor | None) -> None:
             for the device.
     """
     check_several(x=x, target=target)
-    if weight is not None:
-        check_real_weights(weight)
-    targets, weights = parts_in(target), () if weight is None else (weight,)
-    samples = sample_count(x)
-    if samples == 0 or not all(values.numel() for values in (*parts_in(x), *targets, *weights)):
+    samples, targets = sample_count(x), parts_in(target)
+    if samples == 0 or not all(values.numel() for values in (*parts_in(x), *targets)):
         raise BrodmannError("Cannot learn from an empty batch: expected at least one sample.")
-    for name, several in (("targets", targets), ("weights", weights)):
-        for values in several:
-            if values.shape[:1] != (samples,):
-                got = len(values) if values.ndim else "a single number"
-                raise BrodmannError(f"Expected as many {name} as samples, got {got} for {samples}.")
-    if weight is not None and weight.is_cpu:
-        told(check_values_of_weights, weight)  # below 0 they would climb the loss
+    for values in targets:
+        if values.shape[:1] != (samples,):
+            raise BrodmannError(f"Expected as many targets as samples, got {length_of(values)} for {samples}.")
+    if weight is not None:
+        check_weights(weight, samples, on_cpu_alone=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .. import figures
 from ..network import Network
-from ..several import evenly_spaced
 from ..telemetry import Alignment, AreaUsage, alignment, area_choices, usage_of
 from ..training import read_metrics
+from ..training.samples import evenly_spaced
 from .run import Run
 
 Row = dict[str, Any]

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..data import Split
 from ..generators import undisturbed
-from ..several import evenly_spaced
 from ..training import evaluate
+from ..training.samples import evenly_spaced
 from .assembly import device_of, in_dtype_of, learner_for
 from .options import DTYPES, RunOptions
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from ..checks import all_finite, check_weights, check_whole
 from ..errors import BrodmannError
 from ..generators import drawing_by
-from ..several import Several, check_pairs, check_several, evenly_spaced, of_each, parts_in, rows_of, sample_count
+from ..several import Several, check_pairs, check_several, of_each, parts_in, rows_of, sample_count
 
 Batch = tuple[Several, Several, Tensor | None]
 """Samples, targets, weights of samples or None, (batch, ...) each."""
@@ -223,3 +223,11 @@ def in_memory(part: Any, name: str, device: torch.device) -> tuple[Any, ...]:
         samples = InMemory(name, *samples.batch(torch.arange(len(samples))))
     pair = samples.x, samples.target
     return pair if samples.weight is None else (*pair, samples.weight)
+
+
+def evenly_spaced(count: int, most: int) -> Tensor:
+    """Returns at most ``most`` of the row numbers 0 to count - 1, with the first and the last.
+
+    The first rows alone would be of one class where a file is sorted by class.
+    """
+    return torch.linspace(0, count - 1, min(count, most)).long().clamp(max=count - 1)  # float32 rounds beyond 2**24
