@@ -18,11 +18,6 @@ from .recording import told
 from .storage import computing
 
 
-def is_own(part: object) -> bool:
-    """Whether the class of a part is a user's own: what parts of this package do need not be looked at every time."""
-    return not type(part).__module__.startswith("brodmann.")
-
-
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
     """Returns what a function takes, or a module in its ``forward``; None for built-in functions that do not say."""
     try:

@@ -7,6 +7,8 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+from .origin import package_of_code
+
 
 class BrodmannError(ValueError):
     """A one-line error for the user. The command line prints it without a traceback and exits with status 2."""
@@ -35,7 +37,7 @@ _BETWEEN = {"brodmann", "torch", "contextlib", "functools"}
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warns, and names the user's line that led there, however many calls lie between."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+    while frame.f_back is not None and package_of_code(frame) in _BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

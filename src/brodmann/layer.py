@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .areas import Slab
-from .checks import changes_of, check_left_alone, check_sent, check_switch, is_own
+from .checks import changes_of, check_left_alone, check_sent, check_switch
 from .errors import BrodmannError
+from .origin import is_ours
 from .processes import Processes
 from .rates import Rates
 from .recording import told
@@ -147,7 +148,7 @@ def trace_of(layer: Any, x: Any, context: Context) -> tuple[Any, Any]:
 def error_through(layer: Any, trace: Any, error: Any, context: Context) -> Any:
     """Returns what ``learn`` of a layer returns, once checked where the layer is a user's own: the error below it."""
     below = layer.learn(trace, error, context)
-    if below is not None and is_own(layer):
+    if below is not None and not is_ours(layer):
         told(check_sent, f"{type(layer).__name__}.learn", parts_in(below), parts_in(error))
     return below
 
@@ -201,7 +202,7 @@ class Layer(nn.Module, ABC):
     @update_rule.setter
     def update_rule(self, rule: UpdateRule | None) -> None:
         before, name = self._update_rule, type(self).__name__
-        if before is None and not is_own(self):
+        if before is None and is_ours(self):
             raise BrodmannError(
                 f"This {name} holds no weights of its own that follow a rule, and its update_rule is None: set that of "
                 "layers which have one."

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from ..checks import is_own
 from ..errors import BrodmannError, unknown_name
 from ..layer import Layer
+from ..origin import is_ours
 from ..updates import update_rule
 from .bodies import convnet, mlp, residual_mlp, stream_mlp
 from .designs import note
@@ -74,7 +74,7 @@ def built_by(builder: Callable[..., Layer], arguments: dict[str, Any], name: str
         raise BrodmannError(f"The builder '{name}' cannot use this design: {error}.{hint}") from None
     body = builder(**arguments)
     if not isinstance(body, Layer):
-        hint = ": convert it with from_torch." if isinstance(body, nn.Module) and is_own(body) else "."
+        hint = ": convert it with from_torch." if isinstance(body, nn.Module) and not is_ours(body) else "."
         raise BrodmannError(f"Expected the builder '{name}' to return a layer, got {type(body).__name__}{hint}")
     return body
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, fx, nn
 
+from ..origin import package_of_code
 from .nodes import STANDS_FOR
 
 
@@ -39,7 +40,7 @@ def asking_for_kinds(is_tensor: Callable[[fx.Node], bool], is_followed: Callable
     before = isinstance
 
     def by_network() -> bool:
-        return str(sys._getframe(2).f_globals.get("__name__")).split(".")[0] not in ("torch", "brodmann")
+        return package_of_code(sys._getframe(2)) not in ("torch", "brodmann")
 
     def asked(value: Any, kinds: Any) -> bool:
         found = before(value, kinds)

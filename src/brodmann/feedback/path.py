@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..areas import AreaMap, Slab
-from ..checks import changes_of, check_left_alone, check_sent, is_own
+from ..checks import changes_of, check_left_alone, check_sent
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
 from ..kernels import Groups
+from ..origin import is_ours
 from ..processes import Processes
 from ..recording import told
 from ..routing import weights_of_rows
@@ -285,7 +286,7 @@ def _follows_alone(path: Feedback) -> bool:
 
 def path_reads_rows(path: Feedback | None) -> bool:
     """Whether a path learns, and from single rows: one of a user's own may."""
-    return path is not None and type(path).learn is not Feedback.learn and (is_own(path) or path.reads_rows)
+    return path is not None and type(path).learn is not Feedback.learn and (not is_ours(path) or path.reads_rows)
 
 
 def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
@@ -299,7 +300,7 @@ def one_matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
 def matrix_of(path: Feedback, weight: Tensor | None) -> Tensor | None:
     """Returns `Feedback.one_matrix`, once checked where the path is a user's own: a convolution would take any."""
     matrix = path.one_matrix(weight)
-    if matrix is not None and is_own(path):
+    if matrix is not None and not is_ours(path):
         name = f"{type(path).__name__}.one_matrix"
         _check_form(matrix, path._form, weight, name)
         told(check_sent, name, [matrix], [] if weight is None else [weight])
@@ -320,7 +321,7 @@ def _check_form(matrix: Any, form: tuple[int, int], weight: Tensor | None, name:
 def error_below(feedback: Feedback, signal: Signal) -> Tensor:
     """Returns what a path says, (rows, in), once checked: a reshape would take any tensor of as many numbers."""
     x, name = signal.x, type(feedback).__name__
-    before = changes_of(_read(signal)) if is_own(feedback) else []
+    before = [] if is_ours(feedback) else changes_of(_read(signal))
     try:
         below: Any = feedback.error(signal)
     except (RuntimeError, AttributeError) as error:  # from a user's own path
@@ -332,7 +333,7 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
     if not isinstance(below, Tensor) or below.shape != x.shape or below.dtype != x.dtype:
         came = f"{tuple(below.shape)} {below.dtype}" if isinstance(below, Tensor) else type(below).__name__
         raise BrodmannError(f"{name}.error should return the error below, {tuple(x.shape)} {x.dtype}, got {came}.")
-    if is_own(feedback):
+    if not is_ours(feedback):
         check_left_alone(f"{name}.error", _read(signal), before)
         told(check_sent, f"{name}.error", [below], [x, signal.delta])
     return below
@@ -340,9 +341,9 @@ def error_below(feedback: Feedback, signal: Signal) -> Tensor:
 
 def let_learn(feedback: Feedback, signal: Signal, lr: float, decay: float, area_lr: float, area_decay: float) -> None:
     """Lets a path learn, see `Feedback.learn`; raises where one of a user's own changes the signal."""
-    before = changes_of(_read(signal)) if is_own(feedback) else []
+    before = [] if is_ours(feedback) else changes_of(_read(signal))
     feedback.learn(signal, lr, decay, area_lr, area_decay)
-    if is_own(feedback):
+    if not is_ours(feedback):
         check_left_alone(f"{type(feedback).__name__}.learn", _read(signal), before)
 
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from ..areas import AreaMap, Slab
 from ..areas.starts import start_of
 from ..autograd import followed, unrecorded
-from ..checks import check_input, check_real, check_switch, check_whole, is_own
+from ..checks import check_input, check_real, check_switch, check_whole
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, Signal, build_feedback, error_below, let_learn
 from ..held import Held
 from ..kernels import Groups
 from ..layer import Context, as_before, as_rows
+from ..origin import is_ours
 from ..processes import Processes
 from ..rates import Rates
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread
@@ -284,7 +285,7 @@ class AreaLinear(Maps):
         The route of a shared router is looked after by its `Routed`.
         """
         signal, route = part
-        if self.feedback is None or not is_own(self.feedback):  # those of this package learn from rows alone
+        if self.feedback is None or is_ours(self.feedback):  # those of this package learn from rows alone
             signal = signal._replace(output_error=None, output=None, target=None)
         counts = processes.counts(signal.x, signal.delta)
         sums = self.learns_by_gradients_of_areas and max(counts) * (self.in_features + self.out_features) > (

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checks import is_own
+from ..origin import is_ours
 
 _OF_EVERY_MODULE = vars(nn.Module()).keys()
 """Attributes that every module has."""
@@ -45,14 +45,9 @@ def _held_by(value: Any) -> Iterable[Any]:
         return value
     if isinstance(value, nn.Module):
         return *value._modules.values(), *(vars(value)[name] for name in attributes_of(value))
-    return vars(value).values() if is_of_this_package(value) else ()
+    return getattr(value, "__dict__", {}).values() if is_ours(value) else ()
 
 
 def attributes_of(value: Any) -> set[str]:
     """Returns the names of an object's own attributes, without those that every module has."""
     return vars(value).keys() - _OF_EVERY_MODULE if isinstance(value, nn.Module) else set(vars(value))
-
-
-def is_of_this_package(value: Any) -> bool:
-    """Whether something is an object of this package, and has attributes."""
-    return not is_own(value) and hasattr(value, "__dict__")

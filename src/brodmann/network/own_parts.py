@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..origin import is_foreign
 from .contents import everything_in
-
-_KNOWN = {"brodmann", "torch", "numpy", *sys.stdlib_module_names}
 
 
 def own_part(network: nn.Module, *others: Any) -> str | None:
@@ -24,5 +22,4 @@ def _is_own(value: Any) -> bool:
         return False  # its function and its object are looked at
     if isinstance(value, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         return True
-    kind = value if isinstance(value, FunctionType | type) else type(value)
-    return (getattr(kind, "__module__", None) or "builtins").partition(".")[0] not in _KNOWN
+    return is_foreign(value)

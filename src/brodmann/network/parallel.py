@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import is_own
 from ..errors import BrodmannError
 from ..feedback import Feedback
 from ..generators import Draws
 from ..layer import Container, Gathering, Layer, Observer
 from ..layers import BatchNorm, Recurrent
 from ..losses.facts import facts_of, name_of_loss
+from ..origin import is_ours
 from ..processes import MOST, Processes
 from ..routing import Recruiting
 from ..several import Several, check_batch, of_each, parts_in, rows_of, sample_count
@@ -77,7 +77,7 @@ class Parallel:
         self.network, self.processes, self._whole = network, Processes(group), batches == "whole"
         self._layers = [part for part in network.body.modules() if isinstance(part, Layer)]
         self._routers = [router for _, router in routers(network)]
-        self._own_path = any(isinstance(part, Feedback) and is_own(part) for part in network.body.modules())
+        self._own_path = any(isinstance(part, Feedback) and not is_ours(part) for part in network.body.modules())
         self._recurrent = any(isinstance(part, Recurrent) for part in network.body.modules())
         self._steps = 0  # by a loss of one's own
         self._described: tuple[Any, str] | None = None  # the loss of the last step
@@ -278,7 +278,7 @@ def _check_part(name: str, part: nn.Module) -> None:
             f"The router '{name}' recruits areas, for which it would have to see the samples of all processes: build "
             "it without novelty."
         )
-    known = Gathering | BatchNorm if is_own(part) else Gathering | BatchNorm | Container
+    known = Gathering | BatchNorm | Container if is_ours(part) else Gathering | BatchNorm
     if isinstance(part, Layer) and part.moves and not isinstance(part, known):
         raise BrodmannError(
             f"Layer '{name}' is a {type(part).__name__}, which learns by the samples of its own process alone: make it "

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn.modules import module as modules_of_torch
 
-from .contents import attributes_of, everything_in, is_of_this_package
+from ..origin import is_ours
+from .contents import attributes_of, everything_in
 
 
 class Unchanged:
@@ -21,7 +22,9 @@ class Unchanged:
         """Looks at a network, and at further objects with settings, such as its loss."""
         found = [value for _, value in everything_in(network, *others)]
         parts = [value for value in found if isinstance(value, nn.Module)]
-        objects = [value for value in found if isinstance(value, nn.Module) or is_of_this_package(value)]
+        objects = [
+            value for value in found if isinstance(value, nn.Module) or (is_ours(value) and hasattr(value, "__dict__"))
+        ]
         settings = [(vars(value), attributes_of(value) - ({"lr"} if value is network else set())) for value in objects]
         settings += [(value.keywords, set(value.keywords)) for value in found if isinstance(value, partial)]
         self._threads = torch.get_num_threads()

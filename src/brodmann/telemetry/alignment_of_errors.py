@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import is_own
 from ..feedback import one_matrix_of
 from ..layer import Layer
 from ..layers import AreaLinear, Product, TiedProduct
 from ..losses.facts import check_single
 from ..network import Network, check_network, routers
 from ..network.hooks import watched
+from ..origin import is_ours
 from ..routing import Choice, Route
 from ..several import Several, check_pairs, check_several, of_each
 from .quiet_copy import quiet_copy
@@ -74,7 +74,7 @@ def alignment(network: Network, x: Several, target: Several) -> list[Alignment]:
         if layer not in received or layer not in truth:  # one that learns by itself, such as an auxiliary readout
             continue
         errors = received[layer][::-1]
-        if is_own(layer) and [part.shape for part in errors] != [part.shape for part in truth[layer]]:
+        if not is_ours(layer) and [part.shape for part in errors] != [part.shape for part in truth[layer]]:
             continue  # it told of something else than the error at its output
         gradients = _as_arrived(truth[layer], errors)
         error, gradient = (torch.cat([part.flatten() for part in parts]).double() for parts in (errors, gradients))
@@ -97,7 +97,7 @@ def _weight_cosine(layer: Layer) -> float | None:
 def _watched(network: Network) -> list[tuple[str, Layer]]:
     """Returns name and layer of all that has weights and a way down, and of all layers of a user's own."""
     parts = [(name, part) for name, part in network.body.named_modules() if isinstance(part, Layer)]
-    return [(name, part) for name, part in parts if isinstance(part, Map) or is_own(part)]
+    return [(name, part) for name, part in parts if isinstance(part, Map) or not is_ours(part)]
 
 
 def _as_arrived(gradients: list[Tensor], errors: list[Tensor]) -> list[Tensor]:
@@ -117,7 +117,7 @@ def _true_errors(network: Network, x: Several, target: Any) -> dict[nn.Module, l
 
     def keep(_: str, layer: nn.Module, __: Any, output: Any) -> Any:
         followed = isinstance(output, Tensor) and output.is_floating_point()
-        if is_own(layer) and not (followed and output.requires_grad):  # it may be what autograd cannot follow
+        if not is_ours(layer) and not (followed and output.requires_grad):  # it may be what autograd cannot follow
             return output
         if not output.requires_grad:  # nothing that is followed came to it, such as tokens, or a constant
             output = output.detach().requires_grad_(True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..checks import all_finite, changes_of, check_left_alone, is_own
+from ..checks import all_finite, changes_of, check_left_alone
 from ..errors import BrodmannError, DivergenceError, warn
+from ..origin import is_ours
 from .rule import Factors, UpdateRule
 
 
 def rule_reads_rows(rule: UpdateRule) -> bool:
     """Whether a rule looks at single rows, as `RLS` does, and as one of a user's own may."""
-    return rule.recursive or is_own(rule)
+    return rule.recursive or not is_ours(rule)
 
 
 def apply_rule(
@@ -27,7 +28,7 @@ def apply_rule(
         UserWarning: A rule of a user's own moved nothing, although there is a rate.
     """
     name, given = type(rule).__name__, tuple(state.values())
-    own = lr > 0 and is_own(rule)
+    own = lr > 0 and not is_ours(rule)
     watched = (weight, *given) if own and not weight.is_inference() else ()
     read = (factors.delta, factors.x) if own else ()
     before, read_before = changes_of(watched), changes_of(read)
