@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..errors import BrodmannError
+from ..origin import package_of
 from ..several import Several, called_with, rows_of
 from .alone import same_alone
 from .answering import Answering
@@ -22,7 +23,7 @@ from .derivatives import OwnDerivative, mark, whole_functions
 from .kinds import asking_for_kinds
 from .lines import place_of
 from .maps import MAPS, is_plain
-from .nodes import FOLLOWED_PACKAGES, Followed, is_unknown, package_of, parts_of
+from .nodes import FOLLOWED_PACKAGES, Followed, is_unknown, parts_of
 from .recurrent import Cells, NeedsUnrollingError, Recurrence
 from .training_mode import TRAINING
 

@@ -38,11 +38,6 @@ STANDS_FOR = "stands_for"
 """Attribute of a module that is written out: the class of the module that it replaces."""
 
 
-def package_of(function: Any) -> str:
-    """Returns the package that a function comes from; PyTorch's compiled ones do not say."""
-    return (getattr(function, "__module__", None) or "torch").split(".")[0]
-
-
 def parts_of(arguments: Any) -> list[Any]:
     """Returns everything in nested tuples, lists and dictionaries."""
     found: list[Any] = []

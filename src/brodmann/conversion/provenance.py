@@ -9,7 +9,8 @@ from torch import Tensor, fx, nn
 
 from ..errors import BrodmannError
 from ..layer import has_parameters
-from .nodes import FOLLOWED_PACKAGES, held_by, name_of, package_of, parts_of, reads_numbers
+from ..origin import package_of
+from .nodes import FOLLOWED_PACKAGES, held_by, name_of, parts_of, reads_numbers
 
 _PRODUCTS = (
     "matmul mm bmm addmm baddbmm addbmm mv addmv inner outer ger dot vdot vecdot kron tensordot einsum chain_matmul "
