@@ -305,7 +305,7 @@ class AreaLinear(Maps):
                 signal = signal._replace(groups=signal.groups.without(still))
             self._move(signal, self._area_rate(parts[0][1], context.rates), context)
         if self.router is not None:
-            self._steering.learn((route for _, route in parts if route is not None), context)
+            self._steering().learn((route for _, route in parts if route is not None), context)
 
     def _move(self, signal: Signal, area_rate: float, context: Context) -> None:
         rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
@@ -353,7 +353,7 @@ class AreaLinear(Maps):
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area by cloning: no output changes. See `Router.split`; the layer must own its router."""
-        return self._steering.split(area, cells)
+        return self._steering().split(area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas, by default into their mean. See `Router.merge` and `UpdateRule.merge`.
@@ -364,11 +364,9 @@ class AreaLinear(Maps):
         Raises:
             BrodmannError: The layer is frozen, or has no router of its own; or as `Router.merge`.
         """
-        return self._steering.merge(kept, gone, changing=[self])
+        return self._steering().merge(kept, gone, changing=[self])
 
-    @property
     def _steering(self) -> Steering:
-        """Its own router, and itself."""
         if self.router is None:
             raise BrodmannError("This layer has no router of its own: call split or merge on the Routed that holds it.")
         return Steering(self.router, self)
@@ -377,7 +375,7 @@ class AreaLinear(Maps):
         if self.budget == 1:
             return None
         if self.router is not None:
-            return self._steering.choose(rows, context)
+            return self._steering().choose(rows, context)
         return checked_route(context.route, x, rows)
 
     def _area_rate(self, route: Route | None, rates: Rates) -> float:

@@ -231,7 +231,7 @@ class Routed(Container, Gathering):
     @unrecorded
     def trace(self, x: Tensor, context: Context) -> tuple[Tensor, Any]:
         """Learning forward pass: x (batch, ..., in); returns the body's output, and the route with the body's trace."""
-        route = self._steering.choose(self._rows(x), context)
+        route = self._steering().choose(self._rows(x), context)
         y, trace = trace_of(self.body, x, context._replace(route=route))
         return y, (route, trace)
 
@@ -251,11 +251,11 @@ class Routed(Container, Gathering):
     @unrecorded
     def move(self, parts: list[Route], context: Context) -> None:
         """Lets the router learn from the routes of all places, after which areas may split."""
-        self._steering.learn(parts, context)
+        self._steering().learn(parts, context)
 
     def split(self, area: int, cells: Iterable[int] | None = None) -> int:
         """Splits an area in every layer of the body by cloning: no output changes. See `Router.split`."""
-        return self._steering.split(area, cells)
+        return self._steering().split(area, cells)
 
     def merge(self, kept: int, gone: int) -> float:
         """Merges two areas in every layer of the body; returns the largest distance of two maps, see `AreaMap.merge`.
@@ -264,8 +264,7 @@ class Routed(Container, Gathering):
             BrodmannError: One of these layers, or the router, is frozen; or as `Router.merge`.
         """
         maps = (part for part in followers(self.body, AreaLinear) if part.routed)
-        return self._steering.merge(kept, gone, changing=[self, *maps])
+        return self._steering().merge(kept, gone, changing=[self, *maps])
 
-    @property
     def _steering(self) -> Steering:
         return Steering(self.router, self)
