@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autograd import unrecorded
+from ..checks import check_input
 from ..errors import BrodmannError
 from ..held import HeldBuffer
 from ..updates import UpdateRule
@@ -23,6 +24,7 @@ class Recruiting(Router):
     """
 
     vacant = HeldBuffer[Tensor]()
+    _needs_products = True  # now: cells that are vacant may be taken later, but before the gate asks
     novelty: float
 
     def __init__(
@@ -89,6 +91,7 @@ class Recruiting(Router):
         taken, free = self.prototypes.any(1), self._free().nonzero()[:, 0].tolist()
         if not free:
             return pairs
+        check_input(x, self.projection.value)
         directions = F.normalize(self._project(x), dim=1)
         cosines = (directions @ self.prototypes.t()).masked_fill(~taken, -torch.inf)
         for cell in free:
@@ -111,10 +114,6 @@ class Recruiting(Router):
         """As `Router.scores`: ``-inf`` at cells that were vacant when the products were computed."""
         vacant = products == -torch.inf  # left out of the division, whose derivative would be no number there
         return super().scores(products.masked_fill(vacant, 0.0), length).masked_fill(vacant, -torch.inf)
-
-    def _searched(self, u: Tensor, cell: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        products = self._products(u)
-        return products, self._best(products, u) if cell is None else cell
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

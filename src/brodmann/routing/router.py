@@ -162,8 +162,12 @@ class Router(nn.Module):
             )
 
     def _project(self, x: Tensor) -> Tensor:
-        check_input(x, self.projection.value)
         return x @ self.projection.value[0].t()
+
+    @property
+    def _needs_products(self) -> bool:
+        """Whether a choice needs the products with all prototypes, not the nearest alone."""
+        return self.balance_rate > 0
 
     def _products(self, u: Tensor) -> Tensor:
         """Returns the products with all prototypes, (rows, cells)."""
@@ -180,14 +184,11 @@ class Router(nn.Module):
         length = length_of(u)
         return (self.scores(products, length) + self.balance).argmax(1).masked_fill(length[:, 0] == torch.inf, 0)
 
-    def _searched(self, u: Tensor, cell: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        """Returns the products, if the choice asked for them, and the cell, which may have been chosen already."""
-        if cell is not None:
-            return None, cell
-        if not self.balance_rate:
-            return None, nearest(u, self.prototypes)
-        products = self._products(u)
-        return products, self._best(products, u)
+    def _chosen(self, x: Tensor, u: Tensor, products: Tensor | None) -> Tensor:
+        """Returns the cell of each row, (rows,), from what is routed, its projection, and its products if there are."""
+        if (cell := self._own_choice(x)) is not None:
+            return cell
+        return nearest(u, self.prototypes) if products is None else self._best(products, u)
 
     def choose(self, x: Tensor) -> Tensor | None:
         """Override it for a choice of your own: x (rows, in); returns the cell of each row, (rows,) int64.
@@ -214,9 +215,8 @@ class Router(nn.Module):
         if not followed(x, self.projection.value):
             return self.route(x)
         u = self._project(x)
-        products, cell = self._products(u), self._own_choice(x)
-        if cell is None:
-            cell = self._best(products, u)
+        products = self._products(u)
+        cell = self._chosen(x, u, products)
         probabilities = (self.scores(products, length_of(u)) / self.temperature).softmax(1)
         return Choice(self.partition.index_select(0, cell), probabilities.gather(1, cell[:, None])[:, 0])
 
@@ -225,7 +225,8 @@ class Router(nn.Module):
         """Routes by compiled kernels: x (rows, in); returns everything that inference and `learn` need."""
         check_input(x, self.projection.value)
         u = self.projection.product(x, Groups.single(x.shape[0], x.device))
-        products, cell = self._searched(u, self._own_choice(x))
+        products = self._products(u) if self._needs_products else None
+        cell = self._chosen(x, u, products)
         area = self.partition.index_select(0, cell)
         return Route(self, x, u, products, cell, area)
 
@@ -330,8 +331,9 @@ def check_partition(name: str) -> None:
     Raises:
         BrodmannError: It is unknown, or manual.
     """
-    if name not in ("fixed", "growing"):
-        raise unknown_name("partition", name, ("fixed", "growing"))
+    known = tuple(partition for partition in PARTITIONS if partition != "manual")
+    if name not in known:
+        raise unknown_name("partition", name, known)
 
 
 def build_router(router: Callable[..., Router], in_features: int, areas: int, update: UpdateRule) -> Router:
