@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .areas.starts import MIRROR_ROWS, mirrored
+from .areas.starts import MIRROR_ROWS
 from .checks import check_whole
 from .errors import BrodmannError
-from .feedback import Feedback, KolenPollack, LeastChange
+from .feedback import KolenPollack
 from .layers import AreaLinear
 from .layers.weights import Weights
 
@@ -37,46 +37,10 @@ def mirror_weights(network: nn.Module, samples: int = MIRROR_ROWS) -> None:
     """
     check_whole(samples=samples)
     parts = network.modules() if isinstance(network, nn.Module) else ()
-    paths = [(part, _innermost(part.feedback)) for part in parts if isinstance(part, AreaLinear | Weights)]
-    pairs = [(layer, path) for layer, path in paths if isinstance(path, KolenPollack)]
+    layers = [part for part in parts if isinstance(part, AreaLinear | Weights)]
+    paths = [(layer, path) for layer in layers if layer.feedback is not None for path in layer.feedback.modules()]
+    pairs = [(layer, path) for layer, path in paths if isinstance(path, KolenPollack)]  # one may be inside another path
     if not pairs:
         raise BrodmannError("Expected a network with Kolen-Pollack feedback, the only kind whose weights can be set.")
     for layer, path in pairs:
-        _mirror(layer, path, samples)
-
-
-def _innermost(path: Feedback | None) -> Feedback | None:
-    return path.path if isinstance(path, LeastChange) else path
-
-
-def _mirror(layer: AreaLinear | Weights, path: KolenPollack, samples: int) -> None:
-    areas = layer.areas if isinstance(layer, AreaLinear) else None
-    common = [] if layer.shared is None else [layer.shared.value[0]]
-    own = areas.weight.value if areas is not None else None  # (slots, out, in); what has no slot of its own is slot 0
-    if path.shared is not None:
-        others = [] if path.follows_shared or own is None else [*(own[1:] if len(own) > 1 else own)]
-        path.shared.value[0] = _watched(common, others, samples)
-    if path.areas is not None and areas is not None and own is not None:
-        existing = areas.slot.nonzero()[:, 0]
-        path.areas.allocate(existing)
-        beside = [] if path.follows_shared else common
-        if not path.follows_shared:  # what areas begin with that do not exist yet
-            path.areas.weight.value[0] = _watched(common, [own[0]], samples)
-        for area in existing.tolist():
-            watched = own[int(areas.slot[area])]
-            path.areas.weight.value[int(path.areas.slot[area])] = _watched(beside, [watched], samples)
-
-
-def _watched(common: list[Tensor], others: list[Tensor], samples: int) -> Tensor:
-    """Estimates from answers to noise the sum of the common maps, (out, in) each, and of the mean of the others."""
-
-    def answer(x: Tensor) -> Tensor:
-        y = x.new_zeros(len(x), like.shape[0])
-        for weight in common:
-            y += x @ weight.to(x.dtype).t()
-        for weight in others:
-            y += x @ weight.to(x.dtype).t() / len(others)
-        return y
-
-    like = [*common, *others][0]
-    return mirrored(answer, like, samples)
+        path.mirror(layer.shared, layer.areas if isinstance(layer, AreaLinear) else None, samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..areas import error_of_parts
 from .path import Feedback, Shape, Signal
 
 
@@ -48,12 +49,7 @@ class Transpose(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        below = signal.x.new_zeros(signal.x.shape)
-        if signal.shared is not None:
-            signal.shared.add_error(below, signal.delta, signal.groups)
-        if signal.areas is not None:
-            signal.areas.add_error(below, signal.part_delta, signal.groups)
-        return below
+        return error_of_parts(signal.shared, signal.areas, signal.delta, signal.part_delta, signal.groups)
 
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:
         """The one map itself, if there is one."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..areas import AreaMap, Slab
+from ..areas import AreaMap, Slab, error_of_parts
 from ..areas.starts import mirrored
 from ..checks import check_real
 from ..errors import BrodmannError, unknown_name
@@ -82,13 +82,8 @@ class KolenPollack(Feedback):
 
     def error(self, signal: Signal) -> Tensor:
         """See `Feedback.error`."""
-        below = signal.x.new_zeros(signal.x.shape)
-        if self.shared is not None:
-            driver = signal.delta if self.follows_shared else signal.part_delta
-            self.shared.add_error(below, driver, signal.groups)
-        if self.areas is not None:
-            self.areas.add_error(below, signal.part_delta, signal.groups)
-        return below
+        delta = signal.delta if self.follows_shared else signal.part_delta
+        return error_of_parts(self.shared, self.areas, delta, signal.part_delta, signal.groups)
 
     def one_matrix(self, weight: Tensor | None) -> Tensor | None:
         """``B0``, unless there are maps per area, or no shared part learns."""
@@ -110,3 +105,36 @@ class KolenPollack(Feedback):
                 self.shared.value.addcmul_(change, torch.randn_like(change), value=self.noise)
         if self.areas is not None:
             self.areas.learn(signal.part_delta, signal.x, signal.groups, area_lr, area_decay)
+
+    def mirror(self, shared: Slab | None, areas: AreaMap | None, samples: int) -> None:
+        """Sets the feedback weights by what a layer's parts answer to rows of noise, see `brodmann.mirror`."""
+        common = [] if shared is None else [shared.value[0]]
+        own = None if areas is None else areas.weight.value  # (slots, out, in); what has no slot of its own is slot 0
+        if self.shared is not None:
+            others = [] if self.follows_shared or own is None else [*(own[1:] if len(own) > 1 else own)]
+            self.shared.value[0] = _watched(common, others, samples)
+        if self.areas is None or areas is None or own is None:
+            return
+        existing = areas.slot.nonzero()[:, 0]
+        self.areas.allocate(existing)
+        if not self.follows_shared:  # what areas begin with that do not exist yet
+            self.areas.weight.value[0] = _watched(common, [own[0]], samples)
+        beside = [] if self.follows_shared else common
+        for area in existing.tolist():
+            watched = own[int(areas.slot[area])]
+            self.areas.weight.value[int(self.areas.slot[area])] = _watched(beside, [watched], samples)
+
+
+def _watched(common: list[Tensor], others: list[Tensor], samples: int) -> Tensor:
+    """Estimates from answers to noise the sum of the common maps, (out, in) each, and of the mean of the others."""
+
+    def answer(x: Tensor) -> Tensor:
+        y = x.new_zeros(len(x), like.shape[0])
+        for weight in common:
+            y += x @ weight.to(x.dtype).t()
+        for weight in others:
+            y += x @ weight.to(x.dtype).t() / len(others)
+        return y
+
+    like = [*common, *others][0]
+    return mirrored(answer, like, samples)

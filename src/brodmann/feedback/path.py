@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..areas import AreaMap, Slab
+from ..areas import AreaMap, Slab, map_of_parts
 from ..checks import changes_of, check_left_alone, check_sent
 from ..errors import BrodmannError, lacks_memory
 from ..generators import Draws
@@ -56,12 +56,7 @@ class Signal(NamedTuple):
 
         It has the dtype of x, whatever the weights are stored in.
         """
-        own = None if self.areas is None else self.areas.weight.value[int(self.areas.slot[area])].to(self.x.dtype)
-        if self.shared is None:
-            assert own is not None  # a layer has one or the other
-            return own
-        shared = self.shared.value[0].to(self.x.dtype)
-        return shared if own is None else shared + own
+        return map_of_parts(self.shared, self.areas, area, self.x.dtype)
 
     @staticmethod
     def joined(several: Sequence[Signal]) -> Signal:
