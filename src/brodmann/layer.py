@@ -195,7 +195,8 @@ class Layer(nn.Module, ABC):
         `Slab` that a layer of your own holds under it. What the old one remembers is kept as `Slab.update_rule` says.
 
         Raises:
-            BrodmannError: It is no rule, the layer holds no weights that follow one, or one of the two is recursive.
+            BrodmannError: It is no rule, the layer holds no weights that follow one, or one of the two is recursive, or
+                needs inputs, and the other is not.
         """
         return self._update_rule
 
@@ -210,10 +211,10 @@ class Layer(nn.Module, ABC):
         if before is not None:
             check_rule(rule)
             assert rule is not None
-            if rule.recursive != before.recursive:
+            if (rule.recursive, rule.needs_inputs) != (before.recursive, before.needs_inputs):
                 raise BrodmannError(
-                    f"This {name} follows {before}, and cannot go on with {rule}: loss and schedule depend on whether "
-                    "a rule is recursive, so build the network with it."
+                    f"This {name} follows {before}, and cannot go on with {rule}: what learns, by which loss and "
+                    "schedule, depends on whether a rule is recursive and needs inputs, so build the network with it."
                 )
             for slab in _slabs_in(self):
                 if slab.update_rule is before or slab.update_rule == before:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import Mock
 
 import pytest
@@ -15,7 +16,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brodmann import RLS, SGD, Adam, AreaLinear, BrodmannError, Muon, Network, UpdateRule, from_torch, mlp
+from brodmann import (
+    RLS,
+    SGD,
+    Adam,
+    AreaLinear,
+    BrodmannError,
+    CrossEntropy,
+    Muon,
+    Network,
+    Product,
+    Sequential,
+    UpdateRule,
+    from_torch,
+    mlp,
+)
 from brodmann.baselines import Backpropagation
 from brodmann.kernels import Groups
 from brodmann.updates import Factors, RuleOptimizer, muon
@@ -187,6 +202,28 @@ def test_a_twin_learns_as_one_area_does_by_transpose_feedback(optimiser: str) ->
         x, y = torch.randn(9, 6), torch.randint(0, 3, (9,))
         one, other = ours.learn(x, y, lr=0.02), theirs.learn_with_output(x, y, lr=0.02)[0]
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Centred(UpdateRule):
+    """A rule of a user's own whose steps are of inputs less their mean; of gradients alone it can do nothing."""
+
+    needs_inputs: ClassVar[bool] = True
+
+    def apply(self, weight: Tensor, state: Any, factors: Factors, lr: float, decay: float) -> None:
+        assert factors.x is not None
+        weight.sub_(lr * factors.delta.t() @ (factors.x - factors.x.mean(0)))
+
+
+def test_a_rule_that_needs_inputs_asks_for_no_other_loss_and_moves_no_product() -> None:
+    layer = Product(nn.functional.linear, torch.randn(4, 6), update=Centred())
+    network = Network(Sequential(layer, AreaLinear(4, 3, areas=1, bias=False, update=Centred())))
+    before, x, y = layer.weight.clone(), torch.randn(9, 6), torch.arange(9) % 3
+    assert isinstance(network.loss, CrossEntropy)
+    assert network.learn(x, y, lr=0.1) > network(x).log_softmax(1)[range(9), y].neg().mean()
+    assert torch.equal(layer.weight, before)
+    with pytest.raises(BrodmannError, match="Centred needs the inputs of its weights"):
+        RuleOptimizer(nn.Linear(3, 2).parameters(), Centred())
 
 
 def test_a_rule_that_needs_inputs_is_no_optimiser() -> None:

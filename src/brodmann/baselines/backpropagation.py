@@ -78,15 +78,15 @@ class Backpropagation(HoldsLoss):
 
         Raises:
             BrodmannError: A size is not a positive whole number, the depth is another than that of a list of widths,
-                the machine's memory is too small, the activation or the optimiser is unknown, the optimiser is
-                recursive, a momentum is given without SGD, the dropout is not in [0, 1), or the decay or ``lr`` is
+                the machine's memory is too small, the activation or the optimiser is unknown, the optimiser
+                needs inputs, a momentum is given without SGD, the dropout is not in [0, 1), or the decay or ``lr`` is
                 negative.
         """
         super().__init__()
         if lr is not None:
             check_real(lr=lr)
         rule = SGD(momentum=momentum, decay=decay) if optimiser == "sgd" else update_rule(optimiser, decay=decay)
-        if rule.recursive:
+        if rule.needs_inputs:
             raise BrodmannError(f"The optimiser '{optimiser}' needs more than gradients: choose another one.")
         if momentum and optimiser != "sgd":
             raise BrodmannError(f"Momentum works only with the optimiser 'sgd', got {momentum} for '{optimiser}'.")

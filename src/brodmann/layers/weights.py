@@ -66,7 +66,7 @@ class Weights(Gathering):
             matrix = weight.detach().clone().flatten(1)
         out, inputs = matrix.shape
         scale = float(matrix.square().mean() * inputs) ** 0.5
-        moving = SGD() if rule.recursive else rule  # else it would keep a square of inputs, and move nothing
+        moving = SGD() if rule.needs_inputs else rule  # else it would keep a square of inputs, and move nothing
         shape = Shape(inputs, out, 1, True, matrix, moving, storage_dtype(storage), scale=scale or 1.0)
         self.shared = Slab(shape.stored(matrix[None]), moving)
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
@@ -110,7 +110,7 @@ class Weights(Gathering):
     @unrecorded
     def move(self, parts: list[Tensor], context: Context) -> None:
         """Moves the weights, and feedback weights that follow them, by gradients shaped as W; none under `RLS`."""
-        if self.update_rule.recursive:
+        if self.update_rule.needs_inputs:
             return
         gradient = sum(parts[1:], parts[0]).flatten(1)
         move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates)

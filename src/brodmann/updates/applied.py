@@ -12,7 +12,7 @@ from .rule import Factors, UpdateRule
 
 def rule_reads_rows(rule: UpdateRule) -> bool:
     """Whether a rule looks at single rows, as `RLS` does, and as one of a user's own may."""
-    return rule.recursive or not is_ours(rule)
+    return rule.needs_inputs or not is_ours(rule)
 
 
 def apply_rule(

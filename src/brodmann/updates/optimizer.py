@@ -61,7 +61,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 negative.
         """
         check_rule(rule)
-        if rule.recursive:
+        if rule.needs_inputs:
             raise BrodmannError(f"{type(rule).__name__} needs the inputs of its weights, which no gradient holds.")
         self.rule = rule
         settings = {

@@ -48,6 +48,7 @@ class RLS(UpdateRule):
     ridge: float = 10.0
     repeats: ClassVar[bool] = True
     recursive: ClassVar[bool] = True
+    needs_inputs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_real(decay=self.decay)

@@ -79,6 +79,8 @@ class UpdateRule(ABC):
             sign rules. Areas beside a learning shared part then move at a tenth of its rate, see `Rates`.
         recursive: Class attribute: True if one pass over single samples is all that it needs, as for `RLS`: networks
             then have `SumOfSquares` for their loss, and schedules one epoch of small batches at a constant rate.
+        needs_inputs: Class attribute: True if it moves nothing without ``Factors.x``, as `RLS`: the weights of a
+            `Product` then stay as they are, and autograd, which knows gradients alone, cannot move by it.
         usual_decay: Class attribute: the decay that the command line and estimators take where none is given.
     """
 
@@ -86,6 +88,7 @@ class UpdateRule(ABC):
     repeats: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
     recursive: ClassVar[bool] = False
+    needs_inputs: ClassVar[bool] = False
     usual_decay: ClassVar[float] = 0.0
 
     @property
