@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -68,9 +68,10 @@ class Context(NamedTuple):
             return 0.0
         return 1.0 if self.layer_rates is None else self.layer_rates.get(layer, 1.0)
 
-    def lr_of(self, layer: Layer) -> float:
-        """Returns the learning rate of this step for all that one layer holds."""
-        return self.lr * self.rate_of(layer)
+    def lr_of(self, layer: Layer, part: Literal["shared", "projection", "feedback"] | None = None) -> float:
+        """Returns the learning rate of this step for all that one layer holds, or for a part of it, see `Rates`."""
+        lr = self.lr * self.rate_of(layer)
+        return lr if part is None else lr * getattr(self.rates, part)
 
     def received(self, layer: Layer, error: Tensor) -> Tensor:
         """Tells the observer of the error that arrives at a layer; returns it `clipped`.

@@ -10,6 +10,9 @@ from functools import lru_cache
 from .checks import check_real
 from .errors import BrodmannError
 
+BESIDE_SHARED = 0.1
+"""Rate of areas beside a shared part that learns, under a rule whose steps do not shrink with the gradient."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -49,6 +52,18 @@ class Rates:
         for name, rate in self.layers.items():
             check_real(**{f"the rate of '{name}'": rate})
         object.__setattr__(self, "layers", dict(self.layers))  # a copy that a file can hold, and nobody changes
+
+    def of_areas(self, *, beside_learned: bool, scale_free: bool, grown: bool) -> float:
+        """Returns the rate of the areas' own parts in a layer.
+
+        Args:
+            beside_learned: Whether the layer has a shared part that learns, unless its rate is 0.
+            scale_free: Whether the steps of its rule do not shrink with the gradient.
+            grown: Whether its areas grow by themselves.
+        """
+        if self.areas is not None:
+            return self.areas
+        return BESIDE_SHARED if beside_learned and self.shared > 0 and scale_free and not grown else 1.0
 
     def of_layer(self, name: str) -> float:
         """Returns the rate of a layer, by its name."""

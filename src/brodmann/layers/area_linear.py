@@ -19,7 +19,6 @@ from ..kernels import Groups
 from ..layer import Context, as_before, as_rows
 from ..origin import is_ours
 from ..processes import Processes
-from ..rates import Rates
 from ..routing import Choice, Route, Router, build_router, checked_route, sketch, spread
 from ..storage import storage_dtype
 from ..updates import SGD, Factors, UpdateRule, check_counts, check_rule
@@ -27,8 +26,6 @@ from .maps import Maps
 from .steering import Steering
 
 SHARED = ("learned", "frozen", "off")
-BESIDE_SHARED = 0.1
-"""Rate of areas beside a shared part that learns, under a rule that is ``scale_free``, see `Rates`."""
 
 
 class AreaTrace(NamedTuple):
@@ -303,23 +300,26 @@ class AreaLinear(Maps):
             signal = Signal.joined(signals)
             if still := {area for _, route in parts if route is not None for area in route.router.protected}:
                 signal = signal._replace(groups=signal.groups.without(still))
-            self._move(signal, self._area_rate(parts[0][1], context.rates), context)
+            route = parts[0][1]
+            self._move(signal, context, grown=route is not None and route.grows)
         if self.router is not None:
             self._steering().learn((route for _, route in parts if route is not None), context)
 
-    def _move(self, signal: Signal, area_rate: float, context: Context) -> None:
-        rates, lr, decay = context.rates, context.lr_of(self), self.update_rule.decay
+    def _move(self, signal: Signal, context: Context, *, grown: bool) -> None:
+        learned, rule, rates, lr = self.shared_mode == "learned", self.update_rule, context.rates, context.lr_of(self)
+        decay = rule.decay
         area_decay = decay + self.pooling
+        shared_lr, feedback_lr = lr * rates.shared, lr * rates.feedback
+        area_rate = rates.of_areas(beside_learned=learned, scale_free=rule.scale_free, grown=grown)
         x, delta, groups = signal.x, signal.delta, signal.groups
-        shared, areas, feedback = signal.shared, signal.areas, self.feedback
-        feedback_lr, follower = lr * rates.feedback, None
+        shared, areas, feedback, follower = signal.shared, signal.areas, self.feedback, None
         if feedback is not None and rates.feedback:
             follower = feedback.follower
             let_learn(feedback, signal, feedback_lr, decay, feedback_lr * area_rate, area_decay)
-        if self.shared_mode == "learned" and rates.shared:
+        if learned and rates.shared:
             assert shared is not None
             beside = None if follower is None else follower.target(feedback_lr, decay)
-            shared.learn(delta, x, groups, lr * rates.shared, decay, follower=beside)
+            shared.learn(delta, x, groups, shared_lr, decay, follower=beside)
         elif follower is not None:
             follower.learn(delta, x, groups, feedback_lr, decay)
         if areas is not None and area_rate:
@@ -377,14 +377,6 @@ class AreaLinear(Maps):
         if self.router is not None:
             return self._steering().choose(rows, context)
         return checked_route(context.route, x, rows)
-
-    def _area_rate(self, route: Route | None, rates: Rates) -> float:
-        """Returns the multiple of the learning rate at which the areas' own parts move. See `Rates`."""
-        if rates.areas is not None:
-            return rates.areas
-        grown = route is not None and route.grows
-        beside_shared = self.shared_mode == "learned" and rates.shared > 0 and not grown
-        return BESIDE_SHARED if beside_shared and self.update_rule.scale_free else 1.0
 
     def extra_repr(self) -> str:
         """Shown by print(network)."""

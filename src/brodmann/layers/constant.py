@@ -76,7 +76,7 @@ class Constant(Gathering):
     @unrecorded
     def move(self, parts: list[Tensor], context: Context) -> None:
         """Moves by errors, each of the tensor's shape."""
-        lr = context.lr_of(self) * context.rates.shared
+        lr = context.lr_of(self, "shared")
         if lr and self.slab is not None:
             parts = [context.clipped(part) for part in parts]
             self.slab.move(sum(parts[1:], parts[0]), lr, 0.0)

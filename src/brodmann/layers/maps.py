@@ -136,5 +136,6 @@ class Maps(Gathering):
         """Moves the one map, and feedback weights that follow it, by (out, in) and (out,), where it learns so."""
         assert self.shared is not None
         gradient, of_bias = context.summed(gradient, of_bias)
+        lr, feedback_lr = context.lr_of(self, "shared"), context.lr_of(self, "feedback")
         with context.same_draws():
-            move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates, of_bias)
+            move_pair(self.shared, self.feedback, gradient, lr, feedback_lr, of_bias)

@@ -44,7 +44,7 @@ class Steering(NamedTuple):
 
         Then areas split whose samples were found to be in conflict, in most steps none.
         """
-        router, rate = self.router, context.lr_of(self.layer) * context.rates.projection
+        router, rate = self.router, context.lr_of(self.layer, "projection")
         for route in routes:
             router.learn(route, rate, context.weight)
             if router.conflict is not None:

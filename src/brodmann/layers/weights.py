@@ -13,7 +13,6 @@ from ..autograd import as_leaf, ordinary, unrecorded
 from ..errors import BrodmannError
 from ..feedback import Feedback, KolenPollack, Shape, build_feedback, follows_alone, matrix_of, one_matrix_of
 from ..layer import Context, Gathering, has_parameters
-from ..rates import Rates
 from ..storage import computing, storage_dtype
 from ..updates import SGD, UpdateRule, check_rule
 
@@ -113,18 +112,19 @@ class Weights(Gathering):
         if self.update_rule.needs_inputs:
             return
         gradient = sum(parts[1:], parts[0]).flatten(1)
-        move_pair(self.shared, self.feedback, gradient, context.lr_of(self), context.rates)
+        lr, feedback_lr = context.lr_of(self, "shared"), context.lr_of(self, "feedback")
+        move_pair(self.shared, self.feedback, gradient, lr, feedback_lr)
 
 
 def move_pair(
-    shared: Slab, path: Feedback | None, gradient: Tensor, lr: float, rates: Rates, of_bias: Tensor | None = None
+    shared: Slab, path: Feedback | None, gradient: Tensor, lr: float, feedback_lr: float, of_bias: Tensor | None = None
 ) -> None:
     """Moves the one map of a layer, and feedback weights that follow it, by gradients (out, in) and (out,)."""
     follower, decay = None if path is None else path.follower, shared.update_rule.decay
-    if lr * rates.shared:
-        shared.move(gradient, lr * rates.shared, decay, of_bias)
-    if follower is not None and lr * rates.feedback:
-        follower.move(gradient, lr * rates.feedback, decay)
+    if lr:
+        shared.move(gradient, lr, decay, of_bias)
+    if follower is not None and feedback_lr:
+        follower.move(gradient, feedback_lr, decay)
 
 
 def traced_product(operation: Operation, x: Tensor, weight: Tensor, *others: Tensor) -> ProductTrace:
