@@ -223,7 +223,7 @@ class Parts:
     @functools.cached_property  # a path is built to ask it
     def from_output(self) -> bool:
         """Whether the feedback brings errors from the network's output, see `Feedback`."""
-        shape = Shape(1, 1, 1, True, torch.zeros(1, 1), SGD())
+        shape = Shape(1, 1, areas=1, shared=True, equal_start=torch.zeros(1, 1), update=SGD())
         with undisturbed():  # this path is only inspected
             return build_feedback(self._path(1), shape).from_output
 

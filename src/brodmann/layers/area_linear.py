@@ -142,8 +142,16 @@ class AreaLinear(Maps):
                 "A gate without a shared part would scale the weights given as start: leave gated or start out."
             )
         weight, biases, scale = start_of(in_features, out_features, start_scale, start, bias=bias)
-        stored = storage_dtype(storage)
-        shape = Shape(in_features, out_features, areas, shared == "learned", weight, rule, stored, scale=scale or 1.0)
+        shape = Shape(
+            in_features,
+            out_features,
+            areas=areas,
+            shared=shared == "learned",
+            equal_start=weight,
+            update=rule,
+            storage=storage_dtype(storage),
+            scale=scale or 1.0,
+        )
         self.shared = self.areas = None
         if shared != "off":
             self.shared = Slab(

@@ -66,7 +66,16 @@ class Weights(Gathering):
         out, inputs = matrix.shape
         scale = float(matrix.square().mean() * inputs) ** 0.5
         moving = SGD() if rule.needs_inputs else rule  # else it would keep a square of inputs, and move nothing
-        shape = Shape(inputs, out, 1, True, matrix, moving, storage_dtype(storage), scale=scale or 1.0)
+        shape = Shape(
+            inputs,
+            out,
+            areas=1,
+            shared=True,
+            equal_start=matrix,
+            update=moving,
+            storage=storage_dtype(storage),
+            scale=scale or 1.0,
+        )
         self.shared = Slab(shape.stored(matrix[None]), moving)
         self.feedback = None if feedback is None else build_feedback(feedback, shape)
         if weight.dtype != torch.get_default_dtype():
