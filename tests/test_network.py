@@ -1396,6 +1396,16 @@ def test_a_file_of_a_loss_of_another_version_is_refused(tmp_path: Path) -> None:
         Network.load(path)
 
 
+def test_a_file_of_a_body_of_another_version_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    Network(mlp(5, 3)).save(path)
+    tensors, options = read_tensors(path)
+    name, tensor = tensors.popitem()
+    write_tensors(path, {**tensors, f"{name}_before": tensor}, options)
+    with pytest.raises(CheckpointError, match=r"another version of this package.*: train it again, or use"):
+        Network.load(path)
+
+
 def test_a_damaged_file_of_the_baseline_is_refused_as_such(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     Backpropagation(5, 3, width=4).save(path)

@@ -67,7 +67,7 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         )
     if not {"design", "loss"} <= set(options):
         raise CheckpointError(f"{path} was written by another version of this package: save the network again.")
-    if body is None:
+    if as_it_says := body is None:
         if options["design"] is None:
             raise CheckpointError(f"{path} does not say how its body was built: pass a body built by the same code.")
         body = build(options["design"])
@@ -78,6 +78,11 @@ def read_network(path: Path, body: Layer | None, loss: Loss | None) -> tuple[Lay
         load_whole(body, tensors)
     except RuntimeError as error:
         first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+        if as_it_says:
+            raise CheckpointError(
+                f"{path} was written by another version of this package, or of the function that builds its body: "
+                f"train it again, or use that version ({first})."
+            ) from None
         raise CheckpointError(f"{path} does not fit this body: {first}") from None
     return body, described_loss(path, options["loss"]) if loss is None else loss, options
 
